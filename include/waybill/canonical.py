@@ -1,0 +1,124 @@
+"""The text of each type as it stands in a file, and what identifies a row version. The reference every source is held to.
+
+Rules: RFC 3339 UTC timestamps with six digits and `Z`; floats as PostgreSQL 12+ spells them (shortest round trip); decimals exact in the scale they
+come with; binary base64; nested values compact JSON in the key order they come with; NULL is None.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from waybill.catalog import ColumnType
+
+
+def timestamp_text(value: datetime) -> str:
+    """RFC 3339 in UTC, six fraction digits, `Z`. A value without a zone is taken as UTC."""
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return aware.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_timestamp(text: str) -> datetime:
+    """The inverse of `timestamp_text`; accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time."""
+    value = datetime.fromisoformat(text)
+    if value.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset; allowed: RFC 3339 with an offset, as in 2026-06-01T00:00:00Z")
+    return value.astimezone(UTC)
+
+
+def float_text(value: float) -> str:
+    """The shortest text that reads back as the same double, spelt like PostgreSQL: `1e+15`, `100`, `-0`, `NaN`, `Infinity`."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    digits, exponent = _shortest(value)
+    sign = "-" if math.copysign(1.0, value) < 0 else ""
+    if not -4 <= exponent < 15:
+        mantissa = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
+        return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+    whole, fraction = digits[: exponent + 1].ljust(exponent + 1, "0"), digits[exponent + 1 :]
+    return f"{sign}{whole}" + (f".{fraction}" if fraction else "")
+
+
+def _shortest(value: float) -> tuple[str, int]:
+    """The shortest significant digits of |value| and the decimal exponent of the first."""
+    mantissa, _, exponent = f"{Decimal(repr(abs(value))):e}".partition("e")
+    digits = mantissa.replace(".", "").rstrip("0") or "0"
+    return digits, int(exponent) if digits != "0" else 0
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON, non-ASCII as it is. A string is taken as JSON text and made compact; key order, duplicates and number spelling are kept."""
+    if isinstance(value, str):
+        return compact_json(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+
+
+def compact_json(text: str) -> str:
+    """JSON text without the white space between tokens; every token stays as it is spelt."""
+    out, inside, escaped = [], False, False
+    for character in text:
+        if inside:
+            out.append(character)
+            inside = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character not in " \t\r\n":
+            out.append(character)
+            inside = character == '"'
+    return "".join(out)
+
+
+def text(value: Any, kind: ColumnType) -> str | None:
+    """The canonical text of one value, or None for NULL. Raises ValueError when the value is not of the kind."""
+    if value is None:
+        return None
+    match kind:
+        case ColumnType.BOOLEAN:
+            return "true" if value else "false"
+        case ColumnType.INTEGER:
+            return str(int(value))
+        case ColumnType.FLOAT:
+            return float_text(float(value))
+        case ColumnType.DECIMAL:
+            return format(value if isinstance(value, Decimal) else Decimal(str(value)), "f")
+        case ColumnType.TIMESTAMP:
+            return timestamp_text(value)
+        case ColumnType.DATE:
+            return (value.date() if isinstance(value, datetime) else date.fromisoformat(str(value))).isoformat()
+        case ColumnType.UUID:
+            return str(value if isinstance(value, UUID) else UUID(str(value)))
+        case ColumnType.BINARY:
+            return base64.b64encode(value).decode("ascii")
+        case ColumnType.JSON:
+            return json_text(value)
+        case ColumnType.STRING:
+            return str(value)
+
+
+def csv_field(value: str | None, delimiter: str) -> str:
+    """One field: NULL is empty, the empty string is `""`, quoted when it holds the delimiter, a quote, CR or LF."""
+    if value is None:
+        return ""
+    if value == "" or any(mark in value for mark in (delimiter, '"', "\r", "\n")):
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def csv_line(fields: list[str | None], delimiter: str = ",", line_end: str = "\n") -> str:
+    """One record. A record of a single NULL would be an empty line, which readers skip: RFC 4180 leaves it so."""
+    return delimiter.join(csv_field(field, delimiter) for field in fields) + line_end
+
+
+def anonymize(value: str | None, salt: bytes) -> str | None:
+    """HMAC-SHA256 of the canonical text, in hex, keyed by the tenant's salt; NULL stays NULL. The same value gives the same pseudonym within a tenant."""
+    return None if value is None else hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()

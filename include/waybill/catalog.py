@@ -1,0 +1,208 @@
+"""The catalog: every exportable entity with its columns, and the sources they are read from.
+
+Structure is checked here, field by field, by pydantic; `problems` finds what only shows when parts are seen together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from waybill.errors import Finding
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""An entity id: it becomes a folder and a file name."""
+
+_DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)$")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_duration(value: Any) -> timedelta:
+    """`90s`, `30m`, `24h`, `7d`, `2w` as a timedelta. Raises ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a duration; allowed: a whole number and a unit, as in 90s, 30m, 24h, 7d, 2w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Strict(BaseModel):
+    """Base of everything read from YAML or a request body: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class ColumnType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    UUID = "uuid"
+    JSON = "json"
+    BINARY = "binary"
+
+
+def _yes(value: Any) -> Any:
+    return "yes" if value is True else value  # YAML 1.1 reads a bare `yes` as true
+
+
+class Column(Strict):
+    """One column of the allow-list. `reason` is the written excuse for a name that looks like a credential."""
+
+    type: ColumnType
+    description: str = ""
+    export: Annotated[Literal["yes", "anonymize"], BeforeValidator(_yes)] = "yes"
+    reason: str = ""
+
+
+class Mode(StrEnum):
+    SNAPSHOT = "snapshot"
+    HORIZON = "horizon"
+    LOOKBACK = "lookback"
+    APPEND = "append"
+    FULL = "full"
+
+
+class Changes(Strict):
+    """How an entity's changes are found (PROTOCOL.md section 2). `lag` is for `append` by id: how many ids below max(id) to hold back."""
+
+    mode: Mode
+    column: str = ""
+    lookback: Duration = timedelta(hours=24)
+    lag: Annotated[int, Field(ge=0)] = 0
+
+
+ScopeLevel = Literal["project", "app", "study", "participant"]
+FORMATS = ("csv", "ndjson", "json", "xlsx", "parquet")
+FormatName = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
+
+
+class Entity(Strict):
+    """One exportable dataset. `id` is its key in the catalog file."""
+
+    id: Slug
+    name: str = ""
+    description: str = ""
+    source: str
+    relation: Annotated[str, StringConstraints(min_length=1)]
+    tenant_column: Annotated[str, StringConstraints(min_length=1)]
+    key: Annotated[tuple[str, ...], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
+    changes: Changes
+    deleted_column: str = ""
+    scopes: Mapping[ScopeLevel, str] = Field(default_factory=dict)
+    time_column: str = ""
+    formats: tuple[FormatName, ...] = FORMATS
+    columns: Annotated[Mapping[str, Column], Field(min_length=1)]
+
+    @property
+    def display_name(self) -> str:
+        return self.name or self.id
+
+    @property
+    def tombstone_column(self) -> str | None:
+        """The exported column that tells a deletion, or None."""
+        return self.deleted_column if self.deleted_column in self.columns else None
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Every source column an extraction touches, exported or not, each once."""
+        named = [*self.columns, *self.key, self.tenant_column, self.changes.column, self.deleted_column]
+        return tuple(dict.fromkeys(name for name in named if name))
+
+
+class DuckDBSource(Strict):
+    """An embedded DuckDB file, opened read-only. `path` is relative to the parent of the configuration folder."""
+
+    kind: Literal["duckdb"]
+    path: str
+
+
+class LakeSource(Strict):
+    """Parquet files on disk or S3. `path` is put in front of each entity's glob; `connection` (aws) is needed for s3:// only."""
+
+    kind: Literal["lake"]
+    path: str = ""
+    connection: str = ""
+
+
+class PostgresSource(Strict):
+    """A PostgreSQL database behind an Airflow connection."""
+
+    kind: Literal["postgres"]
+    connection: str
+    statement_timeout: Duration = timedelta(hours=1)
+
+
+class DbApiSource(Strict):
+    """Any Airflow database connection."""
+
+    kind: Literal["dbapi"]
+    connection: str
+
+
+SourceSpec = Annotated[DuckDBSource | LakeSource | PostgresSource | DbApiSource, Field(discriminator="kind")]
+
+
+class Catalog(Strict):
+    """All sources and entities. Raises nothing itself: see `problems`."""
+
+    sources: Mapping[str, SourceSpec] = Field(default_factory=dict)
+    entities: Mapping[str, Entity] = Field(default_factory=dict)
+
+    def entity(self, entity_id: str) -> Entity | None:
+        return self.entities.get(entity_id)
+
+    def ids_by_name(self) -> dict[str, str]:
+        """Every accepted spelling of an entity, casefolded, to its id: ids and display names."""
+        names = {entity.display_name.casefold(): entity.id for entity in self.entities.values()}
+        return names | {entity_id.casefold(): entity_id for entity_id in self.entities}
+
+
+def closest(word: str, options: Iterable[str]) -> str:
+    """The option most like `word`, or an empty string."""
+    by_fold = {option.casefold(): option for option in options}
+    found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    return by_fold[found[0]] if found else ""
+
+
+def problems(catalog: Catalog, file: str) -> list[Finding]:
+    """What is wrong between the parts of a structurally valid catalog."""
+    found = [problem for entity in catalog.entities.values() for problem in _entity_problems(entity, catalog, file)]
+    return found + _ambiguous_names(catalog, file)
+
+
+def _ambiguous_names(catalog: Catalog, file: str) -> list[Finding]:
+    taken: dict[str, str] = {}
+    found = []
+    for entity in catalog.entities.values():
+        for spelling in {entity.id.casefold(), entity.display_name.casefold()}:
+            other = taken.setdefault(spelling, entity.id)
+            if other != entity.id:
+                found.append(Finding(file, f"entities.{entity.id}.name", f"{spelling!r} already names the entity {other}", "names unlike every other id and name"))
+    return found
+
+
+def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Finding]:
+    at = f"entities.{entity.id}"
+    source = catalog.sources.get(entity.source)
+    if source is None:
+        yield Finding(file, f"{at}.source", f"unknown source {entity.source!r}", ", ".join(catalog.sources) or "define it under sources", closest(entity.source, list(catalog.sources)))
+    if entity.changes.mode is not Mode.FULL and not entity.changes.column:
+        yield Finding(file, f"{at}.changes.column", f"mode {entity.changes.mode} needs the column that tells when a row changed", "a column of the relation")
+    if source is not None and entity.changes.mode in (Mode.SNAPSHOT, Mode.HORIZON) and source.kind != "postgres":
+        yield Finding(file, f"{at}.changes.mode", f"{entity.changes.mode} needs a postgres source, {entity.source} is {source.kind}", "lookback, append, full")
+    if any(separator in entity.display_name for separator in ",\n"):
+        yield Finding(file, f"{at}.name", "a display name must not hold a comma or a line break, since entityList may be comma-separated")

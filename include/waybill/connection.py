@@ -1,0 +1,25 @@
+"""A connection as Airflow stores it, as a plain value that cannot print its secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where to connect and with what. `extra` holds the provider's own settings (host_key, private_key, region_name ...)."""
+
+    id: str
+    type: str = ""
+    host: str = ""
+    port: int | None = None
+    login: str = ""
+    schema: str = ""
+    password: str = field(default="", repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+Connections = Callable[[str], Connection]
+"""Looks a connection up by id. Raises PermanentError when there is none, naming the id and how to add it."""

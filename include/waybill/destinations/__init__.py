@@ -1,0 +1,28 @@
+"""Places files go to: one module per kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from waybill.connection import Connections
+from waybill.destinations.base import Destination, Item, Probe, Profile, Session, Stored
+from waybill.registration import DestinationSpec, FolderDestination, S3Destination, SftpDestination
+
+__all__ = ["Destination", "Item", "Probe", "Profile", "Session", "Stored", "open_destination"]
+
+
+def open_destination(spec: DestinationSpec, base: Path, connections: Connections, profile: Profile = Profile.FULL) -> Destination:
+    """The destination a spec describes; a relative folder is resolved against `base`. Opens nothing yet."""
+    match spec:
+        case FolderDestination():
+            from waybill.destinations.folder import Folder
+
+            return Folder(base / spec.root)
+        case SftpDestination():
+            from waybill.destinations.sftp import Sftp
+
+            return Sftp(connections(spec.connection), spec.root, profile)
+        case S3Destination():
+            from waybill.destinations.s3 import S3
+
+            return S3(spec, connections)

@@ -1,0 +1,89 @@
+"""Errors, grouped by what recovers from them.
+
+Every error carries its parts as attributes and builds one sentence from them: where, what, what is allowed, what to do next.
+No message may hold a secret or a tenant's row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+
+class WaybillError(Exception):
+    """Base of all errors Waybill raises on purpose; raise one of its subclasses.
+
+    `code` is the stable machine-readable name used in ledgers and problem+json answers.
+    """
+
+    code = "error"
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", next_step: str = "", code: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.allowed = allowed
+        self.next_step = next_step
+        if code:
+            self.code = code
+
+    def located(self, where: str) -> Self:
+        """The same error, saying also where it happened (outermost place first)."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        return self
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        allowed = f" (allowed: {self.allowed})" if self.allowed else ""
+        step = f". {self.next_step}" if self.next_step else ""
+        return f"{head}{allowed}{step}"
+
+
+class PermanentError(WaybillError):
+    """Trying again changes nothing: somebody has to correct the input. Airflow fails the task, the API answers 4xx."""
+
+    code = "permanent"
+
+
+class TransientError(WaybillError):
+    """Trying again later may succeed by itself: Airflow retries."""
+
+    code = "transient"
+
+
+class ConflictError(WaybillError):
+    """Two truths stand against each other (a foreign file, a changed manifest): nothing was touched, a person must look."""
+
+    code = "conflict"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem of one configuration file."""
+
+    file: str
+    path: str
+    reason: str
+    allowed: str = ""
+    meant: str = ""
+
+    def __str__(self) -> str:
+        hints = [f"allowed: {self.allowed}"] if self.allowed else []
+        if self.meant:
+            hints.append(f"did you mean {self.meant}?")
+        where = f"{self.file}: {self.path}: " if self.path else f"{self.file}: "
+        return f"{where}{self.reason}" + (f" ({'; '.join(hints)})" if hints else "")
+
+    def below(self, prefix: str) -> Finding:
+        """The same finding with `prefix` in front of its key path."""
+        return replace(self, path=f"{prefix}.{self.path}" if self.path else prefix)
+
+
+class ConfigError(PermanentError):
+    """The configuration has problems; `findings` lists all of them, of all files."""
+
+    code = "config"
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+        super().__init__("\n".join(str(finding) for finding in findings))

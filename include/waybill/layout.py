@@ -1,0 +1,84 @@
+"""Where files stand at a destination: pure functions from ids, dates and numbers to paths below the root.
+
+Every path is built from validated slugs and numbers only, so none can leave the tenant's folder.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+from waybill.errors import PermanentError
+
+TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+EXPORTS = "/exports"
+PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part$")
+"""The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
+
+SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+
+
+def tenant_id(text: str) -> str:
+    """`text` itself when it is a valid tenant id. Raises PermanentError when not."""
+    if not TENANT_ID.match(text):
+        raise PermanentError(f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id")
+    return text
+
+
+def tenant_folder(tenant: str) -> str:
+    return f"{EXPORTS}/{tenant_id(tenant)}"
+
+
+def day_folder(tenant: str, day: date) -> str:
+    return f"{tenant_folder(tenant)}/{day:%Y}/{day:%m}/{day:%d}"
+
+
+def entity_folder(tenant: str, day: date, entity: str) -> str:
+    return f"{day_folder(tenant, day)}/{entity}"
+
+
+def backfill_folder(tenant: str, day: date, entity: str, backfill: str) -> str:
+    return f"{entity_folder(tenant, day, entity)}/backfill-{backfill}"
+
+
+def stem(entity: str, generation: int, sequence: int, *, first_of_day: bool) -> str:
+    """The file name without extension: plain for the first delivery of an entity on a date, numbered for any further one."""
+    return entity if first_of_day else f"{entity}.g{generation}.{sequence}"
+
+
+def day_manifest_name(number: int) -> str:
+    """`_MANIFEST.json` for the first, `_MANIFEST.2.json` and so on for later deliveries of the date."""
+    return "_MANIFEST.json" if number == 1 else f"_MANIFEST.{number}.json"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The final paths of one delivery: everything in `folder`, named after `stem`."""
+
+    folder: str
+    stem: str
+    compression: str = "none"
+
+    @property
+    def data(self) -> str:
+        return f"{self.folder}/{self.stem}.csv{SUFFIXES[self.compression]}"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.folder}/{self.stem}.manifest.json"
+
+    def part(self, number: int) -> str:
+        """The name of part `number` (from 1) when a delivery is split into several files."""
+        return f"{self.stem}-{number:04d}.csv{SUFFIXES[self.compression]}"
+
+
+def hidden(final: str, attempt: str) -> str:
+    """The hidden name a file is written under before it is published as `final`. `attempt` is a 32 digit hex id."""
+    folder, _, name = final.rpartition("/")
+    return f"{folder}/.{name}.{attempt}.part"
+
+
+def is_part(name: str) -> bool:
+    """True when a bare file name is one of Waybill's own unfinished files."""
+    return PART.match(name) is not None

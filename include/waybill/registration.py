@@ -1,0 +1,186 @@
+"""What a tenant receives and how often: one model for the YAML file, the API body and the ledger, and the rules around it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from waybill.catalog import Catalog, Strict, closest
+from waybill.errors import Finding
+from waybill.selection import Dialect
+from waybill.window import Frequency
+
+DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
+LINE_ENDS = {"lf": "lf", "crlf": "crlf", "\n": "lf", "\r\n": "crlf"}
+_CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
+
+
+class ExportOption(StrEnum):
+    ALL = "export all"
+    SELECTED = "export selected"
+    DISABLE = "disable export"
+
+
+def _zone(name: str) -> str:
+    if name not in available_timezones():
+        near = closest(name, sorted(available_timezones()))
+        raise ValueError(f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else ""))
+    return name
+
+
+def _clock(value: Any) -> Any:
+    # YAML 1.1 reads an unquoted 02:00 as the number 120.
+    if not isinstance(value, str) or not _CLOCK.match(value):
+        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
+    return value
+
+
+def _one_of(table: Mapping[str, str], what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value not in table:
+            raise ValueError(f"not a {what}; allowed: {', '.join(repr(option) for option in table)}")
+        return table[value]
+
+    return BeforeValidator(check)
+
+
+class CsvOptions(Strict):
+    """The dialect a tenant wants; every key is optional."""
+
+    delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter")] = ","
+    line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending")] = "lf"
+    bom: bool = False
+    compression: Literal["none", "gzip", "zstd"] = "none"
+    max_rows_per_file: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
+
+
+class SftpDestination(Strict):
+    """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
+
+    kind: Literal["sftp"]
+    connection: Annotated[str, Field(min_length=1)]
+    root: str = "/"
+
+
+class FolderDestination(Strict):
+    """A local folder; needs no connection."""
+
+    kind: Literal["folder"]
+    root: Annotated[str, Field(min_length=1)]
+
+
+class S3Destination(Strict):
+    """A bucket behind an Airflow aws connection; `root` is the key prefix `/exports` stands in."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, Field(min_length=3)]
+    connection: Annotated[str, Field(min_length=1)]
+    root: str = "/"
+
+
+DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination, Field(discriminator="kind")]
+
+
+def entity_words(value: Any) -> Any:
+    """The entries of an entityList given as a list or a comma-separated string; blanks dropped, order kept, each once."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise ValueError("not a list of entity names; allowed: a list of names or one comma-separated string")
+    return tuple(dict.fromkeys(word.strip() for word in value if word.strip()))
+
+
+class Registration(Strict):
+    """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+
+    export_option: ExportOption = ExportOption.SELECTED
+    entity_list: Annotated[tuple[str, ...], BeforeValidator(entity_words)] = ()
+    frequency: Frequency = Frequency.DAILY
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    deliver_at: Annotated[str, BeforeValidator(_clock)] | None = None
+    destination: DestinationSpec | None = None
+    csv: CsvOptions = Field(default_factory=CsvOptions)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.export_option is ExportOption.DISABLE
+
+    def body(self) -> dict[str, Any]:
+        """The registration as JSON: sending it back changes nothing. Defaults that were not given stay out, but for the three fields of reference/004."""
+        given = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {"exportOption": self.export_option.value, "entityList": list(self.entity_list), "frequency": self.frequency.value, **given}
+
+    def cron(self, tenant: str) -> str:
+        """When runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+        if self.deliver_at:
+            hour, minute = self.deliver_at.split(":")
+            return self.frequency.cron(int(minute), int(hour))
+        return self.frequency.cron(int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60, 1)
+
+
+def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:
+    """The entity ids a registration stands for, in catalog order, and what is wrong with its list.
+
+    `export all` and `disable export` ignore entityList, even a wrong one; `export selected` needs at least one known entity.
+    """
+    if registration.export_option is ExportOption.ALL:
+        return tuple(catalog.entities), []
+    if registration.is_disabled:
+        return (), []
+    if not registration.entity_list:
+        return (), [Finding(file, "entityList", "export selected needs at least one entity", "a list of entity names, or exportOption: export all")]
+    names = catalog.ids_by_name()
+    unknown = [word for word in registration.entity_list if word.casefold() not in names]
+    wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
+    display = [entity.display_name for entity in catalog.entities.values()]
+    options = [*display, *catalog.entities]
+    findings = [Finding(file, "entityList", f"unknown entity {word!r}", _shortened(display), closest(word, options)) for word in unknown]
+    return tuple(entity for entity in catalog.entities if entity in wanted), findings
+
+
+def _shortened(names: Iterable[str], most: int = 40) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a replace changes: entities switched on, off, and kept with their streams."""
+
+    activated: tuple[str, ...]
+    deactivated: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.activated or self.deactivated)
+
+
+def difference(active: Iterable[str], wanted: Iterable[str]) -> Difference:
+    """The diff between the active entities and the wanted ones; order follows `wanted`, deactivated ones are sorted."""
+    active, wanted = set(active), tuple(dict.fromkeys(wanted))
+    return Difference(
+        activated=tuple(entity for entity in wanted if entity not in active),
+        deactivated=tuple(sorted(active - set(wanted))),
+        kept=tuple(entity for entity in wanted if entity in active),
+    )

@@ -1,0 +1,32 @@
+"""Places rows come from: one module per kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from waybill.catalog import DbApiSource, DuckDBSource, LakeSource, PostgresSource, SourceSpec
+from waybill.connection import Connections
+from waybill.sources.base import Snapshot, Source
+
+__all__ = ["Snapshot", "Source", "open_source"]
+
+
+def open_source(spec: SourceSpec, base: Path, connections: Connections) -> Source:
+    """The source a spec describes; relative paths are resolved against `base`. Opens nothing yet."""
+    match spec:
+        case DuckDBSource():
+            from waybill.sources.duckdb import DuckDB
+
+            return DuckDB(base / spec.path)
+        case LakeSource():
+            from waybill.sources.lake import Lake
+
+            return Lake(spec, base, connections)
+        case PostgresSource():
+            from waybill.sources.postgres import Postgres
+
+            return Postgres(spec, connections)
+        case DbApiSource():
+            from waybill.sources.dbapi import DbApi
+
+            return DbApi(spec, connections)

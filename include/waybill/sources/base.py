@@ -1,0 +1,63 @@
+"""What every source can do. Two promises: one snapshot per extraction, and the same rows give the same bytes (waybill.canonical)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from waybill.catalog import Entity
+from waybill.selection import Dialect, Extent, Selection
+
+
+class Snapshot(Protocol):
+    """One consistent, read-only view of a source. Not thread-safe. All methods see the same rows."""
+
+    taken_at: datetime
+    """The source's own clock, read when the snapshot was opened; aware UTC."""
+
+    def columns(self, entity: Entity) -> dict[str, str]:
+        """The relation's columns and native types, in the relation's order. Raises PermanentError when the relation is missing or unreadable."""
+        ...
+
+    def check(self, selection: Selection) -> None:
+        """Refuse what would lose or duplicate rows.
+
+        Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type cannot hold its catalogued
+        type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key that is not unique among the selected rows (`key_not_unique`).
+        """
+        ...
+
+    def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
+        """How far to read: `start` is the stream's last position (None: full load), `end` the planned boundary. See PROTOCOL.md section 2.
+
+        The window's end never lies past the source's clock. Raises PermanentError when the mode is not safe here (standby, missing rights).
+        """
+        ...
+
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not compressed."""
+        ...
+
+    def digests(self, selection: Selection) -> Iterator[list[bytes]]:
+        """The 16 byte version digests of the selected rows, in batches: truncated SHA-256 of key, change position and canonical row, whatever the CSV dialect."""
+        ...
+
+    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """The selected rows as Arrow, ordered by the key, columns cast to the catalogued types (anonymized columns already replaced)."""
+        ...
+
+    def count(self, selection: Selection) -> int:
+        """How many rows the selection holds."""
+        ...
+
+
+class Source(Protocol):
+    """A place rows come from."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open one. Raises TransientError when the source cannot be reached or is busy, PermanentError when it refuses the login."""
+        ...

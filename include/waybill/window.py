@@ -1,0 +1,82 @@
+"""Windows of time: when one ends, and what the next one covers. Pure: the clock comes in as an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open `[start, end)` of source changes, aware UTC instants. No start means a full load."""
+
+    start: datetime | None
+    end: datetime
+
+    @property
+    def is_full(self) -> bool:
+        return self.start is None
+
+
+class Frequency(StrEnum):
+    """How often a tenant is delivered to. A boundary is the local midnight that begins a day, a Monday, or a 1st."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+    def first_day(self, day: date) -> date:
+        """The first day of the period `day` belongs to."""
+        if self is Frequency.WEEKLY:
+            return day - timedelta(days=day.weekday())
+        return day.replace(day=1) if self is Frequency.MONTHLY else day
+
+    def floor(self, instant: datetime, zone: ZoneInfo) -> datetime:
+        """The latest boundary at or before `instant`, as a UTC instant."""
+        today = instant.astimezone(zone).date()
+        # A clock set back over midnight shows yesterday's date again after today has begun, so tomorrow's boundary may already be past.
+        ahead = start_of_day(self.first_day(today + _DAY), zone)
+        return ahead if ahead <= instant else start_of_day(self.first_day(today), zone)
+
+    def cron(self, minute: int, hour: int) -> str:
+        """The cron expression of this frequency's runs at a local time of day."""
+        return {"daily": f"{minute} {hour} * * *", "weekly": f"{minute} {hour} * * 1", "monthly": f"{minute} {hour} 1 * *"}[self.value]
+
+
+def start_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of `day` in `zone`, as UTC: local midnight, or the end of the gap when the clock skips midnight."""
+    early, late = (datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if early <= late:
+        return early
+    return _end_of_gap(late, early, day, zone)
+
+
+def _end_of_gap(low: datetime, high: datetime, day: date, zone: ZoneInfo) -> datetime:
+    """The instant in `(low, high]` at which the local date becomes `day` or later, found by bisection to the microsecond."""
+    while high - low > timedelta(microseconds=1):
+        middle = low + (high - low) / 2
+        if middle.astimezone(zone).date() < day:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def next_window(frequency: Frequency, zone: ZoneInfo, until: datetime, watermark: datetime | None) -> Window | None:
+    """The window the next delivery must cover, or None when nothing is due.
+
+    The watermark, not the calendar, sets the start: after a missed run the next window is longer and leaves no gap.
+    """
+    end = frequency.floor(until, zone)
+    if watermark is not None and watermark >= end:
+        return None
+    return Window(start=watermark, end=end)
+
+
+def export_date(end: datetime, zone: ZoneInfo) -> date:
+    """The date a window's files stand under: the planned boundary in the tenant's zone."""
+    return end.astimezone(zone).date()
