@@ -1,0 +1,59 @@
+# `make help` lists the targets. Everything runs in .venv, made from the hashed lock by the first target that needs it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+READY := .venv/.ready
+LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help setup system demo test test-fast test-faults lint floors types bench lock ui-shots clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+$(READY): requirements.txt pyproject.toml .ci/venv
+	@.ci/venv
+
+setup: $(READY) ## make .venv from the lock (hashes checked) and install waybill into it
+
+system:
+	@.ci/system-packages tests
+
+demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks it and leaves
+	@.venv/bin/waybill demo $(if $(ONCE),--once)
+
+test: $(READY) system ## the whole suite, on real servers
+	@$(PYTEST)
+
+test-fast: $(READY) ## unit tests only
+	@$(PYTEST) tests/unit
+
+test-faults: $(READY) system ## the fault campaigns only
+	@$(PYTEST) tests/faults
+
+lint: $(READY) floors ## ruff, sizes, import floors
+	@$(PY) -m ruff check .
+	@$(PY) .ci/sizes.py
+
+floors: $(READY)
+	@$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+
+types: $(READY) ## mypy, strict, on include/
+	@$(PY) -m mypy
+
+bench: $(READY) ## benchmarks that print ratios; QUICK=1 for a short round
+	@$(PY) -m uv pip install --quiet --python $(PY) --require-hashes -r bench/requirements.txt
+	@$(PY) -m bench $(if $(QUICK),--quick)
+
+lock: $(READY) ## compile the locks anew from pyproject.toml (UPGRADE=1 moves every pin it may)
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev pyproject.toml --output-file requirements.txt
+	@$(LOCK) --constraint requirements.txt pyproject.toml --output-file requirements-runtime.txt
+	@$(LOCK) --constraint requirements.txt --extra bench pyproject.toml --output-file bench/requirements.txt
+
+ui-shots: $(READY) system ## screenshots of the page
+	@$(PYTEST) tests/e2e -m shots
+
+clean: ## remove everything made here, run-time state too
+	rm -rf .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
