@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint floors types bench lock ui-shots clean
+.PHONY: help setup system demo test test-fast test-faults lint ruff sizes floors types bench lock ui-shots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -33,8 +33,13 @@ test-fast: $(READY) ## unit tests only
 test-faults: $(READY) system ## the fault campaigns only
 	@$(PYTEST) tests/faults
 
-lint: $(READY) floors ## ruff, sizes, import floors
+lint: $(READY) ## ruff, sizes, import floors; all of them, whichever fails first
+	@status=0; for check in ruff sizes floors; do $(MAKE) $$check || status=1; done; exit $$status
+
+ruff: $(READY)
 	@$(PY) -m ruff check .
+
+sizes: $(READY)
 	@$(PY) .ci/sizes.py
 
 floors: $(READY)
