@@ -39,7 +39,10 @@ class Snapshot(Protocol):
         ...
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not compressed."""
+        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not compressed.
+
+        No block crosses a multiple of `dialect.max_rows_per_file` records, so that a file can end there.
+        """
         ...
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:

@@ -1,0 +1,1 @@
+"""Files in each format: CSV for scheduled deliveries; the others for on-demand exports."""
