@@ -1,0 +1,102 @@
+"""What every test shares: an environment nobody's own settings leak into, and real servers."""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _isolate_environment() -> None:
+    """Airflow reads its settings once, at import: they must be in place before any test module is imported."""
+    for name in [name for name in os.environ if name.startswith(("WAYBILL_", "AIRFLOW_", "AWS_"))]:
+        if name != "AWS_CA_BUNDLE":
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="waybill-airflow-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ |= {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(64),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "TZ": "UTC",
+    }
+
+
+_isolate_environment()
+
+import pytest  # noqa: E402 (after the environment is in place)
+
+from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb  # noqa: E402
+from tests.servers.postgres import Cluster, Database, serve_postgres  # noqa: E402
+from tests.servers.proftpd import serve_proftpd  # noqa: E402
+from tests.servers.s3 import S3Server, serve_s3  # noqa: E402
+from tests.servers.smtp import SmtpServer, serve_smtp  # noqa: E402
+from tests.servers.sshd import SftpAccess, serve_sshd  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture
+def sshd() -> Iterator[SftpAccess]:
+    with serve_sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def proftpd() -> Iterator[SftpAccess]:
+    with serve_proftpd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """Shared by the whole run: do not stop it. A test that restarts its server uses `serve_postgres` itself."""
+    with serve_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres(postgres_cluster: Cluster) -> Iterator[Database]:
+    with postgres_cluster.database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaServer]:
+    with serve_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(mariadb_server: MariaServer) -> Iterator[MariaDatabase]:
+    with mariadb_server.database() as database:
+        yield database
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpServer]:
+    with serve_smtp() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with serve_s3() as server:
+        yield server

@@ -1,0 +1,61 @@
+"""A MariaDB server of its own, thrown away afterwards."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.servers.process import free_port, ordinary_account, program, running, scratch, spawn
+
+_serial = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class MariaDatabase:
+    """One database of the server; `user` has every right and no password."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+
+    @property
+    def url(self) -> str:
+        return f"mysql+pymysql://{self.user}@{self.host}:{self.port}/{self.name}?charset=utf8mb4"
+
+
+@dataclass(frozen=True)
+class MariaServer:
+    host: str
+    port: int
+    user: str
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[MariaDatabase]:
+        """A fresh, empty database for the length of the block."""
+        import pymysql
+
+        name = f"waybill_{next(_serial)}"
+        with pymysql.connect(host=self.host, port=self.port, user=self.user) as admin, admin.cursor() as cursor:
+            cursor.execute(f"create database {name} character set utf8mb4")
+            try:
+                yield MariaDatabase(self.host, self.port, name, self.user)
+            finally:
+                cursor.execute(f"drop database {name}")
+
+
+@contextlib.contextmanager
+def serve_mariadb() -> Iterator[MariaServer]:
+    account = ordinary_account("mysql")
+    with scratch("mariadb", account) as folder:
+        data, log = folder / "data", folder / "mariadb.log"
+        install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+        install += ["--skip-test-db", "--skip-name-resolve"]
+        if spawn(install, log=log, account=account, cwd=folder).wait(60) != 0:
+            raise RuntimeError(f"mariadb-install-db failed:\n{log.read_text()}")
+        port = free_port()
+        argv = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]
+        argv += [f"--socket={folder}/mysql.sock", f"--pid-file={folder}/mysql.pid", "--innodb-flush-log-at-trx-commit=0"]
+        argv += ["--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4", "--skip-name-resolve"]
+        with running(argv, ready=lambda: "ready for connections" in log.read_text(errors="replace"), log=log, account=account, cwd=folder):
+            yield MariaServer("127.0.0.1", port, "root")

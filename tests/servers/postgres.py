@@ -1,0 +1,117 @@
+"""A PostgreSQL cluster of its own, thrown away afterwards."""
+
+import contextlib
+import itertools
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.process import Account, end, free_port, ordinary_account, program, scratch, spawn, wait_until_ready
+
+_BIN_FOLDERS = [
+    str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+]
+_serial = itertools.count(1)
+
+CONFIG = """
+listen_addresses = '127.0.0.1'
+fsync = off
+max_prepared_transactions = 10
+track_commit_timestamp = off
+shared_buffers = 32MB
+max_connections = 60
+log_line_prefix = '%m [%p] %d '
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of a cluster and how to reach it. Everybody on loopback is trusted; `user` is a superuser."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+
+    @property
+    def dsn(self) -> str:
+        """For libpq and psycopg."""
+        return f"host={self.host} port={self.port} dbname={self.name} user={self.user}"
+
+    @property
+    def url(self) -> str:
+        """For SQLAlchemy."""
+        return f"postgresql+psycopg://{self.user}@{self.host}:{self.port}/{self.name}"
+
+    def psql(self, sql: str) -> str:
+        """Run SQL through the `psql` program; unaligned tuples. Raises CalledProcessError at the first error."""
+        argv = [program("psql", *_BIN_FOLDERS), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn]
+        return subprocess.run(argv, input=sql, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+class Cluster:
+    """A cluster that can be stopped and started again, as faults need it."""
+
+    user = "postgres"
+
+    def __init__(self, folder: Path, account: Account, extra_config: str = "") -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "postgres.log"
+        self.port = free_port()
+        self._account = account
+        self._process: subprocess.Popen[bytes] | None = None
+        initdb = [program("initdb", *_BIN_FOLDERS), "-D", str(self.data), "-U", self.user]
+        initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        done = spawn(initdb, log=self.log, account=account, cwd=folder)
+        if done.wait(60) != 0:
+            raise RuntimeError(f"initdb failed:\n{self.log.read_text()}")
+        with (self.data / "postgresql.conf").open("a") as config:
+            config.write(f"{CONFIG}port = {self.port}\nunix_socket_directories = '{folder}'\n{extra_config}\n")
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the cluster is stopped")
+        return self._process.pid
+
+    def start(self) -> None:
+        argv = [program("postgres", *_BIN_FOLDERS), "-D", str(self.data)]
+        self._process = spawn(argv, log=self.log, account=self._account, cwd=self.folder)
+        wait_until_ready(self._process, self._answers, self.log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions and shuts down cleanly, SIGQUIT leaves as in a crash."""
+        if self._process is not None:
+            end(self._process, how)
+            self._process = None
+
+    def _answers(self) -> bool:
+        argv = [program("pg_isready", *_BIN_FOLDERS), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(argv, check=False).returncode == 0
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        """A fresh, empty database for the length of the block."""
+        name = f"waybill_{next(_serial)}"
+        admin = Database("127.0.0.1", self.port, "postgres", self.user)
+        admin.psql(f"create database {name}")
+        try:
+            yield Database("127.0.0.1", self.port, name, self.user)
+        finally:
+            if self._process is not None:
+                admin.psql(f"drop database {name} with (force)")
+
+
+@contextlib.contextmanager
+def serve_postgres(*, extra_config: str = "") -> Iterator[Cluster]:
+    account = ordinary_account("postgres")
+    with scratch("postgres", account) as folder:
+        cluster = Cluster(folder, account, extra_config)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop(signal.SIGQUIT)

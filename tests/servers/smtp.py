@@ -1,0 +1,43 @@
+"""A real SMTP server that keeps what it is given."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.servers.process import free_port
+
+
+@dataclass(frozen=True)
+class Received:
+    sender: str
+    recipients: tuple[str, ...]
+    message: EmailMessage
+
+
+@dataclass(frozen=True)
+class SmtpServer:
+    host: str
+    port: int
+    received: list[Received] = field(default_factory=list)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        message = message_from_bytes(envelope.original_content or b"", policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        self.received.append(Received(envelope.mail_from or "", tuple(envelope.rcpt_tos), message))
+        return "250 OK"
+
+
+@contextlib.contextmanager
+def serve_smtp() -> Iterator[SmtpServer]:
+    server = SmtpServer("127.0.0.1", free_port())
+    controller = Controller(server, hostname=server.host, port=server.port)
+    controller.start()
+    try:
+        yield server
+    finally:
+        controller.stop()
