@@ -178,6 +178,11 @@ def closest(word: str, options: Iterable[str]) -> str:
     return by_fold[found[0]] if found else ""
 
 
+def unknown_source(entity: str, source: str, known: list[str], file: str) -> Finding:
+    """An entity names a source that the catalog does not define."""
+    return Finding(file, f"entities.{entity}.source", f"unknown source {source!r}", ", ".join(known) or "define it under sources", closest(source, known))
+
+
 def problems(catalog: Catalog, file: str) -> list[Finding]:
     """What is wrong between the parts of a structurally valid catalog."""
     found = [problem for entity in catalog.entities.values() for problem in _entity_problems(entity, catalog, file)]
@@ -199,7 +204,7 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
     at = f"entities.{entity.id}"
     source = catalog.sources.get(entity.source)
     if source is None:
-        yield Finding(file, f"{at}.source", f"unknown source {entity.source!r}", ", ".join(catalog.sources) or "define it under sources", closest(entity.source, list(catalog.sources)))
+        yield unknown_source(entity.id, entity.source, list(catalog.sources), file)
     if entity.changes.mode is not Mode.FULL and not entity.changes.column:
         yield Finding(file, f"{at}.changes.column", f"mode {entity.changes.mode} needs the column that tells when a row changed", "a column of the relation")
     if source is not None and entity.changes.mode in (Mode.SNAPSHOT, Mode.HORIZON) and source.kind != "postgres":

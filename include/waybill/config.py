@@ -1,0 +1,298 @@
+"""Reading the configuration folder: YAML into values, and every problem of every file in one list."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from waybill import catalog as catalogs
+from waybill.catalog import Catalog, Entity, closest
+from waybill.errors import ConfigError, Finding
+from waybill.layout import TENANT_ID
+from waybill.policy import Policy
+from waybill.registration import Registration, resolve_entities
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment's word on where things are. `base` is what relative paths are resolved against."""
+
+    config_dir: Path
+    base: Path
+    ledger_url: str = field(repr=False)
+    spool_dir: Path
+    archive_url: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        config_dir = Path(environment.get("WAYBILL_CONFIG_DIR") or "config").absolute()
+        base = config_dir.parent
+        return cls(
+            config_dir=config_dir,
+            base=base,
+            ledger_url=_ledger_url(environment.get("WAYBILL_LEDGER_URL") or "sqlite:///.waybill/ledger.db", base),
+            spool_dir=base / (environment.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
+            archive_url=environment.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
+        )
+
+
+def _ledger_url(url: str, base: Path) -> str:
+    scheme, slashes, path = url.partition(":///")
+    relative = scheme.startswith("sqlite") and slashes and path and not path.startswith(("/", ":memory:"))
+    return f"{scheme}:///{base / path}" if relative else url
+
+
+@dataclass(frozen=True)
+class TenantFile:
+    """One valid `config/tenants/<tenant>.yaml`. `file` is its path below the configuration folder's parent."""
+
+    tenant: str
+    file: str
+    registration: Registration
+    entities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that is valid, and a list of all that is not. `broken` names tenants whose file exists but cannot be used."""
+
+    catalog: Catalog
+    policy: Policy
+    tenants: Mapping[str, TenantFile]
+    broken: frozenset[str]
+    findings: tuple[Finding, ...]
+
+    def require_catalog(self) -> Catalog:
+        """The catalog. Raises ConfigError when the catalog or the policy has problems."""
+        bad = [finding for finding in self.findings if "/tenants/" not in finding.file]
+        if bad:
+            raise ConfigError(bad)
+        return self.catalog
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of silently keeping the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """A file's mapping, or None with a finding. An empty file is an empty mapping."""
+    try:
+        # _Loader derives from SafeLoader: plain data only
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    except OSError as error:
+        findings.append(Finding(shown, "", f"cannot be read: {error.strerror}"))
+    except UnicodeDecodeError as error:
+        findings.append(Finding(shown, "", f"is not UTF-8 at byte {error.start}", "UTF-8 text"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        findings.append(Finding(shown, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not valid YAML: {error.problem or error.context}"))
+    except (yaml.YAMLError, ValueError) as error:
+        findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0]}"))
+    else:
+        if data is None or isinstance(data, dict):
+            return data or {}
+        findings.append(Finding(shown, "", f"holds a {type(data).__name__}", "a mapping of keys to values"))
+    return None
+
+
+def explain(error: ValidationError, model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
+    """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
+    return [_explained(one, model, file, prefix) for one in error.errors(include_url=False)]
+
+
+def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Finding:
+    loc = [str(part) for part in one["loc"] if not _is_union_tag(part, one, model)]
+    path = ".".join([prefix, *loc] if prefix else loc)
+    context = one.get("ctx", {})
+    allowed, meant, given = "", "", one.get("input")
+    match one["type"]:
+        case "missing":
+            reason = "is required"
+        case "extra_forbidden":
+            options = _keys_at(model, one["loc"][:-1])
+            reason, allowed, meant = "unknown key", ", ".join(options), closest(str(one["loc"][-1]), options)
+        case "enum" | "literal_error":
+            allowed = re.sub(r"'", "", context["expected"]).replace(" or ", ", ")
+            reason, meant = f"unknown value {_short(given)}", closest(str(given), allowed.split(", "))
+        case "union_tag_invalid":
+            allowed = context["expected_tags"].replace("'", "")
+            reason, meant = f"unknown kind {context['tag']!r}", closest(context["tag"], allowed.split(", "))
+            path += ".kind"
+        case "union_tag_not_found":
+            reason, allowed, path = "is required", "a kind", f"{path}.kind"
+        case "value_error":
+            reason, _, allowed = str(context["error"]).partition("; allowed: ")
+            allowed, _, meant = allowed.partition("; did you mean ")
+            reason, meant = f"{_short(given)}: {reason}" if isinstance(given, str | int | float) else reason, meant.removesuffix("?")
+        case "string_pattern_mismatch":
+            reason, allowed = f"{_short(given)} does not fit", f"text matching {context['pattern']}"
+            path = path.removesuffix(".id")  # an entity's id is its key in the file
+        case _:
+            message = one["msg"]
+            reason = f"{_short(given)}: {message[:1].lower()}{message[1:]}" if isinstance(given, str | int | float | None) else f"{message[:1].lower()}{message[1:]}"
+    return Finding(file, path, reason, allowed, meant)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
+    """pydantic puts the chosen `kind` into the path of a discriminated union; nobody wrote it there."""
+    position = one["loc"].index(part)
+    return position > 0 and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3") and (one["loc"][0] == "destination" or (one["loc"][0] == "sources" and position == 2))
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The keys a model accepts at a place inside it."""
+    here: Any = model.model_json_schema(by_alias=True)
+    root = here
+    for part in loc:
+        here = _follow(here, root)
+        if part in here.get("properties", {}):
+            here = here["properties"][part]
+        elif part in here.get("discriminator", {}).get("mapping", {}):
+            here = {"$ref": here["discriminator"]["mapping"][part]}
+        elif "additionalProperties" in here:
+            here = here["additionalProperties"]
+        else:
+            return []
+    return list(_follow(here, root).get("properties", {}))
+
+
+def _follow(schema: Any, root: Any) -> Any:
+    while "$ref" in schema or "anyOf" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else next(one for one in schema["anyOf"] if one.get("type") != "null")
+    return schema
+
+
+def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: list[Finding], prefix: str = "") -> Model | None:
+    """The model, or what is left of it when the offending keys are dropped, so that later checks still see the rest; None when nothing is left."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        findings.extend(explain(error, model, file, prefix))
+        offending = {one["loc"][0] for one in error.errors() if one["loc"]}
+        rest = {key: value for key, value in raw.items() if key not in offending}
+        try:
+            return model.model_validate(rest)
+        except ValidationError:
+            return None
+
+
+def load(config_dir: Path) -> Configuration:
+    """Read the whole folder. Never raises for bad content: the findings say it all."""
+    findings: list[Finding] = []
+    root = config_dir.name
+    if not config_dir.is_dir():
+        findings.append(Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR"))
+    catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
+    policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
+    tenants, broken = {}, set()
+    folder = config_dir / "tenants"
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        shown = f"{root}/tenants/{path.name}"
+        own: list[Finding] = []
+        tenant = _load_tenant(path, shown, catalog, known_names, own)
+        if path.stem in tenants or path.stem in broken:
+            own.append(Finding(shown, "", f"the tenant {path.stem} has two files", "one file per tenant"))
+        if own or tenant is None:
+            broken.add(path.stem)
+            tenants.pop(path.stem, None)
+        else:
+            tenants[path.stem] = tenant
+        findings.extend(own)
+    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings))
+
+
+def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
+    raw = read_yaml(path, shown, findings) if path.exists() else {}
+    return validated(Policy, raw or {}, shown, findings) or Policy()
+
+
+def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str]]:
+    """The catalog's valid part, and every entity spelling that stands in the file, valid or not."""
+    raw = read_yaml(path, shown, findings)
+    if raw is None:
+        return Catalog(), frozenset()
+    found: list[Finding] = []
+    for key in raw.keys() - {"sources", "entities"}:
+        found.append(Finding(shown, str(key), "unknown key", "sources, entities", closest(str(key), ["sources", "entities"])))
+    sources = _section(raw, "sources", shown, found)
+    shell = validated(Catalog, {"sources": sources}, shown, found)
+    bodies = _section(raw, "entities", shown, found)
+    if not bodies and not found:
+        found.append(Finding(shown, "entities", "no entity is defined", "at least one entity"))
+    entities = {}
+    for entity_id, body in bodies.items():
+        if not isinstance(body, dict):
+            found.append(Finding(shown, f"entities.{entity_id}", f"holds a {type(body).__name__}", "a mapping of keys to values"))
+            continue
+        entity = validated(Entity, {**body, "id": entity_id}, shown, found, f"entities.{entity_id}")
+        if entity is not None:
+            entities[str(entity_id)] = entity
+        elif isinstance(body.get("source"), str) and body["source"] not in sources:
+            found.append(catalogs.unknown_source(str(entity_id), body["source"], [str(name) for name in sources], shown))
+    catalog = Catalog(sources=shell.sources if shell else {}, entities=entities)
+    known_sources = frozenset(str(name) for name in sources)
+    found.extend(one for one in catalogs.problems(catalog, shown) if not _follows_from(one, known_sources, catalog))
+    findings.extend(found)
+    names = {str(body["name"]).casefold() for body in bodies.values() if isinstance(body, dict) and "name" in body}
+    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies})
+
+
+def _follows_from(finding: Finding, known_sources: frozenset[str], catalog: Catalog) -> bool:
+    """True for `unknown source` where the source is there but was reported as broken itself."""
+    if not finding.path.endswith(".source"):
+        return False
+    entity = catalog.entity(finding.path.split(".")[1])
+    return entity is not None and entity.source in known_sources
+
+
+def _section(raw: Mapping[str, Any], key: str, shown: str, findings: list[Finding]) -> dict[Any, Any]:
+    value = raw.get(key) or {}
+    if isinstance(value, dict):
+        return value
+    findings.append(Finding(shown, key, f"holds a {type(value).__name__}", "a mapping of names to definitions"))
+    return {}
+
+
+def _load_tenant(path: Path, shown: str, catalog: Catalog, known_names: Iterable[str], findings: list[Finding]) -> TenantFile | None:
+    if not TENANT_ID.match(path.stem):
+        findings.append(Finding(shown, "", f"the file name {path.stem!r} is not a tenant id", "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"))
+    raw = read_yaml(path, shown, findings)
+    if raw is None:
+        return None
+    registration = validated(Registration, raw, shown, findings)
+    if registration is None:
+        return None
+    list_is_broken = any(finding.path.startswith(("entityList", "exportOption")) for finding in findings)
+    entities, unknown = resolve_entities(registration, catalog, shown)
+    # An entity whose own definition is broken is reported once, in the catalog.
+    spelled = {f"unknown entity {word!r}" for word in registration.entity_list if word.casefold() in known_names}
+    findings.extend(one for one in unknown if one.reason not in spelled and not list_is_broken)
+    return TenantFile(path.stem, shown, registration, entities)

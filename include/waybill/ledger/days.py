@@ -1,0 +1,69 @@
+"""Day manifests: numbered, immutable, written when every entity of the day is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.tables import day, delivery
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day manifest, its bytes frozen before it was published."""
+
+    tenant: str
+    export_date: str
+    number: int
+    sha256: str
+    document: bytes
+    created_at: datetime
+    published_at: datetime | None
+
+
+def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
+    """Dates with committed deliveries that no day manifest lists yet."""
+    query = select(delivery.c.export_date).where(delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.purpose != "backfill")
+    return sorted(set(connection.execute(query).scalars()))
+
+
+def committed(connection: Connection, tenant: str, export_date: str) -> list[Delivery]:
+    """The committed deliveries of a date, in the order they were planned; backfills stand apart and are not listed."""
+    query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "committed", delivery.c.purpose != "backfill").order_by(delivery.c.id)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def count_open(connection: Connection, tenant: str, export_date: str) -> int:
+    query = select(func.count()).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.purpose != "backfill")
+    return int(connection.execute(query).scalar_one())
+
+
+def next_number(connection: Connection, tenant: str, export_date: str) -> int:
+    last = connection.execute(select(func.max(day.c.number)).where(day.c.tenant == tenant, day.c.export_date == export_date)).scalar_one()
+    return (last or 0) + 1
+
+
+def freeze(connection: Connection, one: Day, listed: list[str]) -> bool:
+    """Record the bytes of a day manifest and mark its new deliveries as listed. False when somebody else took the number."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(day).values(**vars(one)))
+    except IntegrityError:
+        return False
+    connection.execute(update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=one.number))
+    return True
+
+
+def unpublished(connection: Connection, tenant: str) -> list[Day]:
+    """Day manifests that are frozen but not known to be published, oldest first."""
+    query = select(day).where(day.c.tenant == tenant, day.c.published_at.is_(None)).order_by(day.c.export_date, day.c.number)
+    return [Day(**row._mapping) for row in connection.execute(query)]
+
+
+def mark_published(connection: Connection, one: Day, now: datetime) -> None:
+    same = (day.c.tenant == one.tenant, day.c.export_date == one.export_date, day.c.number == one.number)
+    connection.execute(update(day).where(*same).values(published_at=now))

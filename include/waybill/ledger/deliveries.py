@@ -1,0 +1,204 @@
+"""Deliveries and their attempts: plan, record, commit. Each function is one step inside one transaction of the caller."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.ledger.streams import Stream
+from waybill.ledger.tables import attempt, delivery, digest, stream
+
+CHUNK = 4096  # digests in one row
+
+
+def new_id() -> str:
+    """A UUIDv7 as 32 hex digits: sorts by creation time."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    return f"{milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1:032x}"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One stream x one window. `planned_to` is the boundary; `window_to` what was really covered, known once committed."""
+
+    id: str
+    stream: int
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    purpose: str
+    kind: str
+    window_from: datetime | None
+    planned_to: datetime
+    window_to: datetime | None
+    export_date: str
+    folder: str
+    stem: str
+    previous_sequence: int | None
+    previous_sha256: str | None
+    registration_version: int
+    status: str
+    adopted: str | None
+    redelivers: str | None
+    note: str
+    error: str
+    error_code: str
+    failures: int
+    created_at: datetime
+    committed_at: datetime | None
+    day_number: int | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt extracted, recorded before any byte could become visible; never changed afterwards."""
+
+    id: str
+    delivery: str
+    window_to: datetime
+    position_from: Any
+    position_to: Any
+    snapshot_time: datetime
+    schema_version: int
+    columns: list[dict[str, str]]
+    facts: dict[str, Any]
+    files: list[dict[str, Any]]
+    rows: int
+    bytes: int
+    sha256: str
+    possible_duplicate: bool
+    note: str
+    digests_from: datetime | None
+    recorded_at: datetime
+    publishing_at: datetime | None
+
+
+def get(connection: Connection, delivery_id: str) -> Delivery | None:
+    row = connection.execute(select(delivery).where(delivery.c.id == delivery_id)).one_or_none()
+    return None if row is None else Delivery(**row._mapping)
+
+
+def open_of(connection: Connection, stream_id: int) -> Delivery | None:
+    """The stream's open scheduled delivery, if any: there can be one at most."""
+    row = connection.execute(select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "open", delivery.c.purpose == "schedule")).one_or_none()
+    return None if row is None else Delivery(**row._mapping)
+
+
+def listed(connection: Connection, tenant: str | None = None, *, entity: str = "", limit: int = 1000, before: str = "", status: str = "") -> list[Delivery]:
+    """Deliveries, newest first; `before` is the id to go on from."""
+    query = select(delivery).order_by(delivery.c.id.desc()).limit(limit)
+    for column, value in ((delivery.c.tenant, tenant), (delivery.c.entity, entity), (delivery.c.status, status)):
+        if value:
+            query = query.where(column == value)
+    if before:
+        query = query.where(delivery.c.id < before)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:
+    """True when nothing of the entity was ever planned under this date."""
+    taken = select(func.count()).where(delivery.c.tenant == tenant, delivery.c.entity == entity, delivery.c.export_date == export_date)
+    return connection.execute(taken).scalar_one() == 0
+
+
+def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
+    """Insert a delivery, or nothing when somebody else planned one for the same stream just now."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(delivery).values(id=new_id(), status="open", **values))
+    except IntegrityError:
+        return None
+    row = connection.execute(select(delivery).where(delivery.c.folder == values["folder"], delivery.c.stem == values["stem"])).one()
+    return Delivery(**row._mapping)
+
+
+def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Iterable[Sequence[bytes]]) -> None:
+    """Record an attempt and its version digests."""
+    connection.execute(insert(attempt).values(**values))
+    rows = [{"attempt": values["id"], "chunk": number, "stream": stream_id, "digests": b"".join(chunk)} for number, chunk in enumerate(_chunks(digests))]
+    if rows:
+        connection.execute(insert(digest), rows)
+
+
+def _chunks(batches: Iterable[Sequence[bytes]]) -> Iterator[list[bytes]]:
+    pending: list[bytes] = []
+    for batch in batches:
+        pending.extend(batch)
+        while len(pending) >= CHUNK:
+            yield pending[:CHUNK]
+            pending = pending[CHUNK:]
+    if pending:
+        yield pending
+
+
+def known_digests(connection: Connection, stream_id: int) -> set[bytes]:
+    """The version digests promoted by the stream's last commit."""
+    promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.adopted == attempt.c.id)
+    query = promoted.where(digest.c.stream == stream_id, delivery.c.status == "committed")
+    return {blob[at : at + 16] for blob in connection.execute(query).scalars() for at in range(0, len(blob), 16)}
+
+
+def attempts(connection: Connection, delivery_id: str) -> list[Attempt]:
+    """All recorded attempts of a delivery, oldest first."""
+    query = select(attempt).where(attempt.c.delivery == delivery_id).order_by(attempt.c.recorded_at, attempt.c.id)
+    return [Attempt(**row._mapping) for row in connection.execute(query)]
+
+
+def mark_publishing(connection: Connection, attempt_id: str, now: datetime) -> None:
+    """Note that this attempt's file may become visible from now on."""
+    connection.execute(update(attempt).where(attempt.c.id == attempt_id).values(publishing_at=now))
+
+
+def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
+    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then."""
+    closed = update(delivery).where(delivery.c.id == one.id, delivery.c.status == "open")
+    done = connection.execute(closed.values(status="committed", adopted=adopted.id, window_to=adopted.window_to, committed_at=now, note=adopted.note, error="", error_code=""))
+    if done.rowcount != 1:
+        return False
+    if one.purpose != "schedule":
+        return True
+    moved = connection.execute(
+        update(stream)
+        .where(stream.c.id == one.stream, stream.c.sequence == one.sequence - 1)
+        .values(
+            sequence=one.sequence,
+            watermark=adopted.window_to,
+            position=adopted.position_to,
+            sha256=adopted.sha256,
+            schema_version=adopted.schema_version,
+            columns=adopted.columns,
+            digests_from=adopted.digests_from,
+        )
+    )
+    if moved.rowcount != 1:
+        raise RuntimeError(f"stream {one.stream} is not at sequence {one.sequence - 1}")  # the unique indexes make this unreachable
+    connection.execute(delete(digest).where(digest.c.stream == one.stream, digest.c.attempt != adopted.id))
+    return True
+
+
+def fail(connection: Connection, delivery_id: str, error: str, code: str) -> None:
+    """Keep the last failure of an open delivery, for people to read."""
+    connection.execute(update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open").values(error=error, error_code=code, failures=delivery.c.failures + 1))
+
+
+def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[str, Attempt]:
+    """The adopted attempts of committed deliveries, by delivery id."""
+    ids = [one.adopted for one in deliveries if one.adopted]
+    found: dict[str, Attempt] = {}
+    for start in range(0, len(ids), 500):
+        query = select(attempt).where(attempt.c.id.in_(ids[start : start + 500]))
+        found |= {row.delivery: Attempt(**row._mapping) for row in connection.execute(query)}
+    return found
+
+
+def stream_of(connection: Connection, one: Delivery) -> Stream:
+    return Stream(**connection.execute(select(stream).where(stream.c.id == one.stream)).one()._mapping)

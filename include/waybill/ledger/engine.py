@@ -1,0 +1,111 @@
+"""Opening the ledger: engine, transactions, migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+from waybill.errors import PermanentError, TransientError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 7_236_145  # any number of ours: PostgreSQL's advisory lock around migrations
+
+
+class Ledger:
+    """The database of registrations, streams, deliveries and requests. One per process; safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One write transaction, short, with no other I/O inside. Raises TransientError when the ledger is locked or out of reach."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except (OperationalError, InterfaceError) as error:
+            raise self.unreachable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise self.unreachable(error) from error
+            raise
+
+    def unreachable(self, error: DBAPIError) -> TransientError | PermanentError:
+        """What a database error means for the caller; the driver's text is kept out, it may quote values."""
+        where = f"ledger {self.url.render_as_string(hide_password=True)}"
+        reason = str(error.orig).splitlines()[0] if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
+        if "no such table" in reason or type(error.orig).__name__ == "UndefinedTable":
+            return PermanentError("the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
+        return TransientError(f"the ledger does not answer ({reason})", where=where, next_step="Check WAYBILL_LEDGER_URL and that the database is up", code="ledger_unreachable")
+
+    def revision(self) -> str | None:
+        """The migration the ledger stands at, None when it is empty."""
+        with self.begin() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    @staticmethod
+    def head() -> str:
+        """The newest migration this version of Waybill knows."""
+        head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+        if head is None:
+            raise PermanentError("this installation of Waybill lacks its migrations", next_step="Install the package again")
+        return head
+
+    def upgrade(self) -> None:
+        """Bring the tables to this version. Several processes may call it at once; one does the work."""
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with self.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def ready(self) -> None:
+        """Create the tables of an empty ledger, and keep a SQLite file up to date. Raises PermanentError when a shared ledger is behind."""
+        current, head = self.revision(), self.head()
+        if current == head:
+            return
+        if current is not None and self.engine.dialect.name != "sqlite":
+            raise PermanentError(f"the ledger stands at migration {current}, this version needs {head}", next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
+        self.upgrade()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} if "psycopg" in url else {})
+    path = make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event opens transactions, the driver must not
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

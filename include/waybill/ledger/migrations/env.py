@@ -1,0 +1,9 @@
+"""Alembic's entry: runs migrations on the connection handed down by `Ledger.upgrade`."""
+
+from alembic import context
+
+from waybill.ledger.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")
+context.run_migrations()

@@ -1,0 +1,109 @@
+"""Registrations: versions, who made them, and which streams they switch on and off."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.ledger import streams
+from waybill.ledger.tables import audit, registration, tenant
+from waybill.registration import Difference, Registration, difference
+
+FILE_ORIGIN = "file:"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version of a tenant's registration. `origin` is `api` or `file:<name>`."""
+
+    tenant: str
+    version: int
+    body: dict[str, Any]
+    origin: str
+    actor: str
+    diff: dict[str, Any]
+    created_at: datetime
+
+    @property
+    def registration(self) -> Registration:
+        return Registration.model_validate(self.body)
+
+    @property
+    def managed_by_file(self) -> str | None:
+        """The file this tenant is managed by, or None when the API manages it."""
+        return self.origin.removeprefix(FILE_ORIGIN) if self.origin.startswith(FILE_ORIGIN) else None
+
+
+class LostUpdate(Exception):
+    """Somebody recorded a newer version in between."""
+
+
+def current(connection: Connection, tenant_id: str) -> Registered | None:
+    """The version in force, or None for an unknown tenant."""
+    query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)).where(tenant.c.id == tenant_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Registered(**row._mapping)
+
+
+def all_current(connection: Connection) -> list[Registered]:
+    """The version in force of every tenant, by tenant id."""
+    query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)).order_by(tenant.c.id)
+    return [Registered(**row._mapping) for row in connection.execute(query)]
+
+
+def history(connection: Connection, tenant_id: str) -> list[Registered]:
+    """Every version, newest first."""
+    query = select(registration).where(registration.c.tenant == tenant_id).order_by(registration.c.version.desc())
+    return [Registered(**row._mapping) for row in connection.execute(query)]
+
+
+def salt(connection: Connection, tenant_id: str) -> bytes:
+    """The tenant's secret salt for anonymized columns, made once when the tenant is first registered."""
+    return bytes(connection.execute(select(tenant.c.salt).where(tenant.c.id == tenant_id)).scalar_one())
+
+
+def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
+    found = connection.execute(select(tenant.c.version).where(tenant.c.id == tenant_id)).scalar_one_or_none()
+    if found is not None:
+        return int(found)
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(tenant).values(id=tenant_id, version=0, salt=secrets.token_bytes(32)))
+    except IntegrityError as error:
+        raise LostUpdate from error  # two first registrations at once: the other one was faster
+    return 0
+
+
+def replace(connection: Connection, tenant_id: str, wanted: Registration, entities: Sequence[str], *, origin: str, actor: str, now: datetime, expected: int | None = None) -> tuple[int, Difference]:
+    """Make `entities` the active set and record the body as a new version, unless nothing would change.
+
+    Kept entities keep stream, sequence and watermark. Returns the version in force and the diff. Raises LostUpdate when the version is not `expected`
+    or somebody was faster; nothing is changed then.
+    """
+    version = _ensure_tenant(connection, tenant_id)
+    if expected is not None and expected != version:
+        raise LostUpdate
+    before = current(connection, tenant_id)
+    change = difference((one.entity for one in streams.active(connection, tenant_id)), entities)
+    if before is not None and before.body == wanted.body() and before.origin == origin and change.is_empty:
+        return version, change
+    moved = connection.execute(update(tenant).where(tenant.c.id == tenant_id, tenant.c.version == version).values(version=version + 1))
+    if moved.rowcount != 1:
+        raise LostUpdate
+    streams.deactivate(connection, tenant_id, change.deactivated, now)
+    streams.activate(connection, tenant_id, change.activated, now)
+    diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
+    connection.execute(insert(registration).values(tenant=tenant_id, version=version + 1, body=wanted.body(), origin=origin, actor=actor, diff=diff, created_at=now))
+    note(connection, tenant_id, actor, "register", {"version": version + 1, "origin": origin, **diff}, now)
+    return version + 1, change
+
+
+def note(connection: Connection, tenant_id: str, actor: str, action: str, detail: dict[str, Any], now: datetime) -> None:
+    """Append one line to the audit log."""
+    connection.execute(insert(audit).values(at=now, tenant=tenant_id, actor=actor, action=action, detail=detail))

@@ -1,0 +1,80 @@
+"""Streams: (tenant, entity, generation), the owners of sequence and watermark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from waybill.ledger.tables import delivery, stream
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`sequence`, `watermark`, `position` and `sha256` are those of the last committed delivery; `columns` its columns in file order."""
+
+    id: int
+    tenant: str
+    entity: str
+    generation: int
+    active: bool
+    reason: str
+    sequence: int
+    watermark: datetime | None
+    position: Any
+    sha256: str | None
+    schema_version: int
+    columns: list[dict[str, str]] | None
+    digests_from: datetime | None
+    full_load: bool
+    activated_at: datetime
+    deactivated_at: datetime | None
+
+
+def active(connection: Connection, tenant: str) -> list[Stream]:
+    """The tenant's active streams, by entity."""
+    query = select(stream).where(stream.c.tenant == tenant, stream.c.active).order_by(stream.c.entity)
+    return [Stream(**row._mapping) for row in connection.execute(query)]
+
+
+def every(connection: Connection, tenant: str) -> list[Stream]:
+    """All streams the tenant ever had, newest generation first within an entity."""
+    query = select(stream).where(stream.c.tenant == tenant).order_by(stream.c.entity, stream.c.generation.desc())
+    return [Stream(**row._mapping) for row in connection.execute(query)]
+
+
+def get(connection: Connection, stream_id: int) -> Stream:
+    return Stream(**connection.execute(select(stream).where(stream.c.id == stream_id)).one()._mapping)
+
+
+def activate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered") -> None:
+    """Start a new generation of each entity; its first delivery is a full load."""
+    for entity in entities:
+        last = connection.execute(select(func.max(stream.c.generation)).where(stream.c.tenant == tenant, stream.c.entity == entity)).scalar_one()
+        connection.execute(insert(stream).values(tenant=tenant, entity=entity, generation=(last or 0) + 1, active=True, reason=reason, activated_at=now))
+
+
+def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime) -> None:
+    """End the active streams of these entities; a delivery still open is abandoned, committed ones stay as they are."""
+    names = list(entities)
+    if not names:
+        return
+    ended = select(stream.c.id).where(stream.c.tenant == tenant, stream.c.entity.in_(names), stream.c.active)
+    ids = connection.execute(ended).scalars().all()
+    connection.execute(update(delivery).where(delivery.c.stream.in_(ids), delivery.c.status == "open").values(status="abandoned", note="the stream was ended"))
+    connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))
+
+
+def renew(connection: Connection, tenant: str, entity: str, now: datetime, reason: str) -> None:
+    """End the active stream and start the next generation, which begins with a full load."""
+    deactivate(connection, tenant, [entity], now)
+    activate(connection, tenant, [entity], now, reason)
+
+
+def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) -> int:
+    """Queue full history for the next run of these active entities; returns how many were marked."""
+    marked = connection.execute(update(stream).where(stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active).values(full_load=True))
+    return marked.rowcount

@@ -1,0 +1,175 @@
+"""The tables of the ledger. Constraints here, not code, keep the promises of uniqueness."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Dialect, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, TypeDecorator, UniqueConstraint, false, text
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant with microseconds. SQLite keeps no zone, so the value is stored naive there and comes back aware."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the ledger takes aware instants only")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
+
+
+def _at(name: str, *, required: bool = False) -> Column[Any]:
+    return Column(name, Instant, nullable=not required)
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("probe", JSON),
+    _at("probed_at"),
+)
+
+registration = Table(
+    "registration",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenant.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("origin", String(255), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("diff", JSON, nullable=False),
+    _at("created_at", required=True),
+)
+
+stream = Table(
+    "stream",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("tenant", String(63), ForeignKey("tenant.id"), nullable=False),
+    Column("entity", String(63), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("reason", String(255), nullable=False, server_default=""),
+    Column("sequence", Integer, nullable=False, server_default="0"),
+    _at("watermark"),
+    Column("position", JSON(none_as_null=True)),
+    Column("sha256", String(64)),
+    Column("schema_version", Integer, nullable=False, server_default="1"),
+    Column("columns", JSON(none_as_null=True)),
+    _at("digests_from"),
+    Column("full_load", Boolean, nullable=False, server_default=false()),
+    _at("activated_at", required=True),
+    _at("deactivated_at"),
+    UniqueConstraint("tenant", "entity", "generation"),
+    Index("uq_stream_active", "tenant", "entity", unique=True, sqlite_where=text("active = 1"), postgresql_where=text("active")),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("stream", Integer, ForeignKey("stream.id"), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("entity", String(63), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    _at("window_from"),
+    _at("planned_to", required=True),
+    _at("window_to"),
+    Column("export_date", String(10), nullable=False),
+    Column("folder", String(512), nullable=False),
+    Column("stem", String(255), nullable=False),
+    Column("previous_sequence", Integer),
+    Column("previous_sha256", String(64)),
+    Column("registration_version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("adopted", String(32)),
+    Column("redelivers", String(32)),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("error_code", String(64), nullable=False, server_default=""),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    _at("created_at", required=True),
+    _at("committed_at"),
+    Column("day_number", Integer),
+    Index("uq_delivery_open", "stream", unique=True, sqlite_where=text("status = 'open' AND purpose = 'schedule'"), postgresql_where=text("status = 'open' AND purpose = 'schedule'")),
+    Index(
+        "uq_delivery_sequence", "stream", "sequence", unique=True, sqlite_where=text("purpose = 'schedule' AND status <> 'abandoned'"), postgresql_where=text("purpose = 'schedule' AND status <> 'abandoned'")
+    ),
+    UniqueConstraint("folder", "stem"),
+    Index("ix_delivery_tenant", "tenant", "created_at"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("delivery", String(32), ForeignKey("delivery.id"), nullable=False, index=True),
+    _at("window_to", required=True),
+    Column("position_from", JSON(none_as_null=True)),
+    Column("position_to", JSON(none_as_null=True)),
+    _at("snapshot_time", required=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("possible_duplicate", Boolean, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    _at("digests_from"),
+    _at("recorded_at", required=True),
+    _at("publishing_at"),
+)
+
+digest = Table(
+    "digest",
+    metadata,
+    Column("attempt", String(32), ForeignKey("attempt.id"), primary_key=True),
+    Column("chunk", Integer, primary_key=True),
+    Column("stream", Integer, ForeignKey("stream.id"), nullable=False, index=True),
+    Column("digests", LargeBinary, nullable=False),
+)
+
+day = Table(
+    "day",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("export_date", String(10), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    _at("created_at", required=True),
+    _at("published_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _at("at", required=True),
+    Column("tenant", String(63), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("ix_audit_tenant", "tenant", "at"),
+)
