@@ -81,9 +81,16 @@ def interaction(d: Draw) -> Row:
         "action": d.one_of("view", "view", "view", "like", "share", "search", "follow"),
         "occurred_at": d.at,
         "dwell_seconds": text.number(d.r, 600),
-        "search_text": text.maybe(d.r, text.sentence(d.r)) if d.chance(0.2) else None,
+        "search_text": searched(d),
         "context": text.document(d.r, referrer="/home") if d.chance(0.2) else None,
     }
+
+
+def searched(d: Draw) -> str | None:
+    """The first searches of a tenant are every hostile text there is, so that none is ever missing."""
+    if d.number <= len(text.HOSTILE):
+        return text.HOSTILE[d.number - 1]
+    return text.maybe(d.r, text.sentence(d.r)) if d.chance(0.2) else None
 
 
 @table(

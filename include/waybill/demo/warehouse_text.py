@@ -35,6 +35,7 @@ HOSTILE = (
     ",",
     "first line\nsecond line",
     "Windows line\r\nends here",
+    'all at once: "a,b",\n"c\rd",\r\n,""',
     "a lone\rcarriage return",
     "\r",
     "\n\n",
