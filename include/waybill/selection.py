@@ -23,6 +23,8 @@ class Changed:
     end: Any = None
     overlap: Any = None
     late: tuple[bytes, ...] = ()
+    late_columns: Mapping[str, Column] | None = None
+    """The columns the digests in `late` were computed with; None: those of the selection."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,6 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import attempt, delivery, digest, stream
-
-CHUNK = 4096  # digests in one row
 
 
 def new_id() -> str:
@@ -121,23 +119,12 @@ def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
     return Delivery(**row._mapping)
 
 
-def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Iterable[Sequence[bytes]]) -> None:
-    """Record an attempt and its version digests."""
+def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Sequence[bytes]) -> None:
+    """Record an attempt and its version digests, given as blobs of 16 byte digests."""
     connection.execute(insert(attempt).values(**values))
-    rows = [{"attempt": values["id"], "chunk": number, "stream": stream_id, "digests": b"".join(chunk)} for number, chunk in enumerate(_chunks(digests))]
+    rows = [{"attempt": values["id"], "chunk": number, "stream": stream_id, "digests": blob} for number, blob in enumerate(digests)]
     if rows:
         connection.execute(insert(digest), rows)
-
-
-def _chunks(batches: Iterable[Sequence[bytes]]) -> Iterator[list[bytes]]:
-    pending: list[bytes] = []
-    for batch in batches:
-        pending.extend(batch)
-        while len(pending) >= CHUNK:
-            yield pending[:CHUNK]
-            pending = pending[CHUNK:]
-    if pending:
-        yield pending
 
 
 def known_digests(connection: Connection, stream_id: int) -> set[bytes]:

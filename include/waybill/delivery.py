@@ -1,0 +1,348 @@
+"""The delivery protocol (PROTOCOL.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `service`.
+
+The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that was thought dead,
+finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from waybill import layout, schema
+from waybill.catalog import Mode
+from waybill.destinations import Session, Stored
+from waybill.errors import ConflictError, TransientError
+from waybill.extraction import Extracted, Task, extract
+from waybill.formats.csv import Written
+from waybill.layout import Target
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.deliveries import Attempt, Delivery, new_id
+from waybill.manifest import FORMAT_VERSION, columns_of, dialect_of, document, instant
+from waybill.sources import Source
+from waybill.spool import SpoolFile
+
+UPLOAD_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a worker delivers with. `progress` is told the rows read so far."""
+
+    ledger: Ledger
+    source: Source
+    session: Session
+    spool_dir: Path
+    archive_dir: Path | None
+    now: Callable[[], datetime]
+    progress: Callable[[int], None] = lambda rows: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`status`: committed, verified (it was committed before and the file is right), collected (committed before, the consumer took the file)."""
+
+    delivery: str
+    status: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def target_of(delivery: Delivery, *, compression: str, parts: bool) -> Target:
+    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename."""
+    nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
+    folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
+    return Target(folder, delivery.stem, compression)
+
+
+def deliver(task: Task, means: Means) -> Outcome:
+    """Extract, upload, verify, publish and commit one delivery; or verify it when it is committed already. Safe to call again at any time.
+
+    Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call goes on from there.
+    """
+    in_parts = task.dialect.max_rows_per_file is not None
+    target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts)
+    worker = _Worker(task, means, target, in_parts, new_id())
+    if task.delivery.status == "committed":
+        return worker.verify()
+    try:
+        worker.prepare()
+        adopted = worker.look() or worker.publish(worker.extract())
+        worker.write_manifest(adopted)
+        worker.commit(adopted)
+        return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
+    finally:
+        worker.clean()
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """One attempt at one delivery. `token` names everything this attempt writes, so two workers never share a file."""
+
+    task: Task
+    means: Means
+    target: Target
+    in_parts: bool
+    token: str
+
+    @property
+    def spool(self) -> Path:
+        return self.means.spool_dir / self.token
+
+    def prepare(self) -> None:
+        folder = self.target.folder
+        self.means.session.prepare(folder.rpartition("/")[0] if self.in_parts else folder)
+
+    def final(self, name: str) -> str:
+        return f"{self.target.folder}/{name}"
+
+    @property
+    def hidden(self) -> str:
+        """The name this attempt's data is uploaded under: a file, or for parts a folder."""
+        return layout.hidden(self.target.folder if self.in_parts else self.target.data, self.token)
+
+    def look(self) -> Attempt | None:
+        """LOOK and ADOPT: the recorded attempt whose bytes stand under the final name, or None when nothing stands there.
+
+        Raises ConflictError for bytes that no attempt of this delivery recorded.
+        """
+        session = self.means.session
+        first = self.final(self.target.part(1)) if self.in_parts else self.target.data
+        seen = session.sha256(first)
+        if seen is None:
+            return None
+        with self.means.ledger.begin() as connection:
+            recorded = deliveries.attempts(connection, self.task.delivery.id)
+        for attempt in recorded:
+            if attempt.files[0]["sha256"] == seen and all(session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:]):
+                return attempt
+        raise ConflictError(
+            f"{first} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
+            where=session.label,
+            next_step="Nothing was touched. If the ledger was restored from a backup run `waybill reconcile`; else move the foreign file away and run again",
+            code="foreign_file",
+        )
+
+    def extract(self) -> Attempt:
+        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet."""
+        if self.in_parts:
+            self.means.session.prepare(self.hidden)
+        spools: list[SpoolFile] = []
+        uploads: list[Future[Stored]] = []
+        with ThreadPoolExecutor(1, thread_name_prefix="upload") as uploader:
+
+            def new_file(number: int) -> SpoolFile:
+                spool = SpoolFile(self.spool / self.target.part(number))
+                spools.append(spool)
+                uploads.append(uploader.submit(self.means.session.upload, self._upload_name(number), spool.follow()))
+                return spool
+
+            def progress(rows: int) -> None:
+                for upload in uploads:
+                    if upload.done():
+                        upload.result()  # a refused upload ends the extraction, too
+                self.means.progress(rows)
+
+            try:
+                extracted = extract(self.task, self.means.source, new_file, self._known_digests, progress)
+            except BaseException:
+                for spool in spools:
+                    spool.abort()
+                raise
+            attempt = self._record(extracted)
+            for number, (spool, upload) in enumerate(zip(spools, uploads, strict=True), 1):
+                self._await_upload(number, spool, upload)
+        return attempt
+
+    def _upload_name(self, number: int) -> str:
+        return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
+
+    def _await_upload(self, number: int, spool: SpoolFile, upload: Future[Stored]) -> None:
+        """The upload's verified end; what arrived damaged is sent again from the spool."""
+        for left in range(UPLOAD_TRIES, 0, -1):
+            try:
+                stored = upload.result()
+            except TransientError as error:
+                if error.code != "verify" or left == 1:
+                    raise
+            else:
+                if stored.sha256 == spool.sha256:
+                    return
+                self.means.session.remove(self._upload_name(number))
+            upload = Future()
+            upload.set_result(self.means.session.upload(self._upload_name(number), spool.follow()))
+        raise TransientError("the uploaded bytes differ from the extracted ones", where=self.means.session.label, next_step="Check the server's disk and the network", code="verify")
+
+    def _known_digests(self) -> set[bytes]:
+        with self.means.ledger.begin() as connection:
+            return deliveries.known_digests(connection, self.task.stream.id)
+
+    def _record(self, extracted: Extracted) -> Attempt:
+        """RECORD: one transaction, before any byte can become visible."""
+        task = self.task
+        names = [self.target.part(one.number) if self.in_parts else self.target.data.rpartition("/")[2] for one in extracted.files]
+        files = [{"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256} for name, one in zip(names, extracted.files, strict=True)]
+        with self.means.ledger.begin() as connection:
+            earlier = deliveries.attempts(connection, task.delivery.id)
+            values: dict[str, Any] = {
+                "id": self.token,
+                "delivery": task.delivery.id,
+                "window_to": extracted.end,
+                "position_from": extracted.position_from,
+                "position_to": extracted.position_to,
+                "snapshot_time": extracted.snapshot_time,
+                "schema_version": extracted.schema_version,
+                "columns": schema.as_json(extracted.columns),
+                "facts": self._facts(extracted),
+                "files": files,
+                "rows": sum(one.rows for one in extracted.files),
+                "bytes": sum(one.bytes for one in extracted.files),
+                "sha256": _package_hash(extracted.files),
+                # An earlier attempt may have published, and the consumer may have taken the file away since.
+                "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
+                "note": extracted.note,
+                "digests_from": extracted.digests_from,
+                "recorded_at": self.means.now(),
+            }
+            deliveries.record(connection, values, task.stream.id, extracted.digests)
+            return next(attempt for attempt in deliveries.attempts(connection, task.delivery.id) if attempt.id == self.token)
+
+    def _facts(self, extracted: Extracted) -> dict[str, Any]:
+        """What the manifest says beyond the attempt's own columns, frozen with the attempt."""
+        entity = self.task.entity
+        return {
+            "entity_name": entity.display_name,
+            "mode": entity.changes.mode.value,
+            "key": list(entity.key),
+            "tombstone_column": entity.tombstone_column,
+            "columns": columns_of(extracted.columns),
+            "csv": dialect_of(self.task.dialect),
+            "produced_by": self.task.produced_by,
+        }
+
+    def publish(self, attempt: Attempt) -> Attempt:
+        """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
+        session = self.means.session
+        with self.means.ledger.begin() as connection:
+            deliveries.mark_publishing(connection, attempt.id, self.means.now())
+        final = self.target.folder if self.in_parts else self.target.data
+        try:
+            if session.publish(self.hidden, final):
+                return attempt
+        except TransientError:
+            adopted = self.look()  # the answer was lost: the rename may have happened
+            if adopted is None:
+                raise
+            return adopted
+        session.remove(self.hidden)
+        adopted = self.look()
+        if adopted is None:
+            raise TransientError(f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished")
+        return adopted
+
+    def write_manifest(self, adopted: Attempt) -> None:
+        """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
+        publish_document(self.means.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
+
+    def commit(self, adopted: Attempt) -> None:
+        """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""
+        with self.means.ledger.begin() as connection:
+            if deliveries.commit(connection, self.task.delivery, adopted, self.means.now()):
+                return
+            now = deliveries.get(connection, self.task.delivery.id)
+        if now is None or now.status != "committed" or now.adopted != adopted.id:
+            raise ConflictError(f"the delivery was {now.status if now else 'removed'} meanwhile", where=self.task.where, next_step="Look at the tenant's deliveries", code="overtaken")
+
+    def verify(self) -> Outcome:
+        """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
+        with self.means.ledger.begin() as connection:
+            adopted = deliveries.adopted_of(connection, [self.task.delivery])[self.task.delivery.id]
+        hashes = [(file, self.means.session.sha256(self.final(file["path"]))) for file in adopted.files]
+        wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
+        if wrong:
+            raise ConflictError(f"{', '.join(wrong)} in {self.target.folder} is not what was delivered", where=self.means.session.label, next_step="Ask who changed it; `waybill redeliver` sends the right bytes again", code="changed_file")
+        status = "collected" if any(seen is None for _, seen in hashes) else "verified"
+        return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
+
+    def clean(self) -> None:
+        """CLEAN: the spool goes to the archive when its attempt was adopted, else away. Parts left by dead attempts are housekeeping's."""
+        if not self.spool.exists():
+            return
+        with self.means.ledger.begin() as connection:
+            now = deliveries.get(connection, self.task.delivery.id)
+        if self.means.archive_dir is not None and now is not None and now.adopted == self.token:
+            place = self.means.archive_dir / "deliveries" / now.id
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(self.spool, place)
+        else:
+            shutil.rmtree(self.spool, ignore_errors=True)
+
+
+def _package_hash(files: list[Written]) -> str:
+    """The file's own hash, or for several the hash of their hashes in order, in hex, one a line (as `sha256sum` lists would be hashed)."""
+    if len(files) == 1:
+        return files[0].sha256
+    import hashlib
+
+    return hashlib.sha256("".join(f"{one.sha256}\n" for one in files).encode()).hexdigest()
+
+
+def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
+    """The manifest of a delivery: a pure function of the two records."""
+    facts = adopted.facts
+    previous = None if delivery.previous_sequence is None else {"sequence": delivery.previous_sequence, "sha256": delivery.previous_sha256}
+    at = [None if position is None else position["at"] for position in (adopted.position_from, adopted.position_to)]
+    body: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "delivery_id": delivery.id,
+        "tenant": delivery.tenant,
+        "entity": delivery.entity,
+        "entity_name": facts["entity_name"],
+        "generation": delivery.generation,
+        "sequence": delivery.sequence,
+        "previous": previous,
+        "kind": delivery.kind,
+        "window": {"from": instant(delivery.window_from), "to": instant(adopted.window_to), "mode": facts["mode"]},
+        "position": {"from": at[0], "to": at[1]},
+        "snapshot_time": adopted.snapshot_time,
+        "rows": adopted.rows,
+        "bytes": adopted.bytes,
+        "sha256": adopted.sha256,
+        "files": adopted.files,
+        "columns": facts["columns"],
+        "key": facts["key"],
+        "schema_version": adopted.schema_version,
+        "csv": facts["csv"],
+        "possible_duplicate": adopted.possible_duplicate,
+        "tombstone_column": facts["tombstone_column"],
+        "produced_by": facts["produced_by"],
+    }
+    if facts["mode"] == Mode.FULL.value:
+        body["unchanged"] = adopted.sha256 == delivery.previous_sha256
+    if adopted.note:
+        body["note"] = adopted.note
+    if delivery.redelivers:
+        body["redelivers"] = delivery.redelivers
+    return document(body)
+
+
+def publish_document(session: Session, final: str, data: bytes, token: str) -> None:
+    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others."""
+    part = layout.hidden(final, token)
+    session.upload(part, [data])
+    try:
+        if session.publish(part, final):
+            return
+    except TransientError:
+        if session.read(final) == data:
+            return
+        raise
+    session.remove(part)
+    if session.read(final) != data:
+        raise ConflictError(f"{final} exists and holds something else than Waybill wrote", where=session.label, next_step="Nothing was touched. Move it away and run again", code="changed_manifest")

@@ -1,0 +1,139 @@
+"""EXTRACT: one snapshot of the source becomes the spool files of one attempt, and the facts that are recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from waybill import schema
+from waybill.catalog import Column, Entity, Mode
+from waybill.errors import TransientError
+from waybill.formats.csv import Sink, Written, write_csv
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.streams import Stream
+from waybill.selection import Changed, Dialect, Extent, Selection
+from waybill.sources import Snapshot, Source
+
+_BLOB = 4096 * 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """One delivery with everything it is made from. `dialect` is that of the registration version the delivery was planned under."""
+
+    delivery: Delivery
+    stream: Stream
+    entity: Entity
+    dialect: Dialect
+    salt: bytes
+    produced_by: str
+
+    @property
+    def where(self) -> str:
+        return f"tenant {self.delivery.tenant}, entity {self.delivery.entity}, delivery {self.delivery.id}"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was read: the window's true end, positions, columns, files, and the digests of versions a late look back must not repeat."""
+
+    end: datetime
+    position_from: Any
+    position_to: Any
+    snapshot_time: datetime
+    columns: dict[str, Column]
+    schema_version: int
+    files: list[Written]
+    digests: list[bytes]
+    digests_from: datetime | None
+    note: str
+    may_repeat: bool
+
+
+class PositionLost(TransientError):
+    """The source can no longer tell what changed since the last delivery (a failover): a new generation must start."""
+
+    code = "position_lost"
+
+
+def extract(task: Task, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]) -> Extracted:
+    """Read the delivery's window in one snapshot. `known` gives the digests of versions already delivered.
+
+    Raises TransientError when the source is out of reach, its clock has not passed the boundary, or a transaction holds the window back;
+    PermanentError when the source's shape no longer fits the catalog; PositionLost.
+    """
+    columns, version = schema.arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
+    with source.snapshot() as snapshot:
+        extent = _extent(task, snapshot)
+        selection = Selection(task.entity, task.delivery.tenant, columns, extent.changed, task.salt)
+        snapshot.check(selection)
+        selection, repeats = _with_late_rows(task, snapshot, selection, known)
+        files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
+        looks_back = task.delivery.purpose == "schedule" and _looks_back(task.entity, extent)
+        since = extent.end - task.entity.changes.lookback if looks_back else None
+        recent = replace(selection, changed=Changed(start=since, end=extent.end))
+        digests = _blobs(snapshot.digests(recent)) if looks_back else []
+        position = {"mode": task.entity.changes.mode.value, "column": task.entity.changes.column, "at": extent.position}
+        return Extracted(extent.end, task.stream.position, position, snapshot.taken_at, columns, version, files, digests, since, extent.short, repeats)
+
+
+def _extent(task: Task, snapshot: Snapshot) -> Extent:
+    delivery = task.delivery
+    if snapshot.taken_at < delivery.planned_to:
+        raise TransientError(
+            f"the source's clock reads {snapshot.taken_at.isoformat()}, before the window's end {delivery.planned_to.isoformat()}", next_step="Check the clocks, or run again later", code="source_clock"
+        )
+    if delivery.purpose == "backfill":
+        return Extent(delivery.planned_to, Changed(delivery.window_from, delivery.planned_to))
+    extent = snapshot.extent(task.entity, delivery.tenant, _position(task), delivery.planned_to)
+    if extent.lost:
+        raise PositionLost(extent.lost)
+    if delivery.window_from is not None and extent.end <= delivery.window_from:
+        raise TransientError(extent.short or "nothing can be read safely yet", next_step="It is delivered by the next run after that; nothing is lost", code="held_back")
+    return extent
+
+
+def _position(task: Task) -> Any:
+    """Where the last delivery's extraction ended, in the source's own terms. Raises PositionLost when the entity's changes are found another way now."""
+    if task.stream.position is None:
+        return None
+    mode, column, at = (task.stream.position[key] for key in ("mode", "column", "at"))
+    changes = task.entity.changes
+    if (mode, column) != (changes.mode.value, changes.column):
+        raise PositionLost(f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}")
+    return at
+
+
+def _looks_back(entity: Entity, extent: Extent) -> bool:
+    """Digests are needed where the change position is a time that late commits can undercut."""
+    by_time = entity.changes.mode is Mode.LOOKBACK or (entity.changes.mode is Mode.APPEND and isinstance(extent.changed.end, datetime))
+    return by_time and bool(entity.changes.lookback)
+
+
+def _with_late_rows(task: Task, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
+    """Add the rows that were committed late: those before the watermark, within the look back, whose version was never delivered."""
+    changed, stream = selection.changed, task.stream
+    if task.delivery.purpose != "schedule" or stream.digests_from is None or not isinstance(changed.start, datetime):
+        return selection, False
+    overlap = max(changed.start - task.entity.changes.lookback, stream.digests_from)
+    if overlap >= changed.start:
+        return selection, False
+    delivered_columns = schema.from_json(stream.columns or [])
+    repeats = not delivered_columns.keys() <= snapshot.columns(task.entity).keys()
+    columns = selection.columns if repeats else delivered_columns  # versions are told apart by the columns they were delivered with
+    look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))
+    delivered = known()
+    late = tuple(digest for batch in snapshot.digests(look) for digest in batch if digest not in delivered)
+    return replace(selection, changed=replace(changed, overlap=overlap, late=late, late_columns=columns)), repeats
+
+
+def _blobs(batches: Iterable[list[bytes]]) -> list[bytes]:
+    blobs, pending = [], bytearray()
+    for batch in batches:
+        pending += b"".join(batch)
+        while len(pending) >= _BLOB:
+            blobs.append(bytes(pending[:_BLOB]))
+            del pending[:_BLOB]
+    return [*blobs, bytes(pending)] if pending else blobs

@@ -1,0 +1,31 @@
+"""The order and version of a stream's columns. Columns once delivered keep their place; later ones are appended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from waybill.catalog import Column
+
+
+def as_json(columns: Mapping[str, Column]) -> list[dict[str, str]]:
+    """Columns in file order, as the ledger keeps them."""
+    return [{"name": name, "type": column.type.value, "description": column.description, "export": column.export} for name, column in columns.items()]
+
+
+def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    return {one["name"]: Column(type=one["type"], description=one["description"], export=one["export"]) for one in columns}
+
+
+def arranged(delivered: Sequence[Mapping[str, Any]] | None, version: int, catalogued: Mapping[str, Column]) -> tuple[dict[str, Column], int]:
+    """The columns of the next file and its schema version.
+
+    Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one when a name,
+    a type or the anonymization of a column differs from the last file; a changed description raises nothing.
+    """
+    if delivered is None:
+        return dict(catalogued), version
+    kept = [one["name"] for one in delivered if one["name"] in catalogued]
+    columns = {name: catalogued[name] for name in [*kept, *(name for name in catalogued if name not in kept)]}
+    before = [(one["name"], one["type"], one["export"]) for one in delivered]
+    return columns, version + (before != [(name, column.type.value, column.export) for name, column in columns.items()])
