@@ -60,7 +60,7 @@ def _write_login(folder: Path, account: Account, root: Path) -> None:
 
 
 def _config(folder: Path, account: Account, port: int, root: Path, snippet: str, directory: str) -> str:
-    as_root = f"User {account.name}\nGroup {grp.getgrgid(account.gid).gr_name}\nDefaultRoot ~" if os.getuid() == 0 else ""
+    lock_in = "DefaultRoot ~" if os.getuid() == 0 else ""
     return f"""
 LoadModule mod_sftp.c
 ServerType standalone
@@ -68,8 +68,11 @@ ServerName waybill
 DefaultAddress 127.0.0.1
 SocketBindTight on
 Port {port}
-{as_root}
+User {account.name}
+Group {grp.getgrgid(account.gid).gr_name}
+{lock_in}
 UseReverseDNS off
+ControlsEngine off
 WtmpLog off
 RequireValidShell off
 AuthOrder mod_auth_file.c
