@@ -1,0 +1,21 @@
+# Waybill on Airflow's own image. The runtime lock is installed with its hashes checked; test and benchmark tools stay out.
+FROM apache/airflow:3.3.2-python3.12
+
+WORKDIR /opt/airflow
+
+COPY --chown=airflow:root requirements-runtime.txt /tmp/waybill/
+RUN pip install --no-cache-dir --require-hashes -r /tmp/waybill/requirements-runtime.txt
+
+COPY --chown=airflow:root pyproject.toml README.md /tmp/waybill/
+COPY --chown=airflow:root include /tmp/waybill/include
+RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/waybill && rm -rf /tmp/waybill
+
+COPY --chown=airflow:root dags dags
+COPY --chown=airflow:root plugins plugins
+COPY --chown=airflow:root config config
+
+ENV WAYBILL_CONFIG_DIR=/opt/airflow/config \
+    WAYBILL_SPOOL_DIR=/opt/airflow/waybill/spool \
+    WAYBILL_ARCHIVE_URL=file:///opt/airflow/waybill/archive \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False
+RUN mkdir -p /opt/airflow/waybill/spool /opt/airflow/waybill/archive

@@ -1,0 +1,115 @@
+"""The files around the code agree with each other: locks, container setup, ignore lists, build scripts."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
+SERVICES = ["airflow-db", "api-server", "dag-processor", "init", "ledger-db", "scheduler", "sftp", "triggerer"]
+
+
+@pytest.fixture
+def compose(repository: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((repository / "docker-compose.yaml").read_text())
+    return loaded
+
+
+def pins(path: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, version in PIN.findall(path.read_text()):
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+def test_every_direct_requirement_is_locked_at_its_pin(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    lock = pins(repository / "requirements.txt")
+    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        name, version = re.sub(r"\[.*\]", "", requirement).split("==")
+        assert lock[re.sub(r"[._-]+", "-", name.lower())] == {version}
+
+
+@pytest.mark.parametrize("other", ["requirements-runtime.txt", "bench/requirements.txt"])
+def test_every_lock_pins_shared_packages_alike(repository: Path, other: str) -> None:
+    lock = pins(repository / "requirements.txt")
+    assert {name: versions for name, versions in pins(repository / other).items() if name in lock and lock[name] != versions} == {}
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-runtime.txt", "bench/requirements.txt"])
+def test_locks_carry_a_hash_for_every_pin_and_name_no_host(repository: Path, lock: str) -> None:
+    text = (repository / lock).read_text()
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
+    assert [block.split()[0] for block in blocks if "==" in block and "--hash=sha256:" not in block] == []
+    assert "://" not in text
+    assert not re.search(r"^\s*--?(index|extra|find|trusted)", text, flags=re.MULTILINE)
+
+
+def test_the_runtime_lock_leaves_test_tools_out(repository: Path) -> None:
+    assert not {"pytest", "moto", "playwright", "mypy", "ruff"} & pins(repository / "requirements-runtime.txt").keys()
+
+
+@pytest.mark.parametrize(
+    ("package", "floor"),
+    [("paramiko", (5,)), ("apache-airflow-providers-sftp", (7,)), ("apache-airflow-providers-ssh", (7,)), ("apache-airflow", (3, 3, 2))],
+)
+def test_no_pin_falls_below_a_version_known_to_be_unsafe(repository: Path, package: str, floor: tuple[int, ...]) -> None:
+    for version in pins(repository / "requirements-runtime.txt")[package]:
+        assert tuple(int(part) for part in version.split(".")) >= floor
+
+
+def test_compose_has_each_airflow_service_apart_and_two_databases(compose: dict[str, Any]) -> None:
+    assert sorted(compose["services"]) == SERVICES
+
+
+def test_compose_gives_every_airflow_service_the_same_environment(compose: dict[str, Any]) -> None:
+    environments = [compose["services"][name]["environment"] for name in ("api-server", "scheduler", "dag-processor", "triggerer")]
+    assert all(environment == environments[0] for environment in environments)
+    assert environments[0].keys() >= {
+        "AIRFLOW__API_AUTH__JWT_SECRET",
+        "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "WAYBILL_LEDGER_URL",
+    }
+
+
+def test_compose_keeps_the_ledger_out_of_airflows_database(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["scheduler"]["environment"]
+    assert "@ledger-db/" in environment["WAYBILL_LEDGER_URL"]
+    assert "@airflow-db/" in environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+
+
+def test_compose_holds_no_secret_and_the_example_names_every_variable(repository: Path) -> None:
+    text = (repository / "docker-compose.yaml").read_text()
+    secret_lines = [line for line in text.splitlines() if re.search(r"(PASSWORD|SECRET|FERNET\w*|SECRET_KEY): ", line)]
+    assert secret_lines
+    assert [line for line in secret_lines if not re.search(r"\$\{[A-Z_]+:\?see \.env\.example\}", line)] == []
+    example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (repository / ".env.example").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text)) == example.keys()
+    assert {name for name, value in example.items() if value} == {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM"}
+
+
+def test_the_image_is_built_on_the_pinned_airflow(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    (airflow,) = [item.removeprefix("apache-airflow==") for item in project["dependencies"] if item.startswith("apache-airflow==")]
+    assert f"FROM apache/airflow:{airflow}-python3.12" in (repository / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("script", [".ci/python", ".ci/run", ".ci/system-packages", ".ci/venv"])
+def test_build_scripts_parse_and_stop_at_the_first_error(repository: Path, script: str) -> None:
+    path = repository / script
+    subprocess.run([shutil.which("bash") or "bash", "-n", str(path)], check=True)
+    assert path.read_text().startswith("#!/usr/bin/env bash")
+    assert "\nset -euo pipefail\n" in path.read_text()
+    assert path.stat().st_mode & 0o111
+
+
+def test_the_hook_for_configuration_repositories_runs_waybill_check(repository: Path) -> None:
+    (hook,) = yaml.safe_load((repository / ".pre-commit-hooks.yaml").read_text())
+    assert (hook["id"], hook["entry"], hook["pass_filenames"]) == ("waybill-check", "waybill check", False)
