@@ -1,17 +1,15 @@
 """The catalogue and tenants in config/ are what the documents promise, and fit the demo warehouse they are read from."""
 
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
-import yaml
 
-from waybill.catalog import Catalog, ColumnType, Mode, problems
+from waybill.catalog import Catalog, ColumnType, Mode
+from waybill.config import Configuration, load
 from waybill.demo import warehouse
 from waybill.demo.warehouse_text import PLANTED
 from waybill.policy import Policy
-from waybill.registration import Registration, resolve_entities
 from waybill.window import Frequency
 
 DOCUMENTED = (
@@ -35,15 +33,14 @@ NATIVE = {
 }
 
 
-def read_yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def configuration(repository: Path) -> Configuration:
+    return load(repository / "config")
 
 
 @pytest.fixture(scope="module")
-def catalog(repository: Path) -> Catalog:
-    content = read_yaml(repository / "config" / "catalog.yaml")
-    entities = {entity: {"id": entity, **body} for entity, body in content["entities"].items()}
-    return Catalog.model_validate({**content, "entities": entities})
+def catalog(configuration: Configuration) -> Catalog:
+    return configuration.catalog
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +66,9 @@ def test_ids_are_the_names_in_slug_form_but_for_the_two_documented_ones(catalog:
         assert entity.id == documented.get(entity.name, entity.name.replace(" ", "_"))
 
 
-def test_the_catalogue_has_no_problems(catalog: Catalog) -> None:
-    assert problems(catalog, "config/catalog.yaml") == []
+@pytest.mark.parametrize("folder", ["config", "examples/flights/config"])
+def test_what_we_ship_has_no_findings(repository: Path, folder: str) -> None:
+    assert load(repository / folder).findings == ()
 
 
 def test_every_entity_and_column_is_described_and_every_entity_has_5_to_18_columns(catalog: Catalog) -> None:
@@ -117,19 +115,20 @@ def test_columns_that_hold_secrets_are_stored_but_not_catalogued(catalog: Catalo
     assert not secret & catalogued
 
 
-def test_the_sample_tenants_receive_daily_weekly_and_monthly(catalog: Catalog, repository: Path) -> None:
-    frequencies = {}
-    for path in sorted((repository / "config" / "tenants").glob("*.yaml")):
-        registration = Registration.model_validate(read_yaml(path))
-        entities, findings = resolve_entities(registration, catalog, path.name)
-        assert findings == []
-        assert entities
-        frequencies[path.stem] = registration.frequency
+def test_the_sample_tenants_receive_daily_weekly_and_monthly(configuration: Configuration) -> None:
+    frequencies = {tenant: file.registration.frequency for tenant, file in configuration.tenants.items()}
     assert frequencies == {"acme": Frequency.DAILY, "globex": Frequency.WEEKLY, "initech": Frequency.MONTHLY}
+    assert set(configuration.tenants["initech"].entities) == set(configuration.catalog.entities)
 
 
-def test_the_sample_policy_is_all_defaults(repository: Path) -> None:
-    assert Policy.model_validate(read_yaml(repository / "config" / "policy.yaml")) == Policy()
+def test_each_carrier_of_the_flights_is_a_tenant(repository: Path) -> None:
+    flights = load(repository / "examples" / "flights" / "config")
+    assert " ".join(sorted(flights.tenants)) == "9e aa as b6 dl ev f9 fl ha mq oo ua us vx wn yv"
+    assert {file.entities for file in flights.tenants.values()} == {("flights", "planes", "weather")}
+
+
+def test_the_sample_policy_changes_nothing(configuration: Configuration) -> None:
+    assert configuration.policy == Policy()
 
 
 def test_the_sample_policy_names_every_key_there_is(repository: Path) -> None:
