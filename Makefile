@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint ruff sizes floors types bench lock ui-shots clean
+.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench lock ui-shots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -35,6 +35,10 @@ test-faults: $(READY) system ## the fault campaigns only
 
 lint: $(READY) ## ruff, sizes, import floors; all of them, whichever fails first
 	@status=0; for check in ruff sizes floors; do $(MAKE) $$check || status=1; done; exit $$status
+
+format: $(READY) ## format the code as ruff does
+	@$(PY) -m ruff check --quiet --fix --select I .
+	@$(PY) -m ruff format .
 
 ruff: $(READY)
 	@$(PY) -m ruff check .

@@ -12,11 +12,12 @@ FOLDERS = ("include", "dags", "plugins")
 
 def findings(root: Path) -> Iterator[str]:
     for path in sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py")):
+        if "migrations" in path.parts:  # written once by a schema change, and never grows
+            continue
         name = path.relative_to(root)
         text = path.read_text(encoding="utf-8")
         lines = text.count("\n")
-        # A migration is written once by its schema change and never grows.
-        if lines > MODULE_LINES and "migrations" not in path.parts:
+        if lines > MODULE_LINES:
             yield f"{name}:1: module has {lines} lines (allowed: {MODULE_LINES})"
         for node in ast.walk(ast.parse(text, filename=str(path))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
