@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,27 @@ def test_build_scripts_parse_and_stop_at_the_first_error(repository: Path, scrip
 def test_the_hook_for_configuration_repositories_runs_waybill_check(repository: Path) -> None:
     (hook,) = yaml.safe_load((repository / ".pre-commit-hooks.yaml").read_text())
     assert (hook["id"], hook["entry"], hook["pass_filenames"]) == ("waybill-check", "waybill check", False)
+
+
+def test_an_installed_package_holds_every_file_of_the_source(repository: Path, tmp_path: Path) -> None:
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(repository / "include", tmp_path / "include", ignore=skip)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    (tmp_path / "README.md").write_text("# Waybill\n")
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    subprocess.run(argv, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("waybill/")}
+    source = {str(path.relative_to(tmp_path / "include")) for path in (tmp_path / "include/waybill").rglob("*") if path.is_file()}
+    assert source - packed == set()
