@@ -86,8 +86,8 @@ class Changes(Strict):
 
 
 ScopeLevel = Literal["project", "app", "study", "participant"]
-FORMATS = ("csv", "ndjson", "json", "xlsx", "parquet")
 FormatName = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
+FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
 
 
 class Entity(Strict):

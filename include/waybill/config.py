@@ -212,7 +212,8 @@ def load(config_dir: Path) -> Configuration:
         findings.append(Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR"))
     catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
-    tenants, broken = {}, set()
+    tenants: dict[str, TenantFile] = {}
+    broken: set[str] = set()
     folder = config_dir / "tenants"
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         shown = f"{root}/tenants/{path.name}"

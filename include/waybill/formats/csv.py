@@ -17,12 +17,12 @@ from waybill.selection import Dialect
 class Sink(Protocol):
     """Where the bytes of one file go."""
 
-    bytes: int
-
-    @property
-    def sha256(self) -> str: ...
     def write(self, block: bytes | memoryview) -> None: ...
     def finish(self) -> None: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def current(connection: Connection, tenant_id: str) -> Registered | None:
     return None if row is None else Registered(**row._mapping)
 
 
+def version(connection: Connection, tenant_id: str, number: int) -> Registered:
+    """One recorded version."""
+    return Registered(**connection.execute(select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number)).one()._mapping)
+
+
 def all_current(connection: Connection) -> list[Registered]:
     """The version in force of every tenant, by tenant id."""
     query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)).order_by(tenant.c.id)

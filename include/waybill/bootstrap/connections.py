@@ -1,0 +1,63 @@
+"""Airflow's connections as plain values: from the environment, the configured secrets backend, the task's supervisor or the metadata database."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError
+
+
+def lookup(connection_id: str) -> Connection:
+    """The Airflow connection of that id. Raises PermanentError when there is none, or when it cannot be read."""
+    found = _airflow_connection(connection_id)
+    return Connection(
+        id=connection_id,
+        type=found.conn_type or "",
+        host=found.host or "",
+        port=found.port,
+        login=found.login or "",
+        schema=found.schema or "",
+        password=found.password or "",
+        extra=_extra(found, connection_id),
+    )
+
+
+def connect_db(connection_id: str) -> Any:
+    """Airflow's database hook for a connection, as chosen by its type. Raises PermanentError when the type has no database hook."""
+    from airflow.sdk.exceptions import AirflowException
+
+    try:
+        return _airflow_connection(connection_id).get_hook()
+    except AirflowException as error:
+        raise PermanentError(f"the connection {connection_id} has no usable hook: {type(error).__name__}", next_step="Install the provider of its connection type", code="connection") from error
+
+
+def _airflow_connection(connection_id: str) -> Any:
+    from airflow.sdk import Connection as AirflowConnection
+    from airflow.sdk.exceptions import AirflowException
+
+    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    try:
+        if given is not None:  # Airflow's own first choice, taken here without loading its backends
+            return AirflowConnection.from_json(given, conn_id=connection_id) if given.lstrip().startswith("{") else AirflowConnection(conn_id=connection_id, uri=given)
+        return AirflowConnection.get(connection_id)
+    except (AirflowException, ValueError) as error:
+        # The cause is not chained into the sentence: it may quote the connection's value.
+        raise _unusable(connection_id, given is not None) from error
+
+
+def _unusable(connection_id: str, given: bool) -> PermanentError:
+    if given:
+        return PermanentError(f"AIRFLOW_CONN_{connection_id.upper()} is not a connection", allowed="a URI or Airflow's JSON form", code="connection")
+    return PermanentError(
+        f"there is no Airflow connection {connection_id!r}", next_step=f"Add it in Airflow (Admin > Connections), in the secrets backend, or as AIRFLOW_CONN_{connection_id.upper()}", code="missing_connection"
+    )
+
+
+def _extra(found: Any, connection_id: str) -> dict[str, Any]:
+    extra = found.extra_dejson
+    if not isinstance(extra, dict):
+        raise PermanentError(f"the extra of the connection {connection_id} is not a JSON object", code="connection")
+    return extra

@@ -1,0 +1,111 @@
+"""Configuration files -> ledger: what `waybill apply` and the DAG `apply_config` do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from waybill.config import TenantFile
+from waybill.errors import Finding, PermanentError, TransientError
+from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Registered
+from waybill.registration import Difference, ExportOption, Registration, difference
+from waybill.service.estate import Estate
+
+TRIES = 5
+MOST_DEACTIVATED = 0.25
+
+
+@dataclass(frozen=True)
+class Change:
+    """What apply does to one tenant. `action`: create, change, deactivate, keep. `fields` are those of the body whose value changes: old and new."""
+
+    tenant: str
+    action: str
+    file: str
+    difference: Difference
+    fields: dict[str, tuple[object, object]] = field(default_factory=dict)
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Every tenant's change, and the findings of files that were left out; those tenants stay on their last good version."""
+
+    changes: list[Change]
+    findings: tuple[Finding, ...]
+
+
+def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deactivation: bool = False, only: str = "") -> Applied:
+    """Bring the ledger to what the files say: one transaction per tenant, so a bad file harms nobody else.
+
+    Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be deactivated;
+    nothing is changed then. `only` narrows it to one tenant.
+    """
+    configuration = estate.configuration
+    configuration.require_catalog()
+    with estate.ledger.begin() as connection:
+        before = {one.tenant: one for one in registrations.all_current(connection)}
+        active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
+    changes = [_change(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
+    gone = [one for one in before.values() if one.managed_by_file and one.tenant not in configuration.tenants and one.tenant not in configuration.broken]
+    changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
+    changes = [change for change in changes if only in ("", change.tenant)]
+    if not only:
+        _guard(changes, before, allow_mass_deactivation)
+    if not dry_run:
+        changes = [_carry_out(estate, change, before.get(change.tenant), actor) for change in changes]
+    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", _tenant_of(finding))))
+
+
+def _tenant_of(finding: Finding) -> str:
+    return finding.file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")
+
+
+def _change(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
+    diff = difference(active, file.entities)
+    body, old = file.registration.body(), before.body if before else {}
+    fields = {key: (old.get(key), body.get(key)) for key in [*old, *(key for key in body if key not in old)] if old.get(key) != body.get(key)}
+    if before is None:
+        action = "create"
+    elif fields or not diff.is_empty or before.origin != FILE_ORIGIN + file.file:
+        action = "deactivate" if file.registration.is_disabled and not before.registration.is_disabled else "change"
+    else:
+        action = "keep"
+    return Change(file.tenant, action, file.file, diff, fields, before.version if before else None)
+
+
+def _guard(changes: list[Change], before: dict[str, Registered], allowed: bool) -> None:
+    active = {tenant for tenant, one in before.items() if not one.registration.is_disabled}
+    ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
+    if ending and len(ending) > MOST_DEACTIVATED * len(active) and not allowed:
+        raise PermanentError(
+            f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}{' ...' if len(ending) > 10 else ''}",
+            allowed="at most a quarter at once",
+            next_step="Nothing was applied. If it is meant, run `waybill apply --allow-mass-deactivation`",
+            code="mass_deactivation",
+        )
+
+
+def _carry_out(estate: Estate, change: Change, before: Registered | None, actor: str) -> Change:
+    if change.action == "keep":
+        return change
+    file = estate.configuration.tenants.get(change.tenant)
+    if file is not None:
+        wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
+    else:  # the file was removed: keep its words, switch everything off, and let the API take over
+        assert before is not None
+        wanted, entities, origin = before.registration.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
+    version, diff = record(estate, change.tenant, wanted, entities, origin=origin, actor=actor)
+    return Change(change.tenant, change.action, change.file, diff, change.fields, version)
+
+
+def record(estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, origin: str, actor: str, expected: int | None = None) -> tuple[int, Difference]:
+    """Replace a tenant's registration in one transaction. Raises LostUpdate when `expected` is given and is not the version in force."""
+    for _ in range(TRIES):
+        try:
+            with estate.ledger.begin() as connection:
+                return registrations.replace(connection, tenant, wanted, entities, origin=origin, actor=actor, now=estate.now(), expected=expected)
+        except LostUpdate:
+            if expected is not None:
+                raise
+    raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")

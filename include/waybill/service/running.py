@@ -1,0 +1,200 @@
+"""Delivering what is planned, closing days, and the whole of it in one go without a scheduler."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection
+
+from waybill import delivery as protocol
+from waybill import layout
+from waybill.delivery import Means, Outcome, target_of
+from waybill.destinations import Profile, Session
+from waybill.errors import PermanentError, WaybillError
+from waybill.extraction import PositionLost, Task
+from waybill.ledger import days, deliveries, registrations, streams
+from waybill.ledger.days import Day
+from waybill.ledger.deliveries import Attempt, Delivery, new_id
+from waybill.ledger.registrations import Registered
+from waybill.manifest import day_document, instant
+from waybill.service.estate import PRODUCED_BY, Estate
+from waybill.service.planning import entity_ids, plan
+
+PARALLEL = 4
+
+Progress = Callable[[Delivery, int], None]
+
+
+def _silent(delivery: Delivery, rows: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one delivery: an outcome, or the error that stopped it (kept in the ledger as well)."""
+
+    delivery: Delivery
+    outcome: Outcome | None = None
+    error: WaybillError | None = None
+
+
+def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _silent) -> list[Result]:
+    """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
+
+    Raises PermanentError for an unknown id, and what connecting raises when the destination cannot be used at all (kept with every delivery).
+    """
+    found = [_find(estate, delivery_id) for delivery_id in delivery_ids]
+    if not found:
+        return []
+    registered = estate.registered(found[0].tenant)
+    try:
+        with estate.session(registered) as session:
+            workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
+            with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
+                return list(pool.map(lambda one: _deliver_one(estate, registered, session, one, progress), found))
+    except WaybillError as error:
+        error.located(f"tenant {registered.tenant}, destination")
+        for one in found:
+            _keep_failure(estate, one, error)
+        return [Result(one, error=error) for one in found]
+
+
+def _find(estate: Estate, delivery_id: str) -> Delivery:
+    with estate.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+    if found is None:
+        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    return found
+
+
+def _deliver_one(estate: Estate, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
+    try:
+        return Result(one, outcome=_with_renewal(estate, registered, session, one, progress))
+    except WaybillError as error:
+        error.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
+        _keep_failure(estate, one, error)
+        return Result(one, error=error)
+
+
+def _with_renewal(estate: Estate, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Outcome:
+    """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
+    task = task_of(estate, one)
+    if one.status == "abandoned":
+        raise PermanentError("this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned")
+    means = Means(estate.ledger, estate.source(task.entity.source), session, estate.settings.spool_dir, estate.archive_dir, estate.now, lambda rows: progress(one, rows))
+    try:
+        return protocol.deliver(task, means)
+    except PositionLost as lost:
+        with estate.ledger.begin() as connection:
+            streams.renew(connection, one.tenant, one.entity, estate.now(), lost.what[:255])
+            registrations.note(connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, estate.now())
+        following = plan(estate, one.tenant, one.planned_to, entities=[one.entity])
+        return protocol.deliver(task_of(estate, following[0]), means)
+
+
+def task_of(estate: Estate, one: Delivery) -> Task:
+    """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
+    with estate.ledger.begin() as connection:
+        stream = deliveries.stream_of(connection, one)
+        planned_under = registrations.version(connection, one.tenant, one.registration_version)
+        salt = registrations.salt(connection, one.tenant)
+    return Task(one, stream, estate.entity(one.entity), planned_under.registration.csv.dialect, salt, PRODUCED_BY)
+
+
+def _keep_failure(estate: Estate, one: Delivery, error: WaybillError) -> None:
+    with estate.ledger.begin() as connection:
+        deliveries.fail(connection, one.id, str(error), error.code)
+
+
+def close_day(estate: Estate, tenant: str) -> list[str]:
+    """Write the day manifests that are due and return their paths. Safe to call at any time, also twice at once."""
+    registered = estate.registered(tenant)
+    with estate.ledger.begin() as connection:
+        for export_date in days.unlisted_dates(connection, tenant):
+            if _is_complete(connection, registered, export_date):
+                _freeze_day(connection, tenant, export_date, estate.now())
+        waiting = days.unpublished(connection, tenant)
+    if not waiting:
+        return []
+    with estate.session(registered) as session:
+        return [_publish_day(estate, session, one) for one in waiting]
+
+
+def _is_complete(connection: Connection, registered: Registered, export_date: str) -> bool:
+    """True when nothing of the date is open and every active stream has got as far as that date."""
+    if days.count_open(connection, registered.tenant, export_date):
+        return False
+    here = days.committed(connection, registered.tenant, export_date)
+    boundary = max(one.planned_to for one in here)
+    delivered = {one.entity for one in here}
+    return all(one.entity in delivered or (one.watermark is not None and one.watermark >= boundary) for one in streams.active(connection, registered.tenant))
+
+
+def _freeze_day(connection: Connection, tenant: str, export_date: str, now: datetime) -> None:
+    listed = days.committed(connection, tenant, export_date)
+    adopted = deliveries.adopted_of(connection, listed)
+    number = days.next_number(connection, tenant, export_date)
+    entries = [_day_entry(one, adopted[one.id]) for one in listed]
+    document = day_document(tenant, date.fromisoformat(export_date), number, entries, PRODUCED_BY)
+    days.freeze(connection, Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None), [one.id for one in listed])
+
+
+def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
+    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
+    in_parts = len(attempt.files) > 1 or attempt.files[0]["path"].startswith(f"{one.stem}-0001.")
+    target = target_of(one, compression=attempt.facts["csv"]["compression"], parts=in_parts)
+    return {
+        "entity": one.entity,
+        "delivery_id": one.id,
+        "kind": one.kind,
+        "generation": one.generation,
+        "sequence": one.sequence,
+        "window": {"from": instant(one.window_from), "to": instant(one.window_to)},
+        "manifest": target.manifest.removeprefix(f"{folder}/"),
+        "files": [{**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")} for file in attempt.files],
+        "rows": attempt.rows,
+        "bytes": attempt.bytes,
+        "sha256": attempt.sha256,
+    }
+
+
+def _publish_day(estate: Estate, session: Session, one: Day) -> str:
+    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
+    path = f"{folder}/{layout.day_manifest_name(one.number)}"
+    session.prepare(folder)
+    protocol.publish_document(session, path, one.document, new_id())
+    with estate.ledger.begin() as connection:
+        days.mark_published(connection, one, estate.now())
+    return path
+
+
+def run(estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = _silent) -> list[Result]:
+    """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
+    if full_load:
+        ask_full_load(estate, tenant, entities)
+    results: dict[str, Result] = {}
+    while fresh := [one for one in plan(estate, tenant, until, entities=entities) if _is_new(one, results)]:
+        for result in deliver(estate, [one.id for one in fresh], progress):
+            results[result.delivery.id] = result
+    close_day(estate, tenant)
+    return list(results.values())
+
+
+def _is_new(one: Delivery, results: dict[str, Result]) -> bool:
+    """False for what this run tried already, and for what follows a failed or shortened delivery of the same stream."""
+    same_stream = [result for result in results.values() if result.delivery.stream == one.stream]
+    return one.id not in results and all(result.error is None and one.planned_to > result.delivery.planned_to for result in same_stream)
+
+
+def ask_full_load(estate: Estate, tenant: str, entities: Collection[str] = ()) -> list[str]:
+    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids."""
+    estate.registered(tenant)
+    chosen = entity_ids(estate, tenant, entities)
+    with estate.ledger.begin() as connection:
+        wanted = sorted(chosen or {stream.entity for stream in streams.active(connection, tenant)})
+        streams.ask_full_load(connection, tenant, wanted)
+    return wanted
