@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench lock ui-shots clean
+.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -60,9 +60,6 @@ lock: $(READY) ## compile the locks anew from pyproject.toml (UPGRADE=1 moves ev
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev pyproject.toml --output-file requirements.txt
 	@$(LOCK) --constraint requirements.txt pyproject.toml --output-file requirements-runtime.txt
 	@$(LOCK) --constraint requirements.txt --extra bench pyproject.toml --output-file bench/requirements.txt
-
-ui-shots: $(READY) system ## screenshots of the page
-	@$(PYTEST) tests/e2e -m shots
 
 clean: ## remove everything made here, run-time state too
 	rm -rf .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
