@@ -122,3 +122,8 @@ def csv_line(fields: list[str | None], delimiter: str = ",", line_end: str = "\n
 def anonymize(value: str | None, salt: bytes) -> str | None:
     """HMAC-SHA256 of the canonical text, in hex, keyed by the tenant's salt; NULL stays NULL. The same value gives the same pseudonym within a tenant."""
     return None if value is None else hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
+
+
+def row_digest(keys: list[str | None], position: str | None, fields: list[str | None]) -> bytes:
+    """What identifies a row version: the first 16 bytes of the SHA-256 of one record holding the raw key, the change position and the exported fields."""
+    return hashlib.sha256(csv_line([*keys, position, *fields]).encode()).digest()[:16]

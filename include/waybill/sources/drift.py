@@ -1,0 +1,98 @@
+"""Whether a relation still is what the catalog says, and the sentence that tells how to put it right."""
+
+from __future__ import annotations
+
+import re
+
+from waybill.catalog import ColumnType, Mode, closest
+from waybill.errors import PermanentError
+from waybill.selection import Selection
+from waybill.sources.query import Flavour, Natives
+
+_HOLDS = {
+    ColumnType.INTEGER: {ColumnType.INTEGER},
+    ColumnType.DECIMAL: {ColumnType.DECIMAL, ColumnType.INTEGER},
+    ColumnType.FLOAT: {ColumnType.FLOAT, ColumnType.INTEGER},
+    ColumnType.BOOLEAN: {ColumnType.BOOLEAN},
+    ColumnType.DATE: {ColumnType.DATE},
+    ColumnType.TIMESTAMP: {ColumnType.TIMESTAMP},
+    ColumnType.UUID: {ColumnType.UUID, ColumnType.STRING},
+    ColumnType.JSON: {ColumnType.JSON, ColumnType.STRING},
+    ColumnType.BINARY: {ColumnType.BINARY},
+}
+_CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
+_WHOLE_DECIMAL = re.compile(r"^(decimal|numeric)\(\d+(,\s*0)?\)$", re.IGNORECASE)
+
+
+def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
+    """Whether every value of the native type has a canonical text of the catalogued type."""
+    if kind is ColumnType.STRING:
+        return natural is not ColumnType.BINARY
+    return natural in _HOLDS[kind] or (kind is ColumnType.INTEGER and bool(_WHOLE_DECIMAL.match(native)))
+
+
+def check_columns(selection: Selection, natives: Natives, flavour: Flavour) -> None:
+    """Raises PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type."""
+    entity = selection.entity
+    scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
+    needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped])
+    if selection.time_from or selection.time_to:
+        needed[entity.time_column] = None
+    for name in needed:
+        if name not in natives:
+            raise _missing(selection, name, natives)
+        column = selection.columns.get(name) or entity.columns.get(name)
+        if column and not holds(natives[name], flavour.kind(natives[name]), column.type):
+            raise _retyped(selection, name, natives[name], column.type)
+    change = entity.changes.column
+    if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:
+        raise PermanentError(
+            f"the change column {change} is {natives[change]}, which tells neither a time nor a rising number",
+            where=entity.id,
+            allowed="a timestamp, date or integer column",
+            code="schema_drift",
+            next_step=f"Set entities.{entity.id}.changes.column to such a column",
+        )
+
+
+def _missing(selection: Selection, name: str, natives: Natives) -> PermanentError:
+    entity = selection.entity
+    known = {*entity.columns, *entity.needed_columns}
+    rename = closest(name, [column for column in natives if column not in known])
+    meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or take {name} out of"
+    return PermanentError(
+        f"column {name} is missing from {entity.relation}",
+        where=entity.id,
+        code="schema_drift",
+        next_step=f"{meant} entities.{entity.id} of the catalog",
+    )
+
+
+def _retyped(selection: Selection, name: str, native: str, kind: ColumnType) -> PermanentError:
+    entity = selection.entity
+    return PermanentError(
+        f"column {name} of {entity.relation} is {native}, which cannot hold the catalogued type {kind}",
+        where=entity.id,
+        code="schema_drift",
+        next_step=f"Change the column back, or set entities.{entity.id}.columns.{name}.type to what it is now",
+    )
+
+
+def null_changes(selection: Selection, count: int) -> PermanentError:
+    column = selection.entity.changes.column
+    return PermanentError(
+        f"{count} rows of the tenant have no {column}, so their changes would never be seen",
+        where=selection.entity.id,
+        code="change_column_null",
+        next_step=f"Fill {column} and make it NOT NULL with a default and an update trigger",
+    )
+
+
+def repeated_key(selection: Selection) -> PermanentError:
+    key = ", ".join(selection.entity.key)
+    return PermanentError(
+        f"the key ({key}) is not unique among the tenant's rows in {selection.entity.relation}",
+        where=selection.entity.id,
+        code="key_not_unique",
+        next_step=f"Name the columns that identify a row in entities.{selection.entity.id}.key",
+    )

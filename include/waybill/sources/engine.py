@@ -1,0 +1,244 @@
+"""The in-memory DuckDB that reads files, formats rows and spills to disk: how it is opened, how it spells SQL, how it streams."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from waybill.catalog import ColumnType
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.sources.query import Query
+from waybill.sources.sql import Bind, Sql, join, quote, sql
+
+MEMORY = "512MB"
+"""What sorting and hashing may hold before they spill to disk."""
+
+BATCH_ROWS = 50_000
+
+_KINDS = {
+    "VARCHAR": ColumnType.STRING,
+    "UUID": ColumnType.UUID,
+    "BLOB": ColumnType.BINARY,
+    "BOOLEAN": ColumnType.BOOLEAN,
+    "DATE": ColumnType.DATE,
+    "JSON": ColumnType.JSON,
+    "FLOAT": ColumnType.FLOAT,
+    "DOUBLE": ColumnType.FLOAT,
+}
+_INTEGERS = frozenset(
+    ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "BIGNUM"]
+)
+_ARROW = {
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.FLOAT: "DOUBLE",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.DATE: "DATE",
+    ColumnType.BINARY: "BLOB",
+}
+_WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
+_WHITE_SPACE_BETWEEN_TOKENS = r"""("(?:[^"\\]|\\.)*")|[ \t\r\n]+"""
+
+
+@contextmanager
+def connect() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable."""
+    with tempfile.TemporaryDirectory(prefix="waybill-duckdb-") as spill:
+        settings: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
+        connection = duckdb.connect(config=settings)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET python_enable_replacements = false")
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def errors(where: str) -> Iterator[None]:
+    """Translate DuckDB's errors. None of its messages is repeated where it could quote a row."""
+    try:
+        yield
+    except WaybillError:
+        raise
+    except duckdb.Error as error:
+        raise _translated(error, where) from error
+
+
+def _translated(error: duckdb.Error, where: str) -> WaybillError:
+    first = str(error).splitlines()[0]
+    if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
+        step = "Compare the column types of the catalog with the data"
+        return PermanentError("a value does not fit its catalogued type", where=where, code="schema_drift", next_step=step)
+    if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
+        return PermanentError(first, where=where, code="source_refused")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        step = "Free disk space in the temporary folder"
+        return TransientError("the engine ran out of memory or spill space", where=where, code="out_of_memory", next_step=step)
+    if isinstance(error, duckdb.IOException) and "lock" not in first:
+        return PermanentError(first, where=where, code="source_unreadable")
+    return TransientError(first, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
+
+
+def run(connection: duckdb.DuckDBPyConnection, statement: Sql) -> list[tuple[Any, ...]]:
+    text, values = render(statement)
+    return connection.execute(text, values).fetchall()
+
+
+def render(statement: Sql) -> tuple[str, list[Any]]:
+    return statement.render(lambda bind: f"CAST(? AS {bind.cast})" if bind.cast else "?")
+
+
+def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """The result as Arrow batches, while it is being computed."""
+    text, values = render(statement)
+    yield from connection.sql(text, params=values).to_arrow_reader(rows)
+
+
+def arrow(query: Query) -> Sql:
+    """The selected rows in key order, in Arrow's types and under their own names; anonymized columns hold their pseudonyms."""
+    flavour = DuckDBFlavour()
+    values, wanted = [], []
+    for number, (name, column) in enumerate(query.selection.columns.items()):
+        hidden = column.export == "anonymize"
+        if not hidden:
+            values.append(sql("{} AS a{}", flavour.arrow(quote(name), column.type, query.natives[name]), str(number)))
+        wanted.append(f"{'c' if hidden else 'a'}{number} AS {quote(name)}")
+    return query.ordered(query.rows(extra=join(", ", values)), ", ".join(wanted))
+
+
+def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tuple[memoryview, int]]:
+    """The texts of a single string column back to back, as Arrow holds them, with their number. Nothing is copied.
+
+    No block crosses a multiple of `most` texts.
+    """
+    seen = 0
+    for batch in batches:
+        lines = batch.column(0)
+        _, offsets, data = lines.buffers()
+        ends: memoryview[int] = memoryview(offsets).cast("q") if pa.types.is_large_string(lines.type) else memoryview(offsets).cast("i")
+        start, stop = lines.offset, lines.offset + len(lines)
+        while start < stop:
+            cut = min(stop, start + most - seen % most) if most else stop
+            yield memoryview(data)[ends[start] : ends[cut]], cut - start
+            seen += cut - start
+            start = cut
+
+
+class DuckDBFlavour:
+    """How DuckDB spells the pieces of a query (`waybill.sources.query.Flavour`)."""
+
+    naive = "TIMESTAMP"
+
+    def name(self, identifier: str) -> str:
+        return quote(identifier)
+
+    def literal(self, text: str) -> str:
+        return quote(text, "'")
+
+    def kind(self, native: str) -> ColumnType | None:
+        if native in _INTEGERS:
+            return ColumnType.INTEGER
+        if native.startswith("DECIMAL"):
+            return ColumnType.DECIMAL
+        if native.startswith("TIMESTAMP"):
+            return ColumnType.TIMESTAMP
+        if native.startswith(("STRUCT", "MAP", "UNION", "VARIANT")) or native.endswith("]"):
+            return ColumnType.JSON
+        return _KINDS.get(native)
+
+    def text(self, x: str, kind: ColumnType, native: str) -> str:
+        if kind is ColumnType.STRING and native != "VARCHAR":
+            kind = self.kind(native) or ColumnType.STRING
+        match kind:
+            case ColumnType.STRING:
+                return x if native == "VARCHAR" else f"CAST({x} AS VARCHAR)"
+            case ColumnType.FLOAT:
+                return _float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
+            case ColumnType.TIMESTAMP:
+                return _timestamp_text(self.instant(x, native))
+            case ColumnType.DATE:
+                return f"replace(CAST({x} AS VARCHAR), ' (BC)', ' BC')"
+            case ColumnType.UUID:
+                return f"CAST(CAST({x} AS UUID) AS VARCHAR)"
+            case ColumnType.BINARY:
+                return f"to_base64({x})"
+            case ColumnType.JSON:
+                return _compact(x if native in ("VARCHAR", "JSON") else f"to_json({x})")
+        return f"CAST({x} AS VARCHAR)"
+
+    def arrow(self, x: str, kind: ColumnType, native: str) -> str:
+        """The value in the Arrow type of its catalogued type: UUID and JSON as text, times in UTC."""
+        natural = self.kind(native)
+        if kind is ColumnType.TIMESTAMP:
+            return f"{self.instant(x, native)} AT TIME ZONE 'UTC'"
+        if kind is ColumnType.DECIMAL:
+            return x if natural is ColumnType.DECIMAL else f"CAST({x} AS DECIMAL(38, 0))"
+        if kind is ColumnType.INTEGER and (native in _WIDE_INTEGERS or natural is ColumnType.DECIMAL):
+            return f"CAST({x} AS DECIMAL(38, 0))"
+        if kind is ColumnType.FLOAT and native == "FLOAT":
+            return f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)"
+        return f"CAST({x} AS {_ARROW[kind]})" if kind in _ARROW else self.text(x, kind, native)
+
+    def instant(self, x: str, native: str) -> str:
+        if native == "TIMESTAMP WITH TIME ZONE":
+            return f"({x} AT TIME ZONE 'UTC')"
+        return x if native == "TIMESTAMP" else f"CAST({x} AS TIMESTAMP)"
+
+    def bind_instant(self, value: datetime, native: str) -> Sql:
+        if native == "TIMESTAMP WITH TIME ZONE":
+            return sql("{}", Bind(value, native))
+        return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None), "TIMESTAMP"))
+
+    def order(self, x: str, kind: ColumnType, native: str) -> str:
+        return self.text(x, kind, native) if kind in (ColumnType.STRING, ColumnType.JSON) else x
+
+    def equal(self, x: str, native: str, value: str) -> Sql:
+        return sql("{} = {}", x, Bind(value, native))
+
+    def quoted(self, x: str, delimiter: str) -> str:
+        marks = " OR ".join(f"contains({x}, {mark})" for mark in (self.literal(delimiter), "'\"'", "chr(10)", "chr(13)"))
+        return f"""CASE WHEN {x} = '' OR {marks} THEN '"' || replace({x}, '"', '""') || '"' ELSE {x} END"""
+
+    def concat(self, pieces: list[str]) -> str:
+        return f"concat({', '.join(pieces)})"
+
+    def pseudonym(self, x: str, inner: Bind, outer: Bind) -> Sql:
+        return sql("sha256({} || unhex(sha256({} || encode({}))))", Bind(outer.value, "BLOB"), Bind(inner.value, "BLOB"), x)
+
+    def sha16(self, x: str) -> Sql:
+        return sql("unhex(left(sha256({}), 32))", x)
+
+    def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql:
+        return sql("{} IN (SELECT unnest({}))", x, Bind(list(digests), "BLOB[]"))
+
+
+def _float_text(x: str) -> str:
+    """DuckDB writes 1e15 to 1e16 in full, a `.0` behind whole numbers, and `nan` and `inf`; the rest is spelt as in PostgreSQL."""
+    shown = f"CAST({x} AS VARCHAR)"
+    digits = f"rtrim(replace({shown}, '.', ''), '0')"
+    scientific = f"regexp_replace({digits}, '^(-?[0-9])([0-9]+)$', '\\1.\\2') || 'e+15'"
+    return (
+        f"CASE WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN CASE WHEN {x} > 0 THEN 'Infinity' ELSE '-Infinity' END"
+        f" WHEN abs({x}) >= 1e15 AND abs({x}) < 1e16 THEN {scientific}"
+        f" WHEN suffix({shown}, '.0') THEN left({shown}, -2) ELSE {shown} END"
+    )
+
+
+def _timestamp_text(x: str) -> str:
+    """Infinite times and times before year 1, which no RFC 3339 text can hold, are spelt as PostgreSQL spells them."""
+    shown = f"CAST({x} AS VARCHAR)"
+    ancient = f"regexp_extract({shown}, '^[0-9]+') || strftime({x}, '-%m-%dT%H:%M:%S.%fZ BC')"
+    return (
+        f"CASE WHEN {x} >= TIMESTAMP '0001-01-01' THEN strftime({x}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+        f" WHEN isinf({x}) THEN {shown} ELSE {ancient} END"
+    )
+
+
+def _compact(x: str) -> str:
+    return f"regexp_replace(CAST({x} AS VARCHAR), '{_WHITE_SPACE_BETWEEN_TOKENS}', '\\1', 'g')"

@@ -1,0 +1,78 @@
+"""How far a delivery reads in the modes that need nothing but a clock or an id (PROTOCOL.md section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from waybill.canonical import parse_timestamp, timestamp_text
+from waybill.catalog import Entity, Mode
+from waybill.errors import PermanentError
+from waybill.selection import Changed, Extent
+
+
+def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None] | None) -> Extent:
+    """The extent of `lookback`, `append` and `full`. `now` is the source's clock; `max_id` is given when the change column is an integer.
+
+    The position is the end as RFC 3339 text, or for `append` by id the first id not yet read.
+    """
+    if entity.changes.mode in (Mode.SNAPSHOT, Mode.HORIZON):
+        raise PermanentError(
+            f"mode {entity.changes.mode} needs PostgreSQL",
+            where=entity.id,
+            code="mode_unsupported",
+            allowed="lookback, append, full",
+            next_step=f"Set entities.{entity.id}.changes.mode to lookback",
+        )
+    if entity.changes.mode is Mode.FULL:
+        until = min(end, now)
+        return Extent(until, Changed(), timestamp_text(until), _behind(until, end, now))
+    if max_id is not None:
+        return _by_id(entity, start, end, now, max_id)
+    return by_time(entity, start, end, now, _behind(min(end, now), end, now))
+
+
+def by_time(entity: Entity, start: Any, end: datetime, limit: datetime, short: str, overlap: bool = True) -> Extent:
+    """`[start, min(end, limit))`; with `overlap` reaching `changes.lookback` further back for commits that came late.
+
+    The end never falls behind the start: windows must abut even when a clock was set back.
+    """
+    since = instant(start)
+    until = min(end, limit)
+    if since is not None and until < since:
+        until, short = since, short or "the source's clock lies before the end of the last delivery"
+    reach = since - entity.changes.lookback if since is not None and overlap else None
+    return Extent(until, Changed(since, until, reach), timestamp_text(until), short)
+
+
+def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None]) -> Extent:
+    if entity.changes.mode is not Mode.APPEND:
+        raise PermanentError(
+            f"mode {entity.changes.mode} needs a time column, {entity.changes.column} is an integer",
+            where=entity.id,
+            code="mode_unsupported",
+            next_step=f"Set entities.{entity.id}.changes.mode to append if rows are never updated, or name the column that holds the time of a change",
+        )
+    since = None if start is None else int(start)
+    newest = max_id()
+    until = (newest if newest is not None else -1) + 1 - entity.changes.lag
+    if since is not None and until < since:
+        until = since
+    boundary = min(end, now)
+    return Extent(boundary, Changed(since, until), until, _behind(boundary, end, now))
+
+
+def instant(position: Any) -> datetime | None:
+    """A stored position as the instant it stands for."""
+    if position is None or isinstance(position, datetime):
+        return position
+    try:
+        return parse_timestamp(position)
+    except (TypeError, ValueError) as error:
+        step = "Queue a full load: it starts a new generation"
+        raise PermanentError(f"the stream's position {position!r} is not a time", code="position_invalid", next_step=step) from error
+
+
+def _behind(until: datetime, end: datetime, now: datetime) -> str:
+    return f"the source's clock shows {timestamp_text(now)}, before the planned boundary" if until < end else ""

@@ -1,0 +1,323 @@
+"""The one place where a selection becomes SQL, for every engine.
+
+The tenant predicate is always in, every value is a bind parameter, identifiers come from the catalog only and are always quoted.
+What engines spell differently is behind `Flavour`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from waybill.catalog import Column, ColumnType, Entity
+from waybill.errors import PermanentError
+from waybill.selection import Dialect, Selection
+from waybill.sources.sql import Bind, Sql, either, every, join, sql
+
+Natives = Mapping[str, str]
+"""Column name to native type, as the engine spells it."""
+
+_QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
+_PLAIN_CHARACTERS = frozenset("+-.:/= ")
+_INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
+
+
+class Flavour(Protocol):
+    """How one engine spells what the builder needs. `x` is always a quoted column or an expression."""
+
+    naive: str
+    """The native name of a timestamp without zone."""
+
+    def name(self, identifier: str) -> str: ...
+
+    def kind(self, native: str) -> ColumnType | None:
+        """The catalog type a native type is by nature; None when it has none."""
+        ...
+
+    def text(self, x: str, kind: ColumnType, native: str) -> str:
+        """The canonical text (waybill.canonical) of a value; NULL stays NULL."""
+        ...
+
+    def instant(self, x: str, native: str) -> str:
+        """A date or time as a timestamp without zone, in UTC."""
+        ...
+
+    def bind_instant(self, value: datetime, native: str) -> Sql:
+        """An aware instant, typed so that comparing the bare column with it can use an index."""
+        ...
+
+    def order(self, x: str, kind: ColumnType, native: str) -> str:
+        """The sort term: ascending, NULLs first, text bytewise."""
+        ...
+
+    def equal(self, x: str, native: str, value: str) -> Sql:
+        """Exact, bytewise equality of a text column (or an integer or UUID, `value` being its canonical text), servable by an index."""
+        ...
+
+    def quoted(self, x: str, delimiter: str) -> str:
+        """`canonical.csv_field` of a text, except that NULL stays NULL."""
+        ...
+
+    def concat(self, pieces: list[str]) -> str:
+        """All pieces in a row, NULL as nothing."""
+        ...
+
+    def literal(self, text: str) -> str: ...
+
+    def pseudonym(self, x: str, inner: Bind, outer: Bind) -> Sql:
+        """Hex of sha256(outer || sha256(inner || text)); NULL stays NULL."""
+        ...
+
+    def sha16(self, x: str) -> Sql:
+        """The first 16 bytes of the SHA-256 of a text."""
+        ...
+
+    def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql: ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """Builds the statements of one selection over one relation of one engine.
+
+    `relation` is the quoted relation as it stands behind FROM. `narrowed` says that the rows are one tenant's already (a second stage over fetched
+    chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first.
+    """
+
+    flavour: Flavour
+    relation: Sql
+    natives: Natives
+    selection: Selection
+    narrowed: bool = False
+    sorted: bool = True
+    nulls: str = " NULLS FIRST"
+
+    @property
+    def entity(self) -> Entity:
+        return self.selection.entity
+
+    def kind(self, name: str) -> ColumnType:
+        """The catalogued type of a column, else its natural one."""
+        column = self.selection.columns.get(name) or self.entity.columns.get(name)
+        return column.type if column else self.flavour.kind(self.natives[name]) or ColumnType.STRING
+
+    def text(self, name: str, column: Column | None = None) -> Sql:
+        """Canonical text of a source column: as `column` describes it (pseudonymous where that says so), else raw."""
+        text = self.flavour.text(self.flavour.name(name), column.type if column else self.kind(name), self.natives[name])
+        if column is None or column.export != "anonymize":
+            return sql("{}", text)
+        inner, outer = hmac_pads(self.selection.salt)
+        return self.flavour.pseudonym(text, Bind(inner), Bind(outer))
+
+    # Which rows
+
+    def where(self) -> Sql:
+        """Every condition of the selection but the digest one."""
+        changed = () if self.narrowed else (self.tenant(),)
+        return every((*changed, *self._scope(), *self._time(), self._live(), self.span(self._reach(), self.selection.changed.end)))
+
+    def tenant(self) -> Sql:
+        return self.equal(self.entity.tenant_column, self.selection.tenant)
+
+    def equal(self, name: str, value: str) -> Sql:
+        """Exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
+        native = self.natives[name]
+        kind = self.flavour.kind(native)
+        if kind is ColumnType.INTEGER and not _is_canonical_integer(value):
+            return sql("1 = 0")
+        if kind is ColumnType.UUID and not _is_uuid(value):
+            return sql("1 = 0")
+        if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
+            return self.flavour.equal(self.flavour.name(name), native, value)
+        return sql("{} = {}", self.flavour.text(self.flavour.name(name), kind, native), Bind(value))
+
+    def span(self, start: Any, end: Any) -> Sql:
+        """Change position in `[start, end)`, in plain comparisons that an index can serve. A missing side is open."""
+        terms = [self.at_or_after(start), self.before(end)]
+        return every(term for term in terms if term) if any(terms) else Sql()
+
+    def at_or_after(self, start: Any) -> Sql:
+        if start is None:
+            return Sql()
+        return either(sql("{} >= {}", self.flavour.name(name), self._bound(name, start)) for name in self.change_columns())
+
+    def before(self, end: Any) -> Sql:
+        if end is None:
+            return Sql()
+        first, *rest = self.change_columns()
+        conditions = [sql("{} < {}", self.flavour.name(first), self._bound(first, end))]
+        for name in rest:
+            x = self.flavour.name(name)
+            conditions.append(sql("{} IS NULL OR {} < {}", x, x, self._bound(name, end)))
+        return every(conditions)
+
+    def change_columns(self) -> tuple[str, ...]:
+        """The columns whose greatest value is the change position. A deletion time counts only beside a change time."""
+        change, deleted = self.entity.changes.column, self.entity.deleted_column
+        if not change:
+            raise PermanentError("it declares no change column", where=self.entity.id, next_step="Set changes.column in the catalog")
+        both = deleted and deleted != change and all(self.flavour.kind(self.natives[name]) in _INSTANTS for name in (change, deleted))
+        return (change, deleted) if both else (change,)
+
+    def position(self) -> Sql:
+        """Canonical text of the change position; NULL when the entity has none."""
+        if not self.entity.changes.column:
+            return sql("NULL")
+        names = self.change_columns()
+        first = names[0]
+        if len(names) == 1:
+            return self.text(first)
+        a, b = (self.flavour.instant(self.flavour.name(name), self.natives[name]) for name in names)
+        later = f"CASE WHEN {b} IS NULL OR {a} >= {b} THEN {a} ELSE {b} END"
+        return sql("{}", self.flavour.text(later, ColumnType.TIMESTAMP, self.flavour.naive))
+
+    def _bound(self, name: str, value: Any) -> Sql:
+        return self.flavour.bind_instant(value, self.natives[name]) if isinstance(value, datetime) else sql("{}", Bind(value))
+
+    def _reach(self) -> Any:
+        changed = self.selection.changed
+        return changed.overlap if changed.overlap is not None and changed.late else changed.start
+
+    def _scope(self) -> list[Sql]:
+        """One condition per level; a level the entity does not have holds none of its rows."""
+        columns: dict[str, str] = {str(level): name for level, name in self.entity.scopes.items()}
+        return [
+            either(self.equal(columns[level], value) for value in values) if level in columns else sql("1 = 0")
+            for level, values in self.selection.scope.items()
+        ]
+
+    def _time(self) -> list[Sql]:
+        name = self.entity.time_column
+        if not name:
+            return []
+        x, native = self.flavour.name(name), self.natives[name]
+        low, high = self.selection.time_from, self.selection.time_to
+        return [
+            sql("{} >= {}", x, self.flavour.bind_instant(low, native)) if low else Sql(),
+            sql("{} < {}", x, self.flavour.bind_instant(high, native)) if high else Sql(),
+        ]
+
+    def _live(self) -> Sql:
+        hide = self.selection.live_only and self.entity.deleted_column
+        return sql("{} IS NULL", self.flavour.name(self.entity.deleted_column)) if hide else Sql()
+
+    # What of them
+
+    def fields(self, columns: Iterable[tuple[str, ColumnType, bool]], delimiter: str) -> list[str]:
+        """CSV fields over aliases of `rows`, given as (alias, type, pseudonymous), with the delimiters between them."""
+        pieces: list[str] = []
+        for alias, kind, hidden in columns:
+            quotable = _may_hold(delimiter) or (kind in _QUOTABLE and not hidden)
+            pieces += [self.flavour.literal(delimiter), self.flavour.quoted(alias, delimiter) if quotable else alias]
+        return pieces[1:]
+
+    def digest(self) -> Sql:
+        """`canonical.row_digest` over the aliases of `rows`."""
+        keys = [(f"k{i}", self.kind(name), False) for i, name in enumerate(self.entity.key)]
+        columns = [(f"d{i}", column.type, column.export == "anonymize") for i, column in enumerate(self._digested().values())]
+        fields = self.fields([*keys, ("p", ColumnType.TIMESTAMP, False), *columns], ",")
+        return self.flavour.sha16(self.flavour.concat([*fields, self.flavour.literal("\n")]))
+
+    def _digested(self) -> Mapping[str, Column]:
+        late = self.selection.changed.late_columns if self.has_late() else None
+        return self.selection.columns if late is None else late
+
+    def rows(self, digests: bool = False, extra: Sql | None = None) -> Sql:
+        """The selected rows: canonical texts (c0..) and sort terms (o0..).
+
+        Where digests are asked for or needed also raw keys (k0..), change position (p) and the texts that are digested (d0..).
+        """
+        wanted = [sql("{} AS c{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self.selection.columns.items())]
+        wanted += [sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)]
+        late = self.has_late()
+        if digests or late:
+            wanted += [sql("{} AS k{}", self.text(name), str(i)) for i, name in enumerate(self.entity.key)]
+            wanted += [sql("{} AS d{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._digested().items())]
+            wanted.append(sql("{} AS p", self.position()))
+        if late:
+            wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", self.at_or_after(self.selection.changed.start)))
+        if extra:
+            wanted.append(extra)
+        inner = sql("SELECT {} FROM {} WHERE {}", join(", ", wanted), self.relation, self.where())
+        if not late:
+            return inner
+        return sql("SELECT * FROM ({}) AS r WHERE fresh = 1 OR {}", inner, self.flavour.among(self.digest(), self.selection.changed.late))
+
+    def csv(self, dialect: Dialect) -> Sql:
+        """One text column `line`: whole records with their line end, in key order."""
+        columns = [(f"c{i}", column.type, column.export == "anonymize") for i, column in enumerate(self.selection.columns.values())]
+        line = self.flavour.concat([*self.fields(columns, dialect.delimiter), self.flavour.literal(dialect.line_end)])
+        return self.ordered(sql("SELECT {} AS line{} FROM ({}) AS t", line, self._sort_aliases(), self.rows()), "line")
+
+    def digests(self) -> Sql:
+        """One binary column `digest`."""
+        return sql("SELECT {} AS digest FROM ({}) AS t", self.digest(), self.rows(digests=True))
+
+    def count(self) -> Sql:
+        if self.has_late():
+            return sql("SELECT count(*) FROM ({}) AS t", self.rows())
+        return sql("SELECT count(*) FROM {} WHERE {}", self.relation, self.where())
+
+    def null_changes(self) -> Sql:
+        """How many of the tenant's rows have no change position."""
+        x = self.flavour.name(self.entity.changes.column)
+        return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NULL", self.relation, self.tenant(), x)
+
+    def repeated_key(self) -> Sql:
+        """One row when a key occurs twice among the selected rows."""
+        keys = ", ".join(f"o{i}" for i, _ in enumerate(self.entity.key))
+        terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
+        rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
+        return sql("SELECT 1 FROM ({}) AS t GROUP BY {} HAVING count(*) > 1 LIMIT 1", rows, keys)
+
+    def disorder(self) -> Sql:
+        """One row when the rows, as they are stored, do not stand in strictly rising key order. None: sorted already, and the key is unique."""
+        keys = range(len(self.entity.key))
+        terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
+        rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
+        before = ", ".join(f"lag(o{i}) OVER () AS b{i}" for i in keys)
+        rising = " OR ".join(" AND ".join([*(f"o{j} = b{j}" for j in range(i)), f"o{i} > b{i}"]) for i in keys)
+        numbered = sql("SELECT *, {}, row_number() OVER () AS n FROM ({}) AS t", before, rows)
+        return sql("SELECT 1 FROM ({}) AS w WHERE n > 1 AND NOT coalesce({}, false) LIMIT 1", numbered, rising)
+
+    def ordered(self, rows: Sql, wanted: str) -> Sql:
+        """`wanted` of the rows, which hold the sort terms o0.., in key order."""
+        if not self.sorted:
+            return sql("SELECT {} FROM ({}) AS s", wanted, rows)
+        terms = ", ".join(f"o{i}{self.nulls}" for i, _ in enumerate(self.entity.key))
+        return sql("SELECT {} FROM ({}) AS s ORDER BY {}", wanted, rows, terms)
+
+    def _sort_value(self, name: str) -> str:
+        return self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name])
+
+    def _sort_aliases(self) -> str:
+        return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
+
+    def has_late(self) -> bool:
+        """Whether rows before the span's start are picked by their digest."""
+        return self.selection.changed.overlap is not None and bool(self.selection.changed.late)
+
+
+def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
+    """The inner and outer key blocks of HMAC-SHA256 (RFC 2104): HMAC is sha256(outer + sha256(inner + text))."""
+    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
+
+
+def _is_canonical_integer(value: str) -> bool:
+    return value.isascii() and value.removeprefix("-").isdigit() and str(int(value)) == value
+
+
+def _is_uuid(value: str) -> bool:
+    try:
+        return str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def _may_hold(delimiter: str) -> bool:
+    """Whether numbers, times, base64 or hex could hold this delimiter."""
+    return delimiter.isalnum() or delimiter in _PLAIN_CHARACTERS

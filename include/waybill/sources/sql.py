@@ -1,0 +1,77 @@
+"""SQL text and its bind parameters as one value, so that no value ever becomes part of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A value handed to the driver. `cast` is the engine's type name the placeholder is cast to, when it needs one."""
+
+    value: Any = field(repr=False)
+    cast: str = ""
+
+
+@dataclass(frozen=True)
+class Sql:
+    """A piece of SQL: raw text and bind parameters in the order they stand."""
+
+    parts: tuple[str | Bind, ...] = ()
+
+    def render(self, placeholder: Callable[[Bind], str], escape: Callable[[str], str] = str) -> tuple[str, list[Any]]:
+        """The statement and its parameters. `escape` doubles what the driver's placeholder style reserves (`%`)."""
+        text = "".join(placeholder(part) if isinstance(part, Bind) else escape(part) for part in self.parts)
+        return text, [part.value for part in self.parts if isinstance(part, Bind)]
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+
+def sql(template: str, *fills: str | Bind | Sql) -> Sql:
+    """`template` with each `{}` replaced: text as it stands, a Bind as a parameter, an Sql spliced in."""
+    texts = template.split("{}")
+    if len(texts) != len(fills) + 1:
+        raise ValueError(f"{template!r} has {len(texts) - 1} places for {len(fills)} values")
+    parts: list[str | Bind] = [texts[0]]
+    for fill, text in zip(fills, texts[1:], strict=True):
+        parts += fill.parts if isinstance(fill, Sql) else (fill,)
+        parts.append(text)
+    return Sql(tuple(part for part in parts if part != ""))
+
+
+def join(separator: str, pieces: Iterable[Sql]) -> Sql:
+    """The pieces with `separator` between them."""
+    found = list(pieces)
+    return sql(separator.join(["{}"] * len(found)), *found) if found else Sql()
+
+
+def every(conditions: Iterable[Sql]) -> Sql:
+    """All conditions joined by AND; TRUE when there are none."""
+    return join(" AND ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 1")
+
+
+def either(conditions: Iterable[Sql]) -> Sql:
+    """The conditions joined by OR; FALSE when there are none."""
+    return join(" OR ", (sql("({})", condition) for condition in conditions if condition)) or sql("1 = 0")
+
+
+def quote(identifier: str, mark: str = '"') -> str:
+    """The identifier in quotes, so that a reserved word, a blank or a quote in it is just a name."""
+    return mark + identifier.replace(mark, mark * 2) + mark
+
+
+def split_name(relation: str) -> list[str]:
+    """`schema.table` as its parts; a part in double quotes may hold dots."""
+    parts, part, inside = [], "", False
+    for character in relation:
+        if character == '"':
+            inside = not inside
+        elif character == "." and not inside:
+            parts.append(part)
+            part = ""
+        else:
+            part += character
+    return [*parts, part]
