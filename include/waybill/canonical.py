@@ -1,6 +1,7 @@
 """The text of each type as it stands in a file, and what identifies a row version. The reference every source is held to.
 
-Rules: RFC 3339 UTC timestamps with six digits and `Z`; floats as PostgreSQL 12+ spells them (shortest round trip); decimals exact in the scale they
+Rules: RFC 3339 UTC timestamps with six digits and `Z`; floats as PostgreSQL 12+ spells them (shortest round trip); decimals exact in the
+scale they
 come with; binary base64; nested values compact JSON in the key order they come with; NULL is None.
 """
 
@@ -58,7 +59,9 @@ def _shortest(value: float) -> tuple[str, int]:
 
 
 def json_text(value: Any) -> str:
-    """Compact JSON, non-ASCII as it is. A string is taken as JSON text and made compact; key order, duplicates and number spelling are kept."""
+    """Compact JSON, non-ASCII as it is. A string is taken as JSON text and made compact; key order, duplicates and number spelling are
+    kept.
+    """
     if isinstance(value, str):
         return compact_json(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
@@ -120,10 +123,14 @@ def csv_line(fields: list[str | None], delimiter: str = ",", line_end: str = "\n
 
 
 def anonymize(value: str | None, salt: bytes) -> str | None:
-    """HMAC-SHA256 of the canonical text, in hex, keyed by the tenant's salt; NULL stays NULL. The same value gives the same pseudonym within a tenant."""
+    """HMAC-SHA256 of the canonical text, in hex, keyed by the tenant's salt; NULL stays NULL. The same value gives the same pseudonym
+    within a tenant.
+    """
     return None if value is None else hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
 
 
 def row_digest(keys: list[str | None], position: str | None, fields: list[str | None]) -> bytes:
-    """What identifies a row version: the first 16 bytes of the SHA-256 of one record holding the raw key, the change position and the exported fields."""
+    """What identifies a row version: the first 16 bytes of the SHA-256 of one record holding the raw key, the change position and the
+    exported fields.
+    """
     return hashlib.sha256(csv_line([*keys, position, *fields]).encode()).digest()[:16]

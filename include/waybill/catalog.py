@@ -180,7 +180,13 @@ def closest(word: str, options: Iterable[str]) -> str:
 
 def unknown_source(entity: str, source: str, known: list[str], file: str) -> Finding:
     """An entity names a source that the catalog does not define."""
-    return Finding(file, f"entities.{entity}.source", f"unknown source {source!r}", ", ".join(known) or "define it under sources", closest(source, known))
+    return Finding(
+        file,
+        f"entities.{entity}.source",
+        f"unknown source {source!r}",
+        ", ".join(known) or "define it under sources",
+        closest(source, known),
+    )
 
 
 def problems(catalog: Catalog, file: str) -> list[Finding]:
@@ -196,7 +202,14 @@ def _ambiguous_names(catalog: Catalog, file: str) -> list[Finding]:
         for spelling in {entity.id.casefold(), entity.display_name.casefold()}:
             other = taken.setdefault(spelling, entity.id)
             if other != entity.id:
-                found.append(Finding(file, f"entities.{entity.id}.name", f"{spelling!r} already names the entity {other}", "names unlike every other id and name"))
+                found.append(
+                    Finding(
+                        file,
+                        f"entities.{entity.id}.name",
+                        f"{spelling!r} already names the entity {other}",
+                        "names unlike every other id and name",
+                    )
+                )
     return found
 
 
@@ -206,8 +219,18 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
     if source is None:
         yield unknown_source(entity.id, entity.source, list(catalog.sources), file)
     if entity.changes.mode is not Mode.FULL and not entity.changes.column:
-        yield Finding(file, f"{at}.changes.column", f"mode {entity.changes.mode} needs the column that tells when a row changed", "a column of the relation")
+        yield Finding(
+            file,
+            f"{at}.changes.column",
+            f"mode {entity.changes.mode} needs the column that tells when a row changed",
+            "a column of the relation",
+        )
     if source is not None and entity.changes.mode in (Mode.SNAPSHOT, Mode.HORIZON) and source.kind != "postgres":
-        yield Finding(file, f"{at}.changes.mode", f"{entity.changes.mode} needs a postgres source, {entity.source} is {source.kind}", "lookback, append, full")
+        yield Finding(
+            file,
+            f"{at}.changes.mode",
+            f"{entity.changes.mode} needs a postgres source, {entity.source} is {source.kind}",
+            "lookback, append, full",
+        )
     if any(separator in entity.display_name for separator in ",\n"):
         yield Finding(file, f"{at}.name", "a display name must not hold a comma or a line break, since entityList may be comma-separated")

@@ -7,14 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from waybill.errors import WaybillError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Recurring data exports for every tenant, as files they can trust.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Recurring data exports for every tenant, as files they can trust.",
+)
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
 
@@ -37,7 +41,10 @@ def _instant(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with an offset, as in 2026-06-01T00:00:00Z") from error
 
 
-Until = Annotated[datetime | None, typer.Option(parser=_instant, metavar="T", help="Deliver up to the last boundary at or before T (RFC 3339 with offset; default: now).")]
+Until = Annotated[
+    datetime | None,
+    typer.Option(parser=_instant, metavar="T", help="Deliver up to the last boundary at or before T (RFC 3339 with offset; default: now)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Tenant = Annotated[str, typer.Argument(help="Tenant id.")]
 
@@ -75,7 +82,9 @@ def check() -> None:
 @app.command()
 def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")] = False,
-    allow_mass_deactivation: Annotated[bool, typer.Option("--allow-mass-deactivation", help="Also deactivate more than a quarter of the active tenants.")] = False,
+    allow_mass_deactivation: Annotated[
+        bool, typer.Option("--allow-mass-deactivation", help="Also deactivate more than a quarter of the active tenants.")
+    ] = False,
 ) -> None:
     """Bring the ledger to what the tenant files say."""
     from waybill import service
@@ -98,11 +107,15 @@ def _plan_lines(applied: Any, *, dry_run: bool) -> Iterator[str]:
             continue
         yield f"{signs[change.action]} {change.tenant}  ({change.file})"
         for key, (old, new) in change.fields.items():
-            yield f"    {key}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}" if change.action != "create" else f"    {key}: {json.dumps(new, ensure_ascii=False)}"
+            yield (
+                f"    {key}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"
+                if change.action != "create"
+                else f"    {key}: {json.dumps(new, ensure_ascii=False)}"
+            )
         yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
         yield from (f"    - {entity}" for entity in change.difference.deactivated)
     verb = "to " if dry_run else ""
-    yield f"{counts['create']} {verb}create, {counts['change']} {verb}change, {counts['deactivate']} {verb}deactivate, {counts['keep']} unchanged"
+    yield ", ".join(f"{counts[action]} {verb}{action}" for action in signs) + f", {counts['keep']} unchanged"
 
 
 def _actor() -> str:
@@ -135,7 +148,8 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     if not due:
         _print(f"{tenant}: nothing is due")
     for one in due:
-        _print(f"{one['kind']:8} {one['entity']:40} #{one['sequence']:<5} [{one['window']['from'] or 'beginning'}, {one['window']['to']})  {one['path']}")
+        window = f"[{one['window']['from'] or 'beginning'}, {one['window']['to']})"
+        _print(f"{one['kind']:8} {one['entity']:40} #{one['sequence']:<5} {window}  {one['path']}")
 
 
 @app.command()
@@ -153,7 +167,9 @@ def run(
     for result in results:
         one = result.delivery
         if result.outcome:
-            _print(f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {result.outcome.rows:>10} rows  {one.folder}")
+            _print(
+                f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {result.outcome.rows:>10} rows  {one.folder}"
+            )
     failed = [result for result in results if result.error]
     for result in failed:
         _complain(str(result.error))
@@ -173,7 +189,14 @@ def _progress() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bars:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,} rows"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(delivery: Any, rows: int) -> None:
@@ -185,7 +208,9 @@ def _progress() -> Iterator[Any]:
 
 
 @app.command()
-def deliveries(tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False) -> None:
+def deliveries(
+    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
+) -> None:
     """List deliveries, newest first."""
     from waybill import service
 
@@ -195,7 +220,8 @@ def deliveries(tenant: Annotated[str | None, typer.Argument(help="Tenant id; all
         return
     for one in found:
         rows = "-" if one["rows"] is None else one["rows"]
-        _print(f"{one['delivery_id']}  {one['tenant']:16} {one['entity']:40} {one['kind']:8} g{one['generation']} #{one['sequence']:<5} {one['status']:10} {rows:>10} rows  {one['export_date']}")
+        what = f"{one['tenant']:16} {one['entity']:40} {one['kind']:8} g{one['generation']} #{one['sequence']:<5}"
+        _print(f"{one['delivery_id']}  {what} {one['status']:10} {rows:>10} rows  {one['export_date']}")
         if one["error"]:
             _print(f"    {one['error']}")
 
@@ -209,5 +235,3 @@ def ledger_upgrade() -> None:
     ledger = Ledger(Settings.from_environment().ledger_url)
     ledger.upgrade()
     _print(f"the ledger stands at {ledger.revision()}")
-
-

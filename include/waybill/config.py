@@ -108,7 +108,13 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
         findings.append(Finding(shown, "", f"is not UTF-8 at byte {error.start}", "UTF-8 text"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        findings.append(Finding(shown, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not valid YAML: {error.problem or error.context}"))
+        findings.append(
+            Finding(
+                shown,
+                f"line {mark.line + 1}, column {mark.column + 1}" if mark else "",
+                f"not valid YAML: {error.problem or error.context}",
+            )
+        )
     except (yaml.YAMLError, ValueError) as error:
         findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0]}"))
     else:
@@ -152,7 +158,11 @@ def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Find
             path = path.removesuffix(".id")  # an entity's id is its key in the file
         case _:
             message = one["msg"]
-            reason = f"{_short(given)}: {message[:1].lower()}{message[1:]}" if isinstance(given, str | int | float | None) else f"{message[:1].lower()}{message[1:]}"
+            reason = (
+                f"{_short(given)}: {message[:1].lower()}{message[1:]}"
+                if isinstance(given, str | int | float | None)
+                else f"{message[:1].lower()}{message[1:]}"
+            )
     return Finding(file, path, reason, allowed, meant)
 
 
@@ -164,7 +174,11 @@ def _short(value: Any) -> str:
 def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
     """pydantic puts the chosen `kind` into the path of a discriminated union; nobody wrote it there."""
     position = one["loc"].index(part)
-    return position > 0 and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3") and (one["loc"][0] == "destination" or (one["loc"][0] == "sources" and position == 2))
+    return (
+        position > 0
+        and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3")
+        and (one["loc"][0] == "destination" or (one["loc"][0] == "sources" and position == 2))
+    )
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
@@ -186,12 +200,18 @@ def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
 
 def _follow(schema: Any, root: Any) -> Any:
     while "$ref" in schema or "anyOf" in schema:
-        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else next(one for one in schema["anyOf"] if one.get("type") != "null")
+        schema = (
+            root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+            if "$ref" in schema
+            else next(one for one in schema["anyOf"] if one.get("type") != "null")
+        )
     return schema
 
 
 def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: list[Finding], prefix: str = "") -> Model | None:
-    """The model, or what is left of it when the offending keys are dropped, so that later checks still see the rest; None when nothing is left."""
+    """The model, or what is left of it when the offending keys are dropped, so that later checks still see the rest; None when nothing is
+    left.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -209,7 +229,9 @@ def load(config_dir: Path) -> Configuration:
     findings: list[Finding] = []
     root = config_dir.name
     if not config_dir.is_dir():
-        findings.append(Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR"))
+        findings.append(
+            Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR")
+        )
     catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
     tenants: dict[str, TenantFile] = {}
@@ -284,7 +306,11 @@ def _section(raw: Mapping[str, Any], key: str, shown: str, findings: list[Findin
 
 def _load_tenant(path: Path, shown: str, catalog: Catalog, known_names: Iterable[str], findings: list[Finding]) -> TenantFile | None:
     if not TENANT_ID.match(path.stem):
-        findings.append(Finding(shown, "", f"the file name {path.stem!r} is not a tenant id", "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"))
+        findings.append(
+            Finding(
+                shown, "", f"the file name {path.stem!r} is not a tenant id", "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"
+            )
+        )
     raw = read_yaml(path, shown, findings)
     if raw is None:
         return None

@@ -1,6 +1,7 @@
 """The delivery protocol (PROTOCOL.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `service`.
 
-The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that was thought dead,
+The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that
+was thought dead,
 finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
 """
 
@@ -45,7 +46,9 @@ class Means:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status`: committed, verified (it was committed before and the file is right), collected (committed before, the consumer took the file)."""
+    """`status`: committed, verified (it was committed before and the file is right), collected (committed before, the consumer took the
+    file).
+    """
 
     delivery: str
     status: str
@@ -120,12 +123,15 @@ class _Worker:
         with self.means.ledger.begin() as connection:
             recorded = deliveries.attempts(connection, self.task.delivery.id)
         for attempt in recorded:
-            if attempt.files[0]["sha256"] == seen and all(session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:]):
+            if attempt.files[0]["sha256"] == seen and all(
+                session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:]
+            ):
                 return attempt
         raise ConflictError(
             f"{first} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
             where=session.label,
-            next_step="Nothing was touched. If the ledger was restored from a backup run `waybill reconcile`; else move the foreign file away and run again",
+            next_step="Nothing was touched. If the ledger was restored from a backup run `waybill reconcile`; "
+            "else move the foreign file away and run again",
             code="foreign_file",
         )
 
@@ -177,7 +183,12 @@ class _Worker:
                 self.means.session.remove(self._upload_name(number))
             upload = Future()
             upload.set_result(self.means.session.upload(self._upload_name(number), spool.follow()))
-        raise TransientError("the uploaded bytes differ from the extracted ones", where=self.means.session.label, next_step="Check the server's disk and the network", code="verify")
+        raise TransientError(
+            "the uploaded bytes differ from the extracted ones",
+            where=self.means.session.label,
+            next_step="Check the server's disk and the network",
+            code="verify",
+        )
 
     def _known_digests(self) -> set[bytes]:
         with self.means.ledger.begin() as connection:
@@ -187,7 +198,10 @@ class _Worker:
         """RECORD: one transaction, before any byte can become visible."""
         task = self.task
         names = [self.target.part(one.number) if self.in_parts else self.target.data.rpartition("/")[2] for one in extracted.files]
-        files = [{"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256} for name, one in zip(names, extracted.files, strict=True)]
+        files = [
+            {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
+            for name, one in zip(names, extracted.files, strict=True)
+        ]
         with self.means.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
             values: dict[str, Any] = {
@@ -243,7 +257,9 @@ class _Worker:
         session.remove(self.hidden)
         adopted = self.look()
         if adopted is None:
-            raise TransientError(f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished")
+            raise TransientError(
+                f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished"
+            )
         return adopted
 
     def write_manifest(self, adopted: Attempt) -> None:
@@ -257,7 +273,12 @@ class _Worker:
                 return
             now = deliveries.get(connection, self.task.delivery.id)
         if now is None or now.status != "committed" or now.adopted != adopted.id:
-            raise ConflictError(f"the delivery was {now.status if now else 'removed'} meanwhile", where=self.task.where, next_step="Look at the tenant's deliveries", code="overtaken")
+            raise ConflictError(
+                f"the delivery was {now.status if now else 'removed'} meanwhile",
+                where=self.task.where,
+                next_step="Look at the tenant's deliveries",
+                code="overtaken",
+            )
 
     def verify(self) -> Outcome:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
@@ -266,7 +287,12 @@ class _Worker:
         hashes = [(file, self.means.session.sha256(self.final(file["path"]))) for file in adopted.files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
-            raise ConflictError(f"{', '.join(wrong)} in {self.target.folder} is not what was delivered", where=self.means.session.label, next_step="Ask who changed it; `waybill redeliver` sends the right bytes again", code="changed_file")
+            raise ConflictError(
+                f"{', '.join(wrong)} in {self.target.folder} is not what was delivered",
+                where=self.means.session.label,
+                next_step="Ask who changed it; `waybill redeliver` sends the right bytes again",
+                code="changed_file",
+            )
         status = "collected" if any(seen is None for _, seen in hashes) else "verified"
         return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
@@ -345,4 +371,9 @@ def publish_document(session: Session, final: str, data: bytes, token: str) -> N
         raise
     session.remove(part)
     if session.read(final) != data:
-        raise ConflictError(f"{final} exists and holds something else than Waybill wrote", where=session.label, next_step="Nothing was touched. Move it away and run again", code="changed_manifest")
+        raise ConflictError(
+            f"{final} exists and holds something else than Waybill wrote",
+            where=session.label,
+            next_step="Nothing was touched. Move it away and run again",
+            code="changed_manifest",
+        )

@@ -58,7 +58,9 @@ class PositionLost(TransientError):
     code = "position_lost"
 
 
-def extract(task: Task, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]) -> Extracted:
+def extract(
+    task: Task, source: Source, new_file: Callable[[int], Sink], known: Callable[[], set[bytes]], progress: Callable[[int], None]
+) -> Extracted:
     """Read the delivery's window in one snapshot. `known` gives the digests of versions already delivered.
 
     Raises TransientError when the source is out of reach, its clock has not passed the boundary, or a transaction holds the window back;
@@ -76,14 +78,18 @@ def extract(task: Task, source: Source, new_file: Callable[[int], Sink], known: 
         recent = replace(selection, changed=Changed(start=since, end=extent.end))
         digests = _blobs(snapshot.digests(recent)) if looks_back else []
         position = {"mode": task.entity.changes.mode.value, "column": task.entity.changes.column, "at": extent.position}
-        return Extracted(extent.end, task.stream.position, position, snapshot.taken_at, columns, version, files, digests, since, extent.short, repeats)
+        return Extracted(
+            extent.end, task.stream.position, position, snapshot.taken_at, columns, version, files, digests, since, extent.short, repeats
+        )
 
 
 def _extent(task: Task, snapshot: Snapshot) -> Extent:
     delivery = task.delivery
     if snapshot.taken_at < delivery.planned_to:
         raise TransientError(
-            f"the source's clock reads {snapshot.taken_at.isoformat()}, before the window's end {delivery.planned_to.isoformat()}", next_step="Check the clocks, or run again later", code="source_clock"
+            f"the source's clock reads {snapshot.taken_at.isoformat()}, before the window's end {delivery.planned_to.isoformat()}",
+            next_step="Check the clocks, or run again later",
+            code="source_clock",
         )
     if delivery.purpose == "backfill":
         return Extent(delivery.planned_to, Changed(delivery.window_from, delivery.planned_to))
@@ -91,18 +97,26 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
     if extent.lost:
         raise PositionLost(extent.lost)
     if delivery.window_from is not None and extent.end <= delivery.window_from:
-        raise TransientError(extent.short or "nothing can be read safely yet", next_step="It is delivered by the next run after that; nothing is lost", code="held_back")
+        raise TransientError(
+            extent.short or "nothing can be read safely yet",
+            next_step="It is delivered by the next run after that; nothing is lost",
+            code="held_back",
+        )
     return extent
 
 
 def _position(task: Task) -> Any:
-    """Where the last delivery's extraction ended, in the source's own terms. Raises PositionLost when the entity's changes are found another way now."""
+    """Where the last delivery's extraction ended, in the source's own terms. Raises PositionLost when the entity's changes are found
+    another way now.
+    """
     if task.stream.position is None:
         return None
     mode, column, at = (task.stream.position[key] for key in ("mode", "column", "at"))
     changes = task.entity.changes
     if (mode, column) != (changes.mode.value, changes.column):
-        raise PositionLost(f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}")
+        raise PositionLost(
+            f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}"
+        )
     return at
 
 

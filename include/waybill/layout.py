@@ -22,7 +22,9 @@ SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 def tenant_id(text: str) -> str:
     """`text` itself when it is a valid tenant id. Raises PermanentError when not."""
     if not TENANT_ID.match(text):
-        raise PermanentError(f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id")
+        raise PermanentError(
+            f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id"
+        )
     return text
 
 

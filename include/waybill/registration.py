@@ -32,7 +32,9 @@ class ExportOption(StrEnum):
 def _zone(name: str) -> str:
     if name not in available_timezones():
         near = closest(name, sorted(available_timezones()))
-        raise ValueError(f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else ""))
+        raise ValueError(
+            f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
+        )
     return name
 
 
@@ -126,7 +128,9 @@ class Registration(Strict):
         return self.export_option is ExportOption.DISABLE
 
     def body(self) -> dict[str, Any]:
-        """The registration as JSON: sending it back changes nothing. Defaults that were not given stay out, but for the three fields of reference/004."""
+        """The registration as JSON: sending it back changes nothing. Defaults that were not given stay out, but for the three fields of
+        reference/004.
+        """
         given = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {"exportOption": self.export_option.value, "entityList": list(self.entity_list), "frequency": self.frequency.value, **given}
 
@@ -148,7 +152,9 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
     if registration.is_disabled:
         return (), []
     if not registration.entity_list:
-        return (), [Finding(file, "entityList", "export selected needs at least one entity", "a list of entity names, or exportOption: export all")]
+        return (), [
+            Finding(file, "entityList", "export selected needs at least one entity", "a list of entity names, or exportOption: export all")
+        ]
     names = catalog.ids_by_name()
     unknown = [word for word in registration.entity_list if word.casefold() not in names]
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}

@@ -10,17 +10,23 @@ from waybill.catalog import Column
 
 def as_json(columns: Mapping[str, Column]) -> list[dict[str, str]]:
     """Columns in file order, as the ledger keeps them."""
-    return [{"name": name, "type": column.type.value, "description": column.description, "export": column.export} for name, column in columns.items()]
+    return [
+        {"name": name, "type": column.type.value, "description": column.description, "export": column.export}
+        for name, column in columns.items()
+    ]
 
 
 def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     return {one["name"]: Column(type=one["type"], description=one["description"], export=one["export"]) for one in columns}
 
 
-def arranged(delivered: Sequence[Mapping[str, Any]] | None, version: int, catalogued: Mapping[str, Column]) -> tuple[dict[str, Column], int]:
+def arranged(
+    delivered: Sequence[Mapping[str, Any]] | None, version: int, catalogued: Mapping[str, Column]
+) -> tuple[dict[str, Column], int]:
     """The columns of the next file and its schema version.
 
-    Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one when a name,
+    Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one
+    when a name,
     a type or the anonymization of a column differs from the last file; a changed description raises nothing.
     """
     if delivered is None:

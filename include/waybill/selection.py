@@ -15,7 +15,8 @@ class Changed:
     """A half-open span `[start, end)` of an entity's change position; None leaves that side open.
 
     `start` and `end` are aware datetimes (lookback, horizon, append by time), ints (append by id) or PostgreSQL snapshot texts (snapshot).
-    The change position of a row is the later of its change column and its deletion time, so a deletion that forgot to touch the change column is still found.
+    The change position of a row is the later of its change column and its deletion time, so a deletion that forgot to touch the change
+    column is still found.
     `overlap` reaches back before `start`: of the rows in `[overlap, start)` only those whose version digest is in `late` are read.
     """
 
@@ -47,7 +48,8 @@ class Selection:
 class Extent:
     """How far a delivery may read in one snapshot.
 
-    `end` is the window's end as an instant; `position` the opaque, JSON-able place the next extraction starts from; `short` tells, in a sentence, why the end
+    `end` is the window's end as an instant; `position` the opaque, JSON-able place the next extraction starts from; `short` tells, in a
+    sentence, why the end
     lies before the planned boundary; `lost` why the position of the stream is no longer valid and a new generation must start.
     """
 

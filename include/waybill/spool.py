@@ -1,4 +1,6 @@
-"""The spool: a local file that one thread writes while another already reads it, so that sending starts before reading from the source has ended."""
+"""The spool: a local file that one thread writes while another already reads it, so that sending starts before reading from the source has
+ended.
+"""
 
 from __future__ import annotations
 
@@ -66,11 +68,7 @@ class SpoolFile:
         position = 0
         with self.path.open("rb", buffering=0) as reader:
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= position + BLOCK)
-                    if self._failed:
-                        raise TransientError("reading from the source stopped before the file was complete", code="extraction_stopped")
-                    ready, last = self.bytes, self._finished
+                ready, last = self._await(position + BLOCK)
                 while position < ready:
                     block = reader.read(min(BLOCK, ready - position))
                     position += len(block)
@@ -78,8 +76,19 @@ class SpoolFile:
                 if last:
                     return
 
+    def _await(self, wanted: int) -> tuple[int, bool]:
+        """Wait until `wanted` bytes are there or the file is finished; returns the bytes there and whether they are all."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted)
+            if self._failed:
+                raise TransientError("reading from the source stopped before the file was complete", code="extraction_stopped")
+            return self.bytes, self._finished
+
 
 def _disk_error(error: OSError, path: Path) -> TransientError:
     return TransientError(
-        f"cannot write the spool file {path.name}: {error.strerror}", where=f"spool folder {path.parent}", next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk", code="spool"
+        f"cannot write the spool file {path.name}: {error.strerror}",
+        where=f"spool folder {path.parent}",
+        next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk",
+        code="spool",
     )

@@ -1,4 +1,6 @@
-"""All that touches Airflow: connections become plain values here, and error classes become retry rules. Adapters are imported inside functions."""
+"""All that touches Airflow: connections become plain values here, and error classes become retry rules. Adapters are imported inside
+functions.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def utc_now() -> datetime:
 
 
 def estate(settings: Settings | None = None) -> Estate:
-    """The installation the environment describes, its ledger ready for use. Raises PermanentError when a shared ledger needs an upgrade first."""
+    """The installation the environment describes, its ledger ready for use. Raises PermanentError when a shared ledger needs an upgrade
+    first.
+    """
     settings = settings or Settings.from_environment()
     ledger = Ledger(settings.ledger_url)
     ledger.ready()

@@ -1,4 +1,6 @@
-"""Airflow's connections as plain values: from the environment, the configured secrets backend, the task's supervisor or the metadata database."""
+"""Airflow's connections as plain values: from the environment, the configured secrets backend, the task's supervisor or the metadata
+database.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ def connect_db(connection_id: str) -> Any:
     try:
         return _airflow_connection(connection_id).get_hook()
     except AirflowException as error:
-        raise PermanentError(f"the connection {connection_id} has no usable hook: {type(error).__name__}", next_step="Install the provider of its connection type", code="connection") from error
+        raise PermanentError(
+            f"the connection {connection_id} has no usable hook: {type(error).__name__}",
+            next_step="Install the provider of its connection type",
+            code="connection",
+        ) from error
 
 
 def _airflow_connection(connection_id: str) -> Any:
@@ -41,7 +47,11 @@ def _airflow_connection(connection_id: str) -> Any:
     given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
     try:
         if given is not None:  # Airflow's own first choice, taken here without loading its backends
-            return AirflowConnection.from_json(given, conn_id=connection_id) if given.lstrip().startswith("{") else AirflowConnection(conn_id=connection_id, uri=given)
+            return (
+                AirflowConnection.from_json(given, conn_id=connection_id)
+                if given.lstrip().startswith("{")
+                else AirflowConnection(conn_id=connection_id, uri=given)
+            )
         return AirflowConnection.get(connection_id)
     except (AirflowException, ValueError) as error:
         # The cause is not chained into the sentence: it may quote the connection's value.
@@ -50,9 +60,13 @@ def _airflow_connection(connection_id: str) -> Any:
 
 def _unusable(connection_id: str, given: bool) -> PermanentError:
     if given:
-        return PermanentError(f"AIRFLOW_CONN_{connection_id.upper()} is not a connection", allowed="a URI or Airflow's JSON form", code="connection")
+        return PermanentError(
+            f"AIRFLOW_CONN_{connection_id.upper()} is not a connection", allowed="a URI or Airflow's JSON form", code="connection"
+        )
     return PermanentError(
-        f"there is no Airflow connection {connection_id!r}", next_step=f"Add it in Airflow (Admin > Connections), in the secrets backend, or as AIRFLOW_CONN_{connection_id.upper()}", code="missing_connection"
+        f"there is no Airflow connection {connection_id!r}",
+        next_step=f"Add it in Airflow (Admin > Connections), in the secrets backend, or as AIRFLOW_CONN_{connection_id.upper()}",
+        code="missing_connection",
     )
 
 

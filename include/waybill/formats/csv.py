@@ -73,11 +73,16 @@ def header(columns: Iterable[str], dialect: Dialect) -> bytes:
 
 
 def write_csv(
-    blocks: Iterable[tuple[bytes | memoryview, int]], columns: Iterable[str], dialect: Dialect, new_file: Callable[[int], Sink], progress: Callable[[int], None] = lambda rows: None
+    blocks: Iterable[tuple[bytes | memoryview, int]],
+    columns: Iterable[str],
+    dialect: Dialect,
+    new_file: Callable[[int], Sink],
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> list[Written]:
     """Write all records and return the finished files, at least one (header only when there are no rows).
 
-    Each file begins with the header. With `max_rows_per_file` a new file begins when the last is full; no block crosses that bound (Snapshot.csv keeps to it).
+    Each file begins with the header. With `max_rows_per_file` a new file begins when the last is full; no block crosses that bound
+    (Snapshot.csv keeps to it).
     """
     head = header(columns, dialect)
     written: list[Written] = []

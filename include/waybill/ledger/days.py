@@ -27,18 +27,31 @@ class Day:
 
 def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
     """Dates with committed deliveries that no day manifest lists yet."""
-    query = select(delivery.c.export_date).where(delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.purpose != "backfill")
+    query = select(delivery.c.export_date).where(
+        delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.purpose != "backfill"
+    )
     return sorted(set(connection.execute(query).scalars()))
 
 
 def committed(connection: Connection, tenant: str, export_date: str) -> list[Delivery]:
     """The committed deliveries of a date, in the order they were planned; backfills stand apart and are not listed."""
-    query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "committed", delivery.c.purpose != "backfill").order_by(delivery.c.id)
+    query = (
+        select(delivery)
+        .where(
+            delivery.c.tenant == tenant,
+            delivery.c.export_date == export_date,
+            delivery.c.status == "committed",
+            delivery.c.purpose != "backfill",
+        )
+        .order_by(delivery.c.id)
+    )
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
 
 def count_open(connection: Connection, tenant: str, export_date: str) -> int:
-    query = select(func.count()).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.purpose != "backfill")
+    query = select(func.count()).where(
+        delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.purpose != "backfill"
+    )
     return int(connection.execute(query).scalar_one())
 
 

@@ -87,11 +87,15 @@ def get(connection: Connection, delivery_id: str) -> Delivery | None:
 
 def open_of(connection: Connection, stream_id: int) -> Delivery | None:
     """The stream's open scheduled delivery, if any: there can be one at most."""
-    row = connection.execute(select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "open", delivery.c.purpose == "schedule")).one_or_none()
+    row = connection.execute(
+        select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "open", delivery.c.purpose == "schedule")
+    ).one_or_none()
     return None if row is None else Delivery(**row._mapping)
 
 
-def listed(connection: Connection, tenant: str | None = None, *, entity: str = "", limit: int = 1000, before: str = "", status: str = "") -> list[Delivery]:
+def listed(
+    connection: Connection, tenant: str | None = None, *, entity: str = "", limit: int = 1000, before: str = "", status: str = ""
+) -> list[Delivery]:
     """Deliveries, newest first; `before` is the id to go on from."""
     query = select(delivery).order_by(delivery.c.id.desc()).limit(limit)
     for column, value in ((delivery.c.tenant, tenant), (delivery.c.entity, entity), (delivery.c.status, status)):
@@ -146,9 +150,20 @@ def mark_publishing(connection: Connection, attempt_id: str, now: datetime) -> N
 
 
 def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
-    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then."""
+    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then.
+    """
     closed = update(delivery).where(delivery.c.id == one.id, delivery.c.status == "open")
-    done = connection.execute(closed.values(status="committed", adopted=adopted.id, window_to=adopted.window_to, committed_at=now, note=adopted.note, error="", error_code=""))
+    done = connection.execute(
+        closed.values(
+            status="committed",
+            adopted=adopted.id,
+            window_to=adopted.window_to,
+            committed_at=now,
+            note=adopted.note,
+            error="",
+            error_code="",
+        )
+    )
     if done.rowcount != 1:
         return False
     if one.purpose != "schedule":
@@ -174,7 +189,11 @@ def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetim
 
 def fail(connection: Connection, delivery_id: str, error: str, code: str) -> None:
     """Keep the last failure of an open delivery, for people to read."""
-    connection.execute(update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open").values(error=error, error_code=code, failures=delivery.c.failures + 1))
+    connection.execute(
+        update(delivery)
+        .where(delivery.c.id == delivery_id, delivery.c.status == "open")
+        .values(error=error, error_code=code, failures=delivery.c.failures + 1)
+    )
 
 
 def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[str, Attempt]:

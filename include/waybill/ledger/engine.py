@@ -48,8 +48,15 @@ class Ledger:
         where = f"ledger {self.url.render_as_string(hide_password=True)}"
         reason = str(error.orig).splitlines()[0] if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
         if "no such table" in reason or type(error.orig).__name__ == "UndefinedTable":
-            return PermanentError("the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
-        return TransientError(f"the ledger does not answer ({reason})", where=where, next_step="Check WAYBILL_LEDGER_URL and that the database is up", code="ledger_unreachable")
+            return PermanentError(
+                "the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded"
+            )
+        return TransientError(
+            f"the ledger does not answer ({reason})",
+            where=where,
+            next_step="Check WAYBILL_LEDGER_URL and that the database is up",
+            code="ledger_unreachable",
+        )
 
     def revision(self) -> str | None:
         """The migration the ledger stands at, None when it is empty."""
@@ -80,7 +87,11 @@ class Ledger:
         if current == head:
             return
         if current is not None and self.engine.dialect.name != "sqlite":
-            raise PermanentError(f"the ledger stands at migration {current}, this version needs {head}", next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
+            raise PermanentError(
+                f"the ledger stands at migration {current}, this version needs {head}",
+                next_step="Run: waybill ledger upgrade",
+                code="ledger_not_upgraded",
+            )
         self.upgrade()
 
     def close(self) -> None:

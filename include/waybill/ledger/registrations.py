@@ -46,19 +46,31 @@ class LostUpdate(Exception):
 
 def current(connection: Connection, tenant_id: str) -> Registered | None:
     """The version in force, or None for an unknown tenant."""
-    query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)).where(tenant.c.id == tenant_id)
+    query = (
+        select(registration)
+        .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
+        .where(tenant.c.id == tenant_id)
+    )
     row = connection.execute(query).one_or_none()
     return None if row is None else Registered(**row._mapping)
 
 
 def version(connection: Connection, tenant_id: str, number: int) -> Registered:
     """One recorded version."""
-    return Registered(**connection.execute(select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number)).one()._mapping)
+    return Registered(
+        **connection.execute(select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number))
+        .one()
+        ._mapping
+    )
 
 
 def all_current(connection: Connection) -> list[Registered]:
     """The version in force of every tenant, by tenant id."""
-    query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)).order_by(tenant.c.id)
+    query = (
+        select(registration)
+        .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
+        .order_by(tenant.c.id)
+    )
     return [Registered(**row._mapping) for row in connection.execute(query)]
 
 
@@ -85,10 +97,21 @@ def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
     return 0
 
 
-def replace(connection: Connection, tenant_id: str, wanted: Registration, entities: Sequence[str], *, origin: str, actor: str, now: datetime, expected: int | None = None) -> tuple[int, Difference]:
+def replace(
+    connection: Connection,
+    tenant_id: str,
+    wanted: Registration,
+    entities: Sequence[str],
+    *,
+    origin: str,
+    actor: str,
+    now: datetime,
+    expected: int | None = None,
+) -> tuple[int, Difference]:
     """Make `entities` the active set and record the body as a new version, unless nothing would change.
 
-    Kept entities keep stream, sequence and watermark. Returns the version in force and the diff. Raises LostUpdate when the version is not `expected`
+    Kept entities keep stream, sequence and watermark. Returns the version in force and the diff. Raises LostUpdate when the version is not
+    `expected`
     or somebody was faster; nothing is changed then.
     """
     version = _ensure_tenant(connection, tenant_id)
@@ -104,7 +127,11 @@ def replace(connection: Connection, tenant_id: str, wanted: Registration, entiti
     streams.deactivate(connection, tenant_id, change.deactivated, now)
     streams.activate(connection, tenant_id, change.activated, now)
     diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
-    connection.execute(insert(registration).values(tenant=tenant_id, version=version + 1, body=wanted.body(), origin=origin, actor=actor, diff=diff, created_at=now))
+    connection.execute(
+        insert(registration).values(
+            tenant=tenant_id, version=version + 1, body=wanted.body(), origin=origin, actor=actor, diff=diff, created_at=now
+        )
+    )
     note(connection, tenant_id, actor, "register", {"version": version + 1, "origin": origin, **diff}, now)
     return version + 1, change
 

@@ -53,8 +53,12 @@ def get(connection: Connection, stream_id: int) -> Stream:
 def activate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered") -> None:
     """Start a new generation of each entity; its first delivery is a full load."""
     for entity in entities:
-        last = connection.execute(select(func.max(stream.c.generation)).where(stream.c.tenant == tenant, stream.c.entity == entity)).scalar_one()
-        connection.execute(insert(stream).values(tenant=tenant, entity=entity, generation=(last or 0) + 1, active=True, reason=reason, activated_at=now))
+        last = connection.execute(
+            select(func.max(stream.c.generation)).where(stream.c.tenant == tenant, stream.c.entity == entity)
+        ).scalar_one()
+        connection.execute(
+            insert(stream).values(tenant=tenant, entity=entity, generation=(last or 0) + 1, active=True, reason=reason, activated_at=now)
+        )
 
 
 def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime) -> None:
@@ -64,7 +68,11 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
         return
     ended = select(stream.c.id).where(stream.c.tenant == tenant, stream.c.entity.in_(names), stream.c.active)
     ids = connection.execute(ended).scalars().all()
-    connection.execute(update(delivery).where(delivery.c.stream.in_(ids), delivery.c.status == "open").values(status="abandoned", note="the stream was ended"))
+    connection.execute(
+        update(delivery)
+        .where(delivery.c.stream.in_(ids), delivery.c.status == "open")
+        .values(status="abandoned", note="the stream was ended")
+    )
     connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))
 
 
@@ -76,5 +84,7 @@ def renew(connection: Connection, tenant: str, entity: str, now: datetime, reaso
 
 def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) -> int:
     """Queue full history for the next run of these active entities; returns how many were marked."""
-    marked = connection.execute(update(stream).where(stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active).values(full_load=True))
+    marked = connection.execute(
+        update(stream).where(stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active).values(full_load=True)
+    )
     return marked.rowcount

@@ -5,7 +5,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Dialect, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, TypeDecorator, UniqueConstraint, false, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+    text,
+)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -28,7 +47,14 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 
 def _at(name: str, *, required: bool = False) -> Column[Any]:
@@ -110,9 +136,20 @@ delivery = Table(
     _at("created_at", required=True),
     _at("committed_at"),
     Column("day_number", Integer),
-    Index("uq_delivery_open", "stream", unique=True, sqlite_where=text("status = 'open' AND purpose = 'schedule'"), postgresql_where=text("status = 'open' AND purpose = 'schedule'")),
     Index(
-        "uq_delivery_sequence", "stream", "sequence", unique=True, sqlite_where=text("purpose = 'schedule' AND status <> 'abandoned'"), postgresql_where=text("purpose = 'schedule' AND status <> 'abandoned'")
+        "uq_delivery_open",
+        "stream",
+        unique=True,
+        sqlite_where=text("status = 'open' AND purpose = 'schedule'"),
+        postgresql_where=text("status = 'open' AND purpose = 'schedule'"),
+    ),
+    Index(
+        "uq_delivery_sequence",
+        "stream",
+        "sequence",
+        unique=True,
+        sqlite_where=text("purpose = 'schedule' AND status <> 'abandoned'"),
+        postgresql_where=text("purpose = 'schedule' AND status <> 'abandoned'"),
     ),
     UniqueConstraint("folder", "stem"),
     Index("ix_delivery_tenant", "tenant", "created_at"),

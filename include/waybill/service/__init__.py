@@ -8,4 +8,18 @@ from waybill.service.planning import plan
 from waybill.service.running import Result, ask_full_load, close_day, deliver, run
 from waybill.service.viewing import describe, listed
 
-__all__ = ["Applied", "Change", "Estate", "Result", "apply", "ask_full_load", "close_day", "deliver", "describe", "listed", "plan", "record", "run"]
+__all__ = [
+    "Applied",
+    "Change",
+    "Estate",
+    "Result",
+    "apply",
+    "ask_full_load",
+    "close_day",
+    "deliver",
+    "describe",
+    "listed",
+    "plan",
+    "record",
+    "run",
+]

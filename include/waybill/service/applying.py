@@ -17,7 +17,9 @@ MOST_DEACTIVATED = 0.25
 
 @dataclass(frozen=True)
 class Change:
-    """What apply does to one tenant. `action`: create, change, deactivate, keep. `fields` are those of the body whose value changes: old and new."""
+    """What apply does to one tenant. `action`: create, change, deactivate, keep. `fields` are those of the body whose value changes: old
+    and new.
+    """
 
     tenant: str
     action: str
@@ -38,7 +40,8 @@ class Applied:
 def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deactivation: bool = False, only: str = "") -> Applied:
     """Bring the ledger to what the files say: one transaction per tenant, so a bad file harms nobody else.
 
-    Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be deactivated;
+    Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be
+    deactivated;
     nothing is changed then. `only` narrows it to one tenant.
     """
     configuration = estate.configuration
@@ -47,7 +50,11 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
         before = {one.tenant: one for one in registrations.all_current(connection)}
         active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
     changes = [_change(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
-    gone = [one for one in before.values() if one.managed_by_file and one.tenant not in configuration.tenants and one.tenant not in configuration.broken]
+    gone = [
+        one
+        for one in before.values()
+        if one.managed_by_file and one.tenant not in configuration.tenants and one.tenant not in configuration.broken
+    ]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
     changes = [change for change in changes if only in ("", change.tenant)]
     if not only:
@@ -64,7 +71,9 @@ def _tenant_of(finding: Finding) -> str:
 def _change(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
     diff = difference(active, file.entities)
     body, old = file.registration.body(), before.body if before else {}
-    fields = {key: (old.get(key), body.get(key)) for key in [*old, *(key for key in body if key not in old)] if old.get(key) != body.get(key)}
+    fields = {
+        key: (old.get(key), body.get(key)) for key in [*old, *(key for key in body if key not in old)] if old.get(key) != body.get(key)
+    }
     if before is None:
         action = "create"
     elif fields or not diff.is_empty or before.origin != FILE_ORIGIN + file.file:
@@ -79,7 +88,8 @@ def _guard(changes: list[Change], before: dict[str, Registered], allowed: bool) 
     ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
     if ending and len(ending) > MOST_DEACTIVATED * len(active) and not allowed:
         raise PermanentError(
-            f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}{' ...' if len(ending) > 10 else ''}",
+            f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}"
+            + (" ..." if len(ending) > 10 else ""),
             allowed="at most a quarter at once",
             next_step="Nothing was applied. If it is meant, run `waybill apply --allow-mass-deactivation`",
             code="mass_deactivation",
@@ -89,22 +99,25 @@ def _guard(changes: list[Change], before: dict[str, Registered], allowed: bool) 
 def _carry_out(estate: Estate, change: Change, before: Registered | None, actor: str) -> Change:
     if change.action == "keep":
         return change
-    file = estate.configuration.tenants.get(change.tenant)
-    if file is not None:
+    if file := estate.configuration.tenants.get(change.tenant):
         wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
-        assert before is not None
-        wanted, entities, origin = before.registration.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
+        words = before.registration if before else Registration()
+        wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
     version, diff = record(estate, change.tenant, wanted, entities, origin=origin, actor=actor)
     return Change(change.tenant, change.action, change.file, diff, change.fields, version)
 
 
-def record(estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, origin: str, actor: str, expected: int | None = None) -> tuple[int, Difference]:
+def record(
+    estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, origin: str, actor: str, expected: int | None = None
+) -> tuple[int, Difference]:
     """Replace a tenant's registration in one transaction. Raises LostUpdate when `expected` is given and is not the version in force."""
     for _ in range(TRIES):
         try:
             with estate.ledger.begin() as connection:
-                return registrations.replace(connection, tenant, wanted, entities, origin=origin, actor=actor, now=estate.now(), expected=expected)
+                return registrations.replace(
+                    connection, tenant, wanted, entities, origin=origin, actor=actor, now=estate.now(), expected=expected
+                )
         except LostUpdate:
             if expected is not None:
                 raise

@@ -68,7 +68,12 @@ class Estate:
         """A catalogued entity. Raises PermanentError when the catalog has none of that id."""
         found = self.catalog.entity(entity_id)
         if found is None:
-            raise PermanentError(f"the catalog has no entity {entity_id!r}", allowed=", ".join(self.catalog.entities), next_step="Put it back, or take it out of the registration", code="unknown_entity")
+            raise PermanentError(
+                f"the catalog has no entity {entity_id!r}",
+                allowed=", ".join(self.catalog.entities),
+                next_step="Put it back, or take it out of the registration",
+                code="unknown_entity",
+            )
         return found
 
     def source(self, name: str) -> Source:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.catalog import Entity, Mode
 from waybill.errors import PermanentError, WaybillError
-from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger import deliveries, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -25,7 +25,8 @@ class _Preview(Exception):
 
 
 def plan(estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), preview: bool = False) -> list[Delivery]:
-    """The open and the newly due deliveries of a tenant, by entity. With `preview` nothing is written; ids of new ones are then meaningless.
+    """The open and the newly due deliveries of a tenant, by entity. With `preview` nothing is written; ids of new ones are then
+    meaningless.
 
     `entities` (ids or display names) narrows the streams looked at. Raises PermanentError for an unknown tenant or entity.
     """
@@ -58,7 +59,11 @@ def entity_ids(estate: Estate, tenant: str, words: Collection[str]) -> set[str]:
         active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()
     wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
     if unknown := sorted(wanted - active):
-        raise PermanentError(f"the tenant {tenant} does not receive {', '.join(unknown)}", allowed=", ".join(sorted(active)) or "nothing is registered", code="not_registered")
+        raise PermanentError(
+            f"the tenant {tenant} does not receive {', '.join(unknown)}",
+            allowed=", ".join(sorted(active)) or "nothing is registered",
+            code="not_registered",
+        )
     return wanted
 
 
@@ -72,7 +77,8 @@ def _activate_new(connection: Connection, estate: Estate, registered: Registered
 def _clocks(estate: Estate, registered: Registered, until: datetime) -> dict[str, datetime]:
     """The smaller of `until` and each source's own clock, for the sources something could be due from.
 
-    A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are finished later.
+    A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are
+    finished later.
     """
     with estate.ledger.begin() as connection:
         entities = [estate.catalog.entity(stream.entity) for stream in streams.active(connection, registered.tenant)]
@@ -89,7 +95,9 @@ def _clocks(estate: Estate, registered: Registered, until: datetime) -> dict[str
     return clocks
 
 
-def _plan_stream(connection: Connection, stream: Stream, entity: Entity | None, registered: Registered, until: datetime, now: datetime) -> Delivery | None:
+def _plan_stream(
+    connection: Connection, stream: Stream, entity: Entity | None, registered: Registered, until: datetime, now: datetime
+) -> Delivery | None:
     existing = deliveries.open_of(connection, stream.id)
     if existing is not None:
         return existing

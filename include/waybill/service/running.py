@@ -45,7 +45,8 @@ class Result:
 def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _silent) -> list[Result]:
     """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
 
-    Raises PermanentError for an unknown id, and what connecting raises when the destination cannot be used at all (kept with every delivery).
+    Raises PermanentError for an unknown id, and what connecting raises when the destination cannot be used at all (kept with every
+    delivery).
     """
     found = [_find(estate, delivery_id) for delivery_id in delivery_ids]
     if not found:
@@ -84,14 +85,26 @@ def _with_renewal(estate: Estate, registered: Registered, session: Session, one:
     """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
     task = task_of(estate, one)
     if one.status == "abandoned":
-        raise PermanentError("this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned")
-    means = Means(estate.ledger, estate.source(task.entity.source), session, estate.settings.spool_dir, estate.archive_dir, estate.now, lambda rows: progress(one, rows))
+        raise PermanentError(
+            "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
+        )
+    means = Means(
+        estate.ledger,
+        estate.source(task.entity.source),
+        session,
+        estate.settings.spool_dir,
+        estate.archive_dir,
+        estate.now,
+        lambda rows: progress(one, rows),
+    )
     try:
         return protocol.deliver(task, means)
     except PositionLost as lost:
         with estate.ledger.begin() as connection:
             streams.renew(connection, one.tenant, one.entity, estate.now(), lost.what[:255])
-            registrations.note(connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, estate.now())
+            registrations.note(
+                connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, estate.now()
+            )
         following = plan(estate, one.tenant, one.planned_to, entities=[one.entity])
         return protocol.deliver(task_of(estate, following[0]), means)
 
@@ -131,7 +144,10 @@ def _is_complete(connection: Connection, registered: Registered, export_date: st
     here = days.committed(connection, registered.tenant, export_date)
     boundary = max(one.planned_to for one in here)
     delivered = {one.entity for one in here}
-    return all(one.entity in delivered or (one.watermark is not None and one.watermark >= boundary) for one in streams.active(connection, registered.tenant))
+    return all(
+        one.entity in delivered or (one.watermark is not None and one.watermark >= boundary)
+        for one in streams.active(connection, registered.tenant)
+    )
 
 
 def _freeze_day(connection: Connection, tenant: str, export_date: str, now: datetime) -> None:
@@ -140,7 +156,9 @@ def _freeze_day(connection: Connection, tenant: str, export_date: str, now: date
     number = days.next_number(connection, tenant, export_date)
     entries = [_day_entry(one, adopted[one.id]) for one in listed]
     document = day_document(tenant, date.fromisoformat(export_date), number, entries, PRODUCED_BY)
-    days.freeze(connection, Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None), [one.id for one in listed])
+    days.freeze(
+        connection, Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None), [one.id for one in listed]
+    )
 
 
 def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
@@ -172,7 +190,9 @@ def _publish_day(estate: Estate, session: Session, one: Day) -> str:
     return path
 
 
-def run(estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = _silent) -> list[Result]:
+def run(
+    estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = _silent
+) -> list[Result]:
     """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
     if full_load:
         ask_full_load(estate, tenant, entities)

@@ -43,7 +43,9 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
     }
 
 
-def listed(estate: Estate, tenant: str | None = None, *, entity: str = "", status: str = "", limit: int = 1000, before: str = "") -> list[dict[str, Any]]:
+def listed(
+    estate: Estate, tenant: str | None = None, *, entity: str = "", status: str = "", limit: int = 1000, before: str = ""
+) -> list[dict[str, Any]]:
     """Deliveries, newest first. Raises PermanentError for an unknown tenant."""
     if tenant is not None:
         estate.registered(tenant)
