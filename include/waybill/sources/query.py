@@ -83,8 +83,8 @@ class Flavour(Protocol):
 class Query:
     """Builds the statements of one selection over one relation of one engine.
 
-    `relation` is the quoted relation as it stands behind FROM. `narrowed` says that the rows are one tenant's already (a second stage over fetched
-    chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first.
+    `relation` is the quoted relation as it stands behind FROM. `narrowed` says that the rows are one tenant's already (a second stage over
+    fetched chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first.
     """
 
     flavour: Flavour
@@ -175,7 +175,13 @@ class Query:
         return sql("{}", self.flavour.text(later, ColumnType.TIMESTAMP, self.flavour.naive))
 
     def _bound(self, name: str, value: Any) -> Sql:
-        return self.flavour.bind_instant(value, self.natives[name]) if isinstance(value, datetime) else sql("{}", Bind(value))
+        """A limit of the change position; a datetime only ever meets a time column."""
+        if not isinstance(value, datetime):
+            return sql("{}", Bind(value))
+        if self.flavour.kind(self.natives[name]) not in _INSTANTS:
+            what = f"the change column {name} is {self.natives[name]}, which cannot be cut by a time"
+            raise PermanentError(what, where=self.entity.id, code="no_change_time", next_step="Ask for a full load instead")
+        return self.flavour.bind_instant(value, self.natives[name])
 
     def _reach(self) -> Any:
         changed = self.selection.changed
@@ -274,7 +280,7 @@ class Query:
         return sql("SELECT 1 FROM ({}) AS t GROUP BY {} HAVING count(*) > 1 LIMIT 1", rows, keys)
 
     def disorder(self) -> Sql:
-        """One row when the rows, as they are stored, do not stand in strictly rising key order. None: sorted already, and the key is unique."""
+        """One row when the rows, as they are stored, are not in strictly rising key order. None: sorted already, and the key is unique."""
         keys = range(len(self.entity.key))
         terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
         rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
