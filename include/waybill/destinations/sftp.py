@@ -1,0 +1,284 @@
+"""An SFTP server as a destination.
+
+asyncio lives in a thread of its own behind each session. The session's methods may be called from several threads at once, so many
+small files share one connection and travel at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncssh
+
+from waybill.connection import Connection
+from waybill.destinations.base import Item, Probe, Profile, Stored
+from waybill.destinations.names import READ_LIMIT, components, damaged, no_such_file, only_own_folder, part_missing, too_large
+from waybill.destinations.sftp_errors import in_the_way, lost, refused
+from waybill.destinations.sftp_login import Settings, log_in, settings
+from waybill.destinations.sftp_loop import running_loop, wait
+from waybill.destinations.sftp_packets import Attributes, Code, Kind, Lost, Space, Status
+from waybill.destinations.sftp_probe import rehearse
+from waybill.destinations.sftp_transfer import Download, Upload, chunks
+from waybill.destinations.sftp_wire import Wire
+from waybill.errors import PermanentError, TransientError
+
+T = TypeVar("T")
+_GOODBYE_SECONDS = 5.0
+
+
+class Sftp:
+    """A folder on a server behind an Airflow connection. A relative root is below the folder the login begins in."""
+
+    def __init__(self, connection: Connection, root: str = "/", profile: Profile = Profile.FULL) -> None:
+        self._connection = connection
+        self._root = root.rstrip("/")
+        self._profile = profile
+
+    @contextmanager
+    def connect(self) -> Iterator[SftpSession]:
+        chosen = settings(self._connection)
+        with running_loop("waybill-sftp") as loop:
+            connection, wire, block = wait(loop, _open(chosen))
+            try:
+                yield SftpSession(chosen.label, loop, wire, self._root, self._profile, block)
+            finally:
+                wait(loop, _leave(connection, wire))
+
+
+async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
+    connection, wire = await log_in(chosen)
+    try:
+        return connection, wire, await wire.largest_read()
+    except (Status, Lost) as error:
+        connection.abort()
+        raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
+
+
+async def _leave(connection: asyncssh.SSHClientConnection, wire: Wire) -> None:
+    wire.give_up("the session is closed")
+    connection.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await connection.wait_closed()
+    except TimeoutError:
+        connection.abort()
+
+
+class SftpSession:
+    """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
+
+    def __init__(self, label: str, loop: asyncio.AbstractEventLoop, wire: Wire, root: str, profile: Profile, block: int) -> None:
+        self.label = label
+        self.profile = profile
+        self._loop = loop
+        self._wire = wire
+        self._root = root
+        self._block = block
+        self._sees = profile is not Profile.DROPBOX
+
+    def _at(self, path: str) -> str:
+        """Where `path` is on the server."""
+        return f"{self._root}/{'/'.join(components(path))}" if path != "/" else self._root or "/"
+
+    def _run(self, doing: str, path: str, work: Coroutine[Any, Any, T]) -> T:
+        with self._told(doing, path):
+            return wait(self._loop, work)
+
+    @contextmanager
+    def _told(self, doing: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except Status as status:
+            raise refused(self.label, doing, path, status, self._space() if status.code == Code.FAILURE else None) from status
+        except Lost as error:
+            raise lost(self.label, doing, path, error) from error
+
+    def _space(self) -> Space | None:
+        with suppress(Status, Lost):
+            return wait(self._loop, self._wire.space(self._root or "/"))
+        return None
+
+    def _look(self, path: str) -> Attributes | None:
+        """What stands at `path`, not following a symlink there. A drop box shows nothing."""
+        return self._run("look at", path, self._wire.attributes(Kind.LSTAT, self._at(path))) if self._sees else None
+
+    def prepare(self, folder: str) -> None:
+        self._make(folder)
+
+    def _make(self, folder: str) -> list[str]:
+        """Make what is missing; returns the folders made, outermost first."""
+        names = components(folder)
+        prefixes = ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]
+        found = self._run("look at", folder, self._look_at_all(prefixes)) if self._sees else [None] * len(prefixes)
+        made = []
+        for prefix, facts in zip(prefixes, found, strict=True):
+            if facts is None:
+                if self._make_one(prefix):
+                    made.append(prefix)
+            elif not facts.is_folder:
+                raise in_the_way(self.label, prefix, facts)
+        return made
+
+    async def _look_at_all(self, paths: list[str]) -> list[Attributes | None]:
+        return await asyncio.gather(*(self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths))
+
+    def _make_one(self, path: str) -> bool:
+        """False when somebody else made it meanwhile (a drop box does not tell, the upload will)."""
+        with self._told("make the folder", path):
+            try:
+                wait(self._loop, self._wire.make_folder(self._at(path)))
+            except Status as status:
+                facts = self._look(path)
+                if facts is not None and not facts.is_folder:
+                    raise in_the_way(self.label, path, facts) from status
+                if facts is None and self._sees:
+                    raise
+                return False
+            return True
+
+    def _file(self, path: str) -> Attributes | None:
+        facts = self._look(path)
+        if facts is not None and not facts.is_file:
+            raise in_the_way(self.label, path, facts)
+        return facts
+
+    def size(self, path: str) -> int | None:
+        facts = self._file(path)
+        return None if facts is None else facts.size or 0
+
+    def sha256(self, path: str) -> str | None:
+        if self._file(path) is None:
+            return None
+        digest = hashlib.sha256()
+        for block in self.blocks(path):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def read(self, path: str) -> bytes | None:
+        facts = self._file(path)
+        if facts is None:
+            return None
+        if (facts.size or 0) > READ_LIMIT:
+            raise too_large(path, self.label)
+        return b"".join(self.blocks(path))
+
+    def blocks(self, path: str) -> Iterator[bytes]:
+        if self._sees and self._file(path) is None:
+            raise no_such_file(path, self.label)
+        download = self._run("read", path, Download.start(self._wire, self._at(path), self._block))
+        try:
+            while block := self._run("read", path, download.more()):
+                yield block
+        finally:
+            wait(self._loop, download.close())
+
+    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
+        upload = self._new_upload(self._at(part))
+        sent, back = hashlib.sha256(), hashlib.sha256()
+        sent_bytes = back_bytes = 0
+        try:
+            for chunk, last in chunks(blocks):
+                sent.update(chunk)
+                sent_bytes += len(chunk)
+                for data in self._step(part, upload, chunk, last):
+                    back.update(data)
+                    back_bytes += len(data)
+            told = Stored(sent_bytes, sent.hexdigest())
+            if self._sees:
+                self._compare(part, told, Stored(back_bytes, back.hexdigest()))
+        except BaseException:
+            wait(self._loop, upload.abandon())
+            raise
+        return told
+
+    def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[bytes]:
+        with self._told("write", part):
+            try:
+                return wait(self._loop, upload.step(chunk, last=last))
+            except Status as status:
+                if upload.created or self._look(part) is None:
+                    raise
+                step = "Remove it first: it is left over from an earlier try"
+                raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from status
+
+    def _new_upload(self, path: str) -> Upload:
+        async def make() -> Upload:
+            return Upload(self._wire, path, verify=self._sees, block=self._block)
+
+        return wait(self._loop, make())
+
+    def _compare(self, part: str, sent: Stored, found: Stored) -> None:
+        """Hash and size as read back, then the size the server tells. Collected meanwhile is fine where files are picked up."""
+        size = self.size(part)
+        if size is None and self.profile is Profile.PICKUP and found == sent:
+            return
+        if found != sent or size != sent.bytes:
+            raise damaged(part, sent, Stored(found.bytes if size is None else size, found.sha256), self.label)
+
+    def publish(self, part: str, final: str) -> bool:
+        if not self._sees:
+            raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
+        if self.profile is Profile.NO_CAS and self._look(final) is not None:
+            return False
+        with self._told("publish", final):
+            try:
+                wait(self._loop, self._wire.rename(self._at(part), self._at(final)))
+            except Status as status:
+                # Servers name many reasons for a taken name; what stands there tells.
+                if self._look(part) is None:
+                    if self.profile is Profile.PICKUP:
+                        return True
+                    raise part_missing(part, self.label) from status
+                if self._look(final) is None:
+                    raise
+                return False
+        return True
+
+    def remove(self, path: str) -> None:
+        facts = self._look(path)
+        if facts is None and self._sees:
+            return
+        if facts is not None and facts.is_folder:
+            only_own_folder(path, self.label)
+            self._remove_folder(path)
+        elif facts is not None and not facts.is_file:
+            raise in_the_way(self.label, path, facts)
+        else:
+            self._unless_missing("remove", path, self._wire.remove)
+
+    def _remove_folder(self, path: str) -> None:
+        for item in reversed(list(self.walk(path))):
+            self._unless_missing("remove", item.path, self._wire.remove_folder if item.is_folder else self._wire.remove)
+        self._unless_missing("remove", path, self._wire.remove_folder)
+
+    def _unless_missing(self, doing: str, path: str, call: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        with self._told(doing, path):
+            try:
+                wait(self._loop, call(self._at(path)))
+            except Status as status:
+                if status.code != Code.NO_SUCH_FILE:
+                    raise
+
+    def walk(self, folder: str) -> Iterator[Item]:
+        """See `base.Session`. Symlinks and special files are left out; a drop box shows nothing."""
+        facts = self._look(folder)
+        if facts is None or not facts.is_folder:
+            return
+        found = self._run("list", folder, self._wire.list(self._at(folder)))
+        for name, inner in sorted(found.items()):
+            path = f"{folder.rstrip('/')}/{name}"
+            modified = None if inner.modified is None else datetime.fromtimestamp(inner.modified, UTC)
+            if inner.is_folder:
+                yield Item(path, True, 0, modified)
+                yield from self.walk(path)
+            elif inner.is_file:
+                yield Item(path, False, inner.size or 0, modified)
+
+    def probe(self, folder: str) -> Probe:
+        with self._told("rehearse below", folder):
+            return wait(self._loop, rehearse(self._wire, self._at, folder))
