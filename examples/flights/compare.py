@@ -38,7 +38,8 @@ def read(connection: duckdb.DuckDBPyConnection, delivered: Path, tenant: str, en
         return
     described = connection.execute(f"DESCRIBE package_{entity}").fetchall()
     types = ", ".join(f"'{name}': '{kind}'" for name, kind, *_ in described)
-    parsed = f"read_csv($paths, columns = {{{types}}}, header = true, nullstr = '', allow_quoted_nulls = false)"
+    dialect = """auto_detect = false, header = true, delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false"""
+    parsed = f"read_csv($paths, columns = {{{types}}}, {dialect})"
     connection.execute(f"INSERT INTO held_{entity} SELECT $tenant, * FROM {parsed}", {"tenant": tenant, "paths": paths})
 
 
