@@ -11,9 +11,9 @@ from datetime import date
 
 from waybill.errors import PermanentError
 
-TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
 EXPORTS = "/exports"
-PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part$")
+PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part\Z")
 """The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
