@@ -108,27 +108,25 @@ class SftpSession:
         return self._run("look at", path, self._wire.attributes(Kind.LSTAT, self._at(path))) if self._sees else None
 
     def prepare(self, folder: str) -> None:
-        self._make(folder)
-
-    def _make(self, folder: str) -> list[str]:
-        """Make what is missing; returns the folders made, outermost first."""
         names = components(folder)
         prefixes = ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]
         found = self._run("look at", folder, self._look_at_all(prefixes)) if self._sees else [None] * len(prefixes)
-        made = []
         for prefix, facts in zip(prefixes, found, strict=True):
+            with self._told("look at", prefix):
+                if isinstance(facts, BaseException):
+                    raise facts
             if facts is None:
-                if self._make_one(prefix):
-                    made.append(prefix)
+                self._make_one(prefix)
             elif not facts.is_folder:
                 raise in_the_way(self.label, prefix, facts)
-        return made
 
-    async def _look_at_all(self, paths: list[str]) -> list[Attributes | None]:
-        return await asyncio.gather(*(self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths))
+    async def _look_at_all(self, paths: list[str]) -> list[Attributes | None | BaseException]:
+        """In one round trip. What a server says of a path matters only when all before it are folders."""
+        asked = (self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths)
+        return await asyncio.gather(*asked, return_exceptions=True)
 
-    def _make_one(self, path: str) -> bool:
-        """False when somebody else made it meanwhile (a drop box does not tell, the upload will)."""
+    def _make_one(self, path: str) -> None:
+        """Somebody else may make it meanwhile; a drop box does not tell, the upload will."""
         with self._told("make the folder", path):
             try:
                 wait(self._loop, self._wire.make_folder(self._at(path)))
@@ -138,8 +136,6 @@ class SftpSession:
                     raise in_the_way(self.label, path, facts) from status
                 if facts is None and self._sees:
                     raise
-                return False
-            return True
 
     def _file(self, path: str) -> Attributes | None:
         facts = self._look(path)
@@ -190,7 +186,7 @@ class SftpSession:
                     back_bytes += len(data)
             told = Stored(sent_bytes, sent.hexdigest())
             if self._sees:
-                self._compare(part, told, Stored(back_bytes, back.hexdigest()))
+                self._compare(part, told, Stored(back_bytes, back.hexdigest()), upload.vanished)
         except BaseException:
             wait(self._loop, upload.abandon())
             raise
@@ -212,10 +208,10 @@ class SftpSession:
 
         return wait(self._loop, make())
 
-    def _compare(self, part: str, sent: Stored, found: Stored) -> None:
+    def _compare(self, part: str, sent: Stored, found: Stored, vanished: bool) -> None:
         """Hash and size as read back, then the size the server tells. Collected meanwhile is fine where files are picked up."""
         size = self.size(part)
-        if size is None and self.profile is Profile.PICKUP and found == sent:
+        if size is None and self.profile is Profile.PICKUP and (vanished or found == sent):
             return
         if found != sent or size != sent.bytes:
             raise damaged(part, sent, Stored(found.bytes if size is None else size, found.sha256), self.label)

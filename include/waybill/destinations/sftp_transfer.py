@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, SAFE_BLOCK, WRITE, Kind, Lost, Status
+from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, SAFE_BLOCK, WRITE, Code, Kind, Lost, Status
 from waybill.destinations.sftp_wire import Answer, Wire
 
 WRITES = 128
@@ -15,7 +15,10 @@ WRITES = 128
 
 READS = 8
 LAG = 8 * 1024 * 1024
-"""How far reading back may fall behind; more than WRITES hold, or both would wait for each other."""
+"""How far reading back may fall behind; more than WRITES hold and REOPEN asks for, or both would wait for each other."""
+
+REOPEN = 2 * 1024 * 1024
+"""Acknowledged bytes that are worth opening the file for reading again."""
 
 SYNC_EVERY = 256 * 1024 * 1024
 """Bytes after which the server is asked to write to its disk, so that the last such request answers soon also on a slow disk."""
@@ -40,12 +43,12 @@ def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 class ReadAhead:
     """Reads of one open file, asked for in order and ahead of their use."""
 
-    def __init__(self, wire: Wire, handle: bytes, block: int) -> None:
+    def __init__(self, wire: Wire, handle: bytes, block: int, start: int = 0) -> None:
         self._wire = wire
         self._handle = handle
         self._block = block
         self._pending: deque[tuple[int, int, asyncio.Future[Answer]]] = deque()
-        self.asked = 0
+        self.asked = start
 
     def __bool__(self) -> bool:
         return bool(self._pending)
@@ -122,6 +125,8 @@ class Upload:
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._back: list[bytes] = []
+        self.vanished = False
+        """The file was gone when it was to be read back."""
 
     async def step(self, data: bytes, *, last: bool) -> list[bytes]:
         """Send `data`, after the last wait for the server's disk and close. Returns what was read back meanwhile, in order.
@@ -176,25 +181,44 @@ class Upload:
             await self._reader
 
     async def _read_back(self) -> None:
+        """Read until all is checked, or the file turns out to be shorter than acknowledged."""
+        before = -1
         try:
-            handle = await self._wire.open(self._path, READ)
-            ahead = ReadAhead(self._wire, handle, self._block)
-            complete = True
-            while complete:
-                ahead.ask(self._acknowledged, whole=not self._complete)
-                if ahead:
-                    data, complete = await ahead.take()
-                    self._back.append(data)
-                    self._checked += len(data)
-                    self._moved.set()
-                elif self._complete:
-                    break
-                else:
-                    self._more.clear()
-                    await self._more.wait()
-            await self._wire.close(handle)
+            while before < self._checked and await self._enough():
+                before = self._checked
+                handle = await self._wire.open(self._path, READ)
+                await self._read_through(ReadAhead(self._wire, handle, self._block, start=before))
+                with suppress(Status):
+                    await self._wire.close(handle)
+        except Status as status:
+            if status.code != Code.NO_SUCH_FILE:
+                raise
+            self.vanished = True
         finally:
             self._moved.set()
+
+    async def _enough(self) -> bool:
+        """Waits until reading is worth a request; False when nothing is left to read."""
+        while not self._complete and self._acknowledged - self._checked < REOPEN:
+            self._more.clear()
+            await self._more.wait()
+        return self._checked < self._acknowledged
+
+    async def _read_through(self, ahead: ReadAhead) -> None:
+        """Read as far as this handle sees: ProFTPD's ends where the file ended when it was opened."""
+        complete = True
+        while complete:
+            ahead.ask(self._acknowledged, whole=not self._complete)
+            if ahead:
+                data, complete = await ahead.take()
+                self._back.append(data)
+                self._checked += len(data)
+                self._moved.set()
+            elif self._complete:
+                return
+            else:
+                self._more.clear()
+                await self._more.wait()
 
     async def abandon(self) -> None:
         """Close and remove what was created, as far as the server still answers. Never raises Status or Lost."""
