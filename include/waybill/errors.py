@@ -59,13 +59,14 @@ class ConflictError(WaybillError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem of one configuration file."""
+    """One problem of one configuration file or request body. `code` is stable and for programs; the rest is for people."""
 
     file: str
     path: str
     reason: str
     allowed: str = ""
     meant: str = ""
+    code: str = "invalid"
 
     def __str__(self) -> str:
         hints = [f"allowed: {self.allowed}"] if self.allowed else []
@@ -77,6 +78,16 @@ class Finding:
     def below(self, prefix: str) -> Finding:
         """The same finding with `prefix` in front of its key path."""
         return replace(self, path=f"{prefix}.{self.path}" if self.path else prefix)
+
+
+class InvalidInput(PermanentError):
+    """What somebody sent has problems; `findings` lists all of them, their `path` being the field."""
+
+    code = "validation"
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+        super().__init__("\n".join(str(finding) for finding in findings))
 
 
 class ConfigError(PermanentError):

@@ -1,0 +1,136 @@
+"""What routes ask for: the caller, the estate, the shell's scheduler, and the check that a caller may do a thing to a tenant."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from fastapi import Path as InPath
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from waybill.access import Caller, Permission
+from waybill.ledger import registrations
+from waybill.service import Estate
+from waybill.web.problems import Refused, unauthenticated
+
+
+class Access(Protocol):
+    """How a shell recognises who calls."""
+
+    async def caller(self, request: Request) -> Caller:
+        """The caller. Raises `problems.unauthenticated`, or the shell's own HTTPException, when there is none to be recognised."""
+        ...
+
+
+class Scheduler(Protocol):
+    """How a shell gets deliveries going."""
+
+    def changed(self, tenant: str) -> None:
+        """A registration was replaced: schedules follow within seconds where the shell has any."""
+        ...
+
+    def run_now(self, tenant: str, caller: Caller) -> bool:
+        """Start a run of what is due. False when this shell starts no runs; the next scheduled one does it then."""
+        ...
+
+
+class Estates:
+    """The estate of a long-lived process: opened at the first request, its configuration read again when a file of it changed."""
+
+    def __init__(self, factory: Callable[[], Estate], every: float = 1.0) -> None:
+        self._factory, self._every = factory, every
+        self._lock = threading.Lock()
+        self._estate: Estate | None = None
+        self._looked, self._seen = 0.0, ""
+
+    def current(self) -> Estate:
+        with self._lock:
+            if self._estate is None:
+                self._estate = self._factory()
+            if time.monotonic() - self._looked >= self._every:
+                seen = _fingerprint(self._estate.settings.config_dir)
+                if seen != self._seen:
+                    self._estate = replace(self._estate)  # same ledger, configuration unread
+                self._looked, self._seen = time.monotonic(), seen
+            return self._estate
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes when a file below the folder is added, removed or written."""
+    entries: list[str] = []
+    for place, _folders, files in os.walk(folder):
+        for name in files:
+            try:
+                facts = os.stat(os.path.join(place, name))  # noqa: PTH118, PTH116 (thousands of files, once a second)
+            except OSError:
+                continue
+            entries.append(f"{place}/{name}:{facts.st_mtime_ns}:{facts.st_size}:{facts.st_ino}")
+    return "\n".join(sorted(entries))
+
+
+def current_estate(request: Request) -> Estate:
+    estates: Estates = request.app.state.estates
+    return estates.current()
+
+
+def current_scheduler(request: Request) -> Scheduler:
+    scheduler: Scheduler = request.app.state.scheduler
+    return scheduler
+
+
+bearer = HTTPBearer(
+    auto_error=False, bearerFormat="JWT", description="Inside Airflow a token of `POST /auth/token`, else one of your OAuth2 issuer."
+)
+
+
+async def current_caller(request: Request, _documented: Annotated[object, Depends(bearer)]) -> Caller:
+    access: Access = request.app.state.access
+    try:
+        return await access.caller(request)
+    except HTTPException as error:
+        # Airflow answers 403 to a token that is none; who nobody is remains the question, so it is 401 here.
+        sent = "authorization" in request.headers
+        raise unauthenticated(str(error.detail), "invalid_token" if sent else "") from error
+
+
+EstateDep = Annotated[Estate, Depends(current_estate)]
+SchedulerDep = Annotated[Scheduler, Depends(current_scheduler)]
+CallerDep = Annotated[Caller, Depends(current_caller)]
+TenantPath = Annotated[str, InPath(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Tenant id.", examples=["acme"])]
+
+
+def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Estate], Caller]:
+    """A dependency that yields the caller when they hold the permission for the path's tenant.
+
+    Raises not_found when they must not know the tenant, denied when they may see it but not do this. Both are written to the audit log.
+    """
+
+    def check(request: Request, tenant: TenantPath, caller: CallerDep, estate: EstateDep) -> Caller:
+        if caller.allows(wanted, tenant):
+            return caller
+        refuse(request, estate, caller, wanted, tenant)
+        return caller
+
+    return check
+
+
+def refuse(request: Request, estate: Estate, caller: Caller, wanted: Permission, tenant: str) -> None:
+    """Record the denied attempt and raise what the caller gets to see of it."""
+    detail = {"permission": wanted.value, "method": request.method, "path": request.url.path[:500]}
+    with estate.ledger.begin() as connection:
+        registrations.note(connection, tenant, caller.actor, "denied", detail, estate.now())
+    if caller.rights.reaches(tenant):
+        raise Refused("denied", f"You may not do this for the tenant {tenant}: it needs the permission {wanted.value}.")
+    raise Refused("not_found", f"There is no tenant {tenant}.")
+
+
+Viewer = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_VIEW))]
+Editor = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_EDIT))]
+Operator = Annotated[Caller, Depends(allowed(Permission.DELIVERIES_RUN))]

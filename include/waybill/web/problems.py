@@ -1,0 +1,186 @@
+"""Every error as `application/problem+json`: one shape, whatever went wrong and wherever it was noticed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS = {
+    "bad_request": 400,
+    "context_required": 400,
+    "not_registered": 400,
+    "unauthenticated": 401,
+    "denied": 403,
+    "create_denied": 403,
+    "view_denied": 403,
+    "plan_required": 403,
+    "not_found": 404,
+    "unknown_tenant": 404,
+    "unknown_delivery": 404,
+    "nothing_active": 404,
+    "method_not_allowed": 405,
+    "managed_as_code": 409,
+    "export_in_progress": 409,
+    "duplicate_request": 409,
+    "not_ready": 409,
+    "not_active": 409,
+    "not_resubmittable": 409,
+    "expired": 410,
+    "etag_mismatch": 412,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "tenant_id": 422,
+    "validation": 422,
+    "idempotency_key_reused": 422,
+    "rate_limited": 429,
+    "internal": 500,
+    "storage_unavailable": 503,
+    "ledger_not_upgraded": 503,
+    "missing_connection": 503,
+    "connection": 503,
+}
+"""The status of each code. Other errors follow their class: permanent 400, conflict 409, transient and broken configuration 503."""
+
+SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
+"""Codes of the floors below that the API knows under a more general name."""
+
+RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60}
+_RETRY_WHEN_DOWN = 5
+_DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
+
+
+class FieldError(BaseModel):
+    """One problem of one field."""
+
+    field: str = Field(description="Dotted path of the field; empty for the whole body.", examples=["entityList"])
+    code: str = Field(examples=["unknown_entity"])
+    message: str = Field(examples=["unknown entity 'usr' (did you mean user?)"])
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is stable and for programs; `detail` is one sentence for people."""
+
+    type: str = Field(examples=["urn:waybill:problem:not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str
+    code: str = Field(examples=["not_found"])
+    errors: list[FieldError] = Field(default_factory=list, description="The single findings of a validation problem.")
+
+
+class Refused(WaybillError):
+    """An error of the HTTP shell itself, with a code of `STATUS` and headers to send along."""
+
+    def __init__(self, code: str, what: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(what, code=code)
+        self.headers = dict(headers or {})
+
+
+def unauthenticated(what: str, error: str = "") -> Refused:
+    """401 with the challenge RFC 6750 asks for; `error` is given when a token was sent and is no good."""
+    challenge = f'Bearer realm="waybill", error="{error}"' if error else 'Bearer realm="waybill"'
+    return Refused("unauthenticated", what, {"WWW-Authenticate": challenge})
+
+
+def status_of(error: WaybillError) -> int:
+    if error.code in STATUS:
+        return STATUS[error.code]
+    if isinstance(error, TransientError | ConfigError):
+        return 503
+    return 409 if isinstance(error, ConflictError) else 400
+
+
+def problem(
+    status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A problem as a response."""
+    body = {
+        "type": f"urn:waybill:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": errors or [],
+    }
+    return JSONResponse(body, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+
+
+def of_error(error: WaybillError) -> JSONResponse:
+    """What a caller gets to see of an error. Failures of the service itself are logged in full and told in general words."""
+    status, code = status_of(error), SAID_AS.get(error.code, error.code)
+    headers = dict(error.headers) if isinstance(error, Refused) else {}
+    if code in RETRY_AFTER or status == 503:
+        headers.setdefault("Retry-After", str(RETRY_AFTER.get(code, _RETRY_WHEN_DOWN)))
+    if status >= 500:
+        log.error("%s: %s", error.code, error)
+        return problem(
+            status,
+            code,
+            _DOWN,
+            headers=headers,
+        )
+    if isinstance(error, InvalidInput):
+        return problem(status, code, _counted(error), _field_errors(error), headers)
+    return problem(status, code, str(error), headers=headers)
+
+
+def _counted(error: InvalidInput) -> str:
+    first, count = _message(error.findings[0]), len(error.findings)
+    return first if count == 1 else f"{count} problems: {first}; see errors for the others"
+
+
+def _field_errors(error: InvalidInput) -> list[dict[str, str]]:
+    return [{"field": one.path, "code": one.code, "message": _message(one)} for one in error.findings]
+
+
+def _message(finding: Finding) -> str:
+    hints = [f"allowed: {finding.allowed}"] if finding.allowed else []
+    hints += [f"did you mean {finding.meant}?"] if finding.meant else []
+    return finding.reason + (f" ({'; '.join(hints)})" if hints else "")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem, also those of routing, parsing and validation."""
+    app.add_exception_handler(WaybillError, _on_waybill_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def _on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, WaybillError)  # noqa: S101 (how the handler was installed)
+    return of_error(error)
+
+
+def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 (how the handler was installed)
+    codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthenticated", 403: "denied"}
+    details = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not possible here."}
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(error.status_code, codes.get(error.status_code, "bad_request"), detail, headers=error.headers)
+
+
+def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (how the handler was installed)
+    errors = [
+        {"field": ".".join(str(part) for part in one["loc"][1:]), "code": "invalid", "message": str(one["msg"])} for one in error.errors()
+    ]
+    return problem(422, "validation", f"{errors[0]['field']}: {errors[0]['message']}", errors)
+
+
+def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
+    # The server logs the exception itself, with its stack.
+    return problem(500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause.")
