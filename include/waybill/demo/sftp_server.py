@@ -61,8 +61,18 @@ class TenantFolder(asyncssh.SFTPServer):
 
 
 class _Logins(asyncssh.SSHServer):
-    def __init__(self, accounts: Mapping[str, str]) -> None:
+    def __init__(self, accounts: Mapping[str, str], connections: set[asyncssh.SSHServerConnection]) -> None:
         self._accounts = accounts
+        self._connections = connections
+        self._own: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._own = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._own is not None:
+            self._connections.discard(self._own)
 
     def password_auth_supported(self) -> bool:
         return True
@@ -97,11 +107,13 @@ def serve(
         login = channel.get_extra_info("username")
         return view(channel, chroot=os.fsencode(root / login))
 
+    connections: set[asyncssh.SSHServerConnection] = set()
+
     async def start() -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
             "127.0.0.1",
             port,
-            server_factory=lambda: _Logins(accounts),
+            server_factory=lambda: _Logins(accounts, connections),
             server_host_keys=[host_key],
             sftp_factory=folder_of,
             config=None,
@@ -114,12 +126,15 @@ def serve(
         try:
             yield RunningServer("127.0.0.1", acceptor.get_port(), host_key.export_public_key().decode().strip(), dict(accounts))
         finally:
-            wait(loop, _stop(acceptor))
+            wait(loop, _stop(acceptor, connections))
 
 
-async def _stop(acceptor: asyncssh.SSHAcceptor) -> None:
+async def _stop(acceptor: asyncssh.SSHAcceptor, connections: Iterable[asyncssh.SSHServerConnection]) -> None:
     acceptor.close()
-    await asyncio.sleep(0)
+    left = list(connections)
+    for connection in left:
+        connection.abort()
+    await asyncio.gather(acceptor.wait_closed(), *(connection.wait_closed() for connection in left))
 
 
 def _host_key(state_folder: Path) -> asyncssh.SSHKey:

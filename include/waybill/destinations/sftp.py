@@ -120,7 +120,7 @@ class SftpSession:
             elif not facts.is_folder:
                 raise in_the_way(self.label, prefix, facts)
 
-    async def _look_at_all(self, paths: list[str]) -> list[Attributes | None | BaseException]:
+    async def _look_at_all(self, paths: list[str]) -> list[Attributes | BaseException | None]:
         """In one round trip. What a server says of a path matters only when all before it are folders."""
         asked = (self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths)
         return await asyncio.gather(*asked, return_exceptions=True)

@@ -204,9 +204,14 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         return {name: facts for name, facts in found.items() if name not in (".", "..")}
 
     async def sync(self, handle: bytes) -> None:
-        """Force a file to the server's disk, where the server offers that."""
-        if "fsync@openssh.com" in self.extensions:
+        """Force a file to the server's disk, where the server offers that and its file system knows how."""
+        if "fsync@openssh.com" not in self.extensions:
+            return
+        try:
             await self.done(self.ask(Kind.EXTENDED, string("fsync@openssh.com"), string(handle)))
+        except Status as status:
+            if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # what OpenSSH makes of ENOSYS and EINVAL
+                raise
 
     async def largest_read(self) -> int:
         """The most bytes one read may ask for."""
