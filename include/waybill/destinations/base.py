@@ -1,4 +1,7 @@
-"""What every destination can do. Paths are absolute POSIX paths below the destination's root, as in `/exports/acme/2026/06/01/user/user.csv`."""
+"""What every destination can do.
+
+Paths are absolute POSIX paths below the destination's root, as in `/exports/acme/2026/06/01/user/user.csv`.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,9 @@ class Probe:
 class Session(Protocol):
     """An open destination. Safe to use from several threads at once. Every call is bounded in time.
 
-    Raises TransientError for anything that may pass (network, connection limit, full disk), PermanentError for what will not (permission, read-only),
-    ConflictError for what a person must look at (a symlink or a file in the place of a folder). No call ever overwrites or removes a foreign file.
+    Raises TransientError for anything that may pass (network, connection limit, full disk), PermanentError for what will not (permission,
+    read-only), ConflictError for what a person must look at (a symlink or a file in the place of a folder). No call ever overwrites or
+    removes a foreign file.
     """
 
     label: str
@@ -82,8 +86,8 @@ class Session(Protocol):
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
         """Write `blocks` under the hidden name `part`, created exclusively, then verify size and hash against the destination's copy.
 
-        `blocks` may be slow (it follows a growing spool). Statuses of every write, of fsync and of close are checked. On any failure the part is removed
-        if that is still possible, and a TransientError or PermanentError is raised.
+        `blocks` may be slow (it follows a growing spool). Statuses of every write, of fsync and of close are checked. On any failure the
+        part is removed if that is still possible, and a TransientError or PermanentError is raised; what `blocks` raises passes through.
         """
         ...
 
@@ -103,7 +107,10 @@ class Session(Protocol):
         ...
 
     def probe(self, folder: str) -> Probe:
-        """Rehearse below `folder`: make a folder, write, rename onto nothing and onto an existing file, read back, remove. Leaves nothing behind."""
+        """Rehearse below `folder`: make a folder, write, rename onto nothing and onto an existing file, read back, remove.
+
+        Leaves nothing behind where the server lets us remove.
+        """
         ...
 
 
@@ -111,5 +118,8 @@ class Destination(Protocol):
     """A place files go to."""
 
     def connect(self) -> AbstractContextManager[Session]:
-        """Log in. Raises TransientError (unreachable, timeout, too many connections) or PermanentError (wrong host key, login refused, missing setting)."""
+        """Log in.
+
+        Raises TransientError (unreachable, timeout, too many connections) or PermanentError (wrong host key, login refused, missing setting).
+        """
         ...
