@@ -124,6 +124,17 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
     return None
 
 
+_CODES = {
+    "missing": "required",
+    "union_tag_not_found": "required",
+    "extra_forbidden": "unknown_key",
+    "enum": "unknown_value",
+    "literal_error": "unknown_value",
+    "union_tag_invalid": "unknown_value",
+}
+"""pydantic's error types as the codes of findings."""
+
+
 def explain(error: ValidationError, model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
     """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
     return [_explained(one, model, file, prefix) for one in error.errors(include_url=False)]
@@ -163,7 +174,7 @@ def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Find
                 if isinstance(given, str | int | float | None)
                 else f"{message[:1].lower()}{message[1:]}"
             )
-    return Finding(file, path, reason, allowed, meant)
+    return Finding(file, path, reason, allowed, meant, _CODES.get(one["type"], "invalid"))
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from waybill.catalog import Catalog, Strict, closest
@@ -45,6 +45,10 @@ def _clock(value: Any) -> Any:
     return value
 
 
+def _words(table: Mapping[str, str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(table)})
+
+
 def _one_of(table: Mapping[str, str], what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if value not in table:
@@ -57,8 +61,8 @@ def _one_of(table: Mapping[str, str], what: str) -> BeforeValidator:
 class CsvOptions(Strict):
     """The dialect a tenant wants; every key is optional."""
 
-    delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter")] = ","
-    line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending")] = "lf"
+    delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter"), _words(DELIMITERS)] = ","
+    line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending"), _words(LINE_ENDS)] = "lf"
     bom: bool = False
     compression: Literal["none", "gzip", "zstd"] = "none"
     max_rows_per_file: Annotated[int, Field(ge=1)] | None = None
@@ -106,16 +110,36 @@ def entity_words(value: Any) -> Any:
     return tuple(dict.fromkeys(word.strip() for word in value if word.strip()))
 
 
+def _entity_list(value: Any, info: ValidationInfo) -> Any:
+    """As `entity_words`; where the option ignores the list, one that is none is an empty one."""
+    if info.data.get("export_option") in (ExportOption.ALL, ExportOption.DISABLE) and not isinstance(value, str | list | tuple):
+        return ()
+    return entity_words(value)
+
+
+EntityList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_entity_list),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}, {"type": "null"}],
+            "description": "Entity names, as a list or comma-separated. Required with `export selected`, ignored otherwise.",
+        }
+    ),
+]
+Clock = Annotated[str, BeforeValidator(_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern})]
+
+
 class Registration(Strict):
     """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 
     export_option: ExportOption = ExportOption.SELECTED
-    entity_list: Annotated[tuple[str, ...], BeforeValidator(entity_words)] = ()
+    entity_list: EntityList = ()
     frequency: Frequency = Frequency.DAILY
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    deliver_at: Annotated[str, BeforeValidator(_clock)] | None = None
+    deliver_at: Clock | None = None
     destination: DestinationSpec | None = None
     csv: CsvOptions = Field(default_factory=CsvOptions)
 
@@ -153,14 +177,23 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
         return (), []
     if not registration.entity_list:
         return (), [
-            Finding(file, "entityList", "export selected needs at least one entity", "a list of entity names, or exportOption: export all")
+            Finding(
+                file,
+                "entityList",
+                "export selected needs at least one entity",
+                "a list of entity names, or exportOption: export all",
+                code="no_entities",
+            )
         ]
     names = catalog.ids_by_name()
     unknown = [word for word in registration.entity_list if word.casefold() not in names]
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
     display = [entity.display_name for entity in catalog.entities.values()]
     options = [*display, *catalog.entities]
-    findings = [Finding(file, "entityList", f"unknown entity {word!r}", _shortened(display), closest(word, options)) for word in unknown]
+    findings = [
+        Finding(file, "entityList", f"unknown entity {word!r}", _shortened(display), closest(word, options), "unknown_entity")
+        for word in unknown
+    ]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
 
 
