@@ -120,6 +120,6 @@ class Destination(Protocol):
     def connect(self) -> AbstractContextManager[Session]:
         """Log in.
 
-        Raises TransientError (unreachable, timeout, too many connections) or PermanentError (wrong host key, login refused, missing setting).
+        Raises TransientError (unreachable, timeout, too many connections) or PermanentError (wrong host key, login refused, bad setting).
         """
         ...

@@ -121,7 +121,7 @@ class Upload:
         self.created = False
         self._writes: deque[tuple[int, asyncio.Future[Answer]]] = deque()
         self._sent = self._acknowledged = self._checked = self._synced = 0
-        self._complete = False
+        self._complete = self._abandoned = False
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._back: list[bytes] = []
@@ -187,9 +187,11 @@ class Upload:
             while before < self._checked and await self._enough():
                 before = self._checked
                 handle = await self._wire.open(self._path, READ)
-                await self._read_through(ReadAhead(self._wire, handle, self._block, start=before))
-                with suppress(Status):
-                    await self._wire.close(handle)
+                try:
+                    await self._read_through(ReadAhead(self._wire, handle, self._block, start=before))
+                finally:
+                    with suppress(Status, Lost):
+                        await self._wire.close(handle)
         except Status as status:
             if status.code != Code.NO_SUCH_FILE:
                 raise
@@ -199,15 +201,15 @@ class Upload:
 
     async def _enough(self) -> bool:
         """Waits until reading is worth a request; False when nothing is left to read."""
-        while not self._complete and self._acknowledged - self._checked < REOPEN:
+        while not self._complete and not self._abandoned and self._acknowledged - self._checked < REOPEN:
             self._more.clear()
             await self._more.wait()
-        return self._checked < self._acknowledged
+        return self._checked < self._acknowledged and not self._abandoned
 
     async def _read_through(self, ahead: ReadAhead) -> None:
         """Read as far as this handle sees: ProFTPD's ends where the file ended when it was opened."""
         complete = True
-        while complete:
+        while complete and not self._abandoned:
             ahead.ask(self._acknowledged, whole=not self._complete)
             if ahead:
                 data, complete = await ahead.take()
@@ -222,11 +224,12 @@ class Upload:
 
     async def abandon(self) -> None:
         """Close and remove what was created, as far as the server still answers. Never raises Status or Lost."""
+        self._abandoned = True
+        self._more.set()
         if self._reader is not None:
-            self._reader.cancel()
+            # Not cancelled: while its handle is open the server keeps the bytes of a removed file.
             await asyncio.wait([self._reader])
-            if not self._reader.cancelled():
-                self._reader.exception()
+            self._reader.exception()
         with suppress(Status, Lost):
             if self._handle is not None:
                 handle, self._handle = self._handle, None
