@@ -90,32 +90,12 @@ def apply(
     from waybill import service
 
     applied = service.apply(_estate(), actor=_actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
-    for line in _plan_lines(applied, dry_run=dry_run):
+    for line in applied.lines(dry_run=dry_run):
         _print(line)
     for finding in applied.findings:
         _complain(str(finding))
     if applied.findings:
         raise typer.Exit(1)
-
-
-def _plan_lines(applied: Any, *, dry_run: bool) -> Iterator[str]:
-    signs = {"create": "+", "change": "~", "deactivate": "-"}
-    counts = {"create": 0, "change": 0, "deactivate": 0, "keep": 0}
-    for change in applied.changes:
-        counts[change.action] += 1
-        if change.action == "keep":
-            continue
-        yield f"{signs[change.action]} {change.tenant}  ({change.file})"
-        for key, (old, new) in change.fields.items():
-            yield (
-                f"    {key}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"
-                if change.action != "create"
-                else f"    {key}: {json.dumps(new, ensure_ascii=False)}"
-            )
-        yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
-        yield from (f"    - {entity}" for entity in change.difference.deactivated)
-    verb = "to " if dry_run else ""
-    yield ", ".join(f"{counts[action]} {verb}{action}" for action in signs) + f", {counts['keep']} unchanged"
 
 
 def _actor() -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -29,9 +30,15 @@ class ExportOption(StrEnum):
     DISABLE = "disable export"
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Reading the names walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants."""
+    return frozenset(available_timezones())
+
+
 def _zone(name: str) -> str:
-    if name not in available_timezones():
-        near = closest(name, sorted(available_timezones()))
+    if name not in _zones():
+        near = closest(name, sorted(_zones()))
         raise ValueError(
             f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
         )

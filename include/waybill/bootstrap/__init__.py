@@ -1,15 +1,18 @@
-"""All that touches Airflow: connections become plain values here, and error classes become retry rules. Adapters are imported inside
-functions.
+"""All that touches Airflow: connections become plain values here, error classes become retry rules, registrations become schedules.
+
+DAG files and the plugin import from here at every task start, so nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from waybill.bootstrap.connections import connect_db, lookup
-from waybill.config import Settings
-from waybill.ledger import Ledger
-from waybill.service import Estate
+
+if TYPE_CHECKING:
+    from waybill.config import Settings
+    from waybill.service import Estate
 
 __all__ = ["connect_db", "estate", "lookup", "utc_now"]
 
@@ -22,6 +25,10 @@ def estate(settings: Settings | None = None) -> Estate:
     """The installation the environment describes, its ledger ready for use. Raises PermanentError when a shared ledger needs an upgrade
     first.
     """
+    from waybill.config import Settings
+    from waybill.ledger import Ledger
+    from waybill.service import Estate
+
     settings = settings or Settings.from_environment()
     ledger = Ledger(settings.ledger_url)
     ledger.ready()

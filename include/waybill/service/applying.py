@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from waybill.config import TenantFile
@@ -13,6 +16,7 @@ from waybill.service.estate import Estate
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
+_SIGNS = {"create": "+", "change": "~", "deactivate": "-"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,23 @@ class Applied:
 
     changes: list[Change]
     findings: tuple[Finding, ...]
+
+    @property
+    def changed(self) -> list[Change]:
+        return [change for change in self.changes if change.action != "keep"]
+
+    def lines(self, *, dry_run: bool) -> Iterator[str]:
+        """The changes as people read them in a terminal or a task's log, and a count at the end."""
+        for change in self.changed:
+            yield f"{_SIGNS[change.action]} {change.tenant}  ({change.file})"
+            for key, (old, new) in change.fields.items():
+                before = "" if change.action == "create" else f"{json.dumps(old, ensure_ascii=False)} -> "
+                yield f"    {key}: {before}{json.dumps(new, ensure_ascii=False)}"
+            yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
+            yield from (f"    - {entity}" for entity in change.difference.deactivated)
+        counts = Counter(change.action for change in self.changes)
+        verb = "to " if dry_run else ""
+        yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
 
 
 def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deactivation: bool = False, only: str = "") -> Applied:

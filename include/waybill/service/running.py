@@ -14,6 +14,7 @@ from waybill import delivery as protocol
 from waybill import layout
 from waybill.delivery import Means, Outcome, target_of
 from waybill.destinations import Profile, Session
+from waybill.documents import publish_document
 from waybill.errors import PermanentError, WaybillError
 from waybill.extraction import PositionLost, Task
 from waybill.ledger import days, deliveries, registrations, streams
@@ -184,7 +185,7 @@ def _publish_day(estate: Estate, session: Session, one: Day) -> str:
     folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
     path = f"{folder}/{layout.day_manifest_name(one.number)}"
     session.prepare(folder)
-    protocol.publish_document(session, path, one.document, new_id())
+    publish_document(session, path, one.document, new_id())
     with estate.ledger.begin() as connection:
         days.mark_published(connection, one, estate.now())
     return path
@@ -196,11 +197,24 @@ def run(
     """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
     if full_load:
         ask_full_load(estate, tenant, entities)
-    results: dict[str, Result] = {}
-    while fresh := [one for one in plan(estate, tenant, until, entities=entities) if _is_new(one, results)]:
-        for result in deliver(estate, [one.id for one in fresh], progress):
-            results[result.delivery.id] = result
+    planned = plan(estate, tenant, until, entities=entities)
+    results = finish(estate, tenant, until, [one.id for one in planned], progress)
     close_day(estate, tenant)
+    return results
+
+
+def finish(estate: Estate, tenant: str, until: datetime, delivery_ids: Sequence[str], progress: Progress = _silent) -> list[Result]:
+    """Deliver these of one tenant, then what is due behind them: one left open by an earlier run ends before the boundary asked for now."""
+    results: dict[str, Result] = {}
+    fresh = list(delivery_ids)
+    while fresh:
+        for result in deliver(estate, fresh, progress):
+            results[result.delivery.id] = result
+        with estate.ledger.begin() as connection:
+            active = {stream.entity for stream in streams.active(connection, tenant)}
+        done = {result.delivery.entity for result in results.values() if result.error is None} & active
+        following = plan(estate, tenant, until, entities=done) if done else []
+        fresh = [one.id for one in following if _is_new(one, results)]
     return list(results.values())
 
 

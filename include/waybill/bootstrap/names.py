@@ -1,0 +1,35 @@
+"""What things are called inside Airflow. Imports nothing, as DAG files and the plugin need it at every task start."""
+
+from __future__ import annotations
+
+DAG_PREFIX = "export__"
+APPLY_DAG = "apply_config"
+EXPORTS_FILE = "tenant_exports.py"
+"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
+
+CONFIGURATION_ASSET = "waybill/configuration"
+POOL_PREFIX = "waybill."
+
+
+def dag_id(tenant: str) -> str:
+    return DAG_PREFIX + tenant
+
+
+def tenant_of(dag: str) -> str | None:
+    """The tenant whose DAG this is, or None for any other DAG."""
+    return dag.removeprefix(DAG_PREFIX) if dag.startswith(DAG_PREFIX) else None
+
+
+def alias_name(tenant: str) -> str:
+    """The asset alias all of a tenant's deliveries are announced under; a DAG scheduled on it follows all of them."""
+    return f"export/{tenant}"
+
+
+def asset_name(tenant: str, entity: str) -> str:
+    """The asset of one entity's deliveries. No scheme in front: `exports://` would make Airflow load every provider to look for its handler."""
+    return f"export/{tenant}/{entity}"
+
+
+def pool_name(kind: str, connection: str = "") -> str:
+    """The pool all deliveries to one place share. Folders have no connection and share one."""
+    return f"{POOL_PREFIX}{kind}.{connection}" if connection else f"{POOL_PREFIX}{kind}"

@@ -1,0 +1,201 @@
+"""A tenant's registration as the API works with it: look, rehearse, replace, go back. The rules are those of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from waybill import config
+from waybill.errors import Finding, InvalidInput, PermanentError
+from waybill.layout import tenant_id
+from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import LostUpdate, Registered
+from waybill.ledger.streams import Stream
+from waybill.registration import Difference, Registration, difference, resolve_entities
+from waybill.service.applying import record
+from waybill.service.estate import Estate
+from waybill.service.estimating import Estimate, estimate
+from waybill.service.running import ask_full_load
+
+API_ORIGIN = "api"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A tenant's registration in force with what it means: active entities by id, and the last stream of every inactive one."""
+
+    registered: Registered
+    active: tuple[str, ...]
+    inactive: tuple[Stream, ...]
+    managed_by: str | None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a replace would do. `fields` are those of the body whose value changes: old and new."""
+
+    difference: Difference
+    fields: dict[str, tuple[object, object]]
+    estimates: list[Estimate]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.difference.is_empty and not self.fields
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a replace did. `created` is true for a tenant's first registration."""
+
+    standing: Standing
+    difference: Difference
+    created: bool
+    changed: bool
+
+
+def read(raw: Mapping[str, Any], estate: Estate) -> tuple[Registration, tuple[str, ...]]:
+    """A body and the entity ids it stands for. Raises InvalidInput with every finding."""
+    findings: list[Finding] = []
+    wanted = config.validated(Registration, raw, "", findings)
+    if wanted is None:
+        raise InvalidInput(findings)
+    list_is_broken = any(finding.path.startswith(("entityList", "exportOption")) for finding in findings)
+    entities, unknown = resolve_entities(wanted, estate.catalog, "")
+    findings += [] if list_is_broken else unknown
+    if findings:
+        raise InvalidInput(findings)
+    return wanted, entities
+
+
+def find(estate: Estate, tenant: str) -> Registered | None:
+    """The registration in force, or None."""
+    with estate.ledger.begin() as connection:
+        return registrations.current(connection, tenant_id(tenant))
+
+
+def require(estate: Estate, tenant: str) -> Registered:
+    """The registration in force. Raises not_found, and names no other tenant while doing so."""
+    found = find(estate, tenant)
+    if found is None:
+        raise PermanentError(f"the tenant {tenant} is not registered", code="not_found")
+    return found
+
+
+def standing(estate: Estate, tenant: str) -> Standing:
+    """Raises not_found for a tenant that was never registered."""
+    registered = require(estate, tenant)
+    with estate.ledger.begin() as connection:
+        every = streams.every(connection, tenant)
+    active = {stream.entity for stream in every if stream.active}
+    latest: dict[str, Stream] = {}
+    for stream in every:  # newest generation first
+        latest.setdefault(stream.entity, stream)
+    inactive = tuple(stream for entity, stream in latest.items() if entity not in active)
+    return Standing(registered, _in_catalog_order(estate, active), inactive, managing_file(estate, tenant, registered))
+
+
+def _in_catalog_order(estate: Estate, entities: Collection[str]) -> tuple[str, ...]:
+    known = [entity for entity in estate.catalog.entities if entity in entities]
+    return (*known, *sorted(set(entities) - set(known)))
+
+
+def managing_file(estate: Estate, tenant: str, registered: Registered | None) -> str | None:
+    """The file a tenant is managed by: one that exists, valid or not, or the one its registration in force came from."""
+    folder = estate.settings.config_dir
+    for suffix in ("yaml", "yml"):
+        if (folder / "tenants" / f"{tenant_id(tenant)}.{suffix}").is_file():
+            return f"{folder.name}/tenants/{tenant}.{suffix}"
+    return registered.managed_by_file if registered else None
+
+
+def _refuse_managed_as_code(estate: Estate, tenant: str) -> Registered | None:
+    registered = find(estate, tenant)
+    file = managing_file(estate, tenant, registered)
+    if file is not None:
+        raise PermanentError(
+            f"the tenant {tenant} is managed as code by {file}",
+            next_step="Change that file and run `waybill apply`",
+            code="managed_as_code",
+        )
+    return registered
+
+
+def rehearse(estate: Estate, tenant: str, raw: Mapping[str, Any]) -> Rehearsal:
+    """What `replace` would do with this body; changes nothing. Raises what `replace` raises."""
+    registered = _refuse_managed_as_code(estate, tenant)
+    wanted, entities = read(raw, estate)
+    with estate.ledger.begin() as connection:
+        active = [stream.entity for stream in streams.active(connection, tenant)]
+    diff = difference(active, entities)
+    old, new = registered.body if registered else {}, wanted.body()
+    fields = {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+    return Rehearsal(diff, fields, estimate(estate, tenant, diff.activated))
+
+
+def replace(estate: Estate, tenant: str, raw: Mapping[str, Any], *, actor: str, expected: int | None = None) -> Replaced:
+    """Make this body the tenant's registration. `expected` is the version the caller saw (0: none yet).
+
+    Raises managed_as_code, etag_mismatch when another version is in force, InvalidInput.
+    """
+    before = _refuse_managed_as_code(estate, tenant)
+    wanted, entities = read(raw, estate)
+    return _record(estate, tenant, wanted, entities, before, actor, expected)
+
+
+def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: int | None = None) -> Replaced:
+    """Replace the registration by what an earlier version said, as a new version, held against today's catalog.
+
+    Raises not_found, managed_as_code, etag_mismatch, InvalidInput when the catalog has lost what that version names.
+    """
+    require(estate, tenant)
+    before = _refuse_managed_as_code(estate, tenant)
+    earlier = next((one for one in versions(estate, tenant) if one.version == number), None)
+    if earlier is None:
+        raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
+    wanted, entities = read(earlier.body, estate)
+    return _record(estate, tenant, wanted, entities, before, actor, expected)
+
+
+def _record(
+    estate: Estate,
+    tenant: str,
+    wanted: Registration,
+    entities: tuple[str, ...],
+    before: Registered | None,
+    actor: str,
+    expected: int | None,
+) -> Replaced:
+    try:
+        version, diff = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
+    except LostUpdate as error:
+        raise PermanentError(
+            f"the registration of {tenant} is not the one If-Match names",
+            next_step="GET it again and repeat your change",
+            code="etag_mismatch",
+        ) from error
+    changed = before is None or version != before.version
+    return Replaced(standing(estate, tenant), diff, before is None, changed)
+
+
+def versions(estate: Estate, tenant: str) -> list[Registered]:
+    """Every version, newest first. Raises not_found."""
+    require(estate, tenant)
+    with estate.ledger.begin() as connection:
+        return registrations.history(connection, tenant)
+
+
+def queue_full_load(estate: Estate, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:
+    """Full history with the next run, of these entities (ids or display names) or of all. Returns the ids.
+
+    Raises not_found when nothing is active, not_registered for an entity the tenant does not receive.
+    """
+    require(estate, tenant)
+    with estate.ledger.begin() as connection:
+        active = streams.active(connection, tenant)
+    if not active:
+        raise PermanentError(f"nothing is active for the tenant {tenant}", next_step="Register entities first", code="not_found")
+    chosen = ask_full_load(estate, tenant, entities)
+    with estate.ledger.begin() as connection:
+        registrations.note(connection, tenant, actor, "full_load", {"entities": chosen, "when": when}, estate.now())
+    return chosen
