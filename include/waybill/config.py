@@ -16,7 +16,8 @@ from waybill import catalog as catalogs
 from waybill.catalog import Catalog, Entity, closest
 from waybill.errors import ConfigError, Finding
 from waybill.layout import TENANT_ID
-from waybill.policy import Policy
+from waybill.policy import Knobs, Policy, Preset, knobs_of
+from waybill.policy import problems as policy_problems
 from waybill.registration import Registration, resolve_entities
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,6 +32,8 @@ class Settings:
     ledger_url: str = field(repr=False)
     spool_dir: Path
     archive_url: str
+    public_url: str = ""
+    link_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -42,6 +45,8 @@ class Settings:
             ledger_url=_ledger_url(environment.get("WAYBILL_LEDGER_URL") or "sqlite:///.waybill/ledger.db", base),
             spool_dir=base / (environment.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
             archive_url=environment.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
+            public_url=(environment.get("WAYBILL_PUBLIC_URL") or "").rstrip("/"),
+            link_keys=tuple(key for key in (environment.get("WAYBILL_LINK_KEYS") or "").split(",") if key),
         )
 
 
@@ -70,6 +75,11 @@ class Configuration:
     tenants: Mapping[str, TenantFile]
     broken: frozenset[str]
     findings: tuple[Finding, ...]
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+
+    def knobs(self, tenant: str) -> Knobs:
+        """What policy, its preset and the tenant's own entry say about on-demand exports of a tenant."""
+        return knobs_of(self.policy, self.presets, tenant)
 
     def require_catalog(self) -> Catalog:
         """The catalog. Raises ConfigError when the catalog or the policy has problems."""
@@ -245,6 +255,8 @@ def load(config_dir: Path) -> Configuration:
         )
     catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
+    presets = _load_presets(config_dir / "presets", f"{root}/presets", findings)
+    findings.extend(policy_problems(policy, presets, catalog, f"{root}/policy.yaml"))
     tenants: dict[str, TenantFile] = {}
     broken: set[str] = set()
     folder = config_dir / "tenants"
@@ -260,12 +272,22 @@ def load(config_dir: Path) -> Configuration:
         else:
             tenants[path.stem] = tenant
         findings.extend(own)
-    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings))
+    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets)
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
     raw = read_yaml(path, shown, findings) if path.exists() else {}
     return validated(Policy, raw or {}, shown, findings) or Policy()
+
+
+def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str, Preset]:
+    presets = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        raw = read_yaml(path, f"{shown}/{path.name}", findings)
+        preset = None if raw is None else validated(Preset, raw, f"{shown}/{path.name}", findings)
+        if preset is not None:
+            presets[path.stem] = preset
+    return presets
 
 
 def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str]]:
