@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -24,24 +24,11 @@ class Permission(StrEnum):
     EXPORTS_ADMIN = "exports.admin"
 
 
-ALIASES = {
-    "data.exports.create": Permission.EXPORTS_CREATE,
-    "pf.export_requests.create": Permission.EXPORTS_CREATE,
-    "pf.export_requests.view": Permission.EXPORTS_VIEW,
-}
-"""Names the product documents use."""
-
 READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW})
 ON_REQUESTS = frozenset({Permission.EXPORTS_VIEW, Permission.EXPORTS_CREATE, Permission.EXPORTS_DOWNLOAD, Permission.EXPORTS_ADMIN})
 
-Grants = Mapping[str, frozenset[Permission]]
-"""Policy's roles: role name -> permissions on requests."""
-
-
-def permission(name: str) -> Permission:
-    """The permission of that name or alias. Raises ValueError for any other word."""
-    found = ALIASES.get(name)
-    return found if found is not None else Permission(name)
+Granted = Callable[[str, frozenset[str]], Collection[str]]
+"""What policy lets roles do with requests: (tenant, roles) -> names of permissions."""
 
 
 class Rights(Protocol):
@@ -79,24 +66,22 @@ class Caller:
 
 @dataclass(frozen=True)
 class TokenRights:
-    """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles as far as policy defines any.
+    """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
 
-    The scope bounds everything: views need `read`, all else `write`. Where policy defines roles, permissions on requests need a role that
-    grants them as well.
+    The scope bounds everything: views need `read`, all else `write`. Permissions on requests need the policy's word as well.
     """
 
     tenants: frozenset[str]
     scopes: frozenset[str]
-    roles: frozenset[str] = frozenset()
-    grants: Grants = field(default_factory=dict)
+    roles: frozenset[str]
+    granted: Granted = field(repr=False, compare=False)
 
     def reaches(self, tenant: str) -> bool:
         return tenant in self.tenants
 
     def allows(self, wanted: Permission, tenant: str) -> bool:
         in_scope = ("read" if wanted in READING else "write") in self.scopes
-        granted = not self.grants or wanted not in ON_REQUESTS or any(wanted in self.grants.get(role, ()) for role in self.roles)
-        return tenant in self.tenants and in_scope and granted
+        return tenant in self.tenants and in_scope and (wanted not in ON_REQUESTS or wanted in self.granted(tenant, self.roles))
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         return [tenant for tenant in tenants if self.allows(wanted, tenant)]
