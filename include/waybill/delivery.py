@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from waybill import layout, schema
-from waybill.catalog import Mode
 from waybill.destinations import Session, Stored
+from waybill.documents import manifest_bytes, publish_document, target_of
 from waybill.errors import ConflictError, TransientError
 from waybill.extraction import Extracted, Task, extract
-from waybill.formats.csv import Written
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
-from waybill.ledger.deliveries import Attempt, Delivery, new_id
-from waybill.manifest import FORMAT_VERSION, columns_of, dialect_of, document, instant
+from waybill.ledger.deliveries import Attempt, new_id
+from waybill.manifest import columns_of, dialect_of, package_hash
 from waybill.sources import Source
 from waybill.spool import SpoolFile
 
@@ -57,13 +56,6 @@ class Outcome:
     sha256: str
 
 
-def target_of(delivery: Delivery, *, compression: str, parts: bool) -> Target:
-    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename."""
-    nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
-    folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
-    return Target(folder, delivery.stem, compression)
-
-
 def deliver(task: Task, means: Means) -> Outcome:
     """Extract, upload, verify, publish and commit one delivery; or verify it when it is committed already. Safe to call again at any time.
 
@@ -79,6 +71,7 @@ def deliver(task: Task, means: Means) -> Outcome:
         adopted = worker.look() or worker.publish(worker.extract())
         worker.write_manifest(adopted)
         worker.commit(adopted)
+        worker.archive(adopted)
         return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
     finally:
         worker.clean()
@@ -119,14 +112,17 @@ class _Worker:
         first = self.final(self.target.part(1)) if self.in_parts else self.target.data
         seen = session.sha256(first)
         if seen is None:
-            return None
+            return self._collected()
         with self.means.ledger.begin() as connection:
             recorded = deliveries.attempts(connection, self.task.delivery.id)
-        for attempt in recorded:
-            if attempt.files[0]["sha256"] == seen and all(
-                session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:]
-            ):
-                return attempt
+        equal = [
+            attempt
+            for attempt in recorded
+            if attempt.files[0]["sha256"] == seen
+            and all(session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:])
+        ]
+        if equal:
+            return self._adopt(equal, equal[-1])
         raise ConflictError(
             f"{first} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
             where=session.label,
@@ -134,6 +130,28 @@ class _Worker:
             "else move the foreign file away and run again",
             code="foreign_file",
         )
+
+    def _adopt(self, equal: list[Attempt], preferred: Attempt) -> Attempt:
+        """One of several attempts with the same bytes, the same one for every worker: the ledger holds the choice."""
+        with self.means.ledger.begin() as connection:
+            chosen = deliveries.adopt(connection, self.task.delivery.id, [attempt.id for attempt in equal], preferred.id)
+        return next(attempt for attempt in equal if attempt.id == chosen)
+
+    def _collected(self) -> Attempt | None:
+        """The adopted attempt when its manifest stands there complete and only the data is gone: the consumer was faster than COMMIT.
+
+        When the manifest is gone, too, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
+        """
+        with self.means.ledger.begin() as connection:
+            now = deliveries.get(connection, self.task.delivery.id)
+            adopted = next((one for one in deliveries.attempts(connection, self.task.delivery.id) if now and one.id == now.adopted), None)
+        if adopted is None:
+            return None
+        if self.means.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
+            return adopted
+        with self.means.ledger.begin() as connection:
+            deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
+        return None
 
     def extract(self) -> Attempt:
         """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet."""
@@ -217,7 +235,7 @@ class _Worker:
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),
                 "bytes": sum(one.bytes for one in extracted.files),
-                "sha256": _package_hash(extracted.files),
+                "sha256": package_hash([one.sha256 for one in extracted.files]),
                 # An earlier attempt may have published, and the consumer may have taken the file away since.
                 "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
                 "note": extracted.note,
@@ -248,7 +266,9 @@ class _Worker:
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
-                return attempt
+                with self.means.ledger.begin() as connection:
+                    recorded = deliveries.attempts(connection, self.task.delivery.id)
+                return self._adopt([one for one in recorded if one.files == attempt.files], attempt)
         except TransientError:
             adopted = self.look()  # the answer was lost: the rename may have happened
             if adopted is None:
@@ -296,84 +316,14 @@ class _Worker:
         status = "collected" if any(seen is None for _, seen in hashes) else "verified"
         return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
-    def clean(self) -> None:
-        """CLEAN: the spool goes to the archive when its attempt was adopted, else away. Parts left by dead attempts are housekeeping's."""
-        if not self.spool.exists():
-            return
-        with self.means.ledger.begin() as connection:
-            now = deliveries.get(connection, self.task.delivery.id)
-        if self.means.archive_dir is not None and now is not None and now.adopted == self.token:
-            place = self.means.archive_dir / "deliveries" / now.id
+    def archive(self, adopted: Attempt) -> None:
+        """Keep the delivered bytes for redelivery when they are this attempt's own."""
+        if self.means.archive_dir is not None and adopted.id == self.token and self.spool.exists():
+            place = self.means.archive_dir / "deliveries" / self.task.delivery.id
             place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
             shutil.move(self.spool, place)
-        else:
-            shutil.rmtree(self.spool, ignore_errors=True)
 
-
-def _package_hash(files: list[Written]) -> str:
-    """The file's own hash, or for several the hash of their hashes in order, in hex, one a line (as `sha256sum` lists would be hashed)."""
-    if len(files) == 1:
-        return files[0].sha256
-    import hashlib
-
-    return hashlib.sha256("".join(f"{one.sha256}\n" for one in files).encode()).hexdigest()
-
-
-def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
-    """The manifest of a delivery: a pure function of the two records."""
-    facts = adopted.facts
-    previous = None if delivery.previous_sequence is None else {"sequence": delivery.previous_sequence, "sha256": delivery.previous_sha256}
-    at = [None if position is None else position["at"] for position in (adopted.position_from, adopted.position_to)]
-    body: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "delivery_id": delivery.id,
-        "tenant": delivery.tenant,
-        "entity": delivery.entity,
-        "entity_name": facts["entity_name"],
-        "generation": delivery.generation,
-        "sequence": delivery.sequence,
-        "previous": previous,
-        "kind": delivery.kind,
-        "window": {"from": instant(delivery.window_from), "to": instant(adopted.window_to), "mode": facts["mode"]},
-        "position": {"from": at[0], "to": at[1]},
-        "snapshot_time": adopted.snapshot_time,
-        "rows": adopted.rows,
-        "bytes": adopted.bytes,
-        "sha256": adopted.sha256,
-        "files": adopted.files,
-        "columns": facts["columns"],
-        "key": facts["key"],
-        "schema_version": adopted.schema_version,
-        "csv": facts["csv"],
-        "possible_duplicate": adopted.possible_duplicate,
-        "tombstone_column": facts["tombstone_column"],
-        "produced_by": facts["produced_by"],
-    }
-    if facts["mode"] == Mode.FULL.value:
-        body["unchanged"] = adopted.sha256 == delivery.previous_sha256
-    if adopted.note:
-        body["note"] = adopted.note
-    if delivery.redelivers:
-        body["redelivers"] = delivery.redelivers
-    return document(body)
-
-
-def publish_document(session: Session, final: str, data: bytes, token: str) -> None:
-    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others."""
-    part = layout.hidden(final, token)
-    session.upload(part, [data])
-    try:
-        if session.publish(part, final):
-            return
-    except TransientError:
-        if session.read(final) == data:
-            return
-        raise
-    session.remove(part)
-    if session.read(final) != data:
-        raise ConflictError(
-            f"{final} exists and holds something else than Waybill wrote",
-            where=session.label,
-            next_step="Nothing was touched. Move it away and run again",
-            code="changed_manifest",
-        )
+    def clean(self) -> None:
+        """CLEAN: this attempt's spool goes away. Parts left at the destination by dead attempts are housekeeping's."""
+        shutil.rmtree(self.spool, ignore_errors=True)

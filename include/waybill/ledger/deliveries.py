@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from waybill.errors import TransientError
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import attempt, delivery, digest, stream
 
@@ -149,9 +150,34 @@ def mark_publishing(connection: Connection, attempt_id: str, now: datetime) -> N
     connection.execute(update(attempt).where(attempt.c.id == attempt_id).values(publishing_at=now))
 
 
-def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
-    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then.
+def adopt(connection: Connection, delivery_id: str, equal: Sequence[str], preferred: str) -> str:
+    """Settle which of several attempts with equal bytes a delivery adopts, and return it: the one chosen before when it is among them.
+
+    Raises TransientError when another worker settles it differently at the same moment.
     """
+    one = select(delivery.c.adopted).where(delivery.c.id == delivery_id)
+    chosen: str | None = connection.execute(one).scalar_one()
+    if chosen not in equal:
+        same = delivery.c.adopted.is_(None) if chosen is None else delivery.c.adopted == chosen
+        connection.execute(
+            update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open", same).values(adopted=preferred)
+        )
+        chosen = connection.execute(one).scalar_one()
+    if chosen is None or chosen not in equal:
+        raise TransientError(
+            "another worker is at the same delivery", where=f"delivery {delivery_id}", next_step="Run again", code="overtaken"
+        )
+    return chosen
+
+
+def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) -> None:
+    """Take an adoption back whose files vanished before COMMIT."""
+    same = (delivery.c.id == delivery_id, delivery.c.adopted == attempt_id, delivery.c.status == "open")
+    connection.execute(update(delivery).where(*same).values(adopted=None))
+
+
+def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
+    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then."""
     closed = update(delivery).where(delivery.c.id == one.id, delivery.c.status == "open")
     done = connection.execute(
         closed.values(

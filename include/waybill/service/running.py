@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from waybill import delivery as protocol
 from waybill import layout
-from waybill.delivery import Means, Outcome, target_of
+from waybill.delivery import Means, Outcome
 from waybill.destinations import Profile, Session
-from waybill.documents import publish_document
+from waybill.documents import publish_document, target_of
 from waybill.errors import PermanentError, WaybillError
 from waybill.extraction import PositionLost, Task
 from waybill.ledger import days, deliveries, registrations, streams

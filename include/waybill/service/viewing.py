@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waybill.delivery import target_of
+from waybill.documents import target_of
 from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.manifest import instant

@@ -72,7 +72,7 @@ def upgrade() -> None:
         sa.Column("schema_version", sa.Integer(), server_default="1", nullable=False),
         sa.Column("columns", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("digests_from", Instant(), nullable=True),
-        sa.Column("full_load", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("full_load", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("activated_at", Instant(), nullable=False),
         sa.Column("deactivated_at", Instant(), nullable=True),
         sa.ForeignKeyConstraint(["tenant"], ["tenant.id"], name=op.f("fk_stream_tenant")),

@@ -1,0 +1,402 @@
+"""The scheduled path end to end through the use-cases: full loads, deltas, repairs, and what a consumer finds."""
+
+import hashlib
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from tests.estates import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill.errors import ConflictError, PermanentError
+from waybill.ledger import streams
+from waybill.service import apply, ask_full_load, deliver, listed, plan, run
+
+MIDNIGHT = NOON.replace(hour=0)
+
+
+@pytest.fixture
+def place(tmp_path) -> Iterator[Place]:
+    with closing(make_place(tmp_path)) as place:
+        yield place
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledgered(request, tmp_path) -> Iterator[Place]:
+    """The same installation on both kinds of ledger."""
+    url = request.getfixturevalue("postgres").url if request.param == "postgres" else ""
+    with closing(make_place(tmp_path, ledger_url=url)) as place:
+        yield place
+
+
+def names(place: Place) -> list[str | None]:
+    return [row[1] for row in place.rows()]
+
+
+def test_the_first_delivery_is_the_complete_history_and_the_next_carries_only_changes(ledgered):
+    place = ledgered
+    place.user(1, "Ada", MIDNIGHT - 40 * DAY)
+    place.user(2, "Bob", MIDNIGHT - DAY)
+    place.user(3, "Eve", MIDNIGHT + timedelta(hours=1))
+    place.user(9, "Mallory", MIDNIGHT - DAY, tenant="globex")
+    place.run(NOON)
+    assert names(place) == ["Ada", "Bob"]
+    place.user(1, "Ada L.", MIDNIGHT + timedelta(hours=3))
+    place.run(NOON + DAY)
+    assert names(place) == ["Ada", "Bob", "Ada L.", "Eve"]
+    kinds = [(one["entity"], one["sequence"], one["kind"], one["window"]["from"], one["window"]["to"]) for _, one in place.manifests()]
+    assert kinds == [
+        ("theme", 1, "full", None, "2026-05-31T00:00:00.000000Z"),
+        ("user", 1, "full", None, "2026-05-31T00:00:00.000000Z"),
+        ("theme", 2, "full", "2026-05-31T00:00:00.000000Z", "2026-06-01T00:00:00.000000Z"),
+        ("user", 2, "delta", "2026-05-31T00:00:00.000000Z", "2026-06-01T00:00:00.000000Z"),
+    ]
+
+
+def test_files_stand_where_the_contract_says_and_nothing_else_is_visible(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.run(NOON)
+    assert place.files() == [
+        "exports/acme/2026/05/31/_MANIFEST.json",
+        "exports/acme/2026/05/31/theme/theme.csv",
+        "exports/acme/2026/05/31/theme/theme.manifest.json",
+        "exports/acme/2026/05/31/user/user.csv",
+        "exports/acme/2026/05/31/user/user.manifest.json",
+    ]
+
+
+def test_the_manifest_holds_the_contracts_fields_and_agrees_with_its_file(place):
+    place.user(1, 'Ada "the\nfirst"', MIDNIGHT - DAY)
+    place.run(NOON)
+    path, manifest = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    data = (path.parent / "user.csv").read_bytes()
+    assert list(manifest) == [
+        *[
+            "format_version",
+            "delivery_id",
+            "tenant",
+            "entity",
+            "entity_name",
+            "generation",
+            "sequence",
+            "previous",
+            "kind",
+            "window",
+            "position",
+        ],
+        *["snapshot_time", "rows", "bytes", "sha256", "files", "columns", "key", "schema_version", "csv", "possible_duplicate"],
+        *["tombstone_column", "produced_by"],
+    ]
+    assert (manifest["rows"], manifest["bytes"], manifest["sha256"]) == (1, len(data), hashlib.sha256(data).hexdigest())
+    assert manifest["files"] == [{"path": "user.csv", "rows": 1, "bytes": len(data), "sha256": manifest["sha256"]}]
+    assert manifest["columns"][0] == {"name": "id", "type": "integer", "description": "Id."}
+    assert manifest["tombstone_column"] == "deleted_at"
+    assert manifest["previous"] is None
+    assert data.decode() == 'id,name,updated_at,deleted_at\n1,"Ada ""the\nfirst""",2026-05-30T00:00:00.000000Z,\n'
+
+
+def test_the_chain_names_the_file_before(place):
+    for day in range(3):
+        place.run(NOON + day * DAY)
+    chain = [one for _, one in place.manifests() if one["entity"] == "user"]
+    assert [one["sequence"] for one in chain] == [1, 2, 3]
+    for before, after in itertools.pairwise(chain):
+        assert after["window"]["from"] == before["window"]["to"]
+        assert after["previous"] == {"sequence": before["sequence"], "sha256": before["sha256"]}
+
+
+def test_an_empty_delta_is_a_header_and_a_manifest(place):
+    place.run(NOON)
+    place.run(NOON + DAY)
+    _, manifest = [one for one in place.manifests() if one[1]["entity"] == "user"][-1]
+    assert (manifest["rows"], manifest["kind"]) == (0, "delta")
+
+
+def test_running_again_changes_nothing(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    first = place.run(NOON)
+    before = {name: (place.out / name).stat().st_mtime_ns for name in place.files()}
+    assert place.run(NOON) == []
+    assert {name: (place.out / name).stat().st_mtime_ns for name in place.files()} == before
+    again = deliver(place.estate(), [result.delivery.id for result in first])
+    assert [result.outcome.status for result in again if result.outcome] == ["verified", "verified"]
+
+
+def test_a_committed_delivery_whose_file_was_collected_is_no_error_and_a_changed_one_is(place):
+    first = place.run(NOON)
+    theme, user = sorted(first, key=lambda result: result.delivery.entity)
+    (place.out / "exports/acme/2026/05/31/theme/theme.csv").unlink()
+    (place.out / "exports/acme/2026/05/31/user/user.csv").write_text("tampered")
+    again = deliver(place.estate(), [theme.delivery.id, user.delivery.id])
+    assert again[0].outcome is not None
+    assert again[0].outcome.status == "collected"
+    assert isinstance(again[1].error, ConflictError)
+    assert "is not what was delivered" in str(again[1].error)
+
+
+def test_a_row_committed_late_is_delivered_once_and_what_was_delivered_is_not_repeated(place):
+    place.user(1, "on time", MIDNIGHT - timedelta(hours=2))
+    place.run(NOON)
+    place.user(2, "late", MIDNIGHT - timedelta(hours=3))
+    place.user(3, "too late", MIDNIGHT - timedelta(hours=30))
+    place.run(NOON + DAY)
+    assert names(place) == ["on time", "late"]
+    place.run(NOON + 2 * DAY)
+    assert names(place) == ["on time", "late"]
+
+
+def test_a_value_that_comes_back_is_a_new_version(place):
+    place.write("catalog.yaml", catalog(user={**USER, "columns": {"id": {"type": "integer"}, "name": {"type": "string"}}}, theme=THEME))
+    place.user(1, "A", MIDNIGHT - timedelta(hours=5))
+    place.run(NOON)
+    place.user(1, "B", MIDNIGHT + timedelta(hours=1))
+    place.run(NOON + DAY)
+    place.user(1, "A", MIDNIGHT + timedelta(hours=30))
+    place.run(NOON + 2 * DAY)
+    assert names(place) == ["A", "B", "A"]
+
+
+def test_a_deletion_is_delivered_once_even_when_it_forgot_the_change_column(place):
+    place.user(1, "Ada", MIDNIGHT - 5 * DAY)
+    place.run(NOON)
+    place.user(1, "Ada", MIDNIGHT - 5 * DAY, deleted=MIDNIGHT + timedelta(hours=4))
+    place.run(NOON + DAY)
+    place.run(NOON + 2 * DAY)
+    assert [row[3] for row in place.rows()] == [None, "2026-05-31T04:00:00.000000Z"]
+
+
+def test_a_paused_week_is_one_longer_window(place):
+    place.run(NOON)
+    place.user(1, "Ada", MIDNIGHT + 2 * DAY)
+    place.run(NOON + 7 * DAY)
+    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    assert (last["window"]["from"][:10], last["window"]["to"][:10], last["sequence"], last["rows"]) == ("2026-05-31", "2026-06-07", 2, 1)
+
+
+def test_a_frequency_change_moves_no_watermark(place):
+    place.run(NOON)
+    place.tenant(frequency="weekly")
+    assert place.run(NOON) == []
+    place.run(NOON + 2 * DAY)
+    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    assert (last["window"]["from"][:10], last["window"]["to"][:10]) == ("2026-05-31", "2026-06-01")
+
+
+def test_an_entity_registered_again_starts_a_new_generation_and_the_kept_one_keeps_its_stream(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.run(NOON)
+    place.tenant(entityList=["theme"])
+    place.run(NOON + DAY)
+    place.tenant(entityList=["theme", "user"])
+    place.run(NOON + 2 * DAY)
+    chain = [(one["entity"], one["generation"], one["sequence"], one["kind"]) for _, one in place.manifests()]
+    assert [one for one in chain if one[0] == "user"] == [("user", 1, 1, "full"), ("user", 2, 1, "full")]
+    assert [one[2] for one in chain if one[0] == "theme"] == [1, 2, 3]
+
+
+def test_a_full_load_asked_for_stands_beside_the_first_file_of_the_date(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.run(NOON)
+    place.run(NOON, full_load=True, entities=["user"])
+    folder = "exports/acme/2026/05/31/user/"
+    assert [name.removeprefix(folder) for name in place.files() if name.startswith(folder)] == [
+        "user.csv",
+        "user.g2.1.csv",
+        "user.g2.1.manifest.json",
+        "user.manifest.json",
+    ]
+    manifest = json.loads((place.out / folder / "user.g2.1.manifest.json").read_text())
+    assert (manifest["generation"], manifest["sequence"], manifest["previous"], manifest["kind"]) == (2, 1, None, "full")
+    second_day = json.loads((place.out / "exports/acme/2026/05/31/_MANIFEST.2.json").read_text())
+    assert [one["manifest"] for one in second_day["deliveries"] if one["entity"] == "user"] == [
+        "user/user.manifest.json",
+        "user/user.g2.1.manifest.json",
+    ]
+
+
+def test_the_day_manifest_waits_for_every_entity(place):
+    place.run(NOON, entities=["user"])
+    assert "exports/acme/2026/05/31/_MANIFEST.json" not in place.files()
+    place.run(NOON)
+    day = json.loads((place.out / "exports/acme/2026/05/31/_MANIFEST.json").read_text())
+    assert day["entities"] == ["theme", "user"]
+
+
+def test_one_failing_entity_does_not_stop_the_others_and_the_next_run_repairs_it(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.sql('alter table "user" rename column name to nome')
+    results = place.run(NOON)
+    failed = [result for result in results if result.error]
+    assert [result.delivery.entity for result in failed] == ["user"]
+    assert isinstance(failed[0].error, PermanentError)
+    for part in ("acme", "user", "name", "nome"):
+        assert part in str(failed[0].error)
+    assert listed(place.estate(), "acme", entity="user")[0]["error_code"] == "schema_drift"
+    place.sql('alter table "user" rename column nome to name')
+    place.run(NOON + DAY)
+    assert [(one["sequence"], one["kind"], one["window"]["to"][:10]) for _, one in place.manifests() if one["entity"] == "user"] == [
+        (1, "full", "2026-05-31"),
+        (2, "delta", "2026-06-01"),
+    ]
+    assert "exports/acme/2026/05/31/_MANIFEST.json" in place.files()
+
+
+def test_a_new_source_column_stays_inside_and_a_catalogued_one_is_appended(place):
+    place.user(1, "Ada", MIDNIGHT - timedelta(hours=1))
+    place.run(NOON)
+    place.sql("""alter table "user" add column mood varchar default 'merry'""")
+    place.sql("""alter table "user" add column secret varchar default 'hunter2'""")
+    columns = {"mood": {"type": "string"}, **USER["columns"]}
+    place.write("catalog.yaml", catalog(user={**USER, "columns": columns}, theme=THEME))
+    place.sql("""insert into "user" values ('acme', 2, 'Bob', '2026-05-31 05:00:00+00', NULL, 'sad', 'x')""")
+    place.run(NOON + DAY)
+    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    assert [column["name"] for column in last["columns"]] == ["id", "name", "updated_at", "deleted_at", "mood"]
+    assert (last["schema_version"], last["rows"]) == (2, 1)
+    assert not any("hunter2" in (place.out / name).read_text() for name in place.files())
+
+
+def test_a_foreign_file_is_never_overwritten(place):
+    target = place.out / "exports/acme/2026/05/31/user/user.csv"
+    target.parent.mkdir(parents=True)
+    target.write_text("mine")
+    results = place.run(NOON)
+    errors = [result.error for result in results if result.error]
+    assert len(errors) == 1
+    assert isinstance(errors[0], ConflictError)
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_dialects_and_parts(place, compression):
+    for number in range(5):
+        place.user(number, f"n;{number}", MIDNIGHT - DAY)
+    place.tenant(csv={"delimiter": ";", "line_ending": "crlf", "compression": compression, "max_rows_per_file": 2})
+    place.run(NOON)
+    path, manifest = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    suffix = {"none": "", "gzip": ".gz", "zstd": ".zst"}[compression]
+    assert [file["path"] for file in manifest["files"]] == [f"user-000{number}.csv{suffix}" for number in (1, 2, 3)]
+    assert [file["rows"] for file in manifest["files"]] == [2, 2, 1]
+    for file in manifest["files"]:
+        assert hashlib.sha256((path.parent / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    assert names(place) == [f"n;{number}" for number in range(5)]
+    place.run(NOON, full_load=True, entities=["user"])
+    assert len(names(place)) == 10
+
+
+def test_a_delivery_keeps_the_dialect_it_was_planned_with(place):
+    plan_estate = place.estate()
+    apply(plan_estate, actor="test")
+    plan(plan_estate, "acme", NOON)
+    place.tenant(csv={"compression": "gzip"})
+    place.run(NOON)
+    assert "exports/acme/2026/05/31/user/user.csv" in place.files()
+    place.run(NOON + DAY)
+    assert "exports/acme/2026/06/01/user/user.csv.gz" in place.files()
+
+
+def test_many_runs_at_once_give_one_delivery_each(ledgered):
+    place = ledgered
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    apply(place.estate(), actor="test")
+    problems = []
+
+    def work():
+        results = run(place.estate(), "acme", NOON)
+        problems.extend(result.error for result in results if result.error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert [(one["entity"], one["sequence"]) for _, one in place.manifests()] == [("theme", 1), ("user", 1)]
+    assert names(place) == ["Ada"]
+    assert not any(name.endswith(".part") for name in place.files())
+
+
+def test_a_preview_writes_nothing(place):
+    apply(place.estate(), actor="test")
+    first = plan(place.estate(), "acme", NOON, preview=True)
+    assert [one.entity for one in first] == ["theme", "user"]
+    assert listed(place.estate(), "acme") == []
+
+
+def test_until_is_bounded_by_the_sources_clock(place):
+    apply(place.estate(), actor="test")
+    due = plan(place.estate(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"), preview=True)
+    assert due
+    assert due[0].planned_to.year < 2999
+
+
+def test_a_removed_file_deactivates_the_tenant_and_mass_deactivation_is_refused(place):
+    for number in range(8):
+        place.tenant(f"t{number}")
+    apply(place.estate(), actor="test")
+    (place.root / "config/tenants/t0.yaml").unlink()
+    assert [change.tenant for change in apply(place.estate(), actor="test").changes if change.action == "deactivate"] == ["t0"]
+    for number in range(1, 5):
+        (place.root / f"config/tenants/t{number}.yaml").unlink()
+    with pytest.raises(PermanentError, match="would deactivate 4 of 8"):
+        apply(place.estate(), actor="test")
+    applied = apply(place.estate(), actor="test", allow_mass_deactivation=True)
+    assert sum(change.action == "deactivate" for change in applied.changes) == 4
+    assert run(place.estate(), "t1", NOON) == []
+
+
+def test_export_all_also_means_entities_catalogued_later(place):
+    place.tenant(exportOption="export all", entityList=[])
+    place.run(NOON)
+    place.write("catalog.yaml", catalog(user=USER, theme=THEME, motif={**THEME, "name": "motif", "relation": "theme"}))
+    place.run(NOON + DAY)
+    assert [(one["generation"], one["sequence"]) for _, one in place.manifests() if one["entity"] == "motif"] == [(1, 1)]
+
+
+def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
+    place.run(NOON)
+    assert ask_full_load(place.estate(), "acme", ["user"]) == ["user"]
+    estate = place.estate()
+    with estate.ledger.begin() as connection:
+        assert [one.full_load for one in streams.active(connection, "acme")] == [False, True]
+    place.run(NOON + DAY)
+    assert [one["generation"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
+
+
+def test_a_file_collected_between_manifest_and_commit_is_not_sent_again(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    estate = place.estate()
+    apply(estate, actor="test")
+    planned = [one for one in plan(estate, "acme", NOON) if one.entity == "user"]
+    with estate.ledger.begin() as connection:
+        connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
+    with pytest.raises(IntegrityError):
+        deliver(place.estate(), [planned[0].id])
+    with estate.ledger.begin() as connection:
+        connection.exec_driver_sql("drop trigger stop")
+    assert listed(place.estate(), "acme", entity="user")[0]["status"] == "open"
+    (place.out / "exports/acme/2026/05/31/user/user.csv").unlink()
+    place.run(NOON)
+    assert listed(place.estate(), "acme", entity="user")[0]["status"] == "committed"
+    assert not (place.out / "exports/acme/2026/05/31/user/user.csv").exists()
+
+
+def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(place):
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    estate = place.estate()
+    apply(estate, actor="test")
+    planned = [one for one in plan(estate, "acme", NOON) if one.entity == "user"]
+    with estate.ledger.begin() as connection:
+        connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
+    with pytest.raises(IntegrityError):
+        deliver(place.estate(), [planned[0].id])
+    with estate.ledger.begin() as connection:
+        connection.exec_driver_sql("drop trigger stop")
+    for path in (place.out / "exports/acme/2026/05/31/user").iterdir():
+        path.unlink()
+    place.run(NOON)
+    assert [one["possible_duplicate"] for _, one in place.manifests() if one["entity"] == "user"] == [True]
