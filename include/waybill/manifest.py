@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from waybill.canonical import timestamp_text
 from waybill.catalog import Column
@@ -15,40 +16,76 @@ from waybill.errors import PermanentError
 from waybill.selection import Dialect
 
 FORMAT_VERSION = 1
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class File(BaseModel):
-    """One data file; `path` is relative to the folder the manifest stands in."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """A manifest as a reader sees it: the contract's fields, unknown ones ignored."""
+class _Read(BaseModel):
+    """Base of what is read back: unknown fields are ignored, since later versions may add some."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class File(_Read):
+    """One data file; `path` is a bare name in the folder the manifest stands in."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^[^./\\][^/\\]*$")]
+    rows: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Span(_Read):
+    """The window: `[start, end)`, no start in the first delivery of a generation."""
+
+    start: AwareDatetime | None = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    mode: str
+
+
+class Previous(_Read):
+    """The delivery before this one in its stream."""
+
+    sequence: int
+    sha256: Sha256
+
+
+class Csv(_Read):
+    """What a reader of the data files must know; the rest of the dialect is fixed."""
+
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)]
+    line_ending: Literal["\n", "\r\n"]
+    bom: bool
+    compression: Literal["none", "gzip", "zstd"]
+
+
+class Manifest(_Read):
+    """A manifest as a reader sees it: the contract's fields, all of them there, and the two that only some have."""
 
     format_version: int
     delivery_id: str
     tenant: str
     entity: str
+    entity_name: str
     generation: int
     sequence: int
-    previous: dict[str, Any] | None
-    kind: str
-    window: dict[str, Any]
+    previous: Previous | None
+    kind: Literal["full", "delta", "backfill"]
+    window: Span
+    position: dict[str, Any]
+    snapshot_time: AwareDatetime
     rows: int
     bytes: int
-    sha256: str
-    files: tuple[File, ...]
+    sha256: Sha256
+    files: Annotated[tuple[File, ...], Field(min_length=1)]
     columns: tuple[dict[str, Any], ...]
-    csv: dict[str, Any]
-    possible_duplicate: bool = False
+    key: tuple[str, ...]
+    schema_version: int
+    csv: Csv
+    possible_duplicate: bool
+    tombstone_column: str | None
+    produced_by: str
+    redelivers: str | None = None
+    note: str = ""
 
 
 def parse(data: bytes, where: str) -> Manifest:
@@ -59,6 +96,11 @@ def parse(data: bytes, where: str) -> Manifest:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
         raise PermanentError(f"not a Waybill manifest: {field}: {problem['msg']}", where=where, code="bad_manifest") from error
+
+
+def package_hash(hashes: Sequence[str]) -> str:
+    """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
 
 
 def instant(value: datetime | None) -> str | None:
