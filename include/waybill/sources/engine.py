@@ -72,6 +72,9 @@ def errors(where: str) -> Iterator[None]:
 
 def _translated(error: duckdb.Error, where: str) -> WaybillError:
     first = str(error).splitlines()[0]
+    if "Parquet" in first or "magic bytes" in first:
+        step = "Write the file again; it may have been cut short"
+        return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
         step = "Compare the column types of the catalog with the data"
         return PermanentError("a value does not fit its catalogued type", where=where, code="schema_drift", next_step=step)
@@ -91,7 +94,8 @@ def run(connection: duckdb.DuckDBPyConnection, statement: Sql) -> list[tuple[Any
 
 
 def render(statement: Sql) -> tuple[str, list[Any]]:
-    return statement.render(lambda bind: f"CAST(? AS {bind.cast})" if bind.cast else "?")
+    text, values = statement.render(lambda bind: f"CAST(? AS {bind.cast})" if bind.cast else "?")
+    return text, [list(value) if isinstance(value, tuple) else value for value in values]
 
 
 def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -163,7 +167,7 @@ class DuckDBFlavour:
             case ColumnType.TIMESTAMP:
                 return _timestamp_text(self.instant(x, native))
             case ColumnType.DATE:
-                return f"replace(CAST({x} AS VARCHAR), ' (BC)', ' BC')"
+                return f"replace(CAST(CAST({x} AS DATE) AS VARCHAR), ' (BC)', ' BC')"
             case ColumnType.UUID:
                 return f"CAST(CAST({x} AS UUID) AS VARCHAR)"
             case ColumnType.BINARY:
@@ -188,6 +192,8 @@ class DuckDBFlavour:
     def instant(self, x: str, native: str) -> str:
         if native == "TIMESTAMP WITH TIME ZONE":
             return f"({x} AT TIME ZONE 'UTC')"
+        if native == "VARCHAR":
+            return f"(CAST({x} AS TIMESTAMP WITH TIME ZONE) AT TIME ZONE 'UTC')"
         return x if native == "TIMESTAMP" else f"CAST({x} AS TIMESTAMP)"
 
     def bind_instant(self, value: datetime, native: str) -> Sql:

@@ -52,7 +52,7 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
             f"mode {entity.changes.mode} needs a time column, {entity.changes.column} is an integer",
             where=entity.id,
             code="mode_unsupported",
-            next_step=f"Set entities.{entity.id}.changes.mode to append if rows are never updated, or name the column that holds the time of a change",
+            next_step=f"Set entities.{entity.id}.changes.mode to append if rows are never updated, or name a column that tells the time",
         )
     since = None if start is None else int(start)
     newest = max_id()

@@ -29,8 +29,10 @@ _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
 class Flavour(Protocol):
     """How one engine spells what the builder needs. `x` is always a quoted column or an expression."""
 
-    naive: str
-    """The native name of a timestamp without zone."""
+    @property
+    def naive(self) -> str:
+        """The native name of a timestamp without zone."""
+        ...
 
     def name(self, identifier: str) -> str: ...
 
@@ -116,8 +118,8 @@ class Query:
 
     def where(self) -> Sql:
         """Every condition of the selection but the digest one."""
-        changed = () if self.narrowed else (self.tenant(),)
-        return every((*changed, *self._scope(), *self._time(), self._live(), self.span(self._reach(), self.selection.changed.end)))
+        owner = () if self.narrowed else (self.tenant(), *self._scope())
+        return every((*owner, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end)))
 
     def tenant(self) -> Sql:
         return self.equal(self.entity.tenant_column, self.selection.tenant)
@@ -195,7 +197,8 @@ class Query:
             for level, values in self.selection.scope.items()
         ]
 
-    def _time(self) -> list[Sql]:
+    def time(self) -> list[Sql]:
+        """The selection's own range of the entity's time column."""
         name = self.entity.time_column
         if not name:
             return []
@@ -273,11 +276,11 @@ class Query:
         return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NULL", self.relation, self.tenant(), x)
 
     def repeated_key(self) -> Sql:
-        """One row when a key occurs twice among the selected rows."""
+        """How many keys occur more than once among the selected rows."""
         keys = ", ".join(f"o{i}" for i, _ in enumerate(self.entity.key))
         terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
         rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
-        return sql("SELECT 1 FROM ({}) AS t GROUP BY {} HAVING count(*) > 1 LIMIT 1", rows, keys)
+        return sql("SELECT count(*) FROM (SELECT count(*) AS n FROM ({}) AS t GROUP BY {} HAVING count(*) > 1) AS d", rows, keys)
 
     def disorder(self) -> Sql:
         """One row when the rows, as they are stored, are not in strictly rising key order. None: sorted already, and the key is unique."""

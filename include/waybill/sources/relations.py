@@ -26,36 +26,32 @@ class EngineSnapshot(ABC):
     def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
         self.connection = connection
         self.where = where
-        self._columns: dict[str, dict[str, str]] = {}
+        self._described: dict[Sql, dict[str, str]] = {}
         self._in_order: Selection | None = None
         [(now,)] = connection.execute("SELECT now()").fetchall()
         self.taken_at: datetime = now.astimezone(UTC)
 
     @abstractmethod
-    def relation(self, entity: Entity) -> Sql:
-        """What stands behind FROM."""
+    def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        """What stands behind FROM; with a tenant it may be narrowed to what can hold the tenant's rows."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
-        found = self._columns.get(entity.id)
-        if found is None:
-            with engine.errors(f"{entity.id} in {self.where}"):
-                rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
-            found = self._columns[entity.id] = {row[0]: row[1] for row in rows}
-        return found
+        return self._describe(entity, self.relation(entity))
 
     def check(self, selection: Selection) -> None:
-        drift.check_columns(selection, self.columns(selection.entity), _FLAVOUR)
         query = self.query(selection)
+        drift.check_columns(selection, query.natives, _FLAVOUR)
         if selection.entity.changes.column and selection.entity.changes.mode is not Mode.FULL:
             [(nulls,)] = self._run(selection, query.null_changes())
             if nulls:
                 raise drift.null_changes(selection, nulls)
-        if not self._is_in_order(selection) and self._run(selection, query.repeated_key()):
+        if not self._is_in_order(selection) and self._run(selection, query.repeated_key())[0][0]:
             raise drift.repeated_key(selection)
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         column = entity.changes.column
-        by_id = column and _FLAVOUR.kind(self.columns(entity).get(column, "")) is ColumnType.INTEGER
+        natives = self._describe(entity, self.relation(entity, tenant))
+        by_id = column and _FLAVOUR.kind(natives.get(column, "")) is ColumnType.INTEGER
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
@@ -76,7 +72,16 @@ class EngineSnapshot(ABC):
         return int(count)
 
     def query(self, selection: Selection) -> Query:
-        return Query(_FLAVOUR, self.relation(selection.entity), self.columns(selection.entity), selection)
+        relation = self.relation(selection.entity, selection.tenant)
+        return Query(_FLAVOUR, relation, self._describe(selection.entity, relation), selection)
+
+    def _describe(self, entity: Entity, relation: Sql) -> dict[str, str]:
+        found = self._described.get(relation)
+        if found is None:
+            with engine.errors(f"{entity.id} in {self.where}"):
+                rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", relation))
+            found = self._described[relation] = {row[0]: row[1] for row in rows}
+        return found
 
     def _max_id(self, entity: Entity) -> int | None:
         statement = sql("SELECT max({}) FROM {}", _FLAVOUR.name(entity.changes.column), self.relation(entity))

@@ -1,0 +1,210 @@
+"""Parquet files on disk or S3, read through DuckDB. The list of files is fixed when the snapshot first looks at an entity."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import fsspec
+
+from waybill.catalog import ColumnType, Entity, LakeSource
+from waybill.connection import Connection, Connections
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.selection import Selection
+from waybill.sources import engine
+from waybill.sources.relations import EngineSnapshot
+from waybill.sources.sql import Bind, Sql, sql
+
+_HIVE_TYPES = {ColumnType.DATE: "DATE", ColumnType.INTEGER: "BIGINT", ColumnType.TIMESTAMP: "TIMESTAMP", ColumnType.BOOLEAN: "BOOLEAN"}
+_PARTITION = re.compile(r"^([^=/]+)=(.*)$")
+_READ_AHEAD = 1 << 20
+
+
+class Lake:
+    """The source."""
+
+    def __init__(self, spec: LakeSource, base: Path, connections: Connections) -> None:
+        self.spec = spec
+        self.base = base
+        self.connections = connections
+
+    @contextmanager
+    def snapshot(self) -> Iterator[LakeSnapshot]:
+        with engine.connect() as connection:
+            files = self._filesystem()
+            if self.spec.path.startswith("s3://"):
+                connection.register_filesystem(files)
+            with engine.errors("lake"):
+                connection.execute("BEGIN TRANSACTION")
+            yield LakeSnapshot(connection, files, self._root())
+
+    def _root(self) -> str:
+        return self.spec.path if "://" in self.spec.path else str(self.base / self.spec.path)
+
+    def _filesystem(self) -> Any:
+        if not self.spec.path.startswith("s3://"):
+            return fsspec.filesystem("file")
+        if not self.spec.connection:
+            raise PermanentError(
+                "an s3:// lake needs an Airflow connection",
+                where=self.spec.path,
+                code="config",
+                next_step="Set its connection in the catalog",
+            )
+        return fsspec.filesystem("s3", **_s3_settings(self.connections(self.spec.connection)))
+
+
+def _s3_settings(target: Connection) -> dict[str, Any]:
+    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots: a listing must be fresh."""
+    client = {name: target.extra[name] for name in ("endpoint_url", "region_name", "verify") if target.extra.get(name)}
+    return {
+        "key": target.login or target.extra.get("aws_access_key_id"),
+        "secret": target.password or target.extra.get("aws_secret_access_key"),
+        "token": target.extra.get("aws_session_token"),
+        "client_kwargs": client,
+        "config_kwargs": {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 4, "mode": "standard"}},
+        "default_block_size": _READ_AHEAD,
+        "skip_instance_cache": True,
+        "use_listings_cache": False,
+    }
+
+
+class LakeSnapshot(EngineSnapshot):
+    """The files there were when each entity was first looked at."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, files: Any, root: str) -> None:
+        super().__init__(connection, root or "lake")
+        self.files = files
+        self.root = root
+        self._listed: dict[str, list[str]] = {}
+
+    def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        paths = self._paths(entity, tenant)
+        types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in _partitions(paths[0], entity).items())
+        hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
+        return sql(f"read_parquet({{}}, hive_partitioning = {'true' if types else 'false'}{hive})", Bind(tuple(paths), "VARCHAR[]"))
+
+    def columns(self, entity: Entity) -> dict[str, str]:
+        with _unreadable(f"{entity.id} in {self.where}"):
+            return super().columns(entity)
+
+    def check(self, selection: Selection) -> None:
+        with _unreadable(f"{selection.entity.id} in {self.where}"):
+            self._check_same_schema(selection)
+            super().check(selection)
+
+    def _paths(self, entity: Entity, tenant: str) -> list[str]:
+        """The entity's files; where they are partitioned by tenant, only the tenant's, so that another's broken file holds nobody up."""
+        paths = self._all_paths(entity)
+        part = f"/{entity.tenant_column}="
+        if not tenant or part not in paths[0]:
+            return paths
+        return [path for path in paths if unquote(path.partition(part)[2].partition("/")[0]) == tenant] or paths[:1]
+
+    def _all_paths(self, entity: Entity) -> list[str]:
+        found = self._listed.get(entity.id)
+        if found is None:
+            with _unreadable(f"{entity.id} in {self.where}"):
+                found = self._list(entity)
+            self._listed[entity.id] = found
+        return found
+
+    def _list(self, entity: Entity) -> list[str]:
+        """Files matching the entity's pattern, by name; what starts with a dot or underscore is somebody's unfinished work."""
+        pattern = f"{self.root.rstrip('/')}/{entity.relation}" if self.root else entity.relation
+        fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        depth = fixed.count("/")
+        matches = sorted(self.files.unstrip_protocol(path) for path in self.files.glob(pattern))
+        protocol = "" if "://" in pattern else "file://"
+        paths = [path.removeprefix(protocol) for path in matches]
+        found = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
+        if not found:
+            raise PermanentError(
+                f"no file matches {pattern}",
+                where=entity.id,
+                code="relation_missing",
+                next_step=f"Correct entities.{entity.id}.relation, or the path of the source",
+            )
+        return found
+
+    def _check_same_schema(self, selection: Selection) -> None:
+        """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
+        entity = selection.entity
+        paths = self._paths(entity, selection.tenant)
+        needed = {*entity.needed_columns, *selection.columns} - _partitions(paths[0], entity).keys()
+        statement = sql(
+            "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
+            Bind(paths, "VARCHAR[]"),
+        )
+        shapes: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        for file, *element in self._run(selection, statement):
+            shapes[file].append(tuple(element))
+        first, *others = [(file, _columns(elements)) for file, elements in shapes.items()]
+        for file, columns in others:
+            for name in sorted(needed):
+                if columns.get(name) != first[1].get(name):
+                    raise PermanentError(
+                        f"column {name} is {_shown(columns.get(name))} in {file}, but {_shown(first[1].get(name))} in {first[0]}",
+                        where=entity.id,
+                        code="schema_drift",
+                        next_step="Rewrite the files that differ with the schema of the others",
+                    )
+
+
+def _columns(elements: list[tuple[Any, ...]]) -> dict[str, tuple[tuple[Any, ...], ...]]:
+    """Top-level column to its schema elements, from Parquet's depth-first list (the first element is the root)."""
+    found: dict[str, tuple[tuple[Any, ...], ...]] = {}
+    at = 1
+    while at < len(elements):
+        last, open_children = at, elements[at][-1] or 0
+        while open_children:
+            last += 1
+            open_children += (elements[last][-1] or 0) - 1
+        found[elements[at][0]] = tuple(elements[at : last + 1])
+        at = last + 1
+    return found
+
+
+def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
+    if elements is None:
+        return "missing"
+    _, physical, converted, logical, *_ = elements[0]
+    return str(logical or converted or physical or "nested")
+
+
+def _partitions(path: str, entity: Entity) -> dict[str, str]:
+    """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
+    found = {}
+    for part in path.split("/")[:-1]:
+        match = _PARTITION.match(part)
+        if match:
+            name = unquote(match[1])
+            column = entity.columns.get(name)
+            found[name] = _HIVE_TYPES.get(column.type, "VARCHAR") if column else "VARCHAR"
+    return found
+
+
+@contextmanager
+def _unreadable(where: str) -> Iterator[None]:
+    """Translate what storage raises. s3fs turns S3's answers into Python's own errors."""
+    try:
+        yield
+    except WaybillError:
+        raise
+    except PermissionError as error:
+        step = "Grant s3:ListBucket and s3:GetObject, or read permission on the files"
+        raise PermanentError("access was denied", where=where, code="source_refused", next_step=step) from error
+    except FileNotFoundError as error:
+        raise PermanentError(
+            "there is no such bucket or folder", where=where, code="relation_missing", next_step="Correct the path of the source"
+        ) from error
+    except OSError as error:
+        raise TransientError(
+            f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step="It is tried again"
+        ) from error

@@ -1,0 +1,132 @@
+"""A PostgreSQL session for extraction: how it is opened, what is learned before its snapshot, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError, WaybillError
+
+_LIBPQ_EXTRAS = (
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslcrl",
+    "sslpassword",
+    "gssencmode",
+    "channel_binding",
+    "target_session_attrs",
+    "options",
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
+_REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in")
+_SETTINGS = """
+SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1;
+SET bytea_output = 'hex'; SET standard_conforming_strings = on; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'
+"""
+_FACTS = """
+SELECT clock_timestamp(),
+       pg_is_in_recovery(),
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+       (SELECT min(xact_start) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'walsender')),
+       (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
+"""
+_IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_STARTING = timedelta(seconds=1)
+"""A transaction takes its start time a moment before other sessions can see it: only what is older than this counts as seen."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was true just before the snapshot was taken. `settled`: no transaction begun before it is still open, prepared ones apart."""
+
+    settled: datetime
+    oldest_transaction: datetime | None
+    standby: bool
+    reads_all_stats: bool
+    prepared: int
+    system: str
+    timeline: str
+
+
+@contextmanager
+def connect(target: Connection, statement_timeout: timedelta) -> Iterator[psycopg.Connection]:
+    """An autocommit session that can only read. Raises TransientError when out of reach, PermanentError when the login is refused."""
+    settings = {name: str(target.extra[name]) for name in _LIBPQ_EXTRAS if name in target.extra}
+    settings = {"connect_timeout": "15", "keepalives_idle": "30", "tcp_user_timeout": "60000"} | settings
+    place = {"host": target.host, "port": target.port, "dbname": target.schema, "user": target.login, "password": target.password}
+    settings |= {name: str(value) for name, value in place.items() if value}
+    with errors(f"PostgreSQL connection {target.id}"):
+        connection = psycopg.connect(autocommit=True, application_name="waybill", **settings)  # type: ignore[arg-type]
+    try:
+        with errors(f"PostgreSQL connection {target.id}"):
+            connection.execute(_SETTINGS)
+            connection.execute(f"SET statement_timeout = {int(statement_timeout.total_seconds() * 1000)}")
+            connection.execute("SET default_transaction_read_only = on")
+        yield connection
+    finally:
+        connection.close()
+
+
+def facts(connection: psycopg.Connection) -> Facts:
+    """Read outside of any snapshot, so before it opens: what commits in between is in the snapshot and before every limit taken here."""
+    row = connection.execute(_FACTS).fetchone()
+    if row is None:
+        raise TransientError("the server answered nothing", code="source_busy")
+    clock, standby, all_stats, oldest, prepared = row
+    system = timeline = ""
+    if not standby:
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            system, timeline = connection.execute(_IDENTITY).fetchone() or ("", "")
+    oldest = oldest.astimezone(UTC) if oldest else None
+    settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
+    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline)
+
+
+@contextmanager
+def errors(where: str) -> Iterator[None]:
+    """Translate psycopg's errors by what recovers from them. Messages that may quote a row are not repeated."""
+    try:
+        yield
+    except WaybillError:
+        raise
+    except psycopg.Error as error:
+        raise _translated(error, where) from error
+
+
+def _translated(error: psycopg.Error, where: str) -> WaybillError:
+    state = error.sqlstate or ""
+    said = error.diag.message_primary or str(error).strip().splitlines()[-1]
+    match state[:2]:
+        case "22":
+            return PermanentError(
+                f"a value does not fit its catalogued type ({type(error).__name__})",
+                where=where,
+                code="schema_drift",
+                next_step="Compare the column types of the catalog with the data",
+            )
+        case "28" | "3D":
+            return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
+        case "42":
+            step = "Correct the catalog, or grant SELECT on the relation to the connection's user"
+            return PermanentError(said, where=where, code="source_refused", next_step=step)
+    if state == "57014" and "statement timeout" in said:
+        step = "Raise the source's statement_timeout, or index the tenant and change columns"
+        return TransientError("the query took longer than the statement timeout", where=where, code="statement_timeout", next_step=step)
+    if not state and any(mark in str(error) for mark in _REFUSED):
+        return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
+    if state and not isinstance(error, psycopg.OperationalError):
+        return PermanentError(said, where=where, code="source_refused")
+    return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")
