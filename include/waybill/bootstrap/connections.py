@@ -50,7 +50,7 @@ def _airflow_connection(connection_id: str) -> Any:
             return (
                 AirflowConnection.from_json(given, conn_id=connection_id)
                 if given.lstrip().startswith("{")
-                else AirflowConnection(conn_id=connection_id, uri=given)
+                else AirflowConnection.from_uri(given, conn_id=connection_id)
             )
         return AirflowConnection.get(connection_id)
     except (AirflowException, ValueError) as error:

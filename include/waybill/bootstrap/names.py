@@ -26,7 +26,7 @@ def alias_name(tenant: str) -> str:
 
 
 def asset_name(tenant: str, entity: str) -> str:
-    """The asset of one entity's deliveries. No scheme in front: `exports://` would make Airflow load every provider to look for its handler."""
+    """The asset of one entity's deliveries. With a scheme in front Airflow would load every provider to look for its handler."""
     return f"export/{tenant}/{entity}"
 
 

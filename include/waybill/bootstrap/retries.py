@@ -10,7 +10,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from waybill.errors import ConflictError, PermanentError, TransientError
 
 RETRIES = 4
-"""Tries after the first; with the delays below the last one is about an hour after the first."""
+"""Tries after the first; with the delays below the last is half an hour after the first."""
 
 
 def retry_policy() -> ExceptionRetryPolicy:
@@ -18,7 +18,7 @@ def retry_policy() -> ExceptionRetryPolicy:
     return ExceptionRetryPolicy(
         rules=[
             RetryRule(exception=TransientError, action=RetryAction.RETRY, reason="trying again may succeed by itself"),
-            RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="trying again changes nothing: the input has to be corrected"),
+            RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="the input has to be corrected first"),
             RetryRule(exception=ConflictError, action=RetryAction.FAIL, reason="a person must look: nothing was touched"),
         ]
     )

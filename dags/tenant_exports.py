@@ -1,0 +1,105 @@
+"""One DAG for each registered tenant: plan what is due, deliver it, announce it, close the day.
+
+The scheduler's parse reads all registrations in one query. A worker parses for one task only and asks nobody: what its DAG looks like
+depends on the tenant's id alone.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param, get_current_context, get_parsing_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from waybill.bootstrap import runs
+from waybill.bootstrap.names import alias_name, dag_id, tenant_of
+from waybill.bootstrap.retries import retrying
+from waybill.bootstrap.schedule import Schedule, schedules
+
+FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
+"""Long past for every tenant, so that a new tenant's first run starts at once instead of after a whole period."""
+
+
+def tenant_dag(tenant: str, schedule: Schedule | None = None) -> DAG:
+    """The DAG of a tenant. Its structure never depends on the schedule, which a worker does without."""
+    with DAG(
+        dag_id(tenant),
+        schedule=CronDataIntervalTimetable(schedule.cron, timezone=schedule.timezone) if schedule and schedule.cron else None,
+        start_date=FIRST_DAY,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=None if "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" in os.environ else False,
+        default_args=retrying(),
+        params=_params(schedule.entities if schedule else ()),
+        tags=[f"tenant:{tenant}", *([schedule.frequency if schedule.cron else "disabled"] if schedule else [])],
+        doc_md=schedule.document if schedule else None,
+        render_template_as_native_obj=False,
+    ) as dag:
+        planned = plan.override(task_id="plan")(tenant)
+        limits: dict[str, Any] = {"pool": schedule.pool} if schedule and schedule.pool else {}
+        if schedule and schedule.alone:
+            limits["max_active_tis_per_dag"] = 1
+        delivered = deliver.override(**limits).partial(tenant=tenant).expand(deliveries=planned)
+        announced = announce.override(outlets=[AssetAlias(alias_name(tenant))])(tenant)
+        delivered >> announced >> close_day(tenant)
+    return dag
+
+
+def _params(entities: tuple[str, ...]) -> dict[str, Param]:
+    return {
+        "entities": Param(
+            None,
+            type=["array", "null"],
+            items={"type": "string"},
+            examples=list(entities),
+            description="Only these entities, by id or display name; all when empty.",
+        ),
+        "full_load": Param(False, type="boolean", description="Deliver the complete history again, as a new generation."),
+        "until": Param(
+            None,
+            type=["string", "null"],
+            format="date-time",
+            description="Deliver up to the last boundary at or before this time; now when empty. Scheduled runs use their data interval.",
+        ),
+    }
+
+
+@task
+def plan(tenant: str) -> list[runs.Batch]:
+    context = get_current_context()
+    if runs.is_backfill(context):
+        raise AirflowSkipException(
+            "Airflow's backfill plans nothing: a delivery continues where the last one ended, whatever interval a run stands for. "
+            f"For a past range run: waybill backfill {tenant} ENTITY --from ... --to ..."
+        )
+    return runs.plan(tenant, context)
+
+
+@task(map_index_template="{{ task.op_kwargs['deliveries'] | join(', ') }}")
+def deliver(tenant: str, deliveries: runs.Batch) -> None:
+    runs.deliver(tenant, deliveries, get_current_context())
+
+
+@task(trigger_rule="all_done")
+def announce(tenant: str) -> None:
+    """Asset events of what was committed: a task of its own, since close_day fails for any entity and a failed task emits none."""
+    from airflow.sdk import Asset
+
+    context = get_current_context()
+    for name, facts in runs.announcements(tenant, runs.planned_by(context) or {}):
+        context["outlet_events"][AssetAlias(alias_name(tenant))].add(Asset(name=name), extra=facts)
+
+
+@task(trigger_rule="all_done")
+def close_day(tenant: str) -> None:
+    runs.close_day(tenant, runs.planned_by(get_current_context()))
+
+
+parsing_for = get_parsing_context().dag_id
+if parsing_for is None:
+    for each in schedules():
+        tenant_dag(each.tenant, each)
+elif only := tenant_of(parsing_for):
+    tenant_dag(only)

@@ -1,0 +1,80 @@
+"""What Airflow's own processes do for Waybill, as a listener of the plugin. Tasks cannot: they have no way to the metadata database.
+
+Scheduler: a pool is created in the same transaction that starts the first run using it, so no task ever waits for an unknown pool.
+API server: a changed configuration has the DAG file of all tenants parsed at once instead of at the next interval.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.listeners import hookimpl
+
+from waybill.bootstrap.names import CONFIGURATION_ASSET, EXPORTS_FILE, POOL_PREFIX
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SLOTS = 4
+"""Of a new pool: well below OpenSSH's limit of ten sessions. Operators may change it; an existing pool is never touched."""
+
+
+@hookimpl
+def on_dag_run_running(dag_run: Any, msg: str) -> None:
+    """Create the pools this run's tasks name, and any other of ours that a task already waits for."""
+    from airflow.models.pool import Pool
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+    from sqlalchemy.orm import object_session
+
+    session = object_session(dag_run)
+    if session is None:
+        return
+    waiting = select(TaskInstance.pool).where(TaskInstance.state == "scheduled", TaskInstance.pool.startswith(POOL_PREFIX)).distinct()
+    names = {task.pool for task in dag_run.dag.tasks} if dag_run.dag else set()
+    names = {name for name in names | set(session.scalars(waiting)) if name.startswith(POOL_PREFIX)}
+    if names:
+        for name in names - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(names)))):
+            _create_pool(session, name)
+
+
+def _create_pool(session: Session, name: str) -> None:
+    """Insert, or leave the one another scheduler inserts at the same time. No savepoint: the scheduler forbids commits inside its loop."""
+    from airflow.models.pool import Pool
+    from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+    values = {"pool": name, "slots": SLOTS, "description": "Deliveries to one destination (Waybill)", "include_deferred": False}
+    match session.get_bind().dialect.name:
+        case "postgresql":
+            session.execute(postgresql.insert(Pool).values(**values).on_conflict_do_nothing())
+        case "mysql":
+            session.execute(mysql.insert(Pool).values(**values).prefix_with("IGNORE"))
+        case _:
+            session.execute(sqlite.insert(Pool).values(**values).on_conflict_do_nothing())
+
+
+@hookimpl
+def on_asset_event_emitted(asset_event: Any) -> None:
+    if asset_event.asset.name == CONFIGURATION_ASSET:
+        ask_for_parse()
+
+
+def ask_for_parse() -> None:
+    """Have the DAG file of all tenants parsed next, as `PUT /api/v2/parseDagFile` does. Only where the metadata database is reachable."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    with create_session() as session:
+        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
+        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
+        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
+    for bundle in bundles:
+        try:
+            with create_session() as session:
+                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
+        except IntegrityError:
+            continue  # asked for already

@@ -1,0 +1,51 @@
+"""What the DAGs `apply_config` and `housekeeping` do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from waybill import bootstrap
+from waybill.bootstrap.names import APPLY_DAG
+
+log = logging.getLogger(__name__)
+
+
+def apply() -> dict[str, Any]:
+    """Apply every good file; returns the diff by tenant as JSON, empty when nothing changed.
+
+    Raises ConfigError for a broken catalog or policy, PermanentError for a mass deactivation; nothing is changed then.
+    """
+    from waybill import service
+
+    applied = service.apply(bootstrap.estate(), actor=f"airflow:{APPLY_DAG}")
+    for line in applied.lines(dry_run=False):
+        log.info("%s", line)
+    return {
+        change.tenant: {
+            "action": change.action,
+            "file": change.file,
+            "version": change.version,
+            "fields": {key: list(values) for key, values in change.fields.items()},
+            "activated": list(change.difference.activated),
+            "deactivated": list(change.difference.deactivated),
+        }
+        for change in applied.changed
+    }
+
+
+def check() -> None:
+    """Raises ConfigError with the findings of all configuration files, if there are any."""
+    from waybill import config
+    from waybill.errors import ConfigError
+
+    findings = config.load(config.Settings.from_environment().config_dir).findings
+    if findings:
+        raise ConfigError(list(findings))
+
+
+def housekeeping() -> None:
+    """One round of housekeeping, its summary in the log."""
+    from waybill.service.housekeeping import housekeeping as tidy
+
+    log.info("%s", tidy(bootstrap.estate()))

@@ -1,0 +1,127 @@
+"""The API inside Airflow's API server: Airflow's users, DAG rights as permissions, and DAGs that follow registrations within seconds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from waybill import bootstrap
+from waybill.access import Caller, Permission
+from waybill.service import Estate
+
+log = logging.getLogger(__name__)
+
+DAG_FILE = "tenant_exports.py"
+
+
+def dag_id(tenant: str) -> str:
+    return f"export__{tenant}"
+
+
+_RIGHTS = {
+    Permission.REGISTRATIONS_VIEW: ("GET", False),
+    Permission.EXPORTS_VIEW: ("GET", False),
+    Permission.REGISTRATIONS_EDIT: ("PUT", False),
+    Permission.EXPORTS_ADMIN: ("PUT", False),
+    Permission.DELIVERIES_RUN: ("POST", True),
+    Permission.EXPORTS_CREATE: ("POST", True),
+    Permission.EXPORTS_DOWNLOAD: ("POST", True),
+}
+"""Permission -> method on the tenant's DAG, and whether it is its runs the method is about."""
+
+
+@dataclass(frozen=True)
+class DagRights:
+    """What an Airflow user may do with a tenant: what the auth manager says about `export__<tenant>`, whether that DAG exists yet or not."""
+
+    user: Any
+
+    def allows(self, wanted: Permission, tenant: str) -> bool:
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+        from airflow.models.dag import DagModel
+
+        method, on_runs = _RIGHTS[wanted]
+        details = DagDetails(id=dag_id(tenant), team_name=DagModel.get_team_name(dag_id(tenant)))
+        entity = DagAccessEntity.RUN if on_runs else None
+        return bool(get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=self.user))
+
+    def reaches(self, tenant: str) -> bool:
+        return self.allows(Permission.REGISTRATIONS_VIEW, tenant)
+
+    def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
+        from airflow.api_fastapi.app import get_auth_manager
+
+        readable = get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET")
+        # A tenant registered a moment ago has no DAG that could be listed: it is asked about by itself, as are rights beyond reading.
+        plain = _RIGHTS[wanted] == ("GET", False)
+        return [one for one in tenants if (plain and dag_id(one) in readable) or self.allows(wanted, one)]
+
+
+class AirflowAccess:
+    """Recognises Airflow's users: a token of `/auth/token`, or the session of Airflow's own pages."""
+
+    async def caller(self, request: Any) -> Caller:
+        """Raises Airflow's HTTPException when nobody is logged in."""
+        from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+
+        user = await get_user(request, None, await bearer_scheme(request))
+        email = getattr(user, "email", "") or ""
+        return Caller(user.get_name(), DagRights(user), name=user.get_name(), email=str(email), origin="airflow")
+
+
+class AirflowScheduler:
+    """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
+
+    def changed(self, tenant: str) -> None:
+        """Ask the DAG processor to parse the tenants' DAG file before anything else; a new tenant's first run starts by itself then.
+
+        Never fails the change that was made: the file is parsed again on schedule anyhow.
+        """
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            _ask_for_parsing(tenant)
+        except SQLAlchemyError:
+            log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
+
+    def run_now(self, tenant: str, caller: Caller) -> bool:
+        """Start a run of the tenant's DAG; False while it has none."""
+        from airflow.api.common.trigger_dag import trigger_dag
+        from airflow.exceptions import DagNotFound
+        from airflow.utils.types import DagRunTriggeredByType
+
+        try:
+            trigger_dag(dag_id(tenant), triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=caller.name)
+        except DagNotFound:
+            self.changed(tenant)
+            return False
+        return True
+
+
+def _ask_for_parsing(tenant: str) -> None:
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        place = select(DagModel.bundle_name, DagModel.relative_fileloc)
+        own = session.execute(place.where(DagModel.dag_id == dag_id(tenant))).first()
+        found = own or session.execute(place.where(DagModel.relative_fileloc.like(f"%{DAG_FILE}")).limit(1)).first()
+        bundle, file = (found.bundle_name, found.relative_fileloc) if found and found.bundle_name else ("dags-folder", DAG_FILE)
+        session.merge(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
+
+
+def estate() -> Estate:
+    """The installation, with Airflow's connections."""
+    return bootstrap.estate()
+
+
+def plugin_apps() -> list[dict[str, Any]]:
+    """What `plugins/waybill_plugin.py` mounts."""
+    from waybill.web.app import create_app
+
+    return [{"app": create_app(estate, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]
