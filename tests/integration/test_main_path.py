@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,11 +13,13 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from tests.estates import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill.connection import Connection
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import streams
 from waybill.service import apply, ask_full_load, deliver, listed, plan, run
 
 MIDNIGHT = NOON.replace(hour=0)
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIy3gm7mNNjVWYlO9Q2bqfm2RRBmGqDJCBdKMHQQ2aGA"
 
 
 @pytest.fixture
@@ -400,3 +403,25 @@ def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(pla
         path.unlink()
     place.run(NOON)
     assert [one["possible_duplicate"] for _, one in place.manifests() if one["entity"] == "user"] == [True]
+
+
+def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_up_in_order_afterwards(place):
+    place.clock = NOON + 3 * DAY
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.tenant(destination={"kind": "sftp", "connection": "nowhere"})
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    place.connections["nowhere"] = Connection("nowhere", "sftp", "127.0.0.1", port, "u", password="p", extra={"host_key": HOST_KEY})
+    apply(place.estate(), actor="test")
+    planned = [one.id for one in plan(place.estate(), "acme", NOON)]
+    codes = []
+    for _ in range(6):
+        codes.append({result.error.code for result in deliver(place.estate(), planned, spare=True) if result.error})
+    assert codes[5] == {"destination_paused"}
+    assert "destination_paused" not in codes[4]
+    place.clock += timedelta(minutes=2)
+    assert {result.error.code for result in deliver(place.estate(), planned, spare=True) if result.error} == codes[0]
+    place.tenant()
+    place.run(NOON + 2 * DAY)
+    assert [one["sequence"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]

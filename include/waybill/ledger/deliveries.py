@@ -177,7 +177,7 @@ def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) ->
 
 
 def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
-    """Close the delivery and move its stream on, as one compare-and-set. False when another worker did so first; nothing is changed then."""
+    """Close the delivery and move its stream on, as one compare-and-set. False, and nothing changed, when another worker did so first."""
     closed = update(delivery).where(delivery.c.id == one.id, delivery.c.status == "open")
     done = connection.execute(
         closed.values(

@@ -210,3 +210,11 @@ audit = Table(
     Column("detail", JSON, nullable=False),
     Index("ix_audit_tenant", "tenant", "at"),
 )
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    _at("open_until"),
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -15,9 +16,9 @@ from waybill.catalog import Catalog, Entity, closest
 from waybill.config import Configuration, Settings
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
-from waybill.errors import PermanentError
+from waybill.errors import PermanentError, TransientError
 from waybill.layout import tenant_id
-from waybill.ledger import Ledger, registrations, tenants
+from waybill.ledger import Ledger, breakers, registrations, tenants
 from waybill.ledger.registrations import Registered
 from waybill.registration import DestinationSpec
 from waybill.sources import Source, open_source
@@ -88,7 +89,24 @@ class Estate:
         return open_destination(self.destination_spec(registered), self.settings.base, self.connections, Profile(profile or Profile.FULL))
 
     @contextmanager
-    def session(self, registered: Registered) -> Iterator[Session]:
-        """The tenant's destination, connected."""
-        with self.destination(registered).connect() as session:
+    def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:
+        """The tenant's destination, connected. With `spare` (schedulers) one that failed several times in a row is left alone for a while.
+
+        Raises TransientError `destination_paused` then, without connecting; it is tried again by itself once the pause is over.
+        """
+        key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
+        with self.ledger.begin() as connection:
+            paused = breakers.paused_until(connection, key, self.now()) if spare else None
+        if paused is not None:
+            what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
+            raise TransientError(what, next_step="Check the server; `waybill run` tries at once", code="destination_paused")
+        with ExitStack() as stack:
+            try:
+                session = stack.enter_context(self.destination(registered).connect())
+            except TransientError:
+                with self.ledger.begin() as connection:
+                    breakers.failed(connection, key, self.now())
+                raise
+            with self.ledger.begin() as connection:
+                breakers.succeeded(connection, key)
             yield session

@@ -43,8 +43,10 @@ class Result:
     error: WaybillError | None = None
 
 
-def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _silent) -> list[Result]:
+def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _silent, *, spare: bool = False) -> list[Result]:
     """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
+
+    `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
 
     Raises PermanentError for an unknown id, and what connecting raises when the destination cannot be used at all (kept with every
     delivery).
@@ -54,7 +56,7 @@ def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _s
         return []
     registered = estate.registered(found[0].tenant)
     try:
-        with estate.session(registered) as session:
+        with estate.session(registered, spare=spare) as session:
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
                 return list(pool.map(lambda one: _deliver_one(estate, registered, session, one, progress), found))

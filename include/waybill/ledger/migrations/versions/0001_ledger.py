@@ -26,6 +26,13 @@ def upgrade() -> None:
         batch_op.create_index("ix_audit_tenant", ["tenant", "at"], unique=False)
 
     op.create_table(
+        "breaker",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("open_until", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("destination", name=op.f("pk_breaker")),
+    )
+    op.create_table(
         "day",
         sa.Column("tenant", sa.String(length=63), nullable=False),
         sa.Column("export_date", sa.String(length=10), nullable=False),
@@ -204,6 +211,7 @@ def downgrade() -> None:
     op.drop_table("registration")
     op.drop_table("tenant")
     op.drop_table("day")
+    op.drop_table("breaker")
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.drop_index("ix_audit_tenant")
 
