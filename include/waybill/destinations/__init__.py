@@ -25,4 +25,4 @@ def open_destination(spec: DestinationSpec, base: Path, connections: Connections
         case S3Destination():
             from waybill.destinations.s3 import S3
 
-            return S3(spec, connections)
+            return S3(spec, connections, profile)

@@ -1,0 +1,285 @@
+"""An S3 bucket as a destination.
+
+S3 has no rename. A part is an object whose key carries the attempt; publishing copies it inside S3 to the final key on the condition that
+nothing stands there, which S3 decides when the copy is completed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+from waybill.connection import Connection, Connections
+from waybill.destinations.base import Item, Probe, Profile, Stored
+from waybill.destinations.names import READ_LIMIT, components, damaged, no_such_file, only_own_folder, part_missing, rehearsal, too_large
+from waybill.destinations.s3_client import client_of, translated
+from waybill.destinations.s3_upload import send
+from waybill.errors import TransientError
+from waybill.layout import hidden
+from waybill.registration import S3Destination
+
+_BLOCK = 1024 * 1024
+_COPY_PART = 1024 * 1024 * 1024
+_CLAIM = "0" * 32
+
+
+class S3:
+    """A bucket, or a prefix of it, behind an Airflow aws connection."""
+
+    def __init__(
+        self,
+        spec: S3Destination,
+        connections: Connections,
+        profile: Profile = Profile.FULL,
+        client: Callable[[Connection], Any] = client_of,
+    ) -> None:
+        self._spec = spec
+        self._connections = connections
+        self._profile = profile
+        self._client = client
+
+    @contextmanager
+    def connect(self) -> Iterator[S3Session]:
+        connection = self._connections(self._spec.connection)
+        label = f"s3 {connection.id} (bucket {self._spec.bucket})"
+        with translated(label, "open the bucket", "", connection):
+            client = self._client(connection)
+            client.head_bucket(Bucket=self._spec.bucket)
+        try:
+            yield S3Session(label, client, self._spec.bucket, self._spec.root.strip("/"), self._profile, connection)
+        finally:
+            client.close()
+
+
+class S3Session:
+    """See `base.Session`. There are no folders and no links to be in the way."""
+
+    def __init__(self, label: str, client: Any, bucket: str, root: str, profile: Profile, connection: Connection) -> None:
+        self.label = label
+        self.profile = profile
+        self._client = client
+        self._bucket = bucket
+        self._root = f"{root}/" if root else ""
+        self._connection = connection
+
+    def _key(self, path: str) -> str:
+        return self._root + "/".join(components(path))
+
+    def _told(self, doing: str, path: str) -> AbstractContextManager[None]:
+        return translated(self.label, doing, path, self._connection)
+
+    @property
+    def _if_new(self) -> dict[str, str]:
+        return {} if self.profile is Profile.NO_CAS else {"IfNoneMatch": "*"}
+
+    def prepare(self, folder: str) -> None:
+        components(folder)
+
+    def _head(self, path: str) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        with self._told("look at", path):
+            try:
+                found: dict[str, Any] = self._client.head_object(Bucket=self._bucket, Key=self._key(path), ChecksumMode="ENABLED")
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
+            return found
+
+    def size(self, path: str) -> int | None:
+        found = self._head(path)
+        return None if found is None else int(found["ContentLength"])
+
+    def sha256(self, path: str) -> str | None:
+        if self._head(path) is None:
+            return None
+        digest = hashlib.sha256()
+        for block in self.blocks(path):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def read(self, path: str) -> bytes | None:
+        size = self.size(path)
+        if size is None:
+            return None
+        if size > READ_LIMIT:
+            raise too_large(path, self.label)
+        return b"".join(self.blocks(path))
+
+    def blocks(self, path: str) -> Iterator[bytes]:
+        from botocore.exceptions import ClientError
+
+        with self._told("read", path):
+            try:
+                body = self._client.get_object(Bucket=self._bucket, Key=self._key(path))["Body"]
+            except ClientError as error:
+                if _status(error) == 404:
+                    raise no_such_file(path, self.label) from None
+                raise
+        try:
+            while True:
+                with self._told("read", path):
+                    block = body.read(_BLOCK)
+                if not block:
+                    return
+                yield block
+        finally:
+            body.close()
+
+    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
+        from botocore.exceptions import ClientError
+
+        with self._told("write", part):
+            try:
+                sent = send(self._client, self._bucket, self._key(part), blocks, self._if_new)
+            except ClientError as error:
+                if _status(error) != 412:
+                    raise
+                step = "Remove it first: it is left over from an earlier try"
+                raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from None
+        told = Stored(sent.bytes, sent.sha256)
+        try:
+            self._compare(part, told, sent.checksum)
+        except BaseException:
+            with suppress(TransientError):
+                self.remove(part)
+            raise
+        return told
+
+    def _compare(self, part: str, sent: Stored, checksum: str) -> None:
+        """S3 keeps the checksum it verified; a server that does not is asked for the bytes."""
+        found = self._head(part)
+        if found is None:
+            raise part_missing(part, self.label)
+        if found["ContentLength"] == sent.bytes and found.get("ChecksumSHA256") == checksum:
+            return
+        stored = Stored(found["ContentLength"], self.sha256(part) or "")
+        if stored != sent:
+            raise damaged(part, sent, stored, self.label)
+
+    def publish(self, part: str, final: str) -> bool:
+        found = self._head(part)
+        if found is not None:
+            published = self._copy(part, final, int(found["ContentLength"]))
+            if published:
+                with suppress(TransientError):
+                    self.remove(part)
+            return published
+        if not any(self.walk(part)):
+            raise part_missing(part, self.label)
+        return self._publish_folder(part, final)
+
+    def _copy(self, source: str, target: str, size: int) -> bool:
+        """Copy inside S3 unless `target` exists; False when it does."""
+        from botocore.exceptions import ClientError
+
+        if self._head(target) is not None:
+            return False  # spares the copy; the condition below is what decides
+        to = {"Bucket": self._bucket, "Key": self._key(target)}
+        with self._told("publish", target):
+            try:
+                if size == 0:
+                    self._client.put_object(**to, Body=b"", **self._if_new)
+                else:
+                    self._copy_parts({"Bucket": self._bucket, "Key": self._key(source)}, to, size)
+            except ClientError as error:
+                if _status(error) != 412:
+                    raise
+                return False
+        return True
+
+    def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int) -> None:
+        """A multipart copy of any size: unlike CopyObject, servers have long known a condition on its completion."""
+        upload = {**to, "UploadId": self._client.create_multipart_upload(**to, ChecksumAlgorithm="SHA256")["UploadId"]}
+        try:
+            done = []
+            for number, start in enumerate(range(0, size, _COPY_PART), 1):
+                copied = f"bytes={start}-{min(start + _COPY_PART, size) - 1}"
+                answer = self._client.upload_part_copy(**upload, PartNumber=number, CopySource=source, CopySourceRange=copied)
+                result = answer["CopyPartResult"]
+                done.append({"PartNumber": number, **{key: result[key] for key in ("ETag", "ChecksumSHA256") if key in result}})
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, **self._if_new)
+        except BaseException:
+            self._client.abort_multipart_upload(**upload)
+            raise
+
+    def _publish_folder(self, part: str, final: str) -> bool:
+        """Several files at once: whoever puts the claim first wins, and everybody copies the winner's files to the end.
+
+        The first file comes last, so that whoever looks for it finds the others, too.
+        """
+        claim = f"{final}/{hidden(final, _CLAIM).rpartition('/')[2]}"
+        from botocore.exceptions import ClientError
+
+        with self._told("publish", final):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=part.encode(), **self._if_new)
+            except ClientError as error:
+                if _status(error) != 412:
+                    raise
+        winner = (self.read(claim) or b"").decode()
+        for item in reversed(list(self.walk(winner))):
+            if not item.is_folder:
+                self._copy(item.path, final + item.path.removeprefix(winner), item.size)
+        if winner == part:
+            self._remove_below(part)
+        return winner == part
+
+    def remove(self, path: str) -> None:
+        if self._head(path) is None:
+            if any(self.walk(path)):
+                only_own_folder(path, self.label)
+                self._remove_below(path)
+            return
+        with self._told("remove", path):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(path))
+
+    def _remove_below(self, path: str) -> None:
+        for item in list(self.walk(path)):
+            if not item.is_folder:
+                with self._told("remove", item.path):
+                    self._client.delete_object(Bucket=self._bucket, Key=self._key(item.path))
+
+    def walk(self, folder: str) -> Iterator[Item]:
+        prefix = self._key(folder)
+        prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
+        found: dict[str, Item | None] = {}
+        with self._told("list", folder):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
+                found |= {inner["Prefix"].removeprefix(prefix).rstrip("/"): None for inner in page.get("CommonPrefixes", [])}
+                for one in page.get("Contents", []):
+                    name = one["Key"].removeprefix(prefix)
+                    found[name] = Item(f"{folder.rstrip('/')}/{name}", False, one["Size"], one["LastModified"])
+        for name, item in sorted(found.items()):
+            if item is not None and name:
+                yield item
+            elif name:
+                yield Item(f"{folder.rstrip('/')}/{name}", True, 0, None)
+                yield from self.walk(f"{folder.rstrip('/')}/{name}")
+
+    def probe(self, folder: str) -> Probe:
+        own = rehearsal(folder)
+        first, second, final = (f"{own}/.{name}.{uuid4().hex}.part" for name in ("first", "second", "final"))
+        try:
+            for name in (first, second):
+                self.upload(name, [name.encode()])
+            self.publish(first, final)
+            overwrote = self.publish(second, final) or self.read(final) != first.encode()
+        finally:
+            self._remove_below(own)
+        steps = (
+            ("write", "ok"),
+            ("copy onto nothing", "ok"),
+            ("copy onto an existing key", "ok" if overwrote else "refused"),
+            ("read back", "ok"),
+            ("remove", "ok"),
+        )
+        return Probe(Profile.NO_CAS if overwrote else Profile.FULL, steps)
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,115 @@
+"""A boto3 client from an Airflow aws connection, and what its errors mean for the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+_LOGIN = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "UnrecognizedClientException"}
+_PASSING = {
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+}
+_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+
+
+def client_of(connection: Connection) -> Any:
+    """An S3 client with time limits. Understands the keys of the amazon provider's connections.
+
+    Raises PermanentError for credentials that cannot be used, TransientError when a role cannot be assumed just now.
+    """
+    import boto3
+    from botocore.config import Config
+
+    extra = connection.extra
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"max_attempts": 4, "mode": "standard"},
+        tcp_keepalive=True,
+        max_pool_connections=50,
+    ).merge(Config(**extra.get("config_kwargs", {})))
+    session = boto3.session.Session(
+        aws_access_key_id=connection.login or extra.get("aws_access_key_id") or None,
+        aws_secret_access_key=connection.password or extra.get("aws_secret_access_key") or None,
+        aws_session_token=extra.get("aws_session_token") or None,
+        region_name=extra.get("region_name") or None,
+        profile_name=extra.get("profile_name") or None,
+    )
+    if extra.get("role_arn"):
+        with translated(f"s3 {connection.id}", f"assume the role {extra['role_arn']}", "", connection):
+            session = _assumed(session, extra, config)
+    endpoint = extra.get("service_config", {}).get("s3", {}).get("endpoint_url") or extra.get("endpoint_url") or None
+    return session.client("s3", endpoint_url=endpoint, verify=extra.get("verify"), config=config)
+
+
+def _assumed(session: Any, extra: Mapping[str, Any], config: Any) -> Any:
+    import boto3
+
+    endpoint = extra.get("service_config", {}).get("sts", {}).get("endpoint_url") or extra.get("endpoint_url") or None
+    wanted = {"RoleArn": extra["role_arn"], "RoleSessionName": "waybill", **extra.get("assume_role_kwargs", {})}
+    if extra.get("external_id"):
+        wanted["ExternalId"] = extra["external_id"]
+    given = session.client("sts", endpoint_url=endpoint, verify=extra.get("verify"), config=config).assume_role(**wanted)["Credentials"]
+    return boto3.session.Session(
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+        region_name=session.region_name,
+    )
+
+
+@contextmanager
+def translated(label: str, doing: str, path: str, connection: Connection) -> Iterator[None]:
+    """Turns botocore's errors into ours. Only codes and statuses are quoted: messages of S3 can hold the access key."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError, PartialCredentialsError
+
+    what = f"could not {doing} {path}".rstrip()
+    try:
+        yield
+    except ClientError as error:
+        raise _answered(label, what, error.response, connection) from None
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        step = f"Set login and password of the Airflow connection {connection.id}, or role_arn in its extra"
+        raise PermanentError(f"{what}: no credentials", where=label, next_step=step, code="login") from error
+    except ParamValidationError as error:
+        raise PermanentError(f"{what}: a setting is not valid", where=label, code="connection") from error
+    except BotoCoreError as error:
+        step = "Check endpoint_url, region_name and the network"
+        raise TransientError(f"{what}: {_words(type(error).__name__)}", where=label, next_step=step, code="unreachable") from None
+
+
+def _answered(label: str, what: str, response: Mapping[str, Any], connection: Connection) -> PermanentError | TransientError:
+    code = str(response.get("Error", {}).get("Code", "unknown"))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    said = f"{what}: S3 says {code} ({status})"
+    if code in _EXPIRED:
+        if connection.extra.get("aws_session_token"):
+            step = f"Put a fresh aws_session_token into the connection {connection.id}, or use role_arn"
+            return PermanentError(said, where=label, next_step=step, code="login")
+        return TransientError(said, where=label, next_step="The next try asks for new credentials", code="expired")
+    if code in _LOGIN:
+        return PermanentError(said, where=label, next_step=f"Correct the credentials of the connection {connection.id}", code="login")
+    if code in _DAMAGED:
+        return TransientError(said, where=label, next_step="The next try sends the bytes again", code="verify")
+    if status == 403:
+        step = "The credentials need s3:PutObject, GetObject, DeleteObject, AbortMultipartUpload and ListBucket here"
+        return PermanentError(said, where=label, next_step=step, code="refused")
+    if code in _PASSING or status >= 500 or status in (0, 408, 409, 429):
+        return TransientError(said, where=label, next_step="S3 is busy or down; the next try starts over")
+    return PermanentError(said, where=label, next_step="Check bucket and region_name", code="refused")
+
+
+def _words(name: str) -> str:
+    """`ReadTimeoutError` as `read timeout`."""
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Error")).strip()
