@@ -1,4 +1,7 @@
-"""Mounts Waybill's API below /waybill of Airflow's API server."""
+"""Mounts Waybill's API below /waybill of Airflow's API server.
+
+Every task process loads this file: it imports next to nothing until the API server asks for the application.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-
-class _Lazy:
-    """A class attribute computed when it is read: plugins are loaded in every task process, the API only in the server."""
-
-    def __get__(self, _instance: object, _owner: type) -> list[dict[str, Any]]:
-        from waybill.web.plugin import apps
-
-        return apps()
+from waybill.bootstrap import listener
 
 
 class WaybillPlugin(AirflowPlugin):
-    """Airflow's door to Waybill."""
+    """Airflow's users reach Waybill here; what they may do is what they may do with the DAG `export__<tenant>`."""
 
     name = "waybill"
-    fastapi_apps = _Lazy()
+    listeners = [listener]  # noqa: RUF012 (Airflow reads it from the class)
+
+    @property
+    def fastapi_apps(self) -> list[Any]:
+        from waybill.bootstrap import estate
+        from waybill.bootstrap.web import AirflowAccess, AirflowScheduler
+        from waybill.web.app import create_app
+
+        return [{"app": create_app(estate, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]

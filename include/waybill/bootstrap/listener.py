@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
-from waybill.bootstrap.names import CONFIGURATION_ASSET, EXPORTS_FILE, POOL_PREFIX
+from waybill.bootstrap.names import CONFIGURATION_ASSET, POOL_PREFIX
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -55,26 +55,8 @@ def _create_pool(session: Session, name: str) -> None:
 
 @hookimpl
 def on_asset_event_emitted(asset_event: Any) -> None:
+    """The tenants of a changed configuration get their new schedules now, those registered through the API in the same way."""
     if asset_event.asset.name == CONFIGURATION_ASSET:
-        ask_for_parse()
+        from waybill.bootstrap.web import AirflowScheduler
 
-
-def ask_for_parse() -> None:
-    """Have the DAG file of all tenants parsed next, as `PUT /api/v2/parseDagFile` does. Only where the metadata database is reachable."""
-    from airflow.models.dag import DagModel
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
-
-    with create_session() as session:
-        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
-        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
-        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
-    for bundle in bundles:
-        try:
-            with create_session() as session:
-                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
-        except IntegrityError:
-            continue  # asked for already
+        AirflowScheduler().changed(next(iter(asset_event.extra), ""))

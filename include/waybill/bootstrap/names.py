@@ -4,8 +4,6 @@ from __future__ import annotations
 
 DAG_PREFIX = "export__"
 APPLY_DAG = "apply_config"
-EXPORTS_FILE = "tenant_exports.py"
-"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
 
 CONFIGURATION_ASSET = "waybill/configuration"
 POOL_PREFIX = "waybill."
