@@ -1,0 +1,133 @@
+"""`waybill` processes that start in a few milliseconds: a server that has imported everything once and forks for each run.
+
+    python -m tests.faults.launcher SOCKET
+
+Each connection is one run: a JSON line with what to run, answered by `{"pid": ...}`, lines about traced calls, and `{"status": ...}`.
+What runs is the whole command line, `waybill.cli.main`, in a process of its own that signals and limits act on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.faults.tracer import Tracer, be_traced
+
+
+def serve(path: Path) -> None:
+    _import_everything()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(64)
+        while True:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                server.close()
+                _supervise(connection)
+            connection.close()
+
+
+def _import_everything() -> None:
+    import alembic.command  # noqa: F401
+    import sqlalchemy.dialects.postgresql.psycopg
+    import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
+
+    import waybill.bootstrap
+    import waybill.cli
+    import waybill.destinations.folder
+    import waybill.destinations.sftp
+    import waybill.service
+    import waybill.sources.duckdb
+
+    if "AIRFLOW_CONN_WARM" in os.environ:
+        waybill.bootstrap.lookup("warm")  # brings in Airflow's part, which takes seconds
+    with contextlib.suppress(ImportError):
+        import waybill.sources.postgres
+
+
+def _supervise(connection: socket.socket) -> None:
+    """One run, from the fork to its end. Never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    stream = connection.makefile("rw", encoding="utf-8")
+    wanted: dict[str, Any] = json.loads(stream.readline())
+    worker = os.fork()
+    if worker == 0:
+        _work(wanted)
+
+    def tell(**facts: Any) -> None:
+        with contextlib.suppress(OSError):
+            stream.write(json.dumps(facts) + "\n")
+            stream.flush()
+
+    tell(pid=worker)
+    hold = re.compile(wanted["hold"]) if wanted.get("hold") else None
+    held = False
+
+    def before(number: int, call: str) -> None:
+        nonlocal held
+        if number == wanted.get("kill_at"):
+            os.kill(worker, signal.SIGKILL)
+        elif hold and not held and hold.search(call):
+            held = True
+            tell(held=call)
+            stream.readline()
+
+    if wanted.get("trace"):
+        tracer = Tracer(worker, before)
+        status = tracer.run()
+        tell(calls=tracer.calls)
+    else:
+        _, status = os.waitpid(worker, 0)
+    tell(status=os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _work(wanted: dict[str, Any]) -> None:
+    """Become the run. Never returns."""
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(wanted["cwd"])
+        os.environ.clear()
+        os.environ.update(wanted["env"])
+        for number, name in ((1, "out"), (2, "err")):
+            descriptor = os.open(wanted[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        for name, limit in wanted.get("limits", {}).items():
+            resource.setrlimit(getattr(resource, name), (limit, limit))
+        sys.argv = ["waybill", *wanted["argv"]]
+        if wanted.get("trace"):
+            be_traced()
+        code = _main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _main() -> int:
+    """What the interpreter does around a console script: exit codes, a traceback for an unexpected error, joining of threads."""
+    from waybill.cli import main
+
+    try:
+        main()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException as error:  # noqa: BLE001 (here ends the process)
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

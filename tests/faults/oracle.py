@@ -1,0 +1,179 @@
+"""The one judge of every fault: what may never be seen while it lasts, and what must be true after recovery.
+
+(a) a reader that polls the destination never sees an incomplete file, nor one that changes; (b) manifests equal their files; (c) all
+deliveries together are the source, each version once; (d) sequences and windows have no hole; (e) housekeeping leaves no part behind;
+(f) a message says who, what, where, why and what to do; (g) no planted secret in any log, table or file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.faults.consumer import Delivered, Incomplete, Row, deliveries, parse
+
+PLANTED = "PLANTED-Secret-5f0c"
+TWO_DAYS = 2 * 86_400
+
+
+class Watcher:
+    """(a): reads every visible file over and over while the block lasts; `violations` is complete after it."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.violations: list[str] = []
+        self._seen: dict[Path, str] = {}
+        self._stamps: dict[Path, tuple[int, int, int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher")
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.look()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.003):
+            self.look()
+
+    def look(self) -> None:
+        for path in visible(self.out):
+            with contextlib.suppress(FileNotFoundError):
+                facts = path.stat()
+                stamp = facts.st_ino, facts.st_mtime_ns, facts.st_size
+                if self._stamps.get(path) != stamp:
+                    self._judge(path, path.read_bytes())
+                    self._stamps[path] = stamp
+
+    def _judge(self, path: Path, data: bytes) -> None:
+        name = str(path.relative_to(self.out))
+        digest = hashlib.sha256(data).hexdigest()
+        before, self._seen[path] = self._seen.get(path), digest
+        if before == digest:
+            return
+        if before is not None:
+            self.violations.append(f"{name} changed after it was visible")
+        try:
+            parse(name, data)
+        except Incomplete as error:
+            self.violations.append(f"{name} was visible while it {error}")
+
+
+def visible(out: Path) -> list[Path]:
+    """Every file a consumer sees: nothing hidden, and nothing in a hidden folder."""
+    found = []
+    for folder, names, files in os.walk(out):
+        names[:] = [name for name in names if not name.startswith(".")]
+        found += [Path(folder, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def hidden(out: Path) -> list[Path]:
+    return sorted(path for path in out.rglob(".*"))
+
+
+def judge(out: Path, versions: dict[str, Iterable[Row]] | None = None, tenant: str = "acme") -> list[str]:
+    """(b), (c), (d) and the day manifests: the list of what is wrong. `versions` are the rows each entity must have delivered."""
+    found, wrong = deliveries(out / "exports" / tenant)
+    wrong += sequences(found)
+    wrong += days(out / "exports" / tenant, found)
+    wrong += _strangers(out / "exports" / tenant, found)
+    for entity, expected in (versions or {}).items():
+        got = Counter(row for one in found if one.manifest["entity"] == entity for row in one.rows)
+        wrong += difference(entity, Counter(expected), got)
+    return wrong
+
+
+def difference(entity: str, expected: Counter[Row], got: Counter[Row]) -> list[str]:
+    """(c): lost and duplicated versions."""
+    lost, extra = expected - got, got - expected
+    wrong = [f"{entity}: {sum(lost.values())} versions lost, as {next(iter(lost))}"] if lost else []
+    return wrong + ([f"{entity}: {sum(extra.values())} versions delivered twice or never written, as {next(iter(extra))}"] if extra else [])
+
+
+def sequences(found: list[Delivered]) -> list[str]:
+    """(d): sequences rise by one, windows abut, and each manifest names the one before."""
+    wrong = []
+    last: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for one in found:
+        manifest, before = one.manifest, last.get(one.stream)
+        expected = {
+            "sequence": before["sequence"] + 1 if before else 1,
+            "from": before["window"]["to"] if before else None,
+            "previous": {"sequence": before["sequence"], "sha256": before["sha256"]} if before else None,
+        }
+        got = {"sequence": manifest["sequence"], "from": manifest["window"]["from"], "previous": manifest["previous"]}
+        if got != expected:
+            wrong.append(f"{one.path}: {got} follows, expected {expected}")
+        last[one.stream] = manifest
+    return wrong
+
+
+def days(exports: Path, found: list[Delivered]) -> list[str]:
+    """The last day manifest of each date lists every delivery of the date with its hashes."""
+    wrong = []
+    folders = {folder for path in exports.rglob("*.manifest.json") for folder in path.parents if _is_day(exports, folder)}
+    for folder in sorted(folders):
+        listings = sorted(folder.glob("_MANIFEST*.json"), key=lambda path: (len(path.name), path.name))
+        if not listings:
+            wrong.append(f"{folder} has no day manifest")
+            continue
+        listed = {one["delivery_id"]: one["sha256"] for one in json.loads(listings[-1].read_bytes())["deliveries"]}
+        here = {one.manifest["delivery_id"]: one.manifest["sha256"] for one in found if folder in one.path.parents}
+        if listed != here:
+            wrong.append(f"{listings[-1]} lists {sorted(listed)}, there are {sorted(here)}")
+    return wrong
+
+
+def _is_day(exports: Path, folder: Path) -> bool:
+    return exports in folder.parents and len(folder.relative_to(exports).parts) == 3
+
+
+def _strangers(exports: Path, found: list[Delivered]) -> list[str]:
+    """Visible files that no manifest names."""
+    known = {one.path for one in found} | {one.path.parent / file["path"] for one in found for file in one.manifest["files"]}
+    return [f"{path} is in no manifest" for path in visible(exports) if path not in known and not path.name.startswith("_MANIFEST")]
+
+
+def age(out: Path, seconds: float = TWO_DAYS) -> None:
+    """Make everything hidden as old as housekeeping wants it before it removes it."""
+    then = time.time() - seconds
+    for path in hidden(out):
+        for one in [path, *path.rglob("*")]:
+            os.utime(one, (then, then), follow_symlinks=False)
+
+
+def unclear(said: str, *words: str) -> list[str]:
+    """(f): which of the words a message lacks; a traceback is never a message."""
+    wrong = [f"the message does not name {word!r}: {said!r}" for word in words if word.casefold() not in said.casefold()]
+    if "Traceback" in said:
+        wrong.append(f"a traceback instead of a message: {said[-600:]}")
+    return wrong
+
+
+def leaks(places: Iterable[Path], said: str = "", secret: str = PLANTED) -> list[str]:
+    """(g): where a planted secret is found."""
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
+    wrong = [f"the planted secret stands in {path}" for path in files if secret.encode() in path.read_bytes()]
+    return wrong + (["the planted secret was printed"] if secret in said else [])
+
+
+@contextlib.contextmanager
+def watched(out: Path) -> Iterator[list[str]]:
+    """Watch for the length of the block; the violations are in the list afterwards."""
+    found: list[str] = []
+    with Watcher(out) as watcher:
+        yield found
+    found += watcher.violations

@@ -1,0 +1,174 @@
+"""The tests' side of `launcher`: start `waybill` processes, hold, kill, limit and await them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.servers.process import end, scratch, tail
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`status` is the exit code, negative for the signal that ended it. `calls` are the changing system calls, when it was traced."""
+
+    status: int
+    out: str
+    err: str
+    calls: list[str]
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+
+@dataclass
+class Running:
+    """One started process."""
+
+    pid: int
+    _socket: socket.socket
+    _stream: Any
+    _out: Path
+    _err: Path
+    _facts: dict[str, Any] = field(default_factory=dict)
+
+    def _next(self, name: str, seconds: float) -> Any:
+        self._socket.settimeout(seconds)
+        while name not in self._facts:
+            line = self._stream.readline()
+            if not line:
+                raise RuntimeError(f"the launcher went away while {name} was awaited\n{self._err.read_text()}")
+            self._facts |= json.loads(line)
+            if "status" in self._facts and name not in self._facts:
+                raise RuntimeError(f"the run ended before it was {name}: {self._out.read_text()}{self._err.read_text()}")
+        return self._facts[name]
+
+    def held(self, seconds: float = RUN_SECONDS) -> str:
+        """Wait until the run stands before the call it was to be held at."""
+        return str(self._next("held", seconds))
+
+    def go(self) -> None:
+        """Let a held run go on."""
+        self._stream.write("\n")
+        self._stream.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float = RUN_SECONDS) -> Finished:
+        try:
+            status = self._next("status", seconds)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            raise
+        finally:
+            self._stream.close()
+            self._socket.close()
+        return Finished(status, _text(self._out), _text(self._err), self._facts.get("calls", []))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+class Launcher:
+    """See `launcher`. Safe to use from several threads."""
+
+    def __init__(self, address: Path, folder: Path) -> None:
+        self._address = address
+        self._folder = folder
+
+    def start(
+        self,
+        root: Path,
+        *argv: str,
+        env: Mapping[str, str] = {},
+        kill_at: int | None = None,
+        hold: str = "",
+        trace: bool = False,
+        limits: Mapping[str, int] = {},
+    ) -> Running:
+        """Start `waybill ARGV` on the installation below `root`.
+
+        `kill_at` kills it before its nth changing system call; `hold` stops its thread before the first call whose description matches.
+        """
+        serial = f"{time.monotonic_ns():x}"
+        out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
+        wanted = {
+            "cwd": str(root),
+            "argv": argv,
+            "env": {"PATH": os.environ["PATH"], "HOME": str(root), "TZ": "UTC", "WAYBILL_CONFIG_DIR": str(root / "config"), **env},
+            "out": str(out),
+            "err": str(err),
+            "trace": trace or bool(kill_at or hold),
+            "kill_at": kill_at,
+            "hold": hold,
+            "limits": dict(limits),
+        }
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._address))
+        stream = connection.makefile("rw", encoding="utf-8")
+        stream.write(json.dumps(wanted) + "\n")
+        stream.flush()
+        running = Running(0, connection, stream, out, err)
+        running.pid = running._next("pid", RUN_SECONDS)
+        return running
+
+    def run(self, root: Path, *argv: str, **options: Any) -> Finished:
+        return self.start(root, *argv, **options).wait()
+
+    def said(self) -> str:
+        """Everything any run has printed so far."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self._folder.iterdir()))
+
+
+@contextlib.contextmanager
+def launching(product: Path = REPOSITORY / "include", *, connections: bool = True) -> Iterator[Launcher]:
+    """A launcher over a source tree of the product, for the length of the block. It is up sooner without what `connections` need."""
+    with scratch("launcher") as folder:
+        outputs, address, log = folder / "runs", folder / "socket", folder / "log"
+        outputs.mkdir()
+        env = {**os.environ, "PYTHONPATH": f"{product}{os.pathsep}{REPOSITORY}"}
+        if connections:
+            env["AIRFLOW_CONN_WARM"] = "sftp://nobody@127.0.0.1"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.launcher", str(address)],
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            _await(process, address, log)
+            yield Launcher(address, outputs)
+        finally:
+            end(process)
+
+
+def _await(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(address))
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the launcher did not start\n{tail(log)}")
+        time.sleep(0.02)

@@ -1,0 +1,116 @@
+"""Small installations in a known state, and what they must have delivered once everything is well again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.estates import DAY, NOON, Place, make_place
+from tests.faults.consumer import Row
+from tests.servers.sshd import SftpAccess
+
+MIDNIGHT = NOON.replace(hour=0)
+UNTIL = "2026-05-31T12:00:00Z"
+NEXT = "2026-06-01T12:00:00Z"
+CONNECTION = "acme_sftp"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An installation just before `waybill ARGV`. `versions` are all that must have been delivered after it, by entity.
+
+    `settle` is run in a copy before the first command; it may change the configuration and returns further environment.
+    """
+
+    root: Path
+    argv: tuple[str, ...]
+    versions: Mapping[str, list[Row]]
+    settle: Callable[[Path], Mapping[str, str]] = field(default=lambda root: {})
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+
+def text(instant: datetime | None) -> str | None:
+    return None if instant is None else f"{instant:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+class Story:
+    """Writes rows into the source and remembers each version as the row a consumer must get."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.versions: dict[str, list[Row]] = {"user": []}
+
+    def write(self, number: int, name: str, at: datetime, *, deleted: datetime | None = None) -> None:
+        self.place.user(number, name, at, deleted=deleted)
+        self.versions["user"].append((str(number), name, text(at), text(deleted)))
+
+    def first_day(self) -> None:
+        for number in range(1, 8):
+            self.write(number, f'Ada "{number}",\nof {"Löwen" * number}', MIDNIGHT - number * timedelta(hours=7))
+        self.place.user(1, "Mallory", MIDNIGHT - DAY, tenant="globex")
+        themes = [(1, "dark"), (2, ""), (3, None)]
+        for number, name in themes:
+            self.place.user(number, name, MIDNIGHT - DAY, table="theme")  # type: ignore[arg-type]
+        self.themes: list[Row] = [(str(number), name, text(MIDNIGHT - DAY), None) for number, name in themes]
+        self.versions["theme"] = list(self.themes)
+
+    def second_day(self) -> None:
+        self.write(2, "Bob, changed", MIDNIGHT + timedelta(hours=1))
+        self.write(3, "Eve, gone", MIDNIGHT - 3 * timedelta(hours=7), deleted=MIDNIGHT + timedelta(hours=2))
+        self.write(8, "Ina, new", MIDNIGHT + timedelta(hours=3))
+        self.write(9, "Jan, committed late", MIDNIGHT - timedelta(hours=5))
+        self.versions["theme"] += self.themes  # mode full: whole every time
+
+
+def first(root: Path, **tenant: Any) -> Scene:
+    """Nothing has happened yet: the run makes the ledger and delivers full loads."""
+    place = make_place(root)
+    place.tenant(**tenant)
+    story = Story(place)
+    story.first_day()
+    return Scene(root, ("run", "acme", "--until", UNTIL), story.versions)
+
+
+def delta(root: Path, **tenant: Any) -> Scene:
+    """The full loads are delivered; the run delivers changes, a deletion and a late commit."""
+    place = make_place(root)
+    place.tenant(**tenant)
+    story = Story(place)
+    story.first_day()
+    place.run(NOON)
+    story.second_day()
+    return Scene(root, ("run", "acme", "--until", NEXT), story.versions)
+
+
+def parts(root: Path) -> Scene:
+    return delta(root, csv={"compression": "gzip", "max_rows_per_file": 2, "delimiter": ";", "line_ending": "\r\n"})
+
+
+def over_sftp(root: Path, server: SftpAccess) -> Scene:
+    """A first delivery over SFTP; every copy has a folder of its own on the server, found as `out` in the copy."""
+    place = make_place(root)
+    story = Story(place)
+    story.first_day()
+
+    def settle(copy: Path) -> Mapping[str, str]:
+        remote = server.root / copy.name
+        remote.mkdir()
+        (copy / "out").symlink_to(remote)
+        Place(copy).tenant(destination={"kind": "sftp", "connection": CONNECTION, "root": f"{server.remote_root}/{copy.name}"})
+        return sftp_environment(server)
+
+    return Scene(root, ("run", "acme", "--until", UNTIL), story.versions, settle)
+
+
+def sftp_environment(server: SftpAccess, **changes: Any) -> dict[str, str]:
+    """The server as an Airflow connection in the environment. `changes` replace fields; `extra` ones are merged."""
+    extra = {"host_key": server.host_key, "private_key": server.private_key.read_text(), **changes.pop("extra", {})}
+    fields = {"conn_type": "sftp", "host": server.host, "port": server.port, "login": server.login, "extra": extra, **changes}
+    return {f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps(fields)}

@@ -1,0 +1,33 @@
+"""Killed before any system call that changes something, a run that is started again loses and repeats nothing."""
+
+import pytest
+
+from tests.faults import FULL, SEED, scenes
+from tests.faults.sweep import sweep
+from tests.servers.sshd import serve_sshd
+
+SHORT = {"first": 8, "delta": 10, "parts": 8, "resumed": 6, "sftp": 6}
+
+
+@pytest.mark.parametrize(
+    ("name", "build"), [("first", scenes.first), ("delta", scenes.delta), ("parts", scenes.parts)], ids=["first", "delta", "parts"]
+)
+def test_a_run_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path, name, build):
+    swept = sweep(launcher, build(tmp_path / name), tmp_path / "points", some=None if FULL else SHORT[name], seed=SEED)
+    print(swept)
+    assert not swept.violations
+
+
+def test_a_run_killed_while_it_makes_good_an_earlier_crash_is_made_good_as_well(launcher, tmp_path):
+    some = 150 if FULL else SHORT["resumed"]
+    swept = sweep(launcher, scenes.delta(tmp_path / "resumed"), tmp_path / "points", some=some, twice=True, seed=SEED)
+    print(swept)
+    assert not swept.violations
+
+
+def test_a_run_over_sftp_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path):
+    with serve_sshd() as server:
+        scene = scenes.over_sftp(tmp_path / "sftp", server)
+        swept = sweep(launcher, scene, tmp_path / "points", some=None if FULL else SHORT["sftp"], seed=SEED)
+    print(swept)
+    assert not swept.violations
