@@ -1,0 +1,118 @@
+"""Where the archives of on-demand exports lie: a folder, or a bucket. Names are made of tenant ids, request ids and numbers only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from waybill.connection import Connections
+from waybill.errors import TransientError
+
+ROOM = "requests"
+"""What keeps archives of requests apart from the bytes kept for redelivery."""
+
+
+def archive_name(tenant: str, request_id: str, attempt: int) -> str:
+    """Every attempt has a name of its own, so a late one cannot touch what another published."""
+    return f"{tenant}/{request_id}.{attempt}.zip"
+
+
+class Archives(Protocol):
+    """A store of archives."""
+
+    def part(self, name: str, spool: Path) -> Path:
+        """A local path to build the archive at; nobody is served from it. `spool` is a folder of the attempt."""
+        ...
+
+    def publish(self, part: Path, name: str) -> None:
+        """Make a finished, durable part available under its name, whole. Raises TransientError when the store fails."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove an archive; one that is gone already is fine."""
+        ...
+
+    def path(self, name: str) -> Path | None:
+        """The local file to serve, None for a store that serves by itself (`presigned`). Raises TransientError when it is not there."""
+        ...
+
+    def presigned(self, name: str, filename: str, life: timedelta) -> str:
+        """A URL of the store itself that serves the archive for `life` as an attachment of that name."""
+        ...
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        """Everything in the store, unfinished parts too, with the time it was last written."""
+        ...
+
+
+def open_archives(url: str, base: Path, connections: Connections) -> Archives:
+    """The store an archive URL describes; a relative folder is resolved against `base`. Opens nothing yet."""
+    if url.startswith("s3://"):
+        from waybill.destinations.archives_s3 import S3Archives
+
+        return S3Archives(url, connections)
+    return FolderArchives(base / url.removeprefix("file://") / ROOM)
+
+
+class FolderArchives:
+    """Archives in a local folder. Parts stand beside their final names, hidden, so that publishing is one rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def part(self, name: str, spool: Path) -> Path:
+        final = self.root / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        return final.with_name(f".{final.name}.part")
+
+    def publish(self, part: Path, name: str) -> None:
+        final = self.root / name
+        try:
+            part.rename(final)
+            _sync_folder(final.parent)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def path(self, name: str) -> Path | None:
+        path = self.root / name
+        try:
+            with path.open("rb"):
+                return path
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def presigned(self, name: str, filename: str, life: timedelta) -> str:
+        raise NotImplementedError("archives in a folder are served by Waybill")
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        for path in self.root.glob("*/*"):
+            try:
+                written = path.stat().st_mtime
+            except FileNotFoundError:
+                continue  # removed just now by somebody else
+            yield path.relative_to(self.root).as_posix(), datetime.fromtimestamp(written, UTC)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unavailable(error: OSError) -> TransientError:
+    return TransientError(
+        f"the archive cannot be reached: {error.strerror}",
+        next_step="Check WAYBILL_ARCHIVE_URL and the disk behind it",
+        code="storage_unavailable",
+    )

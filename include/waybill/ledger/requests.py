@@ -1,0 +1,236 @@
+"""Export requests in the ledger. Every change of state is one conditional update on (id, status, attempt); False: somebody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.ledger.request_tables import export_file, export_request
+from waybill.ledger.tables import audit
+from waybill.request.model import ACTIVE, ExportFile, ExportRequest, Failure, Status
+
+_t = export_request.c
+CREATED = "create_export"
+"""The audit log's word for a new request."""
+
+
+def create(connection: Connection, one: ExportRequest) -> bool:
+    """Insert a pending request, or nothing when its slot, its fingerprint or its idempotency key is taken."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(export_request).values(**asdict(one)))
+    except IntegrityError:
+        return False
+    return True
+
+
+def get(connection: Connection, request_id: str) -> ExportRequest | None:
+    row = connection.execute(select(export_request).where(_t.id == request_id)).one_or_none()
+    return None if row is None else ExportRequest(**row._mapping)
+
+
+def by_key(connection: Connection, tenant: str, person: str, key: str) -> ExportRequest | None:
+    """The request a person made under an idempotency key."""
+    query = select(export_request).where(_t.tenant == tenant, _t.requested_by == person, _t.idempotency_key == key)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else ExportRequest(**row._mapping)
+
+
+def holders(connection: Connection, tenant: str, slots: Collection[str]) -> set[str]:
+    """Those of the slots that active requests hold."""
+    query = select(_t.slot).where(_t.tenant == tenant, _t.slot.in_(slots), _t.status.in_(ACTIVE))
+    return {str(slot) for slot in connection.execute(query).scalars()}
+
+
+def standing(connection: Connection, tenant: str, fingerprint: str) -> bool:
+    """Whether an equal request is pending, running or done."""
+    query = select(func.count()).where(_t.tenant == tenant, _t.fingerprint == fingerprint, _t.status.in_([*ACTIVE, Status.DONE]))
+    return bool(connection.execute(query).scalar_one())
+
+
+def created_since(connection: Connection, tenant: str, since: datetime) -> list[datetime]:
+    """When requests were made after `since`, oldest first, deleted ones too."""
+    query = select(audit.c.at).where(audit.c.tenant == tenant, audit.c.action == CREATED, audit.c.at > since).order_by(audit.c.at)
+    return list(connection.execute(query).scalars())
+
+
+def _is_shown_as(status: Status, now: datetime) -> ColumnElement[bool]:
+    over = and_(_t.status == Status.DONE, _t.expires_at.is_not(None), _t.expires_at <= now)
+    if status is Status.EXPIRED:
+        return or_(_t.status == status, over)
+    return and_(_t.status == status, ~over) if status is Status.DONE else _t.status == status
+
+
+def listed(
+    connection: Connection,
+    tenants: Collection[str],
+    now: datetime,
+    *,
+    statuses: Collection[Status] = (),
+    person: str | None = None,
+    template: str | None = None,
+    limit: int = 50,
+    before: str = "",
+) -> list[ExportRequest]:
+    """Requests, newest first; `before` is the id to go on from."""
+    query = select(export_request).where(_t.tenant.in_(tenants)).order_by(_t.id.desc()).limit(limit)
+    if statuses:
+        query = query.where(or_(*(_is_shown_as(status, now) for status in statuses)))
+    if person is not None:
+        query = query.where(_t.requested_by == person)
+    if template is not None:
+        query = query.where(_t.template == template)
+    if before:
+        query = query.where(_t.id < before)
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def pending(connection: Connection, due: datetime | None = None) -> list[ExportRequest]:
+    """Pending requests in the order they were made; with `due` only those that may start by then."""
+    query = select(export_request).where(_t.status == Status.PENDING).order_by(_t.id)
+    if due is not None:
+        query = query.where(_t.due_at <= due)
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def running(connection: Connection, tenant: str | None = None) -> list[ExportRequest]:
+    query = select(export_request).where(_t.status == Status.RUNNING)
+    if tenant is not None:
+        query = query.where(_t.tenant == tenant)
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def _move(connection: Connection, one: ExportRequest, **values: Any) -> bool:
+    """The one conditional update: from exactly the status and attempt that were read."""
+    same = and_(_t.id == one.id, _t.status == one.status, _t.attempt == one.attempt)
+    return connection.execute(update(export_request).where(same).values(**values)).rowcount == 1
+
+
+def claim(connection: Connection, one: ExportRequest, worker: str, now: datetime) -> ExportRequest | None:
+    """pending -> running, as a new attempt. None when it is not pending any more."""
+    if one.status != Status.PENDING:
+        return None
+    moved = _move(connection, one, status=Status.RUNNING, attempt=one.attempt + 1, started_at=now, heartbeat_at=now, worker=worker[:255])
+    return get(connection, one.id) if moved else None
+
+
+def beat(connection: Connection, one: ExportRequest, progress: int, now: datetime) -> bool:
+    """A sign of life of a running attempt. Progress never falls; 100 is kept for done."""
+    reached = min(progress, 99)
+    return _move(connection, one, heartbeat_at=now, progress=case((_t.progress < reached, reached), else_=_t.progress))
+
+
+def publish(
+    connection: Connection, one: ExportRequest, files: Sequence[ExportFile], values: dict[str, Any], mail: str | None, now: datetime
+) -> bool:
+    """running -> done, with the facts of the archive. False when the attempt is not the running one any more: it must not be published."""
+    done = {"status": Status.DONE, "progress": 100, "finished_at": now, "heartbeat_at": now, **values, **_outbox(mail, now)}
+    if not _move(connection, one, **done):
+        return False
+    if files:
+        connection.execute(insert(export_file), [{"request": one.id, **asdict(file)} for file in files])
+    return True
+
+
+def fail(connection: Connection, one: ExportRequest, why: Failure, mail: str | None, now: datetime) -> bool:
+    """pending or running -> failed."""
+    told = {"error_code": why.code, "error_message": why.message, "error_advice": why.advice}
+    return one.is_active and _move(connection, one, status=Status.FAILED, finished_at=now, **told, **_outbox(mail, now))
+
+
+def _outbox(mail: str | None, now: datetime) -> dict[str, Any]:
+    return {"mail": mail, "mail_due_at": now} if mail else {}
+
+
+def cancel(connection: Connection, one: ExportRequest, now: datetime) -> bool:
+    """pending or running -> cancelled; the slot is free at once."""
+    return one.is_active and _move(connection, one, status=Status.CANCELLED, finished_at=now)
+
+
+def expire(connection: Connection, now: datetime, tenant: str | None = None) -> int:
+    """done -> expired for all whose time is over; the archive's name stays until the file is gone."""
+    over = [_t.status == Status.DONE, _t.expires_at <= now]
+    if tenant is not None:
+        over.append(_t.tenant == tenant)
+    return connection.execute(update(export_request).where(*over).values(status=Status.EXPIRED)).rowcount
+
+
+def remove(connection: Connection, one: ExportRequest) -> bool:
+    """Delete the row with its files, from exactly the state that was read."""
+    same = and_(_t.id == one.id, _t.status == one.status, _t.attempt == one.attempt)
+    return connection.execute(delete(export_request).where(same)).rowcount == 1
+
+
+def downloaded(connection: Connection, one: ExportRequest, now: datetime) -> None:
+    """Remember the first download."""
+    connection.execute(update(export_request).where(_t.id == one.id, _t.downloaded_at.is_(None)).values(downloaded_at=now))
+
+
+def files_of(connection: Connection, request_id: str) -> list[ExportFile]:
+    query = (
+        select(export_file)
+        .where(export_file.c.request == request_id)
+        .order_by(export_file.c.tenant, export_file.c.entity, export_file.c.format)
+    )
+    return [ExportFile(**{key: value for key, value in row._mapping.items() if key != "request"}) for row in connection.execute(query)]
+
+
+def with_dead_archives(connection: Connection) -> list[ExportRequest]:
+    """Requests that have ended and whose archive may still lie in the store."""
+    query = select(export_request).where(_t.status == Status.EXPIRED, _t.archive.is_not(None))
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def forget_archive(connection: Connection, one: ExportRequest) -> None:
+    connection.execute(update(export_request).where(_t.id == one.id, _t.status == Status.EXPIRED).values(archive=None))
+
+
+def archives(connection: Connection) -> set[str]:
+    """The names of all archives that requests speak of."""
+    return set(connection.execute(select(_t.archive).where(_t.archive.is_not(None))).scalars())
+
+
+def ended_before(connection: Connection, tenant: str, before: datetime) -> list[ExportRequest]:
+    """Requests of a tenant that ended at or before an instant, expired ones counted from their expiry."""
+    ended = case((_t.expires_at.is_not(None), _t.expires_at), else_=_t.finished_at)
+    query = select(export_request).where(_t.tenant == tenant, _t.status.not_in([*ACTIVE, Status.DONE]), ended <= before)
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def tenants(connection: Connection) -> list[str]:
+    """Every tenant that has requests."""
+    return sorted(connection.execute(select(_t.tenant).distinct()).scalars())
+
+
+MAIL_LEASE = timedelta(minutes=5)
+
+
+def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
+    """Requests whose mail is to be sent now and that nobody else is sending."""
+    free = or_(_t.mail_claimed_at.is_(None), _t.mail_claimed_at <= now - MAIL_LEASE)
+    query = select(export_request).where(_t.mail.is_not(None), _t.mail_sent_at.is_(None), _t.mail_due_at <= now, free).order_by(_t.id)
+    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+
+
+def claim_mail(connection: Connection, one: ExportRequest, now: datetime) -> bool:
+    """Take a mail to send it. False when somebody else has it."""
+    seen = _t.mail_claimed_at.is_(None) if one.mail_claimed_at is None else _t.mail_claimed_at == one.mail_claimed_at
+    same = and_(_t.id == one.id, _t.mail == one.mail, _t.mail_sent_at.is_(None), _t.mail_tries == one.mail_tries, seen)
+    return connection.execute(update(export_request).where(same).values(mail_claimed_at=now)).rowcount == 1
+
+
+def mail_sent(connection: Connection, one: ExportRequest, now: datetime) -> None:
+    connection.execute(update(export_request).where(_t.id == one.id).values(mail_sent_at=now, mail_tries=one.mail_tries + 1))
+
+
+def mail_postponed(connection: Connection, one: ExportRequest, until: datetime | None) -> None:
+    """Try again at `until`; None: never, there is nothing left to tell."""
+    values: dict[str, Any] = {"mail_due_at": until, "mail_tries": one.mail_tries + 1, "mail_claimed_at": None}
+    if until is None:
+        values["mail"] = None
+    connection.execute(update(export_request).where(_t.id == one.id).values(**values))

@@ -1,0 +1,73 @@
+"""Sending mail over SMTP, with the settings of an Airflow SMTP connection."""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import ssl
+from collections.abc import Iterator
+from email.message import EmailMessage
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError
+
+_SSL_PORT, _PLAIN_PORT = 465, 25
+_TIMEOUT = 30.0
+
+
+def sender_of(connection: Connection, wanted: str = "") -> str:
+    """Who signs: as asked, else the connection's `from_email`, else its login. Raises PermanentError when none is an address."""
+    found = next((one for one in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in one), "")
+    if not found:
+        raise PermanentError(
+            f"the connection {connection.id} names no sender",
+            next_step="Set mail.sender in policy.yaml, or from_email in the connection's extra",
+            code="mail_sender",
+        )
+    return found
+
+
+def send(connection: Connection, message: EmailMessage) -> None:
+    """Hand one message to the server. Raises TransientError unless the server took it; what happens after that is not reported."""
+    try:
+        with _open(connection) as server:
+            server.send_message(message)
+    except (smtplib.SMTPException, OSError) as error:
+        raise TransientError(
+            f"the mail server did not take the message ({_reason(error)})",
+            where=f"connection {connection.id}",
+            next_step="It is tried again later",
+            code="mail",
+        ) from error
+
+
+@contextlib.contextmanager
+def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
+    """A session, encrypted unless the connection's extra says otherwise (`disable_ssl`, `disable_tls`, as Airflow's SMTP hook reads them)."""
+    extra = connection.extra
+    timeout, context = float(extra.get("timeout") or _TIMEOUT), ssl.create_default_context()
+    if _is_on(extra.get("disable_ssl")):
+        server = smtplib.SMTP(connection.host, connection.port or _PLAIN_PORT, timeout=timeout)
+    else:
+        server = smtplib.SMTP_SSL(connection.host, connection.port or _SSL_PORT, timeout=timeout, context=context)
+    try:
+        if not isinstance(server, smtplib.SMTP_SSL) and not _is_on(extra.get("disable_tls")):
+            server.starttls(context=context)
+        if connection.login and connection.password:
+            server.login(connection.login, connection.password)
+        yield server
+    finally:
+        # A server that took the message and then fails to say goodbye has still taken it.
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
+
+
+def _is_on(value: object) -> bool:
+    return str(value).lower() in ("true", "1", "yes")
+
+
+def _reason(error: Exception) -> str:
+    """What happened without the server's own words, which may quote addresses or logins."""
+    code = getattr(error, "smtp_code", None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
