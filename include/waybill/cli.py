@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from waybill import cli_operations
 from waybill.errors import WaybillError
+from waybill.web.command import app as web_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(cli_operations.app)
+app.add_typer(web_commands)
 
 
 def main() -> None:

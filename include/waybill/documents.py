@@ -13,11 +13,22 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.manifest import FORMAT_VERSION, document, instant
 
 
-def target_of(delivery: Delivery, *, compression: str, parts: bool) -> Target:
-    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename."""
+def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str = "") -> Target:
+    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename.
+
+    `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
+    """
+    if unique:
+        return Target(delivery.folder, f"{delivery.stem}.{unique}", compression)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
     folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
     return Target(folder, delivery.stem, compression)
+
+
+def placed(delivery: Delivery, attempt: Attempt) -> Target:
+    """Where the files of a recorded attempt stand."""
+    facts = attempt.facts
+    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"])
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:

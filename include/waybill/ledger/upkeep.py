@@ -1,0 +1,69 @@
+"""What housekeeping asks the ledger: whose attempt is dead, what is old, what is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
+
+from waybill.ledger.days import Day
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.tables import attempt, day, delivery, digest, stream
+
+_MANY = 500
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The delivery an attempt belongs to."""
+
+    delivery: str
+    status: str
+    adopted: bool
+    committed_at: datetime | None
+
+
+def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner]:
+    """The deliveries of recorded attempts, by attempt id; an attempt that died before RECORD is not in it."""
+    ids, found = list(attempts), {}
+    for start in range(0, len(ids), _MANY):
+        query = select(attempt.c.id, attempt.c.delivery, delivery.c.status, delivery.c.adopted, delivery.c.committed_at)
+        query = query.join(delivery, delivery.c.id == attempt.c.delivery).where(attempt.c.id.in_(ids[start : start + _MANY]))
+        for row in connection.execute(query):
+            found[row.id] = Owner(row.delivery, row.status, row.adopted == row.id, row.committed_at)
+    return found
+
+
+def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, datetime | None]:
+    """When these deliveries were committed, those the ledger knows."""
+    wanted, found = list(ids), {}
+    for start in range(0, len(wanted), _MANY):
+        query = select(delivery.c.id, delivery.c.committed_at).where(delivery.c.id.in_(wanted[start : start + _MANY]))
+        found |= {row.id: row.committed_at for row in connection.execute(query)}
+    return found
+
+
+def of_date(connection: Connection, tenant: str, export_date: str) -> list[Delivery]:
+    """Everything planned under a date, whatever its purpose and state."""
+    query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date).order_by(delivery.c.id)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def days_of(connection: Connection, tenant: str, export_date: str) -> list[Day]:
+    """The day manifests of a date."""
+    query = select(day).where(day.c.tenant == tenant, day.c.export_date == export_date).order_by(day.c.number)
+    return [Day(**row._mapping) for row in connection.execute(query)]
+
+
+def open_since(connection: Connection, before: datetime) -> list[Delivery]:
+    """Deliveries still open that were planned before an instant, oldest first."""
+    query = select(delivery).where(delivery.c.status == "open", delivery.c.created_at < before).order_by(delivery.c.id)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def drop_ended_digests(connection: Connection) -> int:
+    """Forget the version digests of streams that ended: nothing will look back over them."""
+    ended = select(stream.c.id).where(stream.c.active.is_(False))
+    return connection.execute(delete(digest).where(digest.c.stream.in_(ended))).rowcount
