@@ -5,22 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from waybill import bootstrap
 from waybill.access import Caller, Permission
-from waybill.service import Estate
+from waybill.bootstrap.names import dag_id
 
 log = logging.getLogger(__name__)
 
-DAG_FILE = "tenant_exports.py"
-
-
-def dag_id(tenant: str) -> str:
-    return f"export__{tenant}"
-
-
-_RIGHTS = {
+_RIGHTS: dict[Permission, tuple[Literal["GET", "PUT", "POST"], bool]] = {
     Permission.REGISTRATIONS_VIEW: ("GET", False),
     Permission.EXPORTS_VIEW: ("GET", False),
     Permission.REGISTRATIONS_EDIT: ("PUT", False),
@@ -34,7 +26,7 @@ _RIGHTS = {
 
 @dataclass(frozen=True)
 class DagRights:
-    """What an Airflow user may do with a tenant: what the auth manager says about `export__<tenant>`, whether that DAG exists yet or not."""
+    """What an Airflow user may do with a tenant: the auth manager's word on `export__<tenant>`, whether that DAG exists yet or not."""
 
     user: Any
 
@@ -82,8 +74,10 @@ class AirflowScheduler:
         """
         from sqlalchemy.exc import SQLAlchemyError
 
+        from waybill.bootstrap.listener import ask_for_parse
+
         try:
-            _ask_for_parsing(tenant)
+            ask_for_parse()
         except SQLAlchemyError:
             log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
 
@@ -99,29 +93,3 @@ class AirflowScheduler:
             self.changed(tenant)
             return False
         return True
-
-
-def _ask_for_parsing(tenant: str) -> None:
-    from airflow.models.dag import DagModel
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        place = select(DagModel.bundle_name, DagModel.relative_fileloc)
-        own = session.execute(place.where(DagModel.dag_id == dag_id(tenant))).first()
-        found = own or session.execute(place.where(DagModel.relative_fileloc.like(f"%{DAG_FILE}")).limit(1)).first()
-        bundle, file = (found.bundle_name, found.relative_fileloc) if found and found.bundle_name else ("dags-folder", DAG_FILE)
-        session.merge(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
-
-
-def estate() -> Estate:
-    """The installation, with Airflow's connections."""
-    return bootstrap.estate()
-
-
-def plugin_apps() -> list[dict[str, Any]]:
-    """What `plugins/waybill_plugin.py` mounts."""
-    from waybill.web.app import create_app
-
-    return [{"app": create_app(estate, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]

@@ -121,10 +121,12 @@ def _refuse_managed_as_code(estate: Estate, tenant: str) -> Registered | None:
     return registered
 
 
-def rehearse(estate: Estate, tenant: str, raw: Mapping[str, Any]) -> Rehearsal:
+def rehearse(estate: Estate, tenant: str, raw: Mapping[str, Any], *, expected: int | None = None) -> Rehearsal:
     """What `replace` would do with this body; changes nothing. Raises what `replace` raises."""
     registered = _refuse_managed_as_code(estate, tenant)
     wanted, entities = read(raw, estate)
+    if expected is not None and expected != (registered.version if registered else 0):
+        raise _mismatch(tenant)
     with estate.ledger.begin() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
@@ -169,13 +171,17 @@ def _record(
     try:
         version, diff = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
     except LostUpdate as error:
-        raise PermanentError(
-            f"the registration of {tenant} is not the one If-Match names",
-            next_step="GET it again and repeat your change",
-            code="etag_mismatch",
-        ) from error
+        raise _mismatch(tenant) from error
     changed = before is None or version != before.version
     return Replaced(standing(estate, tenant), diff, before is None, changed)
+
+
+def _mismatch(tenant: str) -> PermanentError:
+    return PermanentError(
+        f"another version of the registration of {tenant} is in force than the one you saw",
+        next_step="GET it again and repeat your change",
+        code="etag_mismatch",
+    )
 
 
 def versions(estate: Estate, tenant: str) -> list[Registered]:

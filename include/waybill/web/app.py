@@ -8,10 +8,23 @@ from fastapi import FastAPI
 
 from waybill import __version__
 from waybill.service import Estate
-from waybill.web import problems
+from waybill.web import documenting, problems, registrations, tenants
 from waybill.web.calling import Access, Estates, Scheduler
 
 API = "/api/v1"
+ROUTERS = [registrations.router, tenants.router]
+"""What stands below `/api/v1`."""
+
+ABOUT = """
+Register what a tenant receives and how often, see what was delivered, ask for full history again.
+
+Every error is `application/problem+json` (RFC 9457) with a stable `code`. Times are RFC 3339. A tenant id is 1 to 63 of `a-z 0-9 _ -`.
+"""
+TAGS = [
+    {"name": "registrations", "description": "One call replaces a tenant's whole registration; `dryRun` shows the difference first."},
+    {"name": "catalog", "description": "The entities there are."},
+    {"name": "deliveries", "description": "What was planned, delivered and committed."},
+]
 
 
 def create_app(estate: Callable[[], Estate], access: Access, scheduler: Scheduler) -> FastAPI:
@@ -22,10 +35,15 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
     app = FastAPI(
         title="Waybill",
         version=__version__,
-        summary="Register what a tenant receives, and see what was delivered.",
+        summary="A tenant's own data, on schedule, as files it can trust.",
+        description=ABOUT,
+        openapi_tags=TAGS,
         redirect_slashes=False,
         redoc_url=None,
     )
     app.state.estates, app.state.access, app.state.scheduler = Estates(estate), access, scheduler
+    for router in ROUTERS:
+        app.include_router(router, prefix=API)
     problems.install(app)
+    documenting.install(app)
     return app

@@ -1,0 +1,65 @@
+"""Request bodies: JSON objects, bounded, read strictly. What they mean is decided below, by the rules the files follow."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from waybill.errors import Finding, InvalidInput
+from waybill.web.problems import Refused
+
+LARGEST = 256 * 1024
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The body as a mapping; an absent body is an empty one.
+
+    Raises too_large, unsupported_media_type, bad_request for what is not JSON, validation for JSON that is no object.
+    """
+    raw = await _bounded(request)
+    if not raw.strip():
+        return {}
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise Refused("unsupported_media_type", "The body must be JSON with Content-Type: application/json.")
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half surrogate pairs and numbers past every bound end here
+    except RecursionError as error:
+        raise Refused("bad_request", "The body is nested too deeply.") from error
+    except ValueError as error:  # covers malformed JSON and text that is not UTF-8
+        raise Refused("bad_request", f"The body is not valid JSON: {_reason(error)}.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput([Finding("", "", f"the body is a {type(value).__name__}", "a JSON object", code="invalid_type")])
+    return value
+
+
+async def _bounded(request: Request) -> bytes:
+    read = bytearray()
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > LARGEST:
+            raise Refused("too_large", f"The body is larger than {LARGEST // 1024} KiB.")
+    return bytes(read)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+
+
+JsonBody = Annotated[dict[str, Any], Depends(json_object)]

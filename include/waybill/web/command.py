@@ -1,0 +1,63 @@
+"""`waybill serve` and `waybill schema`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from waybill.access import Caller
+
+app = typer.Typer()
+
+
+class NoScheduler:
+    """`waybill serve` runs no deliveries: it faces tenants and holds no key to any warehouse.
+
+    What is asked for stands in the ledger, where the next run finds it: that of Airflow on the same ledger, or of `waybill run`.
+    """
+
+    def changed(self, tenant: str) -> None:
+        return None
+
+    def run_now(self, tenant: str, caller: Caller) -> bool:
+        return False
+
+
+def tenant_app() -> FastAPI:
+    """The application as tenants reach it. Raises PermanentError when the environment does not say whose tokens count."""
+    from waybill import bootstrap
+    from waybill.web.app import create_app
+    from waybill.web.oauth import Issuer, TokenAccess
+
+    issuer = Issuer.from_environment()
+    estate = bootstrap.estate()
+    return create_app(lambda: estate, TokenAccess(issuer), NoScheduler())
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+) -> None:
+    """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
+    import uvicorn
+
+    uvicorn.run(tenant_app(), host=host, port=port, server_header=False)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="catalog, tenant, policy or preset.", metavar="KIND")],
+) -> None:
+    """Print the JSON Schema of a configuration file, for editors."""
+    import json
+
+    from waybill.web.editors import KINDS, json_schema
+
+    if kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}")
+    typer.echo(json.dumps(json_schema(kind), indent=2))

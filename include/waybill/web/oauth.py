@@ -1,0 +1,139 @@
+"""Callers by OAuth2 bearer token, for `waybill serve`: JWTs of one issuer, checked against its published keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+from fastapi import Request
+from jwt import PyJWK, PyJWKClient
+from jwt.exceptions import PyJWKClientConnectionError, PyJWKSetError, PyJWTError
+from starlette.concurrency import run_in_threadpool
+
+from waybill.access import Caller, Granted, TokenRights
+from waybill.errors import PermanentError, TransientError
+from waybill.web.calling import current_estate
+from waybill.web.problems import unauthenticated
+
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+"""Public-key signatures only: with `none` anybody could sign, with HS256 anybody who knows the public key."""
+
+LEEWAY = 30
+LONGEST = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them."""
+
+    issuer: str
+    audience: str
+    jwks_url: str
+    tenant_claim: str = "tenant"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
+        """Raises PermanentError naming every variable that is missing, or an address that anybody on the way could change."""
+        names = ("WAYBILL_OAUTH_ISSUER", "WAYBILL_OAUTH_AUDIENCE", "WAYBILL_OAUTH_JWKS_URL")
+        missing = [name for name in names if not environment.get(name)]
+        if missing:
+            raise PermanentError(
+                f"waybill serve does not know whose tokens to accept: {', '.join(missing)} not set",
+                next_step="Set them to your OAuth2 issuer, the audience of its tokens for Waybill, and the address of its JSON Web Key Set",
+                code="usage",
+            )
+        issuer, audience, url = (environment[name] for name in names)
+        address = urlsplit(url)
+        if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
+            raise PermanentError(f"WAYBILL_OAUTH_JWKS_URL is {url!r}", allowed="https, or http on the loopback address", code="usage")
+        return cls(issuer, audience, url, environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant")
+
+
+class TokenAccess:
+    """Recognises callers by their bearer token."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        # One set in memory for five minutes; an unknown kid fetches it again, at most every 30 seconds.
+        self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=30)
+
+    async def caller(self, request: Request) -> Caller:
+        """The token's caller. Raises unauthenticated, or TransientError when the issuer's keys cannot be had."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if not scheme:
+            raise unauthenticated("There is no bearer token.")
+        if scheme.lower() != "bearer" or not token.strip() or len(token) > LONGEST:
+            raise unauthenticated("The Authorization header holds no bearer token.", "invalid_token")
+        return self._recognised(await run_in_threadpool(self._claims, token.strip()), granted_by_policy(request))
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
+                raise unauthenticated(f"The token must name its key and be signed with {', '.join(ALGORITHMS)}.", "invalid_token")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._key(header["kid"]),
+                algorithms=ALGORITHMS,
+                audience=self._issuer.audience,
+                issuer=self._issuer.issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except PyJWTError as error:
+            raise unauthenticated(_why(error), "invalid_token") from error
+        return claims
+
+    def _key(self, kid: str) -> PyJWK:
+        try:
+            return self._keys.get_signing_key(kid)
+        except (PyJWKClientConnectionError, PyJWKSetError, ValueError) as error:  # unreachable, without a usable key, not JSON
+            raise TransientError(
+                "the keys of the token issuer cannot be had", next_step="Check WAYBILL_OAUTH_JWKS_URL", code="issuer"
+            ) from error
+
+    def _recognised(self, claims: Mapping[str, Any], granted: Granted) -> Caller:
+        rights = TokenRights(
+            tenants=_words(claims.get(self._issuer.tenant_claim), split=False),
+            scopes=_words(claims.get("scope")),
+            roles=_words(claims.get("roles")),
+            granted=granted,
+        )
+        return Caller(str(claims["sub"]), rights, name=_text(claims, "name"), email=_text(claims, "email"))
+
+
+def granted_by_policy(request: Request) -> Granted:
+    """What the policy in force at this request lets roles do."""
+
+    def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
+        return current_estate(request).configuration.knobs(tenant).permissions_of(roles)
+
+    return granted
+
+
+def _words(value: Any, *, split: bool = True) -> frozenset[str]:
+    """A claim that is a string of words or a list of them."""
+    if isinstance(value, str):
+        return frozenset(value.split() if split else [value])
+    return frozenset(one for one in value if isinstance(one, str)) if isinstance(value, list) else frozenset()
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _why(error: Exception) -> str:
+    """One sentence that helps the owner of a token and tells an attacker nothing they do not know."""
+    reasons: list[tuple[type[Exception], str]] = [
+        (jwt.ExpiredSignatureError, "The token has expired."),
+        (jwt.ImmatureSignatureError, "The token is not valid yet."),
+        (jwt.InvalidAudienceError, "The token is meant for another audience."),
+        (jwt.InvalidIssuerError, "The token comes from another issuer."),
+        (jwt.MissingRequiredClaimError, "The token lacks one of exp, iss, aud, sub."),
+    ]
+    return next((text for kind, text in reasons if isinstance(error, kind)), "The token is not valid.")

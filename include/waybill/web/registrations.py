@@ -1,0 +1,242 @@
+"""Routes of registrations: look, rehearse, replace, full load, history, undo."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+
+from waybill import config
+from waybill.errors import Finding, InvalidInput
+from waybill.registration import Registration
+from waybill.service import Estate, registering
+from waybill.web import documenting, schemas
+from waybill.web.bodies import JsonBody
+from waybill.web.calling import Editor, EstateDep, Operator, SchedulerDep, TenantPath, Viewer
+from waybill.web.documenting import problems
+from waybill.web.problems import Refused
+
+router = APIRouter(prefix="/tenants/{tenant}/export", tags=["registrations"])
+
+EXAMPLES = {
+    "selected": {
+        "exportOption": "export selected",
+        "entityList": ["user", "content", "user logins", "interaction"],
+        "frequency": "daily",
+        "timezone": "Europe/Berlin",
+        "deliverAt": "02:00",
+    },
+    "all": {"exportOption": "export all", "frequency": "weekly"},
+    "disable": {"exportOption": "disable export"},
+}
+REFUSALS = problems("bad_request", "denied", "not_found", "managed_as_code", "etag_mismatch", "too_large", "unsupported_media_type")
+ETAG = {"headers": {"ETag": {"description": "Of the version in force.", "schema": {"type": "string"}}}}
+
+DryRun = Annotated[bool, Query(alias="dryRun", description="Tell what would change, with an estimate, and change nothing.")]
+IfMatch = Annotated[str | None, Header(description="The ETag of the version you saw; 412 when another is in force.")]
+IfNoneMatch = Annotated[str | None, Header(description="`*`: only when the tenant has no registration yet.")]
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def standing_body(estate: Estate, standing: registering.Standing, *, inactive: bool = False) -> dict[str, Any]:
+    """A registration as GET shows it."""
+    registered = standing.registered
+    shown = {
+        "timezone": registered.registration.timezone,
+        **registered.body,
+        "tenant": registered.tenant,
+        "version": registered.version,
+        "entities": list(standing.active),
+        "managedBy": {"kind": "file" if standing.managed_by else "api", "file": standing.managed_by},
+        "updatedAt": registered.created_at.isoformat(),
+        "updatedBy": registered.actor,
+    }
+    if inactive:
+        shown["inactive"] = [_inactive(estate, stream) for stream in standing.inactive]
+    return shown
+
+
+def _inactive(estate: Estate, stream: Any) -> dict[str, Any]:
+    entity = estate.catalog.entity(stream.entity)
+    return schemas.Inactive(
+        entity=stream.entity,
+        name=entity.display_name if entity else stream.entity,
+        generation=stream.generation,
+        activated_at=stream.activated_at,
+        deactivated_at=stream.deactivated_at,
+        delivered_until=stream.watermark,
+    ).model_dump(mode="json")
+
+
+@router.get(
+    "", response_model=schemas.Standing, responses={200: ETAG, **problems("denied", "not_found")}, summary="The registration in force"
+)
+def get_registration(
+    tenant: TenantPath,
+    caller: Viewer,
+    estate: EstateDep,
+    include_inactive: Annotated[bool, Query(alias="includeInactive", description="Also list entities that are switched off.")] = False,
+) -> JSONResponse:
+    """What the tenant receives. The answer can be sent back by PUT as it is; doing so changes nothing."""
+    standing = registering.standing(estate, tenant)
+    shown = standing_body(estate, standing, inactive=include_inactive)
+    return JSONResponse(shown, headers={"ETag": etag(standing.registered.version), "Cache-Control": "no-cache"})
+
+
+def _expected(estate: Estate, tenant: str, if_match: str | None, if_none_match: str | None) -> int | None:
+    """The version a conditional call is about: None for an unconditional one. Raises etag_mismatch when no version can fit."""
+    if if_match is None:
+        if if_none_match is None:
+            return None
+        if if_none_match.strip() != "*":
+            raise Refused("bad_request", "If-None-Match may only be `*` here.")
+        return 0
+    current = registering.find(estate, tenant)
+    version = current.version if current else 0
+    tags = {tag.strip() for tag in if_match.split(",")}
+    if (current and "*" in tags) or etag(version) in tags:
+        return version
+    return -1
+
+
+@router.put(
+    "",
+    response_model=schemas.Replaced | schemas.Rehearsal,
+    responses={200: ETAG, 201: {"model": schemas.Replaced, "description": "The tenant's first registration.", **ETAG}, **REFUSALS},
+    openapi_extra=documenting.body(Registration, EXAMPLES),
+    summary="Replace the registration",
+)
+@router.post(
+    "",
+    response_model=schemas.Replaced | schemas.Rehearsal,
+    responses={200: ETAG, 201: {"model": schemas.Replaced, "description": "The tenant's first registration.", **ETAG}, **REFUSALS},
+    openapi_extra=documenting.body(Registration, EXAMPLES),
+    summary="Replace the registration",
+)
+def replace_registration(
+    tenant: TenantPath,
+    caller: Editor,
+    body: JsonBody,
+    estate: EstateDep,
+    scheduler: SchedulerDep,
+    dry_run: DryRun = False,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> JSONResponse:
+    """The entities of the body become the active set; active ones that it does not name are switched off.
+
+    Repeating a call changes nothing. A newly active entity is delivered in full first; kept ones go on where they were. PUT and POST do the
+    same.
+    """
+    raw = {key: value for key, value in body.items() if key not in schemas.READ_ONLY}
+    expected = _expected(estate, tenant, if_match, if_none_match)
+    if dry_run:
+        return _rehearse(estate, tenant, raw, expected)
+    done = registering.replace(estate, tenant, raw, actor=caller.actor, expected=expected)
+    return _replaced(estate, scheduler, done)
+
+
+def _rehearse(estate: Estate, tenant: str, raw: dict[str, Any], expected: int | None) -> JSONResponse:
+    plan = registering.rehearse(estate, tenant, raw, expected=expected)
+    rows = [one.rows for one in plan.estimates]
+    sizes = [one.bytes for one in plan.estimates]
+    return JSONResponse(
+        {
+            "dryRun": True,
+            "changed": not plan.changes_nothing,
+            **_changes(plan.difference),
+            "fields": {key: {"from": old, "to": new} for key, (old, new) in plan.fields.items()},
+            "estimatedRows": _total(rows),
+            "estimatedBytes": _total(sizes),
+            "estimates": [{"entity": one.entity, "rows": one.rows, "bytes": one.bytes, "note": one.note or None} for one in plan.estimates],
+        }
+    )
+
+
+def _total(numbers: list[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _changes(diff: Any) -> dict[str, list[str]]:
+    return {"activated": list(diff.activated), "deactivated": list(diff.deactivated), "kept": list(diff.kept)}
+
+
+def _replaced(estate: Estate, scheduler: SchedulerDep, done: registering.Replaced) -> JSONResponse:
+    registered = done.standing.registered
+    if done.changed:
+        scheduler.changed(registered.tenant)
+    return JSONResponse(
+        {**standing_body(estate, done.standing), **_changes(done.difference), "changed": done.changed},
+        201 if done.created else 200,
+        {"ETag": etag(registered.version), "Cache-Control": "no-cache"},
+    )
+
+
+@router.post(
+    "/full-load",
+    status_code=202,
+    response_model=schemas.FullLoadQueued,
+    responses=problems("bad_request", "not_registered", "denied", "not_found", "too_large", "unsupported_media_type"),
+    openapi_extra=documenting.body(schemas.FullLoad, {"now": {"entities": ["user"], "when": "now"}, "everything": {}}, required=False),
+    summary="Deliver full history again",
+)
+def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, estate: EstateDep, scheduler: SchedulerDep) -> JSONResponse:
+    """Queue the complete history of entities for the next run, or start that run now."""
+    findings: list[Finding] = []
+    wanted = config.validated(schemas.FullLoad, body, "", findings)
+    if wanted is None or findings:
+        raise InvalidInput(findings)
+    chosen = registering.queue_full_load(estate, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
+    started = wanted.when == "now" and scheduler.run_now(tenant, caller)
+    when: Literal["now", "next"] = "now" if started else "next"
+    detail = "A run was started." if started else "The next scheduled run delivers it."
+    if wanted.when == "now" and not started:
+        detail = f"This server starts no runs. {detail}"
+    answer = schemas.FullLoadQueued(tenant=tenant, entities=chosen, when=when, detail=detail)
+    return JSONResponse(answer.model_dump(mode="json"), 202)
+
+
+@router.get(
+    "/versions", response_model=schemas.Versions, responses=problems("denied", "not_found"), summary="History: who changed what, when"
+)
+def list_versions(tenant: TenantPath, caller: Viewer, estate: EstateDep) -> JSONResponse:
+    """Every registration the tenant ever had, newest first."""
+    items = [
+        {
+            "version": one.version,
+            "createdAt": one.created_at.isoformat(),
+            "actor": one.actor,
+            "origin": one.origin,
+            "changes": one.diff,
+            "registration": one.body,
+        }
+        for one in registering.versions(estate, tenant)
+    ]
+    return JSONResponse({"items": items})
+
+
+@router.post(
+    "/versions/{number}/restore",
+    response_model=schemas.Replaced,
+    responses={200: ETAG, **problems("denied", "not_found", "managed_as_code", "etag_mismatch")},
+    summary="Go back to an earlier version",
+)
+def restore_version(
+    request: Request,
+    tenant: TenantPath,
+    number: Annotated[int, InPath(ge=1, le=2**31 - 1, description="The version to restore.")],
+    caller: Editor,
+    estate: EstateDep,
+    scheduler: SchedulerDep,
+    if_match: IfMatch = None,
+) -> JSONResponse:
+    """Make what an earlier version said the registration in force, as a new version. Entities that come back start with a full load."""
+    expected = _expected(estate, tenant, if_match, None)
+    done = registering.restore(estate, tenant, number, actor=caller.actor, expected=expected)
+    return _replaced(estate, scheduler, done)

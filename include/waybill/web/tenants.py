@@ -1,0 +1,72 @@
+"""Routes beside the registration: what a tenant may receive, and what it received."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from pydantic.alias_generators import to_camel
+
+from waybill import service
+from waybill.catalog import Entity
+from waybill.service import registering
+from waybill.web import schemas
+from waybill.web.calling import EstateDep, TenantPath, Viewer
+from waybill.web.documenting import problems
+
+router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
+
+
+def camel(value: Any) -> Any:
+    """Plain data with its keys in camelCase."""
+    if isinstance(value, dict):
+        return {to_camel(key): camel(one) for key, one in value.items()}
+    return [camel(one) for one in value] if isinstance(value, list) else value
+
+
+@router.get(
+    "/entities", response_model=schemas.Entities, responses=problems("denied", "not_found"), tags=["catalog"], summary="The catalogue"
+)
+def list_entities(tenant: TenantPath, caller: Viewer, estate: EstateDep) -> JSONResponse:
+    """Everything the tenant may register, with its columns; also before anything is registered."""
+    found = registering.find(estate, tenant)
+    active = registering.standing(estate, tenant).active if found else ()
+    return JSONResponse({"items": [_entity(one, one.id in active).model_dump(mode="json") for one in estate.catalog.entities.values()]})
+
+
+def _entity(one: Entity, active: bool) -> schemas.CatalogEntity:
+    columns = [
+        schemas.CatalogColumn(name=name, type=column.type, description=column.description, anonymized=column.export == "anonymize")
+        for name, column in one.columns.items()
+    ]
+    return schemas.CatalogEntity(
+        id=one.id,
+        name=one.display_name,
+        description=one.description,
+        active=active,
+        key=list(one.key),
+        columns=columns,
+        formats=list(one.formats),
+        scopes=list(one.scopes),
+        tombstone_column=one.tombstone_column,
+        ranged=bool(one.time_column),
+    )
+
+
+@router.get("/deliveries", response_model=schemas.Deliveries, responses=problems("denied", "not_found"), summary="What was delivered")
+def list_deliveries(
+    tenant: TenantPath,
+    caller: Viewer,
+    estate: EstateDep,
+    entity: Annotated[str, Query(max_length=200, description="Only this entity (id or display name).")] = "",
+    status: Annotated[Literal["", "open", "committed", "abandoned"], Query(description="Only deliveries in this state.")] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="`nextCursor` of the page before.")] = "",
+) -> JSONResponse:
+    """Deliveries with their windows, counts and hashes, newest first."""
+    registering.require(estate, tenant)
+    entity_id = estate.catalog.ids_by_name().get(entity.strip().casefold(), entity.strip())
+    found = service.listed(estate, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
+    page = found[:limit]
+    return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
