@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from waybill import layout, schema
-from waybill.destinations import Session, Stored
-from waybill.documents import manifest_bytes, publish_document, target_of
+from waybill.destinations import Profile, Session
+from waybill.documents import manifest_bytes, placed, publish_document, target_of
 from waybill.errors import ConflictError, TransientError
 from waybill.extraction import Extracted, Task, extract
 from waybill.layout import Target
@@ -25,9 +24,7 @@ from waybill.ledger import Ledger, deliveries
 from waybill.ledger.deliveries import Attempt, new_id
 from waybill.manifest import columns_of, dialect_of, package_hash
 from waybill.sources import Source
-from waybill.spool import SpoolFile
-
-UPLOAD_TRIES = 3
+from waybill.uploading import Uploads
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,9 @@ def deliver(task: Task, means: Means) -> Outcome:
 
     Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call goes on from there.
     """
-    in_parts = task.dialect.max_rows_per_file is not None
-    target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts)
-    worker = _Worker(task, means, target, in_parts, new_id())
+    in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), means.session.profile is Profile.DROPBOX
+    target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
+    worker = _Worker(task, means, target, in_parts, token, blind)
     if task.delivery.status == "committed":
         return worker.verify()
     try:
@@ -86,6 +83,8 @@ class _Worker:
     target: Target
     in_parts: bool
     token: str
+    blind: bool
+    """The destination is a drop box: nothing can be renamed, looked at or read there, so names are unique and nothing is hidden."""
 
     @property
     def spool(self) -> Path:
@@ -93,7 +92,7 @@ class _Worker:
 
     def prepare(self) -> None:
         folder = self.target.folder
-        self.means.session.prepare(folder.rpartition("/")[0] if self.in_parts else folder)
+        self.means.session.prepare(folder.rpartition("/")[0] if self.in_parts and not self.blind else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -108,6 +107,8 @@ class _Worker:
 
         Raises ConflictError for bytes that no attempt of this delivery recorded.
         """
+        if self.blind:
+            return None
         session = self.means.session
         first = self.final(self.target.part(1)) if self.in_parts else self.target.data
         seen = session.sha256(first)
@@ -154,59 +155,31 @@ class _Worker:
         return None
 
     def extract(self) -> Attempt:
-        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet."""
-        if self.in_parts:
-            self.means.session.prepare(self.hidden)
-        spools: list[SpoolFile] = []
-        uploads: list[Future[Stored]] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="upload") as uploader:
+        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet.
 
-            def new_file(number: int) -> SpoolFile:
-                spool = SpoolFile(self.spool / self.target.part(number))
-                spools.append(spool)
-                uploads.append(uploader.submit(self.means.session.upload, self._upload_name(number), spool.follow()))
-                return spool
+        A drop box shows bytes as they come, so there nothing is sent before RECORD.
+        """
+        if self.in_parts and not self.blind:
+            self.means.session.prepare(self.hidden)
+        with Uploads(self.means.session, self._spool_path, self._upload_name, hold=self.blind) as uploads:
 
             def progress(rows: int) -> None:
-                for upload in uploads:
-                    if upload.done():
-                        upload.result()  # a refused upload ends the extraction, too
+                uploads.check()  # a refused upload ends the extraction, too
                 self.means.progress(rows)
 
-            try:
-                extracted = extract(self.task, self.means.source, new_file, self._known_digests, progress)
-            except BaseException:
-                for spool in spools:
-                    spool.abort()
-                raise
-            attempt = self._record(extracted)
-            for number, (spool, upload) in enumerate(zip(spools, uploads, strict=True), 1):
-                self._await_upload(number, spool, upload)
+            attempt = self._record(extract(self.task, self.means.source, uploads.new_file, self._known_digests, progress))
+            if self.blind:
+                self._mark_publishing(attempt)
+            uploads.finish()
         return attempt
 
-    def _upload_name(self, number: int) -> str:
-        return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
+    def _spool_path(self, number: int) -> Path:
+        return self.spool / self.target.part(number)
 
-    def _await_upload(self, number: int, spool: SpoolFile, upload: Future[Stored]) -> None:
-        """The upload's verified end; what arrived damaged is sent again from the spool."""
-        for left in range(UPLOAD_TRIES, 0, -1):
-            try:
-                stored = upload.result()
-            except TransientError as error:
-                if error.code != "verify" or left == 1:
-                    raise
-            else:
-                if stored.sha256 == spool.sha256:
-                    return
-                self.means.session.remove(self._upload_name(number))
-            upload = Future()
-            upload.set_result(self.means.session.upload(self._upload_name(number), spool.follow()))
-        raise TransientError(
-            "the uploaded bytes differ from the extracted ones",
-            where=self.means.session.label,
-            next_step="Check the server's disk and the network",
-            code="verify",
-        )
+    def _upload_name(self, number: int) -> str:
+        if self.blind:
+            return self.final(self.target.part(number) if self.in_parts else self.target.data.rpartition("/")[2])
+        return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
 
     def _known_digests(self) -> set[bytes]:
         with self.means.ledger.begin() as connection:
@@ -249,6 +222,8 @@ class _Worker:
         """What the manifest says beyond the attempt's own columns, frozen with the attempt."""
         entity = self.task.entity
         return {
+            "folder": self.target.folder,
+            "stem": self.target.stem,
             "entity_name": entity.display_name,
             "mode": entity.changes.mode.value,
             "key": list(entity.key),
@@ -261,8 +236,9 @@ class _Worker:
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
         session = self.means.session
-        with self.means.ledger.begin() as connection:
-            deliveries.mark_publishing(connection, attempt.id, self.means.now())
+        if self.blind:
+            return self._adopt([attempt], attempt)
+        self._mark_publishing(attempt)
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
@@ -282,8 +258,15 @@ class _Worker:
             )
         return adopted
 
+    def _mark_publishing(self, attempt: Attempt) -> None:
+        with self.means.ledger.begin() as connection:
+            deliveries.mark_publishing(connection, attempt.id, self.means.now())
+
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
+        if self.blind:
+            self.means.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
+            return
         publish_document(self.means.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
 
     def commit(self, adopted: Attempt) -> None:
@@ -304,7 +287,8 @@ class _Worker:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
         with self.means.ledger.begin() as connection:
             adopted = deliveries.adopted_of(connection, [self.task.delivery])[self.task.delivery.id]
-        hashes = [(file, self.means.session.sha256(self.final(file["path"]))) for file in adopted.files]
+        folder = placed(self.task.delivery, adopted).folder
+        hashes = [(file, self.means.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
             raise ConflictError(

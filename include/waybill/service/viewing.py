@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waybill.documents import target_of
+from waybill.documents import placed, target_of
 from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.manifest import instant
@@ -13,9 +13,8 @@ from waybill.service.estate import Estate
 
 def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
     """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed."""
-    compression = attempt.facts["csv"]["compression"] if attempt else "none"
-    in_parts = attempt is not None and attempt.files[0]["path"].startswith(f"{one.stem}-0001.")
-    target = target_of(one, compression=compression, parts=in_parts)
+    target = placed(one, attempt) if attempt else target_of(one, compression="none", parts=False)
+    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
         "delivery_id": one.id,
         "tenant": one.tenant,
@@ -27,7 +26,7 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
         "status": one.status,
         "window": {"from": instant(one.window_from), "to": instant(one.window_to or one.planned_to)},
         "export_date": one.export_date,
-        "path": target.folder if in_parts else target.data,
+        "path": target.folder if attempt and len(attempt.files) > 1 else path,
         "manifest": target.manifest,
         "rows": attempt.rows if attempt else None,
         "bytes": attempt.bytes if attempt else None,
