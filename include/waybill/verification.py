@@ -19,7 +19,7 @@ from waybill.recount import Recount, recount
 
 MANIFEST = ".manifest.json"
 _DAY = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
-_DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:-\d{4,})?\.csv(?:\.gz|\.zst)?\Z")
+_DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?\.csv(?:\.gz|\.zst)?\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 
 

@@ -25,7 +25,7 @@ _ID = re.compile(r"^[0-9a-f]{32}\Z")
 
 @dataclass
 class Housekeeping:
-    """What was done. `failed` holds a message per tenant whose destination could not be swept, `stale` the deliveries open for over a day."""
+    """What was done. `failed`: a message per tenant whose destination could not be swept; `stale`: deliveries open for over a day."""
 
     parts: int = 0
     files: int = 0
