@@ -1,1 +1,42 @@
-"""Files in each format: CSV for scheduled deliveries; the others for on-demand exports."""
+"""Files in each format: CSV for scheduled deliveries (`csv`); all of them for on-demand exports (`open_writer`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from waybill.catalog import Column
+    from waybill.formats.base import Writer, WriterOptions
+
+SUFFIXES = {"ndjson": ".ndjson", "csv": ".csv", "json": ".json", "xlsx": ".xlsx", "parquet": ".parquet"}
+
+
+def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> Writer:
+    """A writer for one entity into a new file at `path`, which must not exist. `format` is a name of `waybill.catalog.FORMATS`.
+
+    Raises TransientError when the file cannot be made, PermanentError `row_limit_format` when the format cannot hold so many columns.
+    """
+    match format:
+        case "ndjson":
+            from waybill.formats.json_text import NdjsonWriter
+
+            return NdjsonWriter(path, columns)
+        case "csv":
+            from waybill.formats.human_csv import HumanCsvWriter
+
+            return HumanCsvWriter(path, columns, guard=options.spreadsheet_guard)
+        case "json":
+            from waybill.formats.json_text import JsonWriter
+
+            return JsonWriter(path, entity_id, columns, options)
+        case "xlsx":
+            from waybill.formats.xlsx import XlsxWriter
+
+            return XlsxWriter(path, entity_id, columns, options.exported_at)
+        case "parquet":
+            from waybill.formats.parquet import ParquetWriter
+
+            return ParquetWriter(path, columns)
+    raise ValueError(f"{format!r} is not a format; allowed: {', '.join(SUFFIXES)}")

@@ -1,0 +1,132 @@
+"""What every format of an on-demand export promises, and the file it writes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from waybill.catalog import Column, ColumnType
+from waybill.errors import PermanentError, TransientError
+
+
+@dataclass(frozen=True)
+class WriterOptions:
+    """What a request and its policy say about the files.
+
+    `exported_at` is aware UTC and becomes the file's only time stamp: the same rows, options and columns give the same bytes.
+    `date_range` is half-open, None being an open end. `scope` is put into the envelope of JSON objects as it is.
+    """
+
+    exported_at: datetime
+    json_layout: Literal["objects", "arrays"] = "objects"
+    spreadsheet_guard: bool = True
+    date_range: tuple[datetime | None, datetime | None] = (None, None)
+    scope: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One finished file.
+
+    `columns` is its header (CSV has more than the catalogue where nested values were flattened); `withheld` tells for each
+    catalogued column how many of its values had a credential taken out.
+    """
+
+    rows: int
+    bytes: int
+    sha256: str
+    columns: tuple[str, ...]
+    withheld: Mapping[str, int] = field(default_factory=dict)
+
+
+class Writer(Protocol):
+    """Writes one entity into one file with memory that does not grow with the rows. Not thread-safe. `close` or `discard` ends it."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows. The batch has the columns the writer was opened with, as `Snapshot.batches` yields them; its size is free.
+
+        Raises PermanentError `row_limit_format` when the format cannot hold a value, TransientError `storage_full` when the disk is full.
+        """
+        ...
+
+    def close(self) -> Written:
+        """Finish the file and tell what it holds. Raises as `write` does."""
+        ...
+
+    def discard(self) -> None:
+        """Give up: release everything and remove the file. Does nothing after `close`, and may be called twice."""
+        ...
+
+
+class Output:
+    """The file, created exclusively, hashed while it is written; file enough for pyarrow to write to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+        self._discarded = False
+        with disk_errors(path):
+            self._file = path.open("xb")
+
+    def write(self, block: bytes | memoryview) -> int:
+        """Append; what a library still writes while it is being released after `discard` goes nowhere."""
+        if self._discarded:
+            return len(block)
+        with disk_errors(self.path):
+            self._file.write(block)
+        self._hash.update(block)
+        self.bytes += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        """Nothing is held back that `finish` would not write."""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed and not self._discarded
+
+    def finish(self, rows: int, columns: tuple[str, ...], withheld: Mapping[str, int]) -> Written:
+        with disk_errors(self.path):
+            self._file.close()
+        return Written(rows, self.bytes, self._hash.hexdigest(), columns, dict(withheld))
+
+    def discard(self) -> None:
+        if not self._file.closed:
+            self._discarded = True
+            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # what was still buffered may not fit on the disk either
+                self._file.close()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "storage_unavailable"
+        what = f"cannot write {path.name}: {error.strerror}"
+        raise TransientError(what, where=str(path.parent), code=code, next_step="Free disk space, then ask again") from error
+
+
+def kind_of(column: Column) -> ColumnType:
+    """The type of what leaves: a pseudonym is text, whatever it stands for."""
+    return ColumnType.STRING if column.export == "anonymize" else column.type
+
+
+def does_not_fit(what: str, entity_id: str, limit: str) -> PermanentError:
+    """A value or a number of rows that the format cannot hold: the request fails rather than lose anything."""
+    return PermanentError(
+        what, where=entity_id, allowed=limit, code="row_limit_format", next_step="Choose NDJSON or CSV, or ask for fewer rows"
+    )

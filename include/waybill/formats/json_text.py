@@ -1,0 +1,119 @@
+"""NDJSON and JSON. Every value is written so that nothing of it is lost (`waybill.formats.lines.json_token`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from waybill.canonical import timestamp_text
+from waybill.catalog import Column
+from waybill.formats import lines
+from waybill.formats.base import Output, WriterOptions, Written, kind_of
+from waybill.formats.intake import Intake
+
+
+class TextWriter:
+    """A file that is one expression over the rows: `opening`, one text for each row, `ending`. The first `separator` bytes are left out."""
+
+    opening = b""
+    ending = b""
+    separator = 0
+
+    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
+        self._intake = Intake(columns)
+        self._engine = lines.Lines()
+        self._output = Output(path)
+        self._empty = True
+
+    def expression(self, schema: pa.Schema) -> str:
+        raise NotImplementedError
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in self._intake.take(batch):
+            self._put(piece)
+
+    def close(self) -> Written:
+        for piece in self._intake.rest():
+            self._put(piece)
+        if self._empty:
+            self._output.write(self.opening)
+        self._output.write(self.ending)
+        self._engine.close()
+        return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
+
+    def discard(self) -> None:
+        self._engine.close()
+        self._output.discard()
+
+    def _put(self, piece: pa.RecordBatch) -> None:
+        for texts in self._engine.texts(piece, self.expression(piece.schema)):
+            if self._empty:
+                self._output.write(self.opening)
+            self._output.write(texts[self.separator :] if self._empty else texts)
+            self._empty = False
+
+    def _tokens(self, schema: pa.Schema) -> list[str]:
+        return [
+            lines.json_token(field.name, kind_of(column), field.type)
+            for field, column in zip(schema, self._intake.columns.values(), strict=True)
+        ]
+
+    def _object(self, schema: pa.Schema) -> list[str]:
+        pieces, mark = [], "{"
+        for name, token in zip(self._intake.columns, self._tokens(schema), strict=True):
+            pieces += [lines.literal(f"{mark}{json.dumps(name, ensure_ascii=False)}:"), token]
+            mark = ","
+        return [*pieces, "'}'"]
+
+
+class NdjsonWriter(TextWriter):
+    """One object a line, lossless."""
+
+    def expression(self, schema: pa.Schema) -> str:
+        return lines.concat([*self._object(schema), "chr(10)"])
+
+
+class JsonWriter(TextWriter):
+    """One JSON document, one row a line.
+
+    `objects`: `{exportedAt, dateRange, scope, data: {entity: [...]}}` with an object a row; `arrays`: the header row, then an array a row.
+    """
+
+    separator = len(",\n")
+
+    def __init__(self, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        super().__init__(path, columns)
+        self._arrays = options.json_layout == "arrays"
+        if self._arrays:
+            head = json.dumps(list(columns), ensure_ascii=False, separators=(",", ":"))
+            self.opening, self.ending, self.separator = f"[\n{head}".encode(), b"\n]\n", 0
+            return
+        envelope = json.dumps(_envelope(options), ensure_ascii=False, separators=(",", ":")).removesuffix("}")
+        self.opening = f'{envelope},"data":{{{json.dumps(entity_id)}:[\n'.encode()
+        self.ending = b"\n]}}\n"
+
+    def expression(self, schema: pa.Schema) -> str:
+        if not self._arrays:
+            return lines.concat(["',' || chr(10)", *self._object(schema)])
+        pieces, mark = ["',' || chr(10)"], "["
+        for token in self._tokens(schema):
+            pieces += [f"'{mark}'", token]
+            mark = ","
+        return lines.concat([*pieces, "']'"])
+
+
+def _envelope(options: WriterOptions) -> dict[str, object]:
+    start, end = options.date_range
+    return {
+        "exportedAt": timestamp_text(options.exported_at),
+        "dateRange": {"from": _instant(start), "to": _instant(end)},
+        "scope": dict(options.scope),
+    }
+
+
+def _instant(value: datetime | None) -> str | None:
+    return None if value is None else timestamp_text(value)

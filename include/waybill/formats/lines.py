@@ -1,0 +1,95 @@
+"""From Arrow to lines of text, a whole piece at a time: DuckDB joins the columns, and Arrow's own buffer goes to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+import pyarrow as pa
+
+from waybill import canonical_sql
+from waybill.catalog import ColumnType
+
+_NAN_OR_TRAILING_COMMA = r"(?i)nan|inf|,[ \t\r\n]*[\]}]"
+
+
+class Lines:
+    """An engine that evaluates one SQL expression over the pieces of a file. It touches neither disk nor network."""
+
+    def __init__(self) -> None:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 1,
+            "memory_limit": "512MB",
+            "autoinstall_known_extensions": "false",
+            "temp_directory": "",
+        }
+        self._connection = duckdb.connect(config=settings)
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("SET python_enable_replacements = false")
+
+    def texts(self, piece: pa.RecordBatch, expression: str) -> Iterable[memoryview]:
+        """The text of `expression` for every row, in order and back to back."""
+        relation = self._connection.from_arrow(pa.Table.from_batches([piece])).project(f"{expression} AS line")
+        for batch in relation.to_arrow_reader(piece.num_rows):
+            yield _bytes(batch.column(0))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _bytes(texts: pa.Array) -> memoryview:
+    """All texts of an array without NULL, as Arrow holds them. Nothing is copied."""
+    _, offsets, data = texts.buffers()
+    ends: memoryview[int] = memoryview(offsets).cast("q" if pa.types.is_large_string(texts.type) else "i")
+    return memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]] if data else memoryview(b"")
+
+
+def literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'"
+
+
+def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
+    """Canonical text of a column; what comes as text is canonical already."""
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
+        return x
+    match kind:
+        case ColumnType.FLOAT:
+            return canonical_sql.float_text(f"CAST({x} AS DOUBLE)")
+        case ColumnType.TIMESTAMP:
+            aware = pa.types.is_timestamp(arrow) and arrow.tz
+            return canonical_sql.timestamp_text(f"({x} AT TIME ZONE 'UTC')" if aware else f"CAST({x} AS TIMESTAMP)")
+        case ColumnType.DATE:
+            return canonical_sql.date_text(x)
+        case ColumnType.BINARY:
+            return f"to_base64({x})"
+    return f"CAST({x} AS VARCHAR)"
+
+
+def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
+    """A JSON value that loses nothing: what a JSON number cannot hold exactly in every reader is a string."""
+    shown = text(x, kind, arrow)
+    match kind:
+        case ColumnType.INTEGER | ColumnType.BOOLEAN:
+            token = shown
+        case ColumnType.FLOAT:
+            token = f"CASE WHEN isfinite({x}) THEN {shown} ELSE '\"' || ({shown}) || '\"' END"
+        case ColumnType.STRING:
+            token = f"to_json({x})"
+        case ColumnType.JSON:
+            token = f"CASE WHEN {_is_strict_json(x)} THEN {x} ELSE to_json({x}) END"
+        case _:
+            token = f"'\"' || ({shown}) || '\"'"
+    return f"coalesce({token}, 'null')"
+
+
+def _is_strict_json(x: str) -> str:
+    """DuckDB's own check lets NaN, Infinity and trailing commas through."""
+    bare = f"regexp_replace({x}, {literal(canonical_sql.JSON_STRING)}, '\"\"', 'g')"
+    doubtful = literal(_NAN_OR_TRAILING_COMMA)
+    return f"json_valid({x}) AND NOT (regexp_matches({x}, {doubtful}) AND regexp_matches({bare}, {doubtful}))"
+
+
+def concat(pieces: Iterable[str]) -> str:
+    """All pieces in a row, NULL as nothing."""
+    return f"concat({', '.join(pieces)})"

@@ -1,0 +1,63 @@
+"""Parquet, with the catalogued types as Arrow carries them: exact decimals, UTC timestamps, JSON and UUID as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from waybill.catalog import Column, ColumnType
+from waybill.formats.base import Output, Written, kind_of
+from waybill.formats.intake import Intake
+
+_EMPTY = {
+    ColumnType.INTEGER: pa.int64(),
+    ColumnType.DECIMAL: pa.decimal128(38, 9),
+    ColumnType.FLOAT: pa.float64(),
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.DATE: pa.date32(),
+    ColumnType.TIMESTAMP: pa.timestamp("us", "UTC"),
+    ColumnType.BINARY: pa.binary(),
+}
+"""What a file without rows says of its columns."""
+
+
+class ParquetWriter:
+    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
+        self._intake = Intake(columns)
+        self._output = Output(path)
+        self._parquet: parquet.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in self._intake.take(batch):
+            self._put(piece)
+
+    def close(self) -> Written:
+        for piece in self._intake.rest():
+            self._put(piece)
+        if self._parquet is None:
+            kinds = [_EMPTY.get(kind_of(column), pa.string()) for column in self._intake.columns.values()]
+            self._parquet = self._begin(kinds)
+        self._parquet.close()
+        return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
+
+    def discard(self) -> None:
+        self._output.discard()
+        if self._parquet is not None:
+            self._parquet.close()
+
+    def _put(self, piece: pa.RecordBatch) -> None:
+        if self._parquet is None:
+            self._parquet = self._begin([field.type for field in piece.schema])
+        schema = self._parquet.schema
+        arrays = [array.cast(field.type) for array, field in zip(piece.columns, schema, strict=True)]
+        self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+    def _begin(self, types: list[pa.DataType]) -> parquet.ParquetWriter:
+        fields = [
+            pa.field(name, kind, metadata={"description": column.description, "type": kind_of(column).value})
+            for (name, column), kind in zip(self._intake.columns.items(), types, strict=True)
+        ]
+        return parquet.ParquetWriter(pa.PythonFile(self._output, mode="w"), pa.schema(fields), compression="zstd")

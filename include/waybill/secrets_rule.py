@@ -1,0 +1,107 @@
+"""What looks like a credential, by name and by value. Pure patterns; who applies them decides what happens.
+
+A name is judged by its words (`accessToken`, `access-token` and `ACCESS_TOKEN` are one): it is a secret when it names one, unless its first
+or last word says that it only tells something about one (`token_count`, `password_changed_at`, `has_password`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+_SECRET_WORD = re.compile(
+    r"passw(?:or)?ds?$|password|passphrase|passcode|^pwd$|secrets?$|secretkey|secretaccess|credentials?$|tokens?$|^jwts?$|^cvv2?$|^cvc2?$"
+    r"|apikeys?$|accesskeys?$|privatekeys?$|privkeys?$|encryptionkeys?$|signingkeys?$|masterkeys?$|connectionstrings?$|^dsn$"
+)
+_SECRET_KEYS = _listed(
+    "api access secret private encryption encrypted encrypting decryption signing master webhook ssh gpg pgp deploy hmac aes rsa ecdsa"
+    " ed25519 cipher auth shared fernet jwt wrapping recovery symmetric crypto"
+)
+"""Words that make a `key` a secret one; `primary_key`, `public_key`, `session_key` or a bare `key` are names of rows or objects."""
+_SECRET_PAIRS = frozenset(
+    [
+        ("connection", "string"),
+        ("recovery", "code"),
+        ("recovery", "codes"),
+        ("backup", "codes"),
+        ("set", "cookie"),
+        ("auth", "cookie"),
+        ("session", "cookie"),
+        ("proxy", "authorization"),
+    ]
+)
+_TELLS_ABOUT = _listed(
+    "at on date time timestamp day days age expires expiry expired expiration expiring ttl lifetime duration seconds count counts total"
+    " number usage used uses limit quota budget cost price balance rate type types kind status state strength length size policy rule rules"
+    " required enabled disabled active present exists set changed updated created rotated revoked issued verified version algorithm alg"
+    " scope scopes issuer audience name label title description hint id ids arn url uri endpoint provider source format prefix last4"
+    " fingerprint thumbprint level attempts failures resets reset changes requests symbol"
+)
+_ASKS_ABOUT = _listed("is has have had needs requires uses allow allows num number count total max min avg mean sum remaining")
+_COUNTED_TOKENS = _listed("prompt completion input output cached reasoning used billed generated context text audio image")
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case."""
+    return [word.lower() for word in _WORDS.findall(unicodedata.normalize("NFKC", name))]
+
+
+def looks_secret(name: str) -> bool:
+    """Whether something of this name is likely a credential: a password, token, API key, webhook secret, encryption key."""
+    parts = words(name)
+    if not parts or parts[-1] in _TELLS_ABOUT or parts[0] in _ASKS_ABOUT:
+        return False
+    if parts[-1] == "tokens" and _COUNTED_TOKENS & set(parts):
+        return False
+    return parts == ["authorization"] or any(_SECRET_WORD.search(part) for part in parts) or any(map(_is_secret_pair, parts, parts[1:]))
+
+
+def _is_secret_pair(first: str, second: str) -> bool:
+    return (second in ("key", "keys") and first in _SECRET_KEYS) or (first, second) in _SECRET_PAIRS
+
+
+VALUE_PATTERN = "|".join(
+    [
+        r"-----BEGIN [A-Z ]*PRIVATE KEY",
+        r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+        r"\bgh[opsur]_[0-9A-Za-z]{36}",
+        r"\bgithub_pat_[0-9A-Za-z_]{22}",
+        r"\bglpat-[0-9A-Za-z_-]{20}",
+        r"\bxox[abeoprs]-[0-9A-Za-z-]{10}",
+        r"\bxapp-[0-9]-[0-9A-Za-z-]{10}",
+        r"hooks\.slack\.com/services/[0-9A-Z]",
+        r"\b[rs]k_(?:live|test)_[0-9A-Za-z]{10}",
+        r"\bwhsec_[0-9A-Za-z+/]{16}",
+        r"\bAIza[0-9A-Za-z_-]{35}",
+        r"\bya29\.[0-9A-Za-z_-]{20}",
+        r"\bGOCSPX-[0-9A-Za-z_-]{20}",
+        r"\bsk-(?:proj|ant|svcacct|or)-[0-9A-Za-z_-]{20}",
+        r"\bsk-[0-9A-Za-z]{32}",
+        r"\bnpm_[0-9A-Za-z]{36}",
+        r"\bpypi-AgE[0-9A-Za-z_-]{20}",
+        r"\bSG\.[0-9A-Za-z_-]{16,32}\.[0-9A-Za-z_-]{16}",
+        r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
+        r"\bdop_v1_[0-9a-f]{64}",
+        r"\bhv[bs]\.[0-9A-Za-z_-]{20}",
+        r"AGE-SECRET-KEY-1[0-9A-Z]{20}",
+        r"AccountKey=[0-9A-Za-z+/]{40}",
+        r"\beyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8}",
+        r"\bBearer [0-9A-Za-z._~+/-]{20}",
+        r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@?#]*:[^/\s@?#]+@",
+    ]
+)
+"""Credentials that give themselves away, for Python's `re` and for RE2: keys of well-known services, private keys, JWTs, URLs with a
+password.
+"""
+_VALUE = re.compile(VALUE_PATTERN)
+
+
+def secret_value(text: str) -> bool:
+    """Whether the text holds a credential of an unmistakable form."""
+    return _VALUE.search(text) is not None
