@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from waybill.errors import PermanentError, TransientError
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 """AES-GCM first: nearly twice as fast as OpenSSH's own first choice on processors with AES instructions."""
+
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells of every channel at INFO, a dozen lines a session
 
 _KEY_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256")
 _RECEIVE_WINDOW = 4 * 1024 * 1024
