@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from waybill.catalog import DbApiSource, DuckDBSource, LakeSource, PostgresSource, SourceSpec
 from waybill.connection import Connections
@@ -11,8 +13,11 @@ from waybill.sources.base import Snapshot, Source
 __all__ = ["Snapshot", "Source", "open_source"]
 
 
-def open_source(spec: SourceSpec, base: Path, connections: Connections) -> Source:
-    """The source a spec describes; relative paths are resolved against `base`. Opens nothing yet."""
+def open_source(spec: SourceSpec, base: Path, connections: Connections, connect: Callable[[str], Any] | None = None) -> Source:
+    """The source a spec describes; relative paths are resolved against `base`. Opens nothing yet.
+
+    `connect` opens a DB-API connection by Airflow connection id (`DbApiHook.get_conn`); only `dbapi` sources need it.
+    """
     match spec:
         case DuckDBSource():
             from waybill.sources.duckdb import DuckDB
@@ -29,4 +34,4 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections) -> Sourc
         case DbApiSource():
             from waybill.sources.dbapi import DbApi
 
-            return DbApi(spec, connections)
+            return DbApi(spec, connect)

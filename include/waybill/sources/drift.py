@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from waybill.catalog import ColumnType, Mode, closest
 from waybill.errors import PermanentError
@@ -31,8 +32,13 @@ def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
     return natural in _HOLDS[kind] or (kind is ColumnType.INTEGER and bool(_WHOLE_DECIMAL.match(native)))
 
 
-def check_columns(selection: Selection, natives: Natives, flavour: Flavour) -> None:
-    """Raises PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type."""
+def check_columns(
+    selection: Selection, natives: Natives, flavour: Flavour, excepted: Callable[[str, ColumnType], bool | None] = lambda native, kind: None
+) -> None:
+    """Raises PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type.
+
+    `excepted` may know better than `holds` what a native type holds; None when it does not.
+    """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
     needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped])
@@ -42,7 +48,10 @@ def check_columns(selection: Selection, natives: Natives, flavour: Flavour) -> N
         if name not in natives:
             raise _missing(selection, name, natives)
         column = selection.columns.get(name) or entity.columns.get(name)
-        if column and not holds(natives[name], flavour.kind(natives[name]), column.type):
+        if not column:
+            continue
+        fits = excepted(natives[name], column.type)
+        if not (holds(natives[name], flavour.kind(natives[name]), column.type) if fits is None else fits):
             raise _retyped(selection, name, natives[name], column.type)
     change = entity.changes.column
     if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:

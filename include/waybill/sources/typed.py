@@ -57,4 +57,4 @@ def _decimal(name: str, native: str) -> str:
     match = re.match(r"(?:numeric|decimal)\((\d+)(?:,\s*(\d+))?\)", native)
     if match and int(match[1]) <= 38:
         return f"CAST({name} AS DECIMAL({match[1]}, {match[2] or 0}))"
-    return name if native.startswith(("numeric", "decimal")) else f"CAST({name} AS DECIMAL(38, 0))"
+    return f"CAST({name} AS DECIMAL(38, 0))" if "int" in native else name

@@ -1,0 +1,140 @@
+"""Rows as a driver yields them, as Arrow: one array per column, in a type the engine formats exactly like every other source's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from waybill import canonical
+from waybill.catalog import ColumnType
+from waybill.errors import PermanentError
+
+_Values = Sequence[Any]
+
+
+def array(values: _Values, kind: ColumnType, native: str) -> pa.Array:
+    """One column of a chunk. Raises PermanentError when a value is not of the catalogued type; the message holds no value."""
+    try:
+        return _ARRAYS[kind](values, native)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError) as error:
+        kinds = sorted({type(value).__name__ for value in values if value is not None})
+        what = f"a value is not {kind}; the driver yields {', '.join(kinds)}"
+        raise PermanentError(what, code="schema_drift", next_step="Correct the column's type in the catalog") from error
+
+
+def _texts(values: _Values, native: str) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.array([_natural_text(value) for value in values], pa.string())
+
+
+def _natural_text(value: Any) -> str | None:
+    """The canonical text of a value by its own nature, for a column catalogued as string."""
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return canonical.text(value, ColumnType.BOOLEAN)
+        case float():
+            return canonical.text(value, ColumnType.FLOAT)
+        case Decimal():
+            return canonical.text(value, ColumnType.DECIMAL)
+        case datetime():
+            return canonical.text(value, ColumnType.TIMESTAMP)
+        case date():
+            return value.isoformat()
+        case dict() | list():
+            return canonical.json_text(value)
+        case bytes() | bytearray() | memoryview():
+            raise TypeError("binary is no text")
+    return str(value)
+
+
+def _integers(values: _Values, native: str) -> pa.Array:
+    try:
+        return pa.array(values, pa.int64())
+    except (pa.ArrowTypeError, pa.ArrowInvalid, OverflowError):
+        return pa.array([None if value is None else Decimal(_whole(value)) for value in values], pa.decimal128(38, 0))
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError("not a whole number")
+    return number
+
+
+def _floats(values: _Values, native: str) -> pa.Array:
+    """MySQL's FLOAT is four bytes wide: the shortest text is that of a four byte number."""
+    single = native.lower().startswith("float") and "unsigned" not in native
+    return pa.array([None if value is None else float(value) for value in values], pa.float32() if single else pa.float64())
+
+
+def _decimals(values: _Values, native: str) -> pa.Array:
+    """In the column's own scale where it declares one, else each value in the scale it comes with, as text."""
+    declared = re.match(r"(?:decimal|numeric)\((\d+),\s*(\d+)\)", native.lower())
+    if declared and int(declared[1]) <= 38 and all(value is None or isinstance(value, Decimal) for value in values):
+        return pa.array(values, pa.decimal128(int(declared[1]), int(declared[2])))
+    return pa.array([canonical.text(value, ColumnType.DECIMAL) for value in values], pa.string())
+
+
+def _booleans(values: _Values, native: str) -> pa.Array:
+    try:
+        return pa.array(values, pa.bool_())
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.array([None if value is None else _truth(value) for value in values], pa.bool_())
+
+
+def _truth(value: Any) -> bool:
+    known = {0: False, 1: True, b"\0": False, b"\1": True, "0": False, "1": True, "false": False, "true": True, "f": False, "t": True}
+    folded = value.lower() if isinstance(value, str) else value
+    if folded not in known:
+        raise ValueError("neither true nor false")
+    return known[folded]
+
+
+def _dates(values: _Values, native: str) -> pa.Array:
+    if any(isinstance(value, datetime) for value in values):
+        raise TypeError("a time is no date")
+    return pa.array(values, pa.string() if any(isinstance(value, str) for value in values) else pa.date32())
+
+
+def _timestamps(values: _Values, native: str) -> pa.Array:
+    if any(isinstance(value, str) for value in values):
+        return pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
+    if any(isinstance(value, int) for value in values):
+        raise TypeError("a number is no time")
+    aware = any(value is not None and value.tzinfo is not None for value in values)
+    return pa.array(values, pa.timestamp("us", "UTC") if aware else pa.timestamp("us"))
+
+
+def _uuids(values: _Values, native: str) -> pa.Array:
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _json(values: _Values, native: str) -> pa.Array:
+    return pa.array([value if value is None or isinstance(value, str) else canonical.json_text(value) for value in values], pa.string())
+
+
+def _binary(values: _Values, native: str) -> pa.Array:
+    return pa.array([value if value is None or isinstance(value, bytes) else bytes(value) for value in values], pa.binary())
+
+
+_ARRAYS: dict[ColumnType, Callable[[_Values, str], pa.Array]] = {
+    ColumnType.STRING: _texts,
+    ColumnType.INTEGER: _integers,
+    ColumnType.FLOAT: _floats,
+    ColumnType.DECIMAL: _decimals,
+    ColumnType.BOOLEAN: _booleans,
+    ColumnType.DATE: _dates,
+    ColumnType.TIMESTAMP: _timestamps,
+    ColumnType.UUID: _uuids,
+    ColumnType.JSON: _json,
+    ColumnType.BINARY: _binary,
+}

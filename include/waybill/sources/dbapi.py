@@ -1,0 +1,252 @@
+"""Any database behind an Airflow connection: rows are picked by the database, streamed by its driver, and made into text by the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from waybill.catalog import ColumnType, DbApiSource, Entity, Mode
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.selection import Dialect, Extent, Selection
+from waybill.sources import chunks, drift, drivers, engine, extents, typed
+from waybill.sources.query import Query
+from waybill.sources.sql import Bind, Sql, either, every, join, quote, split_name, sql
+
+Connect = Callable[[str], Any]
+"""Opens a DB-API connection (PEP 249) by Airflow connection id, as `DbApiHook.get_conn` does. Raises PermanentError when there is none."""
+
+CHUNK_ROWS = 20_000
+UNSTREAMED_ROWS = 100_000
+"""The most rows read through a driver that would gather them all in memory."""
+
+_FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
+_DAY = timedelta(days=1)
+_REFUSED = ("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist")
+
+
+class DbApi:
+    """The source. One connection per snapshot."""
+
+    def __init__(self, spec: DbApiSource, connect: Connect | None) -> None:
+        self.spec = spec
+        self.connect = connect
+
+    @contextmanager
+    def snapshot(self) -> Iterator[DbApiSnapshot]:
+        where = f"connection {self.spec.connection}"
+        if self.connect is None:
+            step = "Run it where Airflow's providers are installed"
+            raise PermanentError("nothing here can open a database through Airflow", where=where, code="driver", next_step=step)
+        with _errors(where):
+            connection = self.connect(self.spec.connection)
+        try:
+            yield DbApiSnapshot(connection, where)
+        finally:
+            connection.close()
+
+
+class DbApiSnapshot:
+    """One transaction, repeatable where the database can do that."""
+
+    def __init__(self, connection: Any, where: str) -> None:
+        self.connection = connection
+        self.where = where
+        self.database = drivers.database(connection)
+        self.flavour = drivers.TableFlavour(self.database)
+        self._columns: dict[str, dict[str, str]] = {}
+        with _errors(where), closing(connection.cursor()) as cursor:
+            for statement in self.database.begin:
+                cursor.execute(statement)
+            cursor.execute(self.database.clock)
+            self.taken_at: datetime = _aware(cursor.fetchone()[0])
+
+    def columns(self, entity: Entity) -> dict[str, str]:
+        found = self._columns.get(entity.id)
+        if found is None:
+            with _errors(f"{entity.id} in {self.where}"):
+                found = dict(self._rows(self.database.literal_columns(split_name(entity.relation))))
+            if not found:
+                raise PermanentError(
+                    f"there is no relation {entity.relation}",
+                    where=f"{entity.id} in {self.where}",
+                    code="relation_missing",
+                    next_step=f"Correct entities.{entity.id}.relation, or grant SELECT on it",
+                )
+            self._columns[entity.id] = found
+        return found
+
+    def check(self, selection: Selection) -> None:
+        entity, query = selection.entity, self.query(selection)
+        drift.check_columns(selection, query.natives, self.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
+        with _errors(self._at(selection)):
+            if entity.changes.column and entity.changes.mode is not Mode.FULL:
+                [(nulls,)] = self._rows(query.null_changes())
+                if nulls:
+                    raise drift.null_changes(selection, nulls)
+            if self._rows(query.repeated_key())[0][0]:
+                raise drift.repeated_key(selection)
+            if self.database.stream is None and self._rows(query.count())[0][0] > UNSTREAMED_ROWS:
+                raise PermanentError(
+                    f"more than {UNSTREAMED_ROWS:,} rows through {self.database.name}, a driver not known to stream results",
+                    where=entity.id,
+                    code="driver",
+                    next_step="Use a driver with server-side cursors, a postgres source, or Parquet files in a lake",
+                )
+
+    def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
+        native = self._natives(entity).get(entity.changes.column, "")
+        by_id = self.flavour.kind(native) is ColumnType.INTEGER
+        return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
+
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+        lines = self._each_chunk(selection, lambda query: query.csv(dialect))
+        yield from engine.blocks(lines, dialect.max_rows_per_file)
+
+    def digests(self, selection: Selection) -> Iterator[list[bytes]]:
+        for batch in self._each_chunk(selection, lambda query: query.digests(), ordered=False):
+            yield batch.column(0).to_pylist()
+
+    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        natives = {name: native.lower() for name, native in self.columns(selection.entity).items()}
+        yield from typed.batches(self.csv(selection, Dialect()), selection, natives)
+
+    def count(self, selection: Selection) -> int:
+        return sum(batch.column(0)[0].as_py() for batch in self._each_chunk(selection, lambda query: query.count(), ordered=False))
+
+    def query(self, selection: Selection) -> TableQuery:
+        parts = split_name(selection.entity.relation)
+        relation = ".".join(quote(part, self.database.mark) for part in parts)
+        return TableQuery(self.flavour, sql("{}", relation), self._natives(selection.entity), selection)
+
+    def _natives(self, entity: Entity) -> dict[str, str]:
+        """The declared types; where those bind nobody, a time column declared otherwise is taken as a time stored as text."""
+        natives = self.columns(entity)
+        if not self.database.dynamic:
+            return natives
+        times = [name for name in (entity.changes.column, entity.deleted_column, entity.time_column) if name in natives]
+        textual = [name for name in times if self.flavour.kind(natives[name]) in (None, ColumnType.STRING)]
+        return natives | dict.fromkeys(textual, "TIMESTAMP")
+
+    def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], ordered: bool = True) -> Iterator[pa.RecordBatch]:
+        """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
+        query = self.query(selection)
+        with _errors(self._at(selection)), engine.connect() as connection, engine.errors(self._at(selection)):
+            for chunk in self._chunks(query, ordered):
+                view = connection.from_arrow(chunk)
+                parsed = map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))
+                view = view.project(", ".join(parsed))
+                view.create_view("chunk", replace=True)
+                natives = dict(zip(view.columns, map(str, view.types), strict=True))
+                second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, selection, narrowed=True, sorted=False)
+                yield from engine.stream(connection, ask(second))
+
+    def _chunks(self, query: TableQuery, ordered: bool) -> Iterator[pa.Table]:
+        names = query.columns()
+        text, values = self.database.render(query.select(names, ordered))
+        kinds = [query.kind(name) for name in names]
+        natives = [query.natives[name] for name in names]
+        stream = self.database.stream or (lambda connection: connection.cursor())
+        with closing(stream(self.connection)) as cursor:
+            cursor.execute(text, values)
+            while rows := cursor.fetchmany(CHUNK_ROWS):
+                columns = zip(*rows, strict=True)
+                arrays = [chunks.array(column, kind, native) for column, kind, native in zip(columns, kinds, natives, strict=True)]
+                yield pa.table(arrays, names=names)
+
+    def _rows(self, statement: Sql) -> list[Any]:
+        text, values = self.database.render(statement)
+        with closing(self.connection.cursor()) as cursor:
+            cursor.execute(text, values)
+            return list(cursor.fetchall())
+
+    def _max_id(self, entity: Entity) -> int | None:
+        relation = ".".join(quote(part, self.database.mark) for part in split_name(entity.relation))
+        with _errors(f"{entity.id} in {self.where}"):
+            [(newest,)] = self._rows(sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), relation))
+        return None if newest is None else int(newest)
+
+    def _at(self, selection: Selection) -> str:
+        return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+
+
+class TableQuery(Query):
+    """What the database is asked for: the tenant's rows, exactly; the spans of time as narrowly as it can tell."""
+
+    def columns(self) -> list[str]:
+        """Every column the second stage needs."""
+        timed = self.selection.time_from or self.selection.time_to
+        extra = [self.entity.time_column] if timed else []
+        names = [*self.selection.columns, *(self.selection.changed.late_columns or {}), *self.entity.key]
+        return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
+
+    def select(self, names: list[str], ordered: bool) -> Sql:
+        wanted = join(", ", (sql("{}", self._value(name)) for name in names))
+        rows = sql("SELECT {} FROM {} WHERE {}", wanted, self.relation, self.where())
+        terms = ", ".join(self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name]) for name in self.entity.key)
+        return sql("{} ORDER BY {}", rows, terms) if ordered else rows
+
+    def time(self) -> list[Sql]:
+        return [] if self._as_text(self.entity.time_column) else super().time()
+
+    def at_or_after(self, start: Any) -> Sql:
+        """A time stored as text begins with its date: comparing from a day before, whatever its offset, misses nothing."""
+        if not isinstance(start, datetime) or not any(map(self._as_text, self.change_columns())):
+            return super().at_or_after(start)
+        day = Bind((start.astimezone(UTC) - _DAY).date().isoformat())
+        return either(sql("{} >= {}", self.flavour.name(name), day) for name in self.change_columns())
+
+    def before(self, end: Any) -> Sql:
+        if not isinstance(end, datetime) or not any(map(self._as_text, self.change_columns())):
+            return super().before(end)
+        day = Bind((end.astimezone(UTC) + 2 * _DAY).date().isoformat())
+        first, *rest = map(self.flavour.name, self.change_columns())
+        return every([sql("{} < {}", first, day), *(sql("{} IS NULL OR {} < {}", x, x, day) for x in rest)])
+
+    def _value(self, name: str) -> str:
+        """MySQL prints a FLOAT with six digits unless it is asked for as a double."""
+        x = self.flavour.name(name)
+        return f"CAST({x} AS DOUBLE)" if self.flavour.kind(self.natives[name]) is ColumnType.FLOAT and "`" in x else x
+
+    def _as_text(self, name: str) -> bool:
+        dynamic = isinstance(self.flavour, drivers.TableFlavour) and self.flavour.database.dynamic
+        return bool(name) and dynamic
+
+
+def _parsed(kind: ColumnType, name: str, native: str) -> str:
+    """Times and dates that came as text become what they say."""
+    target = _FROM_TEXT.get(kind) if native == "VARCHAR" else None
+    return f"CAST({quote(name)} AS {target}) AS {quote(name)}" if target else quote(name)
+
+
+def _aware(clock: Any) -> datetime:
+    value = datetime.fromisoformat(clock) if isinstance(clock, str) else clock
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    """Translate a driver's errors. Drivers share no base class, only the names PEP 249 gives."""
+    try:
+        yield
+    except (WaybillError, duckdb.Error):
+        raise
+    except Exception as error:
+        names = {base.__name__ for base in type(error).__mro__}
+        if not names & {"Error", "DatabaseError", "InterfaceError"}:
+            raise
+        raise _translated(error, names, where) from error
+
+
+def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
+    """What a driver says may quote a row only where a value is at fault."""
+    said = str(error.args[-1] if error.args else error).splitlines()[0]
+    if names & {"DataError", "IntegrityError"}:
+        return PermanentError(f"a value was refused ({type(error).__name__})", where=where, code="schema_drift")
+    if "ProgrammingError" in names or any(mark in said.lower() for mark in _REFUSED):
+        return PermanentError(said, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights")
+    return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")

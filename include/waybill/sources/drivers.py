@@ -1,0 +1,217 @@
+"""What DB-API drivers and their databases do differently: placeholders, quoting, streaming, transactions, clocks, the types of columns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from waybill.catalog import ColumnType
+from waybill.errors import PermanentError
+from waybill.sources.sql import Bind, Sql, quote, sql
+
+_STREAMING_BY_NATURE = frozenset({"sqlite3", "oracledb", "pyodbc", "snowflake", "mysql", "trino", "duckdb"})
+"""Root modules of drivers whose plain cursor fetches as it goes."""
+
+_STANDARD_COLUMNS = """
+SELECT column_name, data_type FROM information_schema.columns WHERE table_name = {} AND table_schema = {} ORDER BY ordinal_position
+"""
+
+
+class Cursor(Protocol):
+    """PEP 249, as far as it is used."""
+
+    description: Any
+    arraysize: int
+
+    def execute(self, statement: str, parameters: Any = ..., /) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> Any: ...
+    def fetchmany(self, size: int = ..., /) -> Any: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Database:
+    """One kind of database, reached through one driver."""
+
+    name: str
+    mark: str
+    paramstyle: str
+    begin: tuple[str, ...]
+    clock: str
+    schema: str
+    columns: str
+    stream: Callable[[Any], Cursor] | None
+    """Opens a cursor that does not gather the result in memory; None when the driver is not known to have one."""
+    dynamic: bool = False
+    """Whether a column's declared type binds nobody (SQLite): values are judged as they are read."""
+
+    def placeholder(self, bind: Bind) -> str:
+        mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}.get(self.paramstyle)
+        if mark is None:
+            raise PermanentError(
+                f"the driver's parameter style {self.paramstyle} is not supported",
+                where=self.name,
+                allowed="qmark, format, pyformat",
+                code="driver",
+            )
+        return mark
+
+    def render(self, statement: Sql) -> tuple[str, list[Any]]:
+        escape = str if self.paramstyle == "qmark" else (lambda text: text.replace("%", "%%"))
+        return statement.render(self.placeholder, escape)
+
+    def literal_columns(self, relation: list[str]) -> Sql:
+        """The statement that lists a relation's columns and declared types."""
+        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
+        if self.dynamic:
+            return sql("SELECT name, type FROM pragma_table_xinfo({})", Bind(relation[-1]))
+        return sql(self.columns, Bind(relation[-1]), schema)
+
+
+def database(connection: Any) -> Database:
+    """How to speak to the database behind a connection, by the module its driver lives in."""
+    root = type(connection).__module__.partition(".")[0]
+    style = getattr(sys.modules.get(root), "paramstyle", "format")
+    if root == "sqlite3":
+        return Database(
+            "SQLite",
+            '"',
+            style,
+            ("PRAGMA query_only = ON", "BEGIN"),
+            "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
+            "",
+            "",
+            _plain,
+            dynamic=True,
+        )
+    if root in ("pymysql", "MySQLdb", "mysql"):
+        return _mysql(root, style)
+    if root in ("psycopg", "psycopg2"):
+        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL TIME ZONE 'UTC'")
+        return Database("PostgreSQL", '"', style, begin, "SELECT now()", "current_schema()", _STANDARD_COLUMNS, _named)
+    stream = _plain if root in _STREAMING_BY_NATURE else None
+    return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
+
+
+def _mysql(root: str, style: str) -> Database:
+    begin = (
+        "SET SESSION time_zone = '+00:00'",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET SESSION max_sort_length = 65536",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    )
+    columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
+    stream = _plain if root == "mysql" else _unbuffered
+    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream)
+
+
+def _plain(connection: Any) -> Any:
+    return connection.cursor()
+
+
+def _named(connection: Any) -> Any:
+    return connection.cursor(name="waybill")
+
+
+def _unbuffered(connection: Any) -> Any:
+    root = type(connection).__module__.partition(".")[0]
+    return connection.cursor(sys.modules[f"{root}.cursors"].SSCursor)
+
+
+@dataclass(frozen=True)
+class TableFlavour:
+    """The part of `waybill.sources.query.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
+
+    database: Database
+
+    @property
+    def naive(self) -> str:
+        return "timestamp"
+
+    def name(self, identifier: str) -> str:
+        return quote(identifier, self.database.mark)
+
+    def kind(self, native: str) -> ColumnType | None:
+        return _declared(native.lower())
+
+    def text(self, x: str, kind: ColumnType, native: str) -> str:
+        return x
+
+    def instant(self, x: str, native: str) -> str:
+        return x
+
+    def bind_instant(self, value: datetime, native: str) -> Sql:
+        return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None)))
+
+    def order(self, x: str, kind: ColumnType, native: str) -> str:
+        if self.database.name == "MySQL":
+            textual = self.kind(native) not in _ORDERED_AS_THEY_ARE
+            return f"CAST(CONVERT({x} USING utf8mb4) AS BINARY)" if textual else x
+        if self.database.dynamic:
+            return f"CAST({x} AS REAL), {x}" if kind is ColumnType.DECIMAL else f"{x} COLLATE BINARY"
+        return f'{x} COLLATE "C"' if self.database.name == "PostgreSQL" and self.kind(native) is ColumnType.STRING else x
+
+    def equal(self, x: str, native: str, value: str) -> Sql:
+        """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""
+        if self.database.name == "MySQL":
+            exact = sql("CAST(CONVERT({} USING utf8mb4) AS BINARY) = CAST(CONVERT({} USING utf8mb4) AS BINARY)", x, Bind(value))
+            return sql("{} = {} AND {}", x, Bind(value), exact)
+        if self.database.dynamic:
+            return sql("{} = {} AND CAST({} AS TEXT) = {} COLLATE BINARY", x, Bind(value), x, Bind(value))
+        return sql("{} = {}", x, Bind(value))
+
+    def quoted(self, x: str, delimiter: str) -> str:
+        return x
+
+    def concat(self, pieces: list[str]) -> str:
+        return pieces[0]
+
+    def literal(self, text: str) -> str:
+        return quote(text, "'")
+
+    def pseudonym(self, x: str, inner: Bind, outer: Bind) -> Sql:
+        return sql("{}", x)
+
+    def sha16(self, x: str) -> Sql:
+        return sql("{}", x)
+
+    def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql:
+        return sql("1 = 1")
+
+
+_ORDERED_AS_THEY_ARE = frozenset(set(ColumnType) - {ColumnType.STRING, ColumnType.JSON, ColumnType.UUID})
+_DECLARED = (
+    (("bool", "tinyint(1)", "bit(1)"), ColumnType.BOOLEAN),
+    (("point", "interval", "time without", "time with "), None),
+    (("datetime", "timestamp"), ColumnType.TIMESTAMP),
+    (("date",), ColumnType.DATE),
+    (("uuid",), ColumnType.UUID),
+    (("json",), ColumnType.JSON),
+    (("int", "year", "serial"), ColumnType.INTEGER),
+    (("char", "text", "clob", "enum", "set(", "string"), ColumnType.STRING),
+    (("blob", "binary", "bytea"), ColumnType.BINARY),
+    (("real", "floa", "doub"), ColumnType.FLOAT),
+    (("dec", "num"), ColumnType.DECIMAL),
+)
+
+
+def _declared(native: str) -> ColumnType | None:
+    """A declared type's nature by the word in it, as SQLite judges affinity; None when nothing is known."""
+    for words, kind in _DECLARED:
+        if any(word in native for word in words):
+            return kind
+    return None
+
+
+def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
+    """Whether a declared type may hold a catalogued type beyond the general rule; None leaves it to that rule."""
+    natural = _declared(native.lower())
+    if natural is None or (database.dynamic and natural in (ColumnType.STRING, ColumnType.DECIMAL)):
+        return True
+    if natural is ColumnType.BOOLEAN and kind is ColumnType.INTEGER:
+        return True
+    return True if database.dynamic and natural is ColumnType.INTEGER and kind is ColumnType.BOOLEAN else None

@@ -1,0 +1,526 @@
+"""The same rows give the same bytes from every kind of source: each one is held to waybill.canonical, hostile values first."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pymysql
+import pytest
+
+from tests.servers.mariadb import MariaDatabase
+from tests.servers.postgres import Database
+from waybill import canonical
+from waybill.catalog import Column, DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.connection import Connection
+from waybill.selection import Changed, Dialect, Selection
+from waybill.sources import Source
+from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
+from waybill.sources.lake import Lake
+from waybill.sources.postgres import Postgres
+
+DEFAULT = Dialect()
+BERLIN = ZoneInfo("Europe/Berlin")
+TYPES = {
+    "table": "string",
+    "select": "string",
+    "int": "integer",
+    "decimal": "decimal",
+    "float": "float",
+    "boolean": "boolean",
+    "date": "date",
+    "at": "timestamp",
+    "from": "timestamp",
+    "uuid": "uuid",
+    "json": "json",
+    "binary": "binary",
+    'odd "name`': "string",
+}
+ENTITY = Entity.model_validate(
+    {
+        "id": "orders",
+        "source": "any",
+        "relation": "order",
+        "tenant_column": "group",
+        "key": "table",
+        "changes": {"mode": "lookback", "column": "updated_at"},
+        "deleted_column": "deleted_at",
+        "columns": {name: {"type": kind} for name, kind in TYPES.items()},
+    }
+)
+LAKE_ENTITY = ENTITY.model_copy(update={"relation": "order/*/*.parquet"})
+
+TEXTS = [
+    "",
+    " edge ",
+    "\t",
+    "#hash",
+    "#",
+    "a,b",
+    "a;b",
+    'say "hi"',
+    '"',
+    '""',
+    "\r",
+    "\n",
+    "\r\n",
+    "lone\rreturn",
+    "two\nlines",
+    "\\.",
+    "\\N",
+    "\\",
+    "NULL",
+    "null",
+    "nan",
+    "😀 beyond the BMP",
+    "e\u0301 is not é",
+    "ÅÄÖ",
+    "\u2028 line separator",
+    "\ufeffmark",
+    "'; DROP TABLE x --",
+    "%s ? {} $1 :x",
+    "=1+1",
+    "x" * 5000,
+]
+FLOATS = [0.0, -0.0, 1e15, -1e15, 1e16, 999999999999999.0, 1234567890123456.5, 9007199254740993.0, 0.1 + 0.2, 1e-5, 0.0001, 100.0, 1 / 3]
+FLOATS += [5e-324, 1.7976931348623157e308, 2.2250738585072014e-308, 123456.789, -2.5e-7, 1e22, 1e21]
+ODD_FLOATS = [float("nan"), float("inf"), float("-inf")]
+DECIMALS = [Decimal("9999999999999999999999999999.9999999999"), Decimal("-0.0000000001"), Decimal("1.5000000000"), Decimal("0E-10")]
+INTEGERS = [0, -1, 2**63 - 1, -(2**63), 42]
+DATES = [date(1969, 12, 31), date(1582, 10, 15), date(2024, 2, 29), date(9999, 12, 31), date(1000, 1, 1)]
+TIMES = [
+    datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=0),
+    datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1),
+    datetime(2026, 3, 29, 1, 59, 59, 999999, tzinfo=BERLIN),
+    datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(1900, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+    datetime(2024, 2, 29, tzinfo=UTC),
+    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+]
+UUIDS = [UUID(int=0), UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), UUID(int=2**128 - 1)]
+JSONS = [
+    '{"b": 1, "a" : [1, 2.50, {"x":  null}], "text": "a , b : \\"c\\"  d"}',
+    "[]",
+    '"x  y"',
+    "null",
+    '{"é😀": "\\u00e9\\/ \\u0007"}',
+    '{"a": 1, "a": 1E+05}',
+    "[\n 1,\t2 ]",
+]
+BINARIES = [b"", b"\x00\xff", bytes(range(256)), b"x" * 100]
+
+
+def _rows() -> list[dict[str, Any]]:
+    """Every hostile value once; a row of NULLs, and rows of another tenant that must never show."""
+    values: dict[str, list[Any]] = {
+        "select": TEXTS,
+        "int": INTEGERS,
+        "decimal": DECIMALS,
+        "float": FLOATS + ODD_FLOATS,
+        "boolean": [True, False],
+        "date": DATES,
+        "at": TIMES,
+        "from": TIMES,
+        "uuid": UUIDS,
+        "json": JSONS,
+        "binary": BINARIES,
+        'odd "name`': ["", "plain"],
+    }
+    keys = ["b", "a", "B", "Z", "é", "z", "😀", "\uffff", "10", "9", " ", "aa", "A", "_", "~"]
+    rows: list[dict[str, Any]] = []
+    for number in range(max(map(len, values.values()))):
+        key = keys[number] if number < len(keys) else f"key {number:02d}"
+        row = {name: (some[number] if number < len(some) else None) for name, some in values.items()}
+        rows.append(
+            {
+                "table": key,
+                **row,
+                "group": "acme",
+                "updated_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
+                "deleted_at": None,
+            }
+        )
+    rows[3]["deleted_at"] = datetime(2026, 1, 2, tzinfo=UTC)  # nobody touched its change column
+    strangers = ["globex", "ACME", "acme ", "äcme", "acme2"]
+    return rows + [{**rows[0], "table": f"not ours {tenant}", "group": tenant} for tenant in strangers]
+
+
+ROWS = _rows()
+
+
+@dataclass(frozen=True)
+class Estate:
+    """A source that holds `rows`, which are ROWS as far as its engine can hold them."""
+
+    source: Source
+    rows: list[dict[str, Any]]
+    entity: Entity = ENTITY
+    single: Callable[[list[str | None]], Source] | None = field(default=None, repr=False)
+
+
+def _without(name: str, bad: Callable[[Any], bool]) -> list[dict[str, Any]]:
+    return [row | {name: None} if row[name] is not None and bad(row[name]) else row for row in ROWS]
+
+
+def _duckdb(path: Path) -> Estate:
+    def fill(file: Path, ddl: str, rows: list[tuple[Any, ...]]) -> Source:
+        with duckdb.connect(str(file)) as connection:
+            connection.execute(ddl)
+            marks = ", ".join("?" * len(rows[0]))
+            connection.executemany(f'INSERT INTO "order" VALUES ({marks})', rows)
+        return DuckDB(file)
+
+    ddl = """CREATE TABLE "order" ("table" VARCHAR, "select" VARCHAR, "int" BIGINT, "decimal" DECIMAL(38, 10),
+        "float" DOUBLE,
+        "boolean" BOOLEAN, "date" DATE, "at" TIMESTAMPTZ, "from" TIMESTAMP, "uuid" UUID, "json" JSON, "binary" BLOB, "odd ""name`" VARCHAR, "group" VARCHAR,
+        updated_at TIMESTAMPTZ, deleted_at TIMESTAMP)"""
+    rows = [tuple((row | {"from": _naive(row["from"]), "deleted_at": _naive(row["deleted_at"])}).values()) for row in ROWS]
+    single = 'CREATE TABLE "order" ("only" VARCHAR, "group" VARCHAR)'
+    return Estate(
+        fill(path / "a.duckdb", ddl, rows),
+        ROWS,
+        single=lambda values: fill(path / "b.duckdb", single, [(value, "acme") for value in values]),
+    )
+
+
+def _lake(path: Path) -> Estate:
+    schema = pa.schema(
+        [
+            ("table", pa.string()),
+            ("select", pa.large_string()),
+            ("int", pa.int64()),
+            ("decimal", pa.decimal128(38, 10)),
+            ("float", pa.float64()),
+            ("boolean", pa.bool_()),
+            ("date", pa.date32()),
+            ("at", pa.timestamp("us", "Europe/Berlin")),
+            ("from", pa.timestamp("us")),
+            ("uuid", pa.string()),
+            ("json", pa.string()),
+            ("binary", pa.binary()),
+            ('odd "name`', pa.string()),
+            ("updated_at", pa.timestamp("us", "UTC")),
+            ("deleted_at", pa.timestamp("ms", "UTC")),
+        ]
+    )
+
+    def columns(rows: list[dict[str, Any]], names: list[str]) -> list[list[Any]]:
+        plain = [row | {"from": _naive(row["from"]), "uuid": row["uuid"] and str(row["uuid"])} for row in rows]
+        return [[row[name] for row in plain] for name in names]
+
+    for tenant in {row["group"] for row in ROWS}:
+        rows = [row for row in ROWS if row["group"] == tenant]
+        folder = path / "order" / f"group={tenant}"
+        folder.mkdir(parents=True)
+        half = max(1, len(rows) // 2)
+        for number, part in enumerate((rows[:half], rows[half:])):
+            arrays = [pa.array(column, kind.type) for column, kind in zip(columns(part, schema.names), schema, strict=True)]
+            pq.write_table(pa.table(arrays, schema=schema), folder / f"{number}.parquet")
+
+    def single(values: list[str | None]) -> Source:
+        (path / "single" / "order" / "group=acme").mkdir(parents=True)
+        pq.write_table(pa.table({"only": pa.array(values, pa.string())}), path / "single" / "order" / "group=acme" / "0.parquet")
+        return Lake(LakeSource(kind="lake", path="single"), path, _no_connection)
+
+    return Estate(Lake(LakeSource(kind="lake"), path, _no_connection), ROWS, LAKE_ENTITY, single)
+
+
+def _postgres(database: Database) -> Estate:
+    source = Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: _connection(database))
+    json_text = [row | {"json": None} if row["json"] and "\\u0000" in row["json"] else row for row in ROWS]
+    with psycopg.connect(database.dsn) as connection:
+        connection.execute(
+            """CREATE TABLE "order" ("table" text COLLATE "en-x-icu", "select" text, "int" bigint, "decimal" numeric(38, 10),
+            "float" float8, "boolean" boolean, "date" date, "at" timestamptz, "from" timestamp, "uuid" uuid, "json" json, "binary" bytea,
+            "odd ""name`" varchar, "group" text, updated_at timestamptz, deleted_at timestamptz)"""
+        )
+        connection.cursor().executemany(
+            'INSERT INTO "order" VALUES (' + ", ".join(["%s"] * 16) + ")",
+            [tuple((row | {"from": _naive(row["from"])}).values()) for row in json_text],
+        )
+
+    def single(values: list[str | None]) -> Source:
+        with psycopg.connect(database.dsn) as connection:
+            connection.execute('DROP TABLE "order"; CREATE TABLE "order" ("only" text, "group" text)')
+            connection.cursor().executemany('INSERT INTO "order" VALUES (%s, %s)', [(value, "acme") for value in values])
+        return source
+
+    return Estate(source, json_text, single=single)
+
+
+def _mariadb(database: MariaDatabase) -> Estate:
+    def connect(_: str) -> Any:
+        return pymysql.connect(host=database.host, port=database.port, user=database.user, database=database.name, charset="utf8mb4")
+
+    source = DbApi(DbApiSource(kind="dbapi", connection="maria"), connect)
+    rows = _without("float", lambda value: not math.isfinite(value) or _is_negative_zero(value))
+    with connect("") as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = 'NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES'")
+        connection.server_status |= 512  # what the server answers from the next statement on
+        cursor.execute(
+            """CREATE TABLE `order` (`table` varchar(100), `select` longtext, `int` bigint, `decimal` decimal(38, 10), `float` double,
+            `boolean` boolean, `date` date, `at` datetime(6), `from` datetime(6), `uuid` uuid, `json` json,
+            `binary` longblob,
+            `odd "name``` varchar(20), `group` varchar(20), updated_at timestamp(6) NULL, deleted_at datetime(6)) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"""
+        )
+        times = ("at", "from", "updated_at", "deleted_at")
+        cursor.execute("SET time_zone = '+00:00'")
+        for row in rows:
+            plain = row | {name: _naive(row[name]) for name in times} | {"uuid": row["uuid"] and str(row["uuid"])}
+            cursor.execute("INSERT INTO `order` VALUES (" + ", ".join(["%s"] * 16) + ")", list(plain.values()))
+        connection.commit()
+
+    def single(values: list[str | None]) -> Source:
+        with connect("") as connection, connection.cursor() as cursor:
+            cursor.execute("DROP TABLE `order`")
+            cursor.execute("CREATE TABLE `order` (`only` text, `group` text) CHARACTER SET utf8mb4")
+            cursor.executemany("INSERT INTO `order` VALUES (%s, %s)", [(value, "acme") for value in values])
+            connection.commit()
+        return source
+
+    return Estate(source, rows, single=single)
+
+
+def _sqlite(path: Path) -> Estate:
+    """Times and decimals as text, as SQLite's users keep them; half of the times with an offset."""
+
+    def plain(row: dict[str, Any]) -> list[Any]:
+        shown = dict(row)
+        for name in ("at", "updated_at", "deleted_at"):
+            shown[name] = row[name] and row[name].isoformat()
+        shown["from"] = row["from"] and str(_naive(row["from"]))
+        for name in ("decimal", "uuid", "date"):
+            shown[name] = None if row[name] is None else canonical.text(row[name], ENTITY.columns[name].type)
+        return list(shown.values())
+
+    def fill(file: Path, ddl: str, rows: list[Any]) -> Source:
+        connection = sqlite3.connect(file)
+        connection.execute(ddl)
+        connection.executemany(f'INSERT INTO "order" VALUES ({", ".join("?" * len(rows[0]))})', rows)
+        connection.commit()
+        connection.close()
+        return DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(file))
+
+    ddl = """CREATE TABLE "order" ("table" TEXT COLLATE NOCASE, "select" TEXT, "int" INTEGER, "decimal" TEXT,
+        "float" REAL,
+        "boolean" BOOLEAN, "date" DATE, "at" TEXT, "from" DATETIME, "uuid" TEXT, "json" TEXT, "binary" BLOB, "odd ""name`" TEXT, "group" TEXT COLLATE NOCASE,
+        updated_at TEXT, deleted_at TEXT)"""
+    rows = _without("float", lambda value: math.isnan(value) or _is_negative_zero(value))
+    single = 'CREATE TABLE "order" ("only" TEXT, "group" TEXT)'
+    return Estate(
+        fill(path / "a.sqlite", ddl, [plain(row) for row in rows]),
+        rows,
+        single=lambda values: fill(path / "b.sqlite", single, [(value, "acme") for value in values]),
+    )
+
+
+def _is_negative_zero(value: float) -> bool:
+    return value == 0 and math.copysign(1, value) < 0
+
+
+def _naive(value: datetime | None) -> datetime | None:
+    return value and value.astimezone(UTC).replace(tzinfo=None)
+
+
+def _no_connection(name: str) -> Connection:
+    raise AssertionError(name)
+
+
+def _connection(database: Database) -> Connection:
+    return Connection("pg", "postgres", database.host, database.port, database.user, database.name)
+
+
+@pytest.fixture(params=["duckdb", "lake", "postgres", "mariadb", "sqlite"])
+def estate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Estate]:
+    match request.param:
+        case "duckdb":
+            yield _duckdb(tmp_path)
+        case "lake":
+            yield _lake(tmp_path)
+        case "sqlite":
+            yield _sqlite(tmp_path)
+        case "postgres":
+            yield _postgres(request.getfixturevalue("postgres"))
+        case "mariadb":
+            yield _mariadb(request.getfixturevalue("mariadb"))
+
+
+def expected(rows: list[dict[str, Any]], columns: dict[str, Column] | None = None, salt: bytes = b"") -> list[list[str | None]]:
+    """The canonical fields of the tenant's rows in key order."""
+    found = []
+    for row in sorted((row for row in rows if row["group"] == "acme"), key=lambda row: row["table"].encode()):
+        fields = []
+        for name, column in (columns or ENTITY.columns).items():
+            text = canonical.text(row[name], column.type)
+            fields.append(canonical.anonymize(text, salt) if column.export == "anonymize" else text)
+        found.append(fields)
+    return found
+
+
+def read(source: Source, selection: Selection, dialect: Dialect = DEFAULT) -> tuple[bytes, int]:
+    with source.snapshot() as snapshot:
+        snapshot.check(selection)
+        blocks = [(bytes(block), count) for block, count in snapshot.csv(selection, dialect)]
+    return b"".join(block for block, _ in blocks), sum(count for _, count in blocks)
+
+
+def selection_of(estate: Estate, **changes: Any) -> Selection:
+    return replace(Selection(estate.entity, "acme", estate.entity.columns), **changes)
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [Dialect(), Dialect(delimiter=";", line_end="\r\n"), Dialect(delimiter="\t"), Dialect(delimiter="|", max_rows_per_file=7)],
+    ids=["default", "semicolon-crlf", "tab", "pipe-parts"],
+)
+def test_the_same_rows_give_the_same_bytes_from_every_source(estate: Estate, dialect: Dialect) -> None:
+    lines = [canonical.csv_line(fields, dialect.delimiter, dialect.line_end) for fields in expected(estate.rows)]
+    data, count = read(estate.source, selection_of(estate), dialect)
+    assert data.decode().split("\n") == "".join(lines).split("\n")
+    assert count == len(lines)
+
+
+def test_no_block_crosses_the_end_of_a_file(estate: Estate) -> None:
+    with estate.source.snapshot() as snapshot:
+        counts = [count for _, count in snapshot.csv(selection_of(estate), Dialect(max_rows_per_file=7))]
+    seen = 0
+    for count in counts:
+        assert seen // 7 == (seen + count - 1) // 7
+        seen += count
+
+
+def test_pseudonyms_are_the_same_from_every_source(estate: Estate) -> None:
+    columns = {name: column.model_copy(update={"export": "anonymize"}) for name, column in estate.entity.columns.items()}
+    data, _ = read(estate.source, selection_of(estate, columns=columns, salt=b"a salt"))
+    assert data.decode().splitlines() == [canonical.csv_line(fields).rstrip("\n") for fields in expected(estate.rows, columns, b"a salt")]
+
+
+def _digests(estate: Estate) -> dict[str, bytes]:
+    found = {}
+    for row in estate.rows:
+        if row["group"] == "acme":
+            position = canonical.timestamp_text(max(row["updated_at"], row["deleted_at"] or row["updated_at"]))
+            fields = [canonical.text(row[name], column.type) for name, column in ENTITY.columns.items()]
+            found[row["table"]] = canonical.row_digest([row["table"]], position, fields)
+    return found
+
+
+def test_version_digests_are_the_same_from_every_source_and_dialect(estate: Estate) -> None:
+    with estate.source.snapshot() as snapshot:
+        found = [digest for batch in snapshot.digests(selection_of(estate)) for digest in batch]
+    assert sorted(found) == sorted(_digests(estate).values())
+
+
+def test_the_window_is_half_open_over_the_later_of_change_and_deletion(estate: Estate) -> None:
+    start, end = datetime(2026, 1, 1, 0, 2, tzinfo=UTC), datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
+    chosen = [row for row in estate.rows if start <= (row["deleted_at"] or row["updated_at"]) < end]
+    selection = selection_of(estate, changed=Changed(start, end))
+    data, _ = read(estate.source, selection)
+    assert data.decode() == "".join(map(canonical.csv_line, expected(chosen)))
+    with estate.source.snapshot() as snapshot:
+        assert snapshot.count(selection) == 7
+    data, _ = read(estate.source, replace(selection, changed=Changed(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))))
+    assert data.decode() == "".join(map(canonical.csv_line, expected([ROWS[3]])))
+
+
+def test_late_rows_are_picked_by_their_digest(estate: Estate) -> None:
+    start = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
+    late = _digests(estate)[ROWS[1]["table"]]
+    changed = Changed(start, datetime(2026, 1, 1, 0, 22, tzinfo=UTC), start - timedelta(hours=1), (late, b"\0" * 16))
+    chosen = [row for row in estate.rows if row["table"] in (ROWS[1]["table"], ROWS[20]["table"], ROWS[21]["table"])]
+    selection = selection_of(estate, changed=changed)
+    data, _ = read(estate.source, selection)
+    assert data.decode() == "".join(map(canonical.csv_line, expected(chosen)))
+    with estate.source.snapshot() as snapshot:
+        assert snapshot.count(selection) == 3
+
+
+def test_late_digests_may_be_of_fewer_columns_than_are_exported(estate: Estate) -> None:
+    start = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
+    row = estate.rows[1]
+    few = {"select": ENTITY.columns["select"]}
+    digest = canonical.row_digest([row["table"]], canonical.timestamp_text(row["updated_at"]), [row["select"]])
+    changed = Changed(start, start, start - timedelta(hours=1), (digest,), few)
+    data, _ = read(estate.source, selection_of(estate, changed=changed))
+    assert data.decode() == "".join(map(canonical.csv_line, expected([row])))
+
+
+def test_live_rows_only_leaves_deleted_ones_out(estate: Estate) -> None:
+    data, count = read(estate.source, selection_of(estate, live_only=True))
+    assert count == len(expected(estate.rows)) - 1
+    assert data.decode() == "".join(map(canonical.csv_line, expected([row for row in estate.rows if row["deleted_at"] is None])))
+
+
+def test_arrow_batches_hold_the_same_values_in_the_catalogued_types(estate: Estate) -> None:
+    with estate.source.snapshot() as snapshot:
+        table = pa.Table.from_batches(list(snapshot.batches(selection_of(estate))))
+    assert table.column_names == list(ENTITY.columns)
+    for name, kind in {"int": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "date": pa.date32(), "binary": pa.binary()}.items():
+        assert table.schema.field(name).type == kind, name
+    assert all(table.schema.field(name).type == pa.timestamp("us", "UTC") for name in ("at", "from"))
+    texts = [[canonical.text(value, column.type) for value in table.column(name).to_pylist()] for name, column in ENTITY.columns.items()]
+    assert [list(row) for row in zip(*texts, strict=True)] == expected(estate.rows)
+
+
+def test_a_single_column_keeps_null_apart_from_empty(estate: Estate) -> None:
+    values = [None, "", "\\.", '"\\."', "x", '"', "two\nlines"]
+    entity = Entity.model_validate(
+        {
+            "id": "single",
+            "source": "any",
+            "relation": estate.entity.relation,
+            "tenant_column": "group",
+            "key": "only",
+            "changes": {"mode": "full"},
+            "columns": {"only": {"type": "string"}},
+        }
+    )
+    assert estate.single is not None
+    data, count = read(estate.single(values), Selection(entity, "acme", entity.columns))
+    inorder = sorted(values, key=lambda value: (value is not None, (value or "").encode()))
+    assert data.decode() == "".join(canonical.csv_line([value]) for value in inorder)
+    assert count == len(values)
+
+
+def test_jsonb_is_made_compact_in_its_own_key_order(postgres: Database) -> None:
+    values = [
+        {"long key": [1, 2.5, "a, b", 'say ": "', None, {"n": None, "null": "null"}], "k": "x\\y\t\u0001 é😀 9999e-7777777"},
+        {"plain": None, "deep": [[[], {}], "null, null"]},
+        ["9999e-7777777", 'back\\slash, "quote": '],
+        None,
+        "text",
+        12.50,
+    ]
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute('CREATE TABLE "order" ("table" int PRIMARY KEY, "group" text, json jsonb)')
+        for number, value in enumerate(values):
+            connection.execute('INSERT INTO "order" VALUES (%s, %s, %s)', [number, "acme", json.dumps(value)])
+        stored = [row[0] for row in connection.execute('SELECT json::text FROM "order" ORDER BY "table"')]
+    source = Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: _connection(postgres))
+    entity = Entity.model_validate(
+        {
+            "id": "documents",
+            "source": "any",
+            "relation": "order",
+            "tenant_column": "group",
+            "key": "table",
+            "changes": {"mode": "full"},
+            "columns": {"json": {"type": "json"}},
+        }
+    )
+    data, _ = read(source, Selection(entity, "acme", entity.columns))
+    assert data.decode() == "".join(canonical.csv_line([canonical.compact_json(text)]) for text in stored)
