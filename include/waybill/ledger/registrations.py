@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -38,6 +38,14 @@ class Registered:
     def managed_by_file(self) -> str | None:
         """The file this tenant is managed by, or None when the API manages it."""
         return self.origin.removeprefix(FILE_ORIGIN) if self.origin.startswith(FILE_ORIGIN) else None
+
+
+class Recorded(NamedTuple):
+    """The version in force after a replace, what it switched on and off, and whether it made that version."""
+
+    version: int
+    difference: Difference
+    changed: bool
 
 
 class LostUpdate(Exception):
@@ -86,7 +94,8 @@ def salt(connection: Connection, tenant_id: str) -> bytes:
 
 
 def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
-    found = connection.execute(select(tenant.c.version).where(tenant.c.id == tenant_id)).scalar_one_or_none()
+    # The lock lines up writers of one tenant in PostgreSQL, so that many at once do not make one another retry.
+    found = connection.execute(select(tenant.c.version).where(tenant.c.id == tenant_id).with_for_update()).scalar_one_or_none()
     if found is not None:
         return int(found)
     try:
@@ -107,10 +116,10 @@ def replace(
     actor: str,
     now: datetime,
     expected: int | None = None,
-) -> tuple[int, Difference]:
+) -> Recorded:
     """Make `entities` the active set and record the body as a new version, unless nothing would change.
 
-    Kept entities keep stream, sequence and watermark. Returns the version in force and the diff. Raises LostUpdate when the version is not
+    Kept entities keep stream, sequence and watermark. Raises LostUpdate when the version is not
     `expected`
     or somebody was faster; nothing is changed then.
     """
@@ -120,12 +129,15 @@ def replace(
     before = current(connection, tenant_id)
     change = difference((one.entity for one in streams.active(connection, tenant_id)), entities)
     if before is not None and before.body == wanted.body() and before.origin == origin and change.is_empty:
-        return version, change
+        return Recorded(version, change, changed=False)
     moved = connection.execute(update(tenant).where(tenant.c.id == tenant_id, tenant.c.version == version).values(version=version + 1))
     if moved.rowcount != 1:
         raise LostUpdate
     streams.deactivate(connection, tenant_id, change.deactivated, now)
-    streams.activate(connection, tenant_id, change.activated, now)
+    try:
+        streams.activate(connection, tenant_id, change.activated, now)
+    except IntegrityError as error:
+        raise LostUpdate from error  # a run activated newly catalogued entities of `export all` just now
     diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
     connection.execute(
         insert(registration).values(
@@ -133,7 +145,7 @@ def replace(
         )
     )
     note(connection, tenant_id, actor, "register", {"version": version + 1, "origin": origin, **diff}, now)
-    return version + 1, change
+    return Recorded(version + 1, change, changed=True)
 
 
 def note(connection: Connection, tenant_id: str, actor: str, action: str, detail: dict[str, Any], now: datetime) -> None:

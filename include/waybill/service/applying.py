@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from waybill.config import TenantFile
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.ledger import registrations, streams
-from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Registered
+from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Recorded, Registered
 from waybill.registration import Difference, ExportOption, Registration, difference
 from waybill.service.estate import Estate
 
@@ -125,13 +125,13 @@ def _carry_out(estate: Estate, change: Change, before: Registered | None, actor:
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
         words = before.registration if before else Registration()
         wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
-    version, diff = record(estate, change.tenant, wanted, entities, origin=origin, actor=actor)
+    version, diff, _ = record(estate, change.tenant, wanted, entities, origin=origin, actor=actor)
     return Change(change.tenant, change.action, change.file, diff, change.fields, version)
 
 
 def record(
     estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, origin: str, actor: str, expected: int | None = None
-) -> tuple[int, Difference]:
+) -> Recorded:
     """Replace a tenant's registration in one transaction. Raises LostUpdate when `expected` is given and is not the version in force."""
     for _ in range(TRIES):
         try:

@@ -140,9 +140,8 @@ def replace(estate: Estate, tenant: str, raw: Mapping[str, Any], *, actor: str, 
 
     Raises managed_as_code, etag_mismatch when another version is in force, InvalidInput.
     """
-    before = _refuse_managed_as_code(estate, tenant)
-    wanted, entities = read(raw, estate)
-    return _record(estate, tenant, wanted, entities, before, actor, expected)
+    _refuse_managed_as_code(estate, tenant)
+    return _record(estate, tenant, raw, actor, expected)
 
 
 def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: int | None = None) -> Replaced:
@@ -151,29 +150,21 @@ def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: i
     Raises not_found, managed_as_code, etag_mismatch, InvalidInput when the catalog has lost what that version names.
     """
     require(estate, tenant)
-    before = _refuse_managed_as_code(estate, tenant)
+    _refuse_managed_as_code(estate, tenant)
     earlier = next((one for one in versions(estate, tenant) if one.version == number), None)
     if earlier is None:
         raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
-    wanted, entities = read(earlier.body, estate)
-    return _record(estate, tenant, wanted, entities, before, actor, expected)
+    return _record(estate, tenant, earlier.body, actor, expected)
 
 
-def _record(
-    estate: Estate,
-    tenant: str,
-    wanted: Registration,
-    entities: tuple[str, ...],
-    before: Registered | None,
-    actor: str,
-    expected: int | None,
-) -> Replaced:
+def _record(estate: Estate, tenant: str, raw: Mapping[str, Any], actor: str, expected: int | None) -> Replaced:
+    wanted, entities = read(raw, estate)
     try:
-        version, diff = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
+        recorded = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
     except LostUpdate as error:
         raise _mismatch(tenant) from error
-    changed = before is None or version != before.version
-    return Replaced(standing(estate, tenant), diff, before is None, changed)
+    created = recorded.changed and recorded.version == 1
+    return Replaced(standing(estate, tenant), recorded.difference, created, recorded.changed)
 
 
 def _mismatch(tenant: str) -> PermanentError:

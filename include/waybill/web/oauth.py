@@ -56,10 +56,10 @@ class Issuer:
 class TokenAccess:
     """Recognises callers by their bearer token."""
 
-    def __init__(self, issuer: Issuer) -> None:
+    def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
         self._issuer = issuer
-        # One set in memory for five minutes; an unknown kid fetches it again, at most every 30 seconds.
-        self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=30)
+        # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
+        self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=cooldown)
 
     async def caller(self, request: Request) -> Caller:
         """The token's caller. Raises unauthenticated, or TransientError when the issuer's keys cannot be had."""
