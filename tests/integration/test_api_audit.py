@@ -1,0 +1,65 @@
+"""The audit log: every change and every denied attempt, by whom; nothing in it can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import DBAPIError
+
+from tests.estates import NOON, Place, make_place
+from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
+from waybill.ledger.tables import audit
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[TestIssuer]:
+    with serve_issuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres").url.replace("postgresql://", "postgresql+psycopg://", 1)
+    place = make_place(tmp_path, clock=NOON, ledger_url=url)
+    (tmp_path / "config/tenants/acme.yaml").unlink()
+    yield place
+    place.close()
+
+
+def lines(place: Place) -> list[tuple[str, str, str, dict[str, Any]]]:
+    with place.estate().ledger.begin() as connection:
+        return [
+            tuple(row)
+            for row in connection.execute(select(audit.c.tenant, audit.c.actor, audit.c.action, audit.c.detail).order_by(audit.c.id))
+        ]
+
+
+def test_changes_and_denied_attempts_are_written_down_with_who_did_them(place: Place, issuer: TestIssuer) -> None:
+    client = TestClient(tenant_api(place, issuer))
+    alice, bob = Api(client, issuer.bearer()), Api(client, issuer.bearer("globex", "read", sub="bob"))
+    alice("PUT", "/acme/export", {"entityList": ["user"]})
+    alice("PUT", "/acme/export", {"entityList": ["user"]})
+    alice("PUT", "/acme/export?dryRun=true", {"entityList": ["theme"]})
+    alice("POST", "/acme/export/full-load", {"entities": ["user"]})
+    bob("GET", "/acme/export")
+    bob("PUT", "/globex/export", {"entityList": ["user"]})
+    assert [(tenant, actor, action) for tenant, actor, action, _ in lines(place)] == [
+        ("acme", "api:alice", "register"),
+        ("acme", "api:alice", "full_load"),
+        ("acme", "api:bob", "denied"),
+        ("globex", "api:bob", "denied"),
+    ]
+    assert lines(place)[3][3] == {"permission": "registrations.edit", "method": "PUT", "path": "/api/v1/tenants/globex/export"}
+
+
+@pytest.mark.parametrize("statement", [update(audit).values(actor="nobody"), delete(audit)], ids=["update", "delete"])
+def test_the_database_refuses_to_change_or_remove_a_line(place: Place, issuer: TestIssuer, statement: Any) -> None:
+    Api(TestClient(tenant_api(place, issuer)), issuer.bearer())("PUT", "/acme/export", {"entityList": ["user"]})
+    with pytest.raises(DBAPIError, match="append-only"), place.estate().ledger.engine.begin() as connection:
+        connection.execute(statement)
+    assert [action for _, _, action, _ in lines(place)] == ["register"]
