@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -155,8 +156,8 @@ def run(
                 f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {result.outcome.rows:>10} rows  {one.folder}"
             )
     failed = [result for result in results if result.error]
-    for result in failed:
-        _complain(str(result.error))
+    for message in dict.fromkeys(str(result.error) for result in failed):
+        _complain(message)
     if not results:
         _print(f"{tenant}: nothing is due")
     if failed:
@@ -208,6 +209,19 @@ def deliveries(
         _print(f"{one['delivery_id']}  {what} {one['status']:10} {rows:>10} rows  {one['export_date']}")
         if one["error"]:
             _print(f"    {one['error']}")
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Check everything and end; exit 0 only if all of it held.")] = False,
+    port: Annotated[int, typer.Option(help="Airflow's port; default 8080, or any free one where that is taken.")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where all of it is kept, swept at the start; default .waybill/demo.")] = None,
+) -> None:
+    """The main job in a real Airflow on this machine: full loads, a day goes by, deltas, read back over SFTP and verified."""
+    from waybill.demo import story
+
+    if not story.demo(once=once, port=port, folder=folder):
+        raise typer.Exit(1)
 
 
 @ledger_app.command("upgrade")

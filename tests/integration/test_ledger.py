@@ -1,0 +1,171 @@
+"""The ledger itself: migrations on both databases, constraints that hold under races, instants that keep their microseconds."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from waybill.errors import PermanentError, TransientError
+from waybill.ledger import Ledger, deliveries, registrations, request_tables, streams
+from waybill.ledger.engine import _MIGRATIONS
+from waybill.ledger.registrations import LostUpdate
+from waybill.registration import Registration
+
+NOW = datetime(2026, 6, 1, 2, 3, 4, 567891, tzinfo=UTC)
+BODY = Registration.model_validate({"entityList": ["user"]})
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request, tmp_path) -> Iterator[Ledger]:
+    url = request.getfixturevalue("postgres").url if request.param == "postgres" else f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger(url)
+    ledger.ready()
+    yield ledger
+    ledger.close()
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(ledger):
+    with ledger.begin() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, request_tables.metadata) == []
+
+
+def test_the_newest_migration_is_the_one_alembic_takes(ledger):
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    assert Ledger.head() == ScriptDirectory.from_config(config).get_current_head() == ledger.revision()
+
+
+def test_many_processes_may_upgrade_at_once(request, tmp_path):
+    for url in (f"sqlite:///{tmp_path}/fresh.db", request.getfixturevalue("postgres").url):
+        ledgers = [Ledger(url) for _ in range(6)]
+        problems: list[BaseException] = []
+
+        def work(ledger: Ledger, problems: list[BaseException] = problems) -> None:
+            try:
+                ledger.ready()
+            except BaseException as error:  # noqa: BLE001 - the test reports whatever it was
+                problems.append(error)
+
+        threads = [threading.Thread(target=work, args=(ledger,)) for ledger in ledgers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        assert {ledger.revision() for ledger in ledgers} == {Ledger.head()}
+        for ledger in ledgers:
+            ledger.close()
+
+
+def test_an_instant_comes_back_as_it_went_in(ledger):
+    berlin = timezone(timedelta(hours=2))
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW.astimezone(berlin))
+    with ledger.begin() as connection:
+        found = registrations.current(connection, "acme")
+    assert found is not None
+    assert (found.created_at, found.created_at.tzinfo) == (NOW, UTC)
+
+
+def test_the_same_body_twice_is_one_version_and_a_stale_one_is_refused(ledger):
+    with ledger.begin() as connection:
+        first, *_ = registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
+        again, change, *_ = registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
+    assert (first, again, change.is_empty) == (1, 1, True)
+    weekly = Registration.model_validate({"entityList": ["user"], "frequency": "weekly"})
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", weekly, ["user"], origin="api", actor="t", now=NOW, expected=1)
+    with pytest.raises(LostUpdate), ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW, expected=1)
+
+
+def test_racing_registrations_of_a_new_tenant_leave_one_active_stream(ledger):
+    outcomes: list[str] = []
+
+    def work(number: int) -> None:
+        body = Registration.model_validate({"entityList": ["user"], "deliverAt": f"{number:02d}:00"})
+        try:
+            with ledger.begin() as connection:
+                registrations.replace(connection, "acme", body, ["user"], origin="api", actor="t", now=NOW)
+            outcomes.append("done")
+        except LostUpdate:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ledger.begin() as connection:
+        assert [(one.entity, one.generation) for one in streams.active(connection, "acme")] == [("user", 1)]
+        versions = [one.version for one in registrations.history(connection, "acme")]
+    assert versions == list(range(outcomes.count("done"), 0, -1))
+    assert len(outcomes) == 12
+
+
+def plan_values(stream: streams.Stream, stem: str) -> dict[str, object]:
+    return {
+        "stream": stream.id,
+        "tenant": "acme",
+        "entity": "user",
+        "generation": 1,
+        "sequence": 1,
+        "purpose": "schedule",
+        "kind": "full",
+        "planned_to": NOW,
+        "export_date": "2026-06-01",
+        "folder": "/exports/acme/2026/06/01/user",
+        "stem": stem,
+        "registration_version": 1,
+        "created_at": NOW,
+    }
+
+
+def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
+        (stream,) = streams.active(connection, "acme")
+    planned: list[object] = []
+
+    def work(number: int) -> None:
+        with ledger.begin() as connection:
+            planned.append(deliveries.plan(connection, plan_values(stream, f"user{number}")))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(one is not None for one in planned) == 1
+
+
+def test_a_ledger_out_of_reach_is_transient_and_names_no_password():
+    ledger = Ledger("postgresql+psycopg://waybill:hunter2@127.0.0.1:1/none")
+    with pytest.raises(TransientError, match="the ledger does not answer") as caught:
+        ledger.ready()
+    assert "hunter2" not in str(caught.value)
+    assert "WAYBILL_LEDGER_URL" in str(caught.value)
+    ledger.close()
+
+
+def test_a_shared_ledger_that_is_behind_asks_for_the_upgrade(postgres):
+    ledger = Ledger(postgres.url)
+    ledger.ready()
+    with ledger.begin() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '0000'")
+    with pytest.raises(PermanentError, match="waybill ledger upgrade"):
+        ledger.ready()
+    ledger.close()
+
+
+def test_delivery_ids_sort_by_time_and_never_repeat():
+    ids = [deliveries.new_id() for _ in range(2000)]
+    assert len(set(ids)) == 2000
+    assert {(one[12], one[16] in "89ab") for one in ids} == {("7", True)}
+    assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)
