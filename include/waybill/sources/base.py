@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from waybill.catalog import Entity
 from waybill.selection import Dialect, Extent, Selection
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # a third of a second that tasks without a source need not pay
 
 
 class Snapshot(Protocol):
