@@ -127,10 +127,12 @@ class RecordingScheduler:
         return self.starts
 
 
-def tenant_api(place: Place, issuer: TestIssuer, scheduler: RecordingScheduler | None = None, **options: Any) -> FastAPI:
+def tenant_api(
+    place: Place, issuer: TestIssuer, scheduler: RecordingScheduler | None = None, settings: Issuer | None = None, **options: Any
+) -> FastAPI:
     """The application as `waybill serve` makes it, on a test's installation."""
     estate = place.estate()
-    return create_app(lambda: estate, TokenAccess(issuer.settings, **options), scheduler or RecordingScheduler())
+    return create_app(lambda: estate, TokenAccess(settings or issuer.settings, **options), scheduler or RecordingScheduler())
 
 
 @dataclass

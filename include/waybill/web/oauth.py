@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import jwt
 from fastapi import Request
 from jwt import PyJWK, PyJWKClient
-from jwt.exceptions import PyJWKClientConnectionError, PyJWKSetError, PyJWTError
+from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWKSetError, PyJWTError
 from starlette.concurrency import run_in_threadpool
 
 from waybill.access import Caller, Granted, TokenRights
@@ -58,6 +59,7 @@ class TokenAccess:
 
     def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
         self._issuer = issuer
+        self._refetching = threading.Lock()
         # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
         self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=cooldown)
 
@@ -89,12 +91,23 @@ class TokenAccess:
         return claims
 
     def _key(self, kid: str) -> PyJWK:
+        """The issuer's key of that id. Raises PyJWKClientError when it has none, TransientError when that cannot be found out."""
+        try:
+            key = PyJWKClient.match_kid(self._keys.get_signing_keys(), kid)
+        except (PyJWKClientError, PyJWKSetError, ValueError) as error:  # unreachable, without a usable key, not JSON
+            raise _keys_unknown() from error
+        return key or self._refetched(kid)
+
+    def _refetched(self, kid: str) -> PyJWK:
+        # One thread at a time: made-up key ids and a slow issuer together must not stall callers whose key is known.
+        if not self._refetching.acquire(blocking=False):
+            raise _keys_unknown()
         try:
             return self._keys.get_signing_key(kid)
-        except (PyJWKClientConnectionError, PyJWKSetError, ValueError) as error:  # unreachable, without a usable key, not JSON
-            raise TransientError(
-                "the keys of the token issuer cannot be had", next_step="Check WAYBILL_OAUTH_JWKS_URL", code="issuer"
-            ) from error
+        except (PyJWKClientConnectionError, PyJWKSetError, ValueError) as error:
+            raise _keys_unknown() from error
+        finally:
+            self._refetching.release()
 
     def _recognised(self, claims: Mapping[str, Any], granted: Granted) -> Caller:
         rights = TokenRights(
@@ -104,6 +117,10 @@ class TokenAccess:
             granted=granted,
         )
         return Caller(str(claims["sub"]), rights, name=_text(claims, "name"), email=_text(claims, "email"))
+
+
+def _keys_unknown() -> TransientError:
+    return TransientError("the keys of the token issuer cannot be had", next_step="Check WAYBILL_OAUTH_JWKS_URL", code="issuer")
 
 
 def granted_by_policy(request: Request) -> Granted:
