@@ -1,0 +1,118 @@
+"""A real Airflow on this machine for the length of a block, and the few calls of its REST API the demo makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from waybill.errors import PermanentError, TransientError
+
+START_SECONDS = 180.0
+RUN_SECONDS = 180.0
+STOP_SECONDS = 20.0
+_COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running Airflow. `alive` raises when its process has ended."""
+
+    client: httpx.Client
+    alive: Callable[[], None]
+
+    def wait_until_healthy(self) -> None:
+        self._wait(self._healthy, START_SECONDS, "Airflow did not become healthy")
+
+    def _healthy(self) -> bool:
+        try:
+            found = self.client.get("/api/v2/monitor/health").json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return all((found.get(component) or {}).get("status") == "healthy" for component in _COMPONENTS)
+
+    def log_in(self, user: str, password: str) -> None:
+        token = self._ask("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+        self.client.headers["Authorization"] = f"Bearer {token}"
+
+    def wait_for_dag(self, dag: str) -> None:
+        self._wait(
+            lambda: self.client.get(f"/api/v2/dags/{dag}").status_code == httpx.codes.OK, START_SECONDS, f"the DAG {dag} did not appear"
+        )
+
+    def trigger(self, dag: str, conf: Mapping[str, Any]) -> str:
+        """Start a run and return its id."""
+        return str(self._ask("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": dict(conf)})["dag_run_id"])
+
+    def wait_for_run(self, dag: str, run: str) -> None:
+        """Until the run succeeded. Raises PermanentError when it failed, TransientError when it takes too long."""
+        self._wait(lambda: self._succeeded(dag, run), RUN_SECONDS, f"the run {run} of {dag} did not end")
+
+    def _succeeded(self, dag: str, run: str) -> bool:
+        state = self._ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
+        if state == "failed":
+            tasks = self._ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+            failed = ", ".join(f"{one['task_id']}[{one['map_index']}]" for one in tasks if one["state"] == "failed")
+            raise PermanentError(f"the run {run} of {dag} failed in {failed}", next_step="Read the tasks' logs", code="run_failed")
+        return bool(state == "success")
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        try:
+            answer = self.client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise TransientError(f"Airflow does not answer {method} {path}: {type(error).__name__}", code="airflow_unreachable") from error
+        if answer.is_error:
+            raise PermanentError(f"Airflow answers {method} {path} with {answer.status_code}: {answer.text[:500]}", code="airflow_refused")
+        return answer.json()
+
+    def _wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            self.alive()
+            if time.monotonic() > deadline:
+                raise TransientError(f"{what} within {seconds:.0f} s", next_step="Read the log, or try on a less busy machine", code="slow")
+            time.sleep(1)
+
+
+@contextmanager
+def standalone(environment: Mapping[str, str], url: str, log: Path) -> Iterator[Airflow]:
+    """`airflow standalone` in a process group of its own, which ends whole with the block; its output goes to `log`."""
+    with log.open("wb") as output, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "standalone"],
+            env=dict(environment),
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+        def alive() -> None:
+            if process.poll() is not None:
+                raise PermanentError(f"Airflow ended with status {process.returncode}", next_step=f"Read {log}", code="airflow_ended")
+
+        try:
+            yield Airflow(client, alive)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the parent, which ends its children in order; whatever is left of the group after that is killed."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
