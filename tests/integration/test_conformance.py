@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pymysql
 import pytest
 
-from tests.servers.mariadb import MariaDatabase
-from tests.servers.postgres import Database
+from tests.servers.mariadb import MariaDatabase, MariaServer
+from tests.servers.postgres import Cluster, Database
 from waybill import canonical
 from waybill.catalog import Column, DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.connection import Connection
@@ -177,23 +177,24 @@ def _without(name: str, bad: Callable[[Any], bool]) -> list[dict[str, Any]]:
 
 
 def _duckdb(path: Path) -> Estate:
-    def fill(file: Path, ddl: str, rows: list[tuple[Any, ...]]) -> Source:
+    def fill(file: Path, ddl: str, rows: list[tuple[Any, ...]], table: str = '"order"') -> Source:
         with duckdb.connect(str(file)) as connection:
             connection.execute(ddl)
             marks = ", ".join("?" * len(rows[0]))
-            connection.executemany(f'INSERT INTO "order" VALUES ({marks})', rows)
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         return DuckDB(file)
 
     ddl = """CREATE TABLE "order" ("table" VARCHAR, "select" VARCHAR, "int" BIGINT, "decimal" DECIMAL(38, 10),
         "float" DOUBLE,
-        "boolean" BOOLEAN, "date" DATE, "at" TIMESTAMPTZ, "from" TIMESTAMP, "uuid" UUID, "json" JSON, "binary" BLOB, "odd ""name`" VARCHAR, "group" VARCHAR,
+        "boolean" BOOLEAN, "date" DATE, "at" TIMESTAMPTZ, "from" TIMESTAMP, "uuid" UUID, "json" JSON, "binary" BLOB,
+        "odd ""name`" VARCHAR, "group" VARCHAR,
         updated_at TIMESTAMPTZ, deleted_at TIMESTAMP)"""
     rows = [tuple((row | {"from": _naive(row["from"]), "deleted_at": _naive(row["deleted_at"])}).values()) for row in ROWS]
-    single = 'CREATE TABLE "order" ("only" VARCHAR, "group" VARCHAR)'
+    single = 'CREATE TABLE single ("only" VARCHAR, "group" VARCHAR)'
     return Estate(
         fill(path / "a.duckdb", ddl, rows),
         ROWS,
-        single=lambda values: fill(path / "b.duckdb", single, [(value, "acme") for value in values]),
+        single=lambda values: fill(path / "b.duckdb", single, [(value, "acme") for value in values], "single"),
     )
 
 
@@ -232,9 +233,9 @@ def _lake(path: Path) -> Estate:
             pq.write_table(pa.table(arrays, schema=schema), folder / f"{number}.parquet")
 
     def single(values: list[str | None]) -> Source:
-        (path / "single" / "order" / "group=acme").mkdir(parents=True)
-        pq.write_table(pa.table({"only": pa.array(values, pa.string())}), path / "single" / "order" / "group=acme" / "0.parquet")
-        return Lake(LakeSource(kind="lake", path="single"), path, _no_connection)
+        (path / "single" / "group=acme").mkdir(parents=True)
+        pq.write_table(pa.table({"only": pa.array(values, pa.string())}), path / "single" / "group=acme" / "0.parquet")
+        return Lake(LakeSource(kind="lake"), path, _no_connection)
 
     return Estate(Lake(LakeSource(kind="lake"), path, _no_connection), ROWS, LAKE_ENTITY, single)
 
@@ -255,8 +256,8 @@ def _postgres(database: Database) -> Estate:
 
     def single(values: list[str | None]) -> Source:
         with psycopg.connect(database.dsn) as connection:
-            connection.execute('DROP TABLE "order"; CREATE TABLE "order" ("only" text, "group" text)')
-            connection.cursor().executemany('INSERT INTO "order" VALUES (%s, %s)', [(value, "acme") for value in values])
+            connection.execute('CREATE TABLE single ("only" text, "group" text)')
+            connection.cursor().executemany("INSERT INTO single VALUES (%s, %s)", [(value, "acme") for value in values])
         return source
 
     return Estate(source, json_text, single=single)
@@ -286,9 +287,8 @@ def _mariadb(database: MariaDatabase) -> Estate:
 
     def single(values: list[str | None]) -> Source:
         with connect("") as connection, connection.cursor() as cursor:
-            cursor.execute("DROP TABLE `order`")
-            cursor.execute("CREATE TABLE `order` (`only` text, `group` text) CHARACTER SET utf8mb4")
-            cursor.executemany("INSERT INTO `order` VALUES (%s, %s)", [(value, "acme") for value in values])
+            cursor.execute("CREATE TABLE single (`only` text, `group` text) CHARACTER SET utf8mb4")
+            cursor.executemany("INSERT INTO single VALUES (%s, %s)", [(value, "acme") for value in values])
             connection.commit()
         return source
 
@@ -307,24 +307,25 @@ def _sqlite(path: Path) -> Estate:
             shown[name] = None if row[name] is None else canonical.text(row[name], ENTITY.columns[name].type)
         return list(shown.values())
 
-    def fill(file: Path, ddl: str, rows: list[Any]) -> Source:
+    def fill(file: Path, ddl: str, rows: list[Any], table: str = '"order"') -> Source:
         connection = sqlite3.connect(file)
         connection.execute(ddl)
-        connection.executemany(f'INSERT INTO "order" VALUES ({", ".join("?" * len(rows[0]))})', rows)
+        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
         connection.commit()
         connection.close()
         return DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(file))
 
     ddl = """CREATE TABLE "order" ("table" TEXT COLLATE NOCASE, "select" TEXT, "int" INTEGER, "decimal" TEXT,
         "float" REAL,
-        "boolean" BOOLEAN, "date" DATE, "at" TEXT, "from" DATETIME, "uuid" TEXT, "json" TEXT, "binary" BLOB, "odd ""name`" TEXT, "group" TEXT COLLATE NOCASE,
+        "boolean" BOOLEAN, "date" DATE, "at" TEXT, "from" DATETIME, "uuid" TEXT, "json" TEXT, "binary" BLOB,
+        "odd ""name`" TEXT, "group" TEXT COLLATE NOCASE,
         updated_at TEXT, deleted_at TEXT)"""
     rows = _without("float", lambda value: math.isnan(value) or _is_negative_zero(value))
-    single = 'CREATE TABLE "order" ("only" TEXT, "group" TEXT)'
+    single = 'CREATE TABLE single ("only" TEXT, "group" TEXT)'
     return Estate(
         fill(path / "a.sqlite", ddl, [plain(row) for row in rows]),
         rows,
-        single=lambda values: fill(path / "b.sqlite", single, [(value, "acme") for value in values]),
+        single=lambda values: fill(path / "b.sqlite", single, [(value, "acme") for value in values], "single"),
     )
 
 
@@ -344,19 +345,24 @@ def _connection(database: Database) -> Connection:
     return Connection("pg", "postgres", database.host, database.port, database.user, database.name)
 
 
-@pytest.fixture(params=["duckdb", "lake", "postgres", "mariadb", "sqlite"])
-def estate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Estate]:
+@pytest.fixture(scope="module", params=["duckdb", "lake", "postgres", "mariadb", "sqlite"])
+def estate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    path = tmp_path_factory.mktemp(request.param)
     match request.param:
         case "duckdb":
-            yield _duckdb(tmp_path)
+            yield _duckdb(path)
         case "lake":
-            yield _lake(tmp_path)
+            yield _lake(path)
         case "sqlite":
-            yield _sqlite(tmp_path)
+            yield _sqlite(path)
         case "postgres":
-            yield _postgres(request.getfixturevalue("postgres"))
+            cluster: Cluster = request.getfixturevalue("postgres_cluster")
+            with cluster.database() as database:
+                yield _postgres(database)
         case "mariadb":
-            yield _mariadb(request.getfixturevalue("mariadb"))
+            server: MariaServer = request.getfixturevalue("mariadb_server")
+            with server.database() as maria:
+                yield _mariadb(maria)
 
 
 def expected(rows: list[dict[str, Any]], columns: dict[str, Column] | None = None, salt: bytes = b"") -> list[list[str | None]]:
@@ -482,7 +488,7 @@ def test_a_single_column_keeps_null_apart_from_empty(estate: Estate) -> None:
         {
             "id": "single",
             "source": "any",
-            "relation": estate.entity.relation,
+            "relation": "single/*/*.parquet" if estate.entity is LAKE_ENTITY else "single",
             "tenant_column": "group",
             "key": "only",
             "changes": {"mode": "full"},

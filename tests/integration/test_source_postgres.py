@@ -1,0 +1,401 @@
+"""The postgres source on a real server: no change mode loses or repeats a version, and what it must refuse it refuses with advice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.servers.postgres import Database
+from tests.servers.process import free_port
+from waybill.catalog import Entity, PostgresSource
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError
+from waybill.selection import Changed, Dialect, Selection
+from waybill.sources import postgres_extent
+from waybill.sources.postgres import Postgres
+from waybill.sources.postgres_session import Facts
+
+MIGRATION = Path(__file__).parents[2] / "examples" / "postgres_snapshot_mode.sql"
+FAR = timedelta(days=1)
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def entity(mode: str, column: str = "", **more: Any) -> Entity:
+    body = {
+        "id": "orders",
+        "source": "pg",
+        "relation": "orders",
+        "tenant_column": "tenant_id",
+        "key": "id",
+        "changes": {"mode": mode, "column": column or {"snapshot": "waybill_xid", "full": ""}.get(mode, "updated_at"), "lookback": "1h"},
+        "columns": {"id": {"type": "integer"}, "version": {"type": "integer"}},
+    }
+    return Entity.model_validate(body | more)
+
+
+def source(database: Database, **changes: Any) -> Postgres:
+    target = Connection("pg", "postgres", database.host, database.port, database.user, database.name)
+    return Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: replace(target, **changes))
+
+
+@pytest.fixture
+def orders(postgres: Database) -> Database:
+    """A table prepared for snapshot mode by the shipped migration, run twice to show that it may be."""
+    postgres.psql(
+        """CREATE TABLE orders (id int PRIMARY KEY, tenant_id text NOT NULL, version int NOT NULL DEFAULT 1,
+           updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz);
+           INSERT INTO orders SELECT i, CASE WHEN i % 2 = 0 THEN 'acme' ELSE 'globex' END FROM generate_series(1, 10) i"""
+    )
+    for _ in range(2):
+        argv = ["psql", "-X", "-q", "-d", postgres.dsn, "-v", "table=orders", "-v", "tenant=tenant_id", "-f", str(MIGRATION)]
+        subprocess.run(argv, check=True, capture_output=True, timeout=30)
+    return postgres
+
+
+@dataclass
+class Stream:
+    """A consumer that keeps a position between deliveries, as the delivery protocol does."""
+
+    entity: Entity
+    position: Any = None
+    delivered: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    known: set[bytes] = field(default_factory=set)
+    shorts: list[str] = field(default_factory=list)
+    lost: str = ""
+
+    def deliver(self, origin: Postgres, end: datetime | None = None) -> int:
+        with origin.snapshot() as snapshot:
+            extent = snapshot.extent(self.entity, "acme", self.position, end or snapshot.taken_at)
+            selection = Selection(self.entity, "acme", self.entity.columns, extent.changed)
+            if extent.changed.overlap is not None:
+                before = replace(selection, changed=Changed(extent.changed.overlap, extent.changed.start))
+                late = {digest for batch in snapshot.digests(before) for digest in batch} - self.known
+                selection = replace(selection, changed=replace(extent.changed, late=tuple(late)))
+            blocks = [bytes(block) for block, _ in snapshot.csv(selection, Dialect())]
+            recent = replace(selection, changed=Changed(extent.end - self.entity.changes.lookback, extent.end))
+            if self.entity.changes.mode == "lookback":
+                self.known = {digest for batch in snapshot.digests(recent) for digest in batch}
+        rows = list(csv.reader(io.StringIO(b"".join(blocks).decode())))
+        self.delivered.update(map(tuple, rows))
+        self.position, self.lost = extent.position, extent.lost
+        self.shorts.append(extent.short)
+        return len(rows)
+
+
+MODES = ["snapshot", "horizon", "lookback"]
+
+
+def _write(database: Database, number: int, until: float) -> None:
+    """Hold transactions open while writing inside and outside of savepoints; some roll back."""
+    dice = random.Random(number)
+    own: list[int] = []
+    with closing(psycopg.connect(database.dsn, autocommit=True)) as connection:
+        while time.monotonic() < until:
+            connection.execute("BEGIN")
+            fresh = 1_000_000 * number + len(own) + dice.randrange(10) * 100_000
+            connection.execute("INSERT INTO orders (id, tenant_id) VALUES (%s, 'acme') ON CONFLICT DO NOTHING", [fresh])
+            connection.execute("SAVEPOINT inner_one")
+            if own:
+                connection.execute("UPDATE orders SET version = version + 1, updated_at = now() WHERE id = %s", [dice.choice(own)])
+            if dice.random() < 0.2:
+                connection.execute("ROLLBACK TO SAVEPOINT inner_one")
+            time.sleep(dice.random() * 0.4)
+            if dice.random() < 0.1:
+                connection.execute("ROLLBACK")
+            else:
+                connection.execute("COMMIT")
+                own.append(fresh)
+
+
+def test_twelve_writers_with_open_transactions_lose_and_repeat_no_version_in_any_mode(orders: Database) -> None:
+    streams = {mode: Stream(entity(mode)) for mode in MODES}
+    until = time.monotonic() + 5
+    writers = [threading.Thread(target=_write, args=(orders, number, until)) for number in range(1, 13)]
+    for writer in writers:
+        writer.start()
+    while time.monotonic() < until:
+        for stream in streams.values():
+            stream.deliver(source(orders))
+        time.sleep(0.05)
+    for writer in writers:
+        writer.join()
+    time.sleep(1.1)  # what began within the last second counts as unsettled
+    for stream in streams.values():
+        stream.deliver(source(orders))
+    final = {(str(row[0]), str(row[1])) for row in _query(orders, "SELECT id, version FROM orders WHERE tenant_id = 'acme'")}
+    assert len(final) > 100
+    for mode, stream in streams.items():
+        assert final - stream.delivered.keys() == set(), f"{mode} lost versions"
+        assert [version for version, times in stream.delivered.items() if times > 1] == [], f"{mode} repeated versions"
+        assert stream.lost == ""
+
+
+def _query(database: Database, text: str) -> list[Any]:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        return connection.execute(text).fetchall()  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_not_committed_at_one_delivery_comes_with_the_next(orders: Database, mode: str) -> None:
+    stream = Stream(entity(mode))
+    time.sleep(1.1 if mode == "horizon" else 0)
+    with psycopg.connect(orders.dsn) as connection:
+        connection.execute("UPDATE orders SET version = 2, updated_at = now() WHERE id = 2")
+        assert stream.deliver(source(orders)) == 5
+        assert stream.deliver(source(orders)) == 0
+    time.sleep(1.1 if mode == "horizon" else 0)
+    assert stream.deliver(source(orders)) == 1
+    assert stream.delivered[("2", "2")] == 1
+
+
+def test_an_idle_transaction_holds_the_horizon_back_and_is_named(orders: Database) -> None:
+    with psycopg.connect(orders.dsn) as connection:
+        connection.execute("SELECT 1")
+        time.sleep(1.1)
+        end = datetime.now(UTC) + timedelta(milliseconds=1)
+        with source(orders).snapshot() as snapshot:
+            extent = snapshot.extent(entity("horizon"), "acme", None, end)
+    assert extent.end < end
+    assert "a transaction open since" in extent.short
+
+
+def test_an_open_prepared_transaction_holds_at_the_watermark(orders: Database) -> None:
+    watermark = datetime.now(UTC)
+    orders.psql("BEGIN; INSERT INTO orders (id, tenant_id) VALUES (99, 'acme'); PREPARE TRANSACTION 'open one'")
+    try:
+        with source(orders).snapshot() as snapshot:
+            extent = snapshot.extent(entity("horizon"), "acme", watermark.isoformat(), watermark + FAR)
+            with pytest.raises(TransientError, match="prepared transactions"):
+                snapshot.extent(entity("horizon"), "acme", None, watermark)
+    finally:
+        orders.psql("ROLLBACK PREPARED 'open one'")
+    assert extent.end == watermark
+    assert "pg_prepared_xacts" in extent.short
+
+
+def test_snapshot_mode_delivers_a_prepared_transaction_once_it_is_committed(orders: Database) -> None:
+    stream = Stream(entity("snapshot"))
+    orders.psql("BEGIN; INSERT INTO orders (id, tenant_id) VALUES (99, 'acme'); PREPARE TRANSACTION 'later'")
+    assert stream.deliver(source(orders)) == 5
+    orders.psql("COMMIT PREPARED 'later'")
+    assert stream.deliver(source(orders)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"system": "1"}, "another cluster"),
+        ({"timeline": "00000009"}, "failover or a restore"),
+        ({"snapshot": "1:99999999:"}, "went back"),
+    ],
+    ids=["system", "timeline", "xmax"],
+)
+def test_a_failover_loses_the_position_and_says_so(orders: Database, change: dict[str, str], sentence: str) -> None:
+    stream = Stream(entity("snapshot"))
+    stream.deliver(source(orders))
+    stream.position |= change
+    assert stream.deliver(source(orders)) == 5
+    assert sentence in stream.lost
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "horizon"])
+def test_a_standby_is_refused(mode: str) -> None:
+    facts = Facts(NOW, None, standby=True, reads_all_stats=True, prepared=0, system="", timeline="")
+    with pytest.raises(PermanentError, match="primary, or use lookback"):
+        postgres_extent.extent(entity(mode), None, NOW, NOW, facts, {"waybill_xid": "xid8"}, "", lambda: None)
+
+
+def test_a_rounding_change_column_moves_the_horizon_by_its_grain() -> None:
+    facts = Facts(NOW, None, standby=False, reads_all_stats=True, prepared=0, system="", timeline="")
+    natives = {"updated_at": "timestamp(0) with time zone"}
+    extent = postgres_extent.extent(entity("horizon"), None, NOW + FAR, NOW + FAR, facts, natives, "1:1:", lambda: None)
+    assert extent.end == NOW - timedelta(seconds=1)
+
+
+def test_horizon_without_the_right_to_see_other_sessions_is_refused(orders: Database) -> None:
+    with (
+        Role(orders, "GRANT SELECT ON orders TO {}") as role,
+        source(orders, login=role).snapshot() as snapshot,
+        pytest.raises(PermanentError, match="pg_read_all_stats"),
+    ):
+        snapshot.extent(entity("horizon"), "acme", None, NOW)
+
+
+class Role:
+    """A login for the length of a block, with these rights and no others."""
+
+    def __init__(self, database: Database, grants: str) -> None:
+        self.database, self.name = database, f"reader_{database.name}"
+        database.psql(f"CREATE ROLE {self.name} LOGIN; " + grants.format(self.name))
+
+    def __enter__(self) -> str:
+        return self.name
+
+    def __exit__(self, *_: object) -> None:
+        self.database.psql(f"DROP OWNED BY {self.name}; DROP ROLE {self.name}")
+
+
+def test_a_read_only_role_is_enough(orders: Database) -> None:
+    with Role(orders, "GRANT SELECT ON orders TO {0}; GRANT pg_read_all_stats TO {0}") as role:
+        origin = source(orders, login=role)
+        time.sleep(1.1)
+        for mode in [*MODES, "full"]:
+            assert Stream(entity(mode)).deliver(origin) == 5
+
+
+def test_append_by_id_stops_below_the_ids_that_may_still_be_open(orders: Database) -> None:
+    held = entity("append", changes={"mode": "append", "column": "id", "lag": 4})
+    stream = Stream(held)
+    assert stream.deliver(source(orders)) == 3  # ids 2, 4, 6 of 1 to 10 less 4
+    orders.psql("INSERT INTO orders (id, tenant_id) SELECT i, 'acme' FROM generate_series(11, 14) i")
+    assert stream.deliver(source(orders)) == 2
+    assert stream.position == 11
+
+
+DRIFTS: dict[str, tuple[str, Callable[[Entity], Entity], str, str]] = {
+    "dropped": ("ALTER TABLE orders DROP version", lambda e: e, "schema_drift", "column version is missing"),
+    "renamed": ("ALTER TABLE orders RENAME version TO versions", lambda e: e, "schema_drift", "versions is new there"),
+    "retyped": ("ALTER TABLE orders ALTER version TYPE text", lambda e: e, "schema_drift", "version of orders is text"),
+    "null change": (
+        "ALTER TABLE orders ALTER updated_at DROP NOT NULL; UPDATE orders SET updated_at = NULL WHERE id = 2",
+        lambda e: e,
+        "change_column_null",
+        "1 rows of the tenant have no updated_at",
+    ),
+    "key not unique": (
+        "SELECT 1",
+        lambda e: e.model_copy(update={"key": ("version",)}),
+        "key_not_unique",
+        r"key \(version\) is not unique",
+    ),
+    "no relation": ("SELECT 1", lambda e: e.model_copy(update={"relation": "nowhere.orders"}), "relation_missing", "there is no relation"),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_drift_stops_the_stream_before_anything_is_read(orders: Database, name: str) -> None:
+    ddl, changed, code, sentence = DRIFTS[name]
+    orders.psql(ddl)
+    shape = changed(entity("lookback"))
+    with source(orders).snapshot() as snapshot, pytest.raises(PermanentError, match=sentence) as caught:
+        snapshot.check(Selection(shape, "acme", shape.columns))
+    assert caught.value.code == code
+
+
+def test_a_key_of_another_tenant_may_repeat_ours(orders: Database) -> None:
+    orders.psql("ALTER TABLE orders DROP CONSTRAINT orders_pkey; INSERT INTO orders (id, tenant_id) VALUES (2, 'globex')")
+    shape = entity("lookback")
+    with source(orders).snapshot() as snapshot:
+        snapshot.check(Selection(shape, "acme", shape.columns))
+
+
+def test_a_new_source_column_is_no_drift(orders: Database) -> None:
+    orders.psql("ALTER TABLE orders ADD password text")
+    assert Stream(entity("full")).deliver(source(orders)) == 5
+
+
+def test_a_value_that_does_not_fit_is_not_repeated_in_the_error(orders: Database) -> None:
+    orders.psql("ALTER TABLE orders ADD code text; UPDATE orders SET code = 'planted row value'")
+    shape = entity("full", columns={"code": {"type": "uuid"}})
+    with source(orders).snapshot() as snapshot, pytest.raises(PermanentError) as caught:
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+    assert "planted" not in str(caught.value)
+    assert caught.value.code == "schema_drift"
+
+
+def test_a_query_that_takes_too_long_is_cut_with_advice(orders: Database) -> None:
+    orders.psql("CREATE VIEW slow AS SELECT id, tenant_id, version, pg_sleep(2)::text AS updated FROM orders")
+    shape = entity("full", relation="slow", columns={"updated": {"type": "string"}})
+    target = Connection("pg", "postgres", orders.host, orders.port, orders.user, orders.name)
+    hasty = Postgres(PostgresSource(kind="postgres", connection="pg", statement_timeout="1s"), lambda _: target)  # type: ignore[arg-type]
+    with hasty.snapshot() as snapshot, pytest.raises(TransientError, match="statement_timeout"):
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+
+
+def test_a_lost_server_can_be_tried_again_and_an_unknown_role_cannot(orders: Database) -> None:
+    with pytest.raises(TransientError), source(orders, port=free_port()).snapshot():
+        pass
+    with pytest.raises(PermanentError, match="Correct the Airflow connection"), source(orders, login="nobody").snapshot():
+        pass
+
+
+def test_a_killed_session_can_be_tried_again(orders: Database) -> None:
+    shape = entity("full")
+    mine = "application_name = 'waybill' AND datname = current_database()"
+    with source(orders).snapshot() as snapshot:
+        orders.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+        with pytest.raises(TransientError):
+            list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+
+
+def test_every_method_sees_the_same_rows_though_others_write(orders: Database) -> None:
+    shape = entity("full")
+    selection = Selection(shape, "acme", shape.columns)
+    with source(orders).snapshot() as snapshot:
+        before = [bytes(block) for block, _ in snapshot.csv(selection, Dialect())]
+        orders.psql("DELETE FROM orders")
+        assert [bytes(block) for block, _ in snapshot.csv(selection, Dialect())] == before
+        assert snapshot.count(selection) == 5
+
+
+def test_a_session_cannot_write(orders: Database) -> None:
+    with source(orders).snapshot() as snapshot, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        snapshot.connection.execute("DELETE FROM orders")
+
+
+ODD_TIMES = ["infinity", "-infinity", "0044-03-15 12:00:00.5 BC", "10000-01-01 00:00:00"]
+
+
+def test_times_no_rfc_3339_text_can_hold_are_not_lost(postgres: Database) -> None:
+    postgres.psql("CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, at timestamptz, day date)")
+    for number, value in enumerate(ODD_TIMES):
+        postgres.psql(f"INSERT INTO orders VALUES ({number}, 'acme', '{value}', '{value}'::timestamp::date)")
+    shape = entity("full", columns={"at": {"type": "timestamp"}, "day": {"type": "date"}})
+    with source(postgres).snapshot() as snapshot:
+        data = b"".join(bytes(block) for block, _ in snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+    assert data.decode().splitlines() == [
+        "infinity,infinity",
+        "-infinity,-infinity",
+        "0044-03-15T12:00:00.500000Z BC,0044-03-15 BC",
+        "10000-01-01T00:00:00.000000Z,10000-01-01",
+    ]
+
+
+def test_a_tenant_never_matches_another_in_a_loose_collation(postgres: Database) -> None:
+    postgres.psql(
+        """CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+           CREATE TABLE orders (id int, tenant_id text COLLATE folded); INSERT INTO orders VALUES (1, 'acme'), (2, 'ACME')"""
+    )
+    shape = entity("full", columns={"id": {"type": "integer"}})
+    with source(postgres).snapshot() as snapshot:
+        assert snapshot.count(Selection(shape, "acme", shape.columns)) == 1
+
+
+def test_an_integer_tenant_column_matches_only_the_same_spelling(postgres: Database) -> None:
+    postgres.psql("CREATE TABLE orders (id int, tenant_id int); INSERT INTO orders VALUES (1, 42)")
+    shape = entity("full", columns={"id": {"type": "integer"}})
+    with source(postgres).snapshot() as snapshot:
+        assert [snapshot.count(Selection(shape, tenant, shape.columns)) for tenant in ("42", "042", "acme")] == [1, 0, 0]
+
+
+def test_a_table_of_more_columns_than_a_function_takes_arguments_has_digests(postgres: Database) -> None:
+    names = [f"c{number}" for number in range(150)]
+    postgres.psql(f"CREATE TABLE orders (id int, tenant_id text, {', '.join(f'{name} text' for name in names)})")
+    postgres.psql("INSERT INTO orders (id, tenant_id, c7) VALUES (1, 'acme', 'x')")
+    shape = entity("full", columns={name: {"type": "string"} for name in names})
+    with source(postgres).snapshot() as snapshot:
+        assert len([digest for batch in snapshot.digests(Selection(shape, "acme", shape.columns)) for digest in batch]) == 1
