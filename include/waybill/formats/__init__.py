@@ -22,21 +22,21 @@ def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, C
         case "ndjson":
             from waybill.formats.json_text import NdjsonWriter
 
-            return NdjsonWriter(path, columns)
+            return NdjsonWriter(path, columns, options)
         case "csv":
             from waybill.formats.human_csv import HumanCsvWriter
 
-            return HumanCsvWriter(path, columns, guard=options.spreadsheet_guard)
+            return HumanCsvWriter(path, columns, options)
         case "json":
             from waybill.formats.json_text import JsonWriter
 
             return JsonWriter(path, entity_id, columns, options)
         case "xlsx":
-            from waybill.formats.xlsx import XlsxWriter
+            from waybill.formats.xlsx import SheetWriter
 
-            return XlsxWriter(path, entity_id, columns, options.exported_at)
+            return SheetWriter(path, entity_id, columns, options)
         case "parquet":
             from waybill.formats.parquet import ParquetWriter
 
-            return ParquetWriter(path, columns)
+            return ParquetWriter(path, columns, options)
     raise ValueError(f"{format!r} is not a format; allowed: {', '.join(SUFFIXES)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,7 @@ class WriterOptions:
 
     `exported_at` is aware UTC and becomes the file's only time stamp: the same rows, options and columns give the same bytes.
     `date_range` is half-open, None being an open end. `scope` is put into the envelope of JSON objects as it is.
+    `heartbeat` is called after every piece that was worked on, in `close` too; what it raises ends the writing.
     """
 
     exported_at: datetime
@@ -30,6 +31,7 @@ class WriterOptions:
     spreadsheet_guard: bool = True
     date_range: tuple[datetime | None, datetime | None] = (None, None)
     scope: Mapping[str, Any] = field(default_factory=dict)
+    heartbeat: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

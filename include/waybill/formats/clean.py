@@ -1,11 +1,124 @@
-"""placeholder"""
+"""Credentials are taken out of what people export, whatever the format.
+
+In JSON the member goes, key and all, wherever it stands: by its name (`waybill.secrets_rule.looks_secret`), also as
+`{"name": "api_key", "value": ...}` and in JSON inside a string; or because its value is an unmistakable credential. A text that holds an
+unmistakable credential becomes NULL, as does JSON with a secret name that cannot be taken apart. A column's written reason lets its values
+pass, never a secret name inside its JSON.
+"""
 
 from __future__ import annotations
 
-import pyarrow as pa
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
-from waybill.catalog import Column
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from waybill.catalog import Column, ColumnType
+from waybill.formats import jsons
+from waybill.formats.base import kind_of
+from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_value
+
+MENTIONS = r"(?i)pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|connection|cookie|authoriz|code|\\u[0-9a-f]{4}|\\/"
+"""Every JSON text with a secret name matches this; most others do not, and need no closer look."""
+
+_LOOKS_LIKE_JSON = r"^[ \t\r\n]*[\[{]"
+_MEMBER_NAME = re.compile(r"""(["'])((?:[^"'\\]|\\.)*)\1\s*:""")
+_LABELS = frozenset(["name", "key", "field", "header", "parameter"])
+
+_looks_secret = lru_cache(maxsize=10_000)(looks_secret)
 
 
 def column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
-    return array, 0
+    """The array without credentials, and how many of its values had any."""
+    kind = kind_of(column)
+    if kind not in (ColumnType.STRING, ColumnType.JSON) or column.export == "anonymize":
+        return array, 0
+    values = not column.reason
+    suspects = pc.match_substring_regex(array, MENTIONS)
+    if kind is ColumnType.STRING:
+        suspects = pc.and_(suspects, pc.match_substring_regex(array, _LOOKS_LIKE_JSON))
+    if values:
+        suspects = pc.or_(suspects, pc.match_substring_regex(array, VALUE_PATTERN))
+    suspects = pc.fill_null(suspects, False)
+    if not pc.any(suspects).as_py():
+        return array, 0
+    found = array.filter(suspects).to_pylist()
+    cleaned = _cleaned(found, values)
+    withheld = sum(before is not after for before, after in zip(found, cleaned, strict=True))
+    return (pc.replace_with_mask(array, suspects, pa.array(cleaned, array.type)), withheld) if withheld else (array, 0)
+
+
+def _cleaned(texts: Iterable[str], values: bool) -> list[str | None]:
+    """`text` of each, which is the very same object where nothing had to go."""
+    known: dict[str, str | None] = {}
+    cleaned = []
+    for one in texts:
+        if one not in known:
+            known[one] = text(one, values)
+        cleaned.append(one if known[one] == one else known[one])
+    return cleaned
+
+
+def text(original: str, values: bool = True) -> str | None:
+    """A text without the credentials in it; None when nothing else is left or it cannot be told apart. `values` off goes by names only."""
+    if not re.match(_LOOKS_LIKE_JSON, original):
+        return _scalar(original, values)
+    try:
+        tree = jsons.parse(original)
+        cleaned = _tree(tree, values)
+        return original if cleaned is tree else jsons.spell(cleaned)
+    except (ValueError, RecursionError):
+        return None if _names_a_secret(original) or (values and secret_value(original)) else original
+
+
+def _scalar(original: str, values: bool) -> str | None:
+    """A lone JSON string may hold JSON itself."""
+    if original.startswith('"'):
+        try:
+            inner = jsons.parse(original)
+        except ValueError:
+            inner = original
+        cleaned = _tree(inner, values)
+        return original if cleaned is inner else None if cleaned is None else jsons.spell(cleaned)
+    return None if values and secret_value(original) else original
+
+
+def _tree(value: Any, values: bool) -> Any:
+    """The value without credentials: the very same object where nothing had to go, None where nothing is left."""
+    if isinstance(value, jsons.Object):
+        members = [(key, _tree(inner, values), inner) for key, inner in value]
+        kept = jsons.Object((key, after) for key, after, before in members if not _goes(key, before, after, value))
+        same = len(kept) == len(value) and all(after is before for _, after, before in members)
+        return value if same else kept
+    if isinstance(value, list):
+        cleaned = [_tree(inner, values) for inner in value]
+        return value if all(after is before for after, before in zip(cleaned, value, strict=True)) else cleaned
+    if isinstance(value, str) and not isinstance(value, jsons.Number):
+        cleaned_text = text(value, values)
+        return value if cleaned_text == value else cleaned_text
+    return value
+
+
+def _goes(key: str, before: Any, after: Any, among: jsons.Object) -> bool:
+    """A member goes when its key names a credential, is one, or its value was one."""
+    if after is None and before is not None:
+        return True
+    if before is None or isinstance(before, bool):
+        return False
+    if isinstance(before, jsons.Number) and key.lower().endswith("tokens"):
+        return False  # how many were used
+    label_is_secret = key.lower() == "value" and any(
+        other.lower() in _LABELS and isinstance(label, str) and _looks_secret(label) for other, label in among
+    )
+    return label_is_secret or _looks_secret(key) or secret_value(key)
+
+
+def _names_a_secret(broken: str) -> bool:
+    return any(_looks_secret(_unescaped(name)) for _, name in _MEMBER_NAME.findall(broken))
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), name)

@@ -10,29 +10,68 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.canonical import csv_line
 from waybill.catalog import Column, ColumnType
-from waybill.formats import lines
-from waybill.formats.base import kind_of
-from waybill.formats.guard import guard as guarded_name
-from waybill.formats.guard import guarded
+from waybill.formats import flatten, lines
+from waybill.formats.base import WriterOptions, Written, kind_of
+from waybill.formats.guard import guard, guarded
 from waybill.formats.json_text import TextWriter
 
 _FREE_TEXT = (ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY)
 
 
 class HumanCsvWriter(TextWriter):
-    def __init__(self, path: Path, columns: Mapping[str, Column], *, guard: bool) -> None:
-        super().__init__(path, columns)
-        self._guard = guard
-        self.opening = csv_line([guarded_name(name) if guard else name for name in columns]).encode()
+    """Without nested columns rows go straight to the file. With them they wait in a hidden file beside it until the header is known."""
+
+    def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        super().__init__(path, columns, options)
+        self._header = [(name, kind_of(column)) for name, column in columns.items()]
+        self._names = dict(zip(self._intake.names, columns, strict=True))
+        nested = [name for name, (_, kind) in zip(self._intake.names, self._header, strict=True) if kind is ColumnType.JSON]
+        self._spool = flatten.Spool(path.with_name(f".{path.name}.rows"), nested) if nested else None
+
+    @property
+    def opening(self) -> bytes:
+        names = [name for name, _ in self._header]
+        return csv_line([guard(name) if self._options.spreadsheet_guard else name for name in names]).encode()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in self._intake.take(batch):
+            self._keep(piece)
+
+    def close(self) -> Written:
+        for piece in self._intake.rest():
+            self._keep(piece)
+        if self._spool is not None:
+            self._settle(self._spool)
+            for piece in self._spool.read():
+                self._put(piece)
+            self._spool.discard()
+        return self._finish(tuple(name for name, _ in self._header))
+
+    def discard(self) -> None:
+        super().discard()
+        if self._spool is not None:
+            self._spool.discard()
+
+    def _keep(self, piece: pa.RecordBatch) -> None:
+        if self._spool is None:
+            self._put(piece)
+        else:
+            self._spool.write(piece)
+            self._options.heartbeat()
+
+    def _settle(self, spool: flatten.Spool) -> None:
+        spool.settle(self._names)
+        header: list[tuple[str, ColumnType]] = []
+        for neutral, (name, kind) in zip(self._intake.names, self._header, strict=True):
+            paths = spool.paths.get(neutral)
+            header += [(dotted, kind) for dotted in paths.names(name)] if paths else [(name, kind)]
+        self._header = header
 
     def expression(self, schema: pa.Schema) -> str:
         pieces: list[str] = []
-        for field, column in zip(schema, self._intake.columns.values(), strict=True):
-            kind = kind_of(column)
+        for field, (_, kind) in zip(schema, self._header, strict=True):
             shown = lines.text(field.name, kind, field.type)
-            if kind in _FREE_TEXT and self._guard:
-                shown = guarded(shown)
             if kind in _FREE_TEXT:
-                shown = canonical_sql.csv_field(f"({shown})", "','")
+                shown = canonical_sql.csv_field(f"({guarded(f'({shown})') if self._options.spreadsheet_guard else shown})", "','")
             pieces += ["','", shown]
         return lines.concat([*pieces[1:], "chr(10)"])

@@ -19,15 +19,19 @@ from waybill.formats.intake import Intake
 class TextWriter:
     """A file that is one expression over the rows: `opening`, one text for each row, `ending`. The first `separator` bytes are left out."""
 
-    opening = b""
     ending = b""
     separator = 0
 
-    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        self._options = options
         self._intake = Intake(columns)
         self._engine = lines.Lines()
         self._output = Output(path)
         self._empty = True
+
+    @property
+    def opening(self) -> bytes:
+        return b""
 
     def expression(self, schema: pa.Schema) -> str:
         raise NotImplementedError
@@ -39,11 +43,7 @@ class TextWriter:
     def close(self) -> Written:
         for piece in self._intake.rest():
             self._put(piece)
-        if self._empty:
-            self._output.write(self.opening)
-        self._output.write(self.ending)
-        self._engine.close()
-        return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
+        return self._finish(tuple(self._intake.columns))
 
     def discard(self) -> None:
         self._engine.close()
@@ -55,6 +55,14 @@ class TextWriter:
                 self._output.write(self.opening)
             self._output.write(texts[self.separator :] if self._empty else texts)
             self._empty = False
+        self._options.heartbeat()
+
+    def _finish(self, header: tuple[str, ...]) -> Written:
+        if self._empty:
+            self._output.write(self.opening)
+        self._output.write(self.ending)
+        self._engine.close()
+        return self._output.finish(self._intake.rows, header, self._intake.withheld)
 
     def _tokens(self, schema: pa.Schema) -> list[str]:
         return [
@@ -65,7 +73,7 @@ class TextWriter:
     def _object(self, schema: pa.Schema) -> list[str]:
         pieces, mark = [], "{"
         for name, token in zip(self._intake.columns, self._tokens(schema), strict=True):
-            pieces += [lines.literal(f"{mark}{json.dumps(name, ensure_ascii=False)}:"), token]
+            pieces += [lines.literal(f"{mark}{_compact(name)}:"), token]
             mark = ","
         return [*pieces, "'}'"]
 
@@ -83,18 +91,19 @@ class JsonWriter(TextWriter):
     `objects`: `{exportedAt, dateRange, scope, data: {entity: [...]}}` with an object a row; `arrays`: the header row, then an array a row.
     """
 
-    separator = len(",\n")
-
     def __init__(self, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:
-        super().__init__(path, columns)
+        super().__init__(path, columns, options)
+        self._entity_id = entity_id
         self._arrays = options.json_layout == "arrays"
+        self.ending = b"\n]\n" if self._arrays else b"\n]}}\n"
+        self.separator = 0 if self._arrays else len(",\n")
+
+    @property
+    def opening(self) -> bytes:
         if self._arrays:
-            head = json.dumps(list(columns), ensure_ascii=False, separators=(",", ":"))
-            self.opening, self.ending, self.separator = f"[\n{head}".encode(), b"\n]\n", 0
-            return
-        envelope = json.dumps(_envelope(options), ensure_ascii=False, separators=(",", ":")).removesuffix("}")
-        self.opening = f'{envelope},"data":{{{json.dumps(entity_id)}:[\n'.encode()
-        self.ending = b"\n]}}\n"
+            return f"[\n{_compact(list(self._intake.columns))}".encode()
+        envelope = _compact(_envelope(self._options)).removesuffix("}")
+        return f'{envelope},"data":{{{_compact(self._entity_id)}:[\n'.encode()
 
     def expression(self, schema: pa.Schema) -> str:
         if not self._arrays:
@@ -104,6 +113,10 @@ class JsonWriter(TextWriter):
             pieces += [f"'{mark}'", token]
             mark = ","
         return lines.concat([*pieces, "']'"])
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _envelope(options: WriterOptions) -> dict[str, object]:

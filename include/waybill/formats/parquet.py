@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from waybill.catalog import Column, ColumnType
-from waybill.formats.base import Output, Written, kind_of
+from waybill.formats.base import Output, WriterOptions, Written, kind_of
 from waybill.formats.intake import Intake
 
 _EMPTY = {
@@ -25,7 +25,8 @@ _EMPTY = {
 
 
 class ParquetWriter:
-    def __init__(self, path: Path, columns: Mapping[str, Column]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        self._options = options
         self._intake = Intake(columns)
         self._output = Output(path)
         self._parquet: parquet.ParquetWriter | None = None
@@ -54,6 +55,7 @@ class ParquetWriter:
         schema = self._parquet.schema
         arrays = [array.cast(field.type) for array, field in zip(piece.columns, schema, strict=True)]
         self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        self._options.heartbeat()
 
     def _begin(self, types: list[pa.DataType]) -> parquet.ParquetWriter:
         fields = [

@@ -1,0 +1,232 @@
+"""XLSX in which every cell says what the source says: text stays text, and a number is a number only where a spreadsheet keeps all of it.
+
+XlsxWriter makes the package (styles, sheet list, header rows); the data rows are put into its sheets as they come, a whole piece at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xlsxwriter
+from xlsxwriter.utility import xl_col_to_name
+
+from waybill.catalog import Column, ColumnType
+from waybill.formats import lines
+from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit, kind_of
+from waybill.formats.intake import Intake
+
+ROWS = 1_048_575
+"""Of a sheet, below its header."""
+
+COLUMNS = 16_384
+CHARACTERS = 32_767
+SHEET_BYTES = 1_500_000_000
+"""From here on rows go to the next sheet: past 2 GiB of XML the package would need zip64, which spreadsheet programs want to repair."""
+
+_LEVEL = 3
+_UNSAFE = "[\x00-\x08\x0b-\x1f\ufffe\uffff]"
+"""What XML cannot hold, or turns into something else (CR)."""
+_LOOKS_ESCAPED = f"_x[0-9A-Fa-f]{{4}}(?:_|{_UNSAFE})"
+_TO_ESCAPE = re.compile(f"{_UNSAFE}|_(?=x[0-9A-Fa-f]{{4}}(?:_|{_UNSAFE}))")
+
+
+class SheetWriter:
+    def __init__(self, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        if len(columns) > COLUMNS:
+            raise does_not_fit(f"{len(columns)} columns", entity_id, f"at most {COLUMNS} columns in XLSX")
+        self._intake = Intake(columns)
+        self._entity_id = entity_id
+        self._package = _Package(entity_id, tuple(columns), options.exported_at)
+        self._options = options
+        self._engine = lines.Lines()
+        self._path = path
+        with disk_errors(path):
+            self._file = path.open("xb")
+        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+        self._sheets = 0
+        self._begin_sheet()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in self._intake.take(batch):
+            self._put(piece)
+
+    def close(self) -> Written:
+        for piece in self._intake.rest():
+            self._put(piece)
+        with disk_errors(self._path):
+            self._end_sheet()
+            for name, content in self._package.others(self._sheets):
+                self._zip.writestr(self._info(name), content)
+            self._zip.close()
+            self._file.close()
+            with self._path.open("rb") as finished:
+                digest = hashlib.file_digest(finished, "sha256").hexdigest()
+        self._engine.close()
+        return Written(self._intake.rows, self._path.stat().st_size, digest, tuple(self._intake.columns), dict(self._intake.withheld))
+
+    def discard(self) -> None:
+        self._engine.close()
+        if not self._file.closed:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError, ValueError):  # the disk may be full, and a library must not try again when it is collected
+                self._sheet.close()
+            with suppress(OSError, ValueError):
+                self._zip.close()
+            with suppress(OSError):
+                self._file.close()
+
+    def _put(self, piece: pa.RecordBatch) -> None:
+        self._check(piece)
+        while piece.num_rows:
+            if self._rows == ROWS or self._size > SHEET_BYTES:
+                with disk_errors(self._path):
+                    self._end_sheet()
+                    self._begin_sheet()
+            part = piece.slice(0, ROWS - self._rows)
+            piece = piece.slice(part.num_rows)
+            self._put_rows(part)
+            self._options.heartbeat()
+
+    def _put_rows(self, part: pa.RecordBatch) -> None:
+        first = self._rows + 2
+        numbers = pa.array(range(first, first + part.num_rows), pa.int32())
+        arrays = [_escaped(array) for array in part.columns]
+        prepared = pa.RecordBatch.from_arrays([numbers, *arrays], names=["n", *part.schema.names])
+        for texts in self._engine.texts(prepared, self._expression(part.schema)):
+            with disk_errors(self._path):
+                self._sheet.write(texts)
+            self._size += len(texts)
+        self._rows += part.num_rows
+
+    def _expression(self, schema: pa.Schema) -> str:
+        cells = [
+            _cell(field.name, kind_of(column), field.type, xl_col_to_name(number))
+            for number, (field, column) in enumerate(zip(schema, self._intake.columns.values(), strict=True))
+        ]
+        return lines.concat(["'<row r=\"'", "n", "'\">'", *cells, "'</row>'"])
+
+    def _check(self, piece: pa.RecordBatch) -> None:
+        for name, array in zip(self._intake.columns, piece.columns, strict=True):
+            if _longest(array) > CHARACTERS:
+                what = f"a text of the column {name} has more than {CHARACTERS:,} characters"
+                raise does_not_fit(what, self._entity_id, f"at most {CHARACTERS:,} characters in a cell of XLSX")
+
+    def _begin_sheet(self) -> None:
+        self._sheets += 1
+        head, self._tail = self._package.sheet(self._sheets)
+        self._sheet: IO[bytes] = self._zip.open(self._info(f"xl/worksheets/sheet{self._sheets}.xml"), "w")
+        self._sheet.write(head)
+        self._rows, self._size = 0, len(head)
+
+    def _end_sheet(self) -> None:
+        self._sheet.write(self._tail)
+        self._sheet.close()
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        info = zipfile.ZipInfo(name, self._package.exported_at.timetuple()[:6])
+        info.compress_type = zipfile.ZIP_DEFLATED
+        return info
+
+
+class _Package:
+    """The workbook without its data rows."""
+
+    def __init__(self, entity_id: str, header: tuple[str, ...], exported_at: datetime) -> None:
+        self.entity_id = entity_id
+        self.header = header
+        self.exported_at = exported_at
+
+    def sheet(self, number: int) -> tuple[bytes, bytes]:
+        """What stands before and behind the data rows of a sheet. The cell range is left out: it would have to be known in advance."""
+        [content] = [content for name, content in self._members(number) if name == f"xl/worksheets/sheet{number}.xml"]
+        head, end, tail = re.sub(rb"<dimension [^>]*/>", b"", content).partition(b"</sheetData>")
+        return head, end + tail
+
+    def others(self, sheets: int) -> Iterator[tuple[str, bytes]]:
+        return ((name, content) for name, content in self._members(sheets) if not name.startswith("xl/worksheets/"))
+
+    def _members(self, sheets: int) -> Iterator[tuple[str, bytes]]:
+        file = io.BytesIO()
+        with xlsxwriter.Workbook(file, {"constant_memory": True}) as workbook:
+            workbook.set_properties({"created": self.exported_at.replace(tzinfo=None)})
+            bold = workbook.add_format({"bold": True})
+            for number in range(1, sheets + 1):
+                sheet = workbook.add_worksheet(_sheet_name(self.entity_id, number))
+                sheet.freeze_panes(1, 0)
+                for position, name in enumerate(self.header):
+                    sheet.write_string(0, position, name, bold)
+        with zipfile.ZipFile(file) as package:
+            yield from ((info.filename, package.read(info)) for info in package.infolist())
+
+
+def _sheet_name(entity_id: str, number: int) -> str:
+    """At most 31 characters; `history` is a name that Excel keeps for itself."""
+    suffix = f" ({number})" if number > 1 else ""
+    name = "history_" if entity_id == "history" else entity_id
+    return f"{name[: 31 - len(suffix)]}{suffix}"
+
+
+def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
+    """The cell's XML; NULL has none."""
+    at = f"'<c r=\"{letters}' || n || '\""
+    shown = lines.text(x, kind, arrow)
+    number = f"{at}><v>' || {x} || '</v></c>'"
+    inline = f'{at} t="inlineStr"><is><t xml:space="preserve">\' || {_xml(shown, kind)} || \'</t></is></c>\''
+    match kind:
+        case ColumnType.BOOLEAN:
+            cell = f"{at} t=\"b\"><v>' || CAST({x} AS INTEGER) || '</v></c>'"
+        case ColumnType.INTEGER:
+            cell = f"CASE WHEN abs({x}) < 1000000000000000 THEN {number} ELSE {inline} END"
+        case ColumnType.FLOAT:
+            kept = f"{x} = 0 OR abs({x}) BETWEEN 2.2250738585072014e-308 AND 9.99999999999999e307"
+            cell = f"CASE WHEN {kept} THEN {number} ELSE {inline} END"
+        case _:
+            cell = inline
+    return f"coalesce({cell}, '')"
+
+
+def _xml(shown: str, kind: ColumnType) -> str:
+    if kind not in (ColumnType.STRING, ColumnType.JSON):
+        return f"({shown})"
+    return f"replace(replace(replace({shown}, '&', '&amp;'), '<', '&lt;'), '>', '&gt;')"
+
+
+def _escaped(array: pa.Array) -> pa.Array:
+    """Text with what XML cannot hold as `_xHHHH_`, as spreadsheet programs write it."""
+    if not _is_text(array):
+        return array
+    found = pc.match_substring_regex(array, f"{_UNSAFE}|{_LOOKS_ESCAPED}")
+    if not pc.any(found).as_py():
+        return array
+    mended = [_TO_ESCAPE.sub(_escape, text) for text in array.filter(found).to_pylist()]
+    return pc.replace_with_mask(array, pc.fill_null(found, False), pa.array(mended, array.type))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"_x{ord(match[0]):04X}_"
+
+
+def _longest(array: pa.Array) -> int:
+    """The most characters of any text, as spreadsheet programs count them: units of UTF-16. Binary counts as base64."""
+    if not (_is_text(array) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+        return 0
+    sizes = pc.binary_length(array)
+    if not _is_text(array):
+        return -(-(pc.max(sizes).as_py() or 0) // 3) * 4
+    if (pc.max(sizes).as_py() or 0) <= CHARACTERS:
+        return 0
+    return max(len(text.encode("utf-16-le")) // 2 for text in array.filter(pc.greater(sizes, CHARACTERS)).to_pylist())
+
+
+def _is_text(array: pa.Array) -> bool:
+    return bool(pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
