@@ -43,7 +43,7 @@ def send(connection: Connection, message: EmailMessage) -> None:
 
 @contextlib.contextmanager
 def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
-    """A session, encrypted unless the connection's extra says otherwise (`disable_ssl`, `disable_tls`, as Airflow's SMTP hook reads them)."""
+    """A session, encrypted unless the connection's extra has `disable_ssl` and `disable_tls`, which Airflow's SMTP hook reads alike."""
     extra = connection.extra
     timeout, context = float(extra.get("timeout") or _TIMEOUT), ssl.create_default_context()
     if _is_on(extra.get("disable_ssl")):

@@ -17,7 +17,8 @@ from sqlalchemy import (
     text,
 )
 
-from waybill.ledger.tables import Instant, metadata
+from waybill.ledger.tables import Instant
+from waybill.ledger.tables import metadata as metadata
 
 ACTIVE = text("slot IS NOT NULL AND status IN ('pending', 'running')")
 STANDING = text("fingerprint IS NOT NULL AND status IN ('pending', 'running', 'done')")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.request_tables import export_file, export_request
 from waybill.ledger.tables import audit
+from waybill.ledger.tables import tenant as tenants_table
 from waybill.request.model import ACTIVE, ExportFile, ExportRequest, Failure, Status
 
 _t = export_request.c
@@ -205,6 +208,17 @@ def ended_before(connection: Connection, tenant: str, before: datetime) -> list[
 def tenants(connection: Connection) -> list[str]:
     """Every tenant that has requests."""
     return sorted(connection.execute(select(_t.tenant).distinct()).scalars())
+
+
+def salt(connection: Connection, tenant: str) -> bytes:
+    """The tenant's secret salt for anonymized columns; a tenant that was never registered gets one too."""
+    query = select(tenants_table.c.salt).where(tenants_table.c.id == tenant)
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        with suppress(IntegrityError), connection.begin_nested():  # somebody else may make it just now
+            connection.execute(insert(tenants_table).values(id=tenant, version=0, salt=secrets.token_bytes(32)))
+        found = connection.execute(query).scalar_one()
+    return bytes(found)
 
 
 MAIL_LEASE = timedelta(minutes=5)

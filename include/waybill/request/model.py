@@ -66,8 +66,9 @@ class ExportRequest:
     """One request as the ledger keeps it.
 
     `status` is the stored one: `shown` tells what it is now. `slot` is what one active request at a time may hold, None where policy sets
-    no limit. `tenants` are those the export covers, more than one for an organization only. `due_at` is when it may start. `rows` counts
-    records, `bytes` the archive; both are None until done.
+    no limit. `roles` are those of the requester's token, None when another authority than policy's role table decides. `tenants` are those
+    the export covers, more than one for an organization only. `due_at` is when it may start. `rows` counts records, `bytes` the archive;
+    both are None until done.
     """
 
     id: str
@@ -92,7 +93,7 @@ class ExportRequest:
     requested_by: str
     requester_name: str
     email: str
-    roles: list[str]
+    roles: list[str] | None
     created_at: datetime
     due_at: datetime
     started_at: datetime | None

@@ -1,0 +1,98 @@
+"""Who may do what with export requests: asked by every use-case about them, in one place."""
+
+from __future__ import annotations
+
+from waybill.access import Caller, Permission, TokenRights
+from waybill.ledger import registrations
+from waybill.policy import Knobs
+from waybill.request import ExportRequest, Refused, refused
+from waybill.service.estate import Estate
+
+_DENIED = {
+    Permission.EXPORTS_VIEW: "view_denied",
+    Permission.EXPORTS_CREATE: "create_denied",
+    Permission.EXPORTS_DOWNLOAD: "download_denied",
+    Permission.EXPORTS_ADMIN: "view_denied",
+}
+
+
+def require(estate: Estate, caller: Caller, tenant: str, wanted: Permission) -> Knobs:
+    """The tenant's knobs, when the caller holds the permission.
+
+    Raises not_found when there is no such tenant or the caller must not know it; else the refusal in the permission's words. Refusals are
+    written to the audit log.
+    """
+    known = caller.rights.reaches(tenant) and is_known(estate, tenant)
+    knobs = estate.configuration.knobs(tenant)
+    needed = {wanted} | ({Permission.EXPORTS_CREATE} if wanted is Permission.EXPORTS_VIEW and not knobs.view_without_create else set())
+    if known and all(caller.allows(one, tenant) for one in needed):
+        return knobs
+    code = _DENIED[wanted] if known else "not_found"
+    note_denied(estate, caller, tenant, wanted.value)
+    raise Refused("not_found", f"There is no tenant {tenant}.") if code == "not_found" else refused(code)
+
+
+def note_denied(estate: Estate, caller: Caller, tenant: str, wanted: str, request_id: str = "") -> None:
+    """Write a denied attempt to the audit log."""
+    detail = {"permission": wanted} | ({"request": request_id} if request_id else {})
+    with estate.ledger.begin() as connection:
+        registrations.note(connection, tenant[:63], caller.actor, "denied", detail, estate.now())
+
+
+def is_known(estate: Estate, tenant: str) -> bool:
+    """Whether the tenant is registered, has a file, or is named by policy."""
+    if tenant in estate.configuration.tenants or tenant in estate.configuration.policy.named_tenants:
+        return True
+    with estate.ledger.begin() as connection:
+        return registrations.current(connection, tenant) is not None
+
+
+def visible_tenants(estate: Estate, caller: Caller, tenant: str, knobs: Knobs) -> list[str]:
+    """The tenants whose requests are seen at a tenant: itself, and where visibility is `organization` its siblings the caller may view."""
+    organization = estate.configuration.policy.organization_of(tenant)
+    if knobs.visibility != "organization" or organization is None:
+        return [tenant]
+    siblings = [one for one in estate.configuration.policy.organizations[organization] if one != tenant]
+    return [tenant, *caller.rights.among(Permission.EXPORTS_VIEW, siblings)]
+
+
+def sees_only_own(caller: Caller, tenant: str, knobs: Knobs) -> bool:
+    return knobs.visibility == "own" and not caller.allows(Permission.EXPORTS_ADMIN, tenant)
+
+
+def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    """Whether a request shows up for the caller, given that they may view its tenant.
+
+    `scope` shows a request to those who may view everything it covers, which differs from `tenant` for organization exports only.
+    """
+    if one.requested_by == caller.actor:
+        return True
+    if sees_only_own(caller, one.tenant, knobs):
+        return False
+    return knobs.visibility != "scope" or all(caller.allows(Permission.EXPORTS_VIEW, tenant) for tenant in one.tenants)
+
+
+def may_cancel(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    by_creator = "creator" in knobs.cancel_by and one.requested_by == caller.actor
+    return by_creator or ("admin" in knobs.cancel_by and caller.allows(Permission.EXPORTS_ADMIN, one.tenant))
+
+
+def may_delete(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    """Creator or administrator; an active request only by who may cancel it."""
+    owner = one.requested_by == caller.actor or caller.allows(Permission.EXPORTS_ADMIN, one.tenant)
+    return owner and (not one.is_active or may_cancel(caller, one, knobs))
+
+
+def may_download(caller: Caller, one: ExportRequest) -> bool:
+    """The right to download, for every tenant whose rows are in the archive."""
+    return all(caller.allows(Permission.EXPORTS_DOWNLOAD, tenant) for tenant in one.tenants)
+
+
+def roles_of(caller: Caller) -> list[str] | None:
+    """The roles policy's table is asked about later on, None when the shell's own authority decides."""
+    return sorted(caller.rights.roles) if isinstance(caller.rights, TokenRights) else None
+
+
+def still_holds(estate: Estate, roles: list[str] | None, tenants: list[str], wanted: Permission) -> bool:
+    """Whether policy's role tables still grant a permission to the roles somebody had; True where another authority decides."""
+    return roles is None or all(wanted in estate.configuration.knobs(tenant).permissions_of(roles) for tenant in tenants)
