@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from waybill import cli_operations
+from waybill import cli_operations, cli_requests
 from waybill.errors import WaybillError
 from waybill.web.command import app as web_commands
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(cli_operations.app)
+app.add_typer(cli_requests.app)
 app.add_typer(web_commands)
 
 
