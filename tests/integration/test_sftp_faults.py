@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,21 @@ class CutsAfterRename(TenantFolder):
 class Overwrites(TenantFolder):
     def rename(self, oldpath: bytes, newpath: bytes) -> Any:
         Path(os.fsdecode(self.map_path(oldpath))).replace(os.fsdecode(self.map_path(newpath)))
+
+
+class ShowsWhenClosed(TenantFolder):
+    """As AWS Transfer Family in front of S3: an object is there once it is complete."""
+
+    def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+        if pflags & asyncssh.FXF_WRITE:
+            return super().open(path + b".hidden", pflags, attrs)
+        return super().open(path, pflags, attrs)
+
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        if "r" not in file_obj.mode:
+            hidden = Path(os.fsdecode(file_obj.name))
+            hidden.rename(hidden.with_suffix(""))
 
 
 class DropBox(TenantFolder):
@@ -236,6 +252,15 @@ def test_a_folder_that_cannot_be_looked_at_is_refused_and_not_recursed_into(tmp_
         session.prepare("/exports/acme/user")
 
 
+@pytest.mark.parametrize("blocks", [[b"small"], BLOCKS * 3], ids=["small", "large"])
+def test_a_file_that_shows_only_when_closed_is_read_back_then(tmp_path: Path, blocks: list[bytes]) -> None:
+    with embedded(tmp_path, ShowsWhenClosed) as place, place.destination.connect() as session:
+        assert session.upload(PART, blocks).bytes == sum(map(len, blocks))
+        assert session.publish(PART, FINAL)
+        assert session.size(FINAL) == sum(map(len, blocks))
+        assert session.probe("/exports").profile is Profile.FULL
+
+
 @pytest.mark.parametrize("view", [PicksUp, PicksUpFinals])
 def test_a_server_whose_files_vanish_is_a_pick_up(tmp_path: Path, view: type[TenantFolder]) -> None:
     with embedded(tmp_path, view) as place, place.destination.connect() as session:
@@ -254,6 +279,32 @@ def test_a_server_that_forbids_writing_is_told_as_such() -> None:
         for call in (lambda: session.prepare("/exports"), lambda: session.upload(PART, [b"x"]), lambda: session.probe("/exports")):
             with pytest.raises(PermanentError, match=r"permission denied.*waybill probe"):
                 call()
+
+
+def test_a_failed_upload_leaves_no_open_file_that_keeps_its_space(tmp_path: Path) -> None:
+    opened: list[Any] = []
+
+    class Watched(FailsToWrite):
+        def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+            opened.append(super().open(path, pflags, attrs))
+            return opened[-1]
+
+    with embedded(tmp_path, Watched) as place, place.destination.connect() as session:
+        with pytest.raises(TransientError):
+            session.upload(PART, BLOCKS)
+        assert len(opened) == 2
+        assert all(file.closed for file in opened)
+
+
+def test_a_server_that_allows_one_channel_is_used_with_one() -> None:
+    with serve_sshd(extra_config="MaxSessions 1") as server, key_place(server).destination.connect() as session:
+
+        def deliver(number: int) -> bool:
+            session.upload(f"/.{number}.part", [b"x"])
+            return session.publish(f"/.{number}.part", f"/{number}")
+
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(deliver, range(60)))
 
 
 def test_an_interrupted_upload_leaves_no_part(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from waybill.connection import Connection
 from waybill.destinations.base import Item, Probe, Profile, Stored
 from waybill.destinations.names import READ_LIMIT, components, damaged, no_such_file, only_own_folder, part_missing, too_large
 from waybill.destinations.sftp_errors import in_the_way, lost, refused
+from waybill.destinations.sftp_lanes import Lanes
 from waybill.destinations.sftp_login import Settings, log_in, settings
 from waybill.destinations.sftp_loop import running_loop, wait
 from waybill.destinations.sftp_packets import Attributes, Code, Kind, Lost, Space, Status
@@ -44,10 +45,11 @@ class Sftp:
         chosen = settings(self._connection)
         with running_loop("waybill-sftp") as loop:
             connection, wire, block = wait(loop, _open(chosen))
+            lanes = Lanes(loop, connection, wire)
             try:
-                yield SftpSession(chosen.label, loop, wire, self._root, self._profile, block)
+                yield SftpSession(chosen.label, loop, lanes, wire, self._root, self._profile, block)
             finally:
-                wait(loop, _leave(connection, wire))
+                wait(loop, _leave(connection, lanes))
 
 
 async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
@@ -59,8 +61,8 @@ async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, i
         raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
 
 
-async def _leave(connection: asyncssh.SSHClientConnection, wire: Wire) -> None:
-    wire.give_up("the session is closed")
+async def _leave(connection: asyncssh.SSHClientConnection, lanes: Lanes) -> None:
+    lanes.give_up("the session is closed")
     connection.close()
     try:
         async with asyncio.timeout(_GOODBYE_SECONDS):
@@ -72,10 +74,13 @@ async def _leave(connection: asyncssh.SSHClientConnection, wire: Wire) -> None:
 class SftpSession:
     """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
 
-    def __init__(self, label: str, loop: asyncio.AbstractEventLoop, wire: Wire, root: str, profile: Profile, block: int) -> None:
+    def __init__(
+        self, label: str, loop: asyncio.AbstractEventLoop, lanes: Lanes, wire: Wire, root: str, profile: Profile, block: int
+    ) -> None:
         self.label = label
         self.profile = profile
         self._loop = loop
+        self._lanes = lanes
         self._wire = wire
         self._root = root
         self._block = block
@@ -174,23 +179,28 @@ class SftpSession:
             wait(self._loop, download.close())
 
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        upload = self._new_upload(self._at(part))
+        with self._lanes.lane() as wire:
+            upload = Upload(wire, self._at(part), verify=self._sees, block=self._block)
+            try:
+                sent, back = self._send(part, upload, blocks)
+                if self._sees:
+                    self._compare(part, sent, back, upload)
+            except BaseException:
+                wait(self._loop, upload.abandon())
+                raise
+        return sent
+
+    def _send(self, part: str, upload: Upload, blocks: Iterable[bytes]) -> tuple[Stored, Stored]:
+        """What was sent, and what came back of it."""
         sent, back = hashlib.sha256(), hashlib.sha256()
         sent_bytes = back_bytes = 0
-        try:
-            for chunk, last in chunks(blocks):
-                sent.update(chunk)
-                sent_bytes += len(chunk)
-                for data in self._step(part, upload, chunk, last):
-                    back.update(data)
-                    back_bytes += len(data)
-            told = Stored(sent_bytes, sent.hexdigest())
-            if self._sees:
-                self._compare(part, told, Stored(back_bytes, back.hexdigest()), upload.vanished)
-        except BaseException:
-            wait(self._loop, upload.abandon())
-            raise
-        return told
+        for chunk, last in chunks(blocks):
+            sent.update(chunk)
+            sent_bytes += len(chunk)
+            for data in self._step(part, upload, chunk, last):
+                back.update(data)
+                back_bytes += len(data)
+        return Stored(sent_bytes, sent.hexdigest()), Stored(back_bytes, back.hexdigest())
 
     def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[bytes]:
         with self._told("write", part):
@@ -202,28 +212,21 @@ class SftpSession:
                 step = "Remove it first: it is left over from an earlier try"
                 raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from status
 
-    def _new_upload(self, path: str) -> Upload:
-        async def make() -> Upload:
-            return Upload(self._wire, path, verify=self._sees, block=self._block)
-
-        return wait(self._loop, make())
-
-    def _compare(self, part: str, sent: Stored, found: Stored, vanished: bool) -> None:
+    def _compare(self, part: str, sent: Stored, found: Stored, upload: Upload) -> None:
         """Hash and size as read back, then the size the server tells. Collected meanwhile is fine where files are picked up."""
-        size = self.size(part)
-        if size is None and self.profile is Profile.PICKUP and (vanished or found == sent):
+        if upload.size is None and self.profile is Profile.PICKUP and (upload.vanished or found == sent):
             return
-        if found != sent or size != sent.bytes:
-            raise damaged(part, sent, Stored(found.bytes if size is None else size, found.sha256), self.label)
+        if found != sent or upload.size != sent.bytes:
+            raise damaged(part, sent, Stored(found.bytes if upload.size is None else upload.size, found.sha256), self.label)
 
     def publish(self, part: str, final: str) -> bool:
         if not self._sees:
             raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
         if self.profile is Profile.NO_CAS and self._look(final) is not None:
             return False
-        with self._told("publish", final):
+        with self._told("publish", final), self._lanes.lane() as wire:
             try:
-                wait(self._loop, self._wire.rename(self._at(part), self._at(final)))
+                wait(self._loop, wire.rename(self._at(part), self._at(final)))
             except Status as status:
                 # Servers name many reasons for a taken name; what stands there tells.
                 if self._look(part) is None:

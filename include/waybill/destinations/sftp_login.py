@@ -175,14 +175,20 @@ async def log_in(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire]:
         try:
             async with asyncio.timeout(chosen.connect_seconds + chosen.login_seconds):
                 connection = await _connect(chosen, client)
-                wire = Wire(chosen.stall_seconds)
-                await connection.create_session(lambda: wire, subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
-                await wire.start()
+                wire = await open_channel(connection, chosen.stall_seconds)
         except BaseException:
             if connection is not None:
                 connection.abort()
             raise
         return connection, wire
+
+
+async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> Wire:
+    """An SFTP channel on a connection. Raises asyncssh's errors and Lost."""
+    wire = Wire(stall)
+    await connection.create_session(lambda: wire, subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
+    await wire.start()
+    return wire
 
 
 async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConnection:

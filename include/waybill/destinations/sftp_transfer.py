@@ -121,12 +121,15 @@ class Upload:
         self.created = False
         self._writes: deque[tuple[int, asyncio.Future[Answer]]] = deque()
         self._sent = self._acknowledged = self._checked = self._synced = 0
-        self._complete = self._abandoned = False
+        self._complete = self._closed = self._abandoned = self._late = False
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._back: list[bytes] = []
         self.vanished = False
         """The file was gone when it was to be read back."""
+
+        self.size: int | None = None
+        """The size the server tells after closing; None when the file is gone or may not be looked at."""
 
     async def step(self, data: bytes, *, last: bool) -> list[bytes]:
         """Send `data`, after the last wait for the server's disk and close. Returns what was read back meanwhile, in order.
@@ -156,7 +159,7 @@ class Upload:
             self._writes.append((self._sent, future))
         while self._writes and self._writes[0][1].done():
             await self._settle()
-        while self._reader is not None and not self._reader.done() and self._sent - self._checked > LAG:
+        while self._verify and not self._late and self._sent - self._checked > LAG:
             self._moved.clear()
             await self._moved.wait()
         if self._sent - self._synced > SYNC_EVERY:
@@ -177,34 +180,58 @@ class Upload:
         await self._wire.sync(handle)
         self._handle = None
         await self._wire.close(handle)
+        self._closed = True
+        self._more.set()
         if self._reader is not None:
             await self._reader
+            facts = await self._wire.attributes(Kind.LSTAT, self._path)
+            self.size = None if facts is None else facts.size or 0
 
     async def _read_back(self) -> None:
-        """Read until all is checked, or the file turns out to be shorter than acknowledged."""
+        """Read until all is checked, or the file turns out to be shorter than acknowledged.
+
+        Some servers (AWS Transfer Family) show a file only when it is closed: then reading waits for that.
+        """
         before = -1
         try:
             while before < self._checked and await self._enough():
-                before = self._checked
-                handle = await self._wire.open(self._path, READ)
+                started_late = self._closed
                 try:
-                    await self._read_through(ReadAhead(self._wire, handle, self._block, start=before))
-                finally:
-                    with suppress(Status, Lost):
-                        await self._wire.close(handle)
+                    before = await self._read_once()
+                except Status:
+                    if started_late:
+                        raise
+                    self._late = True
+                    self._moved.set()
+                    before = -1
         except Status as status:
             if status.code != Code.NO_SUCH_FILE:
                 raise
             self.vanished = True
         finally:
+            self._late = True
             self._moved.set()
+
+    async def _read_once(self) -> int:
+        """Read through a handle of its own as far as that sees. Returns where it began."""
+        start = self._checked
+        handle = await self._wire.open(self._path, READ)
+        try:
+            await self._read_through(ReadAhead(self._wire, handle, self._block, start=start))
+        finally:
+            with suppress(Status, Lost):
+                await self._wire.close(handle)
+        return start
 
     async def _enough(self) -> bool:
         """Waits until reading is worth a request; False when nothing is left to read."""
-        while not self._complete and not self._abandoned and self._acknowledged - self._checked < REOPEN:
+        while not (self._closed or self._abandoned or self._is_worth_it()):
             self._more.clear()
             await self._more.wait()
         return self._checked < self._acknowledged and not self._abandoned
+
+    def _is_worth_it(self) -> bool:
+        return not self._late and (self._complete or self._acknowledged - self._checked >= REOPEN)
 
     async def _read_through(self, ahead: ReadAhead) -> None:
         """Read as far as this handle sees: ProFTPD's ends where the file ended when it was opened."""

@@ -15,6 +15,7 @@ import asyncssh
 from waybill.destinations.sftp_packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Space, Status, string
 
 LARGEST_PACKET = 4 * 1024 * 1024
+LARGE = 8 * 1024
 Answer = tuple[int, bytes]
 
 
@@ -27,15 +28,20 @@ class Wire(asyncssh.SSHClientSession[bytes]):
 
     def __init__(self, stall: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._stall = stall
+        self.stall = stall
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next = 0
         self._oldest_since = 0.0
+        self._outgoing: list[bytes] = []
         self._received = bytearray()
         self._watch: asyncio.TimerHandle | None = None
         self._reason = ""
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self.extensions: dict[str, bytes] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return not self._reason
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._channel = chan
@@ -62,10 +68,10 @@ class Wire(asyncssh.SSHClientSession[bytes]):
             self._channel.abort()
 
     def _look(self) -> None:
-        if self._waiting and self._loop.time() - self._oldest_since > self._stall:
-            self.give_up(f"the server did not answer for {self._stall:g} seconds")
+        if self._waiting and self._loop.time() - self._oldest_since > self.stall:
+            self.give_up(f"the server did not answer for {self.stall:g} seconds")
         else:
-            self._watch = self._loop.call_later(self._stall / 4, self._look)
+            self._watch = self._loop.call_later(self.stall / 4, self._look)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if datatype is not None:  # what the server prints to its error output
@@ -108,12 +114,24 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         if not self._waiting:
             self._oldest_since = self._loop.time()
         self._waiting[key] = future
-        try:
-            self._channel.write(struct.pack(">IB", len(body) + 1 + len(number), kind) + number + body)
-        except OSError as error:
-            self.give_up("the connection was lost")
-            raise Lost(self._reason) from error
+        self._outgoing.append(struct.pack(">IB", len(body) + 1 + len(number), kind) + number + body)
+        if len(body) >= LARGE:
+            self._flush()
+        elif len(self._outgoing) == 1:
+            self._loop.call_soon(self._flush)
         return future
+
+    def _flush(self) -> None:
+        """Hand over what was asked since the last time: small requests of many files share an SSH packet, a large one has its own."""
+        outgoing, self._outgoing = self._outgoing, []
+        if not outgoing or self._channel is None or self._reason:
+            return
+        last = [outgoing.pop()] if len(outgoing[-1]) >= LARGE else []
+        try:
+            for data in filter(None, (b"".join(outgoing), *last)):
+                self._channel.write(data)
+        except OSError:
+            self.give_up("the connection was lost")
 
     async def start(self) -> None:
         """Agree on version 3. Raises Lost."""

@@ -1,0 +1,73 @@
+"""Several SFTP channels on one SSH connection, for many files at once.
+
+A server works through one channel's requests one after the other, its disk's fsync among them. Further channels cost no login, each has a
+process of its own on the server, and their fsyncs reach the disk together. A server that allows only one is used with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncssh
+
+from waybill.destinations.sftp_login import open_channel
+from waybill.destinations.sftp_loop import wait
+from waybill.destinations.sftp_packets import Lost
+from waybill.destinations.sftp_wire import Wire
+
+MOST = 4
+FULL = 3
+"""Files at once on each channel before another is opened."""
+
+_OPENING_SECONDS = 10.0
+
+
+class Lanes:
+    """The channels of one session, and how many files each is busy with."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection, first: Wire) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._busy = {first: 0}
+        self._may_grow = True
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lane(self) -> Iterator[Wire]:
+        """The least busy channel, for one file."""
+        with self._lock:
+            grow = self._may_grow and len(self._busy) < MOST and min(self._busy.values()) >= FULL
+            if grow:
+                self._may_grow = False  # one at a time; the others go on meanwhile
+        if grow:
+            self._grow()
+        with self._lock:
+            alive = {wire: count for wire, count in self._busy.items() if wire.is_open} or self._busy
+            chosen = min(alive, key=alive.__getitem__)
+            self._busy[chosen] += 1
+        try:
+            yield chosen
+        finally:
+            with self._lock:
+                self._busy[chosen] -= 1
+
+    def _grow(self) -> None:
+        try:
+            wire = wait(self._loop, self._open())
+        except (asyncssh.Error, Lost, OSError):
+            return  # no more than there are
+        with self._lock:
+            self._busy[wire] = 0
+            self._may_grow = True
+
+    async def _open(self) -> Wire:
+        async with asyncio.timeout(_OPENING_SECONDS):
+            return await open_channel(self._connection, next(iter(self._busy)).stall)
+
+    def give_up(self, reason: str) -> None:
+        """To be called in the loop's thread."""
+        for wire in self._busy:
+            wire.give_up(reason)
