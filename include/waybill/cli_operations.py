@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,15 @@ def _estate() -> Any:
     from waybill import bootstrap
 
     return bootstrap.estate()
+
+
+def _instant(text: str) -> datetime:
+    from waybill.canonical import parse_timestamp
+
+    try:
+        return parse_timestamp(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with an offset, as in 2026-06-01T00:00:00Z") from error
 
 
 def _print(text: str) -> None:
@@ -104,6 +114,54 @@ def probe(tenant: Tenant, as_json: AsJson = False) -> None:
     _print(f"{'extensions':32} {', '.join(found['extensions']) or 'none'}")
     _print(f"{'profile':32} {found['profile']}")
     _print(found["advice"])
+
+
+@app.command()
+def backfill(
+    tenant: Tenant,
+    entity: Annotated[str, typer.Argument(help="Entity id or display name.")],
+    start: Annotated[datetime, typer.Option("--from", parser=_instant, metavar="T", help="Begin of the range (RFC 3339 with offset).")],
+    end: Annotated[datetime, typer.Option("--to", parser=_instant, metavar="T", help="End of the range, not in it; up to the watermark.")],
+    again: Annotated[bool, typer.Option("--again", help="Deliver a range once more that was backfilled before.")] = False,
+) -> None:
+    """Deliver the rows of a past range as they are now, beside the stream. Asking twice finishes or verifies the same backfill."""
+    from waybill import service
+
+    with _rows() as progress:
+        result = service.backfill(_estate(), tenant, entity, start, end, actor=_actor(), again=again, progress=progress)
+    _tell(result)
+
+
+@app.command()
+def redeliver(
+    delivery_id: Annotated[str, typer.Argument(metavar="ID", help="A committed delivery, as `waybill deliveries` lists it.")],
+) -> None:
+    """Send the same bytes of a committed delivery again, under a new name."""
+    from waybill import service
+
+    with _rows() as progress:
+        result = service.redeliver(_estate(), delivery_id, actor=_actor(), progress=progress)
+    _tell(result)
+
+
+def _tell(result: Any) -> None:
+    """One finished delivery on one line, or what stopped it."""
+    if result.error:
+        raise result.error
+    one = result.delivery
+    _print(f"{result.outcome.status:10} {one.entity:40} {result.outcome.rows:>10} rows  {one.folder}/{one.stem}.csv  delivery {one.id}")
+
+
+def _actor() -> str:
+    import getpass
+
+    return f"cli:{getpass.getuser()}"
+
+
+@contextmanager
+def _rows() -> Iterator[Callable[[Any, int], None]]:
+    with _spinner() as show:
+        yield lambda delivery, rows: show(f"{delivery.entity}: {rows:,} rows")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from waybill import layout, schema
 from waybill.destinations import Profile, Session
 from waybill.documents import manifest_bytes, placed, publish_document, target_of
 from waybill.errors import ConflictError, TransientError
-from waybill.extraction import Extracted, Task, extract
+from waybill.extraction import Extracted, Read, Task, extract
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.deliveries import Attempt, new_id
@@ -53,10 +53,11 @@ class Outcome:
     sha256: str
 
 
-def deliver(task: Task, means: Means) -> Outcome:
-    """Extract, upload, verify, publish and commit one delivery; or verify it when it is committed already. Safe to call again at any time.
+def deliver(task: Task, means: Means, read: Read = extract) -> Outcome:
+    """Extract (or `read` otherwise), upload, verify, publish and commit one delivery; or verify it when it is committed already.
 
-    Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call goes on from there.
+    Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
+    goes on from there.
     """
     in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), means.session.profile is Profile.DROPBOX
     target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
@@ -65,13 +66,20 @@ def deliver(task: Task, means: Means) -> Outcome:
         return worker.verify()
     try:
         worker.prepare()
-        adopted = worker.look() or worker.publish(worker.extract())
+        adopted = worker.look() or worker.publish(worker.extract(read))
         worker.write_manifest(adopted)
         worker.commit(adopted)
         worker.archive(adopted)
         return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
+    except _Overtaken:
+        worker.withdraw()
+        return worker.verify()
     finally:
         worker.clean()
+
+
+class _Overtaken(Exception):
+    """Another worker has committed the delivery. What it published may be collected by now and must not come back."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,7 @@ class _Worker:
             deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
         return None
 
-    def extract(self) -> Attempt:
+    def extract(self, read: Read) -> Attempt:
         """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet.
 
         A drop box shows bytes as they come, so there nothing is sent before RECORD.
@@ -167,9 +175,9 @@ class _Worker:
                 uploads.check()  # a refused upload ends the extraction, too
                 self.means.progress(rows)
 
-            attempt = self._record(extract(self.task, self.means.source, uploads.new_file, self._known_digests, progress))
+            attempt = self._record(read(self.task, self.means.source, uploads.new_file, self._known_digests, progress))
             if self.blind:
-                self._mark_publishing(attempt)
+                self._still_open(attempt)
             uploads.finish()
         return attempt
 
@@ -221,9 +229,10 @@ class _Worker:
     def _facts(self, extracted: Extracted) -> dict[str, Any]:
         """What the manifest says beyond the attempt's own columns, frozen with the attempt."""
         entity = self.task.entity
-        return {
-            "folder": self.target.folder,
-            "stem": self.target.stem,
+        place = {"folder": self.target.folder, "stem": self.target.stem}
+        if extracted.facts is not None:
+            return extracted.facts | place
+        return place | {
             "entity_name": entity.display_name,
             "mode": entity.changes.mode.value,
             "key": list(entity.key),
@@ -238,7 +247,7 @@ class _Worker:
         session = self.means.session
         if self.blind:
             return self._adopt([attempt], attempt)
-        self._mark_publishing(attempt)
+        self._still_open(attempt)
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
@@ -258,12 +267,18 @@ class _Worker:
             )
         return adopted
 
-    def _mark_publishing(self, attempt: Attempt) -> None:
+    def _still_open(self, publishing: Attempt | None = None) -> None:
+        """Raises _Overtaken when the delivery is open no more; else notes which attempt may become visible from now on."""
         with self.means.ledger.begin() as connection:
-            deliveries.mark_publishing(connection, attempt.id, self.means.now())
+            now = deliveries.get(connection, self.task.delivery.id)
+            if now is None or now.status != "open":
+                raise _Overtaken
+            if publishing is not None:
+                deliveries.mark_publishing(connection, publishing.id, self.means.now())
 
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
+        self._still_open()
         if self.blind:
             self.means.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
             return
@@ -276,18 +291,23 @@ class _Worker:
                 return
             now = deliveries.get(connection, self.task.delivery.id)
         if now is None or now.status != "committed" or now.adopted != adopted.id:
-            raise ConflictError(
-                f"the delivery was {now.status if now else 'removed'} meanwhile",
-                where=self.task.where,
-                next_step="Look at the tenant's deliveries",
-                code="overtaken",
-            )
+            raise _Overtaken
+
+    def withdraw(self) -> None:
+        """Remove what this attempt uploaded and nobody saw."""
+        if not self.blind:
+            self.means.session.remove(self.hidden)
 
     def verify(self) -> Outcome:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
         with self.means.ledger.begin() as connection:
-            adopted = deliveries.adopted_of(connection, [self.task.delivery])[self.task.delivery.id]
-        folder = placed(self.task.delivery, adopted).folder
+            now = deliveries.get(connection, self.task.delivery.id)
+            if now is None or now.status != "committed":
+                what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
+                raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
+            adopted = deliveries.adopted_of(connection, [now])[now.id]
+        self.archive(adopted)
+        folder = placed(now, adopted).folder
         hashes = [(file, self.means.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from waybill import schema
-from waybill.catalog import Column, Entity, Mode
-from waybill.errors import TransientError
+from waybill.catalog import Column, ColumnType, Entity, Mode
+from waybill.errors import PermanentError, TransientError
 from waybill.formats.csv import Sink, Written, write_csv
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
@@ -17,6 +17,7 @@ from waybill.selection import Changed, Dialect, Extent, Selection
 from waybill.sources import Snapshot, Source
 
 _BLOB = 4096 * 16
+_REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Extracted:
     digests_from: datetime | None
     note: str
     may_repeat: bool
+    facts: dict[str, Any] | None = None
+    """What the manifest is to say when that is not told by the entity as it is catalogued now."""
+
+
+Read = Callable[[Task, Source, Callable[[int], Sink], Callable[[], set[bytes]], Callable[[int], None]], Extracted]
+"""How a delivery's bytes come about: `extract`, or something that repeats bytes delivered before."""
 
 
 class PositionLost(TransientError):
@@ -70,6 +77,8 @@ def extract(
     with source.snapshot() as snapshot:
         extent = _extent(task, snapshot)
         selection = Selection(task.entity, task.delivery.tenant, columns, extent.changed, task.salt)
+        if task.delivery.purpose == "backfill":
+            selection = ranged(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
         selection, repeats = _with_late_rows(task, snapshot, selection, known)
         files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
@@ -77,10 +86,17 @@ def extract(
         since = extent.end - task.entity.changes.lookback if looks_back else None
         recent = replace(selection, changed=Changed(start=since, end=extent.end))
         digests = _blobs(snapshot.digests(recent)) if looks_back else []
-        position = {"mode": task.entity.changes.mode.value, "column": task.entity.changes.column, "at": extent.position}
-        return Extracted(
-            extent.end, task.stream.position, position, snapshot.taken_at, columns, version, files, digests, since, extent.short, repeats
-        )
+        start, position = _positions(task, extent)
+        note = extent.short or (_REPEATED if repeats and _is_imported(task.stream) else "")
+        return Extracted(extent.end, start, position, snapshot.taken_at, columns, version, files, digests, since, note, repeats)
+
+
+def _positions(task: Task, extent: Extent) -> tuple[Any, Any]:
+    """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
+    if task.delivery.purpose == "backfill":
+        return None, None
+    changes = task.entity.changes
+    return task.stream.position, {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
 
 
 def _extent(task: Task, snapshot: Snapshot) -> Extent:
@@ -92,7 +108,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
             code="source_clock",
         )
     if delivery.purpose == "backfill":
-        return Extent(delivery.planned_to, Changed(delivery.window_from, delivery.planned_to))
+        return Extent(delivery.planned_to, Changed())
     extent = snapshot.extent(task.entity, delivery.tenant, _position(task), delivery.planned_to)
     if extent.lost:
         raise PositionLost(extent.lost)
@@ -103,6 +119,31 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
             code="held_back",
         )
     return extent
+
+
+def ranged(selection: Selection, start: datetime | None, end: datetime) -> Selection:
+    """The rows of a backfill: those whose change position lies in `[start, end)`, or whose time column does where that position is no time.
+
+    Raises PermanentError when the entity has neither.
+    """
+    entity = selection.entity
+    if _changes_by_time(entity):
+        return replace(selection, changed=Changed(start, end))
+    if entity.time_column:
+        return replace(selection, changed=Changed(), time_from=start, time_to=end)
+    raise PermanentError(
+        f"mode {entity.changes.mode} knows no times, and no time_column says which rows belong to a range",
+        where=entity.id,
+        next_step=f"Set entities.{entity.id}.time_column in the catalog, or start over with a full load",
+        code="no_change_time",
+    )
+
+
+def _changes_by_time(entity: Entity) -> bool:
+    if entity.changes.mode is Mode.APPEND:
+        column = entity.columns.get(entity.changes.column)
+        return column.type in (ColumnType.TIMESTAMP, ColumnType.DATE) if column else not entity.time_column
+    return entity.changes.mode in (Mode.LOOKBACK, Mode.HORIZON)
 
 
 def _position(task: Task) -> Any:
@@ -129,6 +170,8 @@ def _looks_back(entity: Entity, extent: Extent) -> bool:
 def _with_late_rows(task: Task, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
     """Add the rows that were committed late: those before the watermark, within the look back, whose version was never delivered."""
     changed, stream = selection.changed, task.stream
+    if _is_imported(stream) and task.delivery.purpose == "schedule" and _looks_back(task.entity, Extent(changed.end, changed)):
+        return replace(selection, changed=Changed(changed.start - task.entity.changes.lookback, changed.end)), True
     if task.delivery.purpose != "schedule" or stream.digests_from is None or not isinstance(changed.start, datetime):
         return selection, False
     overlap = max(changed.start - task.entity.changes.lookback, stream.digests_from)
@@ -141,6 +184,11 @@ def _with_late_rows(task: Task, snapshot: Snapshot, selection: Selection, known:
     delivered = known()
     late = tuple(digest for batch in snapshot.digests(look) for digest in batch if digest not in delivered)
     return replace(selection, changed=replace(changed, overlap=overlap, late=late, late_columns=columns)), repeats
+
+
+def _is_imported(stream: Stream) -> bool:
+    """Whether the last delivery came back from its manifest, which does not tell the versions it held (`service.reconcile`)."""
+    return bool(stream.position and stream.position.get("imported"))
 
 
 def _blobs(batches: Iterable[list[bytes]]) -> list[bytes]:

@@ -46,6 +46,6 @@ def check() -> None:
 
 def housekeeping() -> None:
     """One round of housekeeping, its summary in the log."""
-    from waybill.service.housekeeping import housekeeping as tidy
+    from waybill import service
 
-    log.info("%s", tidy(bootstrap.estate()))
+    log.info("%s", service.housekeeping(bootstrap.estate()).as_json())

@@ -108,8 +108,9 @@ def listed(
 
 
 def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:
-    """True when nothing of the entity was ever planned under this date."""
-    taken = select(func.count()).where(delivery.c.tenant == tenant, delivery.c.entity == entity, delivery.c.export_date == export_date)
+    """True when nothing of the entity was ever planned under this date; backfills have folders of their own."""
+    same = (delivery.c.tenant == tenant, delivery.c.entity == entity, delivery.c.export_date == export_date)
+    taken = select(func.count()).where(*same, delivery.c.purpose != "backfill")
     return connection.execute(taken).scalar_one() == 0
 
 

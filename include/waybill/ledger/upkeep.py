@@ -27,7 +27,8 @@ class Owner:
 
 def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner]:
     """The deliveries of recorded attempts, by attempt id; an attempt that died before RECORD is not in it."""
-    ids, found = list(attempts), {}
+    ids = list(attempts)
+    found: dict[str, Owner] = {}
     for start in range(0, len(ids), _MANY):
         query = select(attempt.c.id, attempt.c.delivery, delivery.c.status, delivery.c.adopted, delivery.c.committed_at)
         query = query.join(delivery, delivery.c.id == attempt.c.delivery).where(attempt.c.id.in_(ids[start : start + _MANY]))
@@ -38,7 +39,8 @@ def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner
 
 def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, datetime | None]:
     """When these deliveries were committed, those the ledger knows."""
-    wanted, found = list(ids), {}
+    wanted = list(ids)
+    found: dict[str, datetime | None] = {}
     for start in range(0, len(wanted), _MANY):
         query = select(delivery.c.id, delivery.c.committed_at).where(delivery.c.id.in_(wanted[start : start + _MANY]))
         found |= {row.id: row.committed_at for row in connection.execute(query)}

@@ -17,11 +17,12 @@ from waybill.destinations import Profile, Session
 from waybill.documents import placed, publish_document
 from waybill.errors import PermanentError, WaybillError
 from waybill.extraction import PositionLost, Task
-from waybill.ledger import days, deliveries, registrations, streams
+from waybill.ledger import days, deliveries, registrations, repairs, streams
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Attempt, Delivery, new_id
 from waybill.ledger.registrations import Registered
 from waybill.manifest import day_document, instant
+from waybill.service import resending
 from waybill.service.estate import PRODUCED_BY, Estate
 from waybill.service.planning import entity_ids, plan
 
@@ -30,7 +31,7 @@ PARALLEL = 4
 Progress = Callable[[Delivery, int], None]
 
 
-def _silent(delivery: Delivery, rows: int) -> None:
+def silent(delivery: Delivery, rows: int) -> None:
     return None
 
 
@@ -43,7 +44,7 @@ class Result:
     error: WaybillError | None = None
 
 
-def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = _silent, *, spare: bool = False) -> list[Result]:
+def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False) -> list[Result]:
     """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
 
     `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
@@ -100,6 +101,9 @@ def _with_renewal(estate: Estate, registered: Registered, session: Session, one:
         estate.now,
         lambda rows: progress(one, rows),
     )
+    if one.purpose == "redelivery":
+        repeated, read = resending.again(estate, session, task)
+        return protocol.deliver(repeated, means, read)
     try:
         return protocol.deliver(task, means)
     except PositionLost as lost:
@@ -197,18 +201,21 @@ def _publish_day(estate: Estate, session: Session, one: Day) -> str:
 
 
 def run(
-    estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = _silent
+    estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = silent
 ) -> list[Result]:
     """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
     if full_load:
         ask_full_load(estate, tenant, entities)
     planned = plan(estate, tenant, until, entities=entities)
     results = finish(estate, tenant, until, [one.id for one in planned], progress)
+    with estate.ledger.begin() as connection:
+        interrupted = repairs.open_of(connection, tenant)
+    results += deliver(estate, [one.id for one in interrupted], progress)
     close_day(estate, tenant)
     return results
 
 
-def finish(estate: Estate, tenant: str, until: datetime, delivery_ids: Sequence[str], progress: Progress = _silent) -> list[Result]:
+def finish(estate: Estate, tenant: str, until: datetime, delivery_ids: Sequence[str], progress: Progress = silent) -> list[Result]:
     """Deliver these of one tenant, then what is due behind them: one left open by an earlier run ends before the boundary asked for now."""
     results: dict[str, Result] = {}
     fresh = list(delivery_ids)
