@@ -72,7 +72,8 @@ class Office:
     def measure(self, number: int, taken: datetime = START - timedelta(days=1), *, updated: datetime | None = None, **more: Any) -> None:
         row = {
             "tenant_id": "acme", "id": number, "project_id": "p1", "app_id": "a1", "study_id": "s1",
-            "participant_id": f"person{number % 3}", "value": number, "note": f"reading {number}", "taken_at": taken, "updated_at": updated or taken, "deleted_at": None,
+            "participant_id": f"person{number % 3}",
+            "value": number, "note": f"reading {number}", "taken_at": taken, "updated_at": updated or taken, "deleted_at": None,
         } | more  # fmt: skip
         values = ", ".join("null" if value is None else f"'{value}'" for value in row.values())
         self.place.sql(f"insert into measurement values ({values})")

@@ -117,7 +117,7 @@ def test_a_published_request_cannot_be_cancelled(office: Office) -> None:
 
 
 def test_cancel_and_publish_at_once_have_one_winner(office: Office) -> None:
-    for _ in range(8):
+    for _ in range(4):
         one = claimed(office)
         estate = office.estate()
         outcome = at_once(

@@ -1,0 +1,364 @@
+"""From a pending request to an archive on disk, and what stops it on the way: real sources, files and threads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.asking import MINUTE, START, Office, make_office, person
+from waybill import service
+from waybill.errors import WaybillError
+from waybill.ledger import requests
+from waybill.request import ExportRequest, Status
+from waybill.service import Estate
+from waybill.service.requests_upkeep import archives_of
+from waybill.sources import Source
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    office = make_office(tmp_path)
+    yield office
+    office.place.close()
+
+
+@dataclass(frozen=True)
+class Interrupted(Estate):
+    """Its request is cancelled between the claim and the publication, too late for a heartbeat to notice."""
+
+    request: str = ""
+
+    def source(self, name: str) -> Source:
+        with self.ledger.begin() as connection:
+            running = requests.get(connection, self.request)
+            assert running is not None
+            assert requests.cancel(connection, running, self.now())
+        return super().source(name)
+
+
+class Buggy(Estate):
+    """Has a programming error where sources are opened."""
+
+    def source(self, name: str) -> Source:
+        raise KeyError(name)
+
+
+def fulfilled(office: Office, **body: Any) -> ExportRequest:
+    one = office.ask(**body)
+    done = service.fulfil(office.estate(), one.id)
+    assert done is not None
+    return done
+
+
+def archive(office: Office, one: ExportRequest) -> zipfile.ZipFile:
+    estate = office.estate()
+    link = service.mint_link(estate, person(), one.tenant, one.id)
+    download = service.open_download(estate, link.token)
+    assert download.path is not None
+    content = download.path.read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (one.bytes, one.sha256)
+    return zipfile.ZipFile(io.BytesIO(content))
+
+
+def lines(office: Office, one: ExportRequest, name: str = "measurement.ndjson") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in archive(office, one).read(name).splitlines()]
+
+
+def leftovers(office: Office) -> list[str]:
+    """Every file below spool and archive."""
+    below = office.place.root / ".waybill"
+    return sorted(str(path.relative_to(below)) for path in below.rglob("*") if path.is_file() and "ledger" not in path.name)
+
+
+def test_an_export_becomes_an_archive_whose_counts_agree_everywhere(office: Office) -> None:
+    for number in range(5):
+        office.measure(number)
+    one = fulfilled(office, entities=["measurement", "site"], formats=["ndjson", "csv"])
+    assert (one.status, one.progress, one.rows) == (Status.DONE, 100, 7)
+    inside = archive(office, one)
+    manifest = json.loads(inside.read("manifest.json"))
+    assert {entry["path"] for entry in manifest["files"]} == {"measurement.ndjson", "measurement.csv", "site.ndjson", "site.csv"}
+    for entry in manifest["files"]:
+        content = inside.read(entry["path"])
+        assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+        reader = {"ndjson": "read_ndjson_auto", "csv": "read_csv"}[entry["format"]]
+        local = office.place.root / entry["path"]
+        local.write_bytes(content)
+        assert duckdb.sql(f"select count(*) from {reader}('{local}')").fetchall() == [(entry["rows"],)]
+    files = service.files_of(office.estate(), one)
+    assert {(file.path, file.rows, file.sha256) for file in files} == {(e["path"], e["rows"], e["sha256"]) for e in manifest["files"]}
+    assert manifest["rows"] == 7
+    assert "value  decimal  What was read." in inside.read("README.txt").decode()
+
+
+def test_nothing_but_the_archive_is_left_behind(office: Office) -> None:
+    office.measure(1)
+    one = fulfilled(office)
+    assert leftovers(office) == [f"archive/requests/acme/{one.id}.1.zip"]
+
+
+def test_rows_later_than_the_request_stay_out_and_are_counted(office: Office) -> None:
+    office.measure(1)
+    one = office.ask()
+    office.measure(2, START + MINUTE)
+    office.measure(3, START - DAY, updated=START + MINUTE)
+    office.later(DAY)
+    done = service.fulfil(office.estate(), one.id)
+    assert done is not None
+    assert [row["id"] for row in lines(office, done)] == [1]
+    manifest = json.loads(archive(office, done).read("manifest.json"))
+    assert manifest["entities"][0]["rows_left_out_as_later"] == 2
+
+
+def test_a_row_as_old_as_the_request_stays_out_and_one_just_before_is_in(office: Office) -> None:
+    office.measure(1, START)
+    office.measure(2, START - timedelta(microseconds=1))
+    assert [row["id"] for row in lines(office, fulfilled(office))] == [2]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"level": "project", "project": "p1"}, [1, 2, 4]),
+        ({"level": "app", "project": "p1", "apps": ["a1", "a2"]}, [1, 2]),
+        ({"level": "app", "project": "p1", "apps": "a2"}, [2]),
+        ({"level": "study", "study": "s2"}, [3]),
+        ({"level": "participant", "study": "s1", "participant": "person1"}, [1, 4]),
+    ],
+    ids=["tenant", "project", "apps", "app", "study", "participant"],
+)
+def test_a_scope_holds_its_rows_and_no_others(office: Office, scope: dict[str, Any], expected: list[int]) -> None:
+    office.measure(1)
+    office.measure(2, app_id="a2")
+    office.measure(3, project_id="p2", study_id="s2")
+    office.measure(4, app_id="a3")
+    office.measure(5, tenant_id="globex")
+    office.measure(6, deleted_at=START - DAY)
+    assert [row["id"] for row in lines(office, fulfilled(office, scope=scope))] == expected
+
+
+def test_a_date_range_means_whole_days_of_the_tenants_zone(office: Office) -> None:
+    office.place.tenant(entityList=["measurement"], timezone="Europe/Berlin")
+    service.apply(office.estate(), actor="test")
+    for number, hour in enumerate(("2026-05-09 21:59", "2026-05-09 22:00", "2026-05-10 21:59:59.999999", "2026-05-10 22:00")):
+        office.measure(number, hour + "+00")  # type: ignore[arg-type]
+    one = fulfilled(office, range={"from": "2026-05-10", "to": "2026-05-10"})
+    assert [row["id"] for row in lines(office, one)] == [1, 2]
+
+
+def test_anonymized_values_never_leave_and_agree_between_exports(office: Office) -> None:
+    office.measure(1)
+    first, second = (lines(office, fulfilled(office)) for _ in range(2))
+    assert first == second
+    assert "person1" not in json.dumps(first)
+
+
+def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requester_may_export(office: Office) -> None:
+    office.policy(organizations={"group": ["acme", "globex", "initech"]})
+    office.measure(1)
+    office.measure(2, tenant_id="globex")
+    office.measure(3, tenant_id="initech")
+    both = person("ada", "acme", "globex")
+    one = office.ask(who=both, scope={"level": "organization"})
+    done = service.fulfil(office.estate(), one.id)
+    assert done is not None
+    assert done.rows == 2
+    estate = office.estate()
+    download = service.open_download(estate, service.mint_link(estate, both, "acme", one.id).token)
+    assert download.path is not None
+    names = set(zipfile.ZipFile(download.path).namelist())
+    assert names == {"manifest.json", "README.txt", "acme/measurement.ndjson", "globex/measurement.ndjson"}
+    with pytest.raises(WaybillError) as caught:
+        service.get_request(estate, person("bob", "acme"), "acme", one.id)
+    assert caught.value.code == "not_found"
+
+
+def test_a_source_that_is_away_fails_the_request_with_words_and_no_archive(office: Office) -> None:
+    one = office.ask()
+    office.place.sql("drop table measurement")
+    failed = service.fulfil(office.estate(), one.id, sleep=lambda seconds: None)
+    assert failed is not None
+    assert (failed.status, failed.error_code) == (Status.FAILED, "source_unavailable")
+    assert failed.error_message
+    assert failed.error_advice
+    assert leftovers(office) == []
+    assert office.ask().status == Status.PENDING
+
+
+def test_a_busy_source_is_tried_again(office: Office) -> None:
+    office.measure(1)
+    one = office.ask()
+    writer = duckdb.connect(str(office.place.root / "warehouse.duckdb"))
+    waits: list[float] = []
+
+    def patience(seconds: float) -> None:
+        waits.append(seconds)
+        writer.close()
+
+    done = service.fulfil(office.estate(), one.id, sleep=patience)
+    # Within one process DuckDB refuses a second way of opening a file; other processes see a lock.
+    assert done is not None
+    assert (done.status, len(waits)) == (Status.DONE, 1)
+
+
+def test_a_request_whose_person_lost_the_right_is_not_started(office: Office) -> None:
+    office.policy(roles={"exporter": ["exports.view", "exports.create"]})
+    one = office.ask(who=person(roles=("exporter",), estate=office.estate()))
+    office.policy(roles={"exporter": ["exports.view"]})
+    failed = service.fulfil(office.estate(), one.id)
+    assert failed is not None
+    assert (failed.status, failed.error_code) == (Status.FAILED, "permission_revoked")
+
+
+def test_a_request_cancelled_while_it_runs_leaves_nothing(office: Office) -> None:
+    office.policy(heartbeat="1s", stall_after="10s")
+    office.place.sql(
+        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, repeat('y', 300), TIMESTAMPTZ '2026-05-01 00:00:00+00',"
+        " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(200000) t(i)"
+    )
+    one = office.ask()
+    estate, got = office.estate(), []
+    worker = threading.Thread(target=lambda: got.append(service.fulfil(estate, one.id)))
+    worker.start()
+    other = office.estate()
+    while service.get_request(other, person(), "acme", one.id).status == Status.PENDING:
+        pass
+    service.cancel(other, person(), "acme", one.id)
+    worker.join(60)
+    assert got == [None]
+    assert service.get_request(other, person(), "acme", one.id).status == Status.CANCELLED
+    assert leftovers(office) == []
+
+
+def test_a_zombie_that_published_its_file_takes_it_away_again(office: Office) -> None:
+    office.measure(1)
+    one = office.ask()
+    estate = Interrupted(**vars(office.estate()), request=one.id)
+    assert service.fulfil(estate, one.id) is None
+    assert leftovers(office) == []
+    assert service.get_request(office.estate(), person(), "acme", one.id).status == Status.CANCELLED
+
+
+def test_a_bug_fails_the_request_and_is_raised(office: Office) -> None:
+    office.measure(1)
+    one = office.ask()
+    estate = Buggy(**vars(office.estate()))
+    with pytest.raises(KeyError):
+        service.fulfil(estate, one.id)
+    seen = service.get_request(office.estate(), person(), "acme", one.id)
+    assert (seen.status, seen.error_code) == (Status.FAILED, "internal")
+    assert leftovers(office) == []
+
+
+def test_an_archive_is_served_until_the_second_it_expires_with_no_sweeper(office: Office) -> None:
+    office.policy(link_life="archive")
+    office.measure(1)
+    one = fulfilled(office)
+    estate = office.estate()
+    token = service.mint_link(estate, person(), "acme", one.id).token
+    office.later(timedelta(days=7, seconds=-1))
+    assert service.open_download(office.estate(), token).path
+    office.later(timedelta(seconds=2))
+    with pytest.raises(WaybillError) as caught:
+        service.open_download(office.estate(), token)
+    assert caught.value.code == "expired"
+    listed = service.list_requests(office.estate(), person(), "acme", statuses=[Status.EXPIRED]).requests
+    assert [one.id for one in listed] == [one.id]
+    assert service.list_requests(office.estate(), person(), "acme", statuses=[Status.DONE]).requests == []
+
+
+def test_the_sweeper_removes_expired_archives_then_history_and_leaves_scheduled_deliveries_alone(office: Office) -> None:
+    office.policy(history_ttl="30d", archive_life="1d")
+    office.measure(1)
+    office.place.tenant(entityList=["measurement"])
+    office.place.run(START)
+    before = office.place.files()
+    one = fulfilled(office)
+    office.later(DAY)
+    assert service.keep_requests(office.estate()).expired == 1
+    assert not (office.place.root / ".waybill/archive/requests/acme" / f"{one.id}.1.zip").exists()
+    office.later(30 * DAY)
+    assert service.keep_requests(office.estate()).history == 1
+    assert service.list_requests(office.estate(), person(), "acme").requests == []
+    assert office.place.files() == before
+
+
+def test_the_sweeper_removes_what_nobody_knows_after_a_day(office: Office) -> None:
+    office.measure(1)
+    kept = fulfilled(office)
+    store = archives_of(office.estate())
+    for name in ("acme/0000.1.zip", "acme/.0000.2.zip.part"):
+        path = office.place.root / ".waybill/archive/requests" / name
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    assert service.keep_requests(office.estate()).files == 2
+    assert [name for name, _ in store.entries()] == [kept.archive]
+
+
+def test_deleting_removes_the_archive_and_ends_its_links(office: Office) -> None:
+    office.measure(1)
+    one = fulfilled(office)
+    estate = office.estate()
+    token = service.mint_link(estate, person(), "acme", one.id).token
+    service.delete(estate, person(), "acme", [one.id])
+    assert leftovers(office) == []
+    with pytest.raises(WaybillError) as caught:
+        service.open_download(estate, token)
+    assert caught.value.code == "not_found"
+
+
+def test_a_bulk_delete_with_one_wrong_id_deletes_nothing(office: Office) -> None:
+    office.policy(max_active_per_project="none")
+    office.measure(1)
+    mine = [fulfilled(office).id for _ in range(2)]
+    with pytest.raises(WaybillError) as caught:
+        service.delete(office.estate(), person(), "acme", [*mine, "0" * 32])
+    assert caught.value.code == "not_found"
+    assert {one.id for one in service.list_requests(office.estate(), person(), "acme").requests} == set(mine)
+
+
+def test_a_revoked_person_finds_nothing_behind_an_old_link(office: Office) -> None:
+    office.policy(roles={"reader": ["exports.view", "exports.create", "exports.download"]})
+    office.measure(1)
+    who = person(roles=("reader",), estate=office.estate())
+    one = office.ask(who=who)
+    service.fulfil(office.estate(), one.id)
+    token = service.mint_link(office.estate(), who, "acme", one.id).token
+    office.policy(roles={"reader": ["exports.view"]})
+    with pytest.raises(WaybillError) as caught:
+        service.open_download(office.estate(), token)
+    assert caught.value.code == "not_found"
+
+
+def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
+    office.place.sql(
+        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, repeat('y', 100), TIMESTAMPTZ '2026-05-01 00:00:00+00',"
+        " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(150000) t(i)"
+    )
+    one = office.ask(formats=["ndjson", "csv"])
+    estate, other = office.estate(), office.estate()
+    worker = threading.Thread(target=lambda: service.fulfil(estate, one.id))
+    worker.start()
+    seen = []
+    while worker.is_alive():
+        seen.append(service.get_request(other, person(), "acme", one.id).progress)
+        worker.join(0.1)
+    seen.append(service.get_request(other, person(), "acme", one.id).progress)
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+    assert len(set(seen)) > 2
