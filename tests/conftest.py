@@ -7,6 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.airflows import AirflowApi
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -100,3 +104,12 @@ def smtp() -> Iterator[SmtpServer]:
 def s3() -> Iterator[S3Server]:
     with serve_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def airflow_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator["AirflowApi"]:
+    """Airflow's API server with our plugin, under the simple auth manager; shared, because it takes long to come up."""
+    from tests.airflows import serve_airflow_api
+
+    with serve_airflow_api(tmp_path_factory.mktemp("airflow")) as api:
+        yield api

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from waybill.access import Caller, Permission
 from waybill.bootstrap.names import dag_id
 
+EXPORTS_FILE = "tenant_exports.py"
+"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
+
 log = logging.getLogger(__name__)
 
 _RIGHTS: dict[Permission, tuple[Literal["GET", "PUT", "POST"], bool]] = {
@@ -74,10 +77,8 @@ class AirflowScheduler:
         """
         from sqlalchemy.exc import SQLAlchemyError
 
-        from waybill.bootstrap.listener import ask_for_parse
-
         try:
-            ask_for_parse()
+            _ask_for_parsing()
         except SQLAlchemyError:
             log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
 
@@ -93,3 +94,24 @@ class AirflowScheduler:
             self.changed(tenant)
             return False
         return True
+
+
+def _ask_for_parsing() -> None:
+    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    with create_session() as session:
+        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
+        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
+        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
+    for bundle in bundles:
+        try:
+            with create_session() as session:
+                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
+        except IntegrityError:
+            continue  # asked for already

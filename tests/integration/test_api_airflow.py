@@ -1,0 +1,116 @@
+"""The same API inside Airflow's API server: Airflow's users, DAG rights as permissions, DAGs and runs that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.airflows import AirflowApi
+
+USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
+ROUTES = {
+    ("GET", "/export"): "view",
+    ("PUT", "/export"): "edit",
+    ("POST", "/export"): "edit",
+    ("POST", "/export/full-load"): "run",
+    ("GET", "/export/versions"): "view",
+    ("POST", "/export/versions/1/restore"): "edit",
+    ("GET", "/entities"): "view",
+    ("GET", "/deliveries"): "view",
+}
+
+
+@pytest.fixture
+def airflow(airflow_api: AirflowApi) -> AirflowApi:
+    return airflow_api
+
+
+@pytest.fixture
+def acme(airflow: AirflowApi) -> AirflowApi:
+    assert airflow("ada", "PUT", "/acme/export", USER).status_code in (200, 201)
+    return airflow
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
+def test_every_route_asks_for_a_user_and_their_right_on_the_dag(acme: AirflowApi, method: str, path: str) -> None:
+    anonymous = acme(None, method, f"/acme{path}?dryRun=true", USER)
+    assert (anonymous.status_code, anonymous.json()["code"]) == (401, "unauthenticated")
+    for user in ("ada", "otto", "uma"):
+        assert acme(user, method, f"/acme{path}?dryRun=true", USER).status_code in (200, 202, 422), (user, method, path)
+    viewer = acme("vic", method, f"/acme{path}?dryRun=true", USER)
+    assert viewer.status_code == (200 if ROUTES[method, path] == "view" else 403), (method, path, viewer.text)
+    if viewer.status_code == 403:
+        assert viewer.json()["code"] == "denied"
+
+
+def test_a_token_that_is_none_is_401(airflow: AirflowApi) -> None:
+    reply = airflow(None, "GET", "/acme/export", Authorization="Bearer abc")
+    assert (reply.status_code, reply.headers["content-type"]) == (401, "application/problem+json")
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_the_session_cookie_of_airflows_pages_is_enough_to_look(acme: AirflowApi) -> None:
+    acme.client.cookies.set("_token", acme.token("vic"))
+    try:
+        assert acme(None, "GET", "/acme/export").status_code == 200
+    finally:
+        acme.client.cookies.clear()
+
+
+def test_an_unknown_tenant_is_404_and_a_change_says_who_made_it(acme: AirflowApi) -> None:
+    assert acme("vic", "GET", "/nobody/export").json()["code"] == "not_found"
+    assert acme("vic", "GET", "/acme/export").json()["updatedBy"] == "airflow:ada"
+
+
+def parse_requests() -> list[tuple[str, str]]:
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
+
+    with create_session() as session:
+        found = [(one.bundle_name, one.relative_fileloc) for one in session.scalars(select(DagPriorityParsingRequest))]
+        session.execute(delete(DagPriorityParsingRequest))
+    return found
+
+
+def test_a_changed_registration_has_the_dag_file_parsed_at_once_and_a_repeat_does_not(airflow: AirflowApi) -> None:
+    airflow("ada", "PUT", "/globex/export", USER)
+    parse_requests()
+    airflow("ada", "PUT", "/globex/export", USER)
+    assert parse_requests() == []
+    airflow("ada", "PUT", "/globex/export", {**USER, "frequency": "weekly"})
+    assert [file for _, file in parse_requests()] == ["tenant_exports.py"]
+
+
+def test_a_full_load_asked_for_before_the_dag_exists_is_left_to_its_first_run(acme: AirflowApi) -> None:
+    parse_requests()
+    reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
+    assert (reply.status_code, reply.json()["when"]) == (202, "next")
+    assert [file for _, file in parse_requests()] == ["tenant_exports.py"]
+
+
+def test_a_full_load_now_starts_a_run_of_the_tenants_dag(acme: AirflowApi) -> None:
+    save_dag(acme)
+    reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now", "entities": ["user"]})
+    assert (reply.status_code, reply.json()["when"]) == (202, "now")
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        runs = [
+            (run.triggering_user_name, str(run.state)) for run in session.scalars(select(DagRun).where(DagRun.dag_id == "export__acme"))
+        ]
+    assert runs == [("uma", "queued")]
+
+
+def save_dag(api: AirflowApi) -> None:
+    """The tenants' DAG file, parsed and stored as the DAG processor does."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    from tests.conftest import REPOSITORY
+
+    bag: Any = DagBag(str(REPOSITORY / "dags" / "tenant_exports.py"), bundle_path=REPOSITORY / "dags", bundle_name="dags-folder")
+    assert not bag.import_errors
+    sync_bag_to_db(bag, "dags-folder", None)

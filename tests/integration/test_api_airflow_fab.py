@@ -1,0 +1,48 @@
+"""The API in Airflow under the FAB auth manager: roles that reach single DAGs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.airflows import AirflowApi, under_fab
+
+USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
+ROLES = {
+    "reader": {"export__acme": {"can_read"}},
+    "editor": {"export__acme": {"can_read", "can_edit"}},
+    "stranger": {"export__globex": {"can_read", "can_edit"}},
+    "nobody": {},
+}
+
+
+@pytest.fixture(scope="module")
+def fab(airflow_api: AirflowApi) -> Iterator[AirflowApi]:
+    airflow_api("ada", "PUT", "/acme/export", USER)
+    with under_fab(airflow_api, ROLES) as api:
+        yield api
+
+
+@pytest.mark.parametrize(
+    ("user", "method", "path", "status"),
+    [
+        ("reader", "GET", "/acme/export", 200),
+        ("reader", "GET", "/acme/deliveries", 200),
+        ("reader", "PUT", "/acme/export?dryRun=true", 403),
+        ("reader", "POST", "/acme/export/full-load", 403),
+        ("editor", "PUT", "/acme/export?dryRun=true", 200),
+        ("editor", "POST", "/acme/export/full-load", 202),
+        ("stranger", "GET", "/acme/export", 404),
+        ("stranger", "PUT", "/acme/export?dryRun=true", 404),
+        ("stranger", "GET", "/globex/entities", 200),
+        ("nobody", "GET", "/acme/export", 404),
+        (None, "GET", "/acme/export", 401),
+    ],
+)
+def test_a_role_reaches_the_tenants_whose_dags_it_names(fab: AirflowApi, user: str | None, method: str, path: str, status: int) -> None:
+    body = USER if "dryRun" in path else None
+    reply = fab(user, method, path, body)
+    assert reply.status_code == status, reply.text
+    if status >= 400:
+        assert reply.headers["content-type"] == "application/problem+json"
