@@ -276,7 +276,8 @@ def _mariadb(database: MariaDatabase) -> Estate:
             """CREATE TABLE `order` (`table` varchar(100), `select` longtext, `int` bigint, `decimal` decimal(38, 10), `float` double,
             `boolean` boolean, `date` date, `at` datetime(6), `from` datetime(6), `uuid` uuid, `json` json,
             `binary` longblob,
-            `odd "name``` varchar(20), `group` varchar(20), updated_at timestamp(6) NULL, deleted_at datetime(6)) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"""
+            `odd "name``` varchar(20), `group` varchar(20), updated_at timestamp(6) NULL, deleted_at datetime(6))
+            CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"""
         )
         times = ("at", "from", "updated_at", "deleted_at")
         cursor.execute("SET time_zone = '+00:00'")

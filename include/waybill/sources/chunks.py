@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,12 @@ from waybill.catalog import ColumnType
 from waybill.errors import PermanentError
 
 _Values = Sequence[Any]
+
+
+def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]]) -> pa.Table:
+    """Rows as a table of the columns, each given with its kind and the database's own type."""
+    by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    return pa.table({name: array(values, kind, native) for (name, (kind, native)), values in zip(columns.items(), by_column, strict=True)})
 
 
 def array(values: _Values, kind: ColumnType, native: str) -> pa.Array:
@@ -67,6 +73,8 @@ def _whole(value: Any) -> int:
     number = int(value)
     if not isinstance(value, str) and number != value:
         raise ValueError("not a whole number")
+    if isinstance(value, float) and abs(value) >= 2**53:
+        raise ValueError("a float that large may have been another number")
     return number
 
 

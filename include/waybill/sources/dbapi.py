@@ -14,11 +14,15 @@ from waybill.catalog import ColumnType, DbApiSource, Entity, Mode
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.selection import Dialect, Extent, Selection
 from waybill.sources import chunks, drift, drivers, engine, extents, typed
+from waybill.sources.frames import FrameConnection
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, either, every, join, quote, split_name, sql
 
 Connect = Callable[[str], Any]
-"""Opens a DB-API connection (PEP 249) by Airflow connection id, as `DbApiHook.get_conn` does. Raises PermanentError when there is none."""
+"""By Airflow connection id: an open DB-API connection (PEP 249, `DbApiHook.get_conn`), or a hook that only has `get_df_by_chunks`.
+
+Raises PermanentError when there is no such connection.
+"""
 
 CHUNK_ROWS = 20_000
 UNSTREAMED_ROWS = 100_000
@@ -43,7 +47,8 @@ class DbApi:
             step = "Run it where Airflow's providers are installed"
             raise PermanentError("nothing here can open a database through Airflow", where=where, code="driver", next_step=step)
         with _errors(where):
-            connection = self.connect(self.spec.connection)
+            opened = self.connect(self.spec.connection)
+            connection = opened if hasattr(opened, "cursor") else FrameConnection(opened)
         try:
             yield DbApiSnapshot(connection, where)
         finally:
@@ -148,15 +153,12 @@ class DbApiSnapshot:
     def _chunks(self, query: TableQuery, ordered: bool) -> Iterator[pa.Table]:
         names = query.columns()
         text, values = self.database.render(query.select(names, ordered))
-        kinds = [query.kind(name) for name in names]
-        natives = [query.natives[name] for name in names]
+        columns = {name: (query.kind(name), query.natives[name]) for name in names}
         stream = self.database.stream or (lambda connection: connection.cursor())
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
-            while rows := cursor.fetchmany(CHUNK_ROWS):
-                columns = zip(*rows, strict=True)
-                arrays = [chunks.array(column, kind, native) for column, kind, native in zip(columns, kinds, natives, strict=True)]
-                yield pa.table(arrays, names=names)
+            while (chunk := chunks.table(cursor.fetchmany(CHUNK_ROWS), columns)).num_rows:
+                yield chunk
 
     def _rows(self, statement: Sql) -> list[Any]:
         text, values = self.database.render(statement)

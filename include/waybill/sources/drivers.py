@@ -75,7 +75,7 @@ class Database:
 def database(connection: Any) -> Database:
     """How to speak to the database behind a connection, by the module its driver lives in."""
     root = type(connection).__module__.partition(".")[0]
-    style = getattr(sys.modules.get(root), "paramstyle", "format")
+    style = getattr(connection, "paramstyle", "") or getattr(sys.modules.get(root), "paramstyle", "format")
     if root == "sqlite3":
         return Database(
             "SQLite",

@@ -48,7 +48,12 @@ _WHITE_SPACE_BETWEEN_TOKENS = r"""("(?:[^"\\]|\\.)*")|[ \t\r\n]+"""
 @contextmanager
 def connect() -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable."""
-    with tempfile.TemporaryDirectory(prefix="waybill-duckdb-") as spill:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="waybill-duckdb-", ignore_cleanup_errors=True)
+    except OSError as error:
+        step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
+        raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
+    with folder as spill:
         settings: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
         connection = duckdb.connect(config=settings)
         try:

@@ -61,14 +61,14 @@ class Lake:
 
 
 def _s3_settings(target: Connection) -> dict[str, Any]:
-    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots: a listing must be fresh."""
+    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times."""
     client = {name: target.extra[name] for name in ("endpoint_url", "region_name", "verify") if target.extra.get(name)}
     return {
         "key": target.login or target.extra.get("aws_access_key_id"),
         "secret": target.password or target.extra.get("aws_secret_access_key"),
         "token": target.extra.get("aws_session_token"),
         "client_kwargs": client,
-        "config_kwargs": {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 4, "mode": "standard"}},
+        "config_kwargs": {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 1, "mode": "standard"}},
         "default_block_size": _READ_AHEAD,
         "skip_instance_cache": True,
         "use_listings_cache": False,

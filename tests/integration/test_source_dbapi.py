@@ -1,0 +1,213 @@
+"""The dbapi source: streaming, exact tenants in loose collations, drivers it refuses, and what Airflow's own hooks hand out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pymysql
+import pytest
+
+from tests.servers.mariadb import MariaDatabase
+from waybill.catalog import DbApiSource, Entity
+from waybill.errors import PermanentError, TransientError
+from waybill.selection import Dialect, Selection
+from waybill.sources import dbapi, open_source
+from waybill.sources.dbapi import DbApi
+
+SPEC = DbApiSource(kind="dbapi", connection="db")
+ENTITY = Entity.model_validate(
+    {
+        "id": "events",
+        "source": "db",
+        "relation": "events",
+        "tenant_column": "tenant_id",
+        "key": "id",
+        "changes": {"mode": "lookback", "column": "updated_at"},
+        "columns": {"id": {"type": "integer"}, "note": {"type": "string"}},
+    }
+)
+
+
+def read(source: DbApi, entity: Entity = ENTITY, tenant: str = "acme") -> str:
+    selection = Selection(entity, tenant, entity.columns)
+    with source.snapshot() as snapshot:
+        snapshot.check(selection)
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+
+
+def _no_connection(name: str) -> Any:
+    raise AssertionError(name)
+
+
+@pytest.fixture
+def maria(mariadb: MariaDatabase) -> DbApi:
+    def connect(_: str) -> Any:
+        return pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name, charset="utf8mb4")
+
+    with closing(connect("")) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            """CREATE TABLE events (id int PRIMARY KEY, tenant_id varchar(20), note text, updated_at datetime(6))
+               CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"""
+        )
+        tenants = ["acme", "ACME", "acme ", "àcme", "acme"]
+        rows = [(number, tenant, f"{number}% done", datetime(2026, 1, 1)) for number, tenant in enumerate(tenants)]  # noqa: DTZ001 (naive column)
+        cursor.executemany("INSERT INTO events VALUES (%s, %s, %s, %s)", rows)
+        connection.commit()
+    return DbApi(SPEC, connect)
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> Path:
+    path = tmp_path / "events.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER, tenant_id TEXT, note TEXT, updated_at TEXT)")
+        rows = ((number, "acme", f"note {number}", "2026-01-01T00:00:00+00:00") for number in range(50_000))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    return path
+
+
+def test_a_tenant_matches_neither_other_case_nor_accent_nor_trailing_blank(maria: DbApi) -> None:
+    assert read(maria) == "0,0% done\n4,4% done\n"
+
+
+def test_the_snapshot_stays_as_it_was_while_others_write(maria: DbApi) -> None:
+    selection = Selection(ENTITY, "acme", ENTITY.columns)
+    with maria.snapshot() as snapshot:
+        assert snapshot.count(selection) == 2
+        with closing(maria.connect("")) as other, other.cursor() as cursor:  # type: ignore[misc]
+            cursor.execute("DELETE FROM events")
+            other.commit()
+        assert snapshot.count(selection) == 2
+        assert abs((snapshot.taken_at - datetime.now(UTC)).total_seconds()) < 60
+
+
+def test_rows_are_streamed_and_memory_stays_flat(lite: Path) -> None:
+    selection = Selection(ENTITY, "acme", ENTITY.columns)
+    peaks = []
+    for limit in ("5000", "20000", "50000"):
+        with closing(sqlite3.connect(lite)) as connection:
+            connection.execute(f"CREATE VIEW some{limit} AS SELECT * FROM events WHERE id < {limit}")
+        shape = ENTITY.model_copy(update={"relation": f"some{limit}"})
+        with DbApi(SPEC, lambda _: sqlite3.connect(lite)).snapshot() as snapshot:
+            tracemalloc.start()
+            assert sum(count for _, count in snapshot.csv(Selection(shape, "acme", selection.columns), Dialect())) == int(limit)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[2] < peaks[1] * 1.5  # the first run only warms up
+
+
+class Cursor:
+    """A cursor of a driver nobody knows, over SQLite's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._cursor = connection.cursor()
+
+    def execute(self, statement: str, parameters: Any = ()) -> None:
+        if "information_schema" in statement:
+            statement, parameters = "SELECT name, type FROM pragma_table_info(?)", parameters[:1]
+        self._cursor.execute(statement.replace("CURRENT_SCHEMA", "'main'"), list(parameters))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+
+class Unknown:
+    """A connection of that driver."""
+
+    paramstyle = "qmark"
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path)
+
+    def cursor(self) -> Cursor:
+        return Cursor(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+TIMELESS = ENTITY.model_copy(update={"changes": ENTITY.changes.model_copy(update={"mode": "full"})})
+
+
+def test_a_huge_table_on_a_driver_that_cannot_stream_is_refused_with_advice(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = DbApi(SPEC, lambda _: Unknown(lite))
+    assert read(source, TIMELESS).count("\n") == 50_000
+    monkeypatch.setattr(dbapi, "UNSTREAMED_ROWS", 40_000)
+    with pytest.raises(PermanentError, match="server-side cursors"):
+        read(source, TIMELESS)
+
+
+class Frames:
+    """A hook that has nothing but pandas frames."""
+
+    placeholder = "?"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get_df_by_chunks(self, statement: str, parameters: Any = None, *, chunksize: int) -> Iterator[pd.DataFrame]:
+        if "information_schema" in statement:
+            statement, parameters = "SELECT name, type FROM pragma_table_info(?)", parameters[:1]
+        with closing(sqlite3.connect(self._path)) as connection:
+            yield from pd.read_sql(statement, connection, params=parameters, chunksize=chunksize)
+
+
+def test_a_hook_that_yields_pandas_frames_gives_the_same_bytes(lite: Path) -> None:
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.execute("DELETE FROM events WHERE id > 5")
+        connection.execute("UPDATE events SET note = NULL WHERE id = 1")
+        connection.execute("UPDATE events SET note = '' WHERE id = 2")
+        connection.commit()
+    assert read(DbApi(SPEC, lambda _: Frames(lite)), TIMELESS) == read(DbApi(SPEC, lambda _: sqlite3.connect(lite)), TIMELESS)
+
+
+@pytest.mark.slow
+def test_airflows_own_hook_opens_the_connection(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.sqlite.hooks.sqlite import SqliteHook
+
+    monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": "sqlite", "host": str(lite)}))
+    source = open_source(SPEC, lite.parent, _no_connection, lambda name: SqliteHook(sqlite_conn_id=name).get_conn())
+    selection = Selection(ENTITY, "acme", ENTITY.columns)
+    with source.snapshot() as snapshot:
+        assert snapshot.count(selection) == 50_000
+
+
+def test_without_airflow_the_source_says_what_it_misses(tmp_path: Path) -> None:
+    source = open_source(SPEC, tmp_path, _no_connection)
+    with pytest.raises(PermanentError, match="providers"), source.snapshot():
+        pass
+
+
+def test_a_value_of_another_type_is_refused_and_not_repeated(lite: Path) -> None:
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.execute("UPDATE events SET id = 'planted' WHERE id = 7")
+        connection.commit()
+    with pytest.raises(PermanentError, match="a value is not integer") as caught:
+        read(DbApi(SPEC, lambda _: sqlite3.connect(lite)))
+    assert "planted" not in str(caught.value)
+
+
+def test_drift_and_unknown_relations_are_refused(maria: DbApi) -> None:
+    with pytest.raises(PermanentError, match="there is no relation"):
+        read(maria, ENTITY.model_copy(update={"relation": "nowhere"}))
+    retyped = Entity.model_validate(ENTITY.model_dump() | {"columns": {"id": {"type": "boolean"}}})
+    with pytest.raises(PermanentError, match=r"id of events is int"):
+        read(maria, retyped)
+
+
+def test_a_refused_login_is_permanent_and_a_dead_server_is_not(mariadb: MariaDatabase) -> None:
+    wrong = DbApi(SPEC, lambda _: pymysql.connect(host=mariadb.host, port=mariadb.port, user="nobody", password="fake"))
+    with pytest.raises(PermanentError), wrong.snapshot():
+        pass
+    dead = DbApi(SPEC, lambda _: pymysql.connect(host=mariadb.host, port=1, user="nobody"))
+    with pytest.raises(TransientError), dead.snapshot():
+        pass

@@ -1,0 +1,303 @@
+"""The duckdb and lake sources: locks, broken files, partitions, S3."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.servers.s3 import S3Server
+from waybill.catalog import Entity, LakeSource
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError
+from waybill.selection import Dialect, Selection
+from waybill.sources import Source, engine
+from waybill.sources.duckdb import DuckDB
+from waybill.sources.lake import Lake
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def entity(mode: str = "lookback", column: str = "updated_at", **more: Any) -> Entity:
+    body = {
+        "id": "events",
+        "source": "any",
+        "relation": "events",
+        "tenant_column": "tenant_id",
+        "key": "id",
+        "changes": {"mode": mode, "column": column},
+        "columns": {"id": {"type": "integer"}, "note": {"type": "string"}},
+    }
+    return Entity.model_validate(body | more)
+
+
+def read(source: Source, shape: Entity, tenant: str = "acme") -> str:
+    selection = Selection(shape, tenant, shape.columns)
+    with source.snapshot() as snapshot:
+        snapshot.check(selection)
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            """CREATE TABLE events AS SELECT i AS id, CASE WHEN i % 2 = 0 THEN 'acme' ELSE 'globex' END AS tenant_id,
+               TIMESTAMP '2026-01-01' + to_minutes(i) AS updated_at, 'note ' || i AS note FROM range(10) r(i)"""
+        )
+        connection.execute(
+            "CREATE VIEW recent AS SELECT * FROM events WHERE id > 5; CREATE SCHEMA other; CREATE TABLE other.t AS FROM events"
+        )
+    return path
+
+
+def test_a_view_and_a_table_of_another_schema_are_relations_too(warehouse: Path) -> None:
+    assert read(DuckDB(warehouse), entity(relation="recent")) == "6,note 6\n8,note 8\n"
+    assert read(DuckDB(warehouse), entity(relation="other.t")).count("\n") == 5
+
+
+def test_rows_stored_out_of_order_are_sorted_and_rows_in_order_are_not(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE TABLE mixed AS SELECT * FROM events ORDER BY id DESC")
+    assert read(DuckDB(warehouse), entity(relation="mixed")) == read(DuckDB(warehouse), entity())
+    for relation, ordered in (("mixed", True), ("events", False)):
+        shape = entity(relation=relation)
+        with DuckDB(warehouse).snapshot() as snapshot:
+            query = snapshot._reading(Selection(shape, "acme", shape.columns))
+        assert query.sorted is ordered
+
+
+def test_two_snapshots_of_one_file_may_be_open_in_one_process(warehouse: Path) -> None:
+    with DuckDB(warehouse).snapshot() as one, DuckDB(warehouse).snapshot() as two:
+        assert one.columns(entity()) == two.columns(entity())
+
+
+def test_a_file_another_process_writes_to_can_be_tried_again(warehouse: Path) -> None:
+    hold = f"import duckdb, sys; c = duckdb.connect({str(warehouse)!r}); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout
+        assert writer.stdin
+        writer.stdout.readline()
+        with pytest.raises(TransientError, match="Another process may be writing"), DuckDB(warehouse).snapshot():
+            pass
+        writer.stdin.close()
+    assert read(DuckDB(warehouse), entity())
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="no such file"), DuckDB(tmp_path / "none.duckdb").snapshot():
+        pass
+    (tmp_path / "text").write_text("not a database, whatever its name")
+    with pytest.raises(PermanentError, match="not a valid DuckDB"), DuckDB(tmp_path / "text").snapshot():
+        pass
+
+
+def test_a_python_variable_is_never_taken_for_a_table(warehouse: Path) -> None:
+    local_table = duckdb.sql("SELECT 1 AS id, 'acme' AS tenant_id").arrow()
+    assert local_table is not None
+    with pytest.raises(PermanentError, match="local_table"):
+        read(DuckDB(warehouse), entity(relation="local_table"))
+
+
+def test_the_modes_of_postgres_are_refused_with_the_one_to_use(warehouse: Path) -> None:
+    with DuckDB(warehouse).snapshot() as snapshot, pytest.raises(PermanentError, match=r"changes\.mode to lookback"):
+        snapshot.extent(entity("horizon"), "acme", None, NOW)
+
+
+def test_the_end_never_lies_past_the_source_clock_nor_before_the_start(warehouse: Path) -> None:
+    with DuckDB(warehouse).snapshot() as snapshot:
+        ahead = snapshot.extent(entity(), "acme", None, snapshot.taken_at + timedelta(days=1))
+        assert ahead.end == snapshot.taken_at
+        assert "before the planned boundary" in ahead.short
+        start = snapshot.taken_at + timedelta(hours=1)
+        behind = snapshot.extent(entity(), "acme", start.isoformat(), start + timedelta(hours=1))
+        assert behind.end == start
+        assert behind.short
+
+
+def test_lookback_reaches_back_and_full_reads_everything(warehouse: Path) -> None:
+    start = NOW - timedelta(days=7)
+    with DuckDB(warehouse).snapshot() as snapshot:
+        extent = snapshot.extent(entity(), "acme", start.isoformat(), NOW)
+        assert (extent.changed.start, extent.changed.overlap, extent.position) == (
+            start,
+            start - timedelta(hours=24),
+            "2026-06-01T00:00:00.000000Z",
+        )
+        assert snapshot.extent(entity("full"), "acme", start.isoformat(), NOW).changed.start is None
+        by_id = snapshot.extent(entity("append", "id"), "acme", 3, NOW)
+        assert (by_id.changed.start, by_id.changed.end, by_id.position) == (3, 10, 10)
+        with pytest.raises(PermanentError, match="starts a new generation"):
+            snapshot.extent(entity(), "acme", {"snapshot": "1:1:"}, NOW)
+        with pytest.raises(PermanentError, match=r"changes\.mode to append"):
+            snapshot.extent(entity("lookback", "id"), "acme", None, NOW)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    (tmp_path / "lake").mkdir()
+    _write_lake(f"{tmp_path}/lake/events")
+    return tmp_path
+
+
+def _write_lake(to: str) -> None:
+    duckdb.sql(
+        """SELECT i AS id, ['acme', 'globex', '042'][i % 3 + 1] AS tenant_id, DATE '2026-01-01' + (i % 2)::INT AS day,
+           TIMESTAMP '2026-01-01' + to_minutes(i) AS updated_at, 'note ' || i AS note FROM range(12) r(i)"""
+    ).write_parquet(to, partition_by=["tenant_id", "day"])
+
+
+LAKE = entity(relation="events/*/*/*.parquet", columns={"id": {"type": "integer"}, "note": {"type": "string"}, "day": {"type": "date"}})
+
+
+def _no_connection(name: str) -> Connection:
+    raise AssertionError(name)
+
+
+def local(base: Path) -> Lake:
+    return Lake(LakeSource(kind="lake", path="lake"), base, _no_connection)
+
+
+def test_partition_columns_are_what_the_catalog_says_and_never_guessed(lake: Path) -> None:
+    assert read(local(lake), LAKE, "042").splitlines()[0] == "2,note 2,2026-01-01"
+    assert read(local(lake), LAKE, "42") == ""
+
+
+def test_only_the_files_of_the_tenant_are_opened(lake: Path) -> None:
+    for path in lake.glob("lake/events/tenant_id=globex/*/*.parquet"):
+        path.write_bytes(b"broken")
+    assert read(local(lake), LAKE).count("\n") == 4
+    with pytest.raises(PermanentError, match="cut short"):
+        read(local(lake), LAKE, "globex")
+
+
+def test_row_groups_outside_of_the_window_are_not_read(tmp_path: Path) -> None:
+    duckdb.sql(
+        "SELECT i AS id, 'acme' AS tenant_id, TIMESTAMP '2026-01-01' + to_seconds(i) AS updated_at, 'x' AS note FROM range(100_000) r(i)"
+    ).write_parquet(str(tmp_path / "events.parquet"), row_group_size=2048)
+    shape = entity(relation="events.parquet")
+    with Lake(LakeSource(kind="lake"), tmp_path, _no_connection).snapshot() as snapshot:
+        extent = snapshot.extent(shape, "acme", (datetime(2026, 1, 2, 2, tzinfo=UTC)).isoformat(), NOW)
+        selection = Selection(shape, "acme", shape.columns, extent.changed)
+        text, values = engine.render(snapshot.query(selection).csv(Dialect()))
+        plan = snapshot.connection.execute(f"EXPLAIN ANALYZE {text}", values).fetchall()[0][1]
+    [groups] = [line for line in plan.splitlines() if "Row Groups Scanned" in line]
+    scanned, total = (int(part) for part in groups.split(":")[1].strip(" │").split("/"))
+    assert scanned < total / 5
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200], ids=["empty", "too small", "half"])
+def test_a_file_cut_short_is_named(lake: Path, keep: int) -> None:
+    victim = sorted(lake.glob("lake/events/tenant_id=acme/*/*.parquet"))[-1]
+    victim.write_bytes(victim.read_bytes()[:keep])
+    with pytest.raises(PermanentError, match=r"\.parquet.*cut short") as caught:
+        read(local(lake), LAKE)
+    assert caught.value.code == "source_unreadable"
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ("i AS id, now()::TIMESTAMP AS updated_at, i AS note", "column note is"),
+        ("i AS id, now()::TIMESTAMP AS updated_at", "column note is missing in"),
+    ],
+    ids=["retyped", "missing"],
+)
+def test_a_schema_that_differs_between_files_is_refused(lake: Path, columns: str, sentence: str) -> None:
+    path = lake / "lake/events/tenant_id=acme/day=2026-01-02/other.parquet"
+    duckdb.sql(f"SELECT {columns} FROM range(5) r(i)").write_parquet(str(path))
+    with pytest.raises(PermanentError, match=sentence) as caught:
+        read(local(lake), LAKE)
+    assert caught.value.code == "schema_drift"
+
+
+def test_a_column_only_newer_files_have_is_no_drift(lake: Path) -> None:
+    path = lake / "lake/events/tenant_id=acme/day=2026-01-02/newer.parquet"
+    duckdb.sql("SELECT 99::BIGINT AS id, TIMESTAMP '2026-01-01' AS updated_at, 'n' AS note, 1 AS secret").write_parquet(str(path))
+    assert read(local(lake), LAKE).endswith("99,n,2026-01-02\n")
+
+
+def test_unfinished_files_are_left_alone_and_the_list_is_fixed_at_the_first_look(lake: Path) -> None:
+    folder = lake / "lake/events/tenant_id=acme/day=2026-01-02"
+    (folder / "_temporary.parquet").write_bytes(b"half")
+    (folder / ".part.parquet").write_bytes(b"half")
+    selection = Selection(LAKE, "acme", LAKE.columns)
+    with local(lake).snapshot() as snapshot:
+        assert snapshot.count(selection) == 4
+        _write_lake(f"{lake}/lake/events/tenant_id=acme/day=2026-01-02/more")
+        assert snapshot.count(selection) == 4
+
+
+def test_a_pattern_that_matches_nothing_is_refused(lake: Path) -> None:
+    with pytest.raises(PermanentError, match="no file matches"):
+        read(local(lake), entity(relation="nowhere/*.parquet"))
+
+
+def s3_lake(endpoint: str, path: str = "s3://waybill-lake/data") -> Lake:
+    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    target = Connection("aws", "aws", login="testing", password="testing", extra=extra)
+    return Lake(LakeSource(kind="lake", path=path, connection="aws"), Path("/nowhere"), lambda _: target)
+
+
+def test_a_lake_on_s3_reads_like_one_on_disk(lake: Path, s3: S3Server) -> None:
+    client = s3.client()
+    client.create_bucket(Bucket="waybill-lake")
+    for path in lake.glob("lake/events/*/*/*.parquet"):
+        client.upload_file(str(path), "waybill-lake", f"data/{path.relative_to(lake / 'lake')}")
+    assert read(s3_lake(s3.endpoint), LAKE) == read(local(lake), LAKE)
+    with pytest.raises(PermanentError, match=r"no file matches|no such bucket"):
+        read(s3_lake(s3.endpoint, "s3://no-such-bucket"), LAKE)
+
+
+@contextmanager
+def _answering(status: int, code: str) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            """Keep the test's output quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [(403, "AccessDenied", PermanentError), (503, "SlowDown", TransientError)],
+    ids=["403", "503"],
+)
+def test_a_bucket_that_refuses_or_is_busy_says_which(status: int, code: str, error: type[Exception]) -> None:
+    with _answering(status, code) as endpoint, pytest.raises(error) as caught:
+        read(s3_lake(endpoint), LAKE)
+    assert "events in s3://waybill-lake/data" in str(caught.value)
+
+
+def test_a_lake_on_s3_without_a_connection_is_refused() -> None:
+    with (
+        pytest.raises(PermanentError, match="needs an Airflow connection"),
+        Lake(LakeSource(kind="lake", path="s3://bucket"), Path("/nowhere"), _no_connection).snapshot(),
+    ):
+        pass
