@@ -87,7 +87,8 @@ def _is_strict_json(x: str) -> str:
     """DuckDB's own check lets NaN, Infinity and trailing commas through."""
     bare = f"regexp_replace({x}, {literal(canonical_sql.JSON_STRING)}, '\"\"', 'g')"
     doubtful = literal(_NAN_OR_TRAILING_COMMA)
-    return f"json_valid({x}) AND NOT (regexp_matches({x}, {doubtful}) AND regexp_matches({bare}, {doubtful}))"
+    closer = f"CASE WHEN regexp_matches({x}, {doubtful}) THEN NOT regexp_matches({bare}, {doubtful}) ELSE true END"
+    return f"CASE WHEN json_valid({x}) THEN {closer} ELSE false END"
 
 
 def concat(pieces: Iterable[str]) -> str:

@@ -66,7 +66,8 @@ class SheetWriter:
         with disk_errors(self._path):
             self._end_sheet()
             for name, content in self._package.others(self._sheets):
-                self._zip.writestr(self._info(name), content)
+                with self._zip.open(name, "w") as member:
+                    member.write(content)
             self._zip.close()
             self._file.close()
             with self._path.open("rb") as finished:
@@ -124,18 +125,13 @@ class SheetWriter:
     def _begin_sheet(self) -> None:
         self._sheets += 1
         head, self._tail = self._package.sheet(self._sheets)
-        self._sheet: IO[bytes] = self._zip.open(self._info(f"xl/worksheets/sheet{self._sheets}.xml"), "w")
+        self._sheet: IO[bytes] = self._zip.open(f"xl/worksheets/sheet{self._sheets}.xml", "w")
         self._sheet.write(head)
         self._rows, self._size = 0, len(head)
 
     def _end_sheet(self) -> None:
         self._sheet.write(self._tail)
         self._sheet.close()
-
-    def _info(self, name: str) -> zipfile.ZipInfo:
-        info = zipfile.ZipInfo(name, self._package.exported_at.timetuple()[:6])
-        info.compress_type = zipfile.ZIP_DEFLATED
-        return info
 
 
 class _Package:
@@ -181,7 +177,9 @@ def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
     at = f"'<c r=\"{letters}' || n || '\""
     shown = lines.text(x, kind, arrow)
     number = f"{at}><v>' || {x} || '</v></c>'"
-    inline = f'{at} t="inlineStr"><is><t xml:space="preserve">\' || {_xml(shown, kind)} || \'</t></is></c>\''
+    free = kind in (ColumnType.STRING, ColumnType.JSON)
+    shown, space = (_xml(shown), ' xml:space="preserve"') if free else (f"({shown})", "")
+    inline = f"{at} t=\"inlineStr\"><is><t{space}>' || {shown} || '</t></is></c>'"
     match kind:
         case ColumnType.BOOLEAN:
             cell = f"{at} t=\"b\"><v>' || CAST({x} AS INTEGER) || '</v></c>'"
@@ -195,9 +193,7 @@ def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
     return f"coalesce({cell}, '')"
 
 
-def _xml(shown: str, kind: ColumnType) -> str:
-    if kind not in (ColumnType.STRING, ColumnType.JSON):
-        return f"({shown})"
+def _xml(shown: str) -> str:
     return f"replace(replace(replace({shown}, '&', '&amp;'), '<', '&lt;'), '>', '&gt;')"
 
 
