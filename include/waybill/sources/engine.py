@@ -11,15 +11,16 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from waybill import canonical_sql
 from waybill.catalog import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
-MEMORY = "512MB"
+MEMORY = "160MB"
 """What sorting and hashing may hold before they spill to disk."""
 
-BATCH_ROWS = 50_000
+BATCH_ROWS = 8_192
 
 _KINDS = {
     "VARCHAR": ColumnType.STRING,
@@ -42,7 +43,6 @@ _ARROW = {
     ColumnType.BINARY: "BLOB",
 }
 _WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
-_WHITE_SPACE_BETWEEN_TOKENS = r"""("(?:[^"\\]|\\.)*")|[ \t\r\n]+"""
 
 
 @contextmanager
@@ -59,6 +59,8 @@ def connect() -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET python_enable_replacements = false")
+            connection.execute("SET enable_progress_bar = false")
+            connection.execute("SET enable_external_file_cache = false")
             yield connection
         finally:
             connection.close()
@@ -168,9 +170,9 @@ class DuckDBFlavour:
             case ColumnType.STRING:
                 return x if native == "VARCHAR" else f"CAST({x} AS VARCHAR)"
             case ColumnType.FLOAT:
-                return _float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
+                return canonical_sql.float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
             case ColumnType.TIMESTAMP:
-                return _timestamp_text(self.instant(x, native))
+                return canonical_sql.timestamp_text(self.instant(x, native))
             case ColumnType.DATE:
                 return f"replace(CAST(CAST({x} AS DATE) AS VARCHAR), ' (BC)', ' BC')"
             case ColumnType.UUID:
@@ -178,7 +180,7 @@ class DuckDBFlavour:
             case ColumnType.BINARY:
                 return f"to_base64({x})"
             case ColumnType.JSON:
-                return _compact(x if native in ("VARCHAR", "JSON") else f"to_json({x})")
+                return canonical_sql.compact_json(x if native in ("VARCHAR", "JSON") else f"to_json({x})")
         return f"CAST({x} AS VARCHAR)"
 
     def arrow(self, x: str, kind: ColumnType, native: str) -> str:
@@ -213,8 +215,7 @@ class DuckDBFlavour:
         return sql("{} = {}", x, Bind(value, native))
 
     def quoted(self, x: str, delimiter: str) -> str:
-        marks = " OR ".join(f"contains({x}, {mark})" for mark in (self.literal(delimiter), "'\"'", "chr(10)", "chr(13)"))
-        return f"""CASE WHEN {x} = '' OR {marks} THEN '"' || replace({x}, '"', '""') || '"' ELSE {x} END"""
+        return canonical_sql.csv_field(x, self.literal(delimiter))
 
     def concat(self, pieces: list[str]) -> str:
         return f"concat({', '.join(pieces)})"
@@ -227,29 +228,3 @@ class DuckDBFlavour:
 
     def among(self, x: Sql, digests: tuple[bytes, ...]) -> Sql:
         return sql("{} IN (SELECT unnest({}))", x, Bind(list(digests), "BLOB[]"))
-
-
-def _float_text(x: str) -> str:
-    """DuckDB writes 1e15 to 1e16 in full, a `.0` behind whole numbers, and `nan` and `inf`; the rest is spelt as in PostgreSQL."""
-    shown = f"CAST({x} AS VARCHAR)"
-    digits = f"rtrim(replace({shown}, '.', ''), '0')"
-    scientific = f"regexp_replace({digits}, '^(-?[0-9])([0-9]+)$', '\\1.\\2') || 'e+15'"
-    return (
-        f"CASE WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN CASE WHEN {x} > 0 THEN 'Infinity' ELSE '-Infinity' END"
-        f" WHEN abs({x}) >= 1e15 AND abs({x}) < 1e16 THEN {scientific}"
-        f" WHEN suffix({shown}, '.0') THEN left({shown}, -2) ELSE {shown} END"
-    )
-
-
-def _timestamp_text(x: str) -> str:
-    """Infinite times and times before year 1, which no RFC 3339 text can hold, are spelt as PostgreSQL spells them."""
-    shown = f"CAST({x} AS VARCHAR)"
-    ancient = f"regexp_extract({shown}, '^[0-9]+') || strftime({x}, '-%m-%dT%H:%M:%S.%fZ BC')"
-    return (
-        f"CASE WHEN {x} >= TIMESTAMP '0001-01-01' THEN strftime({x}, '%Y-%m-%dT%H:%M:%S.%fZ')"
-        f" WHEN isinf({x}) THEN {shown} ELSE {ancient} END"
-    )
-
-
-def _compact(x: str) -> str:
-    return f"regexp_replace(CAST({x} AS VARCHAR), '{_WHITE_SPACE_BETWEEN_TOKENS}', '\\1', 'g')"
