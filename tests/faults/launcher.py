@@ -13,13 +13,14 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.faults.tracer import Tracer, be_traced
+from tests.faults.tracer import Released, Tracer, be_traced, wait_for_debugger
 
 
 def serve(path: Path) -> None:
@@ -72,14 +73,18 @@ def _supervise(connection: socket.socket) -> None:
     hold = re.compile(wanted["hold"]) if wanted.get("hold") else None
     held = False
 
-    def before(number: int, call: str) -> None:
+    def released() -> bool:
+        return bool(select.select([connection], [], [], 0)[0])
+
+    def before(number: int, call: str) -> Released | None:
         nonlocal held
         if number == wanted.get("kill_at"):
             os.kill(worker, signal.SIGKILL)
         elif hold and not held and hold.search(call):
             held = True
             tell(held=call)
-            stream.readline()
+            return released
+        return None
 
     if wanted.get("trace"):
         tracer = Tracer(worker, before)
@@ -108,6 +113,8 @@ def _work(wanted: dict[str, Any]) -> None:
         sys.argv = ["waybill", *wanted["argv"]]
         if wanted.get("trace"):
             be_traced()
+        elif wanted.get("stopped"):
+            wait_for_debugger()
         code = _main()
     finally:
         sys.stdout.flush()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import end, scratch, tail
+from tests.servers.process import end, program, scratch, tail
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 60.0
@@ -89,9 +89,15 @@ def _text(path: Path) -> str:
 class Launcher:
     """See `launcher`. Safe to use from several threads."""
 
-    def __init__(self, address: Path, folder: Path) -> None:
+    def __init__(self, address: Path, folder: Path, pid: int) -> None:
         self._address = address
+        self._pid = pid
         self._folder = folder
+        self._tracers: list[subprocess.Popen[bytes]] = []
+
+    def close(self) -> None:
+        for tracer in self._tracers:
+            tracer.wait(10)
 
     def start(
         self,
@@ -101,11 +107,13 @@ class Launcher:
         kill_at: int | None = None,
         hold: str = "",
         trace: bool = False,
+        inject: str = "",
         limits: Mapping[str, int] = {},
     ) -> Running:
         """Start `waybill ARGV` on the installation below `root`.
 
-        `kill_at` kills it before its nth changing system call; `hold` stops its thread before the first call whose description matches.
+        `kill_at` kills it before its nth changing system call; `hold` stops its thread before the first call whose description matches;
+        `inject` has strace tamper with calls, as in `fsync:error=EIO:when=2`; `limits` are resource limits by name (`RLIMIT_NOFILE`).
         """
         serial = f"{time.monotonic_ns():x}"
         out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
@@ -118,6 +126,7 @@ class Launcher:
             "trace": trace or bool(kill_at or hold),
             "kill_at": kill_at,
             "hold": hold,
+            "stopped": bool(inject),
             "limits": dict(limits),
         }
         connection = socket.socket(socket.AF_UNIX)
@@ -127,10 +136,30 @@ class Launcher:
         stream.flush()
         running = Running(0, connection, stream, out, err)
         running.pid = running._next("pid", RUN_SECONDS)
+        if inject:
+            self._attach(running.pid, inject)
         return running
+
+    def _attach(self, pid: int, inject: str) -> None:
+        """strace on a process that waits for it; strace ends with the process."""
+        log = self._folder.parent / f"strace.{pid}"
+        argv = [program("strace"), "-f", "-q", "-p", str(pid), "-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}"]
+        with log.open("wb") as output:
+            strace = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self._tracers.append(strace)
+        deadline = time.monotonic() + 10
+        while f"TracerPid:\t{strace.pid}\n" not in Path(f"/proc/{pid}/status").read_text():
+            if strace.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"strace did not attach: {log.read_text()}")
+            time.sleep(0.005)
+        os.kill(pid, signal.SIGCONT)
 
     def run(self, root: Path, *argv: str, **options: Any) -> Finished:
         return self.start(root, *argv, **options).wait()
+
+    def memory(self) -> int:
+        """Bytes of address space a run begins with."""
+        return int(Path(f"/proc/{self._pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
     def said(self) -> str:
         """Everything any run has printed so far."""
@@ -158,7 +187,9 @@ def launching(product: Path = REPOSITORY / "include", *, connections: bool = Tru
             )
         try:
             _await(process, address, log)
-            yield Launcher(address, outputs)
+            launcher = Launcher(address, outputs, process.pid)
+            yield launcher
+            launcher.close()
         finally:
             end(process)
 

@@ -93,6 +93,18 @@ def parts(root: Path) -> Scene:
     return delta(root, csv={"compression": "gzip", "max_rows_per_file": 2, "delimiter": ";", "line_ending": "\r\n"})
 
 
+def large(root: Path, rows: int = 20_000) -> Scene:
+    """A first delivery of a few megabytes, so that it does not fit into one block of anything."""
+    place = make_place(root)
+    place.tenant(entityList=["user"])
+    place.sql(
+        f"""insert into "user" select 'acme', i, repeat('Löwe ', 20) || i, timestamptz '2026-05-30 00:00:00Z' + i * interval 1 second, null
+        from range({rows}) r(i)"""
+    )
+    rows_of = [(str(i), "Löwe " * 20 + str(i), text(MIDNIGHT - DAY + i * timedelta(seconds=1)), None) for i in range(rows)]
+    return Scene(root, ("run", "acme", "--until", UNTIL), {"user": rows_of})
+
+
 def over_sftp(root: Path, server: SftpAccess) -> Scene:
     """A first delivery over SFTP; every copy has a folder of its own on the server, found as `out` in the copy."""
     place = make_place(root)

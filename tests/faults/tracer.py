@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,13 +101,25 @@ def be_traced() -> None:
         raise OSError(number, f"seccomp: {os.strerror(number)}")
 
 
+Released = Callable[[], bool]
+
+
+def wait_for_debugger() -> None:
+    """In a child: let any process of this account attach (Yama allows only ancestors otherwise), and stop until it has."""
+    _libc.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 @dataclass
 class Tracer:
-    """`before` is called with (number of the call from 1, its description) and may kill the process or wait."""
+    """`before` is called with (number of the call from 1, its description). It may kill the process, or return what tells when the thread
+    that wants to make the call may go on; the other threads are not held up.
+    """
 
     pid: int
-    before: Callable[[int, str], None]
+    before: Callable[[int, str], Released | None]
     calls: list[str] = field(default_factory=list)
+    _held: dict[int, Released] = field(default_factory=dict)
 
     def run(self) -> int:
         """Trace until the process has ended; its wait status."""
@@ -115,20 +128,40 @@ class Tracer:
         _ptrace(_CONT, self.pid)
         known = {self.pid}
         while True:
-            tid, status = os.waitpid(-1, _WALL)
+            tid, status = self._wait()
             if not os.WIFSTOPPED(status):
                 if tid == self.pid:
                     return status
                 continue
-            deliver = os.WSTOPSIG(status)
-            if status >> 16 == _EVENT_SECCOMP:
-                self.calls.append(_describe(tid))
-                self.before(len(self.calls), self.calls[-1])
-            if status >> 16 or (deliver == signal.SIGSTOP and tid not in known):
-                deliver = 0
+            if status >> 16 == _EVENT_SECCOMP and self._hold(tid):
+                continue
+            new = tid not in known
             known.add(tid)
-            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
-                _ptrace(_CONT, tid, 0, deliver)
+            signalled = os.WSTOPSIG(status)
+            _go_on(tid, 0 if status >> 16 or (new and signalled == signal.SIGSTOP) else signalled)
+
+    def _wait(self) -> tuple[int, int]:
+        while self._held:
+            found = os.waitpid(-1, _WALL | os.WNOHANG)
+            if found[0]:
+                return found
+            for tid in [tid for tid, released in self._held.items() if released()]:
+                del self._held[tid]
+                _go_on(tid, 0)
+            time.sleep(0.001)
+        return os.waitpid(-1, _WALL)
+
+    def _hold(self, tid: int) -> bool:
+        self.calls.append(_describe(tid))
+        released = self.before(len(self.calls), self.calls[-1])
+        if released is not None:
+            self._held[tid] = released
+        return released is not None
+
+
+def _go_on(tid: int, signalled: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+        _ptrace(_CONT, tid, 0, signalled)
 
 
 def _describe(tid: int) -> str:

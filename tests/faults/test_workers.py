@@ -1,0 +1,103 @@
+"""Several workers on one stream, and workers that come back from the dead: one delivery, one truth."""
+
+import pytest
+
+from tests.estates import make_place
+from tests.faults import scenes
+from tests.faults.oracle import Watcher, judge, visible
+from tests.faults.scenes import MIDNIGHT, NEXT, UNTIL, Story
+from tests.faults.sweep import copied
+
+STEPS = [
+    r"^openat .*spool/.*user",
+    r"^write .*spool/.*user",
+    r"^openat \.user\.csv",
+    r"^fsync .*\.user\.csv",
+    r"^linkat user\.csv",
+    r"^unlinkat \.user\.csv",
+    r"^openat \.user\.manifest",
+    r"^linkat user\.manifest",
+    r"^unlinkat \.user\.manifest",
+    r"^rename .*archive",
+    r"^linkat _MANIFEST",
+]
+
+
+@pytest.fixture(scope="module")
+def delta(tmp_path_factory):
+    return scenes.delta(tmp_path_factory.mktemp("scene") / "delta")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_worker_that_slept_while_another_finished_wakes_up_to_the_same_result(launcher, delta, tmp_path, step):
+    scene, env = copied(delta, tmp_path / "copy")
+    with Watcher(scene.out) as watcher:
+        sleeper = launcher.start(scene.root, *scene.argv, env=env, hold=step)
+        sleeper.held()
+        other = launcher.run(scene.root, *scene.argv, env=env)
+        sleeper.go()
+        woken = sleeper.wait()
+    assert (other.status, woken.status) == (0, 0), other.said + woken.said
+    assert watcher.violations + judge(scene.out, dict(scene.versions)) == []
+
+
+@pytest.mark.parametrize("step", [r"^openat \.user\.csv", r"^unlinkat \.user\.csv"])
+def test_a_sleeper_sends_nothing_again_that_the_consumer_has_collected_meanwhile(launcher, delta, tmp_path, step):
+    scene, env = copied(delta, tmp_path / "copy")
+    sleeper = launcher.start(scene.root, *scene.argv, env=env, hold=step)
+    sleeper.held()
+    assert launcher.run(scene.root, *scene.argv, env=env).status == 0
+    day = scene.out / "exports/acme/2026/06/01"
+    for path in visible(day):
+        path.unlink()
+    sleeper.go()
+    woken = sleeper.wait()
+    assert woken.status == 0, woken.said
+    assert visible(day) == []
+    assert "collected" in woken.out
+
+
+def test_a_sleeper_that_wakes_inside_its_rename_shows_no_manifest_again(launcher, delta, tmp_path):
+    """Nothing can be asked between the last look at the ledger and the rename itself: the data may come back, but it is not delivered."""
+    scene, env = copied(delta, tmp_path / "copy")
+    sleeper = launcher.start(scene.root, *scene.argv, env=env, hold=r"^linkat user\.csv")
+    sleeper.held()
+    assert launcher.run(scene.root, *scene.argv, env=env).status == 0
+    day = scene.out / "exports/acme/2026/06/01"
+    for path in visible(day):
+        path.unlink()
+    sleeper.go()
+    assert sleeper.wait().status == 0
+    assert [path.name for path in visible(day)] in ([], ["user.csv"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_three_runs_at_once_give_one_delivery(launcher, tmp_path, request, kind):
+    url = request.getfixturevalue("postgres").url if kind == "postgres" else ""
+    place = make_place(tmp_path, ledger_url=url)
+    story = Story(place)
+    story.first_day()
+    env = {"WAYBILL_LEDGER_URL": url} if url else {}
+    if url:
+        assert launcher.run(tmp_path, "ledger", "upgrade", env=env).status == 0
+    with Watcher(place.out) as watcher:
+        runs = [launcher.start(tmp_path, "run", "acme", "--until", UNTIL, env=env) for _ in range(3)]
+        ended = [run.wait() for run in runs]
+    assert [one.status for one in ended] == [0, 0, 0], "".join(one.said for one in ended)
+    assert watcher.violations + judge(place.out, story.versions) == []
+
+
+def test_runs_that_read_different_snapshots_still_deliver_one_of_them(launcher, tmp_path):
+    """Between the first extraction and the second a late row is committed: whichever bytes win, its version arrives once."""
+    place = make_place(tmp_path)
+    story = Story(place)
+    story.first_day()
+    sleeper = launcher.start(tmp_path, "run", "acme", "--until", UNTIL, hold=r"^linkat user\.csv")
+    sleeper.held()
+    story.write(30, "late", MIDNIGHT.replace(hour=0) - scenes.DAY)
+    assert launcher.run(tmp_path, "run", "acme", "--until", UNTIL).status == 0
+    sleeper.go()
+    assert sleeper.wait().status == 0
+    story.versions["theme"] *= 2
+    assert launcher.run(tmp_path, "run", "acme", "--until", NEXT).status == 0
+    assert judge(place.out, story.versions) == []
