@@ -16,13 +16,13 @@ from typing import Any
 
 from waybill import layout, schema
 from waybill.destinations import Profile, Session
-from waybill.documents import manifest_bytes, placed, publish_document, target_of
+from waybill.documents import facts_of, manifest_bytes, placed, publish_document, target_of
 from waybill.errors import ConflictError, TransientError
 from waybill.extraction import Extracted, Read, Task, extract
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.deliveries import Attempt, new_id
-from waybill.manifest import columns_of, dialect_of, package_hash
+from waybill.manifest import package_hash
 from waybill.sources import Source
 from waybill.uploading import Uploads
 
@@ -212,7 +212,8 @@ class _Worker:
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
                 "columns": schema.as_json(extracted.columns),
-                "facts": self._facts(extracted),
+                "facts": (extracted.facts or facts_of(task.entity, extracted.columns, task.dialect, task.produced_by))
+                | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),
                 "bytes": sum(one.bytes for one in extracted.files),
@@ -225,22 +226,6 @@ class _Worker:
             }
             deliveries.record(connection, values, task.stream.id, extracted.digests)
             return next(attempt for attempt in deliveries.attempts(connection, task.delivery.id) if attempt.id == self.token)
-
-    def _facts(self, extracted: Extracted) -> dict[str, Any]:
-        """What the manifest says beyond the attempt's own columns, frozen with the attempt."""
-        entity = self.task.entity
-        place = {"folder": self.target.folder, "stem": self.target.stem}
-        if extracted.facts is not None:
-            return extracted.facts | place
-        return place | {
-            "entity_name": entity.display_name,
-            "mode": entity.changes.mode.value,
-            "key": list(entity.key),
-            "tombstone_column": entity.tombstone_column,
-            "columns": columns_of(extracted.columns),
-            "csv": dialect_of(self.task.dialect),
-            "produced_by": self.task.produced_by,
-        }
 
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from waybill import layout
-from waybill.catalog import Mode
+from waybill.catalog import Column, Entity, Mode
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.manifest import FORMAT_VERSION, document, instant
+from waybill.manifest import FORMAT_VERSION, columns_of, dialect_of, document, instant
+from waybill.selection import Dialect
 
 
 def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str = "") -> Target:
@@ -29,6 +31,19 @@ def placed(delivery: Delivery, attempt: Attempt) -> Target:
     """Where the files of a recorded attempt stand."""
     facts = attempt.facts
     return Target(facts["folder"], facts["stem"], facts["csv"]["compression"])
+
+
+def facts_of(entity: Entity, columns: Mapping[str, Column], dialect: Dialect, produced_by: str) -> dict[str, Any]:
+    """What a manifest says beyond the attempt's own columns, to be frozen with the attempt."""
+    return {
+        "entity_name": entity.display_name,
+        "mode": entity.changes.mode.value,
+        "key": list(entity.key),
+        "tombstone_column": entity.tombstone_column,
+        "columns": columns_of(columns),
+        "csv": dialect_of(dialect),
+        "produced_by": produced_by,
+    }
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:

@@ -25,8 +25,11 @@ class SpoolFile:
         self._changed = threading.Condition()
         self._finished = False
         self._failed = False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("xb", buffering=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("xb", buffering=0)
+        except OSError as error:
+            raise _disk_error(error, path) from error
 
     @property
     def sha256(self) -> str:

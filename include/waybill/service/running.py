@@ -15,7 +15,7 @@ from waybill import layout
 from waybill.delivery import Means, Outcome
 from waybill.destinations import Profile, Session
 from waybill.documents import placed, publish_document
-from waybill.errors import PermanentError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.extraction import PositionLost, Task
 from waybill.ledger import days, deliveries, registrations, repairs, streams
 from waybill.ledger.days import Day
@@ -80,9 +80,13 @@ def _deliver_one(estate: Estate, registered: Registered, session: Session, one: 
     try:
         return Result(one, outcome=_with_renewal(estate, registered, session, one, progress))
     except WaybillError as error:
-        error.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
-        _keep_failure(estate, one, error)
-        return Result(one, error=error)
+        failed: WaybillError = error
+    except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
+    failed.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
+    _keep_failure(estate, one, failed)
+    return Result(one, error=failed)
 
 
 def _with_renewal(estate: Estate, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Outcome:
