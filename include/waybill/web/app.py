@@ -8,11 +8,11 @@ from fastapi import FastAPI
 
 from waybill import __version__
 from waybill.service import Estate
-from waybill.web import documenting, problems, registrations, tenants
+from waybill.web import documenting, downloads, problems, registrations, requests, tenants
 from waybill.web.calling import Access, Estates, Scheduler
 
 API = "/api/v1"
-ROUTERS = [registrations.router, tenants.router]
+ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, downloads.router]
 """What stands below `/api/v1`."""
 
 ABOUT = """
@@ -24,6 +24,7 @@ TAGS = [
     {"name": "registrations", "description": "One call replaces a tenant's whole registration; `dryRun` shows the difference first."},
     {"name": "catalog", "description": "The entities there are."},
     {"name": "deliveries", "description": "What was planned, delivered and committed."},
+    {"name": "exports", "description": "On-demand exports: ask, follow, download by a signed link that expires."},
 ]
 
 

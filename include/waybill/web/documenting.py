@@ -10,12 +10,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from waybill.registration import Registration
+from waybill.request.refusals import SENTENCES
 from waybill.web.problems import MEDIA_TYPE, STATUS, Problem
 from waybill.web.schemas import FullLoad
 
 REF = "#/components/schemas/{model}"
 
-EXAMPLES = {
+EXAMPLES = SENTENCES | {
     "bad_request": "The body is not valid JSON: Expecting ',' delimiter at line 3, column 5.",
     "not_registered": "the tenant acme does not receive comment (allowed: content, user)",
     "unauthenticated": "There is no bearer token.",
@@ -26,7 +27,7 @@ EXAMPLES = {
     "too_large": "The body is larger than 256 KiB.",
     "unsupported_media_type": "The body must be JSON with Content-Type: application/json.",
     "validation": "unknown entity 'usr' (did you mean user?)",
-    "not_redeliverable": "the archived bytes of this delivery are gone. Backfill the window instead",
+    "not_committed": "the delivery 0190c5f0e4c77d3a9a4e5b6c7d8e9f00 is open, not committed. It is delivered by the next run",
     "internal": "Something went wrong inside Waybill. The operator's log holds the cause.",
     "unavailable": "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause.",
 }
@@ -36,10 +37,12 @@ _MEANING = {
     403: "The caller may see the tenant, but not do this.",
     404: "Unknown, or not the caller's.",
     409: "The state of the tenant forbids it.",
+    410: "Its time is over.",
     412: "Somebody changed the registration in between.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "A path or query parameter, or the body, has problems; `errors` lists all of them.",
+    429: "Too many requests; `Retry-After` tells when it may be tried again.",
     500: "A fault in Waybill.",
     503: "The ledger, a source or the issuer does not answer; retry later.",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from waybill import request as requests
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ STATUS = {
     "create_denied": 403,
     "view_denied": 403,
     "plan_required": 403,
+    "download_denied": 403,
+    "cancel_denied": 403,
+    "delete_denied": 403,
     "not_found": 404,
     "unknown_tenant": 404,
     "unknown_delivery": 404,
@@ -35,6 +40,7 @@ STATUS = {
     "managed_as_code": 409,
     "export_in_progress": 409,
     "duplicate_request": 409,
+    "not_committed": 409,
     "not_ready": 409,
     "not_active": 409,
     "not_resubmittable": 409,
@@ -122,6 +128,8 @@ def of_error(error: WaybillError) -> JSONResponse:
     """What a caller gets to see of an error. Failures of the service itself are logged in full and told in general words."""
     status, code = status_of(error), SAID_AS.get(error.code, error.code)
     headers = dict(error.headers) if isinstance(error, Refused) else {}
+    if isinstance(error, requests.Refused) and error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after.total_seconds())))
     if code in RETRY_AFTER or status == 503:
         headers.setdefault("Retry-After", str(RETRY_AFTER.get(code, _RETRY_WHEN_DOWN)))
     if status >= 500:

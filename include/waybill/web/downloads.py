@@ -1,0 +1,49 @@
+"""The archive behind a signed link."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol, runtime_checkable
+
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, RedirectResponse, Response
+
+from waybill import service
+from waybill.web.calling import EstateDep
+from waybill.web.documenting import problems
+
+router = APIRouter(prefix="/downloads", tags=["exports"])
+
+_ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@runtime_checkable
+class Rechecks(Protocol):
+    """A shell that can tell, without a login, whether a person may still download exports of a tenant."""
+
+    def still_may(self, person: str, tenant: str) -> bool: ...
+
+
+@router.head("/{token}", include_in_schema=False)
+@router.get(
+    "/{token}",
+    response_class=FileResponse,
+    responses={
+        200: {"description": "The archive.", **_ZIP},
+        206: {"description": "The part asked for with `Range`.", **_ZIP},
+        307: {"description": "The store serves it, at an address made for this click."},
+        416: {"description": "The range lies outside the archive."},
+        **{status: entry for status, entry in problems("not_found", "expired", "storage_unavailable").items() if status != 401},
+    },
+    summary="Download an archive",
+)
+def download(request: Request, token: Annotated[str, InPath(max_length=2000)], estate: EstateDep) -> Response:
+    """Needs no login: the link itself is signed for a person, whose right to download is checked again."""
+    access = request.app.state.access
+    found = service.open_download(estate, token, access.still_may) if isinstance(access, Rechecks) else service.open_download(estate, token)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    if found.path is None:
+        return RedirectResponse(found.url or "", 307, headers)
+    if found.request.sha256:
+        headers["ETag"] = f'"{found.request.sha256}"'
+    return FileResponse(found.path, media_type="application/zip", filename=found.filename, headers=headers)

@@ -1,0 +1,201 @@
+"""Routes of export requests: ask, follow, cancel, ask again, link, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from waybill import config, service
+from waybill.access import Caller
+from waybill.errors import Finding, InvalidInput
+from waybill.request import ACTIVE, ExportRequest, Status, Submission, refused
+from waybill.service import Estate
+from waybill.service.linking import DOWNLOADS, public_url
+from waybill.service.offering import options
+from waybill.service.requesting import Origin
+from waybill.web import documenting
+from waybill.web import request_schemas as schemas
+from waybill.web.bodies import JsonBody
+from waybill.web.calling import CallerDep, EstateDep, TenantPath
+from waybill.web.documenting import problems
+
+router = APIRouter(prefix="/tenants/{tenant}/exports", tags=["exports"])
+homeless = APIRouter(prefix="/exports", tags=["exports"])
+
+RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Request id.")]
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, description="The same key and body give the same request; another body is refused.")
+]
+EXAMPLES = {
+    "tenant": {"entities": ["user", "content"], "formats": ["ndjson"]},
+    "range": {"entities": ["user logins"], "formats": ["csv"], "range": {"from": "2026-01-01", "to": "2026-01-31"}},
+    "project": {
+        "scope": {"level": "project", "project": "p1"},
+        "entities": ["content"],
+        "formats": ["csv", "json"],
+        "range": "last_30_days",
+    },
+}
+POLL_SECONDS = 2
+_READING = ("view_denied", "not_found")
+_BODY = ("bad_request", "too_large", "unsupported_media_type")
+documenting.REQUEST_MODELS += [Submission, schemas.BulkDelete]
+
+
+def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:
+    """The body as a model. Raises InvalidInput with every problem."""
+    findings: list[Finding] = []
+    found = config.validated(model, body, "", findings)
+    if found is None or findings:
+        raise InvalidInput(findings)
+    return found
+
+
+def shown(estate: Estate, caller: Caller, one: ExportRequest, status: int = 200, *, base: str = "") -> JSONResponse:
+    """A request as an answer: while it is active with the time after which looking again is worth it."""
+    files = service.files_of(estate, one) if one.status in (Status.DONE, Status.EXPIRED) else []
+    headers = {"Cache-Control": "no-store"}
+    if one.status in ACTIVE:
+        wait = (one.due_at - estate.now()).total_seconds() if one.status == Status.PENDING else 0
+        headers["Retry-After"] = str(max(POLL_SECONDS, int(wait)))
+    if base:
+        headers["Location"] = f"{base}/{one.id}"
+    return JSONResponse(service.describe_request(estate, one, caller=caller, files=files), status, headers)
+
+
+def _collection(request: Request, tenant: str) -> str:
+    return request.url_for("list_exports", tenant=tenant).path
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.Export,
+    responses=problems(
+        *_BODY,
+        "create_denied",
+        "plan_required",
+        "not_found",
+        "export_in_progress",
+        "duplicate_request",
+        "rate_limited",
+        "idempotency_key_reused",
+    ),
+    openapi_extra=documenting.body(Submission, EXAMPLES),
+    summary="Ask for an export",
+)
+def create_export(
+    request: Request, tenant: TenantPath, caller: CallerDep, body: JsonBody, estate: EstateDep, idempotency_key: IdempotencyKey = None
+) -> JSONResponse:
+    """The export runs in the background. Follow it at `Location`; when it is done, ask for a link."""
+    one = service.create(estate, caller, tenant, parsed(Submission, body), Origin(key=idempotency_key))
+    return shown(estate, caller, one, 202, base=_collection(request, tenant))
+
+
+@router.get("", response_model=schemas.Exports, responses=problems(*_READING), summary="Exports, newest first")
+def list_exports(
+    tenant: TenantPath,
+    caller: CallerDep,
+    estate: EstateDep,
+    status: Annotated[list[Status] | None, Query(description="Only requests in these states; may be repeated.")] = None,
+    mine: Annotated[bool, Query(description="Only the caller's own.")] = False,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="`nextCursor` of the page before.")] = "",
+) -> JSONResponse:
+    """The requests the caller may see."""
+    page = service.list_requests(estate, caller, tenant, statuses=status or (), mine=mine, limit=limit, cursor=cursor)
+    items = [service.describe_request(estate, one, caller=caller) for one in page.requests]
+    return JSONResponse({"items": items, "nextCursor": page.cursor}, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/options", response_model=schemas.Options, responses=problems(*_READING), summary="What can be asked for")
+def export_options(tenant: TenantPath, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    """Formats, scopes, types, entities, ranges and words, as policy sets them for this tenant."""
+    return JSONResponse(options(estate, caller, tenant), headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/bulk-delete",
+    status_code=204,
+    responses=problems(*_BODY, "delete_denied", *_READING),
+    openapi_extra=documenting.body(schemas.BulkDelete, {"two": {"ids": ["0" * 31 + "1", "0" * 31 + "2"]}}),
+    summary="Delete several, all or none",
+)
+def bulk_delete(tenant: TenantPath, caller: CallerDep, body: JsonBody, estate: EstateDep) -> Response:
+    """Nothing is deleted when one of them is unknown or may not be deleted."""
+    service.delete(estate, caller, tenant, parsed(schemas.BulkDelete, body).ids)
+    return Response(status_code=204)
+
+
+@router.get("/{request_id}", response_model=schemas.Export, responses=problems(*_READING), summary="One export")
+def get_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    """Its state and progress; while it is active `Retry-After` tells when to look again."""
+    return shown(estate, caller, service.get_request(estate, caller, tenant, request_id))
+
+
+@router.delete(
+    "/{request_id}", status_code=204, responses=problems("delete_denied", *_READING), summary="Delete an export with its archive"
+)
+def delete_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> Response:
+    """Removes the request and its archive and nothing else; an active one is stopped."""
+    service.delete(estate, caller, tenant, [request_id])
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{request_id}/cancel",
+    response_model=schemas.Export,
+    responses=problems("cancel_denied", "not_active", *_READING),
+    summary="Stop an export",
+)
+def cancel_export(tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    """Only while it is pending or running; another export may start at once."""
+    return shown(estate, caller, service.cancel(estate, caller, tenant, request_id))
+
+
+@router.post(
+    "/{request_id}/resubmit",
+    status_code=202,
+    response_model=schemas.Export,
+    responses=problems(
+        "create_denied", "plan_required", "not_resubmittable", "export_in_progress", "duplicate_request", "rate_limited", *_READING
+    ),
+    summary="Ask again for what ended",
+)
+def resubmit_export(
+    request: Request,
+    tenant: TenantPath,
+    request_id: RequestId,
+    caller: CallerDep,
+    estate: EstateDep,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """A new request like one that failed, expired or was cancelled; a named range means today's dates."""
+    before = service.get_request(estate, caller, tenant, request_id)
+    one = service.resubmit(estate, caller, before, idempotency_key)
+    return shown(estate, caller, one, 202, base=_collection(request, tenant))
+
+
+@router.post(
+    "/{request_id}/link",
+    response_model=schemas.SignedLink,
+    responses=problems("download_denied", "not_ready", "expired", *_READING),
+    summary="A link to the archive",
+)
+def link_export(request: Request, tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    """Signed for this caller, good for a limited time and never longer than the archive; made anew at every call."""
+    base = public_url(estate)
+    link = service.mint_link(estate, caller, tenant, request_id)
+    url = f"{base}{DOWNLOADS}{link.token}" if base else str(request.url_for("download", token=link.token))
+    return JSONResponse({"url": url, "expiresAt": link.expires_at.isoformat()}, headers={"Cache-Control": "no-store"})
+
+
+@homeless.get("", responses=problems("context_required"), include_in_schema=False)
+@homeless.post("", responses=problems("context_required"), include_in_schema=False)
+def without_tenant(caller: CallerDep) -> Response:
+    """Exports belong to a tenant."""
+    raise refused("context_required")
