@@ -278,6 +278,22 @@ def test_deliveries_are_paged_newest_first_in_camel_case(api: Api, place: Place)
     assert_problem(api("GET", "/acme/deliveries?cursor=x"), 422, "validation")
 
 
+def test_a_redelivery_is_planned_once_and_taken_along_by_the_next_run(api: Api, place: Place, scheduler: RecordingScheduler) -> None:
+    api("PUT", "/acme/export", USER)
+    place.user(1, "one", NOON)
+    service.run(place.estate(), "acme", NOON)
+    delivery = api("GET", "/acme/deliveries").json()["items"][0]
+    planned = [api("POST", f"/acme/deliveries/{delivery['deliveryId']}/redeliver") for _ in range(2)]
+    assert [reply.status_code for reply in planned] == [202, 202]
+    assert len({reply.json()["delivery"]["deliveryId"] for reply in planned}) == 1
+    assert (planned[0].json()["when"], scheduler.runs) == ("now", ["acme", "acme"])
+    service.run(place.estate(), "acme", NOON)
+    again = api("GET", "/acme/deliveries").json()["items"][0]
+    assert (again["purpose"], again["status"], again["sha256"]) == ("redelivery", "committed", delivery["sha256"])
+    assert_problem(api("POST", f"/acme/deliveries/{'0' * 32}/redeliver"), 404, "not_found")
+    assert_problem(api("POST", "/acme/deliveries/1/redeliver"), 422, "validation")
+
+
 def test_the_catalogue_can_be_read_before_anything_is_registered(api: Api) -> None:
     items = api("GET", "/acme/entities").json()["items"]
     assert [(one["id"], one["active"]) for one in items] == [("user", False), ("theme", False)]

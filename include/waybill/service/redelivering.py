@@ -16,24 +16,50 @@ def redeliver(estate: Estate, delivery_id: str, *, actor: str, progress: Progres
     An unfinished redelivery of the same delivery is finished instead. Raises PermanentError when the delivery is unknown or not committed,
     or when its bytes are gone; the message then names the repair that is left.
     """
-    with estate.ledger.begin() as connection:
-        found = deliveries.get(connection, delivery_id)
-        family = repairs.family(connection, found.redelivers or found.id) if found else []
-        adopted = deliveries.adopted_of(connection, family)
-    if found is None:
-        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    family = _committed_family(estate, delivery_id)
     original = family[0]
-    if original.status != "committed":
-        step = "It is delivered by the next run" if original.status == "open" else "There is nothing to send again"
-        raise PermanentError(f"the delivery {original.id} is {original.status}, not committed", next_step=step, code="not_committed")
     unfinished = [one for one in family if one.status == "open"]
     if not unfinished:
+        with estate.ledger.begin() as connection:
+            adopted = deliveries.adopted_of(connection, family)
         with estate.session(estate.registered(original.tenant)) as session:
             located(estate, session, family, adopted)
         unfinished = [_plan(estate, original, len(family), actor)]
     result = deliver(estate, [unfinished[0].id], progress)[0]
     close_day(estate, original.tenant)
     return result
+
+
+def queue_redelivery(estate: Estate, tenant: str, delivery_id: str, *, actor: str) -> Delivery:
+    """Plan a redelivery for the tenant's next run, without asking the destination; an unfinished one is returned instead.
+
+    Raises PermanentError when the tenant has no such delivery or it is not committed. Whether the bytes are still kept shows in the run.
+    """
+    with estate.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+    if found is None or found.tenant != tenant:
+        raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
+    family = _committed_family(estate, delivery_id)
+    return next((one for one in family if one.status == "open"), None) or _plan(estate, family[0], len(family), actor)
+
+
+def unfinished_repairs(estate: Estate, tenant: str) -> list[Delivery]:
+    """The tenant's open redeliveries and backfills, oldest first: a run takes them along."""
+    with estate.ledger.begin() as connection:
+        return repairs.open_of(connection, tenant)
+
+
+def _committed_family(estate: Estate, delivery_id: str) -> list[Delivery]:
+    """The original of a delivery with all that repeated it. Raises PermanentError when it is unknown or not committed."""
+    with estate.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+        family = repairs.family(connection, found.redelivers or found.id) if found else []
+    if not family:
+        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    if family[0].status != "committed":
+        step = "It is delivered by the next run" if family[0].status == "open" else "There is nothing to send again"
+        raise PermanentError(f"the delivery {family[0].id} is {family[0].status}, not committed", next_step=step, code="not_committed")
+    return family
 
 
 def _plan(estate: Estate, original: Delivery, count: int, actor: str) -> Delivery:

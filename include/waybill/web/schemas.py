@@ -198,3 +198,11 @@ class Deliveries(Answer):
 
     items: list[Delivery]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+class Redelivery(Answer):
+    """A planned redelivery. `when` is what will happen, which is `next` where this server starts no runs."""
+
+    delivery: Delivery
+    when: Literal["now", "next"]
+    detail: str

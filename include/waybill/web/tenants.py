@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from pydantic.alias_generators import to_camel
 
 from waybill import service
 from waybill.catalog import Entity
 from waybill.service import registering
+from waybill.service.redelivering import queue_redelivery
 from waybill.web import schemas
-from waybill.web.calling import EstateDep, TenantPath, Viewer
+from waybill.web.calling import EstateDep, Operator, SchedulerDep, TenantPath, Viewer
 from waybill.web.documenting import problems
 
 router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
@@ -70,3 +72,27 @@ def list_deliveries(
     found = service.listed(estate, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
     page = found[:limit]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
+
+
+@router.post(
+    "/deliveries/{delivery}/redeliver",
+    status_code=202,
+    response_model=schemas.Redelivery,
+    responses=problems("denied", "not_found", "not_committed"),
+    summary="Send the same bytes again",
+)
+def redeliver(
+    tenant: TenantPath,
+    delivery: Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="`deliveryId` of a committed delivery.")],
+    caller: Operator,
+    estate: EstateDep,
+    scheduler: SchedulerDep,
+) -> JSONResponse:
+    """Deliver a committed delivery's bytes once more, under a name of their own, with a manifest that says so.
+
+    Repeating the call while a redelivery is unfinished starts no second one.
+    """
+    planned = queue_redelivery(estate, tenant, delivery, actor=caller.actor)
+    started = scheduler.run_now(tenant, caller)
+    detail = "A run was started." if started else "This server starts no runs. The next run delivers it."
+    return JSONResponse({"delivery": camel(service.describe(planned)), "when": "now" if started else "next", "detail": detail}, 202)
