@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from waybill.errors import Finding
+from waybill.secrets_rule import looks_secret, secret_value, words
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """An entity id: it becomes a folder and a file name."""
@@ -234,3 +235,22 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
         )
     if any(separator in entity.display_name for separator in ",\n"):
         yield Finding(file, f"{at}.name", "a display name must not hold a comma or a line break, since entityList may be comma-separated")
+    yield from _credentials(entity, file)
+
+
+def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
+    """Columns that look like a credential by name, without a written reason; and credentials in the catalog itself."""
+    for name, column in entity.columns.items():
+        at = f"entities.{entity.id}.columns.{name}"
+        if looks_secret(name) and _can_hold_a_secret(name, column) and not column.reason.strip():
+            allowed = "leave it out, or say in `reason` why it is none"
+            yield Finding(file, at, "looks like a credential, and credentials never leave", allowed, code="credential")
+        for field in ("description", "reason"):
+            if secret_value(getattr(column, field)):
+                yield Finding(file, f"{at}.{field}", "holds what looks like a credential; revoke it", "plain words", code="credential")
+
+
+def _can_hold_a_secret(name: str, column: Column) -> bool:
+    if column.type in (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT):
+        return words(name)[-1] != "tokens"  # how many were used
+    return column.type not in (ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.TIMESTAMP)
