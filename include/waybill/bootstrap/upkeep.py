@@ -7,6 +7,7 @@ from typing import Any
 
 from waybill import bootstrap
 from waybill.bootstrap.names import APPLY_DAG
+from waybill.errors import ConfigError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ def apply() -> dict[str, Any]:
 def check() -> None:
     """Raises ConfigError with the findings of all configuration files, if there are any."""
     from waybill import config
-    from waybill.errors import ConfigError
 
     findings = config.load(config.Settings.from_environment().config_dir).findings
     if findings:
@@ -45,7 +45,11 @@ def check() -> None:
 
 
 def housekeeping() -> None:
-    """One round of housekeeping, its summary in the log."""
+    """One round, its counts in the log. Raises TransientError naming the tenants whose destination could not be reached."""
     from waybill import service
 
-    log.info("%s", service.housekeeping(bootstrap.estate()).as_json())
+    done = service.housekeeping(bootstrap.estate())
+    for name, found in done.as_json().items():
+        log.info("%s: %s", name, found)
+    if done.failed:
+        raise TransientError("\n".join(done.failed.values()), code="housekeeping")

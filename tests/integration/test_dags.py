@@ -1,0 +1,367 @@
+"""The DAG files: what parsing them costs, what they look like, what a run delivers, what fails how."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.airflows import environment
+from tests.estates import DAY, NOON, THEME, Place, catalog, make_place
+from waybill.bootstrap import runs
+from waybill.bootstrap.retries import retry_policy
+from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
+from waybill.service import apply
+
+HEAVY = ("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic", "waybill.service", "waybill.config")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An installation that the environment points to, as Airflow's processes find it."""
+    with closing(make_place(tmp_path)) as made, environment(WAYBILL_CONFIG_DIR=str(tmp_path / "config")):
+        yield made
+
+
+def parsed(repository: Path, name: str) -> ModuleType:
+    """A DAG file, executed anew as the DAG processor does."""
+    spec = importlib.util.spec_from_file_location(name, repository / "dags" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def dags(repository: Path) -> Callable[[], dict[str, Any]]:
+    """Parses the DAG files and returns their DAGs by id; no file may fail."""
+
+    def load() -> dict[str, Any]:
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(str(repository / "dags"), bundle_path=repository / "dags", bundle_name="dags-folder")
+        assert bag.import_errors == {}
+        return dict(bag.dags)
+
+    return load
+
+
+def imported_by(repository: Path, *names: str, **env: str) -> set[str]:
+    """The heavy modules a fresh process has loaded after parsing these DAG files, beyond those airflow.sdk brings itself."""
+    program = (
+        "import sys, json, runpy\n"
+        "from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param, task\n"
+        "from airflow.sdk.exceptions import AirflowSkipException\n"
+        "before = set(sys.modules)\n"
+        f"for name in {[str(repository / 'dags' / f'{name}.py') for name in names]!r}: runpy.run_path(name)\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in set(sys.modules) - before]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place, dags):
+    place.tenant(timezone="Europe/Berlin", deliverAt="02:30", destination={"kind": "sftp", "connection": "acme_sftp", "root": "/in"})
+    apply(place.estate(), actor="test")
+    found = dags()
+    assert sorted(found) == ["apply_config", "export__acme", "housekeeping"]
+    dag = found["export__acme"]
+    assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
+        "plan": ["deliver"],
+        "deliver": ["announce"],
+        "announce": ["close_day"],
+        "close_day": [],
+    }
+    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+    assert (dag.timetable.expression, str(dag.timetable.timezone)) == ("30 2 * * *", "Europe/Berlin")
+    assert (dag.catchup, dag.max_active_runs, dag.tags) == (False, 1, {"tenant:acme", "daily"})
+    assert dag.start_date == datetime(2020, 1, 1, tzinfo=UTC)
+    assert dag.get_task("deliver").partial_kwargs["pool"] == "waybill.sftp.acme_sftp"
+    for words in (
+        "acme",
+        "config/tenants/acme.yaml",
+        "`theme`, `user`",
+        "daily, at 02:30 Europe/Berlin",
+        "`acme_sftp`",
+        "waybill backfill acme",
+    ):
+        assert words in dag.doc_md
+
+
+def test_the_manual_trigger_offers_the_tenants_entities(place, dags):
+    apply(place.estate(), actor="test")
+    params = dags()["export__acme"].params
+    assert params.get_param("entities").schema["examples"] == ["theme", "user"]
+    assert params.dump() == {"entities": None, "full_load": False, "until": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "expression"),
+    [
+        ({"frequency": "weekly", "deliverAt": "05:00"}, "0 5 * * 1"),
+        ({"frequency": "monthly", "deliverAt": "05:00"}, "0 5 1 * *"),
+    ],
+    ids=["weekly", "monthly"],
+)
+def test_each_frequency_has_its_cron(place, dags, body, expression):
+    place.tenant(**body)
+    apply(place.estate(), actor="test")
+    assert dags()["export__acme"].timetable.expression == expression
+
+
+def test_a_disabled_tenant_keeps_its_dag_without_a_schedule(place, dags):
+    place.tenant(exportOption="disable export")
+    apply(place.estate(), actor="test")
+    dag = dags()["export__acme"]
+    assert type(dag.timetable).__name__ == "NullTimetable"
+    assert [task.task_id for task in dag.tasks] == ["plan", "deliver", "announce", "close_day"]
+    assert "disabled" in dag.tags
+    assert "**disabled**" in dag.doc_md
+
+
+def test_a_tenant_on_a_server_without_safe_renames_is_delivered_one_at_a_time(place, dags):
+    from waybill.ledger import tenants
+
+    estate = place.estate()
+    apply(estate, actor="test")
+    with estate.ledger.begin() as connection:
+        tenants.store_probe(connection, "acme", {"profile": "no_cas"}, NOON)
+    assert dags()["export__acme"].get_task("deliver").partial_kwargs["max_active_tis_per_dag"] == 1
+
+
+def test_an_installation_without_a_ledger_has_no_tenant_dags_and_no_import_error(place, dags):
+    assert sorted(dags()) == ["apply_config", "housekeeping"]
+
+
+def test_a_ledger_out_of_reach_is_an_import_error_and_not_an_empty_house(place, repository):
+    with environment(WAYBILL_LEDGER_URL="postgresql+psycopg://nobody@127.0.0.1:1/none"), pytest.raises(TransientError, match="ledger"):
+        parsed(repository, "tenant_exports")
+
+
+def test_a_worker_parses_its_own_dag_and_asks_no_ledger(place, repository):
+    with environment(_AIRFLOW_PARSING_CONTEXT_DAG_ID="export__globex", WAYBILL_LEDGER_URL="postgresql+psycopg://nobody@127.0.0.1:1/none"):
+        module = parsed(repository, "tenant_exports")
+    assert not hasattr(module, "each")
+    assert module.tenant_dag("globex").task_dict.keys() == {"plan", "deliver", "announce", "close_day"}
+
+
+def test_a_worker_imports_nothing_heavy_to_parse(repository):
+    files = ("tenant_exports", "apply_config", "housekeeping")
+    assert imported_by(repository, *files, _AIRFLOW_PARSING_CONTEXT_DAG_ID="export__acme") == set()
+
+
+def test_the_scheduler_imports_no_reader_or_sender_to_parse(place, repository):
+    apply(place.estate(), actor="test")
+    assert imported_by(repository, "tenant_exports") <= {"waybill.config"}
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (TransientError("x"), "retry"),
+        (PermanentError("x"), "fail"),
+        (ConfigError([]), "fail"),
+        (ConflictError("x"), "fail"),
+        (OSError(), "default"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_the_class_of_an_error_decides_whether_airflow_tries_again(error, action):
+    assert retry_policy().evaluate(error, 1, 3).action.value == action
+
+
+def test_several_errors_are_tried_again_when_that_may_help_any_of_them():
+    assert isinstance(runs.together([PermanentError("a"), TransientError("b")]), TransientError)
+    assert isinstance(runs.together([ConflictError("a"), PermanentError("b")]), ConflictError)
+    assert "a\nb" in str(runs.together([PermanentError("a"), PermanentError("b")]))
+
+
+def test_deliveries_share_a_task_but_one_that_failed_before_has_its_own(place):
+    entities = {f"e{number}": {**THEME, "name": f"e{number}"} for number in range(11)}
+    place.write("catalog.yaml", catalog(**entities))
+    place.tenant(exportOption="export all", entityList=[])
+    estate = place.estate()
+    apply(estate, actor="test")
+    from waybill.ledger import deliveries
+    from waybill.service import plan
+
+    third = plan(estate, "acme", NOON)[2]
+    with estate.ledger.begin() as connection:
+        deliveries.fail(connection, third.id, "no", "transient")
+    batches = runs.batches(plan(estate, "acme", NOON))
+    assert [len(batch) for batch in batches] == [8, 2, 1]
+    assert list(batches[-1]) == ["e10"]
+
+
+# Runs, through Airflow's own machinery.
+
+
+@pytest.fixture(scope="module")
+def metadata() -> None:
+    from airflow.utils.db import initdb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Airflow's own, about its own libraries
+        initdb()
+
+
+@pytest.fixture
+def run(metadata: None, place: Place, dags: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+    """Runs a DAG to its end in this process; returns the run."""
+
+    def run(dag: str = "export__acme", **conf: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dags()[dag].test(logical_date=None, run_conf=conf)
+
+    return run
+
+
+def states(found: Any) -> dict[str, str]:
+    return {f"{one.task_id}{'' if one.map_index < 0 else one.map_index}": str(one.state) for one in found.get_task_instances()}
+
+
+def events(after: int = 0) -> list[tuple[int, str, dict[str, Any]]]:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(AssetEvent.id, AssetModel.name, AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+    with create_session() as session:
+        return [tuple(row) for row in session.execute(query.where(AssetEvent.id > after).order_by(AssetEvent.id))]  # type: ignore[misc]
+
+
+def last_event() -> int:
+    return max((number for number, _, _ in events()), default=0)
+
+
+def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(run, place):
+    seen = last_event()
+    apply(place.estate(), actor="test")
+    place.user(1, "Ada", NOON - DAY)
+    first = run(until=NOON.isoformat())
+    assert states(first) == {"plan": "success", "deliver0": "success", "announce": "success", "close_day": "success"}
+    assert [one.rendered_map_index for one in first.get_task_instances() if one.task_id == "deliver"] == ["theme, user"]
+    place.user(2, "Bob", NOON)
+    second = run(until=(NOON + DAY).isoformat())
+    assert str(second.state) == "success"
+    assert [row[1] for row in place.rows()] == ["Ada", "Bob"]
+    assert "exports/acme/2026/06/01/_MANIFEST.json" in place.files()
+    announced = [(name, extra["sequence"], extra["kind"], extra["rows"]) for _, name, extra in events(seen)]
+    assert announced == [
+        ("export/acme/theme", 1, "full", 0),
+        ("export/acme/user", 1, "full", 1),
+        ("export/acme/theme", 2, "full", 0),
+        ("export/acme/user", 2, "delta", 1),
+    ]
+    manifests = {one["delivery_id"]: one["sha256"] for _, one in place.manifests()}
+    assert {extra["delivery_id"]: extra["sha256"] for _, _, extra in events(seen)} == manifests
+
+
+def test_a_failing_entity_fails_the_run_and_leaves_the_others_delivered_and_announced(run, place):
+    seen = last_event()
+    apply(place.estate(), actor="test")
+    place.sql('alter table "user" rename column name to nome')
+    found = run(until=NOON.isoformat())
+    assert states(found) == {"plan": "success", "deliver0": "failed", "announce": "success", "close_day": "failed"}
+    assert str(found.state) == "failed"
+    assert "exports/acme/2026/05/31/theme/theme.manifest.json" in place.files()
+    assert [name for _, name, _ in events(seen)] == ["export/acme/theme"]
+    place.sql('alter table "user" rename column nome to name')
+    place.user(1, "Ada", NOON - 2 * DAY)
+    place.user(2, "Bob", NOON)
+    repaired = run(until=(NOON + DAY).isoformat())
+    assert str(repaired.state) == "success"
+    assert sorted(one.rendered_map_index for one in repaired.get_task_instances() if one.task_id == "deliver") == ["theme", "user"]
+    assert [row[1] for row in place.rows()] == ["Ada", "Bob"], "the overdue window and the one behind it"
+    assert {"exports/acme/2026/05/31/_MANIFEST.json", "exports/acme/2026/06/01/_MANIFEST.json"} <= set(place.files())
+
+
+def test_a_manual_run_takes_entities_and_a_full_load(run, place):
+    apply(place.estate(), actor="test")
+    run(until=NOON.isoformat())
+    found = run(until=NOON.isoformat(), entities=["user"], full_load=True)
+    assert str(found.state) == "success"
+    assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
+
+
+def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):
+    place.tenant(exportOption="disable export")
+    apply(place.estate(), actor="test")
+    found = run(until=NOON.isoformat())
+    assert states(found) == {"plan": "success", "deliver": "skipped", "announce": "success", "close_day": "success"}
+    assert place.files() == []
+
+
+def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_the_bad_one(run, place):
+    seen = last_event()
+    place.write("tenants/globex.yaml", {"frequency": "hourly"})
+    found = run("apply_config")
+    assert states(found) == {"apply": "success", "check": "failed"}
+    assert place.estate().registered("acme").actor == "airflow:apply_config"
+    assert [(name, list(extra), extra["acme"]["action"]) for _, name, extra in events(seen)] == [
+        ("waybill/configuration", ["acme"], "create")
+    ]
+    (place.root / "config/tenants/globex.yaml").unlink()
+    assert states(run("apply_config")) == {"apply": "success", "check": "success"}
+    assert len(events(seen)) == 1, "an apply that changes nothing announces nothing"
+
+
+def test_housekeeping_runs(run, place):
+    apply(place.estate(), actor="test")
+    assert states(run("housekeeping")) == {"tidy": "success"}
+
+
+class Context(dict[str, Any]):
+    def __init__(self, run_type: str, end: datetime | None, **params: Any) -> None:
+        run = type("Run", (), {"run_type": run_type, "data_interval_end": end})()
+        super().__init__(dag_run=run, params=params)
+
+
+def test_a_scheduled_run_delivers_up_to_the_end_of_its_interval_and_a_manual_one_up_to_now_or_what_is_asked():
+    assert runs.until_of(Context("scheduled", NOON)) == NOON
+    assert runs.until_of(Context("manual", NOON, until="2026-05-31T14:00:00+02:00")) == NOON
+    assert abs(runs.until_of(Context("manual", None)) - datetime.now(UTC)) < timedelta(minutes=1)
+    with pytest.raises(PermanentError, match="RFC 3339"):
+        runs.until_of(Context("manual", None, until="2026-05-31"))
+
+
+def test_a_backfill_of_airflows_plans_nothing():
+    assert runs.planned_by(Context("backfill", NOON)) == {}
+
+
+def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_changed_again(metadata, place, dags):
+    from airflow.models.dagrun import DagRun
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from waybill.bootstrap import listener
+
+    place.tenant(destination={"kind": "sftp", "connection": "pooled_sftp", "root": "/"})
+    apply(place.estate(), actor="test")
+    dag = dags()["export__acme"]
+    with create_session() as session:
+        started = DagRun(dag_id="export__acme", run_id="a", run_type="manual")
+        session.add(started)
+        started.dag = dag
+        listener.on_dag_run_running(started, "started")
+        session.flush()
+        made = session.scalars(select(Pool).where(Pool.pool == "waybill.sftp.pooled_sftp")).one()
+        assert made.slots == listener.SLOTS
+        made.slots = 1
+        session.flush()
+        listener.on_dag_run_running(started, "started")
+        session.refresh(made)
+        assert made.slots == 1
+        session.rollback()
