@@ -69,14 +69,19 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param("entityList: [usr]", "entityList: unknown entity 'usr' (allowed: user; did you mean user?)", id="entity"),
         pytest.param(
             "entitylist: user",
-            "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv; did you mean entityList?)",
+            "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv; "
+            "did you mean entityList?)",
             id="key",
         ),
         pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: 'Mars/Base': unknown time zone 'Mars/Base'", id="zone"),
-        pytest.param("entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"),
+        pytest.param(
+            "entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"
+        ),
         pytest.param("entityList: user\ndestination: {kind: sftp}", "destination.connection: is required", id="required"),
         pytest.param("entityList: [user", "line 1, column 18: not valid YAML", id="syntax"),
-        pytest.param("entityList: user\nentityList: user", "line 2, column 1: not valid YAML: the key 'entityList' stands here twice", id="twice"),
+        pytest.param(
+            "entityList: user\nentityList: user", "line 2, column 1: not valid YAML: the key 'entityList' stands here twice", id="twice"
+        ),
         pytest.param("- user", "holds a list (allowed: a mapping of keys to values)", id="a list"),
     ],
 )
@@ -128,7 +133,11 @@ def test_a_missing_folder_is_one_finding(tmp_path):
     [
         pytest.param({"mode": "snapshot", "column": "v"}, "snapshot needs a postgres source", id="snapshot on duckdb"),
         pytest.param({"mode": "lookback"}, "mode lookback needs the column", id="no change column"),
-        pytest.param({"mode": "lookback", "column": "u", "lookback": "soon"}, "'soon': not a duration (allowed: a whole number and a unit", id="duration"),
+        pytest.param(
+            {"mode": "lookback", "column": "u", "lookback": "soon"},
+            "'soon': not a duration (allowed: a whole number and a unit",
+            id="duration",
+        ),
     ],
 )
 def test_change_modes_are_checked_against_the_source(folder, change, finding):
@@ -143,7 +152,9 @@ def test_yaml_yes_means_yes(folder):
 
 
 def test_relative_paths_are_resolved_against_the_folder_above_the_configuration(tmp_path):
-    settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(tmp_path / "etc"), "WAYBILL_SPOOL_DIR": "spool", "WAYBILL_LEDGER_URL": "sqlite:///l.db"})
+    settings = Settings.from_environment(
+        {"WAYBILL_CONFIG_DIR": str(tmp_path / "etc"), "WAYBILL_SPOOL_DIR": "spool", "WAYBILL_LEDGER_URL": "sqlite:///l.db"}
+    )
     assert settings.base == tmp_path
     assert settings.spool_dir == tmp_path / "spool"
     assert settings.ledger_url == f"sqlite:///{tmp_path}/l.db"

@@ -12,8 +12,16 @@ from waybill.window import Frequency
 ENTITIES = {"user": "user", "user_login_events": "user logins", "content_must_read_marked": "must reads"}
 
 
+DESTINATIONS = [
+    {"kind": "sftp", "connection": "c"},
+    {"kind": "folder", "root": "out"},
+    {"kind": "s3", "bucket": "bbb", "connection": "a"},
+]
+
+
 def catalog() -> Catalog:
-    body = {"source": "w", "relation": "r", "tenant_column": "t", "key": ["id"], "changes": {"mode": "full"}, "columns": {"id": {"type": "string"}}}
+    body = {"source": "w", "relation": "r", "tenant_column": "t", "key": ["id"], "changes": {"mode": "full"}}
+    body |= {"columns": {"id": {"type": "string"}}}
     return Catalog.model_validate(
         {
             "sources": {"w": {"kind": "duckdb", "path": "w"}},
@@ -38,9 +46,12 @@ def test_entities_are_understood_however_they_are_written(given_list):
 
 
 def test_an_unknown_entity_is_named_with_the_likely_one():
-    _, findings = resolve_entities(Registration.model_validate({"entityList": ["usr logins", "user"]}), catalog(), "config/tenants/acme.yaml")
+    _, findings = resolve_entities(
+        Registration.model_validate({"entityList": ["usr logins", "user"]}), catalog(), "config/tenants/acme.yaml"
+    )
     assert [str(one) for one in findings] == [
-        "config/tenants/acme.yaml: entityList: unknown entity 'usr logins' (allowed: user, user logins, must reads; did you mean user logins?)"
+        "config/tenants/acme.yaml: entityList: unknown entity 'usr logins' "
+        "(allowed: user, user logins, must reads; did you mean user logins?)"
     ]
 
 
@@ -69,7 +80,7 @@ registrations = st.fixed_dictionaries(
         "frequency": st.sampled_from([one.value for one in Frequency]),
         "timezone": st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
         "deliverAt": st.sampled_from(["00:00", "02:30", "23:59"]),
-        "destination": st.sampled_from([{"kind": "sftp", "connection": "c"}, {"kind": "folder", "root": "out"}, {"kind": "s3", "bucket": "bbb", "connection": "a"}]),
+        "destination": st.sampled_from(DESTINATIONS),
         "csv": st.fixed_dictionaries(
             {},
             optional={

@@ -17,8 +17,9 @@ from sqlalchemy import (
     text,
 )
 
-from waybill.ledger.tables import Instant
-from waybill.ledger.tables import metadata as metadata
+from waybill.ledger.tables import Instant, metadata
+
+__all__ = ["metadata"]
 
 ACTIVE = text("slot IS NOT NULL AND status IN ('pending', 'running')")
 STANDING = text("fingerprint IS NOT NULL AND status IN ('pending', 'running', 'done')")

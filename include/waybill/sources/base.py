@@ -21,14 +21,18 @@ class Snapshot(Protocol):
     """The source's own clock, read when the snapshot was opened; aware UTC."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
-        """The relation's columns and native types, in the relation's order. Raises PermanentError when the relation is missing or unreadable."""
+        """The relation's columns and native types, in the relation's order. Raises PermanentError when the relation is missing or
+        unreadable.
+        """
         ...
 
     def check(self, selection: Selection) -> None:
         """Refuse what would lose or duplicate rows.
 
-        Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type cannot hold its catalogued
-        type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key that is not unique among the selected rows (`key_not_unique`).
+        Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type
+        cannot hold its catalogued
+        type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key that is not unique among the
+        selected rows (`key_not_unique`).
         """
         ...
 
@@ -40,14 +44,17 @@ class Snapshot(Protocol):
         ...
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not compressed.
+        """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not
+        compressed.
 
         No block crosses a multiple of `dialect.max_rows_per_file` records, so that a file can end there.
         """
         ...
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
-        """The 16 byte version digests of the selected rows, in batches: truncated SHA-256 of key, change position and canonical row, whatever the CSV dialect."""
+        """The 16 byte version digests of the selected rows, in batches: truncated SHA-256 of key, change position and canonical row,
+        whatever the CSV dialect.
+        """
         ...
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
