@@ -77,6 +77,21 @@ def test_rows_stored_out_of_order_are_sorted_and_rows_in_order_are_not(warehouse
         assert query.sorted is ordered
 
 
+def test_a_value_that_does_not_fit_is_found_while_streaming_and_not_repeated(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(
+            "CREATE TABLE many AS SELECT i AS id, 'acme' AS tenant_id, now() AS updated_at, 'x' AS note FROM range(100_000) r(i)"
+        )
+        connection.execute(
+            "ALTER TABLE many ADD code VARCHAR; UPDATE many SET code = uuid(); UPDATE many SET code = 'planted' WHERE id = 99_000"
+        )
+    shape = entity("full", relation="many", columns={"code": {"type": "uuid"}})
+    with pytest.raises(PermanentError) as caught:
+        read(DuckDB(warehouse), shape)
+    assert caught.value.code == "schema_drift"
+    assert "planted" not in str(caught.value)
+
+
 def test_two_snapshots_of_one_file_may_be_open_in_one_process(warehouse: Path) -> None:
     with DuckDB(warehouse).snapshot() as one, DuckDB(warehouse).snapshot() as two:
         assert one.columns(entity()) == two.columns(entity())

@@ -17,8 +17,11 @@ from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
-MEMORY = "160MB"
-"""What sorting and hashing may hold before they spill to disk."""
+MEMORY = "512MB"
+"""What sorting, hashing and Parquet's row groups may hold; sorting and hashing spill to disk beyond it."""
+
+STREAMING_MEMORY = "128MB"
+"""Enough for a table of a DuckDB file that is read in the order it is stored in."""
 
 BATCH_ROWS = 8_192
 
@@ -75,6 +78,21 @@ def errors(where: str) -> Iterator[None]:
         raise
     except duckdb.Error as error:
         raise _translated(error, where) from error
+    except PermissionError as error:
+        raise PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read the files") from error
+    except (pa.ArrowException, OSError) as error:
+        # What fails while a result is being streamed comes through Arrow, with only the text of DuckDB's error.
+        kind = next((kind for mark, kind in _MARKS.items() if mark in str(error)), duckdb.Error)
+        raise _translated(kind(str(error)), where) from error
+
+
+_MARKS = {
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "Conversion Error": duckdb.ConversionException,
+    "Out of Range Error": duckdb.OutOfRangeException,
+    "Invalid Input Error": duckdb.InvalidInputException,
+    "IO Error": duckdb.IOException,
+}
 
 
 def _translated(error: duckdb.Error, where: str) -> WaybillError:

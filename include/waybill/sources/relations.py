@@ -23,6 +23,8 @@ _FLAVOUR = engine.DuckDBFlavour()
 class EngineSnapshot(ABC):
     """A `Snapshot` over relations inside a DuckDB connection whose transaction is open."""
 
+    streaming_memory = engine.MEMORY
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
         self.connection = connection
         self.where = where
@@ -92,7 +94,9 @@ class EngineSnapshot(ABC):
     def _reading(self, selection: Selection) -> Query:
         """The query that reads whole rows: it sorts unless they are stored in key order, which costs far less to see than to sort."""
         query = self.query(selection)
-        return replace(query, sorted=query.has_late() or not self._is_in_order(selection))
+        ordered = query.has_late() or not self._is_in_order(selection)
+        self.connection.execute(f"SET memory_limit = '{engine.MEMORY if ordered else self.streaming_memory}'")
+        return replace(query, sorted=ordered)
 
     def _is_in_order(self, selection: Selection) -> bool:
         if self._in_order != selection and not self._run(selection, self.query(selection).disorder()):
