@@ -165,6 +165,32 @@ def _rows() -> Iterator[Callable[[Any, int], None]]:
 
 
 @app.command()
+def reconcile(tenant: Tenant, as_json: AsJson = False) -> None:
+    """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
+    from waybill import service
+
+    estate = _estate()
+    service.apply(estate, actor=_actor(), only=tenant)
+    with _spinner() as progress:
+        done = service.reconcile(estate, tenant, actor=_actor(), progress=progress)
+    if as_json:
+        _dump(done.as_json())
+    else:
+        for path in done.imported:
+            _print(f"imported {path}")
+        for remark in done.notes:
+            _print(f"note: {remark}")
+        for difference in done.differences:
+            _print(str(difference))
+        trouble = f"{_count(len(done.differences), 'difference')}, {_count(len(done.problems), 'problem')}"
+        _print(f"{tenant}: {len(done.imported)} imported, {trouble}")
+    for remark in done.problems:
+        _complain(str(remark))
+    if done.problems or done.differences:
+        raise typer.Exit(1)
+
+
+@app.command()
 def housekeeping(as_json: AsJson = False) -> None:
     """Remove what dead attempts left and what is past its keeping, and report what is stuck."""
     from waybill import service

@@ -127,7 +127,7 @@ def ranged(selection: Selection, start: datetime | None, end: datetime) -> Selec
     Raises PermanentError when the entity has neither.
     """
     entity = selection.entity
-    if _changes_by_time(entity):
+    if changes_by_time(entity):
         return replace(selection, changed=Changed(start, end))
     if entity.time_column:
         return replace(selection, changed=Changed(), time_from=start, time_to=end)
@@ -139,7 +139,8 @@ def ranged(selection: Selection, start: datetime | None, end: datetime) -> Selec
     )
 
 
-def _changes_by_time(entity: Entity) -> bool:
+def changes_by_time(entity: Entity) -> bool:
+    """Whether the entity's change position is a time, as far as the catalog tells."""
     if entity.changes.mode is Mode.APPEND:
         column = entity.columns.get(entity.changes.column)
         return column.type in (ColumnType.TIMESTAMP, ColumnType.DATE) if column else not entity.time_column

@@ -116,6 +116,15 @@ def records(lines: Iterable[str], dialect: Csv) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=dialect.delimiter, doublequote=True, strict=True)
 
 
+def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
+    """Every record of a file known to be whole, without its header."""
+    csv.field_size_limit(sys.maxsize)
+    unpacked = _unpacked(io.BufferedReader(_Stored(blocks), BLOCK), dialect.compression)
+    found = records(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), dialect)
+    next(found, None)
+    return found
+
+
 def _unpacked(stored: io.BufferedReader, compression: str) -> IO[bytes]:
     if compression == "gzip":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stored, mode="rb"))

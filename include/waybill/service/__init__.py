@@ -11,6 +11,7 @@ from waybill.service.linking import mint_link, open_download
 from waybill.service.mailing import send_mails
 from waybill.service.planning import plan
 from waybill.service.probing import probe
+from waybill.service.reconciling import Reconciled, reconcile
 from waybill.service.redelivering import redeliver
 from waybill.service.requesting import create, resubmit
 from waybill.service.requests_upkeep import keep_requests
@@ -24,6 +25,7 @@ __all__ = [
     "Change",
     "Estate",
     "Housekeeping",
+    "Reconciled",
     "Result",
     "apply",
     "ask_full_load",
@@ -48,6 +50,7 @@ __all__ = [
     "open_download",
     "plan",
     "probe",
+    "reconcile",
     "record",
     "redeliver",
     "resubmit",
