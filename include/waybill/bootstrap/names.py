@@ -4,8 +4,10 @@ from __future__ import annotations
 
 DAG_PREFIX = "export__"
 APPLY_DAG = "apply_config"
+REQUESTS_DAG = "export_requests"
 
 CONFIGURATION_ASSET = "waybill/configuration"
+REQUESTS_ASSET = "waybill/export_requests"
 POOL_PREFIX = "waybill."
 
 

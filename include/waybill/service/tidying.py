@@ -16,6 +16,7 @@ from waybill.ledger import registrations, upkeep
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.service.estate import Estate
+from waybill.service.requests_upkeep import keep_requests
 from waybill.service.sweeping import Limits, Swept, sweep
 
 DEAD_AFTER = timedelta(days=1)
@@ -32,6 +33,7 @@ class Housekeeping:
     spools: int = 0
     archives: int = 0
     foreign: list[str] = field(default_factory=list)
+    requests: dict[str, int] = field(default_factory=dict)
     stale: list[Delivery] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -51,7 +53,7 @@ def housekeeping(estate: Estate) -> Housekeeping:
     _sweep_destinations(estate, done, now)
     _clear_spool(estate, done, now)
     _clear_archive(estate, done, now)
-    # Requests: expiry of their archives and stalled ones go here, each a function (estate, done, now).
+    done.requests = vars(keep_requests(estate))
     with estate.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)

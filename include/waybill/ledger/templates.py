@@ -1,0 +1,69 @@
+"""Recurring export requests in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from waybill.ledger.request_tables import export_template
+
+_t = export_template.c
+
+
+@dataclass(frozen=True)
+class Template:
+    """A request that is made again at every `frequency`. `note` tells why the last one could not be made, empty when it was."""
+
+    id: str
+    tenant: str
+    name: str
+    frequency: str
+    submission: dict[str, Any]
+    requested_by: str
+    requester_name: str
+    email: str
+    roles: list[str] | None
+    paused: bool
+    created_at: datetime
+    next_at: datetime
+    note: str
+
+
+def create(connection: Connection, one: Template) -> None:
+    connection.execute(insert(export_template).values(**asdict(one)))
+
+
+def get(connection: Connection, template_id: str) -> Template | None:
+    row = connection.execute(select(export_template).where(_t.id == template_id)).one_or_none()
+    return None if row is None else Template(**row._mapping)
+
+
+def listed(connection: Connection, tenant: str) -> list[Template]:
+    """A tenant's templates, newest first."""
+    query = select(export_template).where(_t.tenant == tenant).order_by(_t.id.desc())
+    return [Template(**row._mapping) for row in connection.execute(query)]
+
+
+def due(connection: Connection, now: datetime) -> list[Template]:
+    """Templates whose next request is to be made by now."""
+    query = select(export_template).where(_t.paused.is_(False), _t.next_at <= now).order_by(_t.next_at)
+    return [Template(**row._mapping) for row in connection.execute(query)]
+
+
+def advance(connection: Connection, one: Template, next_at: datetime, note: str) -> bool:
+    """Go on to the next time, from exactly the one that was read."""
+    same = (_t.id == one.id, _t.next_at == one.next_at)
+    return connection.execute(update(export_template).where(*same).values(next_at=next_at, note=note)).rowcount == 1
+
+
+def pause(connection: Connection, template_id: str, paused: bool, next_at: datetime) -> bool:
+    """Pause or go on; going on starts with the next time, what was missed is not made up for."""
+    same = (_t.id == template_id, _t.paused.is_(not paused))
+    return connection.execute(update(export_template).where(*same).values(paused=paused, next_at=next_at)).rowcount == 1
+
+
+def remove(connection: Connection, template_id: str) -> bool:
+    return connection.execute(delete(export_template).where(_t.id == template_id)).rowcount == 1

@@ -1,0 +1,97 @@
+"""Routes of recurring requests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+
+from waybill import service
+from waybill.service import recurring
+from waybill.service.recurring import TemplateBody
+from waybill.web import documenting, request_schemas
+from waybill.web.bodies import JsonBody
+from waybill.web.calling import CallerDep, EstateDep, TenantPath
+from waybill.web.documenting import problems
+from waybill.web.requests import parsed
+from waybill.web.schemas import Answer
+
+router = APIRouter(prefix="/tenants/{tenant}/export-templates", tags=["exports"])
+
+TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Template id.")]
+EXAMPLE = {"name": "Weekly backup", "frequency": "weekly", "request": {"entities": ["content"], "formats": ["csv"]}}
+_READING = ("view_denied", "not_found")
+documenting.REQUEST_MODELS.append(TemplateBody)
+
+
+class RecurringExport(Answer):
+    """A request that is made again at every week's or month's beginning, in the tenant's zone."""
+
+    id: str
+    tenant: str
+    name: str
+    frequency: Literal["weekly", "monthly"]
+    covers: Literal["period", "everything"]
+    request: dict[str, Any]
+    requested_by: request_schemas.Person
+    paused: bool
+    created_at: datetime
+    next_at: datetime | None
+    note: str | None
+
+
+class RecurringExports(Answer):
+    items: list[RecurringExport]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=RecurringExport,
+    responses=problems("bad_request", "too_large", "unsupported_media_type", "create_denied", "plan_required", "not_found"),
+    openapi_extra=documenting.body(TemplateBody, {"weekly": EXAMPLE}),
+    summary="Ask for an export every week or month",
+)
+def create_template(tenant: TenantPath, caller: CallerDep, body: JsonBody, estate: EstateDep) -> JSONResponse:
+    """The first request is made at the next Monday or 1st; without a range it covers the week or month that ended."""
+    one = recurring.create_template(estate, caller, tenant, parsed(TemplateBody, body))
+    return JSONResponse(recurring.describe_template(estate, one), 201)
+
+
+@router.get("", response_model=RecurringExports, responses=problems(*_READING), summary="Recurring exports")
+def list_templates(tenant: TenantPath, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    found = recurring.list_templates(estate, caller, tenant)
+    return JSONResponse({"items": [recurring.describe_template(estate, one) for one in found]})
+
+
+@router.get("/{template_id}", response_model=RecurringExport, responses=problems(*_READING), summary="One recurring export")
+def get_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    return JSONResponse(recurring.describe_template(estate, recurring.get_template(estate, caller, tenant, template_id)))
+
+
+@router.get("/{template_id}/exports", response_model=request_schemas.Exports, responses=problems(*_READING), summary="What it made")
+def template_history(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
+    """The requests it made, newest first, fifty at most."""
+    made = recurring.history(estate, caller, tenant, template_id)
+    return JSONResponse({"items": [service.describe_request(estate, one, caller=caller) for one in made], "nextCursor": None})
+
+
+@router.post(
+    "/{template_id}/{action}", response_model=RecurringExport, responses=problems("delete_denied", *_READING), summary="Pause, or go on"
+)
+def pause_template(
+    tenant: TenantPath, template_id: TemplateId, action: Literal["pause", "resume"], caller: CallerDep, estate: EstateDep
+) -> JSONResponse:
+    """What was missed while paused is not made up for."""
+    one = recurring.pause_template(estate, caller, tenant, template_id, paused=action == "pause")
+    return JSONResponse(recurring.describe_template(estate, one))
+
+
+@router.delete("/{template_id}", status_code=204, responses=problems("delete_denied", *_READING), summary="End a recurring export")
+def delete_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, estate: EstateDep) -> Response:
+    """The requests it made stay."""
+    recurring.delete_template(estate, caller, tenant, template_id)
+    return Response(status_code=204)
