@@ -9,9 +9,10 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from waybill import config, service
+from waybill import service
 from waybill.access import Caller
 from waybill.errors import Finding, InvalidInput
+from waybill.explaining import validated
 from waybill.request import ACTIVE, ExportRequest, Status, Submission, refused
 from waybill.service import Estate
 from waybill.service.linking import DOWNLOADS, public_url
@@ -49,7 +50,7 @@ documenting.REQUEST_MODELS += [Submission, schemas.BulkDelete]
 def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:
     """The body as a model. Raises InvalidInput with every problem."""
     findings: list[Finding] = []
-    found = config.validated(model, body, "", findings)
+    found = validated(model, body, "", findings)
     if found is None or findings:
         raise InvalidInput(findings)
     return found
