@@ -142,13 +142,20 @@ class Registration(Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 
-    export_option: ExportOption = ExportOption.SELECTED
+    export_option: ExportOption = Field(
+        ExportOption.SELECTED,
+        description="`export all`: every entity, also later ones; `export selected`: those of entityList; `disable export`: none.",
+    )
     entity_list: EntityList = ()
-    frequency: Frequency = Frequency.DAILY
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    deliver_at: Clock | None = None
-    destination: DestinationSpec | None = None
-    csv: CsvOptions = Field(default_factory=CsvOptions)
+    frequency: Frequency = Field(
+        Frequency.DAILY, description="How often: every day, every Monday, or on the 1st of each month, at midnight of the time zone."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="An IANA name such as `Europe/Berlin`.")
+    deliver_at: Clock | None = Field(None, description="Local time of day at which runs start; by default soon after 01:00.")
+    destination: DestinationSpec | None = Field(
+        None, description="Where files go, through an Airflow connection; by default where policy says."
+    )
+    csv: CsvOptions = Field(default_factory=CsvOptions, description="How files are written.")
 
     @property
     def zone(self) -> ZoneInfo:

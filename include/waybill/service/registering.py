@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from waybill import config
 from waybill.errors import Finding, InvalidInput, PermanentError
+from waybill.explaining import validated
 from waybill.layout import tenant_id
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import LostUpdate, Registered
@@ -57,7 +57,7 @@ class Replaced:
 def read(raw: Mapping[str, Any], estate: Estate) -> tuple[Registration, tuple[str, ...]]:
     """A body and the entity ids it stands for. Raises InvalidInput with every finding."""
     findings: list[Finding] = []
-    wanted = config.validated(Registration, raw, "", findings)
+    wanted = validated(Registration, raw, "", findings)
     if wanted is None:
         raise InvalidInput(findings)
     list_is_broken = any(finding.path.startswith(("entityList", "exportOption")) for finding in findings)

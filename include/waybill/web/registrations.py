@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
-from waybill import config
 from waybill.errors import Finding, InvalidInput
+from waybill.explaining import validated
 from waybill.registration import Registration
 from waybill.service import Estate, registering
 from waybill.web import documenting, schemas
@@ -189,7 +189,7 @@ def _replaced(estate: Estate, scheduler: SchedulerDep, done: registering.Replace
 def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, estate: EstateDep, scheduler: SchedulerDep) -> JSONResponse:
     """Queue the complete history of entities for the next run, or start that run now."""
     findings: list[Finding] = []
-    wanted = config.validated(schemas.FullLoad, body, "", findings)
+    wanted = validated(schemas.FullLoad, body, "", findings)
     if wanted is None or findings:
         raise InvalidInput(findings)
     chosen = registering.queue_full_load(estate, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
