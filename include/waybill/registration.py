@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -174,10 +175,26 @@ class Registration(Strict):
 
     def cron(self, tenant: str) -> str:
         """When runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+        at = self.starts(tenant)
+        return self.frequency.cron(at.minute, at.hour)
+
+    def starts(self, tenant: str) -> time:
+        """The local time of day at which runs start."""
         if self.deliver_at:
-            hour, minute = self.deliver_at.split(":")
-            return self.frequency.cron(int(minute), int(hour))
-        return self.frequency.cron(int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60, 1)
+            return time.fromisoformat(self.deliver_at)
+        return time(1, int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60)
+
+    def due(self, tenant: str, now: datetime) -> tuple[datetime, datetime]:
+        """The latest boundary whose run has started by `now`, and when that run started; both UTC."""
+        boundary = self.frequency.floor(now, self.zone)
+        started = self._run_for(tenant, boundary)
+        if started > now:
+            boundary = self.frequency.floor(boundary - timedelta(microseconds=1), self.zone)
+            started = self._run_for(tenant, boundary)
+        return boundary, started
+
+    def _run_for(self, tenant: str, boundary: datetime) -> datetime:
+        return datetime.combine(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone).astimezone(UTC)
 
 
 def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:

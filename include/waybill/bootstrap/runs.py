@@ -78,7 +78,7 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
     """
     from waybill import service
 
-    results = service.finish(bootstrap.estate(), tenant, until_of(context), list(batch.values()))
+    results = service.finish(bootstrap.estate(), tenant, until_of(context), list(batch.values()), spare=True)
     for result in results:
         if result.outcome:
             one, done = result.delivery, result.outcome
@@ -128,6 +128,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
     waiting = [one for one in service.listed(estate, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"]
     if waiting:
+        service.tell_failed(estate, tenant, waiting)
         reasons = "".join(f"\n{one['entity']}: {one['error'] or 'not delivered yet'}" for one in waiting)
         raise PermanentError(
             f"{len(waiting)} of {len(planned)} entities of {tenant} are not delivered{reasons}",

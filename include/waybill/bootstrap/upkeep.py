@@ -36,9 +36,11 @@ def apply() -> dict[str, Any]:
 
 
 def check() -> None:
-    """Raises ConfigError with the findings of all configuration files, if there are any."""
-    from waybill import config
+    """Tell about tenants whose day is late. Raises ConfigError with the findings of all configuration files, if there are any."""
+    from waybill import config, service
 
+    for tenant in service.tell_late(bootstrap.estate()):
+        log.warning("%s is late; mail was sent", tenant)
     findings = config.load(config.Settings.from_environment().config_dir).findings
     if findings:
         raise ConfigError(list(findings))

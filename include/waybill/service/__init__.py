@@ -9,6 +9,7 @@ from waybill.service.following import cancel, delete, describe_request, files_of
 from waybill.service.fulfilling import fulfil, fulfil_all
 from waybill.service.linking import mint_link, open_download
 from waybill.service.mailing import send_mails
+from waybill.service.notifying import tell_failed, tell_late
 from waybill.service.planning import plan
 from waybill.service.probing import probe
 from waybill.service.reconciling import Reconciled, reconcile
@@ -56,5 +57,7 @@ __all__ = [
     "resubmit",
     "run",
     "send_mails",
+    "tell_failed",
+    "tell_late",
     "verify",
 ]

@@ -219,12 +219,14 @@ def run(
     return results
 
 
-def finish(estate: Estate, tenant: str, until: datetime, delivery_ids: Sequence[str], progress: Progress = silent) -> list[Result]:
+def finish(
+    estate: Estate, tenant: str, until: datetime, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False
+) -> list[Result]:
     """Deliver these of one tenant, then what is due behind them: one left open by an earlier run ends before the boundary asked for now."""
     results: dict[str, Result] = {}
     fresh = list(delivery_ids)
     while fresh:
-        for result in deliver(estate, fresh, progress):
+        for result in deliver(estate, fresh, progress, spare=spare):
             results[result.delivery.id] = result
         with estate.ledger.begin() as connection:
             active = {stream.entity for stream in streams.active(connection, tenant)}
