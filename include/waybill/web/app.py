@@ -8,11 +8,11 @@ from fastapi import FastAPI
 
 from waybill import __version__
 from waybill.service import Estate
-from waybill.web import documenting, downloads, problems, registrations, requests, tenants
+from waybill.web import documenting, downloads, problems, reference, registrations, requests, templates, tenants
 from waybill.web.calling import Access, Estates, Scheduler
 
 API = "/api/v1"
-ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, downloads.router]
+ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, templates.router, downloads.router]
 """What stands below `/api/v1`."""
 
 ABOUT = """
@@ -40,6 +40,7 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
         description=ABOUT,
         openapi_tags=TAGS,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.estates, app.state.access, app.state.scheduler = Estates(estate), access, scheduler
@@ -47,4 +48,5 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
         app.include_router(router, prefix=API)
     problems.install(app)
     documenting.install(app)
+    reference.install(app)
     return app
