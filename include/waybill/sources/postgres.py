@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -20,7 +21,8 @@ from waybill.sources.postgres_sql import PostgresFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
-_BLOCK = 1 << 18
+Buffer = bytes | bytearray | memoryview
+_BLOCK_ROWS = 1000
 _DIGESTS = 4096
 _COLUMNS = """
 SELECT a.attname,
@@ -90,14 +92,10 @@ class PostgresSnapshot:
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         most = dialect.max_rows_per_file
-        rows, size = [], 0
-        for seen, row in enumerate(self._records(selection, dialect), 1):
-            rows.append(row)
-            size += len(row)
-            if size >= _BLOCK or (most and seen % most == 0):
-                yield b"".join(rows), len(rows)
-                rows, size = [], 0
-        if rows:
+        records = self._records(selection, dialect)
+        seen = 0
+        while rows := list(islice(records, min(_BLOCK_ROWS, most - seen % most) if most else _BLOCK_ROWS)):
+            seen += len(rows)
             yield b"".join(rows), len(rows)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
@@ -128,7 +126,7 @@ class PostgresSnapshot:
         flavour = PostgresFlavour(frozenset(bytewise), frozenset(loose))
         return SnapshotQuery(flavour, sql("{}", self._name(entity)), self.columns(entity), selection, nulls=nulls)
 
-    def _records(self, selection: Selection, dialect: Dialect) -> Iterator[bytes | memoryview]:
+    def _records(self, selection: Selection, dialect: Dialect) -> Iterator[Buffer]:
         """The server sends one message per record, which is what makes counting exact and free."""
         query = self.query(selection)
         names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
@@ -141,12 +139,11 @@ class PostgresSnapshot:
             records = (bytes(record)[:-1] + ending for record in records)
         return records
 
-    def _copy(self, selection: Selection, statement: Sql, options: str) -> Iterator[bytes | memoryview]:
+    def _copy(self, selection: Selection, statement: Sql, options: str) -> Iterator[Buffer]:
         """COPY takes no bind parameters: psycopg quotes the values itself, as literals."""
         text, values = _render(statement)
         with session.errors(self._at(selection)), self.connection.cursor().copy(f"COPY ({text}) TO STDOUT ({options})", values) as copy:
-            for record in copy:
-                yield bytes(record) if isinstance(record, bytearray) else record
+            yield from copy
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
         with session.errors(self._at(selection)):

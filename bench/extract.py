@@ -1,0 +1,154 @@
+"""Reading rows into hashed, counted CSV on disk, side by side with each engine's own tool, on this machine.
+
+`python -m bench.extract [--quick]` prints one line per leg: leg | ours | theirs | ratio | goal | met.
+Every figure is a median of rounds that take turns, on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+
+from bench.push import Leg
+from tests.servers.postgres import Database, serve_postgres
+from waybill.catalog import DbApiSource, Entity, PostgresSource
+from waybill.connection import Connection
+from waybill.selection import Dialect, Selection
+from waybill.sources import Source
+from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
+from waybill.sources.postgres import Postgres
+
+COLUMNS = {
+    "id": "integer",
+    "tenant_id": "string",
+    "user_name": "string",
+    "note": "string",
+    "city": "string",
+    "amount": "decimal",
+    "score": "float",
+    "active": "boolean",
+    "day": "date",
+    "created_at": "timestamp",
+    "updated_at": "timestamp",
+}
+ENTITY = Entity.model_validate(
+    {
+        "id": "orders",
+        "source": "bench",
+        "relation": "orders",
+        "tenant_column": "tenant_id",
+        "key": "id",
+        "changes": {"mode": "lookback", "column": "updated_at"},
+        "columns": {name: {"type": kind} for name, kind in COLUMNS.items()},
+    }
+)
+_ROWS = """SELECT i AS id, 'acme' AS tenant_id, 'user ' || (i % 1000) AS user_name,
+    'a note of some length, with a comma, numbered ' || i AS note,
+    CASE WHEN i % 10 = 0 THEN NULL ELSE 'city ' || (i % 77) END AS city, CAST(i * 0.01 AS DECIMAL(18, 2)) AS amount,
+    (i % 1000) / CAST(7.0 AS {float}) AS score, i % 2 = 0 AS active, DATE '2024-01-01' + CAST(i % 300 AS INT) AS day,
+    TIMESTAMP '2024-01-01' + i * INTERVAL '1 second' AS created_at, TIMESTAMP '2024-01-01' + i * INTERVAL '1 second' AS updated_at
+    FROM {range}"""
+
+
+def legs(quick: bool) -> Iterator[Leg]:
+    rounds = 3 if quick else 5
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with serve_postgres() as cluster, cluster.database() as database:
+            _fill_postgres(database, 300_000 if quick else 2_500_000)
+            yield Leg(
+                "PostgreSQL to CSV", *_turns(rounds, lambda: _ours(_postgres(database), folder), lambda: _psql(database, folder)), 1.05
+            )
+        warehouse = folder / "warehouse.duckdb"
+        with duckdb.connect(str(warehouse)) as connection:
+            rows = 1_000_000 if quick else 10_000_000
+            connection.execute("CREATE TABLE orders AS " + _ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)"))
+        yield Leg("DuckDB to CSV", *_turns(rounds, lambda: _ours(DuckDB(warehouse), folder), lambda: _duckdb_copy(warehouse, folder)), 1.1)
+        file = folder / "orders.sqlite"
+        _fill_sqlite(file, warehouse, 100_000 if quick else 1_000_000)
+        source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(file))
+        yield Leg("SQLite to CSV", *_turns(rounds, lambda: _ours(source, folder), lambda: _fetch_loop(file, folder)), 1.0)
+
+
+def _turns(rounds: int, ours: Callable[[], None], theirs: Callable[[], None]) -> tuple[float, float]:
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for taken, job in zip(times, (ours, theirs), strict=True):
+            began = time.perf_counter()
+            job()
+            taken.append(time.perf_counter() - began)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def _ours(source: Source, folder: Path) -> None:
+    digest, rows = hashlib.sha256(), 0
+    with source.snapshot() as snapshot, (folder / "ours.csv").open("wb") as file:
+        for block, count in snapshot.csv(Selection(ENTITY, "acme", ENTITY.columns), Dialect()):
+            digest.update(block)
+            file.write(block)
+            rows += count
+
+
+def _postgres(database: Database) -> Postgres:
+    target = Connection("pg", "postgres", database.host, database.port, database.user, database.name)
+    return Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target)
+
+
+def _fill_postgres(database: Database, rows: int) -> None:
+    database.psql("SET TimeZone = 'UTC'; CREATE TABLE orders AS " + _ROWS.format(float="float8", range=f"generate_series(1, {rows}) i"))
+    database.psql("ALTER TABLE orders ADD PRIMARY KEY (id), ALTER created_at TYPE timestamptz")
+    database.psql("VACUUM ANALYZE orders")
+
+
+def _psql(database: Database, folder: Path) -> None:
+    copy = f"\\copy (SELECT * FROM orders WHERE tenant_id = 'acme' ORDER BY id) TO '{folder}/theirs.csv' (FORMAT csv)"
+    subprocess.run(["psql", "-X", "-q", "-d", database.dsn, "-c", copy], check=True)
+
+
+def _duckdb_copy(warehouse: Path, folder: Path) -> None:
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        connection.execute(f"COPY (SELECT * FROM orders WHERE tenant_id = 'acme') TO '{folder}/theirs.csv' (HEADER false)")
+
+
+def _fill_sqlite(file: Path, warehouse: Path, rows: int) -> None:
+    shown = ", ".join(f"CAST({name} AS VARCHAR)" if kind in ("decimal", "timestamp", "date") else name for name, kind in COLUMNS.items())
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        values = connection.execute(f"SELECT {shown} FROM orders LIMIT {rows}").fetchall()
+    text = "TEXT"
+    declared = {"integer": "INTEGER PRIMARY KEY", "float": "REAL", "boolean": "BOOLEAN"}
+    with sqlite3.connect(file) as lite:
+        lite.execute(f"CREATE TABLE orders ({', '.join(f'{name} {declared.get(kind, text)}' for name, kind in COLUMNS.items())})")
+        lite.executemany(f"INSERT INTO orders VALUES ({', '.join('?' * len(COLUMNS))})", values)
+    lite.close()
+
+
+def _fetch_loop(file: Path, folder: Path) -> None:
+    connection = sqlite3.connect(file)
+    with (folder / "theirs.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        for row in connection.execute("SELECT * FROM orders WHERE tenant_id = ? ORDER BY id", ["acme"]):
+            writer.writerow(row)
+    connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small data")
+    print("leg | ours | theirs | ratio | goal | met")
+    for leg in legs(parser.parse_args().quick):
+        print(leg, flush=True)
+
+
+if __name__ == "__main__":
+    main()
