@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from waybill.registration import Registration
 from waybill.request.refusals import SENTENCES
-from waybill.web.problems import MEDIA_TYPE, STATUS, Problem
+from waybill.web.problems import MEDIA_TYPE, STATUS, Problem, title
 from waybill.web.schemas import FullLoad
 
 REF = "#/components/schemas/{model}"
@@ -60,7 +60,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
                 "content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}, "examples": {}}},
             },
         )
-        entry["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(code, status)}
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"$ref": f"#/components/examples/{code}"}
     return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
 
@@ -68,18 +68,12 @@ def _example(code: str, status: int) -> dict[str, Any]:
     field = {"field": "entityList", "code": "unknown_entity", "message": EXAMPLES["validation"]}
     return {
         "type": f"urn:waybill:problem:{code}",
-        "title": _title(status),
+        "title": title(status),
         "status": status,
         "detail": EXAMPLES[code],
         "code": code,
         "errors": [field] if code == "validation" else [],
     }
-
-
-def _title(status: int) -> str:
-    from http import HTTPStatus
-
-    return HTTPStatus(status).phrase
 
 
 def body(model: type[BaseModel], examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
@@ -108,6 +102,7 @@ def install(app: FastAPI) -> None:
             _, referenced = models_json_schema([(model, "validation") for model in REQUEST_MODELS], ref_template=REF, by_alias=True)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update({name: schema for name, schema in referenced["$defs"].items() if name not in schemas})
+            document["components"]["examples"] = {code: {"value": _example(code, STATUS.get(code, 503))} for code in sorted(EXAMPLES)}
             app.openapi_schema = document
         return app.openapi_schema
 

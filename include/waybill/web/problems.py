@@ -109,13 +109,19 @@ def status_of(error: WaybillError) -> int:
     return 409 if isinstance(error, ConflictError) else 400
 
 
+def title(status: int) -> str:
+    """RFC 9110's words; the standard library's change with its version."""
+    newer = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+    return newer.get(status) or HTTPStatus(status).phrase
+
+
 def problem(
     status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """A problem as a response."""
     body = {
         "type": f"urn:waybill:problem:{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": title(status),
         "status": status,
         "detail": detail,
         "code": code,
