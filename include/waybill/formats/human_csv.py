@@ -67,11 +67,15 @@ class HumanCsvWriter(TextWriter):
             header += [(dotted, kind) for dotted in paths.names(name)] if paths else [(name, kind)]
         self._header = header
 
-    def expression(self, schema: pa.Schema) -> str:
-        pieces: list[str] = []
+    def values(self, schema: pa.Schema) -> list[str]:
+        shown = []
         for field, (_, kind) in zip(schema, self._header, strict=True):
-            shown = lines.text(field.name, kind, field.type)
-            if kind in _FREE_TEXT:
-                shown = canonical_sql.csv_field(f"({guarded(f'({shown})') if self._options.spreadsheet_guard else shown})", "','")
-            pieces += ["','", shown]
+            text = lines.text(field.name, kind, field.type)
+            shown.append(guarded(text) if self._options.spreadsheet_guard and kind in _FREE_TEXT else text)
+        return shown
+
+    def expression(self) -> str:
+        pieces: list[str] = []
+        for number, (_, kind) in enumerate(self._header):
+            pieces += ["','", canonical_sql.csv_field(f"v{number}", "','") if kind in _FREE_TEXT else f"v{number}"]
         return lines.concat([*pieces[1:], "chr(10)"])

@@ -33,7 +33,14 @@ class TextWriter:
     def opening(self) -> bytes:
         return b""
 
-    def expression(self, schema: pa.Schema) -> str:
+    def values(self, schema: pa.Schema) -> list[str]:
+        """What a row is made of, v0, v1, ... in `expression`."""
+        return [
+            lines.json_token(field.name, kind_of(column), field.type)
+            for field, column in zip(schema, self._intake.columns.values(), strict=True)
+        ]
+
+    def expression(self) -> str:
         raise NotImplementedError
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -50,7 +57,7 @@ class TextWriter:
         self._output.discard()
 
     def _put(self, piece: pa.RecordBatch) -> None:
-        for texts in self._engine.texts(piece, self.expression(piece.schema)):
+        for texts in self._engine.texts(piece, self.expression(), self.values(piece.schema)):
             if self._empty:
                 self._output.write(self.opening)
             self._output.write(texts[self.separator :] if self._empty else texts)
@@ -64,16 +71,10 @@ class TextWriter:
         self._engine.close()
         return self._output.finish(self._intake.rows, header, self._intake.withheld)
 
-    def _tokens(self, schema: pa.Schema) -> list[str]:
-        return [
-            lines.json_token(field.name, kind_of(column), field.type)
-            for field, column in zip(schema, self._intake.columns.values(), strict=True)
-        ]
-
-    def _object(self, schema: pa.Schema) -> list[str]:
+    def _object(self) -> list[str]:
         pieces, mark = [], "{"
-        for name, token in zip(self._intake.columns, self._tokens(schema), strict=True):
-            pieces += [lines.literal(f"{mark}{_compact(name)}:"), token]
+        for number, name in enumerate(self._intake.columns):
+            pieces += [lines.literal(f"{mark}{_compact(name)}:"), f"v{number}"]
             mark = ","
         return [*pieces, "'}'"]
 
@@ -81,8 +82,8 @@ class TextWriter:
 class NdjsonWriter(TextWriter):
     """One object a line, lossless."""
 
-    def expression(self, schema: pa.Schema) -> str:
-        return lines.concat([*self._object(schema), "chr(10)"])
+    def expression(self) -> str:
+        return lines.concat([*self._object(), "chr(10)"])
 
 
 class JsonWriter(TextWriter):
@@ -105,12 +106,12 @@ class JsonWriter(TextWriter):
         envelope = _compact(_envelope(self._options)).removesuffix("}")
         return f'{envelope},"data":{{{_compact(self._entity_id)}:[\n'.encode()
 
-    def expression(self, schema: pa.Schema) -> str:
+    def expression(self) -> str:
         if not self._arrays:
-            return lines.concat(["',' || chr(10)", *self._object(schema)])
+            return lines.concat(["',' || chr(10)", *self._object()])
         pieces, mark = ["',' || chr(10)"], "["
-        for token in self._tokens(schema):
-            pieces += [f"'{mark}'", token]
+        for number, _ in enumerate(self._intake.columns):
+            pieces += [f"'{mark}'", f"v{number}"]
             mark = ","
         return lines.concat([*pieces, "']'"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -27,10 +27,15 @@ class Lines:
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET python_enable_replacements = false")
 
-    def texts(self, piece: pa.RecordBatch, expression: str) -> Iterable[memoryview]:
-        """The text of `expression` for every row, in order and back to back."""
-        relation = self._connection.from_arrow(pa.Table.from_batches([piece])).project(f"{expression} AS line")
-        for batch in relation.to_arrow_reader(piece.num_rows):
+    def texts(self, piece: pa.RecordBatch, expression: str, values: Sequence[str] = ()) -> Iterator[memoryview]:
+        """The text of `expression` for every row, in order and back to back.
+
+        It is made of the piece's columns or, where `values` are given, of those as v0, v1, ...: what it repeats is planned and computed once.
+        """
+        relation = self._connection.from_arrow(pa.Table.from_batches([piece]))
+        if values:
+            relation = relation.project(", ".join(f"{value} AS v{number}" for number, value in enumerate(values)))
+        for batch in relation.project(f"{expression} AS line").to_arrow_reader(piece.num_rows):
             yield _bytes(batch.column(0))
 
     def close(self) -> None:
