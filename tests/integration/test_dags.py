@@ -140,7 +140,7 @@ def test_a_tenant_on_a_server_without_safe_renames_is_delivered_one_at_a_time(pl
 
 
 def test_an_installation_without_a_ledger_has_no_tenant_dags_and_no_import_error(place, dags):
-    assert sorted(dags()) == ["apply_config", "housekeeping"]
+    assert sorted(dags()) == ["apply_config", "export_requests", "housekeeping"]
 
 
 def test_a_ledger_out_of_reach_is_an_import_error_and_not_an_empty_house(place, repository):
@@ -156,7 +156,7 @@ def test_a_worker_parses_its_own_dag_and_asks_no_ledger(place, repository):
 
 
 def test_a_worker_imports_nothing_heavy_to_parse(repository):
-    files = ("tenant_exports", "apply_config", "housekeeping")
+    files = ("tenant_exports", "apply_config", "export_requests", "housekeeping")
     assert imported_by(repository, *files, _AIRFLOW_PARSING_CONTEXT_DAG_ID="export__acme") == set()
 
 
@@ -322,22 +322,28 @@ def test_housekeeping_runs(run, place):
     assert states(run("housekeeping")) == {"tidy": "success"}
 
 
-class Context(dict[str, Any]):
-    def __init__(self, run_type: str, end: datetime | None, **params: Any) -> None:
-        run = type("Run", (), {"run_type": run_type, "data_interval_end": end})()
-        super().__init__(dag_run=run, params=params)
+def context(run_type: str, end: datetime | None, **params: Any) -> dict[str, Any]:
+    """What tasks are told about their run, in the types of Airflow's SDK."""
+    from airflow.sdk.api.datamodels._generated import DagRun
+
+    facts = {"dag_id": "export__acme", "run_id": "a", "run_type": run_type, "data_interval_end": end, "state": "running"}
+    rest = dict.fromkeys(("logical_date", "data_interval_start", "end_date", "partition_key"))
+    times = {"run_after": NOON, "start_date": NOON, "consumed_asset_events": [], **rest}
+    return {"dag_run": DagRun.model_validate({**facts, **times}), "params": params}
 
 
 def test_a_scheduled_run_delivers_up_to_the_end_of_its_interval_and_a_manual_one_up_to_now_or_what_is_asked():
-    assert runs.until_of(Context("scheduled", NOON)) == NOON
-    assert runs.until_of(Context("manual", NOON, until="2026-05-31T14:00:00+02:00")) == NOON
-    assert abs(runs.until_of(Context("manual", None)) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert runs.until_of(context("scheduled", NOON)) == NOON
+    assert runs.until_of(context("manual", NOON, until="2026-05-31T14:00:00+02:00")) == NOON
+    assert abs(runs.until_of(context("manual", None)) - datetime.now(UTC)) < timedelta(minutes=1)
     with pytest.raises(PermanentError, match="RFC 3339"):
-        runs.until_of(Context("manual", None, until="2026-05-31"))
+        runs.until_of(context("manual", None, until="2026-05-31"))
 
 
 def test_a_backfill_of_airflows_plans_nothing():
-    assert runs.planned_by(Context("backfill", NOON)) == {}
+    assert runs.is_backfill(context("backfill", NOON))
+    assert runs.planned_by(context("backfill", NOON)) == {}
+    assert not runs.is_backfill(context("scheduled", NOON))
 
 
 def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_changed_again(metadata, place, dags):

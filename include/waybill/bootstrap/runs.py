@@ -32,8 +32,8 @@ def until_of(context: Mapping[str, Any]) -> datetime:
     """
     from waybill.canonical import parse_timestamp
 
-    run_type, end = str(context["dag_run"].run_type), context["dag_run"].data_interval_end
-    if run_type == "scheduled" and end is not None:
+    run, end = context["dag_run"], context["dag_run"].data_interval_end
+    if run.run_type == "scheduled" and end is not None:
         return datetime.fromisoformat(end.isoformat())
     given = context["params"].get("until")
     try:
@@ -99,7 +99,7 @@ def together(errors: Sequence[WaybillError]) -> WaybillError:
 
 
 def is_backfill(context: Mapping[str, Any]) -> bool:
-    return str(context["dag_run"].run_type) == "backfill"
+    return bool(context["dag_run"].run_type == "backfill")
 
 
 def planned_by(context: Mapping[str, Any]) -> Batch | None:
