@@ -79,7 +79,7 @@ def errors(where: str) -> Iterator[None]:
     except duckdb.Error as error:
         raise _translated(error, where) from error
     except PermissionError as error:
-        raise PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read the files") from error
+        raise PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them") from error
     except (pa.ArrowException, OSError) as error:
         # What fails while a result is being streamed comes through Arrow, with only the text of DuckDB's error.
         kind = next((kind for mark, kind in _MARKS.items() if mark in str(error)), duckdb.Error)
