@@ -1,0 +1,79 @@
+"""The operations on the command line: what they print, and 0 done, 1 refused with a message, 2 usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.estates import DAY, NOON, USER, Place, catalog, make_place
+from waybill.cli import main
+
+MIDNIGHT = NOON.replace(hour=0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with closing(make_place(tmp_path_factory.mktemp("cli"))) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"])
+        place.user(1, "Ada", MIDNIGHT - 2 * DAY)
+        place.run(NOON)
+        place.run(NOON + DAY)
+        yield place
+
+
+@pytest.fixture
+def waybill(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process; gives what it prints, errors behind the rest. Fails unless it ends as expected."""
+
+    def run(*words: str, status: int = 0, **environment: str) -> str:
+        for name, value in {"WAYBILL_CONFIG_DIR": str(place.root / "config"), "COLUMNS": "200", **environment}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["waybill", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = "".join(capsys.readouterr())
+        assert ended.value.code == status, printed
+        return printed
+
+    return run
+
+
+def test_verify_needs_no_ledger_and_tells_each_problem_on_a_line(waybill: Callable[..., str], place: Place, tmp_path: Path) -> None:
+    nothing = {"WAYBILL_CONFIG_DIR": str(tmp_path / "none"), "WAYBILL_LEDGER_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
+    assert waybill("verify", str(place.out), **nothing).endswith("in 1 stream: all as delivered\n")
+    stray = place.out / "exports/acme/2026/05/31/user/user.g1.9.csv"
+    stray.write_text("id\n")
+    printed = waybill("verify", str(place.out), status=1)
+    assert printed.splitlines()[0] == "/exports/acme/2026/05/31/user/user.g1.9.csv: no manifest lists it: not delivered (or not yet)"
+    assert json.loads(waybill("verify", str(place.out), "--json", status=1))["whole"] is False
+    stray.unlink()
+    assert "is not a folder" in waybill("verify", str(tmp_path / "none"), status=1)
+    waybill("verify", status=2)
+
+
+def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_message(waybill: Callable[..., str]) -> None:
+    span = ["--from", "2026-05-29T00:00:00Z", "--to", "2026-05-30T00:00:00Z"]
+    first = waybill("backfill", "acme", "user", *span)
+    assert "/2026/05/30/user/backfill-" in first
+    assert waybill("backfill", "acme", "user", *span).split()[0] == "verified"
+    assert "not an RFC 3339 time with an" in waybill("backfill", "acme", "user", "--from", "2026-05-29", *span[2:], status=2)
+    assert "--from" in waybill("backfill", "acme", "user", *span[2:], status=2)
+    assert "does not receive site" in waybill("backfill", "acme", "site", *span, status=1)
+    delivery = json.loads(waybill("deliveries", "acme", "--json"))[-1]["delivery_id"]
+    assert "/user.g1.1.r2.csv" in waybill("redeliver", delivery)
+    assert "there is no delivery" in waybill("redeliver", "0" * 32, status=1)
+
+
+def test_probe_reconcile_and_housekeeping_tell_what_they_found(waybill: Callable[..., str]) -> None:
+    assert "rename onto an existing file     refused" in waybill("probe", "acme")
+    assert json.loads(waybill("probe", "acme", "--json"))["profile"] == "full"
+    assert "is not registered" in waybill("probe", "nobody", status=1)
+    assert waybill("reconcile", "acme") == "acme: 0 imported, 0 differences, 0 problems\n"
+    assert waybill("housekeeping").startswith("removed 0 unfinished parts")
+    assert json.loads(waybill("housekeeping", "--json"))["failed"] == {}
