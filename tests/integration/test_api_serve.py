@@ -1,0 +1,92 @@
+"""`waybill serve` as a process: it starts only when it knows whose tokens count, and one call registers a tenant."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.estates import Place, make_place
+from tests.issuer import AUDIENCE, TestIssuer, serve_issuer
+from tests.servers.process import free_port
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = make_place(tmp_path)
+    (tmp_path / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"destination": {"kind": "folder", "root": "out"}})
+    yield place
+    place.close()
+
+
+def waybill(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "waybill", *arguments]
+    settings = {**os.environ, "WAYBILL_CONFIG_DIR": str(place.root / "config"), **environment}
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
+def serving(place: Place, issuer: TestIssuer) -> Iterator[str]:
+    port = free_port()
+    settings = {
+        **os.environ,
+        "WAYBILL_CONFIG_DIR": str(place.root / "config"),
+        "WAYBILL_OAUTH_ISSUER": issuer.url,
+        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
+        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+    }
+    with subprocess.Popen([sys.executable, "-m", "waybill", "serve", "--port", str(port)], env=settings) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None
+                try:
+                    httpx.get(f"{url}/openapi.json", timeout=10)
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def test_one_call_registers_a_tenant_and_the_next_run_delivers(place: Place) -> None:
+    place.sql("insert into \"user\" values ('acme', 1, 'one', '2026-05-01', null)")
+    with serve_issuer() as issuer, serving(place, issuer) as url, httpx.Client(base_url=f"{url}/api/v1/tenants", timeout=30) as client:
+        assert client.get("/acme/export").status_code == 401
+        client.headers.update(issuer.bearer())
+        made = client.put("/acme/export", json={"entityList": ["user"], "frequency": "daily"})
+        assert made.status_code == 201
+        assert client.post("/acme/export/full-load", json={"when": "now"}).json()["when"] == "next"
+        assert waybill(place, "run", "acme", "--until", "2026-06-01T00:00:00Z").returncode == 0
+        delivered = client.get("/acme/deliveries").json()["items"]
+        assert [(one["entity"], one["status"], one["rows"]) for one in delivered] == [("user", "committed", 1)]
+        assert (place.out / delivered[0]["path"].lstrip("/")).is_file()
+        place.write("tenants/acme.yaml", {"entityList": ["theme"]})
+        time.sleep(1.1)  # the configuration is looked at once a second
+        assert client.put("/acme/export", json={"entityList": ["user"]}).json()["code"] == "managed_as_code"
+
+
+def test_serve_names_every_setting_it_lacks(place: Place) -> None:
+    refused = waybill(place, "serve", WAYBILL_OAUTH_AUDIENCE=AUDIENCE)
+    assert refused.returncode == 1
+    assert "WAYBILL_OAUTH_ISSUER, WAYBILL_OAUTH_JWKS_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_schema_prints_the_schema_of_a_kind_of_file(place: Place) -> None:
+    printed = waybill(place, "schema", "tenant")
+    assert json.loads(printed.stdout)["properties"]["frequency"]
+    assert waybill(place, "schema", "nothing").returncode == 2
