@@ -180,13 +180,15 @@ TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$
 class Policy(Knobs):
     """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
 
-    Files at the destination are kept for ever unless `destination_days` is set. An organization is a named list of tenants; `plans` names
+    Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
+    choose or change a destination: only files can. An organization is a named list of tenants; `plans` names
     the plan a tenant has.
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
     archive_days: Annotated[int, Field(ge=0)] = 7
     destination_days: Annotated[int, Field(ge=1)] | None = None
+    api_destinations: Literal["any", "policy"] = "any"
     preset: str | None = None
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
     organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -224,6 +225,17 @@ def test_a_tenant_applied_from_a_file_stays_so_until_its_removal_is_applied(plac
     assert_problem(api("POST", "/acme/export/versions/1/restore"), 409, "managed_as_code")
     service.apply(place.estate(), actor="test", allow_mass_deactivation=True)
     assert api("PUT", "/acme/export", USER).status_code == 200
+
+
+def test_policy_may_keep_destinations_to_the_operators_files(place: Place, api: Api) -> None:
+    api("PUT", "/acme/export", USER)
+    place.write("policy.yaml", {"api_destinations": "policy"})
+    time.sleep(1.1)  # the configuration is looked at once a second
+    assert api("PUT", "/acme/export", BOTH).status_code == 200
+    for destination in ({"kind": "folder", "root": "/elsewhere"}, None):
+        for query in ("", "?dryRun=true"):
+            found = assert_problem(api("PUT", f"/acme/export{query}", {**USER, "destination": destination}), 422, "validation")
+            assert [(one["field"], one["code"]) for one in found["errors"]] == [("destination", "not_allowed")]
 
 
 def test_a_full_load_is_queued_or_started(api: Api, scheduler: RecordingScheduler, place: Place) -> None:

@@ -68,6 +68,13 @@ def read(raw: Mapping[str, Any], estate: Estate) -> tuple[Registration, tuple[st
     return wanted, entities
 
 
+def _refuse_chosen_destination(estate: Estate, wanted: Registration, before: Registered | None) -> None:
+    """Where policy keeps destinations to files, a call may only repeat the one in force."""
+    in_force = before.registration.destination if before else None
+    if estate.configuration.policy.api_destinations == "policy" and wanted.destination != in_force:
+        raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
+
+
 def find(estate: Estate, tenant: str) -> Registered | None:
     """The registration in force, or None."""
     with estate.ledger.begin() as connection:
@@ -127,6 +134,7 @@ def rehearse(estate: Estate, tenant: str, raw: Mapping[str, Any], *, expected: i
     wanted, entities = read(raw, estate)
     if expected is not None and expected != (registered.version if registered else 0):
         raise _mismatch(tenant)
+    _refuse_chosen_destination(estate, wanted, registered)
     with estate.ledger.begin() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
@@ -159,6 +167,7 @@ def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: i
 
 def _record(estate: Estate, tenant: str, raw: Mapping[str, Any], actor: str, expected: int | None) -> Replaced:
     wanted, entities = read(raw, estate)
+    _refuse_chosen_destination(estate, wanted, find(estate, tenant))
     try:
         recorded = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
     except LostUpdate as error:
