@@ -19,7 +19,7 @@ from waybill.recount import Recount, recount
 
 MANIFEST = ".manifest.json"
 _DAY = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
-_DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?\.csv(?:\.gz|\.zst)?\Z")
+DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?\.csv(?:\.gz|\.zst)?\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 
 
@@ -140,7 +140,7 @@ class _Verification:
         path = f"{folder}/{name}"
         if name.startswith("."):
             return _hidden(path, name)
-        data = _DATA.match(name)
+        data = DATA.match(name)
         above = f"{self._base}{folder}".split("/")[-3:]
         if data and data[1] in above:
             return Remark(path, "no manifest lists it: not delivered (or not yet)")

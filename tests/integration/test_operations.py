@@ -201,6 +201,13 @@ def test_one_tenants_dead_destination_does_not_stop_the_others(place: Place) -> 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIPN+5fLzfmqnYt/JC0tRqYIIKLZ5cgZrS0WKsD+9bXXr"
 
 
+def test_a_tenant_that_left_with_its_connection_is_no_failure(place: Place) -> None:
+    place.tenant("aaa", exportOption="disable export", destination={**SFTP, "connection": "gone_sftp"})
+    place.run(NOON)
+    service.apply(place.estate(), actor="test")
+    assert service.housekeeping(place.estate()).failed == {}
+
+
 def test_delivered_files_past_their_keeping_go_and_a_changed_one_stays(place: Place) -> None:
     place.write("policy.yaml", {"destination_days": 30})
     place.run(NOON)

@@ -439,6 +439,20 @@ def test_all_of_it_works_over_sftp(place: Place, tmp_path: Path) -> None:
         assert ([str(one) for one in report.problems], report.manifests) == ([], 4)
 
 
+def test_data_whose_manifest_was_never_written_is_pointed_out(restored: Place) -> None:
+    for name in ("user/user.manifest.json", "_MANIFEST.json"):
+        (restored.out / "exports/acme/2026/06/03" / name).unlink()
+    done = reconcile(restored)
+    assert len(done.imported) == 1
+    assert [one.what for one in done.problems] == [
+        "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
+    ]
+    (restored.out / "exports/acme/2026/06/03/user/user.csv").unlink()
+    restored.run(NOON + 3 * DAY)
+    assert marks(restored)[0] == 4
+    check(restored)
+
+
 def test_a_source_out_of_reach_ends_reconciling_with_a_message_after_the_import(restored: Place) -> None:
     (restored.root / "warehouse.duckdb").unlink()
     with pytest.raises(WaybillError, match="there is no such file"):

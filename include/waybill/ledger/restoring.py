@@ -20,6 +20,13 @@ def states(connection: Connection, tenant: str) -> dict[str, str]:
     return {row.id: row.status for row in connection.execute(query)}
 
 
+def unfinished(connection: Connection, tenant: str) -> set[str]:
+    """Where the files of recorded attempts at open deliveries stand or will stand: the next run goes on from them."""
+    query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
+    found = connection.execute(query.where(delivery.c.tenant == tenant, delivery.c.status == "open"))
+    return {f"{row.facts['folder']}/{file['path']}" for row in found for file in row.files}
+
+
 def stream_for(connection: Connection, tenant: str, entity: str, generation: int, now: datetime) -> Stream:
     """The stream of a generation, made when it is missing: it becomes the active one when it is newer than the active one of its entity."""
     same = (stream.c.tenant == tenant, stream.c.entity == entity)

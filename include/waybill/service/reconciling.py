@@ -28,7 +28,7 @@ from waybill.manifest import Manifest
 from waybill.recount import recount
 from waybill.service.comparing import Difference, compare
 from waybill.service.estate import Estate
-from waybill.verification import MANIFEST
+from waybill.verification import DATA, MANIFEST
 
 _PLACE = re.compile(
     r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
@@ -74,6 +74,7 @@ def reconcile(estate: Estate, tenant: str, *, actor: str, progress: Callable[[st
             stream = (found.manifest.entity, found.manifest.generation)
             if stream not in stopped and not work.bring_back(found):
                 stopped.add(stream)
+        work.report_orphans()
         work.bring_back_days(items)
         done.differences = compare(estate, registered, session, progress)
     return done
@@ -93,6 +94,7 @@ class _Import:
         self._paths = paths
         self._done = done
         self._actor = actor
+        self._listed: set[str] = set()
 
     def _problem(self, path: str, what: str) -> bool:
         self._done.problems.append(Remark(path, what))
@@ -112,6 +114,8 @@ class _Import:
             except PermanentError as error:
                 self._problem(item.path, error.what)
                 continue
+            folder = item.path.rpartition("/")[0]
+            self._listed |= {f"{folder}/{file.path}" for file in one.files}
             if known.get(one.delivery_id) == "committed":
                 continue
             if one.tenant != self._registered.tenant:
@@ -207,6 +211,16 @@ class _Import:
             adopted = next(known for known in deliveries.attempts(connection, values["id"]) if known.id == attempt["id"])
         if back is not None and manifest_bytes(back, adopted) != found.data:
             self._done.notes.append(Remark(found.path, "its manifest is not spelt as this version spells it", is_problem=False))
+
+    def report_orphans(self) -> None:
+        """Data that no manifest lists and no attempt explains: published, and its attempt forgotten before the manifest came."""
+        with self._estate.ledger.begin() as connection:
+            explained = restoring.unfinished(connection, self._registered.tenant) | self._listed
+        for path in sorted(self._paths - explained):
+            if DATA.match(path.rpartition("/")[2]):
+                self._problem(
+                    path, "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
+                )
 
     def bring_back_days(self, items: list[Item]) -> None:
         """Import day manifests, so that the next one of a date gets the next number."""

@@ -89,7 +89,9 @@ def _sweep_group(estate: Estate, group: list[Registered], now: datetime) -> tupl
                 except WaybillError as error:
                     failed[tenant] = str(error.located(f"tenant {tenant}"))
     except WaybillError as error:
-        failed |= {tenant: str(error.located(f"tenant {tenant}")) for tenant in tenants[len(swept) + len(failed) :]}
+        if error.code == "missing_connection" and all(one.registration.is_disabled for one in group):
+            return [], {}  # a tenant that left, and its connection with it
+        failed |= {tenant: f"tenant {tenant}: {error}" for tenant in tenants[len(swept) + len(failed) :]}
     return swept, failed
 
 
