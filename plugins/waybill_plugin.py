@@ -1,4 +1,4 @@
-"""Mounts Waybill's API below /waybill of Airflow's API server.
+"""Mounts Waybill's API and pages below /waybill of Airflow's API server, and shows the pages in its navigation and on each tenant's DAG.
 
 Every task process loads this file: it imports next to nothing until the API server asks for the application.
 """
@@ -17,6 +17,10 @@ class WaybillPlugin(AirflowPlugin):
 
     name = "waybill"
     listeners = [listener]  # noqa: RUF012 (Airflow reads it from the class)
+    external_views = [  # noqa: RUF012 (Airflow reads it from the class)
+        {"name": "Waybill", "href": "waybill/page/", "destination": "nav", "url_route": "waybill"},
+        {"name": "Waybill", "href": "waybill/page/dags/{DAG_ID}", "destination": "dag", "url_route": "waybill_tenant"},
+    ]
 
     @property
     def fastapi_apps(self) -> list[Any]:

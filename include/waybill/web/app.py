@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from waybill import __version__
 from waybill.service import Estate
-from waybill.web import documenting, downloads, problems, reference, registrations, requests, templates, tenants
+from waybill.web import documenting, downloads, pages, problems, reference, registrations, requests, templates, tenants
 from waybill.web.calling import Access, Estates, Scheduler
 
 API = "/api/v1"
@@ -49,4 +49,5 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
     problems.install(app)
     documenting.install(app)
     reference.install(app)
+    pages.mount(app)
     return app

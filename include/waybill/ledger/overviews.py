@@ -1,0 +1,113 @@
+"""All tenants at a glance: a handful of queries whatever the number of tenants, none of which reads the whole delivery table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, case, func, select, text
+
+from waybill.ledger.tables import attempt, delivery, registration, stream, tenant
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A tenant's registration in force and its active streams. `behind` is the earliest watermark, `new` counts streams without one."""
+
+    tenant: str
+    body: dict[str, Any]
+    created_at: datetime
+    streams: int
+    new: int
+    behind: datetime | None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An open scheduled delivery that has failed so far."""
+
+    tenant: str
+    entity: str
+    error: str
+    code: str
+    failures: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Day:
+    """What was committed of one export date."""
+
+    tenant: str
+    date: str
+    rows: int
+    bytes: int
+    committed_at: datetime
+
+
+def standings(connection: Connection) -> list[Standing]:
+    """Every registered tenant, by id."""
+    active = (
+        select(
+            stream.c.tenant,
+            func.count().label("streams"),
+            func.sum(case((stream.c.watermark.is_(None), 1), else_=0)).label("new"),
+            func.min(stream.c.watermark).label("behind"),
+        )
+        .where(stream.c.active)
+        .group_by(stream.c.tenant)
+        .subquery()
+    )
+    query = (
+        select(tenant.c.id, registration.c.body, registration.c.created_at, active.c.streams, active.c.new, active.c.behind)
+        .join(registration, (registration.c.tenant == tenant.c.id) & (registration.c.version == tenant.c.version))
+        .outerjoin(active, active.c.tenant == tenant.c.id)
+        .order_by(tenant.c.id)
+    )
+    return [Standing(row[0], row[1], row[2], row[3] or 0, row[4] or 0, row[5]) for row in connection.execute(query)]
+
+
+def troubles(connection: Connection) -> list[Trouble]:
+    """Every open scheduled delivery that has failed, newest first."""
+    # Literals, not parameters: only so does SQLite see that its partial index of open deliveries answers this.
+    is_open = text("delivery.status = 'open' AND delivery.purpose = 'schedule'")
+    columns = (delivery.c.tenant, delivery.c.entity, delivery.c.error, delivery.c.error_code, delivery.c.failures, delivery.c.created_at)
+    query = select(*columns).where(is_open, delivery.c.error != "").order_by(delivery.c.id.desc())
+    return [Trouble(*row) for row in connection.execute(query)]
+
+
+def days(connection: Connection, tenants: Collection[str], since: datetime) -> list[Day]:
+    """Rows and bytes of scheduled deliveries planned since, by tenant and export date, oldest date first."""
+    query = (
+        select(
+            delivery.c.tenant,
+            delivery.c.export_date,
+            func.sum(attempt.c.rows),
+            func.sum(attempt.c.bytes),
+            func.max(delivery.c.committed_at),
+        )
+        .join(attempt, attempt.c.id == delivery.c.adopted)
+        .where(
+            delivery.c.tenant.in_(list(tenants)),
+            delivery.c.created_at >= since,
+            delivery.c.status == "committed",
+            delivery.c.purpose == "schedule",
+        )
+        .group_by(delivery.c.tenant, delivery.c.export_date)
+        .order_by(delivery.c.tenant, delivery.c.export_date)
+    )
+    return [Day(row[0], row[1], int(row[2]), int(row[3]), row[4]) for row in connection.execute(query)]
+
+
+def committed_since(connection: Connection, since: datetime, planned_since: datetime) -> dict[str, tuple[int, int, int]]:
+    """Deliveries, rows and bytes by tenant of what was committed since; `planned_since` bounds the search by the ids' own time."""
+    first = f"{int(planned_since.timestamp() * 1000):012x}"
+    query = (
+        select(delivery.c.tenant, func.count(), func.sum(attempt.c.rows), func.sum(attempt.c.bytes))
+        .join(attempt, attempt.c.id == delivery.c.adopted)
+        .where(delivery.c.id >= first, delivery.c.status == "committed", delivery.c.committed_at >= since)
+        .group_by(delivery.c.tenant)
+    )
+    return {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in connection.execute(query)}

@@ -1,0 +1,149 @@
+"""The pages for people, mounted at `/page`: server-rendered, htmx for what changes in place. Errors are pages too."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import get_route_path
+from starlette.staticfiles import StaticFiles
+
+from waybill.errors import InvalidInput, WaybillError
+from waybill.service.linking import public_url
+from waybill.web import pages_overview, problems
+from waybill.web.calling import EstateDep
+from waybill.web.pages_render import below, below_sender, page
+from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
+
+log = logging.getLogger(__name__)
+
+MOUNTED = "/page"
+ROUTERS = [pages_overview.router]
+TITLES = {
+    401: "You are not logged in",
+    403: "Access denied",
+    404: "Not found",
+    409: "That is not possible now",
+    412: "Somebody was faster",
+    422: "That cannot be carried out",
+    503: "Not available just now",
+}
+HELP = {
+    401: "Log in and open this page again.",
+    403: "Ask an administrator for the right, or go back.",
+    404: "It may have been deleted, or it is not yours to see. The overview lists every tenant you may see.",
+    412: "Load the page again, look at what is in force now, and repeat your change.",
+    503: "Try again in a little while. If it stays, the log of the server holds the cause.",
+}
+
+
+def mount(app: FastAPI) -> None:
+    """Put the pages below `/page`, and where people look for them by habit."""
+    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill")
+    pages.state = app.state
+    pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    for router in ROUTERS:
+        pages.include_router(router, dependencies=[Depends(same_page)])
+    pages.add_api_route("/sign-in", sign_in, methods=["GET"])
+    pages.add_api_route("/sign-in", signed_in, methods=["POST"])
+    pages.add_api_route("/sign-out", signed_out, methods=["POST"])
+    for kind in (WaybillError, HTTPException, RequestValidationError, Exception):
+        pages.add_exception_handler(kind, _failed)
+    app.mount(MOUNTED, pages)
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_api_route("/settings/exports", _exports, include_in_schema=False)
+
+
+def _home() -> Response:
+    return RedirectResponse("page/", 307)
+
+
+def _exports() -> Response:
+    return RedirectResponse("../page/requests", 307)
+
+
+def sign_in(request: Request, next: Annotated[str, Query(max_length=500)] = "", why: Annotated[str, Query(max_length=40)] = "") -> Response:
+    """Where a token is pasted; inside Airflow there is nothing to paste."""
+    if not takes_tokens(request):
+        return RedirectResponse("./", 303)
+    said = "Your session has ended. Sign in again." if why == "ended" else ""
+    return page(request, "sign_in.html", next=next, said=said)
+
+
+async def signed_in(request: Request, form: SentForm, estate: EstateDep) -> Response:
+    """Keep the token in a cookie when it is a good one. It is checked anew at every page."""
+    same_site(request)
+    token = form.one("token").removeprefix("Bearer ").strip()
+    place = form.one("next").lstrip("/.")
+    if not takes_tokens(request):
+        return RedirectResponse("./", 303)
+    try:
+        if len(token) > LONGEST:
+            raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
+        await request.app.state.access.caller(with_token(request, token))
+    except WaybillError as error:
+        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
+    answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
+    secure = request.url.scheme == "https" or public_url(estate).startswith("https:")
+    answer.set_cookie(COOKIE, token, path=_cookie_path(request), secure=secure, httponly=True, samesite="strict")
+    return answer
+
+
+async def signed_out(request: Request) -> Response:
+    same_site(request)
+    answer = RedirectResponse("sign-in", 303)
+    answer.delete_cookie(COOKIE, path=_cookie_path(request), httponly=True, samesite="strict")
+    return answer
+
+
+def _cookie_path(request: Request) -> str:
+    return str(request.scope.get("root_path", "")) or "/"
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Every error as a page that helps; an answer to htmx goes into the place the form keeps for it."""
+    status, code, said = _facts(error)
+    by_htmx = "hx-request" in request.headers
+    if status == 401 and takes_tokens(request):
+        return _to_sign_in(request, by_htmx)
+    findings = problems._field_errors(error) if isinstance(error, InvalidInput) else []
+    if by_htmx:
+        form = request.headers.get("hx-trigger", "")
+        headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
+        return page(request, "problem.html", status=status, headers=headers, said=said, findings=findings, help=HELP.get(status, ""))
+    title = TITLES.get(status, "Something went wrong")
+    lock = status in (401, 403)
+    return page(request, "error.html", status=status, said=said, title=title, help=HELP.get(status, ""), lock=lock, code=code)
+
+
+def _facts(error: Exception) -> tuple[int, str, str]:
+    """Status, code and the sentence a person gets to see."""
+    if isinstance(error, WaybillError):
+        status, code = problems.status_of(error), problems.SAID_AS.get(error.code, error.code)
+        if status >= 500:
+            log.error("%s: %s", error.code, error)
+        return (
+            status,
+            code,
+            problems._DOWN if status == 500 else str(error) if not isinstance(error, InvalidInput) else problems._counted(error),
+        )
+    if isinstance(error, HTTPException):
+        return error.status_code, "http", "There is nothing at this address." if error.status_code == 404 else str(error.detail)
+    if isinstance(error, RequestValidationError):
+        return 404, "not_found", "There is nothing at this address."
+    log.error("a page failed", exc_info=error)
+    return 500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause."
+
+
+def _to_sign_in(request: Request, by_htmx: bool) -> Response:
+    here = get_route_path(request.scope).lstrip("/") + (f"?{request.url.query}" if request.url.query and not by_htmx else "")
+    ended = "&why=ended" if COOKIE in request.cookies else ""
+    if by_htmx:
+        return Response(status_code=401, headers={"HX-Redirect": f"{below_sender(request)}sign-in?why=ended"})
+    return RedirectResponse(f"{below(request)}sign-in?next={quote(here)}{ended}", 303)

@@ -1,0 +1,118 @@
+"""From values to HTML: templates, the way numbers and times are written, and the headers every page carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.routing import get_route_path
+
+from waybill import __version__
+from waybill.access import Caller
+from waybill.web.pages_session import takes_tokens
+
+_SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def number(value: int | None) -> str:
+    """Digits in groups of three; a dash for what is not known."""
+    return "–" if value is None else f"{value:,}"
+
+
+def size(value: int | None) -> str:
+    """Bytes with three significant digits, in steps of 1000."""
+    if value is None:
+        return "–"
+    amount, unit = float(value), 0
+    while amount >= 999.5 and unit < len(_SIZES) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{value} B" if unit == 0 else f"{amount:.3g} {_SIZES[unit]}"
+
+
+def span(value: timedelta | None) -> str:
+    """A length of time in its largest unit, whole: `4 minutes`, `3 days`."""
+    if value is None:
+        return "–"
+    seconds = max(0, int(value.total_seconds()))
+    for length, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {name}" + ("" if count == 1 else "s")
+    return f"{seconds} s"
+
+
+def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:
+    """An instant in the tenant's zone, with UTC on hover."""
+    if not value:
+        return Markup("–")
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    there, utc = at.astimezone(zone), at.astimezone(UTC)
+    shown = f"{there:%Y-%m-%d %H:%M} {there.tzname()}"
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", shown)
+
+
+def bars(values: list[tuple[str, int]], unit: str) -> Markup:
+    """A small chart, one bar a delivery day, with its numbers in words for those who do not see it."""
+    if not values:
+        return Markup('<span class="quiet">nothing yet</span>')
+    spell = size if unit == "bytes" else number
+    top = max(value for _, value in values) or 1
+    words = f"{unit.capitalize()} of the last {len(values)} delivery days: at most {spell(top)}, last {spell(values[-1][1])}"
+    drawn = Markup("").join(
+        Markup('<rect x="{}" y="{}" width="3" height="{}"><title>{}: {}</title></rect>').format(
+            at * 4, 24 - max(1, round(24 * value / top)), max(1, round(24 * value / top)), day, spell(value)
+        )
+        for at, (day, value) in enumerate(values)
+    )
+    return Markup('<svg class="bars" viewBox="0 0 120 24" width="120" height="24" role="img" aria-label="{}">{}</svg>').format(words, drawn)
+
+
+_templates = Environment(
+    loader=PackageLoader("waybill.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment}
+_templates.globals |= {"bars": bars}
+
+
+def below(request: Request) -> str:
+    """Where the pages begin, relative to this page: relative links survive any prefix a proxy or Airflow puts in front."""
+    depth = get_route_path(request.scope).count("/") - 1
+    return "../" * depth or "./"
+
+
+def page(
+    request: Request, name: str, caller: Caller | None = None, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """A template as an answer. `tab` and `tenant` tell the navigation where one is."""
+    frame = {
+        "root": below(request),
+        "caller": caller,
+        "signs_in": takes_tokens(request),
+        "tab": "",
+        "tenant": None,
+        "version": __version__,
+    }
+    content = _templates.get_template(name).render(**(frame | values))
+    return HTMLResponse(content, status, {**HEADERS, **(headers or {})})
+
+
+def moved(request: Request, place: str) -> Response:
+    """Lead the browser to a page, given relative to where the pages begin; an answer to a form sent by htmx."""
+    return Response(status_code=204, headers={"HX-Redirect": below_sender(request) + place, **HEADERS})
+
+
+def below_sender(request: Request) -> str:
+    """Where the pages begin as the browser has to say it: an absolute path, for htmx resolves what it is told against the page it is on."""
+    return f"{request.scope.get('root_path', '').rstrip('/')}/"

@@ -1,0 +1,126 @@
+// Waybill's pages: what HTML and htmx cannot do by themselves. Loaded before the first paint, for the theme.
+"use strict";
+
+(function followTheParent() {
+  // Inside Airflow the page stands in a same-origin frame: light or dark and the direction are those of the page around it.
+  const own = document.documentElement;
+  let outer = null;
+  try {
+    if (window.parent !== window) outer = window.parent.document.documentElement;
+  } catch {
+    outer = null;
+  }
+  if (!outer) return;
+  own.dataset.framed = "";
+  const rightToLeft = /^(ar|dv|fa|he|iw|ku|ps|ur|yi)\b/i;
+  const follow = () => {
+    const dark = outer.classList.contains("dark") || outer.dataset.theme === "dark" || outer.style.colorScheme === "dark";
+    own.dataset.theme = dark ? "dark" : "light";
+    own.dir = outer.dir || (rightToLeft.test(outer.lang) ? "rtl" : "ltr");
+  };
+  follow();
+  new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class", "style", "data-theme", "dir", "lang"] });
+})();
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  if (opener) {
+    const dialog = document.getElementById(opener.dataset.opens);
+    if (dialog) {
+      event.preventDefault();
+      dialog.showModal();
+    }
+    return;
+  }
+  const closer = event.target.closest("[data-closes]");
+  if (closer) {
+    event.preventDefault();
+    closer.closest("dialog").close();
+    return;
+  }
+  // The frame may not navigate the page around it; a link that belongs to that page may.
+  const outward = event.target.closest("a[data-outer]");
+  if (outward && "framed" in document.documentElement.dataset) {
+    event.preventDefault();
+    const link = window.parent.document.createElement("a");
+    link.href = outward.href;
+    window.parent.document.body.append(link);
+    link.click();
+    link.remove();
+  }
+});
+
+function offerWhatFits(form) {
+  // An export type decides about entities and formats; the entities chosen decide which formats remain; the level decides about fields.
+  const type = form.querySelector("[name=exportType]");
+  const kind = type ? type.selectedOptions[0] : null;
+  const words = (node, name) => (node && node.dataset[name] ? node.dataset[name].split(" ") : null);
+  const offered = words(kind, "entities");
+  const level = form.querySelector("[name=level]");
+  const taken = level && level.selectedOptions ? words(level.selectedOptions[0], "takes") || [] : null;
+  let formats = words(kind, "formats");
+  const narrow = { project: "project", app: "app", study: "study", participant: "participant" };
+  for (const box of form.querySelectorAll("[name=entities]")) {
+    const scopes = words(box, "scopes") || [];
+    const wanted = level ? narrow[level.value] : null;
+    const fits = (!offered || offered.includes(box.value)) && (!wanted || scopes.includes(wanted));
+    box.disabled = !fits;
+    box.closest("li").hidden = !fits;
+    if (fits && box.checked) {
+      const own = words(box, "formats") || [];
+      formats = formats ? formats.filter((one) => own.includes(one)) : own;
+    }
+  }
+  for (const box of form.querySelectorAll("[name=formats]")) {
+    box.disabled = formats !== null && !box.value.split(",").every((one) => formats.includes(one));
+    box.closest("label").classList.toggle("off", box.disabled);
+  }
+  if (taken) {
+    for (const place of form.querySelectorAll("[data-field]")) {
+      const shown = taken.includes(place.dataset.field);
+      place.hidden = !shown;
+      for (const input of place.querySelectorAll("input")) input.disabled = !shown;
+    }
+  }
+  const preset = form.querySelector("[name=preset]");
+  const dates = form.querySelector("[data-dates]");
+  if (preset && dates) {
+    dates.hidden = preset.value !== "";
+    for (const input of dates.querySelectorAll("input")) input.disabled = preset.value !== "";
+  }
+}
+
+function offerRegistration(form) {
+  const option = form.querySelector("[name=exportOption]:checked");
+  const list = form.querySelector("[data-selected]");
+  if (option && list) list.disabled = option.value !== "export selected";
+  const kind = form.querySelector("[name=kind]");
+  if (kind) {
+    for (const place of form.querySelectorAll("[data-kinds]")) place.hidden = !place.dataset.kinds.split(" ").includes(kind.value);
+  }
+}
+
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form");
+  if (form && form.matches("[data-fits]")) offerWhatFits(form);
+  if (form && form.matches("[data-registers]")) offerRegistration(form);
+});
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("form[data-fits]").forEach(offerWhatFits);
+  document.querySelectorAll("form[data-registers]").forEach(offerRegistration);
+  const opened = document.querySelector("dialog[data-now]");
+  if (opened) opened.showModal();
+});
+
+// A network that is gone ends in words, never in a wait without an end.
+for (const name of ["htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, () => {
+    const place = document.querySelector("dialog[open] [role=alert]") || document.getElementById("problem");
+    place.innerHTML = '<div class="note bad"><p><strong>The server did not answer.</strong> Check the connection and try again.</p></div>';
+  });
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const place = event.detail.elt.closest("dialog") ? event.detail.elt.closest("dialog").querySelector("[role=alert]") : null;
+  (place || document.getElementById("problem")).replaceChildren();
+});
