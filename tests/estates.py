@@ -127,7 +127,8 @@ def read_csv(path: Path, manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     """A file's records as text, NULL as None, by a reader that is not ours."""
     names = {column["name"]: "VARCHAR" for column in manifest["columns"]}
     delimiter = manifest["csv"]["delimiter"]
-    query = "select * from read_csv(?, header=true, delim=?, quote='\"', escape='\"', columns=?, auto_detect=false, strict_mode=true)"
+    options = "header=true, quote='\"', escape='\"', auto_detect=false, strict_mode=true, allow_quoted_nulls=false"
+    query = f"select * from read_csv(?, delim=?, columns=?, {options})"
     return duckdb.execute(query, [str(path), delimiter, names]).fetchall()
 
 

@@ -27,17 +27,20 @@ def lookup(connection_id: str) -> Connection:
 
 
 def connect_db(connection_id: str) -> Any:
-    """Airflow's database hook for a connection, as chosen by its type. Raises PermanentError when the type has no database hook."""
+    """An open DB-API connection through Airflow's hook for that connection, or the hook itself where it only yields frames.
+
+    Raises PermanentError when there is no such connection or its type has no database hook.
+    """
     from airflow.sdk.exceptions import AirflowException
 
     try:
-        return _airflow_connection(connection_id).get_hook()
-    except AirflowException as error:
+        hook = _airflow_connection(connection_id).get_hook()
+    except (AirflowException, ImportError) as error:
+        step = "Install the provider of its connection type"
         raise PermanentError(
-            f"the connection {connection_id} has no usable hook: {type(error).__name__}",
-            next_step="Install the provider of its connection type",
-            code="connection",
+            f"the connection {connection_id} has no usable hook ({type(error).__name__})", next_step=step, code="connection"
         ) from error
+    return hook.get_conn() if hasattr(hook, "get_conn") else hook
 
 
 def _airflow_connection(connection_id: str) -> Any:

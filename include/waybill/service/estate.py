@@ -28,7 +28,7 @@ PRODUCED_BY = f"waybill {__version__}"
 
 @dataclass(frozen=True)
 class Estate:
-    """One installation of Waybill. `connect_db` opens a DB-API hook by connection id, for sources of kind dbapi."""
+    """One installation of Waybill. `connect_db` opens a database connection by its id, for sources of kind dbapi."""
 
     settings: Settings
     ledger: Ledger
@@ -78,7 +78,7 @@ class Estate:
         return found
 
     def source(self, name: str) -> Source:
-        return open_source(self.catalog.sources[name], self.settings.base, self.connections)
+        return open_source(self.catalog.sources[name], self.settings.base, self.connections, self.connect_db)
 
     def destination_spec(self, registered: Registered) -> DestinationSpec:
         return registered.registration.destination or self.configuration.policy.destination

@@ -1,0 +1,91 @@
+"""The scheduled path from databases behind Airflow connections: SQLite and MariaDB through Airflow's own hooks, PostgreSQL by COPY."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.estates import DAY, NOON, THEME, USER, Place, make_place
+from waybill.bootstrap import connect_db, lookup
+from waybill.service import apply, run
+
+TABLE = """create table "{name}" (
+    tenant_id varchar(20), id bigint, name varchar(200), updated_at {time}, deleted_at {time}, primary key (tenant_id, id))"""
+ROWS = [
+    ("acme", 1, 'Ada "L"', "2026-05-29 10:00:00", None),
+    ("acme", 2, "", "2026-05-30 10:00:00", None),
+    ("globex", 1, "other", "2026-05-30 10:00:00", None),
+]
+LATER = ("acme", 3, None, "2026-05-31 10:00:00", None)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path)) as place:
+        yield place
+
+
+def use(place: Place, source: dict[str, str], mode: str = "lookback") -> None:
+    changes = {"mode": mode, "column": "updated_at"}
+    entities = {"user": {**USER, "source": "db", "changes": changes}, "theme": {**THEME, "source": "db", "relation": "user"}}
+    place.write("catalog.yaml", {"sources": {"db": source}, "entities": entities})
+
+
+def deliver_both_days(place: Place, add_later) -> list[str | None]:
+    for until in (NOON, NOON + DAY):
+        estate = replace(place.estate(), connections=lookup, connect_db=connect_db)
+        apply(estate, actor="test")
+        assert [str(result.error) for result in run(estate, "acme", until) if result.error] == []
+        add_later()
+        add_later = list
+    return [row[1] for row in place.rows()]
+
+
+def test_sqlite_through_its_airflow_hook(place, tmp_path, monkeypatch):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(TABLE.format(name="user", time="timestamp"))
+        database.executemany('insert into "user" values (?, ?, ?, ?, ?)', ROWS)
+
+    def later() -> None:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute('insert into "user" values (?, ?, ?, ?, ?)', LATER)
+
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    use(place, {"kind": "dbapi", "connection": "app_db"})
+    assert deliver_both_days(place, later) == ['Ada "L"', "", None]
+
+
+@pytest.mark.parametrize("mode", ["lookback", "horizon"])
+def test_postgres_by_copy(place, postgres, monkeypatch, mode):
+    with psycopg.connect(postgres.dsn) as database:
+        database.execute(TABLE.format(name="user", time="timestamptz"))
+        database.cursor().executemany(
+            'insert into "user" values (%s, %s, %s, %s, %s)', [(*row[:3], f"{row[3]}+00", row[4]) for row in ROWS]
+        )
+
+    def later() -> None:
+        with psycopg.connect(postgres.dsn) as database:
+            database.execute('insert into "user" values (%s, %s, %s, %s, %s)', (*LATER[:3], f"{LATER[3]}+00", None))
+
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", f"postgres://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}")
+    use(place, {"kind": "postgres", "connection": "app_db"}, mode)
+    assert deliver_both_days(place, later) == ['Ada "L"', "", None]
+
+
+def test_a_database_that_does_not_answer_is_one_clear_message(place, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", "postgres://someone:hunter2@127.0.0.1:1/none")
+    use(place, {"kind": "postgres", "connection": "app_db"})
+    estate = replace(place.estate(), connections=lookup, connect_db=connect_db)
+    apply(estate, actor="test")
+    messages = {str(result.error) for result in run(estate, "acme", NOON) if result.error}
+    assert messages
+    for message in messages:
+        assert "acme" in message
+        assert "app_db" in message
+        assert "hunter2" not in message
