@@ -82,6 +82,14 @@ class Running:
         return Finished(status, _text(self._out), _text(self._err), self._facts.get("calls", []))
 
 
+def _await_status(pid: int, words: str) -> None:
+    deadline = time.monotonic() + 20
+    while words not in Path(f"/proc/{pid}/status").read_text():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"process {pid} does not come to {words!r}")
+        time.sleep(0.005)
+
+
 def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
@@ -142,16 +150,13 @@ class Launcher:
 
     def _attach(self, pid: int, inject: str) -> None:
         """strace on a process that waits for it; strace ends with the process."""
+        _await_status(pid, "State:\tT")
         log = self._folder.parent / f"strace.{pid}"
-        argv = [program("strace"), "-f", "-q", "-p", str(pid), "-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}"]
+        argv = [program("strace"), "-f", "-q", "-p", str(pid), "-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}"]
         with log.open("wb") as output:
             strace = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self._tracers.append(strace)
-        deadline = time.monotonic() + 10
-        while f"TracerPid:\t{strace.pid}\n" not in Path(f"/proc/{pid}/status").read_text():
-            if strace.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"strace did not attach: {log.read_text()}")
-            time.sleep(0.005)
+        _await_status(pid, f"TracerPid:\t{strace.pid}\n")
         os.kill(pid, signal.SIGCONT)
 
     def run(self, root: Path, *argv: str, **options: Any) -> Finished:

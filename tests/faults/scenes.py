@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.estates import DAY, NOON, Place, make_place
 from tests.faults.consumer import Row
@@ -106,19 +108,24 @@ def large(root: Path, rows: int = 20_000) -> Scene:
 
 
 def over_sftp(root: Path, server: SftpAccess) -> Scene:
-    """A first delivery over SFTP; every copy has a folder of its own on the server, found as `out` in the copy."""
-    place = make_place(root)
-    story = Story(place)
-    story.first_day()
+    """A first delivery over SFTP."""
+    return moved_to_sftp(first(root), server)
+
+
+def moved_to_sftp(scene: Scene, server: SftpAccess) -> Scene:
+    """The scene with its files on a server; every copy has a folder of its own there, found as `out` in the copy."""
+    tenant = yaml.safe_load((scene.root / "config/tenants/acme.yaml").read_text())
 
     def settle(copy: Path) -> Mapping[str, str]:
-        remote = server.root / copy.name
+        name = f"{copy.parent.name}-{copy.name}"
+        remote = server.root / name
         remote.mkdir()
         (copy / "out").symlink_to(remote)
-        Place(copy).tenant(destination={"kind": "sftp", "connection": CONNECTION, "root": f"{server.remote_root}/{copy.name}"})
+        spec = {"kind": "sftp", "connection": CONNECTION, "root": f"{server.remote_root}/{name}"}
+        Place(copy).tenant(**tenant | {"destination": spec})
         return sftp_environment(server)
 
-    return Scene(root, ("run", "acme", "--until", UNTIL), story.versions, settle)
+    return replace(scene, settle=settle)
 
 
 def sftp_environment(server: SftpAccess, **changes: Any) -> dict[str, str]:

@@ -1,0 +1,65 @@
+"""Clocks: days of 23 and 25 hours, midnights that do not exist, leap days, year ends, and clocks that jump."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.estates import DAY, make_place
+from tests.faults.oracle import judge
+from tests.faults.scenes import text
+
+DAYS = [
+    ("Europe/Berlin", date(2026, 3, 27), {"2026-03-28T23:00:00.000000Z": 23}),
+    ("Europe/Berlin", date(2025, 10, 24), {"2025-10-25T22:00:00.000000Z": 25}),
+    ("Africa/Cairo", date(2026, 4, 22), {"2026-04-23T22:00:00.000000Z": 23}),
+    ("America/Santiago", date(2025, 9, 5), {"2025-09-07T04:00:00.000000Z": 23}),
+    ("America/Havana", date(2025, 11, 1), {"2025-11-02T04:00:00.000000Z": 25}),
+    ("Asia/Kolkata", date(2024, 2, 27), {}),
+    ("Pacific/Auckland", date(2025, 12, 30), {}),
+]
+
+
+@pytest.mark.parametrize(("zone", "first", "odd"), DAYS, ids=[f"{zone} {first:%Y-%m-%d}" for zone, first, _ in DAYS])
+def test_days_of_any_length_abut_and_lose_nothing(tmp_path, zone, first, odd):
+    """One row every hour; a run at each local noon."""
+    place = make_place(tmp_path)
+    place.tenant(timezone=zone, entityList=["user"])
+    noons = [datetime.combine(first + number * DAY, time(12), ZoneInfo(zone)).astimezone(UTC) for number in range(4)]
+    start = noons[0] - 2 * DAY
+    written = [start + timedelta(hours=number) for number in range(24 * 7)]
+    values = ", ".join(f"('acme', {number}, 'row', timestamptz '{at:%Y-%m-%d %H:%M:%S}Z', null)" for number, at in enumerate(written))
+    place.sql(f'insert into "user" values {values}')
+    for noon in noons:
+        assert all(result.error is None for result in place.run(noon))
+    found = [one for _, one in sorted(place.manifests(), key=lambda pair: pair[1]["sequence"])]
+    ends = [datetime.fromisoformat(one["window"]["to"]) for one in found]
+    hours = {
+        one["window"]["from"]: (end - begin).total_seconds() / 3600 for one, begin, end in zip(found[1:], ends, ends[1:], strict=False)
+    }
+    assert {start: length for start, length in hours.items() if length != 24} == odd
+    expected = [(str(number), "row", text(at), None) for number, at in enumerate(written) if at < ends[-1]]
+    assert judge(place.out, {"user": expected}) == []
+
+
+def test_a_clock_that_jumps_ahead_and_back_delivers_every_row_once(tmp_path):
+    place = make_place(tmp_path)
+    place.tenant(entityList=["user"])
+    noon = datetime(2026, 5, 31, 12, tzinfo=UTC)
+    for number in range(6):
+        place.user(number, "row", noon - 2 * DAY + number * DAY / 2)
+    for until in (noon, noon + DAY, noon - 40 * DAY, noon + timedelta(hours=11), noon + DAY, noon + 3 * DAY, noon + 2 * DAY):
+        place.clock = until
+        assert all(result.error is None for result in place.run(until))
+    expected = [(str(number), "row", text(noon - 2 * DAY + number * DAY / 2), None) for number in range(6)]
+    assert judge(place.out, {"user": expected}) == []
+    assert [one["sequence"] for _, one in place.manifests()] == [1, 2, 3]
+
+
+def test_a_time_to_come_is_limited_by_the_source_s_own_clock(tmp_path):
+    place = make_place(tmp_path)
+    place.tenant(entityList=["user"])
+    place.user(1, "row", datetime(2026, 5, 1, tzinfo=UTC))
+    place.run(datetime(2126, 1, 1, tzinfo=UTC))
+    [(_, manifest)] = place.manifests()
+    assert datetime.fromisoformat(manifest["window"]["to"]) <= datetime.now(UTC)
