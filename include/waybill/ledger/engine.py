@@ -35,7 +35,7 @@ class Ledger:
         except (OperationalError, InterfaceError) as error:
             raise self.unreachable(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or type(error.orig) is sqlite3.DatabaseError:
                 raise self.unreachable(error) from error
             raise
 
@@ -46,6 +46,13 @@ class Ledger:
         if "no such table" in reason or type(error.orig).__name__ == "UndefinedTable":
             return PermanentError(
                 "the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded"
+            )
+        if type(error.orig) is sqlite3.DatabaseError:
+            return PermanentError(
+                f"the ledger is damaged ({reason})",
+                where=where,
+                next_step="Restore it from a backup and run `waybill reconcile` for each tenant",
+                code="ledger_damaged",
             )
         return TransientError(
             f"the ledger does not answer ({reason})",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -130,13 +131,28 @@ def task_of(estate: Estate, one: Delivery) -> Task:
 
 
 def _keep_failure(estate: Estate, one: Delivery, error: WaybillError) -> None:
-    with estate.ledger.begin() as connection:
+    """A ledger that is away keeps nothing; who runs the delivery is told all the same."""
+    with suppress(TransientError), estate.ledger.begin() as connection:
         deliveries.fail(connection, one.id, str(error), error.code)
 
 
 def close_day(estate: Estate, tenant: str) -> list[str]:
     """Write the day manifests that are due and return their paths. Safe to call at any time, also twice at once."""
-    registered = estate.registered(tenant)
+    with _naming(f"tenant {tenant}, day manifest"):
+        return _close_days(estate, estate.registered(tenant))
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    try:
+        yield
+    except WaybillError as error:
+        error.located(place)
+        raise
+
+
+def _close_days(estate: Estate, registered: Registered) -> list[str]:
+    tenant = registered.tenant
     with estate.ledger.begin() as connection:
         for export_date in days.unlisted_dates(connection, tenant):
             if _is_complete(connection, registered, export_date):
@@ -208,13 +224,14 @@ def run(
     estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), full_load: bool = False, progress: Progress = silent
 ) -> list[Result]:
     """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
-    if full_load:
-        ask_full_load(estate, tenant, entities)
-    planned = plan(estate, tenant, until, entities=entities)
-    results = finish(estate, tenant, until, [one.id for one in planned], progress)
-    with estate.ledger.begin() as connection:
-        interrupted = repairs.open_of(connection, tenant)
-    results += deliver(estate, [one.id for one in interrupted], progress)
+    with _naming(f"tenant {tenant}"):
+        if full_load:
+            ask_full_load(estate, tenant, entities)
+        planned = plan(estate, tenant, until, entities=entities)
+        results = finish(estate, tenant, until, [one.id for one in planned], progress)
+        with estate.ledger.begin() as connection:
+            interrupted = repairs.open_of(connection, tenant)
+        results += deliver(estate, [one.id for one in interrupted], progress)
     close_day(estate, tenant)
     return results
 
