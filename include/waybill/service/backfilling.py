@@ -48,6 +48,20 @@ def backfill(
     return deliver(estate, [_plan(estate, registered, stream, start, end, len(earlier), actor).id], progress)[0]
 
 
+def queue_backfill(estate: Estate, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str) -> Delivery:
+    """Plan a backfill for the tenant's next run; an unfinished one of the same range is returned instead. Raises as `backfill`."""
+    registered = estate.registered(tenant)
+    (name,) = entity_ids(estate, tenant, [entity])
+    with estate.ledger.begin() as connection:
+        stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
+        earlier = repairs.backfills(connection, stream.id, start, end)
+    if earlier and earlier[-1].status == "open":
+        return earlier[-1]
+    _check(stream, start, end)
+    _rehearse(estate, stream, start, end)
+    return _plan(estate, registered, stream, start, end, len(earlier), actor)
+
+
 def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> str:
     """12 hex digits that stand for the `number`th backfill (from 0) of a range of a stream."""
     words = (stream.tenant, stream.entity, str(stream.generation), timestamp_text(start), timestamp_text(end), str(number))

@@ -16,15 +16,15 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import public_url
-from waybill.web import pages_overview, problems
+from waybill.web import pages_overview, pages_tenant, problems
 from waybill.web.calling import EstateDep
-from waybill.web.pages_render import below, below_sender, page
+from waybill.web.pages_render import below, page
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [pages_overview.router]
+ROUTERS = [pages_overview.router, pages_tenant.router]
 TITLES = {
     401: "You are not logged in",
     403: "Access denied",
@@ -145,5 +145,5 @@ def _to_sign_in(request: Request, by_htmx: bool) -> Response:
     here = get_route_path(request.scope).lstrip("/") + (f"?{request.url.query}" if request.url.query and not by_htmx else "")
     ended = "&why=ended" if COOKIE in request.cookies else ""
     if by_htmx:
-        return Response(status_code=401, headers={"HX-Redirect": f"{below_sender(request)}sign-in?why=ended"})
+        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})
     return RedirectResponse(f"{below(request)}sign-in?next={quote(here)}{ended}", 303)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
@@ -87,9 +88,15 @@ _templates.globals |= {"bars": bars}
 
 
 def below(request: Request) -> str:
-    """Where the pages begin, relative to this page: relative links survive any prefix a proxy or Airflow puts in front."""
-    depth = get_route_path(request.scope).count("/") - 1
-    return "../" * depth or "./"
+    """Where the pages begin, relative to the page the browser shows: such links survive any prefix a proxy or Airflow puts in front.
+
+    What htmx fetches is put into the page that asked, so its links are relative to that one.
+    """
+    route: str = get_route_path(request.scope)
+    shown = urlsplit(request.headers.get("hx-current-url", "")).path
+    if "hx-request" in request.headers and "/page/" in shown:
+        route = "/" + shown.partition("/page/")[2]
+    return "../" * (route.count("/") - 1) or "./"
 
 
 def page(
@@ -110,9 +117,4 @@ def page(
 
 def moved(request: Request, place: str) -> Response:
     """Lead the browser to a page, given relative to where the pages begin; an answer to a form sent by htmx."""
-    return Response(status_code=204, headers={"HX-Redirect": below_sender(request) + place, **HEADERS})
-
-
-def below_sender(request: Request) -> str:
-    """Where the pages begin as the browser has to say it: an absolute path, for htmx resolves what it is told against the page it is on."""
-    return f"{request.scope.get('root_path', '').rstrip('/')}/"
+    return Response(status_code=204, headers={"HX-Redirect": below(request) + place, **HEADERS})

@@ -1,0 +1,294 @@
+"""The page of one tenant: what it receives and where, what was delivered, and what can be done about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from waybill import service
+from waybill.access import Caller, Permission
+from waybill.bootstrap.names import dag_id
+from waybill.errors import Finding, InvalidInput
+from waybill.ledger import streams, tenants
+from waybill.registration import DELIMITERS, ExportOption, Registration
+from waybill.service import Estate, registering
+from waybill.service.backfilling import queue_backfill
+from waybill.service.overview import look
+from waybill.service.redelivering import queue_redelivery
+from waybill.web.calling import EstateDep, SchedulerDep, TenantPath, refuse
+from waybill.web.pages_render import moved, page
+from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
+from waybill.window import Frequency
+
+router = APIRouter(prefix="/tenants/{tenant}")
+
+SHOWN = 25
+SAID = {
+    "saved": "The registration was replaced.",
+    "same": "Nothing was different, so nothing was changed.",
+    "restored": "The earlier version is in force again, as a new version.",
+    "full_load_now": "Full history was queued and a run was started.",
+    "full_load_next": "Full history was queued. The next run delivers it.",
+    "redeliver_now": "The redelivery was queued and a run was started.",
+    "redeliver_next": "The redelivery was queued. The next run delivers it.",
+    "backfill_now": "The backfill was queued and a run was started.",
+    "backfill_next": "The backfill was queued. The next run delivers it.",
+    "run_now": "A run was started.",
+    "run_next": "This server starts no runs. The next scheduled run delivers what is due.",
+}
+"""What the page says after an action, by the name in its address."""
+
+
+def holding(wanted: Permission) -> Any:
+    """A dependency that yields the caller when they hold the permission for the path's tenant; as the API's, but for pages."""
+
+    def check(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep) -> Caller:
+        if not caller.allows(wanted, tenant):
+            refuse(request, estate, caller, wanted, tenant)
+        return caller
+
+    return Depends(check)
+
+
+Viewer = Annotated[Caller, holding(Permission.REGISTRATIONS_VIEW)]
+Editor = Annotated[Caller, holding(Permission.REGISTRATIONS_EDIT)]
+Operator = Annotated[Caller, holding(Permission.DELIVERIES_RUN)]
+
+
+@dataclass(frozen=True)
+class May:
+    """Which actions the page offers."""
+
+    edit: bool
+    run: bool
+
+
+@router.get("")
+def show_tenant(
+    request: Request,
+    tenant: TenantPath,
+    caller: Viewer,
+    estate: EstateDep,
+    said: Annotated[str, Query(max_length=40)] = "",
+    before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
+) -> Response:
+    """Everything about a tenant; before it is registered, the form that registers it."""
+    may = May(caller.allows(Permission.REGISTRATIONS_EDIT, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
+    registered = registering.find(estate, tenant)
+    file = registering.managing_file(estate, tenant, registered)
+    body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}
+    frame: dict[str, Any] = {
+        "tab": "tenant",
+        "tenant": tenant,
+        "may": May(may.edit and file is None, may.run),
+        "file": file,
+        "said": SAID.get(said, ""),
+        "form": _form_values(estate, tenant, body),
+        "version": registered.version if registered else 0,
+        "entities": list(estate.catalog.entities.values()),
+        "zones": sorted(available_timezones()),
+        "now": estate.now(),
+    }
+    if registered is None:
+        return page(request, "tenant_new.html", caller, **frame)
+    return page(request, "tenant.html", caller, **frame | _standing(request, estate, tenant, registered.registration, before))
+
+
+def _standing(request: Request, estate: Estate, tenant: str, registration: Registration, before: str) -> dict[str, Any]:
+    listed = service.listed(estate, tenant, limit=SHOWN + 1, before=before)
+    with estate.ledger.begin() as connection:
+        every = streams.every(connection, tenant)
+        probed = tenants.last_probe(connection, tenant)
+    standing = registering.standing(estate, tenant)
+    return {
+        "registered": standing.registered,
+        "registration": registration,
+        "zone": registration.zone,
+        "row": look(estate, tenant),
+        "active": standing.active,
+        "streams": [one for one in every if one.active],
+        "ended": [one for one in every if not one.active],
+        "deliveries": [_shown(one) for one in listed[:SHOWN]],
+        "older": listed[SHOWN - 1]["delivery_id"] if len(listed) > SHOWN else "",
+        "before": before,
+        "versions": registering.versions(estate, tenant),
+        "probe": probed,
+        "destination": _place(estate, standing.registered),
+        "airflow": None if takes_tokens(request) else f"dags/{dag_id(tenant)}",
+    }
+
+
+def _place(estate: Estate, registered: Any) -> dict[str, Any]:
+    spec = estate.destination_spec(registered)
+    return {"own": registered.registration.destination is not None, **spec.model_dump(mode="json")}
+
+
+def _shown(one: dict[str, Any]) -> dict[str, Any]:
+    """A delivery with how long it took from plan to commit."""
+    took: timedelta | None = None
+    if one["committed_at"]:
+        took = datetime.fromisoformat(one["committed_at"]) - datetime.fromisoformat(one["created_at"])
+    return {**one, "took": took, "attempts": one["failures"] + (1 if one["committed_at"] else 0)}
+
+
+def _form_values(estate: Estate, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A registration's body as the fields of the form; names in its list become ids where the catalog knows them."""
+    names = estate.catalog.ids_by_name()
+    chosen = {names.get(word.casefold(), word) for word in body.get("entityList", ())}
+    place, csv = body.get("destination") or {}, body.get("csv") or {}
+    return {
+        "option": body["exportOption"],
+        "chosen": chosen,
+        "frequency": body["frequency"],
+        "frequencies": list(Frequency),
+        "options": list(ExportOption),
+        "timezone": body.get("timezone", "UTC"),
+        "deliverAt": body.get("deliverAt") or "",
+        "kind": place.get("kind", ""),
+        "connection": place.get("connection", ""),
+        "bucket": place.get("bucket", ""),
+        "root": place.get("root", ""),
+        "delimiters": {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"},
+        "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
+        "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
+        "bom": csv.get("bom", False),
+        "compression": csv.get("compression", "none"),
+        "maxRows": csv.get("maxRowsPerFile", csv.get("max_rows_per_file")) or "",
+    }
+
+
+def registration_body(form: Form) -> dict[str, Any]:
+    """The form as the API's body. What stands at its default is left out, as in a file."""
+    body: dict[str, Any] = {"exportOption": form.one("exportOption"), "frequency": form.one("frequency")}
+    if body["exportOption"] == ExportOption.SELECTED.value:
+        body["entityList"] = form.every("entityList")
+    for name, default in (("timezone", "UTC"), ("deliverAt", "")):
+        if (value := form.one(name)) not in ("", default):
+            body[name] = value
+    if kind := form.one("kind"):
+        wanted = {"sftp": ("connection", "root"), "folder": ("root",), "s3": ("bucket", "connection", "root")}.get(kind, ())
+        body["destination"] = {"kind": kind, **{name: form.one(name) for name in wanted if form.one(name)}}
+    if csv := _csv(form):
+        body["csv"] = csv
+    return body
+
+
+def _csv(form: Form) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, default in (("delimiter", ","), ("line_ending", "lf"), ("compression", "none")):
+        value = form.one(name) or default
+        if value != default:
+            given[name] = DELIMITERS.get(value, value) if name == "delimiter" else value
+    if form.one("bom"):
+        given["bom"] = True
+    if rows := form.one("max_rows_per_file"):
+        given["max_rows_per_file"] = int(rows) if rows.isascii() and rows.isdigit() else rows
+    return given
+
+
+@router.post("/registration/preview")
+def preview(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, form: SentForm) -> Response:
+    """What replacing would change, before anything is."""
+    body = registration_body(form)
+    expected = _version(form)
+    plan = registering.rehearse(estate, tenant, body, expected=expected)
+    names = {one.id: one.display_name for one in estate.catalog.entities.values()}
+    return page(
+        request, "tenant_diff.html", caller, tenant=tenant, plan=plan, names=names, body=json.dumps(body), expected=expected,
+    )  # fmt: skip
+
+
+@router.post("/registration")
+def replace(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, scheduler: SchedulerDep, form: SentForm) -> Response:
+    """Replace the registration by the one that was previewed; refused when somebody changed it meanwhile."""
+    try:
+        body = json.loads(form.one("body"))
+    except ValueError as error:
+        raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
+    done = registering.replace(estate, tenant, body, actor=caller.actor, expected=_version(form))
+    if done.changed:
+        scheduler.changed(tenant)
+    return moved(request, f"tenants/{tenant}?said={'saved' if done.changed else 'same'}")
+
+
+@router.post("/restore")
+def restore(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, scheduler: SchedulerDep, form: SentForm) -> Response:
+    """Undo: make an earlier version the one in force."""
+    number = _whole(form, "number")
+    done = registering.restore(estate, tenant, number, actor=caller.actor, expected=_version(form))
+    if done.changed:
+        scheduler.changed(tenant)
+    return moved(request, f"tenants/{tenant}?said={'restored' if done.changed else 'same'}")
+
+
+def _version(form: Form) -> int:
+    return _whole(form, "expected")
+
+
+def _whole(form: Form, name: str) -> int:
+    value = form.one(name)
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise InvalidInput([Finding("", name, "is not a whole number")])
+    return int(value)
+
+
+@router.post("/full-load")
+def full_load(
+    request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Full history again, with the next run or now."""
+    when = "now" if form.one("when") == "now" else "next"
+    registering.queue_full_load(estate, tenant, form.every("entities"), actor=caller.actor, when=when)
+    started = when == "now" and scheduler.run_now(tenant, caller)
+    return moved(request, f"tenants/{tenant}?said=full_load_{'now' if started else 'next'}")
+
+
+@router.post("/run")
+def run(request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep) -> Response:
+    """Start a run of what is due."""
+    registering.require(estate, tenant)
+    return moved(request, f"tenants/{tenant}?said=run_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+
+
+@router.post("/redeliver")
+def redeliver(
+    request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Send the same bytes again."""
+    queue_redelivery(estate, tenant, form.one("delivery"), actor=caller.actor)
+    return moved(request, f"tenants/{tenant}?said=redeliver_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+
+
+@router.post("/backfill")
+def backfill(
+    request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Deliver a past range again, days of the tenant's zone, both included."""
+    zone = registering.require(estate, tenant).registration.zone
+    start, end = (_midnight(form, name, zone) for name in ("from", "to"))
+    queue_backfill(estate, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
+    return moved(request, f"tenants/{tenant}?said=backfill_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+
+
+def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
+    try:
+        day = datetime.strptime(form.one(name), "%Y-%m-%d").date()  # noqa: DTZ007 (a date; the zone comes below)
+    except ValueError as error:
+        raise InvalidInput([Finding("", name, "is not a date", "such as 2026-01-31")]) from error
+    return datetime.combine(day, time(), zone)
+
+
+@router.post("/probe")
+def probe(request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep) -> Response:
+    """Rehearse the destination and show what was found. What fails is told where the button stands."""
+    service.probe(estate, tenant)
+    with estate.ledger.begin() as connection:
+        found = tenants.last_probe(connection, tenant)
+    zone = registering.require(estate, tenant).registration.zone
+    return page(request, "tenant_probe.html", caller, probe=found, zone=zone, now=estate.now())
