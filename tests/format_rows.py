@@ -32,15 +32,30 @@ ARROW = {
     "binary": pa.binary(),
 }
 
+HOSTILE = ["", "=1+1", "-5", "+49 30", "@x", "\t", "\r", "\r\n", "\n", "\0", "'=x", "''-1", "'x", ",", '"', "a\rb", "_x0041_", "_x0041\x01"]
+HOSTILE += [
+    "#",
+    " edge ",
+    "\\N",
+    "NULL",
+    "NaN",
+    "<b>&amp;</b>",
+    "\ufffe\uffff",
+    "]]>",
+    "http://x",
+    "\x7f\x85\u2028",
+    "١",
+    "true",
+    "1e5",
+    "😀",
+]
+JSON_TEXTS = ["{}", "[]", "null", '""', "0", '{"a":1.50}', '{"a":{"b":[1,{"c":null}]}}', '{"a":1,"a":2}', '{"a.b":1,"a":{"b":2}}']
+JSON_TEXTS += ['{"é":"😀","n":123456789012345678901234567890}', '{"":{"":"x"}}', '{"a":NaN}', "[1,]", "not json", '"=1+1"']
+JSON_TEXTS += ['{"x":"\\ud800"}', '"\\u0000"']
+
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-hostile = st.sampled_from(
-    ["", "=1+1", "-5", "+49 30", "@x", "\t", "\r", "\r\n", "\n", "\0", "'=x", "''-1", "'x", ",", '"', "a\rb", "_x0041_", "_x0041\x01", "😀"]
-    + ["#", " edge ", "\\N", "NULL", "NaN", "<b>&amp;</b>", "\ufffe\uffff", "]]>", "http://x", "\x7f\x85\u2028", "١", "true", "1e5"]
-)
-json_text = st.sampled_from(
-    ["{}", "[]", "null", '""', "0", '{"a":1.50}', '{"a":{"b":[1,{"c":null}]}}', '{"a":1,"a":2}', '{"a.b":1,"a":{"b":2}}', '{"":{"":"x"}}']
-    + ['{"é":"😀","n":123456789012345678901234567890}', '{"a":NaN}', "[1,]", "not json", '"=1+1"', '{"x":"\\ud800"}', '"\\u0000"']
-)
+hostile = st.sampled_from(HOSTILE)
+json_text = st.sampled_from(JSON_TEXTS)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "string": text | hostile,
     "integer": st.integers(-(2**63), 2**63 - 1),

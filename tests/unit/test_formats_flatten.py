@@ -89,7 +89,9 @@ def test_flattened_texts_and_names_are_guarded(tmp_path: Path) -> None:
     assert dict(zip(header, records[0], strict=True)) == {"p.a": "'=1+1", "p.n": "-5"}
 
 
-@pytest.mark.parametrize("value", ['{"a":' * 5_000 + "1" + "}" * 5_000, "[" * 100_000, '{"a":"\\ud800"}', '{"\\ud800":1}'], ids=["deep", "open", "value", "key"])
+@pytest.mark.parametrize(
+    "value", ['{"a":' * 5_000 + "1" + "}" * 5_000, "[" * 100_000, '{"a":"\\ud800"}', '{"\\ud800":1}'], ids=["deep", "open", "value", "key"]
+)
 def test_hostile_json_comes_through_whole(tmp_path: Path, value: str) -> None:
     header, [record] = flat(tmp_path, value)
     assert record == [value] if header == ["p"] else record == ['"\\ud800"']

@@ -30,7 +30,7 @@ class Lines:
     def texts(self, piece: pa.RecordBatch, expression: str, values: Sequence[str] = ()) -> Iterator[memoryview]:
         """The text of `expression` for every row, in order and back to back.
 
-        It is made of the piece's columns or, where `values` are given, of those as v0, v1, ...: what it repeats is planned and computed once.
+        It is made of the piece's columns or, where `values` are given, of those as v0, v1, ...: what it repeats is then computed once.
         """
         relation = self._connection.from_arrow(pa.Table.from_batches([piece]))
         if values:
