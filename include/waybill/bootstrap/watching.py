@@ -48,7 +48,7 @@ class RequestWatcher(BaseEventTrigger):
             fresh = [word for word in found if now - told.get(word, -REMIND) >= REMIND]
             told = {word: told.get(word, now) for word in found} | dict.fromkeys(fresh, now)
             if fresh:
-                yield TriggerEvent({"waiting": fresh})  # type: ignore[no-untyped-call]
+                yield TriggerEvent({"waiting": len(fresh), "first": fresh[:10]})  # type: ignore[no-untyped-call]
             await asyncio.sleep(self.every)
 
 
