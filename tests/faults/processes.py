@@ -177,7 +177,7 @@ def launching(product: Path = REPOSITORY / "include", *, connections: bool = Tru
     with scratch("launcher") as folder:
         outputs, address, log = folder / "runs", folder / "socket", folder / "log"
         outputs.mkdir()
-        env = {**os.environ, "PYTHONPATH": f"{product}{os.pathsep}{REPOSITORY}"}
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{product}{os.pathsep}{REPOSITORY}"}
         if connections:
             env["AIRFLOW_CONN_WARM"] = "sftp://nobody@127.0.0.1"
         with log.open("wb") as output:

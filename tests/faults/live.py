@@ -1,0 +1,123 @@
+"""A PostgreSQL source that twelve writers keep changing: long transactions, savepoints, roll-backs, late commits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from tests.estates import Place
+from tests.faults.consumer import deliveries
+from tests.servers.postgres import Database
+from tests.servers.process import program
+
+MIGRATION = Path(__file__).parents[2] / "examples/postgres_snapshot_mode.sql"
+TABLE = """create table orders (id bigint primary key, tenant_id text not null, version int not null default 1,
+    updated_at timestamptz not null default now())"""
+COLUMNS = {"id": {"type": "integer"}, "version": {"type": "integer"}}
+DAY = timedelta(days=1)
+
+
+def catalog(**modes: dict[str, str]) -> dict[str, object]:
+    """One entity per change mode, all over the same table."""
+    common = {"source": "pg", "relation": "orders", "tenant_column": "tenant_id", "key": "id", "columns": COLUMNS}
+    entities = {name: {**common, "name": name, "changes": changes} for name, changes in modes.items()}
+    return {"sources": {"pg": {"kind": "postgres", "connection": "pg", "statement_timeout": "30s"}}, "entities": entities}
+
+
+def environment(database: Database, port: int | None = None) -> dict[str, str]:
+    fields = {
+        "conn_type": "postgres",
+        "host": database.host,
+        "port": port or database.port,
+        "login": database.user,
+        "schema": database.name,
+    }
+    return {"AIRFLOW_CONN_PG": json.dumps(fields)}
+
+
+def prepare(root: Path, database: Database, **modes: dict[str, str]) -> Place:
+    place = Place(root)
+    place.write("catalog.yaml", catalog(**modes))
+    place.tenant(entityList=list(modes))
+    database.psql(TABLE)
+    argv = [program("psql"), "-X", "-q", "-d", database.dsn, "-v", "table=orders", "-f", str(MIGRATION)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=30)
+    return place
+
+
+@dataclass
+class Writers:
+    """`day` is the story's today: rows are stamped with times of that day or up to 20 hours before it, whenever they are committed."""
+
+    database: Database
+    day: date
+    seed: int
+    hold: float = 0.4
+    """The longest a transaction stays open, in seconds."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def _stamp(self, dice: random.Random) -> datetime:
+        noon = datetime(self.day.year, self.day.month, self.day.day, 12, tzinfo=UTC)
+        return noon - timedelta(hours=dice.random() * 20)
+
+    def _write(self, number: int) -> None:
+        dice = random.Random(self.seed * 1000 + number)
+        own: list[int] = []
+        with contextlib.closing(psycopg.connect(self.database.dsn, autocommit=True)) as connection:
+            while not self._stop.is_set():
+                connection.execute("begin")
+                fresh = number * 1_000_000 + len(own)
+                insert = "insert into orders (id, tenant_id, updated_at) values (%s, 'acme', %s) on conflict do nothing"
+                connection.execute(insert, [fresh, self._stamp(dice)])
+                connection.execute("savepoint inner_one")
+                if own:
+                    update = "update orders set version = version + 1, updated_at = %s where id = %s"
+                    connection.execute(update, [self._stamp(dice), dice.choice(own)])
+                if dice.random() < 0.2:
+                    connection.execute("rollback to savepoint inner_one")
+                self._stop.wait(dice.random() * self.hold)
+                if dice.random() < 0.1:
+                    connection.execute("rollback")
+                else:
+                    connection.execute("commit")
+                    own.append(fresh)
+
+    @contextlib.contextmanager
+    def writing(self, count: int = 12) -> Iterator[None]:
+        threads = [threading.Thread(target=self._write, args=(number,)) for number in range(1, count + 1)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+
+
+def final_versions(database: Database) -> set[tuple[str, str]]:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        found = connection.execute("select id, version from orders where tenant_id = 'acme'").fetchall()
+    return {(str(one), str(version)) for one, version in found}
+
+
+def miscounted(out: Path, database: Database) -> list[str]:
+    """(c) for a source that changed all the time: the last version of every row came once, and no version came twice."""
+    found, wrong = deliveries(out / "exports/acme")
+    final = final_versions(database)
+    for entity in sorted({one.manifest["entity"] for one in found}):
+        got = Counter((row[0], row[1]) for one in found if one.manifest["entity"] == entity for row in one.rows)
+        lost, repeated = final - got.keys(), [version for version, times in got.items() if times > 1]
+        wrong += [f"{entity}: {len(lost)} of {len(final)} rows lost, as {min(lost)}"] if lost else []
+        wrong += [f"{entity}: {len(repeated)} versions repeated, as {repeated[0]}"] if repeated else []
+    return wrong
