@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -53,7 +54,7 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
     try:
         if not isinstance(text, str):
             raise ValueError
-        if len(text) == 10:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return start_of_day(date.fromisoformat(text) + days * DAY, zone)
         return parse_timestamp(text)
     except (ValueError, OverflowError) as error:
