@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import public_url
-from waybill.web import pages_overview, pages_tenant, problems
+from waybill.web import pages_overview, pages_requests, pages_tenant, problems
 from waybill.web.calling import EstateDep
 from waybill.web.pages_render import below, page
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
@@ -24,7 +24,7 @@ from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [pages_overview.router, pages_tenant.router]
+ROUTERS = [pages_overview.router, pages_tenant.router, pages_requests.router]
 TITLES = {
     401: "You are not logged in",
     403: "Access denied",
@@ -65,7 +65,7 @@ def _home() -> Response:
 
 
 def _exports() -> Response:
-    return RedirectResponse("../page/requests", 307)
+    return RedirectResponse("../page/requests?only=true", 307)
 
 
 def sign_in(request: Request, next: Annotated[str, Query(max_length=500)] = "", why: Annotated[str, Query(max_length=40)] = "") -> Response:

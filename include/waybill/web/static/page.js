@@ -28,6 +28,8 @@ document.addEventListener("click", (event) => {
     const dialog = document.getElementById(opener.dataset.opens);
     if (dialog) {
       event.preventDefault();
+      const value = dialog.querySelector("[data-value]");
+      if (value) value.value = opener.dataset.request;
       dialog.showModal();
     }
     return;
@@ -101,6 +103,10 @@ function offerRegistration(form) {
 }
 
 document.addEventListener("change", (event) => {
+  const shows = event.target.dataset.shows;
+  if (shows) {
+    for (const place of document.querySelectorAll(`[data-shown="${shows}"]`)) place.hidden = place.id !== `${shows}-${event.target.value}`;
+  }
   const form = event.target.closest("form");
   if (form && form.matches("[data-fits]")) offerWhatFits(form);
   if (form && form.matches("[data-registers]")) offerRegistration(form);

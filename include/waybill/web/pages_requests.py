@@ -1,0 +1,260 @@
+"""The page of on-demand exports: ask, follow, download, in the words and the order policy gives it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import RedirectResponse, Response
+
+from waybill import service
+from waybill.access import Caller, Permission
+from waybill.ledger import registrations
+from waybill.policy import Knobs
+from waybill.request import ACTIVE, Status, Submission
+from waybill.request.refusals import SENTENCES
+from waybill.service import Estate, registering
+from waybill.service.linking import DOWNLOADS
+from waybill.service.offering import options
+from waybill.service.requesting import Origin, zone_of
+from waybill.web.calling import EstateDep, TenantPath, refuse
+from waybill.web.pages_render import HEADERS, below, moved, page
+from waybill.web.pages_session import Form, PageCaller, SentForm
+from waybill.web.requests import parsed
+
+router = APIRouter()
+
+RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
+Fixed = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
+
+COLUMNS = ("scope", "entities", "created", "status", "rows", "size", "format", "download")
+TITLES = {
+    "scope": "Scope",
+    "type": "Export type",
+    "entities": "Entities",
+    "created": "Created",
+    "requested": "Requested",
+    "range": "Date range",
+    "status": "Status",
+    "rows": "Rows",
+    "size": "Archive size",
+    "format": "Format",
+    "expires": "Expires",
+    "download": "Download",
+    "actions": "Actions",
+}
+SCOPES = {
+    "tenant": "Current tenant",
+    "organization": "Entire organization",
+    "project": "A project",
+    "app": "An app",
+    "study": "A study",
+    "participant": "A participant",
+}
+TAKES = {"project": "project", "app": "project apps", "study": "project study", "participant": "project study participant"}
+"""Fields a scope asks for beside its level."""
+
+RANGES = {
+    "last_7_days": "Last 7 days",
+    "last_30_days": "Last 30 days",
+    "last_90_days": "Last 90 days",
+    "last_year": "Last year",
+    "all_time": "All time",
+}
+NOBODY = "–"
+
+
+@router.get("/requests")
+def choose(
+    request: Request,
+    caller: PageCaller,
+    estate: EstateDep,
+    organization: Annotated[str, Query(max_length=200)] = "",
+    tenant: Annotated[str, Query(max_length=63)] = "",
+    only: bool = False,
+) -> Response:
+    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so."""
+    found = _organizations(estate, caller)
+    if only and sum(len(one) for one in found.values()) == 1:
+        tenant = next(one[0] for one in found.values() if one)
+        organization = next(name for name, members in found.items() if tenant in members)
+    if tenant in found.get(organization, ()):
+        return RedirectResponse(f"{below(request)}tenants/{tenant}/requests", 303)
+    said = SENTENCES["context_required"]
+    return page(request, "requests_choose.html", caller, tab="requests", organizations=found, organization=organization, said=said)
+
+
+def _organizations(estate: Estate, caller: Caller) -> dict[str, list[str]]:
+    """The tenants whose exports the caller may view, by organization; those of none stand under a dash."""
+    policy = estate.configuration.policy
+    with estate.ledger.begin() as connection:
+        registered = [one.tenant for one in registrations.all_current(connection)]
+    known = sorted({*registered, *policy.named_tenants, *estate.configuration.tenants})
+    found: dict[str, list[str]] = {}
+    for one in caller.rights.among(Permission.EXPORTS_VIEW, known):
+        found.setdefault(policy.organization_of(one) or NOBODY, []).append(one)
+    return found
+
+
+@router.get("/tenants/{tenant}/requests")
+def show_requests(
+    request: Request,
+    tenant: TenantPath,
+    caller: PageCaller,
+    estate: EstateDep,
+    cursor: Cursor = "",
+    new: bool = False,
+    study: Fixed = "",
+    participant: Fixed = "",
+) -> Response:
+    """The table and the form. `new` opens the form; a study and a participant in the address are fixed in it."""
+    return _requests(request, caller, estate, tenant, cursor, {"new": new or bool(study), "study": study, "participant": participant})
+
+
+def _requests(
+    request: Request, caller: Caller, estate: Estate, tenant: str, cursor: str = "", fixed: dict[str, Any] | None = None
+) -> Response:
+    offered = options(estate, caller, tenant)
+    knobs = estate.configuration.knobs(tenant)
+    listing = service.list_requests(estate, caller, tenant, limit=50, cursor=cursor)
+    active = [one for one in listing.requests if one.is_active]
+    looks = knobs.page
+    columns = list(looks.columns or COLUMNS)
+    frame: dict[str, Any] = {
+        "tab": "requests",
+        "tenant": tenant,
+        "zone": zone_of(estate, tenant),
+        "items": [service.describe_request(estate, one, caller=caller) for one in listing.requests],
+        "columns": columns + ([] if "actions" in columns else ["actions"]),
+        "titles": TITLES | {name: looks.fields[name] for name in ("entities",) if name in looks.fields},
+        "scopes": SCOPES | dict(looks.scope_labels),
+        "ranges": RANGES | dict(looks.range_labels),
+        "cursor": cursor,
+        "next": listing.cursor,
+        "poll": looks.auto_poll and bool(active),
+        "pace": 2 if any(one.status == Status.RUNNING or one.due_at <= estate.now() for one in active) else 30,
+        "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
+        "active": [one.value for one in ACTIVE],
+        "now": estate.now(),
+    }
+    if request.headers.get("hx-target") == "requests-list":
+        return page(request, "requests_list.html", caller, **frame)
+    return page(request, "requests.html", caller, **frame | _form_frame(estate, knobs, tenant, offered, fixed or {}))
+
+
+def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    levels = [one for one in knobs.scopes if one != "organization" or offered["organization"]]
+    level = "participant" if fixed.get("participant") else "study" if fixed.get("study") else ""
+    return {
+        "looks": knobs.page,
+        "offered": offered,
+        "levels": levels,
+        "takes": TAKES,
+        "fixed": {"new": False, "study": "", "participant": "", **fixed, "level": level},
+        "formats": _formats(knobs, offered),
+        "one_format": bool(knobs.page.formats),
+        "all_by_default": knobs.all_entities_by_default,
+        "denied": _denied(knobs, offered),
+        "key": uuid4().hex,
+        "catalogue": list(estate.catalog.entities.values()),
+        "fulfilment": knobs.fulfilment,
+        "fulfil_at": knobs.fulfil_at,
+    }
+
+
+def _denied(knobs: Knobs, offered: dict[str, Any]) -> str:
+    """Why the caller cannot create exports here, in the documents' words; empty when they can."""
+    if offered["canCreate"]:
+        return ""
+    if offered["planRequired"]:
+        return f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan."
+    return SENTENCES["create_denied"]
+
+
+def _formats(knobs: Knobs, offered: dict[str, Any]) -> dict[str, str]:
+    """What can be chosen, and how it is called. A key may hold several formats, joined by commas."""
+    known = set(offered["formats"]).union(*(kind["formats"] for kind in offered["exportTypes"].values()))
+    words = dict(knobs.page.formats) or {name: name.upper() for name in offered["formats"]}
+    return {key: words[key] for key in words if set(key.split(",")) <= known}
+
+
+def submission_body(form: Form) -> dict[str, Any]:
+    """The form as the API's body."""
+    scope: dict[str, Any] = {"level": form.one("level") or "tenant"}
+    for name in ("project", "study", "participant"):
+        if value := form.one(name):
+            scope[name] = value
+    if apps := form.one("apps"):
+        scope["apps"] = [one.strip() for one in apps.split(",") if one.strip()]
+    body: dict[str, Any] = {"scope": scope, "formats": [one for key in form.every("formats") for one in key.split(",")]}
+    if entities := form.every("entities"):
+        body["entities"] = entities
+    if kind := form.one("exportType"):
+        body["exportType"] = kind
+    if preset := form.one("preset"):
+        body["range"] = preset
+    elif dates := {name: form.one(name) for name in ("from", "to") if form.one(name)}:
+        body["range"] = dates
+    return body
+
+
+@router.post("/tenants/{tenant}/requests")
+def create(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
+    """Ask for an export. The form carries a key, so that sending it twice asks once."""
+    submission = parsed(Submission, submission_body(form))
+    service.create(estate, caller, tenant, submission, Origin(key=form.one("key") or None))
+    return moved(request, f"tenants/{tenant}/requests")
+
+
+@router.post("/tenants/{tenant}/requests/{request_id}/cancel")
+def cancel(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, estate: EstateDep) -> Response:
+    service.cancel(estate, caller, tenant, request_id)
+    return _requests(request, caller, estate, tenant)
+
+
+@router.post("/tenants/{tenant}/requests/{request_id}/resubmit")
+def resubmit(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, estate: EstateDep) -> Response:
+    service.resubmit(estate, caller, service.get_request(estate, caller, tenant, request_id))
+    return _requests(request, caller, estate, tenant)
+
+
+@router.post("/tenants/{tenant}/delete-request")
+def delete(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
+    service.delete(estate, caller, tenant, [form.one("request")])
+    return moved(request, f"tenants/{tenant}/requests")
+
+
+@router.get("/tenants/{tenant}/requests/{request_id}/download")
+def download(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, estate: EstateDep) -> Response:
+    """A link made for this click, followed at once; it stands in no page and no history."""
+    link = service.mint_link(estate, caller, tenant, request_id)
+    return RedirectResponse(f"{below(request)}..{DOWNLOADS}{link.token}", 303, HEADERS)
+
+
+@router.get("/catalogue")
+def show_house_catalogue(
+    request: Request, caller: PageCaller, estate: EstateDep, q: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """The data dictionary: every entity that can be exported."""
+    return _catalogue(request, caller, estate, q, None, frozenset())
+
+
+@router.get("/tenants/{tenant}/catalogue")
+def show_catalogue(
+    request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, q: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """The data dictionary, with what this tenant receives."""
+    if not caller.allows(Permission.REGISTRATIONS_VIEW, tenant):
+        refuse(request, estate, caller, Permission.REGISTRATIONS_VIEW, tenant)
+    active = registering.standing(estate, tenant).active if registering.find(estate, tenant) else ()
+    return _catalogue(request, caller, estate, q, tenant, frozenset(active))
+
+
+def _catalogue(request: Request, caller: Caller, estate: Estate, q: str, tenant: str | None, active: frozenset[str]) -> Response:
+    word = q.strip().casefold()
+    every = list(estate.catalog.entities.values())
+    found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
+    return page(request, "catalogue.html", caller, tab="catalogue", tenant=tenant, entities=found, q=q, active=active, known=bool(every))
