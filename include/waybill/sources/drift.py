@@ -8,7 +8,7 @@ from collections.abc import Callable
 from waybill.catalog import ColumnType, Mode, closest
 from waybill.errors import PermanentError
 from waybill.selection import Selection
-from waybill.sources.query import Flavour, Natives
+from waybill.sources.flavour import Flavour, Natives
 
 _HOLDS = {
     ColumnType.INTEGER: {ColumnType.INTEGER},

@@ -124,7 +124,7 @@ def _unbuffered(connection: Any) -> Any:
 
 @dataclass(frozen=True)
 class TableFlavour:
-    """The part of `waybill.sources.query.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
+    """The part of `waybill.sources.flavour.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
 
     database: Database
 

@@ -160,7 +160,7 @@ def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tupl
 
 
 class DuckDBFlavour:
-    """How DuckDB spells the pieces of a query (`waybill.sources.query.Flavour`)."""
+    """How DuckDB spells the pieces of a query (`waybill.sources.flavour.Flavour`)."""
 
     naive = "TIMESTAMP"
 

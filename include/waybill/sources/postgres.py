@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import psycopg
@@ -15,15 +14,12 @@ from waybill.catalog import Entity, Mode, PostgresSource
 from waybill.connection import Connections
 from waybill.errors import PermanentError
 from waybill.selection import Dialect, Extent, Selection
-from waybill.sources import drift, postgres_extent, typed
+from waybill.sources import drift, postgres_copy, postgres_extent, typed
 from waybill.sources import postgres_session as session
 from waybill.sources.postgres_sql import PostgresFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
-Buffer = bytes | bytearray | memoryview
-_BLOCK_ROWS = 1000
-_DIGESTS = 4096
 _COLUMNS = """
 SELECT a.attname,
        CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
@@ -91,23 +87,17 @@ class PostgresSnapshot:
         return postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        most = dialect.max_rows_per_file
-        records = self._records(selection, dialect)
-        seen = 0
-        while rows := list(islice(records, min(_BLOCK_ROWS, most - seen % most) if most else _BLOCK_ROWS)):
-            seen += len(rows)
-            yield b"".join(rows), len(rows)
+        query = self.query(selection)
+        names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
+        options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"
+        rewrite = _rewrite(len(selection.columns), dialect.line_end)
+        for records in self._copy(selection, query.ordered(query.rows(), names), options, dialect.max_rows_per_file):
+            yield b"".join(map(rewrite, records) if rewrite else records), len(records)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         digests = sql("SELECT encode(digest, 'hex') FROM ({}) AS h", self.query(selection).digests())
-        batch = []
-        for line in self._copy(selection, digests, "FORMAT text"):
-            batch.append(bytes.fromhex(bytes(line).decode()))
-            if len(batch) == _DIGESTS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        for lines in self._copy(selection, digests, "FORMAT text"):
+            yield [bytes.fromhex(bytes(line).decode()) for line in lines]
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity))
@@ -126,24 +116,11 @@ class PostgresSnapshot:
         flavour = PostgresFlavour(frozenset(bytewise), frozenset(loose))
         return SnapshotQuery(flavour, sql("{}", self._name(entity)), self.columns(entity), selection, nulls=nulls)
 
-    def _records(self, selection: Selection, dialect: Dialect) -> Iterator[Buffer]:
-        """The server sends one message per record, which is what makes counting exact and free."""
-        query = self.query(selection)
-        names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
-        records = self._copy(selection, query.ordered(query.rows(), names), f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}")
-        if len(selection.columns) == 1:
-            # The server quotes a lone \. for readers of its own text format; a value with quotes of its own would have doubled them.
-            records = (b"\\.\n" if bytes(record) == b'"\\."\n' else record for record in records)
-        if dialect.line_end != "\n":
-            ending = dialect.line_end.encode()
-            records = (bytes(record)[:-1] + ending for record in records)
-        return records
-
-    def _copy(self, selection: Selection, statement: Sql, options: str) -> Iterator[Buffer]:
-        """COPY takes no bind parameters: psycopg quotes the values itself, as literals."""
+    def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[postgres_copy.Buffer]]:
+        """The records of a statement, in lists that never cross a multiple of `most`."""
         text, values = _render(statement)
-        with session.errors(self._at(selection)), self.connection.cursor().copy(f"COPY ({text}) TO STDOUT ({options})", values) as copy:
-            yield from copy
+        with session.errors(self._at(selection)):
+            yield from postgres_copy.records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
         with session.errors(self._at(selection)):
@@ -205,6 +182,17 @@ class SnapshotQuery(Query):
 
 def _render(statement: Sql) -> tuple[str, list[Any]]:
     return statement.render(lambda bind: f"%s::{bind.cast}" if bind.cast else "%s", lambda text: text.replace("%", "%%"))
+
+
+def _rewrite(columns: int, line_end: str) -> Callable[[postgres_copy.Buffer], bytes] | None:
+    """What turns a record of the server into the dialect's; None where it is that already.
+
+    The server quotes a lone \\. for readers of its own text format; a value with quotes of its own would have doubled them.
+    """
+    if columns > 1 and line_end == "\n":
+        return None
+    ending = line_end.encode()
+    return lambda record: (b"\\." if columns == 1 and bytes(record) == b'"\\."\n' else bytes(record)[:-1]) + ending
 
 
 def _escaped(delimiter: str) -> str:

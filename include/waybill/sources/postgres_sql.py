@@ -45,7 +45,7 @@ def base(native: str) -> str:
 
 @dataclass(frozen=True)
 class PostgresFlavour:
-    """`waybill.sources.query.Flavour` for one relation. It counts on a session in UTC, ISO dates and extra_float_digits 1.
+    """`waybill.sources.flavour.Flavour` for one relation. It counts on a session in UTC, ISO dates and extra_float_digits 1.
 
     `bytewise` holds the quoted names of the columns whose own collation is bytewise already, so that their index can serve the order;
     `loose` those whose equality takes different texts as equal.
@@ -70,7 +70,7 @@ class PostgresFlavour:
             kind = natural or ColumnType.STRING
         match kind:
             case ColumnType.TIMESTAMP:
-                return _timestamp_text(x)
+                return _timestamp_text(x, native)
             case ColumnType.STRING | ColumnType.BOOLEAN:
                 return x if native == "text" or native.startswith("character varying") else f"{x}::text"
             case ColumnType.FLOAT:
@@ -123,11 +123,20 @@ class PostgresFlavour:
         return sql("{} = ANY({})", x, Bind(list(digests), "bytea[]"))
 
 
-def _timestamp_text(x: str) -> str:
-    """to_char makes NULL of infinity and drops the era."""
+def _timestamp_text(x: str, native: str) -> str:
+    """to_char is the slow way, needed for 1 to 5 fraction digits only. It makes NULL of infinity and drops the era.
+
+    The native text costs half as much: it has a blank for the T and no fraction, or all six digits.
+    """
+    kind = "timestamptz" if base(native) == "timestamp with time zone" else "timestamp"
+    written = f"to_char({x}, {_FORMAT})"
+    naive = x if base(native) == "timestamp without time zone" else f"{x}::timestamp"
+    shown = f"replace({naive}::text, ' ', 'T')"
     return (
-        f"CASE WHEN {x} >= '0001-01-01' AND {x} < 'infinity' THEN to_char({x}, {_FORMAT})"
-        f" WHEN isfinite({x}) THEN to_char({x}, {_FORMAT}) || ' BC' ELSE {x}::text END"
+        f"CASE WHEN {x} >= '0001-01-01' AND {x} < '10000-01-01' THEN"
+        f" CASE WHEN {x} = {x}::{kind}(0) THEN {shown} || '.000000Z' WHEN {x} <> {x}::{kind}(5) THEN {shown} || 'Z' ELSE {written} END"
+        f" WHEN {x} >= '0001-01-01' AND {x} < 'infinity' THEN {written}"
+        f" WHEN isfinite({x}) THEN {written} || ' BC' ELSE {x}::text END"
     )
 
 

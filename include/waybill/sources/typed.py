@@ -11,7 +11,7 @@ from pyarrow import csv
 from waybill.catalog import Column, ColumnType
 from waybill.selection import Selection
 from waybill.sources import engine
-from waybill.sources.query import Natives
+from waybill.sources.flavour import Natives
 from waybill.sources.sql import quote
 
 _CASTS = {
