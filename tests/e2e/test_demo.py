@@ -121,6 +121,7 @@ def test_the_page_stays_open_for_the_one_who_was_told_the_password(demo):
 
 def test_ctrl_c_ends_everything_the_demo_started(demo):
     demo.wait_for("Ctrl-C ends everything")
+    assert len(processes_of(demo.folder)) > 4
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
     assert "everything is stopped" in demo.log.read_text()
@@ -128,13 +129,13 @@ def test_ctrl_c_ends_everything_the_demo_started(demo):
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of running processes that work on the folder's Airflow."""
+    """Command lines of running processes that work in the folder, as all of its Airflow do."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if f"AIRFLOW_HOME={folder}".encode() in (entry / "environ").read_bytes():
+                if (entry / "cwd").readlink() == folder:
                     found.append((entry / "cmdline").read_text().replace("\0", " "))
             except OSError:
                 continue
-    return [line for line in found if line]
+    return found

@@ -88,7 +88,7 @@ class Airflow:
 @contextmanager
 def standalone(environment: Mapping[str, str], url: str, log: Path) -> Iterator[Airflow]:
     """`airflow standalone` in a process group of its own, which ends whole with the block; its output goes to `log`."""
-    with log.open("wb") as output, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with log.open("wb") as output, httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         process = subprocess.Popen(
             [sys.executable, "-m", "airflow", "standalone"],
             env=dict(environment),
