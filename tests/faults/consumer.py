@@ -112,10 +112,10 @@ def deliveries(exports: Path) -> tuple[list[Delivered], list[str]]:
     for path in sorted(exports.rglob("*.manifest.json")):
         if path.name.startswith("."):
             continue
-        manifest = json.loads(path.read_bytes())
         try:
+            manifest = json.loads(path.read_bytes())
             rows = [row for file in manifest["files"] for row in _rows(path.parent / file["path"], file, manifest)]
-        except (Incomplete, OSError) as error:
+        except (Incomplete, OSError, ValueError) as error:
             wrong.append(f"{path}: {error}")
             continue
         if len(rows) != manifest["rows"]:

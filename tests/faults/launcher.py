@@ -1,6 +1,6 @@
 """`waybill` processes that start in a few milliseconds: a server that has imported everything once and forks for each run.
 
-    python -m tests.faults.launcher SOCKET
+    python -m tests.faults.launcher SOCKET [bare]
 
 Each connection is one run: a JSON line with what to run, answered by `{"pid": ...}`, lines about traced calls, and `{"status": ...}`.
 What runs is the whole command line, `waybill.cli.main`, in a process of its own that signals and limits act on.
@@ -9,6 +9,7 @@ What runs is the whole command line, `waybill.cli.main`, in a process of its own
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -23,8 +24,13 @@ from typing import Any
 from tests.faults.tracer import Released, Tracer, be_traced, wait_for_debugger
 
 
-def serve(path: Path) -> None:
-    _import_everything()
+def serve(path: Path, *, bare: bool) -> None:
+    """A `bare` server imports the product's dependencies only: each run then imports the product itself, from the tree it is given."""
+    _import(DEPENDENCIES)
+    # Airflow brings in the rest of what a connection needs when the first one is made.
+    importlib.import_module("airflow.sdk").Connection.from_json('{"conn_type": "sftp", "extra": {}}', conn_id="warm")
+    if not bare:
+        _import(PRODUCT)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -37,22 +43,32 @@ def serve(path: Path) -> None:
             connection.close()
 
 
-def _import_everything() -> None:
-    import alembic.command  # noqa: F401
-    import sqlalchemy.dialects.postgresql.psycopg
-    import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
+DEPENDENCIES = [
+    "airflow.sdk",
+    "alembic.command",
+    "asyncssh",
+    "duckdb",
+    "numpy",
+    "psycopg",
+    "pyarrow",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "typer",
+]
+PRODUCT = [
+    "waybill.bootstrap",
+    "waybill.cli",
+    "waybill.destinations.folder",
+    "waybill.destinations.sftp",
+    "waybill.service",
+    "waybill.sources.duckdb",
+    "waybill.sources.postgres",
+]
 
-    import waybill.bootstrap
-    import waybill.cli
-    import waybill.destinations.folder
-    import waybill.destinations.sftp
-    import waybill.service
-    import waybill.sources.duckdb
 
-    if "AIRFLOW_CONN_WARM" in os.environ:
-        waybill.bootstrap.lookup("warm")  # brings in Airflow's part, which takes seconds
-    with contextlib.suppress(ImportError):
-        import waybill.sources.postgres
+def _import(names: list[str]) -> None:
+    for name in names:
+        importlib.import_module(name)
 
 
 def _supervise(connection: socket.socket) -> None:
@@ -111,6 +127,7 @@ def _work(wanted: dict[str, Any]) -> None:
         for name, limit in wanted.get("limits", {}).items():
             resource.setrlimit(getattr(resource, name), (limit, limit))
         sys.argv = ["waybill", *wanted["argv"]]
+        sys.path.insert(0, wanted["product"])
         if wanted.get("trace"):
             be_traced()
         elif wanted.get("stopped"):
@@ -137,4 +154,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), bare=sys.argv[2:] == ["bare"])

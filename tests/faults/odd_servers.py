@@ -25,17 +25,20 @@ class FlipsABit(TenantFolder):
         return super().write(file_obj, offset, data[:-2] + bytes([data[-2] ^ 1]) + data[-1:] if len(data) > 2 else data)
 
 
-class LosesTheTailWhenClosed(TenantFolder):
-    """As a file system over its quota: all is well until CLOSE, which tells that the end was lost. The size stays right."""
+class LosesWhatItCouldNotClose(TenantFolder):
+    """As a file system over its quota: all can be read back from its cache, but CLOSE tells that the end was lost, and later it shows."""
 
     def close(self, file_obj: Any) -> Any:
-        name, writes = file_obj.name, "r" not in file_obj.mode
+        writes = "r" not in file_obj.mode
         super().close(file_obj)
         if writes:
-            with Path(name.decode()).open("r+b") as file:
-                file.seek(-20, 2)
-                file.write(bytes(20))
             raise asyncssh.SFTPFailure("")
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        with Path(self.map_path(oldpath).decode()).open("r+b") as file:
+            file.seek(-20, 2)
+            file.write(bytes(20))
+        super().rename(oldpath, newpath)
 
 
 class FullDisk(TenantFolder):

@@ -130,7 +130,11 @@ def days(exports: Path, found: list[Delivered]) -> list[str]:
         if not listings:
             wrong.append(f"{folder} has no day manifest")
             continue
-        listed = {one["delivery_id"]: one["sha256"] for one in json.loads(listings[-1].read_bytes())["deliveries"]}
+        try:
+            listed = {one["delivery_id"]: one["sha256"] for one in json.loads(listings[-1].read_bytes())["deliveries"]}
+        except ValueError as error:
+            wrong.append(f"{listings[-1]} is no JSON: {error}")
+            continue
         here = {one.manifest["delivery_id"]: one.manifest["sha256"] for one in found if folder in one.path.parents}
         if listed != here:
             wrong.append(f"{listings[-1]} lists {sorted(listed)}, there are {sorted(here)}")

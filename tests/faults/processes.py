@@ -97,11 +97,16 @@ def _text(path: Path) -> str:
 class Launcher:
     """See `launcher`. Safe to use from several threads."""
 
-    def __init__(self, address: Path, folder: Path, pid: int) -> None:
+    def __init__(self, address: Path, folder: Path, pid: int, product: Path) -> None:
+        self.product = product
         self._address = address
         self._pid = pid
         self._folder = folder
         self._tracers: list[subprocess.Popen[bytes]] = []
+
+    def of(self, product: Path) -> Launcher:
+        """The same (bare) launcher for another source tree of the product."""
+        return Launcher(self._address, self._folder, self._pid, product)
 
     def close(self) -> None:
         for tracer in self._tracers:
@@ -126,6 +131,7 @@ class Launcher:
         serial = f"{time.monotonic_ns():x}"
         out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
         wanted = {
+            "product": str(self.product),
             "cwd": str(root),
             "argv": argv,
             "env": {"PATH": os.environ["PATH"], "HOME": str(root), "TZ": "UTC", "WAYBILL_CONFIG_DIR": str(root / "config"), **env},
@@ -172,17 +178,16 @@ class Launcher:
 
 
 @contextlib.contextmanager
-def launching(product: Path = REPOSITORY / "include", *, connections: bool = True) -> Iterator[Launcher]:
-    """A launcher over a source tree of the product, for the length of the block. It is up sooner without what `connections` need."""
+def launching(*, bare: bool = False) -> Iterator[Launcher]:
+    """A launcher for the length of the block; a bare one serves any source tree of the product."""
+    product = REPOSITORY / "include"
     with scratch("launcher") as folder:
         outputs, address, log = folder / "runs", folder / "socket", folder / "log"
         outputs.mkdir()
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{product}{os.pathsep}{REPOSITORY}"}
-        if connections:
-            env["AIRFLOW_CONN_WARM"] = "sftp://nobody@127.0.0.1"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.launcher", str(address)],
+                [sys.executable, "-m", "tests.faults.launcher", str(address), *(["bare"] if bare else [])],
                 env=env,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -192,7 +197,7 @@ def launching(product: Path = REPOSITORY / "include", *, connections: bool = Tru
             )
         try:
             _await(process, address, log)
-            launcher = Launcher(address, outputs, process.pid)
+            launcher = Launcher(address, outputs, process.pid, product)
             yield launcher
             launcher.close()
         finally:

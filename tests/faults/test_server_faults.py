@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults import FULL, SEED, scenes
-from tests.faults.odd_servers import FlipsABit, FullDisk, LosesTheTailWhenClosed, served
+from tests.faults.odd_servers import FlipsABit, FullDisk, LosesWhatItCouldNotClose, served
 from tests.faults.oracle import PLANTED, judge, leaks, unclear, visible, watched
 from tests.faults.proxy import proxied
 from tests.faults.scenes import sftp_environment
@@ -93,7 +93,7 @@ def test_a_server_killed_in_the_middle_of_an_upload_is_made_good_by_the_next_run
 
 @pytest.mark.parametrize(
     ("view", "says"),
-    [(FullDisk, "disk full"), (FlipsABit, "damaged"), (LosesTheTailWhenClosed, "could not write")],
+    [(FullDisk, "disk full"), (FlipsABit, "damaged"), (LosesWhatItCouldNotClose, "could not write")],
     ids=["disk full", "damaged bytes", "failing close"],
 )
 def test_a_server_that_cannot_keep_a_file_shows_none_of_it(launcher, tmp_path, view, says):

@@ -1,0 +1,183 @@
+"""Known-bad variants of the product, each a small exact change of a source file, and the cheapest attack that must catch it.
+
+An attack is a function of a launcher and an empty folder that returns what is wrong: nothing for the product, something for its mutant.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import scenes
+from tests.faults.odd_servers import FlipsABit, LosesWhatItCouldNotClose, served
+from tests.faults.oracle import Watcher, judge
+from tests.faults.processes import REPOSITORY, Launcher
+from tests.faults.scenes import Scene
+from tests.faults.sweep import copied
+from waybill.demo.sftp_server import TenantFolder
+
+Attack = Callable[[Launcher, Path], list[str]]
+
+
+def undisturbed(launcher: Launcher, folder: Path) -> list[str]:
+    """Nothing happens but what the story holds anyway: late commits, line ends in values, another tenant's rows."""
+    scene = scenes.delta(folder / "delta")
+    done = launcher.run(scene.root, *scene.argv)
+    return judge(scene.out, dict(scene.versions)) + ([done.said] if done.status else [])
+
+
+def first_day(launcher: Launcher, folder: Path) -> list[str]:
+    scene = scenes.first(folder / "first")
+    done = launcher.run(scene.root, *scene.argv)
+    return judge(scene.out, dict(scene.versions)) + ([done.said] if done.status else [])
+
+
+def killed_before(step: str) -> Attack:
+    """The run is killed at a certain step, then started again."""
+
+    def attack(launcher: Launcher, folder: Path) -> list[str]:
+        scene = scenes.first(folder / "first")
+        with Watcher(scene.out) as watcher:
+            run = launcher.start(scene.root, *scene.argv, hold=step)
+            run.held()
+            watcher.look()
+            run.signal(signal.SIGKILL)
+            run.wait()
+            done = launcher.run(scene.root, *scene.argv)
+        return watcher.violations + judge(scene.out, dict(scene.versions)) + ([done.said] if done.status else [])
+
+    return attack
+
+
+def overtaken_by_a_stranger(launcher: Launcher, folder: Path) -> list[str]:
+    """Somebody else's file appears under the final name after the run has looked there."""
+    scene = scenes.first(folder / "first")
+    run = launcher.start(scene.root, *scene.argv, hold=r"^fsync .*\.user\.csv")
+    run.held()
+    foreign = scene.out / "exports/acme/2026/05/31/user/user.csv"
+    foreign.write_text("theirs\n")
+    run.go()
+    run.wait()
+    return [] if foreign.read_text() == "theirs\n" else ["a foreign file was overwritten"]
+
+
+def sent_to(view: type[TenantFolder]) -> Attack:
+    """The files go to a server that damages them; afterwards to one that does not."""
+
+    def attack(launcher: Launcher, folder: Path) -> list[str]:
+        scene = scenes.first(folder / "first")
+        with served(scene, folder / "server", view) as there:
+            copy, env = copied(there, folder / "copy")
+            with Watcher(copy.out) as watcher:
+                launcher.run(copy.root, *copy.argv, env=env)
+        with served(scene, folder / "server") as there:
+            done = launcher.run(copy.root, *copy.argv, env=dict(there.settle(copy.root)))
+        return watcher.violations + _judged(copy) + ([done.said] if done.status else [])
+
+    return attack
+
+
+def _judged(scene: Scene) -> list[str]:
+    return judge(scene.out, dict(scene.versions))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`before` stands exactly once in `file` (below include/waybill) and becomes `after`."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    attack: Attack
+
+    def plant(self, folder: Path) -> Path:
+        """A copy of the product with this change. Raises LookupError when the text is not there any more: the mutant must follow it."""
+        product = folder / "include"
+        shutil.copytree(REPOSITORY / "include", product, ignore=shutil.ignore_patterns("__pycache__"))
+        path = product / "waybill" / self.file
+        text = path.read_text()
+        if text.count(self.before) != 1:
+            raise LookupError(f"{self.file} holds the text of the mutant {self.name!r} {text.count(self.before)} times, not once")
+        path.write_text(text.replace(self.before, self.after))
+        return product
+
+
+MUTANTS = [
+    Mutant(
+        "write under the final name",
+        "layout.py",
+        'return f"{folder}/.{name}.{attempt}.part"',
+        'return f"{folder}/{name}"',
+        killed_before(r"^write .*out/.*user\.csv"),
+    ),
+    Mutant(
+        "commit before publish",
+        "delivery.py",
+        """        adopted = worker.look() or worker.publish(worker.extract(read))
+        worker.write_manifest(adopted)
+        worker.commit(adopted)
+""",
+        """        adopted = worker.look() or worker.extract(read)
+        worker.commit(adopted)
+        worker.publish(adopted)
+        worker.write_manifest(adopted)
+""",
+        killed_before(r"^linkat user\.csv|^rename .*archive"),
+    ),
+    Mutant(
+        "overwriting rename",
+        "destinations/folder.py",
+        "os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)",
+        "os.replace(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)\n            return",
+        overtaken_by_a_stranger,
+    ),
+    Mutant(
+        "ignored CLOSE status",
+        "destinations/sftp_transfer.py",
+        """        self._handle = None
+        await self._wire.close(handle)
+        self._closed = True
+""",
+        """        self._handle = None
+        with suppress(Status):
+            await self._wire.close(handle)
+        self._closed = True
+""",
+        sent_to(LosesWhatItCouldNotClose),
+    ),
+    Mutant(
+        "size-only verification",
+        "destinations/sftp.py",
+        "if found != sent or upload.size != sent.bytes:",
+        "if upload.size != sent.bytes:",
+        sent_to(FlipsABit),
+    ),
+    Mutant(
+        "newline row count",
+        "formats/csv.py",
+        "rows, total = rows + count, total + count",
+        'rows, total = rows + bytes(block).count(b"\\n"), total + count',
+        first_day,
+    ),
+    Mutant(
+        "naive watermark",
+        "extraction.py",
+        """    changed, stream = selection.changed, task.stream
+    if _is_imported""",
+        """    return selection, False
+    changed, stream = selection.changed, task.stream
+    if _is_imported""",
+        undisturbed,
+    ),
+    Mutant(
+        "missing tenant predicate",
+        "sources/query.py",
+        "(self.tenant(), *self._scope())",
+        "(*self._scope(),)",
+        first_day,
+    ),
+]
