@@ -1,0 +1,97 @@
+"""The overview of two thousand tenants: how long the server takes for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from fastapi import Request
+from fastapi.testclient import TestClient
+from sqlalchemy import insert
+
+from tests.estates import DAY, NOON, make_place
+from tests.issuer import RecordingScheduler
+from waybill.access import Caller, Permission
+from waybill.ledger import Ledger, tables
+from waybill.web.app import create_app
+
+TENANTS, DAYS = 2000, 10
+
+
+@dataclass(frozen=True)
+class EverybodysRights:
+    def allows(self, wanted: Permission, tenant: str) -> bool:
+        return True
+
+    def reaches(self, tenant: str) -> bool:
+        return True
+
+    def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
+        return list(tenants)
+
+
+class OpenDoor:
+    async def caller(self, request: Request) -> Caller:
+        return Caller("ada", EverybodysRights())
+
+
+def fill(ledger: Ledger) -> None:
+    names = [f"tenant-{number:04d}" for number in range(TENANTS)]
+    midnight = NOON.replace(hour=0)
+    body = {"exportOption": "export selected", "entityList": ["user"], "frequency": "daily", "timezone": "Europe/Berlin"}
+    deliveries, attempts = [], []
+    for number, name in enumerate(names):
+        for back in range(DAYS):
+            day = midnight - back * DAY
+            failing = number % 100 == 7 and back == 0
+            key = f"{int((day + timedelta(hours=1)).timestamp() * 1000):012x}{number:010x}{back:010x}"
+            deliveries.append({
+                "id": key, "stream": number + 1, "tenant": name, "entity": "user", "generation": 1, "sequence": DAYS - back,
+                "purpose": "schedule", "kind": "delta", "planned_to": day, "export_date": f"{day:%Y-%m-%d}", "folder": f"{name}/{back}",
+                "stem": "user", "registration_version": 1, "status": "open" if failing else "committed",
+                "adopted": None if failing else key, "error": "the server did not answer" if failing else "",
+                "error_code": "unreachable" if failing else "", "failures": int(failing), "created_at": day,
+                "committed_at": None if failing else day + timedelta(hours=1),
+            })  # fmt: skip
+            attempts.append({
+                "id": key, "delivery": key, "window_to": day, "snapshot_time": day, "schema_version": 1, "columns": [], "facts": {},
+                "files": [], "rows": 100 + back, "bytes": 1000, "sha256": "0" * 64, "possible_duplicate": False, "recorded_at": day,
+            })  # fmt: skip
+    watermarks = [midnight - DAY if number % 100 == 7 else midnight for number in range(TENANTS)]
+    with ledger.begin() as connection:
+        connection.execute(insert(tables.tenant), [{"id": name, "version": 1, "salt": b"x"} for name in names])
+        registrations = [
+            {"tenant": name, "version": 1, "body": body, "origin": "api", "actor": "test", "diff": {}, "created_at": NOON - 30 * DAY}
+            for name in names
+        ]
+        connection.execute(insert(tables.registration), registrations)
+        streams = [
+            {"id": at + 1, "tenant": name, "entity": "user", "generation": 1, "active": True, "watermark": mark, "activated_at": NOON}
+            for at, (name, mark) in enumerate(zip(names, watermarks, strict=True))
+        ]
+        connection.execute(insert(tables.stream), streams)
+        connection.execute(insert(tables.delivery), deliveries)
+        connection.execute(insert(tables.attempt), attempts)
+
+
+def test_two_thousand_tenants_are_one_quick_page(tmp_path: Path) -> None:
+    place = make_place(tmp_path, clock=NOON)
+    estate = place.estate()
+    fill(estate.ledger)
+    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler())) as client:
+        first = client.get("/page/").text
+        assert "20 of 2,000 tenants did not get their data" in first
+        assert first.count('<span class="state state-failing">') == 20
+        assert "Page 1 of 40" in first
+        took = []
+        for path in ("/page/", "/page/?p=40", "/page/?state=failing", "/page/?q=tenant-19"):
+            for _ in range(3):
+                start = time.perf_counter()
+                assert client.get(path).status_code == 200
+                took.append(time.perf_counter() - start)
+    print(f"overview of {TENANTS} tenants: best {min(took) * 1000:.0f} ms, worst {max(took) * 1000:.0f} ms")
+    assert min(took) < 3
+    place.close()
