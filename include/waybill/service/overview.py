@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble
-from waybill.registration import ExportOption, Registration
+from waybill.registration import CsvOptions, ExportOption, Registration
 from waybill.service.estate import Estate
 from waybill.window import Frequency
 
@@ -20,6 +20,7 @@ GRACE = timedelta(hours=3)
 
 BARS = 30
 _DAY = timedelta(days=1)
+_PLAIN = CsvOptions()
 _SPAN = {
     Frequency.DAILY: timedelta(days=BARS + 2),
     Frequency.WEEKLY: timedelta(weeks=BARS + 1),
@@ -178,6 +179,7 @@ def _row(one: Standing, troubles: Sequence[Trouble], grace: timedelta, now: date
         frequency=Frequency(one.body["frequency"]),
         timezone=one.body.get("timezone", "UTC"),
         deliver_at=one.body.get("deliverAt"),
+        csv=_PLAIN,
     )
     minute, hour, *_ = registration.cron(one.tenant).split()
     clock = _Clock(registration.zone, registration.frequency, time(int(hour), int(minute)))
