@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,8 @@ def test_past_the_last_row_of_a_sheet_the_next_one_begins(tmp_path: Path) -> Non
     ]
     path, result = written(tmp_path, "xlsx", batches, columns)
     assert result.rows == rows
-    assert openpyxl.load_workbook(path, read_only=True).sheetnames == ["orders", "orders (2)"]
+    with closing(openpyxl.load_workbook(path, read_only=True)) as workbook:
+        assert workbook.sheetnames == ["orders", "orders (2)"]
     sheets = [numbers(path, number) for number in (1, 2)]
     assert [len(sheet) for sheet in sheets] == [xlsx.ROWS, 3]
     assert [number for sheet in sheets for number in sheet] == list(range(rows))

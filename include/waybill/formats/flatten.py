@@ -7,6 +7,7 @@ or one that repeats a key. A dot or backslash in a key is written `\\.` or `\\\\
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,12 @@ class Spool:
 
     def release(self) -> None:
         if self._writer is not None and self._file is not None and not self._file.closed:
-            self._writer.close()
-            self._file.close()
+            try:
+                self._writer.close()
+            finally:
+                self._file.close()
 
     def discard(self) -> None:
-        self.release()
+        with suppress(OSError):  # the disk may be full
+            self.release()
         self.path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,8 +54,9 @@ class SheetWriter:
         with disk_errors(path):
             self._file = path.open("xb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
-        self._sheets = 0
-        self._begin_sheet()
+        self._sheet: IO[bytes] | None = None
+        self._sheets = self._rows = self._size = 0
+        self._tail = b""
 
     def write(self, batch: pa.RecordBatch) -> None:
         for piece in self._intake.take(batch):
@@ -79,12 +81,10 @@ class SheetWriter:
         self._engine.close()
         if not self._file.closed:
             self._path.unlink(missing_ok=True)
-            with suppress(OSError, ValueError):  # the disk may be full, and a library must not try again when it is collected
-                self._sheet.close()
-            with suppress(OSError, ValueError):
-                self._zip.close()
-            with suppress(OSError):
-                self._file.close()
+            for part in (self._sheet, self._zip, self._file):
+                with suppress(OSError):  # the disk may be full; what is not closed now would try again when it is collected
+                    if part is not None:
+                        part.close()
 
     def _put(self, piece: pa.RecordBatch) -> None:
         self._check(piece)
@@ -92,7 +92,6 @@ class SheetWriter:
             if self._rows == ROWS or self._size > SHEET_BYTES:
                 with disk_errors(self._path):
                     self._end_sheet()
-                    self._begin_sheet()
             part = piece.slice(0, ROWS - self._rows)
             piece = piece.slice(part.num_rows)
             self._put_rows(part)
@@ -105,7 +104,7 @@ class SheetWriter:
         prepared = pa.RecordBatch.from_arrays([numbers, *arrays], names=["n", *part.schema.names])
         for texts in self._engine.texts(prepared, self._expression(part.schema)):
             with disk_errors(self._path):
-                self._sheet.write(texts)
+                self._open_sheet().write(texts)
             self._size += len(texts)
         self._rows += part.num_rows
 
@@ -122,16 +121,20 @@ class SheetWriter:
                 what = f"a text of the column {name} has more than {CHARACTERS:,} characters"
                 raise does_not_fit(what, self._entity_id, f"at most {CHARACTERS:,} characters in a cell of XLSX")
 
-    def _begin_sheet(self) -> None:
-        self._sheets += 1
-        head, self._tail = self._package.sheet(self._sheets)
-        self._sheet: IO[bytes] = self._zip.open(f"xl/worksheets/sheet{self._sheets}.xml", "w")
-        self._sheet.write(head)
-        self._rows, self._size = 0, len(head)
+    def _open_sheet(self) -> IO[bytes]:
+        if self._sheet is None:
+            self._sheets += 1
+            head, self._tail = self._package.sheet(self._sheets)
+            self._sheet = self._zip.open(f"xl/worksheets/sheet{self._sheets}.xml", "w")
+            self._sheet.write(head)
+        return self._sheet
 
     def _end_sheet(self) -> None:
-        self._sheet.write(self._tail)
-        self._sheet.close()
+        """Every workbook has a sheet, also one without rows."""
+        sheet = self._open_sheet()
+        sheet.write(self._tail)
+        sheet.close()
+        self._sheet, self._rows, self._size = None, 0, 0
 
 
 class _Package:
@@ -144,23 +147,29 @@ class _Package:
 
     def sheet(self, number: int) -> tuple[bytes, bytes]:
         """What stands before and behind the data rows of a sheet. The cell range is left out: it would have to be known in advance."""
-        [content] = [content for name, content in self._members(number) if name == f"xl/worksheets/sheet{number}.xml"]
-        head, end, tail = re.sub(rb"<dimension [^>]*/>", b"", content).partition(b"</sheetData>")
-        return head, end + tail
+        content = dict(self._members(number))[f"xl/worksheets/sheet{number}.xml"]
+        head, _, rest = re.sub(rb"<dimension [^>]*/>", b"", content).partition(b"<sheetData>")
+        return head + b"<sheetData>" + self._header_row(), rest[rest.index(b"</sheetData>") :]
+
+    def _header_row(self) -> bytes:
+        """In the style of the one cell that XlsxWriter wrote, its first and only one."""
+        names = (escape(_TO_ESCAPE.sub(_escape, name)) for name in self.header)
+        inline = 't="inlineStr"><is><t xml:space="preserve">'
+        cells = (f'<c r="{xl_col_to_name(place)}1" s="1" {inline}{name}</t></is></c>' for place, name in enumerate(names))
+        return f'<row r="1">{"".join(cells)}</row>'.encode()
 
     def others(self, sheets: int) -> Iterator[tuple[str, bytes]]:
         return ((name, content) for name, content in self._members(sheets) if not name.startswith("xl/worksheets/"))
 
     def _members(self, sheets: int) -> Iterator[tuple[str, bytes]]:
         file = io.BytesIO()
-        with xlsxwriter.Workbook(file, {"constant_memory": True}) as workbook:
+        with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
             workbook.set_properties({"created": self.exported_at.replace(tzinfo=None)})
             bold = workbook.add_format({"bold": True})
             for number in range(1, sheets + 1):
                 sheet = workbook.add_worksheet(_sheet_name(self.entity_id, number))
                 sheet.freeze_panes(1, 0)
-                for position, name in enumerate(self.header):
-                    sheet.write_string(0, position, name, bold)
+                sheet.write_blank(0, 0, None, bold)
         with zipfile.ZipFile(file) as package:
             yield from ((info.filename, package.read(info)) for info in package.infolist())
 
