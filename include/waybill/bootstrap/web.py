@@ -66,6 +66,12 @@ class AirflowAccess:
         email = getattr(user, "email", "") or ""
         return Caller(user.get_name(), DagRights(user), name=user.get_name(), email=str(email), origin="airflow")
 
+    def still_may(self, person: str, tenant: str) -> bool:
+        """Whether the person a link was made for may still download (`rechecking.still_may`)."""
+        from waybill.bootstrap.rechecking import still_may
+
+        return still_may(person, tenant)
+
 
 class AirflowScheduler:
     """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
