@@ -60,7 +60,10 @@ def mount(app: FastAPI) -> None:
     app.add_api_route("/settings/exports", _exports, include_in_schema=False)
 
 
-def _home() -> Response:
+def _home(request: Request) -> Response:
+    """People find the pages at the root; for programs there is nothing."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise HTTPException(404)
     return RedirectResponse("page/", 307)
 
 
