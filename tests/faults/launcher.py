@@ -1,6 +1,6 @@
 """`waybill` processes that start in a few milliseconds: a server that has imported everything once and forks for each run.
 
-    python -m tests.faults.launcher SOCKET [bare]
+    python -m tests.faults.launcher SOCKET
 
 Each connection is one run: a JSON line with what to run, answered by `{"pid": ...}`, lines about traced calls, and `{"status": ...}`.
 What runs is the whole command line, `waybill.cli.main`, in a process of its own that signals and limits act on.
@@ -24,13 +24,10 @@ from typing import Any
 from tests.faults.tracer import Released, Tracer, be_traced, wait_for_debugger
 
 
-def serve(path: Path, *, bare: bool) -> None:
-    """A `bare` server imports the product's dependencies only: each run then imports the product itself, from the tree it is given."""
-    _import(DEPENDENCIES)
+def serve(path: Path) -> None:
+    _import([*DEPENDENCIES, *PRODUCT])
     # Airflow brings in the rest of what a connection needs when the first one is made.
     importlib.import_module("airflow.sdk").Connection.from_json('{"conn_type": "sftp", "extra": {}}', conn_id="warm")
-    if not bare:
-        _import(PRODUCT)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -64,6 +61,13 @@ PRODUCT = [
     "waybill.sources.duckdb",
     "waybill.sources.postgres",
 ]
+
+
+def _use(tree: str) -> None:
+    """Take the product from another source tree, although it has been imported already."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "waybill"]:
+        del sys.modules[name]
+    sys.path.insert(0, tree)
 
 
 def _import(names: list[str]) -> None:
@@ -127,7 +131,8 @@ def _work(wanted: dict[str, Any]) -> None:
         for name, limit in wanted.get("limits", {}).items():
             resource.setrlimit(getattr(resource, name), (limit, limit))
         sys.argv = ["waybill", *wanted["argv"]]
-        sys.path.insert(0, wanted["product"])
+        if wanted["product"]:
+            _use(wanted["product"])
         if wanted.get("trace"):
             be_traced()
         elif wanted.get("stopped"):
@@ -154,4 +159,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), bare=sys.argv[2:] == ["bare"])
+    serve(Path(sys.argv[1]))

@@ -97,16 +97,16 @@ def _text(path: Path) -> str:
 class Launcher:
     """See `launcher`. Safe to use from several threads."""
 
-    def __init__(self, address: Path, folder: Path, pid: int, product: Path) -> None:
-        self.product = product
+    def __init__(self, address: Path, folder: Path, pid: int, product: str = "") -> None:
+        self._product = product
         self._address = address
         self._pid = pid
         self._folder = folder
         self._tracers: list[subprocess.Popen[bytes]] = []
 
     def of(self, product: Path) -> Launcher:
-        """The same (bare) launcher for another source tree of the product."""
-        return Launcher(self._address, self._folder, self._pid, product)
+        """The same launcher for another source tree of the product."""
+        return Launcher(self._address, self._folder, self._pid, str(product))
 
     def close(self) -> None:
         for tracer in self._tracers:
@@ -131,7 +131,7 @@ class Launcher:
         serial = f"{time.monotonic_ns():x}"
         out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
         wanted = {
-            "product": str(self.product),
+            "product": self._product,
             "cwd": str(root),
             "argv": argv,
             "env": {"PATH": os.environ["PATH"], "HOME": str(root), "TZ": "UTC", "WAYBILL_CONFIG_DIR": str(root / "config"), **env},
@@ -178,16 +178,15 @@ class Launcher:
 
 
 @contextlib.contextmanager
-def launching(*, bare: bool = False) -> Iterator[Launcher]:
-    """A launcher for the length of the block; a bare one serves any source tree of the product."""
-    product = REPOSITORY / "include"
+def launching() -> Iterator[Launcher]:
+    """A launcher for the length of the block."""
     with scratch("launcher") as folder:
         outputs, address, log = folder / "runs", folder / "socket", folder / "log"
         outputs.mkdir()
-        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{product}{os.pathsep}{REPOSITORY}"}
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{REPOSITORY / 'include'}{os.pathsep}{REPOSITORY}"}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.launcher", str(address), *(["bare"] if bare else [])],
+                [sys.executable, "-m", "tests.faults.launcher", str(address)],
                 env=env,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -197,7 +196,7 @@ def launching(*, bare: bool = False) -> Iterator[Launcher]:
             )
         try:
             _await(process, address, log)
-            launcher = Launcher(address, outputs, process.pid, product)
+            launcher = Launcher(address, outputs, process.pid)
             yield launcher
             launcher.close()
         finally:

@@ -3,18 +3,11 @@
 import pytest
 
 from tests.faults.mutants import MUTANTS
-from tests.faults.processes import launching
-
-
-@pytest.fixture(scope="module")
-def bare():
-    with launching(bare=True) as started:
-        yield started
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
-def test_a_known_bad_variant_is_caught_and_the_product_is_not(launcher, bare, tmp_path, mutant):
-    caught = mutant.attack(bare.of(mutant.plant(tmp_path)), tmp_path / "mutant")
+def test_a_known_bad_variant_is_caught_and_the_product_is_not(launcher, tmp_path, mutant):
+    caught = mutant.attack(launcher.of(mutant.plant(tmp_path)), tmp_path / "mutant")
     print(f"{mutant.name}: {len(caught)} violations, as {caught[:1]}")
     assert caught != []
     assert mutant.attack(launcher, tmp_path / "product") == []
