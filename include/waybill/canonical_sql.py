@@ -21,9 +21,9 @@ def float_text(x: str) -> str:
     digits = f"rtrim(replace({shown}, '.', ''), '0')"
     scientific = f"regexp_replace({digits}, '^(-?[0-9])([0-9]+)$', '\\1.\\2') || 'e+15'"
     return (
-        f"CASE WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN CASE WHEN {x} > 0 THEN 'Infinity' ELSE '-Infinity' END"
-        f" WHEN abs({x}) >= 1e15 AND abs({x}) < 1e16 THEN {scientific}"
-        f" WHEN suffix({shown}, '.0') THEN left({shown}, -2) ELSE {shown} END"
+        f"CASE WHEN abs({x}) < 1e15 THEN CASE WHEN {x} = trunc({x}) THEN left({shown}, -2) ELSE {shown} END"
+        f" WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN CASE WHEN {x} > 0 THEN 'Infinity' ELSE '-Infinity' END"
+        f" WHEN abs({x}) < 1e16 THEN {scientific} ELSE {shown} END"
     )
 
 
@@ -52,5 +52,6 @@ def compact_json(x: str) -> str:
 
 def csv_field(x: str, delimiter: str) -> str:
     """Of a text that could hold the delimiter (an SQL literal), a quote or a line end: quoted where it must be."""
-    marks = " OR ".join(f"contains({x}, {mark})" for mark in (delimiter, "'\"'", "chr(10)", "chr(13)"))
-    return f"""CASE WHEN {x} = '' OR {marks} THEN '"' || replace({x}, '"', '""') || '"' ELSE {x} END"""
+    marks = " OR ".join(f"contains({x}, {mark})" for mark in (delimiter, "chr(10)", "chr(13)"))
+    doubled = f"""'"' || replace({x}, '"', '""') || '"'"""
+    return f"""CASE WHEN contains({x}, '"') THEN {doubled} WHEN {x} = '' OR {marks} THEN '"' || {x} || '"' ELSE {x} END"""

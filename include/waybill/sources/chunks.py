@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from waybill import canonical
 from waybill.catalog import ColumnType
 from waybill.errors import PermanentError
 
 _Values = Sequence[Any]
+_PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
+"""Text that is the canonical spelling of a decimal already."""
 
 
 def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]]) -> pa.Table:
@@ -89,14 +93,21 @@ def _decimals(values: _Values, native: str) -> pa.Array:
     declared = re.match(r"(?:decimal|numeric)\((\d+),\s*(\d+)\)", native.lower())
     if declared and int(declared[1]) <= 38 and all(value is None or isinstance(value, Decimal) for value in values):
         return pa.array(values, pa.decimal128(int(declared[1]), int(declared[2])))
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
+        texts = pa.array(values, pa.string())
+        if pc.all(pc.match_substring_regex(texts, _PLAIN_DECIMAL), min_count=0).as_py():
+            return texts
     return pa.array([canonical.text(value, ColumnType.DECIMAL) for value in values], pa.string())
 
 
 def _booleans(values: _Values, native: str) -> pa.Array:
-    try:
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
         return pa.array(values, pa.bool_())
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return pa.array([None if value is None else _truth(value) for value in values], pa.bool_())
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid, OverflowError):
+        numbers = pa.array(values, pa.int64())
+        if pc.all(pc.is_in(numbers, pa.array([0, 1, None], pa.int64()))).as_py():
+            return numbers.cast(pa.bool_())
+    return pa.array([None if value is None else _truth(value) for value in values], pa.bool_())
 
 
 def _truth(value: Any) -> bool:
@@ -110,12 +121,20 @@ def _truth(value: Any) -> bool:
 def _dates(values: _Values, native: str) -> pa.Array:
     if any(isinstance(value, datetime) for value in values):
         raise TypeError("a time is no date")
-    return pa.array(values, pa.string() if any(isinstance(value, str) for value in values) else pa.date32())
+    if not any(isinstance(value, str) for value in values):
+        return pa.array(values, pa.date32())
+    texts = pa.array(values, pa.string())
+    with suppress(pa.ArrowInvalid):
+        return texts.cast(pa.date32())
+    return texts
 
 
 def _timestamps(values: _Values, native: str) -> pa.Array:
     if any(isinstance(value, str) for value in values):
-        return pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
+        texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(pa.timestamp("us"))
+        return texts
     if any(isinstance(value, int) for value in values):
         raise TypeError("a number is no time")
     aware = any(value is not None and value.tzinfo is not None for value in values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +25,9 @@ Connect = Callable[[str], Any]
 Raises PermanentError when there is no such connection.
 """
 
+FETCH_ROWS = 2_000
 CHUNK_ROWS = 20_000
+"""Few rows at a time stay in the processor's caches while they become columns; the engine wants more of them."""
 UNSTREAMED_ROWS = 100_000
 """The most rows read through a driver that would gather them all in memory."""
 
@@ -140,15 +143,19 @@ class DbApiSnapshot:
     def _each_chunk(self, selection: Selection, ask: Callable[[Query], Sql], ordered: bool = True) -> Iterator[pa.RecordBatch]:
         """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
-        with _errors(self._at(selection)), engine.connect() as connection, engine.errors(self._at(selection)):
+        with (
+            _errors(self._at(selection)),
+            engine.connect() as connection,
+            engine.errors(self._at(selection)),
+            ThreadPoolExecutor(1, "waybill-format") as formatting,
+        ):
+            before: Future[list[pa.RecordBatch]] | None = None
             for chunk in self._chunks(query, ordered):
-                view = connection.from_arrow(chunk)
-                parsed = map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))
-                view = view.project(", ".join(parsed))
-                view.create_view("chunk", replace=True)
-                natives = dict(zip(view.columns, map(str, view.types), strict=True))
-                second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, selection, narrowed=True, sorted=False)
-                yield from engine.stream(connection, ask(second))
+                batches = before.result() if before else []
+                before = formatting.submit(_answers, connection, chunk, query, ask)
+                yield from batches
+            if before:
+                yield from before.result()
 
     def _chunks(self, query: TableQuery, ordered: bool) -> Iterator[pa.Table]:
         names = query.columns()
@@ -157,8 +164,14 @@ class DbApiSnapshot:
         stream = self.database.stream or (lambda connection: connection.cursor())
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
-            while (chunk := chunks.table(cursor.fetchmany(CHUNK_ROWS), columns)).num_rows:
-                yield chunk
+            gathered: list[pa.Table] = []
+            while (fetched := chunks.table(cursor.fetchmany(FETCH_ROWS), columns)).num_rows:
+                if gathered and (fetched.schema != gathered[0].schema or len(gathered) * FETCH_ROWS >= CHUNK_ROWS):
+                    yield pa.concat_tables(gathered)
+                    gathered = []
+                gathered.append(fetched)
+            if gathered:
+                yield pa.concat_tables(gathered)
 
     def _rows(self, statement: Sql) -> list[Any]:
         text, values = self.database.render(statement)
@@ -217,6 +230,16 @@ class TableQuery(Query):
     def _as_text(self, name: str) -> bool:
         dynamic = isinstance(self.flavour, drivers.TableFlavour) and self.flavour.database.dynamic
         return bool(name) and dynamic
+
+
+def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Query, ask: Callable[[Query], Sql]) -> list[pa.RecordBatch]:
+    """What the engine says to a chunk. It runs beside the fetching of the next one."""
+    view = connection.from_arrow(chunk)
+    view = view.project(", ".join(map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))))
+    view.create_view("chunk", replace=True)
+    natives = dict(zip(view.columns, map(str, view.types), strict=True))
+    second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, query.selection, narrowed=True, sorted=False)
+    return list(engine.stream(connection, ask(second)))
 
 
 def _parsed(kind: ColumnType, name: str, native: str) -> str:
