@@ -1,6 +1,6 @@
 """Sending files over SFTP, side by side with OpenSSH's `sftp` and Airflow's SFTPHook, against OpenSSH's sshd on this machine.
 
-`python -m bench.push [--quick]` prints one line per leg: leg | ours | theirs | ratio | goal | met.
+`python -m bench.push [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 Every figure is a median of rounds that take turns, on the same bytes.
 """
 
@@ -29,22 +29,23 @@ SMALL_FILES, SMALL_BYTES, THREADS = 500, 20_000, 16
 
 @dataclass(frozen=True)
 class Leg:
-    """Seconds of both sides and what their ratio (ours / theirs) must not pass."""
+    """What both sides took and what their ratio (ours / theirs) must not pass. `name` is `leg | against what`."""
 
     name: str
     ours: float
     theirs: float
     goal: float
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
         return self.ours / self.theirs
 
     def __str__(self) -> str:
-        goal = f"<= {self.goal:.1f} x" if self.goal >= 1 else f">= {1 / self.goal:.0f} x faster"
+        goal = f"<= {self.goal:g} x" if self.goal >= 1 else f">= {1 / self.goal:.0f} x faster"
         ratio = f"{self.ratio:.2f} x" if self.goal >= 1 else f"{1 / self.ratio:.1f} x faster"
         met = "met" if self.ratio <= self.goal else "missed"
-        return f"{self.name} | {self.ours:.2f} s | {self.theirs:.2f} s | {ratio} | {goal} | {met}"
+        return f"{self.name} | {self.ours:.2f} {self.unit} | {self.theirs:.2f} {self.unit} | {ratio} | {goal} | {met}"
 
 
 def legs(quick: bool) -> Iterator[Leg]:

@@ -1,0 +1,65 @@
+"""`make bench`: every leg, side by side with the best tool for it, as a table that also goes to docs/performance.md.
+
+QUICK=1 takes small data. A leg whose tools are missing here is told on standard error and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+from bench.push import Leg
+
+MODULES = ("extract", "memory", "push", "writers")
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+HEADING = "## Last run"
+COLUMNS = "leg | against | ours | theirs | ratio | goal | met"
+
+
+def _modules() -> Iterator[ModuleType]:
+    for name in MODULES:
+        if not Path(__file__).with_name(f"{name}.py").exists():
+            print(f"bench.{name} does not exist yet", file=sys.stderr)
+            continue
+        yield importlib.import_module(f"bench.{name}")
+
+
+def _machine() -> str:
+    cores, load = os.cpu_count(), ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{platform.machine()}, {cores} cores, {gigabytes:.0f} GB, Python {platform.python_version()}; load average {load}"
+
+
+def _publish(page: Path, quick: bool, began: str, legs: list[Leg]) -> None:
+    """Replace the page's last section; what stands before it is written by people."""
+    before = page.read_text().partition(HEADING)[0] if page.exists() else "# Performance\n\n"
+    size = "small data (`make bench QUICK=1`)" if quick else "full data (`make bench`)"
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    table = "\n".join(f"| {leg} |" for leg in (COLUMNS, " | ".join(["---"] * 7), *legs))
+    page.write_text(f"{before}{HEADING}\n\n{when}, {size}. At the start: {began}. At the end: {_machine()}.\n\n{table}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small data")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write the table to")
+    given = parser.parse_args()
+    began = _machine()
+    legs: list[Leg] = []
+    print(COLUMNS, flush=True)
+    for module in _modules():
+        for leg in module.legs(given.quick):
+            print(leg, flush=True)
+            legs.append(leg)
+    _publish(given.page, given.quick, began, legs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The memory an extraction needs at its peak, for a tenth of the rows and for all of them.
+
+`python -m bench.memory [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+Each extraction runs in a process of its own. Flat means that ten (quick) or twenty times the rows need no more than a fifth more memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from bench.extract import ENTITY, ROWS
+from bench.push import Leg
+from waybill.selection import Dialect, Selection
+from waybill.sources.duckdb import DuckDB
+
+GOAL = 1.2
+
+
+def legs(quick: bool) -> Iterator[Leg]:
+    few, many = (200_000, 2_000_000) if quick else (1_000_000, 20_000_000)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, order in (("stored in key order", ""), ("that must be sorted", "ORDER BY hash(id)")):
+            peaks = []
+            for rows in (few, many):
+                file = Path(scratch, f"{rows}.duckdb")
+                with duckdb.connect(str(file)) as connection:
+                    filled = ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)")
+                    connection.execute(f"CREATE TABLE orders AS SELECT * FROM ({filled}) {order}")
+                argv = [sys.executable, "-m", "bench.memory", "--read", str(file)]
+                peaks.append(float(subprocess.run(argv, capture_output=True, text=True, check=True).stdout))
+                file.unlink()
+            yield Leg(f"peak memory, {many:,} rows of DuckDB {name} | {few:,} rows", peaks[1], peaks[0], GOAL, "MB")
+
+
+def _peak(file: Path) -> float:
+    """Megabytes of this process at its largest, after the file's rows went through it."""
+    with DuckDB(file).snapshot() as snapshot:
+        for _ in snapshot.csv(Selection(ENTITY, "acme", ENTITY.columns), Dialect()):
+            pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small data")
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.read:
+        print(_peak(given.read))
+        return
+    for leg in legs(given.quick):
+        print(leg, flush=True)
+
+
+if __name__ == "__main__":
+    main()
