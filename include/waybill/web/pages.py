@@ -11,14 +11,13 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import get_route_path
 from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import public_url
 from waybill.web import pages_overview, pages_requests, pages_tenant, problems
 from waybill.web.calling import EstateDep
-from waybill.web.pages_render import below, page
+from waybill.web.pages_render import below, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
@@ -145,7 +144,7 @@ def _facts(error: Exception) -> tuple[int, str, str]:
 
 
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:
-    here = get_route_path(request.scope).lstrip("/") + (f"?{request.url.query}" if request.url.query and not by_htmx else "")
+    here = route_of(request).lstrip("/") + (f"?{request.url.query}" if request.url.query and not by_htmx else "")
     ended = "&why=ended" if COOKIE in request.cookies else ""
     if by_htmx:
         return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})

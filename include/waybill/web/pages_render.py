@@ -11,7 +11,6 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from starlette.routing import get_route_path
 
 from waybill import __version__
 from waybill.access import Caller
@@ -25,6 +24,12 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+def route_of(request: Request) -> str:
+    """The path below the mount point."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def number(value: int | None) -> str:
@@ -92,7 +97,7 @@ def below(request: Request) -> str:
 
     What htmx fetches is put into the page that asked, so its links are relative to that one.
     """
-    route: str = get_route_path(request.scope)
+    route = route_of(request)
     shown = urlsplit(request.headers.get("hx-current-url", "")).path
     if "hx-request" in request.headers and "/page/" in shown:
         route = "/" + shown.partition("/page/")[2]
