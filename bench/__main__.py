@@ -58,7 +58,7 @@ def main() -> None:
         for leg in module.legs(given.quick):
             print(leg, flush=True)
             legs.append(leg)
-    _publish(given.page, given.quick, began, legs)
+            _publish(given.page, given.quick, began, legs)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ of its own, sides take turns, and figures are medians.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from bench.memory import peak_megabytes
 from bench.push import Leg
 
 ROUNDS = 3
@@ -121,7 +121,7 @@ def _write(side: str, format: str, rows: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, f"out.{format}")
         seconds = {"ours": _ours, "pandas": _pandas}[side](format, rows, target)
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, peak_megabytes())
 
 
 def main() -> None:
