@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.faults.tracer import Released, Tracer, be_traced, wait_for_debugger
+from tests.faults.tracer import Released, Tracer, be_traced, end_with_parent, wait_for_debugger
 
 
 def serve(path: Path) -> None:
@@ -121,6 +121,7 @@ def _work(wanted: dict[str, Any]) -> None:
     code = 70
     try:
         os.setsid()
+        end_with_parent()
         os.chdir(wanted["cwd"])
         os.environ.clear()
         os.environ.update(wanted["env"])

@@ -172,10 +172,6 @@ class Launcher:
         """Bytes of address space a run begins with."""
         return int(Path(f"/proc/{self._pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
-    def said(self) -> str:
-        """Everything any run has printed so far."""
-        return "".join(path.read_text(errors="replace") for path in sorted(self._folder.iterdir()))
-
 
 @contextlib.contextmanager
 def launching() -> Iterator[Launcher]:

@@ -70,7 +70,7 @@ def test_a_ledger_that_goes_away_at_any_step_is_told_and_made_good(launcher, tmp
                 assert leaks([scene.root], done.said + again.said) == []
 
 
-def test_a_ledger_restored_from_an_old_backup_meets_newer_files_and_stops(launcher, delta, tmp_path):
+def test_a_ledger_restored_from_an_old_backup_meets_newer_files_stops_and_is_reconciled(launcher, delta, tmp_path):
     scene, env = copied(delta, tmp_path / "copy")
     ledger, backup = scene.root / ".waybill", tmp_path / "backup"
     shutil.copytree(ledger, backup)
@@ -82,6 +82,11 @@ def test_a_ledger_restored_from_an_old_backup_meets_newer_files_and_stops(launch
     assert done.status == 1
     assert unclear(done.err, "tenant acme", "entity user", "folder", "user.csv", "waybill reconcile") == []
     assert {path: path.read_bytes() for path in scene.out.rglob("*") if path.is_file() and not path.name.startswith(".")} == before
+    reconciled = launcher.run(scene.root, "reconcile", "acme", env=env)
+    assert reconciled.status == 0, reconciled.said
+    again = launcher.run(scene.root, *scene.argv, env=env)
+    assert again.status == 0, again.said
+    assert judge(scene.out, dict(scene.versions)) + housekept(launcher, scene, env) == []
 
 
 def test_a_corrupt_ledger_is_told_and_nothing_is_delivered_twice(launcher, delta, tmp_path):

@@ -104,6 +104,11 @@ def be_traced() -> None:
 Released = Callable[[], bool]
 
 
+def end_with_parent() -> None:
+    """In a child: be killed when the parent ends, so that a failing test leaves nothing behind, not even a stopped process."""
+    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 def wait_for_debugger() -> None:
     """In a child: let any process of this account attach (Yama allows only ancestors otherwise), and stop until it has."""
     _libc.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
