@@ -16,7 +16,7 @@ import pytest
 from tests.estates import read_csv
 from tests.servers.process import program, tail
 
-READY_SECONDS = 900
+READY_SECONDS = 1500
 TENANTS = {"acme": ("2026/05/31", "2026/06/01", 4), "globex": ("2026/05/25", "2026/06/01", 7), "initech": ("2026/05/01", "2026/06/01", 26)}
 
 pytestmark = pytest.mark.slow

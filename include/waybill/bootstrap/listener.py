@@ -1,11 +1,14 @@
 """What Airflow's own processes do for Waybill, as a listener of the plugin. Tasks cannot: they have no way to the metadata database.
 
-Scheduler: a pool is created in the same transaction that starts the first run using it, so no task ever waits for an unknown pool.
+Scheduler: what every task imports is imported once, before workers are forked. A pool is created in the same transaction that starts the
+first run using it, so no task ever waits for an unknown pool.
 API server: a changed configuration has the DAG file of all tenants parsed at once instead of at the next interval.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
@@ -17,6 +20,21 @@ if TYPE_CHECKING:
 
 SLOTS = 4
 """Of a new pool: well below OpenSSH's limit of ten sessions. Operators may change it; an existing pool is never touched."""
+
+WARM = ("waybill.service", "waybill.destinations.sftp", "waybill.sources.duckdb")
+"""About a CPU second of imports, which LocalExecutor's tasks inherit instead of each paying them."""
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """In the scheduler, before LocalExecutor forks its workers. What starts is not told apart yet by then, so the command line is asked."""
+    if sys.argv[1:2] != ["scheduler"]:
+        return
+    from airflow.configuration import conf
+
+    if "LocalExecutor" in conf.get("core", "executor"):
+        for name in WARM:
+            import_module(name)
 
 
 @hookimpl

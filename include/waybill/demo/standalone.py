@@ -17,8 +17,8 @@ import httpx
 
 from waybill.errors import PermanentError, TransientError
 
-START_SECONDS = 300.0
-RUN_SECONDS = 300.0
+START_SECONDS = 600.0
+RUN_SECONDS = 600.0
 STOP_SECONDS = 10.0
 """Bounds, not expectations: a busy machine is slow, not broken."""
 
