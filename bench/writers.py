@@ -46,25 +46,22 @@ ROWS = """
 
 
 def legs(quick: bool) -> Iterator[Leg]:
+    """For each format the time of both sides, and the peak of our memory for few rows and for many."""
     sizes = (
         {"ndjson": 200_000, "xlsx": 50_000, "parquet": 500_000} if quick else {"ndjson": 2_000_000, "xlsx": 250_000, "parquet": 4_000_000}
     )
+    few, many = (100_000, 400_000) if quick else (200_000, 4_000_000)
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         for format, rows in sizes.items():
-            many, few = _rows(Path(scratch), rows), _rows(Path(scratch), rows // 10)
             taken: dict[str, list[float]] = {"ours": [], "pandas": []}
-            peaks: dict[str, list[float]] = {"ours": [], "pandas": [], "few": []}
             for _ in range(ROUNDS):
-                for side, all_seconds in taken.items():
-                    seconds, megabytes = _measure(side, format, many)
-                    all_seconds.append(seconds)
-                    peaks[side].append(megabytes)
-                peaks["few"].append(_measure("ours", format, few)[1])
-            seconds_of = {side: statistics.median(values) for side, values in taken.items()}
-            peak_of = {side: statistics.median(values) for side, values in peaks.items()}
-            yield Leg(f"{format.upper()}, {rows:,} rows | pandas", seconds_of["ours"], seconds_of["pandas"], 1.0)
-            yield Leg(f"{format.upper()}, peak memory, {rows:,} rows | pandas", peak_of["ours"], peak_of["pandas"], 1.0, "MB")
-            yield Leg(f"{format.upper()}, peak memory, {rows:,} rows | {rows // 10:,} rows", peak_of["ours"], peak_of["few"], FLAT, "MB")
+                for side, seconds in taken.items():
+                    seconds.append(_measure(side, format, _rows(folder, rows))[0])
+            ours, theirs = (statistics.median(seconds) for seconds in taken.values())
+            yield Leg(f"{format.upper()}, {rows:,} rows | pandas", ours, theirs, 1.0)
+            peaks = [_measure("ours", format, _rows(folder, size))[1] for size in (many, few)]
+            yield Leg(f"{format.upper()}, peak memory, {many:,} rows | {few:,} rows", *peaks, FLAT, "MB")
 
 
 def _rows(folder: Path, rows: int) -> Path:

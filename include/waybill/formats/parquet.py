@@ -40,7 +40,7 @@ class ParquetWriter:
             self._put(piece)
         if self._parquet is None:
             kinds = [_EMPTY.get(kind_of(column), pa.string()) for column in self._intake.columns.values()]
-            self._parquet = self._begin(kinds)
+            self._parquet = self._begin(kinds, None)
         self._parquet.close()
         return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
 
@@ -51,15 +51,23 @@ class ParquetWriter:
 
     def _put(self, piece: pa.RecordBatch) -> None:
         if self._parquet is None:
-            self._parquet = self._begin([field.type for field in piece.schema])
+            self._parquet = self._begin([field.type for field in piece.schema], piece)
         schema = self._parquet.schema
         arrays = [array.cast(field.type) for array, field in zip(piece.columns, schema, strict=True)]
         self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         self._options.heartbeat()
 
-    def _begin(self, types: list[pa.DataType]) -> parquet.ParquetWriter:
+    def _begin(self, types: list[pa.DataType], first: pa.RecordBatch | None) -> parquet.ParquetWriter:
         fields = [
             pa.field(name, kind, metadata={"description": column.description, "type": kind_of(column).value})
             for (name, column), kind in zip(self._intake.columns.items(), types, strict=True)
         ]
-        return parquet.ParquetWriter(pa.PythonFile(self._output, mode="w"), pa.schema(fields), compression="zstd")
+        repeating = [name for name, array in zip(self._intake.columns, first.columns, strict=True) if _repeats(array)] if first else []
+        file = pa.PythonFile(self._output, mode="w")
+        return parquet.ParquetWriter(file, pa.schema(fields), compression="zstd", use_dictionary=repeating)
+
+
+def _repeats(array: pa.Array) -> bool:
+    """Whether a dictionary of its values is likely to be smaller than they are; making one in vain costs half of the time."""
+    sample = array.slice(0, 1_000)
+    return 2 * len(sample.unique()) <= len(sample)
