@@ -74,7 +74,7 @@ def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place,
     place.tenant(timezone="Europe/Berlin", deliverAt="02:30", destination={"kind": "sftp", "connection": "acme_sftp", "root": "/in"})
     apply(place.estate(), actor="test")
     found = dags()
-    assert sorted(found) == ["apply_config", "export__acme", "housekeeping"]
+    assert {"apply_config", "export__acme", "housekeeping"} <= set(found)
     dag = found["export__acme"]
     assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
         "plan": ["deliver"],
