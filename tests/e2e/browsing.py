@@ -108,6 +108,15 @@ class Visitor:
         return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
+    @property
+    def widest(self) -> list[str]:
+        """The elements that stick out of the window, for the message of a failed check."""
+        script = """() => [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+            .map(e => `${e.tagName}.${e.className} ${Math.round(e.getBoundingClientRect().right)}`).slice(0, 12)"""
+        found: list[str] = self.page.evaluate(script)
+        return found
+
+
 @contextmanager
 def visit(browser: Browser, base: str, token: str = "", **options: Any) -> Iterator[Visitor]:
     """A window of its own, signed in when a token is given."""

@@ -62,7 +62,7 @@ function offerWhatFits(form) {
   const taken = level && level.selectedOptions ? words(level.selectedOptions[0], "takes") || [] : null;
   let formats = words(kind, "formats");
   const narrow = { project: "project", app: "app", study: "study", participant: "participant" };
-  for (const box of form.querySelectorAll("[name=entities]")) {
+  for (const box of form.querySelectorAll("input[name=entities]")) {
     const scopes = words(box, "scopes") || [];
     const wanted = level ? narrow[level.value] : null;
     const fits = (!offered || offered.includes(box.value)) && (!wanted || scopes.includes(wanted));
