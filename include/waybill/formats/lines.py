@@ -10,6 +10,9 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.catalog import ColumnType
 
+BLOCK = 8_192
+"""Lines that are made before they are written."""
+
 _NAN_OR_TRAILING_COMMA = r"(?i)nan|inf|,[ \t\r\n]*[\]}]"
 
 
@@ -35,7 +38,7 @@ class Lines:
         relation = self._connection.from_arrow(pa.Table.from_batches([piece]))
         if values:
             relation = relation.project(", ".join(f"{value} AS v{number}" for number, value in enumerate(values)))
-        for batch in relation.project(f"{expression} AS line").to_arrow_reader(piece.num_rows):
+        for batch in relation.project(f"{expression} AS line").to_arrow_reader(BLOCK):
             yield _bytes(batch.column(0))
 
     def close(self) -> None:
