@@ -196,6 +196,20 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
     return found + _ambiguous_names(catalog, file)
 
 
+def warnings(catalog: Catalog, file: str) -> list[Finding]:
+    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, since their time is not exported."""
+    return [
+        Finding(
+            file,
+            f"entities.{entity.id}.deleted_column",
+            f"deleted rows are delivered looking like live ones: {entity.deleted_column} is not among the columns",
+            "add it to columns, or leave deleted_column out",
+        )
+        for entity in catalog.entities.values()
+        if entity.deleted_column and entity.tombstone_column is None
+    ]
+
+
 def _ambiguous_names(catalog: Catalog, file: str) -> list[Finding]:
     taken: dict[str, str] = {}
     found = []

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from waybill import cli_operations, cli_requests
-from waybill.errors import WaybillError
+from waybill.errors import TransientError, WaybillError
 from waybill.web.command import app as web_commands
 
 app = typer.Typer(
@@ -72,12 +72,14 @@ def _complain(text: str) -> None:
 @app.command()
 def check() -> None:
     """Validate catalog, policy and tenant files. Opens no connection; prints every problem of every file."""
-    from waybill import config
+    from waybill import catalog, config
 
     settings = config.Settings.from_environment()
     found = config.load(settings.config_dir)
     for finding in found.findings:
         _print(str(finding))
+    for warning in catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml"):
+        _complain(f"warning: {warning}")
     if found.findings:
         count = len(found.findings)
         _complain(f"{count} problem{'s' if count > 1 else ''} found")
@@ -160,9 +162,12 @@ def run(
     for message in dict.fromkeys(str(result.error) for result in failed):
         _complain(message)
     if not results:
-        _print(f"{tenant}: nothing is due")
+        off = estate.registered(tenant).registration.is_disabled
+        _print(f"{tenant}: exports are disabled" if off else f"{tenant}: nothing is due")
     if failed:
-        _complain(f"{len(failed)} of {len(results)} deliveries failed; the next run finishes them")
+        passing = all(isinstance(result.error, TransientError) for result in failed)
+        advice = "the next run finishes them" if passing else "mend the cause and run again"
+        _complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
         raise typer.Exit(1)
 
 

@@ -35,7 +35,8 @@ class WaybillError(Exception):
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
         allowed = f" (allowed: {self.allowed})" if self.allowed else ""
-        step = f". {self.next_step}" if self.next_step else ""
+        end = "" if f"{head}{allowed}".endswith("?") else "."
+        step = f"{end} {self.next_step}" if self.next_step else ""
         return f"{head}{allowed}{step}"
 
 

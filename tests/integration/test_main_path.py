@@ -425,3 +425,14 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
     place.tenant()
     place.run(NOON + 2 * DAY)
     assert [one["sequence"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
+
+
+def test_the_schema_version_and_the_order_of_columns_go_on_in_a_new_generation(place):
+    place.run(NOON)
+    place.sql("""alter table "user" add column mood varchar""")
+    columns = {"mood": {"type": "string"}, **USER["columns"]}
+    place.write("catalog.yaml", catalog(user={**USER, "columns": columns}, theme=THEME))
+    place.run(NOON, full_load=True, entities=["user"])
+    (last,) = [one for _, one in place.manifests() if one["generation"] == 2]
+    names = [column["name"] for column in last["columns"]]
+    assert (last["generation"], last["schema_version"], names) == (2, 2, ["id", "name", "updated_at", "deleted_at", "mood"])

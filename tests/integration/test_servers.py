@@ -4,6 +4,7 @@ import os
 import signal
 import smtplib
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -139,9 +140,14 @@ def test_ending_a_server_ends_its_children_too(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
-def test_nothing_of_the_callers_settings_reaches_the_tests() -> None:
-    assert not [name for name in os.environ if name.startswith("WAYBILL_")]
-    assert Path(os.environ["AIRFLOW_HOME"]).name.startswith("waybill-airflow-")
+def test_nothing_of_the_callers_settings_reaches_the_tests(repository: Path) -> None:
+    script = "import os, tests.conftest; print([n for n in os.environ if n.startswith('WAYBILL_')], os.environ['AIRFLOW_HOME'])"
+    theirs = {"WAYBILL_CONFIG_DIR": "theirs", "WAYBILL_LEDGER_URL": "theirs", "AIRFLOW_HOME": "theirs"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repository, env={**os.environ, **theirs}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("[] ")
+    assert "waybill-airflow-" in done.stdout
 
 
 def test_free_ports_are_free() -> None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from waybill import config
+from waybill.catalog import warnings
 from waybill.config import Settings
 
 CATALOG = {
@@ -163,3 +164,14 @@ def test_relative_paths_are_resolved_against_the_folder_above_the_configuration(
     absolute = Settings.from_environment({"WAYBILL_LEDGER_URL": "postgresql+psycopg://u@h/d"})
     assert absolute.ledger_url == "postgresql+psycopg://u@h/d"
     assert "postgresql" not in repr(absolute)
+
+
+def test_a_deletion_that_consumers_could_not_tell_is_a_warning_and_no_problem(folder):
+    body = yaml.safe_load(yaml.safe_dump(CATALOG))
+    body["entities"]["user"]["deleted_column"] = "deleted_at"
+    assert with_catalog(folder, yaml.safe_dump(body)) == []
+    (warning,) = warnings(config.load(folder).catalog, "config/catalog.yaml")
+    assert str(warning).startswith("config/catalog.yaml: entities.user.deleted_column: deleted rows are delivered looking like live ones")
+    body["entities"]["user"]["columns"]["deleted_at"] = {"type": "timestamp"}
+    (folder / "catalog.yaml").write_text(yaml.safe_dump(body))
+    assert warnings(config.load(folder).catalog, "") == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from waybill.ledger.tables import delivery, stream
 
@@ -51,14 +51,14 @@ def get(connection: Connection, stream_id: int) -> Stream:
 
 
 def activate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered") -> None:
-    """Start a new generation of each entity; its first delivery is a full load."""
+    """Start a new generation of each entity; its first delivery is a full load. Column order and schema version go on from the last one."""
     for entity in entities:
-        last = connection.execute(
-            select(func.max(stream.c.generation)).where(stream.c.tenant == tenant, stream.c.entity == entity)
-        ).scalar_one()
-        connection.execute(
-            insert(stream).values(tenant=tenant, entity=entity, generation=(last or 0) + 1, active=True, reason=reason, activated_at=now)
-        )
+        before = select(stream).where(stream.c.tenant == tenant, stream.c.entity == entity).order_by(stream.c.generation.desc()).limit(1)
+        last = connection.execute(before).one_or_none()
+        schema = {"columns": last.columns, "schema_version": last.schema_version} if last else {}
+        number = last.generation + 1 if last else 1
+        values = {"tenant": tenant, "entity": entity, "generation": number, "active": True, "reason": reason, "activated_at": now}
+        connection.execute(insert(stream).values(**values, **schema))
 
 
 def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime) -> None:
