@@ -71,8 +71,15 @@ class Ledger:
 
     @staticmethod
     def head() -> str:
-        """The newest migration this version of Waybill knows: migrations are files numbered in their order."""
-        return max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
+        """The newest migration this version of Waybill knows: migrations are files numbered in their order.
+
+        Raises TransientError when they cannot be listed (no file descriptor is left).
+        """
+        try:
+            return max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
+        except OSError as error:
+            step = "The next run goes on from there"
+            raise TransientError(f"this machine could not go on: {error.strerror}", next_step=step, code="machine") from error
 
     def upgrade(self) -> None:
         """Bring the tables to this version. Several processes may call it at once; one does the work."""
