@@ -85,6 +85,8 @@ def _deliver_one(estate: Estate, registered: Registered, session: Session, one: 
     except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
+    if failed.where == session.label:
+        failed.where = ""  # said once, below
     failed.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
     _keep_failure(estate, one, failed)
     return Result(one, error=failed)
