@@ -36,6 +36,9 @@ def main() -> None:
     except WaybillError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+    except OSError as error:  # descriptors or disk ran out before anything could be named
+        sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}\n")
+        sys.exit(1)
 
 
 def _instant(text: str) -> datetime:
