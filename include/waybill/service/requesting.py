@@ -77,7 +77,7 @@ def covered(estate: Estate, caller: Caller, tenant: str, scope: Scope) -> list[s
 def enter(estate: Estate, person: Requester, tenant: str, tenants: list[str], submission: Submission, origin: Origin) -> ExportRequest:
     """`create` for a person whose right to ask is settled."""
     now, knobs = estate.now(), estate.configuration.knobs(tenant)
-    if origin.key and (before := _made_before(estate, person, tenant, submission, origin.key)):
+    if origin.key and (before := _made_before(estate, person.actor, tenant, submission.digest(), origin.key)):
         return before
     require_plan(estate, knobs, tenant)
     zone = zone_of(estate, tenant)
@@ -102,13 +102,10 @@ def zone_of(estate: Estate, tenant: str) -> ZoneInfo:
     return registered.registration.zone if registered else ZoneInfo("UTC")
 
 
-def _made_before(estate: Estate, person: Requester, tenant: str, submission: Submission, key: str) -> ExportRequest | None:
+def _made_before(estate: Estate, actor: str, tenant: str, digest: str, key: str) -> ExportRequest | None:
+    """What this person made under this key. Raises idempotency_key_reused where its body was another."""
     with estate.ledger.begin() as connection:
-        return _replayed(connection, person.actor, tenant, submission.digest(), key)
-
-
-def _replayed(connection: Connection, actor: str, tenant: str, digest: str, key: str) -> ExportRequest | None:
-    before = requests.by_key(connection, tenant, actor, key)
+        before = requests.by_key(connection, tenant, actor, key)
     if before is not None and before.body_hash != digest:
         raise refused("idempotency_key_reused")
     return before
@@ -168,20 +165,32 @@ def _insert(estate: Estate, knobs: Knobs, one: ExportRequest, checked: Checked) 
         with estate.ledger.begin() as connection:
             requests.expire(connection, one.created_at, one.tenant)
             fail_stalled(connection, estate, one.tenant)
-        with estate.ledger.begin() as connection:
-            if one.idempotency_key:
-                before = _replayed(connection, one.requested_by, one.tenant, one.body_hash, one.idempotency_key)
-                if before is not None:
-                    return before
-            _within_rate(connection, knobs, one)
-            if one.fingerprint and requests.standing(connection, one.tenant, one.fingerprint):
-                raise refused("duplicate_request")
-            placed = _placed(connection, knobs, one, checked)
-            if requests.create(connection, placed):
-                detail = {"request": one.id, "entities": one.entities, "formats": one.formats, "scope": one.scope}
-                registrations.note(connection, one.tenant, one.requested_by, requests.CREATED, detail, one.created_at)
-                return placed
+        refusal = None
+        try:
+            if entered := _entered(estate, knobs, one, checked):
+                return entered
+        except Refused as error:
+            refusal = error
+        # Asked after the attempt: what stood in its way may be this request, entered under the same key a moment before.
+        if one.idempotency_key and (before := _made_before(estate, one.requested_by, one.tenant, one.body_hash, one.idempotency_key)):
+            return before
+        if refusal is not None:
+            raise refusal
     raise refused("export_in_progress", retry_after=_TRY_AGAIN)
+
+
+def _entered(estate: Estate, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest | None:
+    """The request as it was entered, None where another took its place meanwhile. Raises Refused for what stands in its way."""
+    with estate.ledger.begin() as connection:
+        _within_rate(connection, knobs, one)
+        if one.fingerprint and requests.standing(connection, one.tenant, one.fingerprint):
+            raise refused("duplicate_request")
+        placed = _placed(connection, knobs, one, checked)
+        if not requests.create(connection, placed):
+            return None
+        detail = {"request": one.id, "entities": one.entities, "formats": one.formats, "scope": one.scope}
+        registrations.note(connection, one.tenant, one.requested_by, requests.CREATED, detail, one.created_at)
+        return placed
 
 
 def _placed(connection: Connection, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest:
