@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.airflows import AirflowApi
+from tests.documented import sweep
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROUTES = {
@@ -114,3 +115,8 @@ def save_dag(api: AirflowApi) -> None:
     bag: Any = DagBag(str(REPOSITORY / "dags" / "tenant_exports.py"), bundle_path=REPOSITORY / "dags", bundle_name="dags-folder")
     assert not bag.import_errors
     sync_bag_to_db(bag, "dags-folder", None)
+
+
+def test_whatever_is_sent_is_answered_as_documented(acme: AirflowApi) -> None:
+    operations = sweep(acme.client.app, "/waybill/openapi.json", {"Authorization": f"Bearer {acme.token('ada')}"}, "acme")
+    assert len(operations) > 8

@@ -10,19 +10,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-import schemathesis
 import yaml
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
+from tests.documented import sweep
 from tests.estates import NOON, Place, make_place
 from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
 from waybill.web.app import create_app
@@ -145,33 +136,7 @@ def test_the_schemas_see_what_check_would_see(kind: str, wrong: dict[str, Any]) 
         jsonschema.validate(wrong, json_schema(kind))
 
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
-
-
 def test_whatever_is_sent_is_answered_as_documented(place: Place, issuer: TestIssuer) -> None:
-    """Schemathesis over every operation of the tenants' shell, with valid and with invalid data."""
-    app = tenant_api(place, issuer)
-    headers = issuer.bearer("acme")
+    app, headers = tenant_api(place, issuer), issuer.bearer("acme")
     Api(TestClient(app), headers)("PUT", "/acme/export", {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}})
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
-    names = []
-    for result in schema.get_all_operations():
-        operation = result.ok()
-        names.append(operation.label)
-
-        @settings(
-            max_examples=5,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.explicit, Phase.generate],
-        )
-        def send(case: Any) -> None:
-            if "tenant" in case.path_parameters:
-                case.path_parameters["tenant"] = "acme"
-            case.call_and_validate(headers=headers, checks=CHECKS)
-
-        for mode in GenerationMode:
-            given(case=operation.as_strategy(generation_mode=mode))(send)()
-    assert len(names) > 8
+    assert len(sweep(app, "/openapi.json", headers, "acme")) > 8
