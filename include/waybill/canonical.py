@@ -59,9 +59,7 @@ def _shortest(value: float) -> tuple[str, int]:
 
 
 def json_text(value: Any) -> str:
-    """Compact JSON, non-ASCII as it is. A string is taken as JSON text and made compact; key order, duplicates and number spelling are
-    kept.
-    """
+    """Compact JSON, non-ASCII as it is. A string is JSON text and made compact; key order, duplicates and number spelling are kept."""
     if isinstance(value, str):
         return compact_json(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)

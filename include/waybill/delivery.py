@@ -1,8 +1,7 @@
 """The delivery protocol (PROTOCOL.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `service`.
 
 The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that
-was thought dead,
-finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
+was thought dead, finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status`: committed, verified (it was committed before and the file is right), collected (committed before, the consumer took the
-    file).
-    """
+    """`status`: committed, verified (committed before, and the file is right) or collected (committed before, and the consumer took it)."""
 
     delivery: str
     status: str

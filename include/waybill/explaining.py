@@ -108,9 +108,7 @@ def _follow(schema: Any, root: Any) -> Any:
 
 
 def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: list[Finding], prefix: str = "") -> Model | None:
-    """The model, or what is left of it when the offending keys are dropped, so that later checks still see the rest; None when nothing is
-    left.
-    """
+    """The model; without the offending keys where it has some, so that later checks still see the rest; None when nothing is left."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

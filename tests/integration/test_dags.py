@@ -295,6 +295,18 @@ def test_a_manual_run_takes_entities_and_a_full_load(run, place):
     assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
 
 
+def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
+    apply(place.estate(), actor="test")
+    run(until=NOON.isoformat())
+    again = context("manual", None, entities=["user"], full_load=True, until=NOON.isoformat())
+    again["dag_run"].run_after = datetime.now(UTC)
+    first, second = runs.plan("acme", again), runs.plan("acme", again)
+    assert first == second
+    runs.deliver("acme", first[0], again)
+    assert runs.plan("acme", again) == []
+    assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
+
+
 def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):
     place.tenant(exportOption="disable export")
     apply(place.estate(), actor="test")

@@ -22,8 +22,9 @@ def utc_now() -> datetime:
 
 
 def estate(settings: Settings | None = None) -> Estate:
-    """The installation the environment describes, its ledger ready for use. Raises PermanentError when a shared ledger needs an upgrade
-    first.
+    """The installation the environment describes, its ledger ready for use.
+
+    Raises PermanentError when a shared ledger needs an upgrade first.
     """
     from waybill.config import Settings
     from waybill.ledger import Ledger

@@ -52,7 +52,8 @@ def plan(tenant: str, context: Mapping[str, Any]) -> list[Batch]:
     estate, until, params = bootstrap.estate(), until_of(context), context["params"]
     entities = params.get("entities") or ()
     if params.get("full_load"):
-        log.info("full load of %s", ", ".join(service.ask_full_load(estate, tenant, entities)))
+        asked = service.ask_full_load(estate, tenant, entities, context["dag_run"].run_after)
+        log.info("full load of %s", ", ".join(asked) or "nothing more: this run has begun it before")
     due = service.plan(estate, tenant, until, entities=entities)
     for one in due:
         log.info("%s %s #%s up to %s -> %s/%s.csv", one.kind, one.entity, one.sequence, one.planned_to, one.folder, one.stem)

@@ -82,9 +82,7 @@ def renew(connection: Connection, tenant: str, entity: str, now: datetime, reaso
     activate(connection, tenant, [entity], now, reason)
 
 
-def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) -> int:
-    """Queue full history for the next run of these active entities; returns how many were marked."""
-    marked = connection.execute(
-        update(stream).where(stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active).values(full_load=True)
-    )
-    return marked.rowcount
+def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) -> None:
+    """Queue full history for the next run of these active entities."""
+    these = (stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active)
+    connection.execute(update(stream).where(*these).values(full_load=True))

@@ -25,8 +25,9 @@ class _Preview(Exception):
 
 
 def plan(estate: Estate, tenant: str, until: datetime, *, entities: Collection[str] = (), preview: bool = False) -> list[Delivery]:
-    """The open and the newly due deliveries of a tenant, by entity. With `preview` nothing is written; ids of new ones are then
-    meaningless.
+    """The open and the newly due deliveries of a tenant, by entity.
+
+    With `preview` nothing is written, and ids of new ones mean nothing.
 
     `entities` (ids or display names) narrows the streams looked at. Raises PermanentError for an unknown tenant or entity.
     """

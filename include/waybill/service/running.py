@@ -50,8 +50,7 @@ def deliver(estate: Estate, delivery_ids: Sequence[str], progress: Progress = si
 
     `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
 
-    Raises PermanentError for an unknown id, and what connecting raises when the destination cannot be used at all (kept with every
-    delivery).
+    Raises PermanentError for an unknown id. What connecting raises is kept with every delivery.
     """
     found = [_find(estate, delivery_id) for delivery_id in delivery_ids]
     if not found:
@@ -261,11 +260,15 @@ def _is_new(one: Delivery, results: dict[str, Result]) -> bool:
     return one.id not in results and all(result.error is None and one.planned_to > result.delivery.planned_to for result in same_stream)
 
 
-def ask_full_load(estate: Estate, tenant: str, entities: Collection[str] = ()) -> list[str]:
-    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids."""
+def ask_full_load(estate: Estate, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
+    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids.
+
+    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one.
+    """
     estate.registered(tenant)
     chosen = entity_ids(estate, tenant, entities)
     with estate.ledger.begin() as connection:
-        wanted = sorted(chosen or {stream.entity for stream in streams.active(connection, tenant)})
+        active = [one for one in streams.active(connection, tenant) if not chosen or one.entity in chosen]
+        wanted = [one.entity for one in active if asked_at is None or one.activated_at < asked_at]
         streams.ask_full_load(connection, tenant, wanted)
     return wanted

@@ -130,8 +130,8 @@ def replace_registration(
 ) -> JSONResponse:
     """The entities of the body become the active set; active ones that it does not name are switched off.
 
-    Repeating a call changes nothing. A newly active entity is delivered in full first; kept ones go on where they were. PUT and POST do the
-    same.
+    Repeating a call changes nothing. A newly active entity is delivered in full first; kept ones go on where they were.
+    PUT and POST do the same.
     """
     raw = {key: value for key, value in body.items() if key not in schemas.READ_ONLY}
     expected = _expected(estate, tenant, if_match, if_none_match)
