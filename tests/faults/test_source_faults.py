@@ -2,18 +2,21 @@
 
 import signal
 import threading
+from dataclasses import replace
 from datetime import date
 
 import psycopg
 import pytest
 
 from tests.faults import FULL
-from tests.faults.live import environment, miscounted, prepare
+from tests.faults.consumer import deliveries
+from tests.faults.live import environment, final_versions, miscounted, prepare
 from tests.faults.oracle import judge, unclear, watched
 from tests.faults.proxy import proxied
 from tests.servers.postgres import serve_postgres
 
 SNAPSHOT = {"mode": "snapshot", "column": "waybill_xid"}
+HORIZON = {"mode": "horizon", "column": "updated_at"}
 LOOKBACK = {"mode": "lookback", "column": "updated_at", "lookback": "3d"}
 ROWS = "insert into orders (id, tenant_id, updated_at) select i, 'acme', timestamptz '2026-02-27' from generate_series({}, {}) i"
 FIRST, SECOND = "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"
@@ -123,7 +126,7 @@ def test_open_savepoints_prepared_transactions_and_equal_times_arrive_once_when_
 
 
 def test_an_idle_transaction_of_a_day_shortens_horizon_deliveries_and_says_why(launcher, database, tmp_path):
-    place = prepare(tmp_path, database, by_horizon={"mode": "horizon", "column": "updated_at"}, by_snapshot=SNAPSHOT)
+    place = prepare(tmp_path, database, by_horizon=HORIZON, by_snapshot=SNAPSHOT)
     env = environment(database)
     database.psql(ROWS.format(1, 20))
     with psycopg.connect(database.dsn) as idle:
@@ -153,3 +156,24 @@ def test_schema_drift_stops_its_stream_until_it_is_settled(launcher, database, t
     assert unclear(done.err, "tenant acme", "entity orders", "folder", says, "catalog") == []
     database.psql(f"alter table orders {back}")
     recovers(launcher, place, env, database, SECOND)
+
+
+def test_a_standby_is_refused_and_after_a_failover_a_new_generation_starts_with_a_full_load(launcher, cluster, database, tmp_path):
+    place, env = prepare(tmp_path, database, by_snapshot=SNAPSHOT, by_horizon=HORIZON), environment(database)
+    database.psql(ROWS.format(1, 50))
+    assert run(launcher, place, env, FIRST).status == 0
+    with cluster.standby() as standby:
+        there = environment(database, standby.port)
+        refused = run(launcher, place, there, SECOND)
+        assert refused.status == 1
+        assert unclear(refused.err, "tenant acme", "entity by_snapshot", "folder", "not safe on a standby", "primary") == []
+        standby.promote()
+        taken_over = replace(database, port=standby.port)
+        taken_over.psql(ROWS.format(51, 60))
+        assert run(launcher, place, there, SECOND).status == 0
+        lasting = final_versions(taken_over)
+    found, _ = deliveries(place.out / "exports/acme")
+    found = [one for one in found if one.manifest["entity"] == "by_snapshot"]
+    assert [(one.manifest["generation"], one.manifest["kind"], len(one.rows)) for one in found] == [(1, "full", 50), (2, "full", 60)]
+    assert {(row[0], row[1]) for row in found[-1].rows} == lasting
+    assert judge(place.out) == []

@@ -1,5 +1,7 @@
 """A PostgreSQL cluster of its own, thrown away afterwards."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import signal
@@ -56,20 +58,40 @@ class Cluster:
 
     user = "postgres"
 
-    def __init__(self, folder: Path, account: Account, extra_config: str = "") -> None:
+    def __init__(self, folder: Path, account: Account, extra_config: str = "", primary: Cluster | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "postgres.log"
         self.port = free_port()
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
-        initdb = [program("initdb", *_BIN_FOLDERS), "-D", str(self.data), "-U", self.user]
-        initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        done = spawn(initdb, log=self.log, account=account, cwd=folder)
-        if done.wait(60) != 0:
-            raise RuntimeError(f"initdb failed:\n{self.log.read_text()}")
+        if primary is None:
+            self._run("initdb", "-D", str(self.data), "-U", self.user, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        else:
+            place = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", self.user]
+            self._run("pg_basebackup", "-D", str(self.data), *place, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync")
         with (self.data / "postgresql.conf").open("a") as config:
             config.write(f"{CONFIG}port = {self.port}\nunix_socket_directories = '{folder}'\n{extra_config}\n")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        done = spawn([program(name, *_BIN_FOLDERS), *arguments], log=self.log, account=self._account, cwd=self.folder)
+        if done.wait(60) != 0:
+            raise RuntimeError(f"{name} failed:\n{self.log.read_text()}")
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[Cluster]:
+        """A running copy that follows this cluster until it is promoted."""
+        with scratch("standby", self._account) as folder:
+            copy = Cluster(folder, self._account, primary=self)
+            try:
+                copy.start()
+                yield copy
+            finally:
+                copy.stop(signal.SIGQUIT)
+
+    def promote(self) -> None:
+        """Make a standby a primary, on a timeline of its own."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self.data))
 
     @property
     def pid(self) -> int:
