@@ -21,8 +21,8 @@ setup: $(READY) ## make .venv from the lock (hashes checked) and install waybill
 system:
 	@.ci/system-packages tests
 
-demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks it and leaves
-	@.venv/bin/waybill demo $(if $(ONCE),--once)
+demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks it and leaves; PRESET=studies: exports on demand
+	@.venv/bin/waybill demo $(if $(ONCE),--once) $(if $(PRESET),--preset $(PRESET))
 
 test: $(READY) system ## the whole suite, on real servers
 	@$(PYTEST)

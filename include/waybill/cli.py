@@ -225,10 +225,18 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Check everything and end; exit 0 only if all of it held.")] = False,
     port: Annotated[int, typer.Option(help="Airflow's port; default 8080, or any free one where that is taken.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="Where all of it is kept, swept at the start; default .waybill/demo.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="On-demand exports of this preset instead, without Airflow: studies, realms, metrics or types.")
+    ] = "",
 ) -> None:
     """The main job in a real Airflow on this machine: full loads, a day goes by, deltas, read back over SFTP and verified."""
-    from waybill.demo import story
+    from waybill.demo import counter, story
 
+    if preset and once:
+        raise typer.BadParameter("--once belongs to the main job")
+    if preset:
+        counter.demo(preset, port, folder)
+        return
     if not story.demo(once=once, port=port, folder=folder):
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -60,8 +61,16 @@ class Stage:
 @contextmanager
 def stage(folder: Path | None = None) -> Iterator[Stage]:
     """A stage swept clean, held until the block ends. Raises PermanentError when another demo holds it or there is no checkout."""
-    project = _project()
+    project = checkout()
     place = (folder or project / ".waybill" / "demo").absolute()
+    with swept(place):
+        shutil.copytree(project / "config", place / "config")
+        yield Stage(project, place)
+
+
+@contextmanager
+def swept(place: Path) -> Iterator[None]:
+    """A folder without what was left in it, held until the block ends. Raises PermanentError when another demo holds it."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (place / "lock").open("w") as lock:
         try:
@@ -73,11 +82,25 @@ def stage(folder: Path | None = None) -> Iterator[Stage]:
         for old in place.iterdir():
             if old.name != "lock":
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-        shutil.copytree(project / "config", place / "config")
-        yield Stage(project, place)
+        yield
 
 
-def _project() -> Path:
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends a demo as Ctrl-C does: in order."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def checkout() -> Path:
+    """Waybill's own repository. Raises PermanentError where there is none."""
     for place in (Path.cwd(), Path(waybill.__file__).parents[2]):
         if (place / "dags" / "tenant_exports.py").exists() and (place / "config" / "catalog.yaml").exists():
             return place

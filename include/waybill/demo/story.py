@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ from waybill.config import Configuration
 from waybill.demo import consumer, warehouse
 from waybill.demo.consumer import Account
 from waybill.demo.sftp_server import RunningServer, new_accounts, serve
-from waybill.demo.stage import Stage, environment, free_port, stage
+from waybill.demo.stage import Stage, environment, free_port, interruptible, stage
 from waybill.demo.standalone import Airflow, standalone
 from waybill.errors import PermanentError
 from waybill.manifest import Manifest, parse
@@ -48,7 +46,7 @@ def demo(*, once: bool, port: int = 0, folder: Path | None = None) -> bool:
     tell = Teller()
     if datetime.now(UTC) < DELTA_UNTIL:
         raise PermanentError(f"the demo's story reaches {DELTA_UNTIL:%Y-%m-%d}, this machine's clock does not", next_step="Set the clock")
-    with _interruptible(), stage(folder) as place:
+    with interruptible(), stage(folder) as place:
         configuration = place.configuration()
         path = _warehouse(place, configuration)
         tenants = sorted(configuration.tenants)
@@ -190,17 +188,3 @@ def _wait_for_the_end(airflow: Airflow) -> None:
             time.sleep(1)
     except KeyboardInterrupt:
         pass
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: in order."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
