@@ -52,7 +52,7 @@ floors: $(READY)
 types: $(READY) ## mypy, strict, on include/
 	@$(PY) -m mypy
 
-bench: $(READY) ## benchmarks that print ratios; QUICK=1 for a short round
+bench: $(READY) system ## benchmarks that print ratios; QUICK=1 for a short round
 	@$(PY) -m uv pip install --quiet --python $(PY) --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(if $(QUICK),--quick)
 

@@ -1,6 +1,6 @@
 """`make bench`: every leg, side by side with the best tool for it, as a table that also goes to docs/performance.md.
 
-QUICK=1 takes small data. A leg whose tools are missing here is told on standard error and left out.
+QUICK=1 takes small data. A leg that cannot run here stands in the table as `not run`, with the reason, and the end is an error then.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ import argparse
 import importlib
 import os
 import platform
+import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
-from bench.push import Leg
+from bench.leg import Line, NotRun
 
-MODULES = ("extract", "memory", "push", "writers")
+MODULES = ("extract", "rivals", "memory", "push", "writers")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 HEADING = "## Last run"
 COLUMNS = "leg | against | ours | theirs | ratio | goal | met"
 
 
-def _modules() -> Iterator[ModuleType]:
+def _legs(quick: bool) -> Iterator[Line]:
     for name in MODULES:
-        if not Path(__file__).with_name(f"{name}.py").exists():
-            print(f"bench.{name} does not exist yet", file=sys.stderr)
-            continue
-        yield importlib.import_module(f"bench.{name}")
+        try:
+            yield from importlib.import_module(f"bench.{name}").legs(quick)
+        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            traceback.print_exc()
+            yield NotRun(f"bench.{name}, from here on | ", f"{type(error).__name__}: {error}")
 
 
 def _machine() -> str:
@@ -37,7 +39,7 @@ def _machine() -> str:
     return f"{platform.machine()}, {cores} cores, {gigabytes:.0f} GB, Python {platform.python_version()}; load average {load}"
 
 
-def _publish(page: Path, quick: bool, began: str, legs: list[Leg]) -> None:
+def _publish(page: Path, quick: bool, began: str, legs: list[Line]) -> None:
     """Replace the page's last section; what stands before it is written by people."""
     before = page.read_text().partition(HEADING)[0] if page.exists() else "# Performance\n\n"
     size = "small data (`make bench QUICK=1`)" if quick else "full data (`make bench`)"
@@ -52,13 +54,15 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write the table to")
     given = parser.parse_args()
     began = _machine()
-    legs: list[Leg] = []
+    legs: list[Line] = []
     print(COLUMNS, flush=True)
-    for module in _modules():
-        for leg in module.legs(given.quick):
-            print(leg, flush=True)
-            legs.append(leg)
-            _publish(given.page, given.quick, began, legs)
+    for leg in _legs(given.quick):
+        print(leg, flush=True)
+        legs.append(leg)
+        _publish(given.page, given.quick, began, legs)
+    if missing := [leg for leg in legs if isinstance(leg, NotRun)]:
+        print(f"{len(missing)} of {len(legs)} legs did not run:", *missing, sep="\n", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

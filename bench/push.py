@@ -15,9 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from bench.leg import Leg
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
 from waybill.destinations.base import Profile, Session
@@ -25,27 +25,6 @@ from waybill.destinations.sftp import Sftp
 
 MB = 1024 * 1024
 SMALL_FILES, SMALL_BYTES, THREADS = 500, 20_000, 16
-
-
-@dataclass(frozen=True)
-class Leg:
-    """What both sides took and what their ratio (ours / theirs) must not pass. `name` is `leg | against what`."""
-
-    name: str
-    ours: float
-    theirs: float
-    goal: float
-    unit: str = "s"
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    def __str__(self) -> str:
-        goal = f"<= {self.goal:g} x" if self.goal >= 1 else f">= {1 / self.goal:.0f} x faster"
-        ratio = f"{self.ratio:.2f} x" if self.goal >= 1 else f"{1 / self.ratio:.1f} x faster"
-        met = "met" if self.ratio <= self.goal else "missed"
-        return f"{self.name} | {self.ours:.2f} {self.unit} | {self.theirs:.2f} {self.unit} | {ratio} | {goal} | {met}"
 
 
 def legs(quick: bool) -> Iterator[Leg]:
