@@ -87,7 +87,8 @@ def check() -> None:
         count = len(found.findings)
         _complain(f"{count} problem{'s' if count > 1 else ''} found")
         raise typer.Exit(1)
-    _print(f"{len(found.catalog.entities)} entities and {len(found.tenants)} tenant files are valid")
+    entities, tenants = len(found.catalog.entities), len(found.tenants)
+    _print(f"{entities} {'entity' if entities == 1 else 'entities'} and {tenants} tenant file{'' if tenants == 1 else 's'}: valid")
 
 
 @app.command()
@@ -128,7 +129,7 @@ def _applied(tenant: str) -> Iterator[Any]:
 
 @app.command()
 def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
-    """Show the deliveries that are open or due; writes nothing."""
+    """Show the deliveries that are open or due, and start none. The tenant's file is applied first, as `run` does."""
     from waybill import service
 
     with _applied(tenant) as estate:
