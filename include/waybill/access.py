@@ -47,13 +47,17 @@ class Rights(Protocol):
 
 @dataclass(frozen=True)
 class Caller:
-    """A recognised person or program. `subject` is stable and unique, `name` is for people, `email` may be empty."""
+    """A recognised person or program. `subject` is stable and unique, `name` is for people, `email` may be empty.
+
+    `projects` are those they are a member of, where that is known: to their exports they are bound then. None means all.
+    """
 
     subject: str
     rights: Rights = field(repr=False, compare=False)
     name: str = ""
     email: str = ""
     origin: str = "api"
+    projects: frozenset[str] | None = None
 
     @property
     def actor(self) -> str:
@@ -62,6 +66,10 @@ class Caller:
 
     def allows(self, wanted: Permission, tenant: str) -> bool:
         return self.rights.allows(wanted, tenant)
+
+    def belongs_to(self, project: str | None) -> bool:
+        """Whether exports of that project are theirs to see; None stands for what reaches beyond one project."""
+        return self.projects is None or project in self.projects
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,11 @@ def housekeeping(as_json: AsJson = False) -> None:
             f"removed {_count(done.parts, 'unfinished part')}, {_count(done.files, 'delivered file')} past their keeping, "
             f"{_count(done.spools, 'spool folder')}, {_count(done.archives, 'archive')}"
         )
+        kept = done.requests
+        _print(
+            f"exports: {kept['expired']} expired, {kept['stalled']} given up as stalled, {kept['history']} left the history, "
+            f"{_count(kept['files'], 'file')} of theirs removed"
+        )
         for path in done.foreign:
             _print(f"left alone, not what was delivered: {path}")
         for one in done.stale:

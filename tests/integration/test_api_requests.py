@@ -99,7 +99,11 @@ def test_a_download_goes_on_where_it_stopped_and_ends_byte_equal(office: Office,
     rest = client.get(url, headers={"Range": "bytes=100-", "If-Range": first.headers["etag"]})
     assert rest.status_code == 206
     assert hashlib.sha256(first.content + rest.content).hexdigest() == one["sha256"]
-    assert client.get(url, headers={"Range": "bytes=99999999-"}).status_code == 416
+    for nothing in ("bytes=99999999-", "bytes=0-4,99999999-", "pages=1", "bytes=x"):
+        refused = client.get(url, headers={"Range": nothing})
+        assert_problem(refused, 416, "range_not_satisfiable")
+        assert refused.headers["content-range"] == f"bytes */{one['bytes']}"
+    assert client.get(url, headers={"Range": "bytes=99999999-", "If-Range": '"another"'}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -308,5 +312,5 @@ def test_a_vanished_archive_is_unavailable_and_not_lost_words(office: Office, ap
 def test_the_form_is_told_what_policy_offers(api: Api) -> None:
     options = api("GET", "/acme/exports/options").json()
     assert options["canCreate"]
-    assert options["labels"]["running"] == "Running ({progress} %)"
+    assert options["labels"]["running"] == "Running"
     assert {one["id"] for one in options["entities"]} == {"measurement", "site"}

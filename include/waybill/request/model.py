@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -132,6 +133,12 @@ def label(knobs: Knobs, status: Status, progress: int) -> str:
     """The state in the words of policy; page, mail and API all ask here."""
     words: str = getattr(knobs.labels, status.value)
     return words.replace("{progress}", str(progress))
+
+
+def name_of(knobs: Knobs, status: Status) -> str:
+    """The state's label where no request is meant: without the place of the per cent."""
+    words: str = getattr(knobs.labels, status.value)
+    return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
 
 
 def needs_support(one: ExportRequest, knobs: Knobs, now: datetime) -> bool:

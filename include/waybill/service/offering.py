@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from waybill.access import Caller, Permission
-from waybill.request.model import Status, label
+from waybill.request.model import Status, name_of
 from waybill.service.estate import Estate
 from waybill.service.permitting import require
 
@@ -41,7 +41,7 @@ def options(estate: Estate, caller: Caller, tenant: str) -> dict[str, Any]:
             "notInFuture": knobs.range.not_in_future,
             "presets": list(knobs.range.presets),
         },
-        "labels": {status.value: label(knobs, status, 0) if status is not Status.RUNNING else knobs.labels.running for status in Status},
+        "labels": {status.value: name_of(knobs, status) for status in Status},
         "page": knobs.page.model_dump(mode="json"),
         "fulfilment": knobs.fulfilment,
         "maxActivePerProject": knobs.max_active_per_project,

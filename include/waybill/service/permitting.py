@@ -32,6 +32,12 @@ def require(estate: Estate, caller: Caller, tenant: str, wanted: Permission) -> 
     raise Refused("not_found", f"There is no tenant {tenant}.") if code == "not_found" else refused(code)
 
 
+def require_project(caller: Caller, project: str | None) -> None:
+    """Raises not_found for a project the caller is no member of, create_denied for what reaches beyond one when they are bound to some."""
+    if not caller.belongs_to(project):
+        raise Refused("not_found", f"There is no project {project}.") if project else refused("create_denied")
+
+
 def note_denied(estate: Estate, caller: Caller, tenant: str, wanted: str, request_id: str = "") -> None:
     """Write a denied attempt to the audit log."""
     detail = {"permission": wanted} | ({"request": request_id} if request_id else {})
@@ -65,6 +71,8 @@ def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
 
     `scope` shows a request to those who may view everything it covers, which differs from `tenant` for organization exports only.
     """
+    if not caller.belongs_to(one.project):
+        return False
     if one.requested_by == caller.actor:
         return True
     if sees_only_own(caller, one.tenant, knobs):

@@ -19,7 +19,7 @@ from waybill.request import ExportRequest, Submission, refused
 from waybill.request.ranges import instant, previous_period
 from waybill.request.submission import check
 from waybill.service.estate import Estate
-from waybill.service.permitting import require, sees_only_own, still_holds
+from waybill.service.permitting import require, require_project, sees_only_own, still_holds
 from waybill.service.requesting import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.window import Frequency, start_of_day
 
@@ -48,6 +48,7 @@ class TemplateBody(Strict):
 def create_template(estate: Estate, caller: Caller, tenant: str, body: TemplateBody) -> Template:
     """Store a template; its first request is made at the next boundary. Raises what `create` raises for a request made now."""
     knobs = require(estate, caller, tenant, Permission.EXPORTS_CREATE)
+    require_project(caller, body.request.scope.project)
     require_plan(estate, knobs, tenant)
     stored = body.stored(covered(estate, caller, tenant, body.request.scope))
     zone, now, person = zone_of(estate, tenant), estate.now(), Requester.of(caller)
@@ -82,7 +83,12 @@ def list_templates(estate: Estate, caller: Caller, tenant: str) -> list[Template
     knobs = require(estate, caller, tenant, Permission.EXPORTS_VIEW)
     with estate.ledger.begin() as connection:
         found = templates.listed(connection, tenant)
-    return [one for one in found if one.requested_by == caller.actor or not sees_only_own(caller, tenant, knobs)]
+    own = sees_only_own(caller, tenant, knobs)
+    return [one for one in found if caller.belongs_to(_project_of(one)) and (one.requested_by == caller.actor or not own)]
+
+
+def _project_of(one: Template) -> str | None:
+    return Submission.model_validate(one.submission["request"]).scope.project
 
 
 def get_template(estate: Estate, caller: Caller, tenant: str, template_id: str) -> Template:

@@ -18,7 +18,7 @@ from waybill.policy import Knobs
 from waybill.request import ACTIVE, ExportRequest, Refused, Scope, Status, Submission, refused
 from waybill.request.submission import Checked, check
 from waybill.service.estate import Estate
-from waybill.service.permitting import require, roles_of
+from waybill.service.permitting import require, require_project, roles_of
 from waybill.service.requests_upkeep import fail_stalled
 
 TRIES = 20
@@ -57,6 +57,7 @@ def create(estate: Estate, caller: Caller, tenant: str, submission: Submission, 
     and InvalidInput with every problem of the body.
     """
     require(estate, caller, tenant, Permission.EXPORTS_CREATE)
+    require_project(caller, submission.scope.project)
     tenants = covered(estate, caller, tenant, submission.scope)
     return enter(estate, Requester.of(caller), tenant, tenants, submission, origin)
 

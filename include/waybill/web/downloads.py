@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Protocol, runtime_checkable
 
 from fastapi import APIRouter, Request
@@ -11,9 +12,12 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from waybill import service
 from waybill.web.calling import EstateDep
 from waybill.web.documenting import problems
+from waybill.web.problems import Refused
 
 router = APIRouter(prefix="/downloads", tags=["exports"])
 
+_REFUSED = ("not_found", "expired", "range_not_satisfiable", "storage_unavailable")
+_RANGE = re.compile(r"bytes=\s*(\d+-\d*|-\d+)(\s*,\s*(\d+-\d*|-\d+))*")
 _ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -32,8 +36,7 @@ class Rechecks(Protocol):
         200: {"description": "The archive.", **_ZIP},
         206: {"description": "The part asked for with `Range`.", **_ZIP},
         307: {"description": "The store serves it, at an address made for this click."},
-        416: {"description": "The range lies outside the archive."},
-        **{status: entry for status, entry in problems("not_found", "expired", "storage_unavailable").items() if status != 401},
+        **{status: entry for status, entry in problems(*_REFUSED).items() if status != 401},
     },
     summary="Download an archive",
 )
@@ -46,4 +49,16 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], e
         return RedirectResponse(found.url or "", 307, headers)
     if found.request.sha256:
         headers["ETag"] = f'"{found.request.sha256}"'
+    _check_range(request, found.request.bytes or 0, headers.get("ETag", ""))
     return FileResponse(found.path, media_type="application/zip", filename=found.filename, headers=headers)
+
+
+def _check_range(request: Request, size: int, etag: str) -> None:
+    """Raises range_not_satisfiable for a Range that is none or begins past the end, unless If-Range makes it void."""
+    wanted, unless = request.headers.get("range"), request.headers.get("if-range")
+    if wanted is None or (unless is not None and unless != etag):
+        return
+    starts = [int(part.partition("-")[0]) for part in wanted.lower().removeprefix("bytes=").split(",") if part.strip()[:1].isdigit()]
+    if not _RANGE.fullmatch(wanted.strip().lower()) or any(start >= size for start in starts):
+        what = f"The archive has {size} bytes, and Range asks for none of them."
+        raise Refused("range_not_satisfiable", what, {"Content-Range": f"bytes */{size}"})

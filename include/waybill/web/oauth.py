@@ -116,7 +116,8 @@ class TokenAccess:
             roles=_words(claims.get("roles")),
             granted=granted,
         )
-        return Caller(str(claims["sub"]), rights, name=_text(claims, "name"), email=_text(claims, "email"))
+        projects = _words(claims["projects"]) if "projects" in claims else None
+        return Caller(str(claims["sub"]), rights, name=_text(claims, "name"), email=_text(claims, "email"), projects=projects)
 
 
 def _keys_unknown() -> TransientError:

@@ -48,6 +48,7 @@ STATUS = {
     "etag_mismatch": 412,
     "too_large": 413,
     "unsupported_media_type": 415,
+    "range_not_satisfiable": 416,
     "tenant_id": 422,
     "validation": 422,
     "idempotency_key_reused": 422,
