@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,25 +83,29 @@ def write_csv(
     """Write all records and return the finished files, at least one (header only when there are no rows).
 
     Each file begins with the header. With `max_rows_per_file` a new file begins when the last is full; no block crosses that bound
-    (Snapshot.csv keeps to it).
+    (Snapshot.csv keeps to it). A block is compressed, hashed and written on a thread of its own while the next one is read.
     """
     head = header(columns, dialect)
     written: list[Written] = []
-    sink, front, rows, total = _begin(1, head, dialect, new_file)
-    for block, count in blocks:
-        if dialect.max_rows_per_file and rows + count > dialect.max_rows_per_file:
-            front.finish()
-            written.append(Written(len(written) + 1, rows, sink.bytes, sink.sha256))
-            sink, front, rows, _ = _begin(len(written) + 1, head, dialect, new_file)
-        front.write(block)
-        rows, total = rows + count, total + count
-        progress(total)
+    sink, front = _begin(1, dialect, new_file)
+    rows = total = 0
+    with ThreadPoolExecutor(1, "waybill-write") as writing:
+        before = writing.submit(front.write, head)
+        for block, count in blocks:
+            before.result()
+            if dialect.max_rows_per_file and rows + count > dialect.max_rows_per_file:
+                front.finish()
+                written.append(Written(len(written) + 1, rows, sink.bytes, sink.sha256))
+                sink, front, rows = *_begin(len(written) + 1, dialect, new_file), 0
+                front.write(head)
+            before = writing.submit(front.write, block)
+            rows, total = rows + count, total + count
+            progress(total)
+        before.result()
     front.finish()
     return [*written, Written(len(written) + 1, rows, sink.bytes, sink.sha256)]
 
 
-def _begin(number: int, head: bytes, dialect: Dialect, new_file: Callable[[int], Sink]) -> tuple[Sink, _Compressed, int, int]:
+def _begin(number: int, dialect: Dialect, new_file: Callable[[int], Sink]) -> tuple[Sink, _Compressed]:
     sink = new_file(number)
-    front = _Compressed(sink, dialect.compression)
-    front.write(head)
-    return sink, front, 0, 0
+    return sink, _Compressed(sink, dialect.compression)

@@ -91,8 +91,8 @@ class PostgresSnapshot:
         names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
         options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"
         rewrite = _rewrite(len(selection.columns), dialect.line_end)
-        for records in self._copy(selection, query.ordered(query.rows(), names), options, dialect.max_rows_per_file):
-            yield b"".join(map(rewrite, records) if rewrite else records), len(records)
+        most = dialect.max_rows_per_file
+        yield from postgres_copy.blocks(self._copy(selection, query.ordered(query.rows(), names), options, most), rewrite, most)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         digests = sql("SELECT encode(digest, 'hex') FROM ({}) AS h", self.query(selection).digests())

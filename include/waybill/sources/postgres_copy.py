@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import repeat
 from typing import Any
 
 import psycopg
@@ -12,39 +13,58 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 Buffer = bytes | bytearray | memoryview
-_BLOCK_ROWS = 2000
+_RECORDS = 200
+"""What is joined while the processor's caches still hold it: lists of thousands of records cost more than twice as much each."""
+
+_BLOCK = 1 << 18
 
 
 def records(connection: psycopg.Connection, statement: str, values: list[Any], most: int | None = None) -> Iterator[list[Buffer]]:
-    """What `COPY (...) TO STDOUT` yields, in lists of records that never cross a multiple of `most`: the server sends a message for each.
+    """What `COPY (...) TO STDOUT` yields, in short lists of records that never cross a multiple of `most`: the server sends a message for
+    each.
 
     COPY takes no bind parameters: psycopg quotes the values itself, as literals. A copy left early is cancelled.
     """
     seen, ended = 0, False
     with connection.cursor().copy(statement, values):
         while not ended:
-            limit = min(_BLOCK_ROWS, most - seen % most) if most else _BLOCK_ROWS
-            found, ended = connection.wait(_some(connection.pgconn, limit))
+            found: list[Buffer] = []
+            size = 1
+            for size, record in map(connection.pgconn.get_copy_data, repeat(1, min(_RECORDS, most - seen % most) if most else _RECORDS)):
+                if size <= 0:
+                    break
+                found.append(record)
             seen += len(found)
             if found:
                 yield found
+            if size <= 0:
+                ended = connection.wait(_more(connection.pgconn) if size == 0 else _end(connection.pgconn))
 
 
-def _some(pgconn: PGconn, most: int) -> Generator[waiting.Wait, waiting.Ready | int, tuple[list[Buffer], bool]]:
-    """At most `most` records, and whether the COPY ended well behind them."""
-    found: list[Buffer] = []
-    get, keep = pgconn.get_copy_data, found.append
-    while len(found) < most:
-        size, record = get(1)
-        if size > 0:
-            keep(record)
-        elif size < 0:
-            [result] = yield from generators.fetch_many(pgconn)
-            if result.status != ExecStatus.COMMAND_OK:
-                raise error_from_result(result)
-            return found, True
-        else:
-            while not (yield waiting.WAIT_R):
-                continue
-            pgconn.consume_input()
-    return found, False
+def blocks(lists: Iterator[list[Buffer]], rewrite: Callable[[Buffer], bytes] | None, most: int | None) -> Iterator[tuple[bytes, int]]:
+    """The records, each rewritten where that is asked for, in blocks with their number; none crosses a multiple of `most`."""
+    parts: list[bytes] = []
+    seen = rows = size = 0
+    for found in lists:
+        parts.append(b"".join(map(rewrite, found) if rewrite else found))
+        rows += len(found)
+        size += len(parts[-1])
+        if size >= _BLOCK or (most and (seen + rows) % most == 0):
+            yield b"".join(parts), rows
+            parts, seen, rows, size = [], seen + rows, 0, 0
+    if parts:
+        yield b"".join(parts), rows
+
+
+def _more(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
+    while not (yield waiting.WAIT_R):
+        continue
+    pgconn.consume_input()
+    return False
+
+
+def _end(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
+    [result] = yield from generators.fetch_many(pgconn)
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
+    return True
