@@ -119,6 +119,22 @@ def test_the_page_stays_open_for_the_one_who_was_told_the_password(demo):
         assert errors["total_entries"] == 0
 
 
+def test_an_export_asked_for_in_the_demo_starts_by_itself(demo):
+    import httpx
+
+    demo.wait_for("Ctrl-C ends everything")
+    airflow = demo.access["airflow"]
+    with httpx.Client(base_url=airflow["url"], trust_env=False, timeout=60) as client:
+        token = client.post("/auth/token", json={"username": "admin", "password": airflow["password"]}).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        exports = "/waybill/api/v1/tenants/acme/exports"
+        made = client.post(exports, json={"entities": ["user"], "formats": ["csv"]}).json()
+        deadline = time.monotonic() + 120
+        while client.get(f"{exports}/{made['id']}").json()["status"] != "done":
+            assert time.monotonic() < deadline, tail(demo.folder / "airflow.log")
+            time.sleep(0.5)
+
+
 def test_ctrl_c_ends_everything_the_demo_started(demo):
     demo.wait_for("Ctrl-C ends everything")
     assert len(processes_of(demo.folder)) > 4

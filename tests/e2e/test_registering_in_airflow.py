@@ -58,8 +58,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
     for number in range(5):
         place.user(number, f"user {number}", datetime.now(UTC) - timedelta(days=40))
     port, password = free_port(), secrets.token_urlsafe(12)
-    settings = environment(Stage(repository, root), {}, port, password)
-    settings |= {"WAYBILL_CONFIG_DIR": str(root / "config"), "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True"}
+    settings = environment(Stage(repository, root), {}, port, password, calendar=True)
+    settings["WAYBILL_CONFIG_DIR"] = str(root / "config")
     settings["AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"] = "600"  # what appears sooner was asked for
     log = root / "airflow.log"
     with standalone(settings, f"http://127.0.0.1:{port}", log) as airflow:

@@ -69,10 +69,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
         }
         stage = Stage(repository, root)
         settings = environment(stage, connections, port, password)
-        settings |= {
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",  # off in the demo, and with it runs that assets start
-            "WAYBILL_PUBLIC_URL": f"http://127.0.0.1:{port}/waybill",
-        }
+        settings["WAYBILL_PUBLIC_URL"] = f"http://127.0.0.1:{port}/waybill"
         log = root / "airflow.log"
         with standalone(settings, f"http://127.0.0.1:{port}", log) as airflow:
             airflow.wait_until_healthy()

@@ -17,8 +17,21 @@ from pathlib import Path
 
 import waybill
 from waybill import config
+from waybill.bootstrap.names import REQUESTS_DAG
 from waybill.config import Configuration
 from waybill.errors import ConfigError, PermanentError
+
+WITHOUT_CALENDAR = f"""
+from airflow.sdk.definitions.timetables.simple import NullTimetable
+
+
+def dag_policy(dag):
+    if dag.dag_id != "{REQUESTS_DAG}":
+        dag.schedule, dag.timetable = None, NullTimetable()
+"""
+"""Airflow's local settings in the demo. The warehouse stands still at its own day: runs of the calendar would deliver months of nothing in
+between. Exports that people ask for start by themselves all the same.
+"""
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,19 @@ def free_port(wanted: int = 0) -> int:
     raise PermanentError("no port is free on 127.0.0.1", code="no_port")
 
 
-def environment(stage: Stage, connections: Mapping[str, str], port: int, password: str) -> dict[str, str]:
-    """What Airflow's processes are started with: a small machine's settings, fresh keys, connections by `AIRFLOW_CONN_<ID>`."""
+def environment(stage: Stage, connections: Mapping[str, str], port: int, password: str, *, calendar: bool = False) -> dict[str, str]:
+    """What Airflow's processes are started with: a small machine's settings, fresh keys, connections by `AIRFLOW_CONN_<ID>`.
+
+    Without `calendar` only export requests start runs by themselves.
+    """
     home = stage.airflow_home
     home.mkdir(mode=0o700)
     passwords = home / "passwords.json"
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({"admin": password}))
+    if not calendar:
+        (home / "config").mkdir()
+        (home / "config" / "airflow_local_settings.py").write_text(WITHOUT_CALENDAR)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "WAYBILL_"))}
     loopback = {name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))) for name in ("NO_PROXY", "no_proxy")}
     airflow = {
@@ -149,8 +168,6 @@ def environment(stage: Stage, connections: Mapping[str, str], port: int, passwor
         "API__WORKERS": "1",
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(64),
-        # The warehouse stands still at its own day: runs of the calendar would deliver months of nothing in between.
-        "SCHEDULER__USE_JOB_SCHEDULE": "False",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
         "LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),

@@ -178,6 +178,7 @@ def _say_goodbye(scene: _Scene, url: str, password: str, held: bool, once: bool)
     tell(f"Airflow:  {url}   user admin   password {password}")
     tell(f"SFTP:     sftp -P {server.port} {scene.tenants[0]}@{server.host}   passwords in {scene.place.access_file}")
     tell("Trigger a DAG there to deliver again; its own schedule is off here, as this company's life ends on " + f"{DELTA_UNTIL:%Y-%m-%d}.")
+    tell("Exports asked for on its page of exports start by themselves.")
     tell("Ctrl-C ends everything")
 
 
