@@ -1,0 +1,176 @@
+"""The samples of the presets behind the real API: signed tokens, a clock the test moves, a mail server where one is wanted."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+from fastapi.testclient import TestClient
+
+from tests.issuer import TestIssuer
+from waybill import service
+from waybill.config import Settings
+from waybill.connection import Connection
+from waybill.demo.sample import Sample, prepare
+from waybill.ledger import Ledger, requests
+from waybill.request import ExportRequest
+from waybill.service import Estate
+from waybill.web.app import create_app
+from waybill.web.command import NoScheduler
+from waybill.web.oauth import TokenAccess
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+PUBLIC = "https://exports.example.com"
+
+
+@dataclass
+class Shop:
+    """One preset's product. Calls are made as the sample's first person unless `who` says otherwise."""
+
+    sample: Sample
+    issuer: TestIssuer
+    clock: datetime = NOW
+    connections: dict[str, Connection] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(self.sample.config_dir), "WAYBILL_PUBLIC_URL": PUBLIC})
+        self.ledger = Ledger(settings.ledger_url)
+        self.ledger.ready()
+        estate = Estate(settings, self.ledger, self.connections.__getitem__, lambda: self.clock)
+        self.app = create_app(lambda: estate, TokenAccess(self.issuer.settings), NoScheduler())
+        self.client = TestClient(self.app, base_url=PUBLIC, raise_server_exceptions=False)
+        self._estate = estate
+
+    @property
+    def estate(self) -> Estate:
+        """As a new process would see it."""
+        return replace(self._estate)
+
+    def __call__(self, method: str, path: str = "", body: Any = None, who: str = "", tenant: str = "acme", **headers: str) -> Any:
+        """A call below `/tenants/<tenant>/exports`; a path with a leading `..` leaves that."""
+        claims = self.sample.people[who or next(iter(self.sample.people))]
+        sent = self.issuer.bearer(**claims) | {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"/api/v1/{path[3:]}" if path.startswith("../") else f"/api/v1/tenants/{tenant}/exports{path}"
+        return self.client.request(method, url, json=body, headers=sent)
+
+    def ask(self, who: str = "", **body: Any) -> dict[str, Any]:
+        """A request that was accepted: `body`, or the sample's own ask."""
+        made = self("POST", "", body or json.loads(self.sample.ask.read_text()), who)
+        assert made.status_code == 202, made.json()
+        return dict(made.json())
+
+    def fulfil(self) -> None:
+        service.fulfil_all(self.estate)
+
+    def get(self, one: dict[str, Any], who: str = "") -> dict[str, Any]:
+        return dict(self("GET", f"/{one['id']}", who=who).json())
+
+    def done(self, who: str = "", **body: Any) -> dict[str, Any]:
+        """A request that was carried out."""
+        one = self.ask(who, **body)
+        self.fulfil()
+        one = self.get(one, who)
+        assert one["status"] == "done", one["error"]
+        return one
+
+    def link(self, one: dict[str, Any], who: str = "") -> dict[str, Any]:
+        answer = self("POST", f"/{one['id']}/link", who=who)
+        assert answer.status_code == 200, answer.json()
+        return dict(answer.json())
+
+    def download(self, url: str) -> Any:
+        """Without a login, as a browser or `curl` follows a link."""
+        return self.client.get(url)
+
+    def archive(self, one: dict[str, Any], who: str = "") -> zipfile.ZipFile:
+        content = self.download(self.link(one, who)["url"]).content
+        assert hashlib.sha256(content).hexdigest() == one["sha256"]
+        return zipfile.ZipFile(io.BytesIO(content))
+
+    def running(self, one: dict[str, Any], progress: int = 0) -> ExportRequest:
+        """Claimed by a worker that has got so far."""
+        with self.ledger.begin() as connection:
+            found = requests.get(connection, one["id"])
+            assert found is not None
+            claimed = requests.claim(connection, found, "worker", self.clock)
+            assert claimed is not None
+            assert requests.beat(connection, claimed, progress, self.clock)
+        return claimed
+
+    def failed(self, who: str = "", **body: Any) -> dict[str, Any]:
+        """A request whose data could not be read."""
+        one = self.ask(who, **body)
+        with self.warehouse() as connection:
+            for (table,) in connection.execute("select table_name from information_schema.tables").fetchall():
+                connection.execute(f'drop table "{table}"')
+        self.fulfil()
+        return self.get(one, who)
+
+    @contextmanager
+    def warehouse(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect(str(self.sample.folder / "warehouse.duckdb")) as connection:
+            connection.execute("set timezone = 'UTC'")
+            yield connection
+
+    def count(self, condition: str, *tables: str) -> int:
+        """Rows of tables in the source, counted there."""
+        with self.warehouse() as connection:
+            counts = [connection.execute(f"select count(*) from {table} where {condition}").fetchall()[0][0] for table in tables]
+        return sum(counts)
+
+    def policy(self, **knobs: Any) -> None:
+        path = self.sample.config_dir / "policy.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | knobs))
+
+    def mails(self, host: str, port: int) -> None:
+        """Send what is owed."""
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}
+        self.connections["smtp_default"] = Connection("smtp_default", "smtp", host, port, extra=extra)
+        assert service.send_mails(self.estate) == []
+
+
+@contextmanager
+def opened(preset: str, folder: Path, issuer: TestIssuer, planted: str = "planted-") -> Iterator[Shop]:
+    """A shop in an empty folder. Its data ends a minute before now."""
+    template = _template(preset, planted)
+    shutil.copytree(template.folder, folder, dirs_exist_ok=True)
+    shop = Shop(replace(template, folder=folder), issuer)
+    yield shop
+    shop.ledger.close()
+
+
+@cache
+def _template(preset: str, planted: str) -> Sample:
+    """Data and an empty ledger, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="waybill-sample-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    sample = prepare(preset, folder, NOW - timedelta(minutes=1), planted)
+    ledger = Ledger(Settings.from_environment({"WAYBILL_CONFIG_DIR": str(sample.config_dir)}).ledger_url)
+    ledger.ready()
+    ledger.close()
+    return sample
+
+
+def code(response: Any) -> tuple[int, str]:
+    """Status and code of a problem."""
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["code"]
+
+
+def lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in archive.read(name).splitlines()]
