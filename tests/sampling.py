@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 import yaml
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.issuer import TestIssuer
@@ -30,8 +31,9 @@ from waybill.ledger import Ledger, requests
 from waybill.request import ExportRequest
 from waybill.service import Estate
 from waybill.web.app import create_app
+from waybill.web.calling import Estates
 from waybill.web.command import NoScheduler
-from waybill.web.oauth import TokenAccess
+from waybill.web.oauth import Issuer, TokenAccess
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -52,8 +54,9 @@ class Shop:
         self.ledger = Ledger(settings.ledger_url)
         self.ledger.ready()
         estate = Estate(settings, self.ledger, self.connections.__getitem__, lambda: self.clock)
-        self.app = create_app(lambda: estate, TokenAccess(self.issuer.settings), NoScheduler())
-        self.client = TestClient(self.app, base_url=PUBLIC, raise_server_exceptions=False)
+        app = _application(self.issuer.settings)
+        app.state.estates = Estates(lambda: estate, every=0)
+        self.client = TestClient(app, base_url=PUBLIC, raise_server_exceptions=False)
         self._estate = estate
 
     @property
@@ -152,6 +155,16 @@ def opened(preset: str, folder: Path, issuer: TestIssuer, planted: str = "plante
     shop = Shop(replace(template, folder=folder), issuer)
     yield shop
     shop.ledger.close()
+
+
+@cache
+def _application(issuer: Issuer) -> FastAPI:
+    """As `waybill serve` makes it; whoever takes it puts their estate in, since making it anew is what takes time."""
+    return create_app(_nothing, TokenAccess(issuer), NoScheduler())
+
+
+def _nothing() -> Estate:
+    raise AssertionError("no shop has put its estate in")
 
 
 @cache

@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.issuer import TestIssuer, serve_issuer
+from tests.issuer import TestIssuer
 from tests.sampling import Shop, opened
-
-
-@pytest.fixture(scope="session")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture
