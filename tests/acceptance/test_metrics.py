@@ -1,0 +1,276 @@
+"""Product document 002 sentence by sentence, under the preset `metrics`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+import zipfile
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.sampling import NOW, PUBLIC, Shop, code
+from waybill import service
+from waybill.service.recurring import make_recurring
+
+PRESET = "metrics"
+EVERYTHING = ["Metrics data", "Integration connections", "Dashboards and widgets"]
+ASK: dict[str, Any] = {"entities": EVERYTHING, "range": "last_30_days", "formats": ["json"]}
+
+
+def rows(archive: zipfile.ZipFile, entity: str) -> list[dict[str, Any]]:
+    """The records of a JSON file."""
+    found: list[dict[str, Any]] = json.loads(archive.read(f"{entity}.json"))["data"][entity]
+    return found
+
+
+def test_metrics_take_the_scale_plan(shop: Shop) -> None:
+    refused = shop("POST", "", ASK, who="gus", tenant="globex")
+    assert code(refused) == (403, "plan_required")
+    assert refused.json()["detail"] == "Data export is available exclusively on the Scale plan."
+    options = shop("GET", "/options", who="gus", tenant="globex").json()
+    assert (options["canCreate"], options["planRequired"]) == (False, "scale")
+    assert shop("GET", "/options").json()["canCreate"]
+
+
+def test_metrics_hold_every_field_the_document_lists(shop: Shop) -> None:
+    archive = shop.archive(shop.done(**ASK))
+    point = rows(archive, "metrics")[0]
+    assert {"metric_id", "metric_name", "value", "unit", "measured_at", "service", "quality", "metadata"} < point.keys()
+    assert {"completeness", "delayed", "estimated"} == point["quality"].keys()
+    connection = rows(archive, "integration_connections")[0]
+    assert {"service_name", "service_type", "status", "last_synced_at", "account", "configuration"} < connection.keys()
+    assert connection["account"]["login"]
+    assert connection["configuration"]["interval"] == "15m"
+    dashboard = rows(archive, "dashboards")[0]
+    assert {"name", "type", "widgets", "layout", "visibility", "created_at"} < dashboard.keys()
+    assert {"id", "kind", "metric"} == dashboard["widgets"][0].keys()
+    assert dashboard["layout"]["w1"] == {"x": 0, "y": 0, "w": 8, "h": 4}
+    assert {one["service"] for one in rows(archive, "metrics")} == {"Analytics", "Billing", "Monitoring"}
+
+
+def test_metrics_project_is_exported_whole(shop: Shop) -> None:
+    one = shop.done(**ASK | {"range": "all_time", "scope": {"level": "project", "project": "p2"}})
+    assert one["rows"] == shop.count("tenant_id = 'acme' and project_id = 'p2'", "metrics", "integration_connections", "dashboards")
+
+
+@pytest.mark.parametrize(
+    ("preset", "first"),
+    [
+        ("last_7_days", "2026-05-26"),
+        ("last_30_days", "2026-05-03"),
+        ("last_90_days", "2026-03-04"),
+        ("last_year", "2025-06-02"),
+        ("all_time", None),
+    ],
+)
+def test_metrics_date_ranges_are_those_of_the_document(shop: Shop, preset: str, first: str | None) -> None:
+    options = shop("GET", "/options").json()
+    assert preset in options["range"]["presets"]
+    one = shop.done(entities=["Metrics data"], range=preset, formats=["json"])
+    assert one["range"] == {"preset": preset, "from": first, "to": None if first is None else "2026-06-01"}
+    since = f" and measured_at >= '{first}'" if first else ""
+    assert one["rows"] == shop.count(f"tenant_id = 'acme'{since}", "metrics")
+
+
+def test_metrics_range_may_be_configured_by_dates(shop: Shop) -> None:
+    one = shop.done(entities=["Metrics data"], range={"from": "2026-05-01", "to": "2026-05-02"}, formats=["csv"])
+    assert one["rows"] == shop.count("tenant_id = 'acme' and measured_at >= '2026-05-01' and measured_at < '2026-05-03'", "metrics")
+
+
+def test_metrics_data_types_are_selected_one_by_one(shop: Shop) -> None:
+    assert [one["name"] for one in shop("GET", "/options").json()["entities"]] == EVERYTHING
+    one = shop.done(**ASK | {"entities": ["Dashboards and widgets"]})
+    assert set(shop.archive(one).namelist()) == {"dashboards.json", "manifest.json", "README.txt"}
+    assert code(shop("POST", "", ASK | {"entities": []})) == (422, "validation")
+
+
+def test_metrics_form_says_what_the_document_says(shop: Shop) -> None:
+    page = shop("GET", "/options").json()["page"]
+    assert (page["dialog_title"], page["submit"]) == ("Configure export", "Create Export")
+    assert page["formats"] == {"json": "JSON - Structured data with full metadata", "csv": "CSV - Spreadsheet-compatible format"}
+    assert list(page["range_labels"].values()) == ["Last 7 days", "Last 30 days", "Last 90 days", "Last year", "All time"]
+
+
+def test_metrics_export_is_queued_collected_packed_and_linked(shop: Shop) -> None:
+    one = shop.ask(**ASK)
+    assert one["statusLabel"] == "queued"
+    shop.fulfil()
+    one = shop.get(one)
+    assert (one["statusLabel"], one["progress"]) == ("completed", 100)
+    assert {file["entity"] for file in one["files"]} == {"metrics", "integration_connections", "dashboards"}
+    assert shop.download(shop.link(one)["url"]).headers["content-disposition"].startswith("attachment")
+
+
+def test_metrics_progress_is_tracked(shop: Shop) -> None:
+    one = shop.ask(**ASK)
+    shop.running(one, 37)
+    seen = shop.get(one)
+    assert (seen["statusLabel"], seen["progress"], seen["rows"]) == ("processing", 37, None)
+
+
+def test_metrics_json_is_structured_with_full_metadata(shop: Shop) -> None:
+    document = json.loads(shop.archive(shop.done(**ASK)).read("metrics.json"))
+    assert document["exportedAt"] == "2026-06-01T12:00:00.000000Z"
+    assert document["dateRange"] == {"from": "2026-05-03T00:00:00.000000Z", "to": "2026-06-02T00:00:00.000000Z"}
+    assert document["scope"] == {"level": "tenant"}
+    assert document["data"]["metrics"][0]["metadata"]["source"]["region"].startswith("eu-")
+
+
+def test_metrics_csv_is_flattened_for_spreadsheets(shop: Shop) -> None:
+    archive = shop.archive(shop.done(**ASK | {"formats": ["csv"]}))
+    table = list(csv.DictReader(io.StringIO(archive.read("metrics.csv").decode())))
+    assert table[0]["metadata.source.region"].startswith("eu-")
+    assert table[0]["quality.completeness"]
+    connections = list(csv.DictReader(io.StringIO(archive.read("integration_connections.csv").decode())))
+    assert connections[0]["account.login"].endswith("@example.com")
+
+
+def test_metrics_allow_one_export_at_a_time_in_a_project(shop: Shop) -> None:
+    scope = {"level": "project", "project": "p1"}
+    one = shop.ask(**ASK | {"scope": scope})
+    second = shop("POST", "", ASK | {"scope": scope}, who="ed")
+    assert code(second) == (409, "export_in_progress")
+    assert second.json()["detail"] == "Another export is in progress"
+    assert second.headers["retry-after"]
+    assert shop("POST", "", ASK | {"scope": {"level": "project", "project": "p2"}}).status_code == 202
+    shop.fulfil()
+    assert shop.get(one)["status"] == "done"
+    assert shop("POST", "", ASK | {"scope": scope}, who="ed").status_code == 202  # no limit on their number
+
+
+def test_metrics_sizes_are_not_limited_and_ten_and_a_hundred_thousand_records_are_in_time(shop: Shop) -> None:
+    for records, seconds in ((10_000, 60), (100_000, 300)):
+        with shop.warehouse() as connection:
+            connection.execute("delete from metrics where tenant_id = 'acme' and id >= 900000")
+            connection.execute(
+                "insert into metrics select metrics.* replace (900000 + n as id) from metrics, range(?) as numbers(n) where id = 100001",
+                [records],
+            )
+        began = time.monotonic()
+        one = shop.done(entities=["Metrics data"], range="all_time", formats=["json"])
+        assert time.monotonic() - began < seconds
+        assert one["rows"] >= records
+
+
+def test_metrics_links_last_a_day_and_history_a_month(shop: Shop) -> None:
+    one = shop.done(**ASK)
+    link = shop.link(one)
+    assert link["url"].startswith(PUBLIC)
+    assert link["expiresAt"] == "2026-06-02T12:00:00+00:00"
+    shop.clock = NOW + timedelta(hours=24) - timedelta(seconds=1)
+    assert shop.download(link["url"]).status_code == 200
+    shop.clock = NOW + timedelta(hours=24)
+    assert code(shop.download(link["url"])) == (410, "expired")
+    shop.clock = NOW + timedelta(days=31) - timedelta(seconds=1)
+    service.keep_requests(shop.estate)
+    assert shop.get(one)["statusLabel"] == "expired"
+    again = shop("POST", f"/{one['id']}/resubmit")
+    assert again.status_code == 202
+    shop.clock = NOW + timedelta(days=31)
+    service.keep_requests(shop.estate)
+    assert code(shop("GET", f"/{one['id']}")) == (404, "not_found")
+
+
+def test_metrics_links_are_signed(shop: Shop) -> None:
+    url = shop.link(shop.done(**ASK))["url"]
+    for position in (-1, -20, len(url) // 2 + 40):
+        letter = "A" if url[position] != "A" else "B"
+        changed = url[:position] + letter + (url[position + 1 :] if position != -1 else "")
+        assert shop.download(changed).status_code == 404
+
+
+@pytest.mark.parametrize("frequency", ["weekly", "monthly"])
+def test_metrics_exports_are_automated_weekly_and_monthly(shop: Shop, frequency: str) -> None:
+    template = {"name": "Backup", "frequency": frequency, "request": {"entities": EVERYTHING, "formats": ["json"]}}
+    made = shop("POST", "../tenants/acme/export-templates", template)
+    assert made.status_code == 201, made.json()
+    shop.clock = NOW + timedelta(days=31)
+    (one,) = make_recurring(shop.estate)
+    assert make_recurring(shop.estate) == []
+    shop.fulfil()
+    history = shop("GET", f"../tenants/acme/export-templates/{made.json()['id']}/exports").json()["items"]
+    assert [(seen["id"], seen["status"]) for seen in history] == [(one.id, "done")]
+
+
+def test_metrics_only_members_of_a_project_create_its_exports(shop: Shop) -> None:
+    own, other = {"level": "project", "project": "p1"}, {"level": "project", "project": "p2"}
+    one = shop.done(**ASK | {"scope": other})
+    assert code(shop("POST", "", ASK | {"scope": other}, who="ed")) == (404, "not_found")
+    assert code(shop("POST", "", ASK, who="ed")) == (403, "create_denied")  # reaches beyond their projects
+    mine = shop.done("ed", **ASK | {"scope": own})
+    assert [seen["id"] for seen in shop("GET", who="ed").json()["items"]] == [mine["id"]]
+    assert code(shop("POST", f"/{one['id']}/link", who="ed")) == (404, "not_found")
+    template = {"name": "Backup", "frequency": "weekly", "request": ASK | {"scope": other}}
+    assert code(shop("POST", "../tenants/acme/export-templates", template, who="ed")) == (404, "not_found")
+    assert shop("POST", "../tenants/acme/export-templates", template).status_code == 201
+    assert shop("GET", "../tenants/acme/export-templates", who="ed").json()["items"] == []
+    assert code(shop("POST", "", ASK, who="gus")) == (404, "not_found")
+
+
+def test_metrics_owners_and_editors_create_and_viewers_do_not_export(shop: Shop) -> None:
+    one = shop.done(**ASK)
+    assert shop("POST", "", ASK | {"scope": {"level": "project", "project": "p1"}}, who="ed").status_code == 202
+    assert code(shop("POST", "", ASK, who="vera")) == (403, "create_denied")
+    assert code(shop("POST", f"/{one['id']}/link", who="vera")) == (403, "download_denied")
+
+
+@pytest.mark.parametrize("formats", [["json"], ["csv"], ["json", "csv"]], ids="+".join)
+def test_metrics_credentials_are_never_exported(shop: Shop, formats: list[str]) -> None:
+    one = shop.done(**ASK | {"formats": formats})
+    archive = shop.archive(one)
+    for name in archive.namelist():
+        content = archive.read(name)
+        assert b"planted-" not in content, name
+        if name != "manifest.json":
+            for word in (b"access_token", b"refresh_token", b"api_key", b"webhook_secret"):
+                assert word not in content, name
+    withheld = json.loads(archive.read("manifest.json"))
+    assert "planted-" not in json.dumps([withheld, one, shop("GET").json()])
+
+
+def test_metrics_failed_export_says_why_and_what_to_do_and_may_be_tried_again(shop: Shop) -> None:
+    one = shop.failed(**ASK)
+    assert one["statusLabel"] == "failed"
+    assert one["error"]["message"]
+    assert one["error"]["advice"]
+    assert shop("POST", f"/{one['id']}/resubmit").status_code == 202
+
+
+def test_metrics_export_that_takes_long_names_whom_to_ask(shop: Shop) -> None:
+    shop.policy(stall_after="2h")
+    one = shop.ask(**ASK)
+    shop.running(one, 5)
+    shop.clock = NOW + timedelta(minutes=29, seconds=59)
+    assert shop.get(one)["supportContact"] is None
+    shop.clock = NOW + timedelta(minutes=30)
+    assert shop.get(one)["supportContact"] == "support@dashtray.com"
+
+
+def test_metrics_stuck_export_is_cancelled_by_support(shop: Shop) -> None:
+    one = shop.ask(**ASK)
+    assert code(shop("POST", f"/{one['id']}/cancel")) == (403, "cancel_denied")
+    assert code(shop("DELETE", f"/{one['id']}")) == (403, "delete_denied")
+    assert shop("POST", f"/{one['id']}/cancel", who="max").json()["status"] == "cancelled"
+    assert shop("POST", "", ASK).status_code == 202
+
+
+def test_metrics_old_exports_can_be_deleted(shop: Shop) -> None:
+    one = shop.done(**ASK)
+    assert shop("DELETE", f"/{one['id']}").status_code == 204
+    assert not list((shop.sample.folder / ".waybill/archive").rglob("*.zip"))
+
+
+def test_metrics_export_can_be_verified(shop: Shop) -> None:
+    import hashlib
+
+    archive = shop.archive(shop.done(**ASK))
+    manifest = json.loads(archive.read("manifest.json"))
+    for file in manifest["files"]:
+        content = archive.read(file["path"])
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (file["sha256"], file["bytes"])
+        assert len(rows(archive, file["entity"])) == file["rows"]
+    assert "Metrics data (metrics)" in archive.read("README.txt").decode()
