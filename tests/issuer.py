@@ -118,6 +118,7 @@ class RecordingScheduler:
     changes: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     starts: bool = True
+    paused: list[str] = field(default_factory=list)
 
     def changed(self, tenant: str) -> None:
         self.changes.append(tenant)
@@ -125,6 +126,12 @@ class RecordingScheduler:
     def run_now(self, tenant: str, caller: Caller) -> bool:
         self.runs.append(tenant)
         return self.starts
+
+    def held(self) -> list[str]:
+        return self.paused
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        return None
 
 
 def tenant_api(

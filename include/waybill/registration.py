@@ -180,9 +180,7 @@ class Registration(Strict):
 
     def starts(self, tenant: str) -> time:
         """The local time of day at which runs start."""
-        if self.deliver_at:
-            return time.fromisoformat(self.deliver_at)
-        return time(1, int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60)
+        return starts_at(tenant, self.deliver_at)
 
     def due(self, tenant: str, now: datetime) -> tuple[datetime, datetime]:
         """The latest boundary whose run has started by `now`, and when that run started; both UTC."""
@@ -195,6 +193,13 @@ class Registration(Strict):
 
     def _run_for(self, tenant: str, boundary: datetime) -> datetime:
         return datetime.combine(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone).astimezone(UTC)
+
+
+def starts_at(tenant: str, deliver_at: str | None) -> time:
+    """The local time of day at which a tenant's runs start: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+    if deliver_at:
+        return time.fromisoformat(deliver_at)
+    return time(1, int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60)
 
 
 def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:

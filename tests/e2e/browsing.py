@@ -123,7 +123,8 @@ def visit(browser: Browser, base: str, token: str = "", **options: Any) -> Itera
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 850}, **options})
     context.set_default_timeout(15_000)
     if token:
-        context.add_cookies([{"name": "waybill_session", "value": token, "domain": "127.0.0.1", "path": "/page"}])
+        for path in ("/page", "/settings/exports"):
+            context.add_cookies([{"name": "waybill_session", "value": token, "domain": "127.0.0.1", "path": path}])
     page = context.new_page()
     errors: list[str] = []
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)

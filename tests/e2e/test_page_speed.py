@@ -42,6 +42,7 @@ def fill(ledger: Ledger) -> None:
     names = [f"tenant-{number:04d}" for number in range(TENANTS)]
     midnight = NOON.replace(hour=0)
     body = {"exportOption": "export selected", "entityList": ["user"], "frequency": "daily", "timezone": "Europe/Berlin"}
+    diff = {"activated": ["user"], "deactivated": []}
     deliveries, attempts = [], []
     for number, name in enumerate(names):
         for back in range(DAYS):
@@ -57,14 +58,15 @@ def fill(ledger: Ledger) -> None:
                 "committed_at": None if failing else day + timedelta(hours=1),
             })  # fmt: skip
             attempts.append({
-                "id": key, "delivery": key, "window_to": day, "snapshot_time": day, "schema_version": 1, "columns": [], "facts": {},
+                "id": key, "delivery": key, "window_to": day, "snapshot_time": day, "schema_version": 1, "columns": [],
+                "facts": {"folder": f"{name}/{back}", "stem": "user", "csv": {"compression": "none"}},
                 "files": [], "rows": 100 + back, "bytes": 1000, "sha256": "0" * 64, "possible_duplicate": False, "recorded_at": day,
             })  # fmt: skip
     watermarks = [midnight - DAY if number % 100 == 7 else midnight for number in range(TENANTS)]
     with ledger.begin() as connection:
         connection.execute(insert(tables.tenant), [{"id": name, "version": 1, "salt": b"x"} for name in names])
         registrations = [
-            {"tenant": name, "version": 1, "body": body, "origin": "api", "actor": "test", "diff": {}, "created_at": NOON - 30 * DAY}
+            {"tenant": name, "version": 1, "body": body, "origin": "api", "actor": "test", "diff": diff, "created_at": NOON - 30 * DAY}
             for name in names
         ]
         connection.execute(insert(tables.registration), registrations)

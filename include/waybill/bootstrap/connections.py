@@ -5,6 +5,8 @@ database.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from waybill.connection import Connection
@@ -44,10 +46,13 @@ def connect_db(connection_id: str) -> Any:
 
 
 def _airflow_connection(connection_id: str) -> Any:
+    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    if given is None and not _airflow_is_here():
+        raise _unusable(connection_id, False)
+
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowException
 
-    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
     try:
         if given is not None:  # Airflow's own first choice, taken here without loading its backends
             return (
@@ -59,6 +64,13 @@ def _airflow_connection(connection_id: str) -> Any:
     except (AirflowException, ValueError) as error:
         # The cause is not chained into the sentence: it may quote the connection's value.
         raise _unusable(connection_id, given is not None) from error
+
+
+def _airflow_is_here() -> bool:
+    """Whether anything but the environment could hold a connection. Where nothing could, an answer need not wait seconds for an import."""
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    configured = any(name.startswith("AIRFLOW__") for name in os.environ)
+    return "airflow" in sys.modules or configured or (home / "airflow.cfg").exists()
 
 
 def _unusable(connection_id: str, given: bool) -> PermanentError:

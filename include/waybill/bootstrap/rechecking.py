@@ -31,8 +31,11 @@ def still_may(person: str, tenant: str) -> bool:
 def _user(manager: Any, name: str) -> tuple[bool, Any]:
     """Whether this kind of manager can be asked, and the user of that name, if any."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    from airflow.configuration import conf
 
     if isinstance(manager, SimpleAuthManager):
+        if conf.getboolean("core", "simple_auth_manager_all_admins"):  # everybody is the one nameless administrator
+            return False, None
         return True, next((user for user in manager.get_users() if user.get_name() == name), None)
     if type(manager).__module__.startswith("airflow.providers.fab."):
         return True, _fab_user(manager, name)

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 from waybill.access import Caller, Permission
-from waybill.bootstrap.names import dag_id
+from waybill.bootstrap.names import dag_id, tenant_of
 
 EXPORTS_FILE = "tenant_exports.py"
 """The DAG file, relative to its bundle, that holds every tenant's DAG."""
@@ -100,6 +101,37 @@ class AirflowScheduler:
             self.changed(tenant)
             return False
         return True
+
+    def held(self) -> list[str]:
+        """The tenants whose DAG is paused."""
+        from airflow.models.dag import DagModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        query = select(DagModel.dag_id).where(DagModel.is_paused.is_(True), DagModel.dag_id.startswith(dag_id(""), autoescape=True))
+        with create_session() as session:
+            return [tenant for one in session.scalars(query) if (tenant := tenant_of(one))]
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import String, cast, select
+
+        dag = dag_id(tenant)
+        plans = select(XComModel).where(
+            XComModel.dag_id == dag, XComModel.task_id == "plan", cast(XComModel.value, String).contains(delivery)
+        )
+        with create_session() as session:
+            planned = session.scalars(plans.order_by(XComModel.timestamp.desc()).limit(1)).first()
+            if planned is None:
+                return None
+            batches = XComModel.deserialize_value(planned)
+            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), 0)
+            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == "deliver")
+            tried = session.scalar(select(TaskInstance.try_number).where(*where, TaskInstance.map_index == index))
+        return f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/deliver/mapped/{index}" + (f"?try_number={tried}" if tried else "")
 
 
 def _ask_for_parsing() -> None:

@@ -29,6 +29,7 @@ class Trouble:
     """An open scheduled delivery that has failed so far."""
 
     tenant: str
+    delivery: str
     entity: str
     error: str
     code: str
@@ -47,8 +48,8 @@ class Day:
     committed_at: datetime
 
 
-def standings(connection: Connection) -> list[Standing]:
-    """Every registered tenant, by id."""
+def standings(connection: Connection, only: str | None = None) -> list[Standing]:
+    """Every registered tenant, by id, or `only` that one."""
     active = (
         select(
             stream.c.tenant,
@@ -56,7 +57,7 @@ def standings(connection: Connection) -> list[Standing]:
             func.sum(case((stream.c.watermark.is_(None), 1), else_=0)).label("new"),
             func.min(stream.c.watermark).label("behind"),
         )
-        .where(stream.c.active)
+        .where(stream.c.active, *(() if only is None else (stream.c.tenant == only,)))
         .group_by(stream.c.tenant)
         .subquery()
     )
@@ -64,17 +65,20 @@ def standings(connection: Connection) -> list[Standing]:
         select(tenant.c.id, registration.c.body, registration.c.created_at, active.c.streams, active.c.new, active.c.behind)
         .join(registration, (registration.c.tenant == tenant.c.id) & (registration.c.version == tenant.c.version))
         .outerjoin(active, active.c.tenant == tenant.c.id)
+        .where(*(() if only is None else (tenant.c.id == only,)))
         .order_by(tenant.c.id)
     )
     return [Standing(row[0], row[1], row[2], row[3] or 0, row[4] or 0, row[5]) for row in connection.execute(query)]
 
 
-def troubles(connection: Connection) -> list[Trouble]:
-    """Every open scheduled delivery that has failed, newest first."""
+def troubles(connection: Connection, only: str | None = None) -> list[Trouble]:
+    """Every open scheduled delivery that has failed, newest first; `only` those of one tenant."""
     # Literals, not parameters: only so does SQLite see that its partial index of open deliveries answers this.
     is_open = text("delivery.status = 'open' AND delivery.purpose = 'schedule'")
-    columns = (delivery.c.tenant, delivery.c.entity, delivery.c.error, delivery.c.error_code, delivery.c.failures, delivery.c.created_at)
-    query = select(*columns).where(is_open, delivery.c.error != "").order_by(delivery.c.id.desc())
+    facts = delivery.c
+    columns = (facts.tenant, facts.id, facts.entity, facts.error, facts.error_code, facts.failures, facts.created_at)
+    mine = () if only is None else (facts.tenant == only,)
+    query = select(*columns).where(is_open, facts.error != "", *mine).order_by(delivery.c.id.desc())
     return [Trouble(*row) for row in connection.execute(query)]
 
 

@@ -10,6 +10,11 @@ from sqlalchemy import Connection, select, update
 from waybill.ledger.tables import tenant
 
 
+def ids(connection: Connection) -> list[str]:
+    """Every tenant that was ever registered."""
+    return list(connection.scalars(select(tenant.c.id).order_by(tenant.c.id)))
+
+
 def profile(connection: Connection, tenant_id: str) -> str | None:
     """The destination profile found by the last probe, or None when it was never probed."""
     probe = connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id)).scalar_one_or_none()

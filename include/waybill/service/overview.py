@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble
-from waybill.registration import CsvOptions, ExportOption, Registration
+from waybill.registration import ExportOption, starts_at
 from waybill.service.estate import Estate
 from waybill.window import Frequency
 
@@ -20,7 +20,6 @@ GRACE = timedelta(hours=3)
 
 BARS = 30
 _DAY = timedelta(days=1)
-_PLAIN = CsvOptions()
 _SPAN = {
     Frequency.DAILY: timedelta(days=BARS + 2),
     Frequency.WEEKLY: timedelta(weeks=BARS + 1),
@@ -58,10 +57,17 @@ NEXT_STEPS = {
 }
 """What to do about an error, by its code, where the error itself leaves that open."""
 
+_OTHERWISE = "Read the task log of the delivery. The next run tries again."
+_WAITING = "No delivery has failed: see whether its run is queued or running, or start one with “Run what is due”."
+_HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
+
 
 @dataclass(frozen=True)
 class Row:
-    """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started."""
+    """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started.
+
+    `disabled` by its registration; `held` when an operator paused its DAG, so that no scheduled run starts.
+    """
 
     tenant: str
     state: State
@@ -73,6 +79,8 @@ class Row:
     due_at: datetime
     next_run: datetime | None
     troubles: tuple[Trouble, ...] = ()
+    disabled: bool = False
+    held: bool = False
     days: tuple[Day, ...] = ()
 
     @property
@@ -81,12 +89,27 @@ class Row:
         return max((one.committed_at for one in self.days), default=None)
 
     @property
+    def behind(self) -> bool:
+        """Whether data is outstanding that was due."""
+        return self.entities > 0 and (self.until is None or self.until < self.due)
+
+    @property
+    def rows(self) -> list[tuple[str, int]]:
+        """Rows by delivery day, oldest first."""
+        return [(one.date, one.rows) for one in self.days]
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Bytes by delivery day, oldest first."""
+        return [(one.date, one.bytes) for one in self.days]
+
+    @property
     def next_step(self) -> str:
+        if self.held:
+            return _HELD
         if self.troubles:
-            return NEXT_STEPS.get(self.troubles[0].code, "")
-        if self.state is State.LATE:
-            return "No delivery has failed: see whether the tenant's DAG is paused, or its run still queued or running."
-        return ""
+            return NEXT_STEPS.get(self.troubles[0].code, _OTHERWISE)
+        return _WAITING if self.state is State.LATE else ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +144,11 @@ class Asked:
     size: int = 50
 
 
-def overview(estate: Estate, visible: Callable[[Iterable[str]], Collection[str]], asked: Asked = Asked()) -> Overview:
-    """Tenants out of those `visible` lets through, worst first, then by id."""
+Visible = Callable[[Iterable[str]], Collection[str]]
+
+
+def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Collection[str] = ()) -> Overview:
+    """Tenants out of those `visible` lets through, worst first, then by id; `held` are those whose DAG is paused."""
     now = estate.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with estate.ledger.begin() as connection:
@@ -130,11 +156,7 @@ def overview(estate: Estate, visible: Callable[[Iterable[str]], Collection[str]]
         troubles = overviews.troubles(connection)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
     seen = set(visible([one.tenant for one in standings]))
-    broken: dict[str, list[Trouble]] = {}
-    for trouble in troubles:
-        broken.setdefault(trouble.tenant, []).append(trouble)
-    grace = estate.configuration.policy.notify.late_after or GRACE
-    rows = [_row(one, broken.get(one.tenant, ()), grace, now) for one in standings if one.tenant in seen]
+    rows = _rows(estate, [one for one in standings if one.tenant in seen], troubles, held, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
     totals = Totals(len(rows), {state: counts[state] for state in State}, *(sum(one[place] for one in sums) for place in range(3)))
@@ -147,17 +169,28 @@ def overview(estate: Estate, visible: Callable[[Iterable[str]], Collection[str]]
     return Overview(_charted(estate, chosen, now), len(matching), page, pages, totals)
 
 
-def look(estate: Estate, tenant: str) -> Row | None:
-    """One tenant as the overview shows it, or None when it is not registered."""
-    found = overview(estate, lambda known: [one for one in known if one == tenant])
-    return next(iter(found.rows), None)
+def look(estate: Estate, tenant: str, held: Collection[str] = ()) -> Row | None:
+    """One tenant as the overview shows it, without its charts, or None when it is not registered."""
+    with estate.ledger.begin() as connection:
+        standings = overviews.standings(connection, tenant)
+        troubles = overviews.troubles(connection, tenant)
+    return next(iter(_rows(estate, standings, troubles, held, estate.now())), None)
+
+
+def _rows(estate: Estate, standings: Sequence[Standing], troubles: Sequence[Trouble], held: Collection[str], now: datetime) -> list[Row]:
+    broken: dict[str, list[Trouble]] = {}
+    for trouble in troubles:
+        broken.setdefault(trouble.tenant, []).append(trouble)
+    grace = estate.configuration.policy.notify.late_after or GRACE
+    clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
+    return [_row(one, broken.get(one.tenant, ()), grace, one.tenant in held, clocks, now) for one in standings]
 
 
 @dataclass(frozen=True)
 class _Clock:
     zone: ZoneInfo
     frequency: Frequency
-    at: time = field(default=time())
+    at: time
 
     def on(self, day: date) -> datetime:
         return datetime.combine(day, self.at, self.zone).astimezone(UTC)
@@ -172,35 +205,40 @@ class _Clock:
         return max(one for one in candidates[:2] if one <= now), min(one for one in candidates[1:] if one > now)
 
 
-def _row(one: Standing, troubles: Sequence[Trouble], grace: timedelta, now: datetime) -> Row:
+def _row(
+    one: Standing,
+    troubles: Sequence[Trouble],
+    grace: timedelta,
+    held: bool,
+    clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
+    now: datetime,
+) -> Row:
     # The body was validated when it was recorded; validating two thousand again would be most of this page's time.
-    registration = Registration.model_construct(
-        export_option=ExportOption(one.body["exportOption"]),
-        frequency=Frequency(one.body["frequency"]),
-        timezone=one.body.get("timezone", "UTC"),
-        deliver_at=one.body.get("deliverAt"),
-        csv=_PLAIN,
+    clock = _Clock(
+        ZoneInfo(one.body.get("timezone", "UTC")), Frequency(one.body["frequency"]), starts_at(one.tenant, one.body.get("deliverAt"))
     )
-    minute, hour, *_ = registration.cron(one.tenant).split()
-    clock = _Clock(registration.zone, registration.frequency, time(int(hour), int(minute)))
-    last, following = clock.around(now)
-    due = clock.frequency.floor(last, clock.zone)
+    if clock not in clocks:
+        before, after = clock.around(now)
+        clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)
+    last, following, due = clocks[clock]
     # A first run starts as soon as the tenant is registered.
     due_at = max(last, one.created_at) if one.new else last
-    paused = registration.is_disabled or not one.streams
+    disabled = one.body["exportOption"] == ExportOption.DISABLE.value
+    off = disabled or not one.streams
     until = None if one.new else one.behind
-    state = _state(paused, bool(troubles), until, due, due_at + grace, now)
     return Row(
         tenant=one.tenant,
-        state=state,
+        state=_state(off or held, bool(troubles), until, due, due_at + grace, now),
         frequency=clock.frequency,
         zone=clock.zone,
         entities=one.streams,
         until=until,
         due=due,
         due_at=due_at,
-        next_run=None if paused else following,
-        troubles=() if paused else tuple(troubles),
+        next_run=None if off or held else following,
+        troubles=() if off else tuple(troubles),
+        disabled=disabled,
+        held=held and not off,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -38,6 +38,14 @@ class Scheduler(Protocol):
 
     def run_now(self, tenant: str, caller: Caller) -> bool:
         """Start a run of what is due. False when this shell starts no runs; the next scheduled one does it then."""
+        ...
+
+    def held(self) -> Collection[str]:
+        """The tenants for which an operator has stopped the schedule."""
+        ...
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        """Where the log of a delivery's latest try stands, relative to the shell's own root; None when there is none."""
         ...
 
 

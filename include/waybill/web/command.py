@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,12 @@ class NoScheduler:
 
     def run_now(self, tenant: str, caller: Caller) -> bool:
         return False
+
+    def held(self) -> Collection[str]:
+        return ()
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        return None
 
 
 def tenant_app() -> FastAPI:

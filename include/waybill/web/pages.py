@@ -7,28 +7,29 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
-from waybill.service.linking import public_url
-from waybill.web import pages_overview, pages_requests, pages_tenant, problems
+from waybill.service.linking import DOWNLOADS, public_url
+from waybill.web import pages_context, pages_overview, pages_recurring, pages_requests, pages_tenant, problems
 from waybill.web.calling import EstateDep
-from waybill.web.pages_render import below, page, route_of
+from waybill.web.pages_render import SETTINGS, below, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [pages_overview.router, pages_tenant.router, pages_requests.router]
+ROUTERS = [pages_context.router, pages_overview.router, pages_tenant.router, pages_requests.router, pages_recurring.router]
 TITLES = {
     401: "You are not logged in",
     403: "Access denied",
     404: "Not found",
     409: "That is not possible now",
+    410: "Expired",
     412: "Somebody was faster",
     422: "That cannot be carried out",
     503: "Not available just now",
@@ -37,26 +38,34 @@ HELP = {
     401: "Log in and open this page again.",
     403: "Ask an administrator for the right, or go back.",
     404: "It may have been deleted, or it is not yours to see. The overview lists every tenant you may see.",
+    410: "On the page of exports every click on Download makes a new link, for as long as the archive is kept. Later, ask for it again.",
     412: "Load the page again, look at what is in force now, and repeat your change.",
     503: "Try again in a little while. If it stays, the log of the server holds the cause.",
 }
 
 
 def mount(app: FastAPI) -> None:
-    """Put the pages below `/page`, and where people look for them by habit."""
-    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill")
-    pages.state = app.state
+    """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
+    pages = _application(app, ROUTERS)
     pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    for router in ROUTERS:
-        pages.include_router(router, dependencies=[Depends(same_page)])
+    pages.add_api_route("/settings/exports", lambda: RedirectResponse("../../settings/exports", 303), methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
+    app.mount(MOUNTED, pages)
+    app.mount("/settings", _application(app, [pages_requests.settings]))
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_exception_handler(WaybillError, _failed_download)
+
+
+def _application(app: FastAPI, routers: list[APIRouter]) -> FastAPI:
+    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill")
+    pages.state = app.state
+    for router in routers:
+        pages.include_router(router, dependencies=[Depends(same_page)])
     for kind in (WaybillError, HTTPException, RequestValidationError, Exception):
         pages.add_exception_handler(kind, _failed)
-    app.mount(MOUNTED, pages)
-    app.add_api_route("/", _home, include_in_schema=False)
-    app.add_api_route("/settings/exports", _exports, include_in_schema=False)
+    return pages
 
 
 def _home(request: Request) -> Response:
@@ -64,10 +73,6 @@ def _home(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         raise HTTPException(404)
     return RedirectResponse("page/", 307)
-
-
-def _exports() -> Response:
-    return RedirectResponse("../page/requests?only=true", 307)
 
 
 def sign_in(request: Request, next: Annotated[str, Query(max_length=500)] = "", why: Annotated[str, Query(max_length=40)] = "") -> Response:
@@ -93,19 +98,29 @@ async def signed_in(request: Request, form: SentForm, estate: EstateDep) -> Resp
         return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
     answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
     secure = request.url.scheme == "https" or public_url(estate).startswith("https:")
-    answer.set_cookie(COOKIE, token, path=_cookie_path(request), secure=secure, httponly=True, samesite="strict")
+    for path in _cookie_paths(request):
+        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
     return answer
 
 
 async def signed_out(request: Request) -> Response:
     same_site(request)
     answer = RedirectResponse("sign-in", 303)
-    answer.delete_cookie(COOKIE, path=_cookie_path(request), httponly=True, samesite="strict")
+    for path in _cookie_paths(request):
+        answer.delete_cookie(COOKIE, path=path, httponly=True, samesite="strict")
     return answer
 
 
-def _cookie_path(request: Request) -> str:
-    return str(request.scope.get("root_path", "")) or "/"
+def _cookie_paths(request: Request) -> list[str]:
+    """Where the pages stand, and nowhere else: other applications of this host must not see the token."""
+    mounted = str(request.scope.get("root_path", "")) or "/"
+    return [mounted, mounted.removesuffix(MOUNTED) + SETTINGS]
+
+
+async def _failed_download(request: Request, error: Exception) -> Response:
+    """A browser that follows a link gets a page, a program the problem."""
+    reads = route_of(request).startswith(DOWNLOADS) and "text/html" in request.headers.get("accept", "")
+    return await _failed(request, error) if reads else problems.on_waybill_error(request, error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

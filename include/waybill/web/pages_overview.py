@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from waybill.access import Permission
 from waybill.bootstrap.names import tenant_of
 from waybill.layout import tenant_id
 from waybill.service.overview import Asked, State, overview
-from waybill.web.calling import EstateDep
+from waybill.web.calling import EstateDep, SchedulerDep
+from waybill.web.pages_context import frame
 from waybill.web.pages_render import below, page
-from waybill.web.pages_session import PageCaller
+from waybill.web.pages_session import PageCaller, takes_tokens
 from waybill.web.problems import Refused
 
 router = APIRouter()
@@ -24,15 +25,27 @@ def show_overview(
     request: Request,
     caller: PageCaller,
     estate: EstateDep,
+    scheduler: SchedulerDep,
+    organization: Annotated[str, Query(max_length=200)] = "",
     q: Annotated[str, Query(max_length=63)] = "",
     state: Literal["", "failing", "late", "due", "delivered", "paused"] = "",
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
     """Searched, filtered and paged here, not in the browser."""
-    asked = Asked(q, State(state) if state else None, p)
-    found = overview(estate, lambda known: caller.rights.among(Permission.REGISTRATIONS_VIEW, known), asked)
+    around = frame(estate, caller, "overview", organization=organization)
+    members = around["context"].members
+    seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
+    found = overview(estate, lambda known: seen, Asked(q, State(state) if state else None, p), scheduler.held())
+
+    def link(**changes: object) -> str:
+        """This page with other search, filter or number; what is empty stays out."""
+        asked = {"organization": organization, "q": q, "state": state} | changes
+        return "?" + urlencode({name: value for name, value in asked.items() if value})
+
     name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
-    return page(request, name, caller, tab="overview", found=found, q=q, state=state, now=estate.now(), states=list(State))
+    airflow = not takes_tokens(request)
+    shown: dict[str, Any] = {"found": found, "q": q, "state": state, "organization": organization, "link": link, "airflow": airflow}
+    return page(request, name, caller, **around, **shown, now=estate.now(), states=list(State))
 
 
 @router.get("/open")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request
@@ -11,23 +12,25 @@ from fastapi.responses import RedirectResponse, Response
 
 from waybill import service
 from waybill.access import Caller, Permission
-from waybill.ledger import registrations
 from waybill.policy import Knobs
 from waybill.request import ACTIVE, Status, Submission
-from waybill.request.refusals import SENTENCES
+from waybill.request.refusals import SENTENCES, refused
 from waybill.service import Estate, registering
 from waybill.service.linking import DOWNLOADS
 from waybill.service.offering import options
 from waybill.service.requesting import Origin, zone_of
 from waybill.web.calling import EstateDep, TenantPath, refuse
-from waybill.web.pages_render import HEADERS, below, moved, page
-from waybill.web.pages_session import Form, PageCaller, SentForm
+from waybill.web.pages_context import NOBODY, context, frame
+from waybill.web.pages_recurring import EVERY, create_recurring, listed
+from waybill.web.pages_render import HEADERS, below, in_settings, moved, page
+from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.requests import parsed
 
 router = APIRouter()
+settings = APIRouter()
+"""What stands below `/settings`, where one product looks for its exports."""
 
 RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
-Fixed = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
 
 COLUMNS = ("scope", "entities", "created", "status", "rows", "size", "format", "download")
@@ -64,39 +67,35 @@ RANGES = {
     "last_year": "Last year",
     "all_time": "All time",
 }
-NOBODY = "–"
+Name = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/requests")
-def choose(
+def choose(request: Request, caller: PageCaller, estate: EstateDep, organization: Name = "") -> Response:
+    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so."""
+    around = frame(estate, caller, "requests", organization=organization)
+    return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
+
+
+@settings.get("/exports")
+def show_in_settings(
     request: Request,
     caller: PageCaller,
     estate: EstateDep,
-    organization: Annotated[str, Query(max_length=200)] = "",
-    tenant: Annotated[str, Query(max_length=63)] = "",
-    only: bool = False,
+    organization: Name = "",
+    tenant: Name = "",
+    cursor: Cursor = "",
+    new: bool = False,
 ) -> Response:
-    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so."""
-    found = _organizations(estate, caller)
-    if only and sum(len(one) for one in found.values()) == 1:
-        tenant = next(one[0] for one in found.values() if one)
-        organization = next(name for name, members in found.items() if tenant in members)
-    if tenant in found.get(organization, ()):
-        return RedirectResponse(f"{below(request)}tenants/{tenant}/requests", 303)
-    said = SENTENCES["context_required"]
-    return page(request, "requests_choose.html", caller, tab="requests", organizations=found, organization=organization, said=said)
-
-
-def _organizations(estate: Estate, caller: Caller) -> dict[str, list[str]]:
-    """The tenants whose exports the caller may view, by organization; those of none stand under a dash."""
-    policy = estate.configuration.policy
-    with estate.ledger.begin() as connection:
-        registered = [one.tenant for one in registrations.all_current(connection)]
-    known = sorted({*registered, *policy.named_tenants, *estate.configuration.tenants})
-    found: dict[str, list[str]] = {}
-    for one in caller.rights.among(Permission.EXPORTS_VIEW, known):
-        found.setdefault(policy.organization_of(one) or NOBODY, []).append(one)
-    return found
+    """The exports of the tenant chosen here, of the only one where there is but one. Raises view_denied when there is none to be seen."""
+    found = context(estate, caller, "requests", organization)
+    every = [one for names in found.members.values() for one in names]
+    if not every:
+        raise refused("view_denied")
+    tenant = tenant if tenant in found.members.get(found.organization, ()) else every[0] if len(every) == 1 else ""
+    if not tenant:
+        return choose(request, caller, estate, organization)
+    return _requests(request, caller, estate, tenant, cursor, {"new": new})
 
 
 @router.get("/tenants/{tenant}/requests")
@@ -107,8 +106,8 @@ def show_requests(
     estate: EstateDep,
     cursor: Cursor = "",
     new: bool = False,
-    study: Fixed = "",
-    participant: Fixed = "",
+    study: Name = "",
+    participant: Name = "",
 ) -> Response:
     """The table and the form. `new` opens the form; a study and a participant in the address are fixed in it."""
     return _requests(request, caller, estate, tenant, cursor, {"new": new or bool(study), "study": study, "participant": participant})
@@ -122,10 +121,12 @@ def _requests(
     listing = service.list_requests(estate, caller, tenant, limit=50, cursor=cursor)
     active = [one for one in listing.requests if one.is_active]
     looks = knobs.page
+    chosen = {"organization": estate.configuration.policy.organization_of(tenant) or NOBODY, "tenant": tenant}
     columns = list(looks.columns or COLUMNS)
-    frame: dict[str, Any] = {
-        "tab": "requests",
-        "tenant": tenant,
+    shown: dict[str, Any] = {
+        **frame(estate, caller, "requests", tenant),
+        "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
+        "new_tab": bool(looks.path) and takes_tokens(request),
         "zone": zone_of(estate, tenant),
         "items": [service.describe_request(estate, one, caller=caller) for one in listing.requests],
         "columns": columns + ([] if "actions" in columns else ["actions"]),
@@ -141,8 +142,9 @@ def _requests(
         "now": estate.now(),
     }
     if request.headers.get("hx-target") == "requests-list":
-        return page(request, "requests_list.html", caller, **frame)
-    return page(request, "requests.html", caller, **frame | _form_frame(estate, knobs, tenant, offered, fixed or {}))
+        return page(request, "requests_list.html", caller, **shown)
+    shown["recurring"] = [] if cursor else listed(estate, caller, tenant)
+    return page(request, "requests.html", caller, **shown | _form_frame(estate, knobs, tenant, offered, fixed or {}))
 
 
 def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
@@ -203,9 +205,12 @@ def submission_body(form: Form) -> dict[str, Any]:
 
 @router.post("/tenants/{tenant}/requests")
 def create(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
-    """Ask for an export. The form carries a key, so that sending it twice asks once."""
-    submission = parsed(Submission, submission_body(form))
-    service.create(estate, caller, tenant, submission, Origin(key=form.one("key") or None))
+    """Ask for an export, once or again and again. The form carries a key, so that sending it twice asks once."""
+    body = submission_body(form)
+    if form.one("repeat") in EVERY:
+        create_recurring(estate, caller, tenant, form, body)
+    else:
+        service.create(estate, caller, tenant, parsed(Submission, body), Origin(key=form.one("key") or None))
     return moved(request, f"tenants/{tenant}/requests")
 
 
@@ -236,10 +241,10 @@ def download(request: Request, tenant: TenantPath, request_id: RequestId, caller
 
 @router.get("/catalogue")
 def show_house_catalogue(
-    request: Request, caller: PageCaller, estate: EstateDep, q: Annotated[str, Query(max_length=100)] = ""
+    request: Request, caller: PageCaller, estate: EstateDep, q: Annotated[str, Query(max_length=100)] = "", organization: Name = ""
 ) -> Response:
     """The data dictionary: every entity that can be exported."""
-    return _catalogue(request, caller, estate, q, None, frozenset())
+    return _catalogue(request, caller, estate, q, frame(estate, caller, "catalogue", organization=organization), frozenset())
 
 
 @router.get("/tenants/{tenant}/catalogue")
@@ -250,11 +255,11 @@ def show_catalogue(
     if not caller.allows(Permission.REGISTRATIONS_VIEW, tenant):
         refuse(request, estate, caller, Permission.REGISTRATIONS_VIEW, tenant)
     active = registering.standing(estate, tenant).active if registering.find(estate, tenant) else ()
-    return _catalogue(request, caller, estate, q, tenant, frozenset(active))
+    return _catalogue(request, caller, estate, q, frame(estate, caller, "catalogue", tenant), frozenset(active))
 
 
-def _catalogue(request: Request, caller: Caller, estate: Estate, q: str, tenant: str | None, active: frozenset[str]) -> Response:
+def _catalogue(request: Request, caller: Caller, estate: Estate, q: str, around: dict[str, Any], active: frozenset[str]) -> Response:
     word = q.strip().casefold()
     every = list(estate.catalog.entities.values())
     found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
-    return page(request, "catalogue.html", caller, tab="catalogue", tenant=tenant, entities=found, q=q, active=active, known=bool(every))
+    return page(request, "catalogue.html", caller, **around, entities=found, q=q, active=active, known=bool(every))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import Response
+from fastapi import Path as InPath
+from fastapi.responses import RedirectResponse, Response
 
 from waybill import service
 from waybill.access import Caller, Permission
@@ -22,12 +24,14 @@ from waybill.service.backfilling import queue_backfill
 from waybill.service.overview import look
 from waybill.service.redelivering import queue_redelivery
 from waybill.web.calling import EstateDep, SchedulerDep, TenantPath, refuse
-from waybill.web.pages_render import moved, page
+from waybill.web.pages_context import frame as around
+from waybill.web.pages_render import HEADERS, below, moved, page
 from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
 from waybill.window import Frequency
 
 router = APIRouter(prefix="/tenants/{tenant}")
 
+DeliveryId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 SHOWN = 25
 SAID = {
     "saved": "The registration was replaced.",
@@ -75,6 +79,7 @@ def show_tenant(
     tenant: TenantPath,
     caller: Viewer,
     estate: EstateDep,
+    scheduler: SchedulerDep,
     said: Annotated[str, Query(max_length=40)] = "",
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
 ) -> Response:
@@ -84,8 +89,7 @@ def show_tenant(
     file = registering.managing_file(estate, tenant, registered)
     body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}
     frame: dict[str, Any] = {
-        "tab": "tenant",
-        "tenant": tenant,
+        **around(estate, caller, "tenant", tenant),
         "may": May(may.edit and file is None, may.run),
         "file": file,
         "said": SAID.get(said, ""),
@@ -97,10 +101,14 @@ def show_tenant(
     }
     if registered is None:
         return page(request, "tenant_new.html", caller, **frame)
-    return page(request, "tenant.html", caller, **frame | _standing(request, estate, tenant, registered.registration, before))
+    return page(
+        request, "tenant.html", caller, **frame | _standing(request, estate, tenant, registered.registration, before, scheduler.held())
+    )
 
 
-def _standing(request: Request, estate: Estate, tenant: str, registration: Registration, before: str) -> dict[str, Any]:
+def _standing(
+    request: Request, estate: Estate, tenant: str, registration: Registration, before: str, held: Collection[str]
+) -> dict[str, Any]:
     listed = service.listed(estate, tenant, limit=SHOWN + 1, before=before)
     with estate.ledger.begin() as connection:
         every = streams.every(connection, tenant)
@@ -110,7 +118,7 @@ def _standing(request: Request, estate: Estate, tenant: str, registration: Regis
         "registered": standing.registered,
         "registration": registration,
         "zone": registration.zone,
-        "row": look(estate, tenant),
+        "row": look(estate, tenant, held),
         "active": standing.active,
         "streams": [one for one in every if one.active],
         "ended": [one for one in every if not one.active],
@@ -190,6 +198,13 @@ def _csv(form: Form) -> dict[str, Any]:
     if rows := form.one("max_rows_per_file"):
         given["max_rows_per_file"] = int(rows) if rows.isascii() and rows.isdigit() else rows
     return given
+
+
+@router.get("/deliveries/{delivery}/log")
+def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: Viewer, scheduler: SchedulerDep) -> Response:
+    """The log of a delivery's latest try in Airflow; the task's page when it was not delivered by a run, or that run is forgotten."""
+    place = scheduler.log_of(tenant, delivery) or f"dags/{dag_id(tenant)}/tasks/deliver"
+    return RedirectResponse(f"{below(request)}../../{place}", 303, HEADERS)
 
 
 @router.post("/registration/preview")

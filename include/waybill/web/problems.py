@@ -169,13 +169,14 @@ def _message(finding: Finding) -> str:
 
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem, also those of routing, parsing and validation."""
-    app.add_exception_handler(WaybillError, _on_waybill_error)
+    app.add_exception_handler(WaybillError, on_waybill_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(Exception, _on_bug)
 
 
-def _on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
+def on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
+    """The handler for errors of Waybill's own."""
     assert isinstance(error, WaybillError)  # noqa: S101 (how the handler was installed)
     return of_error(error)
 

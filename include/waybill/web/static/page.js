@@ -34,6 +34,10 @@ document.addEventListener("click", (event) => {
     }
     return;
   }
+  if (event.target.closest("[data-back]")) {
+    history.back();
+    return;
+  }
   const closer = event.target.closest("[data-closes]");
   if (closer) {
     event.preventDefault();
@@ -83,6 +87,18 @@ function offerWhatFits(form) {
       place.hidden = !shown;
       for (const input of place.querySelectorAll("input")) input.disabled = !shown;
     }
+  }
+  // What recurs covers the week or month before, so there are no dates to choose.
+  const repeat = form.querySelector("[name=repeat]");
+  const recurs = Boolean(repeat && repeat.value);
+  for (const place of form.querySelectorAll("[data-repeats]")) {
+    place.hidden = !recurs;
+    for (const input of place.querySelectorAll("input, select")) input.disabled = !recurs;
+  }
+  const range = form.querySelector("[data-range]");
+  if (range) {
+    range.hidden = recurs;
+    range.disabled = recurs;
   }
   const preset = form.querySelector("[name=preset]");
   const dates = form.querySelector("[data-dates]");

@@ -1,0 +1,100 @@
+"""Which organization and tenant a page is about: the two selectors at its top, and where choosing leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from waybill.access import Caller, Permission
+from waybill.ledger import tenants
+from waybill.service import Estate
+from waybill.web.calling import EstateDep
+from waybill.web.pages_render import below, page
+from waybill.web.pages_session import PageCaller
+
+router = APIRouter()
+
+NOBODY = "–"
+"""The organization of those that belong to none."""
+
+MOST = 200
+"""So many tenants a selector lists; of more, the overview's search finds the others."""
+
+Tab = Literal["overview", "tenant", "requests", "catalogue"]
+PLACES: Mapping[str, str] = {"overview": "", "tenant": "", "requests": "/requests", "catalogue": "/catalogue"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What can be chosen and what is. An organization that is the only one counts as chosen."""
+
+    members: Mapping[str, list[str]]
+    organization: str
+    tenant: str
+
+    @property
+    def offered(self) -> list[str]:
+        """The tenants of the chosen organization; the chosen one is always among them."""
+        found = self.members.get(self.organization, [])[:MOST]
+        return found if not self.tenant or self.tenant in found else [self.tenant, *found]
+
+    @property
+    def more(self) -> int:
+        return max(0, len(self.members.get(self.organization, ())) - MOST)
+
+
+def context(estate: Estate, caller: Caller, tab: str, organization: str = "", tenant: str = "") -> Context:
+    """The tenants for which the caller may see pages of this kind, by organization, and the choice out of them."""
+    wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
+    policy = estate.configuration.policy
+    with estate.ledger.begin() as connection:
+        known = {*tenants.ids(connection), *policy.named_tenants, *estate.configuration.tenants}
+    owners = {one: name for name, members in reversed(list(policy.organizations.items())) for one in members}
+    found: dict[str, list[str]] = {}
+    for one in caller.rights.among(wanted, sorted(known)):
+        found.setdefault(owners.get(one, NOBODY), []).append(one)
+    if tenant:
+        organization = owners.get(tenant, NOBODY)
+        found.setdefault(organization, [])
+    elif len(found) == 1:
+        organization = next(iter(found))
+    return Context(found, organization if organization in found else "", tenant)
+
+
+def frame(estate: Estate, caller: Caller, tab: Tab, tenant: str = "", organization: str = "") -> dict[str, Any]:
+    """What every page shows around its content."""
+    return {"tab": tab, "tenant": tenant or None, "context": context(estate, caller, tab, organization, tenant)}
+
+
+@router.get("/context")
+def show_context(
+    request: Request,
+    caller: PageCaller,
+    estate: EstateDep,
+    organization: Annotated[str, Query(max_length=200)] = "",
+    tab: Tab = "overview",
+) -> Response:
+    """The selectors after another organization was chosen, put in place of the old ones."""
+    return page(request, "context.html", caller, tab=tab, context=context(estate, caller, tab, organization))
+
+
+@router.get("/choose")
+def choose(
+    request: Request,
+    caller: PageCaller,
+    estate: EstateDep,
+    organization: Annotated[str, Query(max_length=200)] = "",
+    tenant: Annotated[str, Query(max_length=63)] = "",
+    tab: Tab = "overview",
+) -> Response:
+    """The page of what was chosen, of the kind one came from."""
+    found = context(estate, caller, tab, organization)
+    if tenant in found.members.get(organization, ()):
+        return RedirectResponse(f"{below(request)}tenants/{tenant}{PLACES[tab]}", 303)
+    rest = "?" + urlencode({"organization": organization}) if organization else ""
+    return RedirectResponse(f"{below(request)}{'' if tab in ('overview', 'tenant') else tab}{rest}", 303)

@@ -1,0 +1,75 @@
+"""Recurring exports on the page of requests: what is asked for every week or month, when next, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from fastapi.responses import Response
+
+from waybill import service
+from waybill.access import Caller, Permission
+from waybill.service import Estate, recurring
+from waybill.service.recurring import TemplateBody
+from waybill.service.requesting import zone_of
+from waybill.web.calling import EstateDep, TenantPath
+from waybill.web.pages_render import moved, page
+from waybill.web.pages_session import Form, PageCaller, SentForm
+from waybill.web.requests import parsed
+
+router = APIRouter(prefix="/tenants/{tenant}")
+
+TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
+EVERY = ("weekly", "monthly")
+
+
+def create_recurring(estate: Estate, caller: Caller, tenant: str, form: Form, request: dict[str, Any]) -> None:
+    """Store what the form asks for again and again; `request` is that of one time. The name may be left out."""
+    frequency = form.one("repeat")
+    body = {"name": form.one("name") or f"Every {frequency.removesuffix('ly')}", "frequency": frequency, "request": request}
+    recurring.create_template(estate, caller, tenant, parsed(TemplateBody, body | {"covers": form.one("covers") or "period"}))
+
+
+def listed(estate: Estate, caller: Caller, tenant: str) -> list[dict[str, Any]]:
+    """The recurring exports the caller may see, with the names of their entities; `mine` are theirs to pause and delete."""
+    names = estate.catalog.entities
+    found = []
+    for one in recurring.list_templates(estate, caller, tenant):
+        shown = recurring.describe_template(estate, one)
+        wanted = shown["request"].get("entities") or []
+        mine = one.requested_by == caller.actor or caller.allows(Permission.EXPORTS_ADMIN, tenant)
+        found.append({**shown, "mine": mine, "entityNames": [names[each].display_name if each in names else each for each in wanted]})
+    return found
+
+
+def _list(request: Request, caller: Caller, estate: Estate, tenant: str) -> Response:
+    found = listed(estate, caller, tenant)
+    return page(request, "requests_recurring.html", caller, tenant=tenant, zone=zone_of(estate, tenant), recurring=found)
+
+
+@router.post("/recurring/{template_id}/pause")
+def pause(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, estate: EstateDep) -> Response:
+    recurring.pause_template(estate, caller, tenant, template_id, paused=True)
+    return _list(request, caller, estate, tenant)
+
+
+@router.post("/recurring/{template_id}/resume")
+def resume(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, estate: EstateDep) -> Response:
+    recurring.pause_template(estate, caller, tenant, template_id, paused=False)
+    return _list(request, caller, estate, tenant)
+
+
+@router.post("/delete-recurring")
+def delete(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
+    """The requests it made stay."""
+    recurring.delete_template(estate, caller, tenant, form.one("request"))
+    return moved(request, f"tenants/{tenant}/requests")
+
+
+@router.get("/recurring/{template_id}/made")
+def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, estate: EstateDep) -> Response:
+    """What it asked for so far, newest first."""
+    found = recurring.history(estate, caller, tenant, template_id)
+    items = [service.describe_request(estate, one, caller=caller) for one in found]
+    return page(request, "requests_made.html", caller, tenant=tenant, zone=zone_of(estate, tenant), items=items)
