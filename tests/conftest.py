@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.airflows import AirflowApi
+    from tests.issuer import TestIssuer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -104,6 +105,15 @@ def smtp() -> Iterator[SmtpServer]:
 def s3() -> Iterator[S3Server]:
     with serve_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator["TestIssuer"]:
+    """An OAuth2 issuer for `waybill serve`; for one module, because tests add keys to it."""
+    from tests.issuer import serve_issuer
+
+    with serve_issuer() as issuer:
+        yield issuer
 
 
 @pytest.fixture(scope="session")
