@@ -138,13 +138,11 @@ MUTANTS = [
     Mutant(
         "ignored CLOSE status",
         "destinations/sftp_transfer.py",
-        """        self._handle = None
-        await self._wire.close(handle)
+        """        await self._wire.done(closing)
         self._closed = True
 """,
-        """        self._handle = None
-        with suppress(Status):
-            await self._wire.close(handle)
+        """        with suppress(Status):
+            await self._wire.done(closing)
         self._closed = True
 """,
         sent_to(LosesWhatItCouldNotClose),

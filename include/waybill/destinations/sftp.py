@@ -24,7 +24,8 @@ from waybill.destinations.sftp_login import Settings, log_in, settings
 from waybill.destinations.sftp_loop import running_loop, wait
 from waybill.destinations.sftp_packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp_probe import rehearse
-from waybill.destinations.sftp_transfer import Download, Upload, chunks
+from waybill.destinations.sftp_reading import Download
+from waybill.destinations.sftp_transfer import Upload, chunks
 from waybill.destinations.sftp_wire import Wire
 from waybill.errors import PermanentError, TransientError
 

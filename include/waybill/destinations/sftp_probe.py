@@ -89,7 +89,7 @@ async def _try_all(wire: Wire, own: str, trial: _Rehearsal) -> Profile:
 async def _write(wire: Wire, path: str, data: bytes) -> None:
     handle = await wire.open(path, WRITE | CREATE | EXCLUSIVE)
     await wire.done(wire.write(handle, 0, data))
-    await wire.sync(handle)
+    await wire.synced(wire.sync(handle))
     await wire.close(handle)
 
 

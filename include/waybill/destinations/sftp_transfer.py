@@ -1,4 +1,4 @@
-"""Bytes to and from an SFTP server, many requests at a time, every status looked at."""
+"""Bytes to an SFTP server and back again, many requests at a time, every status looked at."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, SAFE_BLOCK, WRITE, Code, Kind, Lost, Status
+from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, SAFE_BLOCK, WRITE, Attributes, Code, Kind, Lost, Status
+from waybill.destinations.sftp_reading import ReadAhead
 from waybill.destinations.sftp_wire import Answer, Wire
 
 WRITES = 128
 """Writes under way at once: 4 MB, enough for 100 MB/s at 40 ms."""
 
-READS = 8
 LAG = 8 * 1024 * 1024
 """How far reading back may fall behind; more than WRITES hold and REOPEN asks for, or both would wait for each other."""
 
@@ -24,6 +24,9 @@ SYNC_EVERY = 256 * 1024 * 1024
 """Bytes after which the server is asked to write to its disk, so that the last such request answers soon also on a slow disk."""
 
 CHUNK = 512 * 1024
+SMALL = 2 * CHUNK
+"""What is sent and read back without waiting in between."""
+
 _WRITE_HEADER = 25
 
 
@@ -38,72 +41,6 @@ def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
         gathered.append(block)
         size += len(block)
     yield b"".join(gathered), True
-
-
-class ReadAhead:
-    """Reads of one open file, asked for in order and ahead of their use."""
-
-    def __init__(self, wire: Wire, handle: bytes, block: int, start: int = 0) -> None:
-        self._wire = wire
-        self._handle = handle
-        self._block = block
-        self._pending: deque[tuple[int, int, asyncio.Future[Answer]]] = deque()
-        self.asked = start
-
-    def __bool__(self) -> bool:
-        return bool(self._pending)
-
-    def ask(self, end: int, *, whole: bool) -> None:
-        """Ask for what stands before `end`; with `whole` only in full blocks."""
-        while self.asked < end and len(self._pending) < READS:
-            count = min(self._block, end - self.asked)
-            if whole and count < self._block:
-                return
-            self._pending.append((self.asked, count, self._wire.read(self._handle, self.asked, count)))
-            self.asked += count
-
-    async def take(self) -> tuple[bytes, bool]:
-        """The next bytes, and whether all that was asked for came (False: the file ends here)."""
-        offset, count, future = self._pending.popleft()
-        data = await self._wire.data(future)
-        while len(data) < count:
-            more = await self._wire.data(self._wire.read(self._handle, offset + len(data), count - len(data)))
-            if not more:
-                return data, False
-            data += more
-        return data, True
-
-
-class Download:
-    """An open file, read from its beginning to the size it had when opened."""
-
-    def __init__(self, wire: Wire, handle: bytes, size: int, block: int) -> None:
-        self._wire = wire
-        self._handle = handle
-        self._size = size
-        self._ahead = ReadAhead(wire, handle, block)
-
-    @classmethod
-    async def start(cls, wire: Wire, path: str, block: int) -> Download:
-        handle = await wire.open(path, READ)
-        facts = await wire.attributes(Kind.FSTAT, handle)
-        return cls(wire, handle, (facts.size if facts else None) or 0, block)
-
-    async def more(self) -> bytes:
-        """The next few blocks, empty at the end."""
-        taken: list[bytes] = []
-        self._ahead.ask(self._size, whole=False)
-        while self._ahead and len(taken) < READS:
-            data, complete = await self._ahead.take()
-            taken.append(data)
-            if not complete:
-                self._size = self._ahead.asked
-            self._ahead.ask(self._size, whole=False)
-        return b"".join(taken)
-
-    async def close(self) -> None:
-        with suppress(Status, Lost):
-            await self._wire.close(self._handle)
 
 
 class Upload:
@@ -124,6 +61,7 @@ class Upload:
         self._complete = self._closed = self._abandoned = self._late = False
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Future[Answer] | None = None
         self._back: list[bytes] = []
         self.vanished = False
         """The file was gone when it was to be read back."""
@@ -136,6 +74,8 @@ class Upload:
 
         Raises Status or Lost; the caller then abandons.
         """
+        if self._handle is None and last and len(data) <= SMALL:
+            return await self._whole(data)
         if self._handle is None:
             self._handle = await self._wire.open(self._path, WRITE | CREATE | EXCLUSIVE)
             self.created = True
@@ -149,7 +89,7 @@ class Upload:
 
     async def _write(self, handle: bytes, data: bytes) -> None:
         view = memoryview(data)
-        piece = SAFE_BLOCK - _WRITE_HEADER - len(handle)
+        piece = self._piece(handle)
         for start in range(0, len(view), piece):
             while len(self._writes) >= WRITES:
                 await self._settle()
@@ -164,7 +104,11 @@ class Upload:
             await self._moved.wait()
         if self._sent - self._synced > SYNC_EVERY:
             self._synced = self._sent
-            await self._wire.sync(handle)
+            await self._wire.synced(self._wire.sync(handle))
+
+    def _piece(self, handle: bytes) -> int:
+        """What one write holds, so that it fills one SSH packet."""
+        return SAFE_BLOCK - _WRITE_HEADER - len(handle)
 
     async def _settle(self) -> None:
         end, future = self._writes.popleft()
@@ -177,15 +121,55 @@ class Upload:
             await self._settle()
         self._complete = True
         self._more.set()
-        await self._wire.sync(handle)
+        await self._wire.synced(self._wire.sync(handle))
         self._handle = None
-        await self._wire.close(handle)
-        self._closed = True
+        await self._end(self._wire.closing(handle))
         self._more.set()
         if self._reader is not None:
             await self._reader
-            facts = await self._wire.attributes(Kind.LSTAT, self._path)
-            self.size = None if facts is None else facts.size or 0
+            self._see(await self._wire.attributes(Kind.LSTAT, self._path))
+
+    async def _end(self, closing: asyncio.Future[Answer]) -> None:
+        await self._wire.done(closing)
+        self._closed = True
+
+    def _see(self, facts: Attributes | None) -> None:
+        self.size = None if facts is None else facts.size or 0
+
+    async def _whole(self, data: bytes) -> list[bytes]:
+        """A small file: all that follows the first answer is asked at once; every status is looked at."""
+        wire = self._wire
+        handle = await wire.open(self._path, WRITE | CREATE | EXCLUSIVE)
+        self.created = True
+        view, piece = memoryview(data), self._piece(handle)
+        writes = [wire.write(handle, start, view[start : start + piece]) for start in range(0, len(view), piece)]
+        syncing, closing = wire.sync(handle), wire.closing(handle)
+        self._reopening = wire.opening(self._path, READ) if self._verify else None
+        for write in writes:
+            await wire.done(write)
+        await wire.synced(syncing)
+        await self._end(closing)
+        return [] if self._reopening is None else await self._read_whole(self._reopening, len(data))
+
+    async def _read_whole(self, reopening: asyncio.Future[Answer], size: int) -> list[bytes]:
+        try:
+            handle = await self._wire.opened(reopening)
+        except Status as status:
+            if status.code != Code.NO_SUCH_FILE:
+                raise
+            self.vanished = True
+            return []
+        back, complete = [], True
+        ahead = ReadAhead(self._wire, handle, self._block)
+        ahead.ask(size, whole=False)
+        looking = self._wire.looking(Kind.LSTAT, self._path)
+        while ahead and complete:
+            data, complete = await ahead.take()
+            back.append(data)
+            ahead.ask(size, whole=False)
+        self._see(await self._wire.looked(looking))
+        await self._let_go()
+        return back
 
     async def _read_back(self) -> None:
         """Read until all is checked, or the file turns out to be shorter than acknowledged.
@@ -257,6 +241,7 @@ class Upload:
             # Not cancelled: while its handle is open the server keeps the bytes of a removed file.
             await asyncio.wait([self._reader])
             self._reader.exception()
+        await self._let_go()
         with suppress(Status, Lost):
             if self._handle is not None:
                 handle, self._handle = self._handle, None
@@ -264,3 +249,10 @@ class Upload:
         with suppress(Status, Lost):
             if self.created:
                 await self._wire.remove(self._path)
+
+    async def _let_go(self) -> None:
+        """Close what `_whole` reads through."""
+        if self._reopening is not None:
+            reopening, self._reopening = self._reopening, None
+            with suppress(Status, Lost):
+                await self._wire.close(await self._wire.opened(reopening))

@@ -161,12 +161,21 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         """Waits until the server says a request succeeded."""
         await self.answer(future, Kind.STATUS)
 
+    def opening(self, path: str, flags: int) -> asyncio.Future[Answer]:
+        return self.ask(Kind.OPEN, string(path), struct.pack(">II", flags, 0))
+
+    async def opened(self, asked: asyncio.Future[Answer]) -> bytes:
+        """The handle."""
+        return (await self.answer(asked, Kind.HANDLE)).string()
+
     async def open(self, path: str, flags: int) -> bytes:
-        fields = await self.answer(self.ask(Kind.OPEN, string(path), struct.pack(">II", flags, 0)), Kind.HANDLE)
-        return fields.string()
+        return await self.opened(self.opening(path, flags))
+
+    def closing(self, handle: bytes) -> asyncio.Future[Answer]:
+        return self.ask(Kind.CLOSE, string(handle))
 
     async def close(self, handle: bytes) -> None:
-        await self.done(self.ask(Kind.CLOSE, string(handle)))
+        await self.done(self.closing(handle))
 
     def write(self, handle: bytes, offset: int, data: bytes | memoryview) -> asyncio.Future[Answer]:
         return self.ask(Kind.WRITE, string(handle), struct.pack(">QI", offset, len(data)), data)
@@ -185,8 +194,14 @@ class Wire(asyncssh.SSHClientSession[bytes]):
 
     async def attributes(self, kind: Kind, name: str | bytes) -> Attributes | None:
         """LSTAT of a path or FSTAT of a handle; None when there is no such file."""
+        return await self.looked(self.looking(kind, name))
+
+    def looking(self, kind: Kind, name: str | bytes) -> asyncio.Future[Answer]:
+        return self.ask(kind, string(name))
+
+    async def looked(self, asked: asyncio.Future[Answer]) -> Attributes | None:
         try:
-            return (await self.answer(self.ask(kind, string(name)), Kind.ATTRS)).attributes()
+            return (await self.answer(asked, Kind.ATTRS)).attributes()
         except Status as status:
             if status.code == Code.NO_SUCH_FILE:
                 return None
@@ -221,12 +236,18 @@ class Wire(asyncssh.SSHClientSession[bytes]):
                 await self.close(handle)
         return {name: facts for name, facts in found.items() if name not in (".", "..")}
 
-    async def sync(self, handle: bytes) -> None:
-        """Force a file to the server's disk, where the server offers that and its file system knows how."""
+    def sync(self, handle: bytes) -> asyncio.Future[Answer] | None:
+        """Ask that a file be forced to the server's disk; None where the server does not offer that."""
         if "fsync@openssh.com" not in self.extensions:
+            return None
+        return self.ask(Kind.EXTENDED, string("fsync@openssh.com"), string(handle))
+
+    async def synced(self, asked: asyncio.Future[Answer] | None) -> None:
+        """Waits for the answer to `sync`. A file system that knows no such thing is as good as a server that does not offer it."""
+        if asked is None:
             return
         try:
-            await self.done(self.ask(Kind.EXTENDED, string("fsync@openssh.com"), string(handle)))
+            await self.done(asked)
         except Status as status:
             if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # what OpenSSH makes of ENOSYS and EINVAL
                 raise
