@@ -9,6 +9,7 @@ MAIL      the outbox was filled by the same update; sending is somebody else's w
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ from waybill.sources import Snapshot, Source
 
 RETRIES = (1.0, 5.0, 15.0)
 """Seconds to wait before a source that was busy is tried again."""
+
+ADVICE = "If it fails again, tell your operator, who finds the details in the log."
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ def fulfil(task: Task, means: Means) -> ExportRequest | None:
         means.archives.remove(name)
         return None
     except WaybillError as error:
+        log.warning("%s: %s", task.where, error)
         return _fail(means, one, failure_of(error))
     except BaseException:
         _fail(means, one, FAILURES["internal"])
@@ -119,15 +125,18 @@ def _fail(means: Means, one: ExportRequest, why: Failure) -> ExportRequest | Non
 
 
 def failure_of(error: WaybillError) -> Failure:
-    """What a person is told: where it failed and what to do, in the codes of requests."""
+    """What a person is told: what failed and what to do, in the codes of requests.
+
+    The source's own words may name hosts, logins and tables, which are no business of a tenant's: they stand in the log only.
+    """
     if error.code in FAILURES:
         return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
-    advice = error.next_step or "Tell your operator, who finds the details in the task log."
     if error.code == "row_limit_format":
-        return Failure("row_limit_format", f"{error.where}: {error.what}" if error.where else error.what, advice)
+        return Failure("row_limit_format", f"{error.where}: {error.what}" if error.where else error.what, error.next_step or ADVICE)
     if error.code in ("storage_unavailable", "spool", "ledger_unreachable"):
-        return Failure("internal", "The archive could not be stored.", advice)
-    return Failure("source_unavailable", f"The data could not be read: {error.what}.", advice)
+        return Failure("internal", "The archive could not be stored.", ADVICE)
+    why = " The source did not answer in time or was busy." if isinstance(error, TransientError) else ""
+    return Failure("source_unavailable", f"The data could not be read.{why}", f"Try again later. {ADVICE}" if why else ADVICE)
 
 
 def _extract(task: Task, means: Means, folder: Path, pulse: Pulse) -> list[Part]:

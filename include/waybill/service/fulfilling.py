@@ -44,6 +44,7 @@ def fulfil(estate: Estate, request_id: str, *, worker: str = "", sleep: Callable
         refusal = None if _may_start(estate, claimed) else FAILURES["permission_revoked"]
         task = None if refusal else _task(estate, claimed)
     except WaybillError as error:
+        fulfilment.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
         refusal, task = fulfilment.failure_of(error), None
     if task is None:
         return _refuse(estate, claimed, refusal or FAILURES["internal"])
