@@ -27,7 +27,7 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 
 def dag_policy(dag):
     if dag.dag_id != "{REQUESTS_DAG}":
-        dag.schedule, dag.timetable = None, NullTimetable()
+        dag.timetable = NullTimetable()
 """
 """Airflow's local settings in the demo. The warehouse stands still at its own day: runs of the calendar would deliver months of nothing in
 between. Exports that people ask for start by themselves all the same.
