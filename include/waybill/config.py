@@ -95,6 +95,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, (dict, list)):
+            problem = "a key must be plain text; is this a template that nobody filled in?"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
         seen[key] = loader.construct_object(value_node, deep=True)
@@ -123,7 +126,11 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
             )
         )
     except (yaml.YAMLError, ValueError) as error:
-        findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0]}"))
+        findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0].partition(';')[0]}"))
+    except (TypeError, KeyError, AttributeError):  # what PyYAML's own constructors raise for `!!bool foo` and the like
+        findings.append(Finding(shown, "", "not valid YAML: a value does not fit the type its tag (!!) names", "plain values without a tag"))
+    except RecursionError:
+        findings.append(Finding(shown, "", "not valid YAML: nested too deeply"))
     else:
         if data is None or isinstance(data, dict):
             return data or {}

@@ -74,7 +74,7 @@ def test_an_empty_policy_is_all_defaults(folder):
             "did you mean entityList?)",
             id="key",
         ),
-        pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: 'Mars/Base': unknown time zone 'Mars/Base'", id="zone"),
+        pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: unknown time zone 'Mars/Base' (allowed: IANA names", id="zone"),
         pytest.param(
             "entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"
         ),
@@ -83,6 +83,11 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param(
             "entityList: user\nentityList: user", "line 2, column 1: not valid YAML: the key 'entityList' stands here twice", id="twice"
         ),
+        pytest.param("destination: {{ destination }}", "line 1, column 15: not valid YAML: a key must be plain text", id="template"),
+        pytest.param("? [a]\n: b", "line 1, column 3: not valid YAML: a key must be plain text", id="a list as key"),
+        pytest.param("entityList: !!timestamp x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false time"),
+        pytest.param("entityList: !!bool x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false truth"),
+        pytest.param("entityList: " + "[" * 400 + "]" * 400, "not valid YAML: nested too deeply", id="depth"),
         pytest.param("- user", "holds a list (allowed: a mapping of keys to values)", id="a list"),
     ],
 )
