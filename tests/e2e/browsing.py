@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, sync_playwright
 
 from tests.estates import Place
 from tests.issuer import AUDIENCE, TestIssuer
@@ -50,7 +50,8 @@ def waybill_serve(place: Place, issuer: TestIssuer) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+        "AIRFLOW_HOME": str(place.root / "no-airflow"),
         "WAYBILL_CONFIG_DIR": str(place.root / "config"),
         "WAYBILL_OAUTH_ISSUER": issuer.url,
         "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
@@ -94,19 +95,18 @@ class Visitor:
 
     def serious(self) -> list[str]:
         """What axe finds that keeps people out."""
-        self.page.evaluate(AXE)
-        found: dict[str, Any] = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [
-            f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}"
-            for one in found["violations"]
-            if one["impact"] in ("serious", "critical")
-        ]
+        return _serious(self.page)
+
+    def serious_in(self, frame: FrameLocator) -> list[str]:
+        """The same inside a frame."""
+        inner = frame.owner.element_handle().content_frame()
+        assert inner is not None
+        return _serious(inner)
 
     @property
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
-
 
     @property
     def widest(self) -> list[str]:
@@ -115,6 +115,16 @@ class Visitor:
             .map(e => `${e.tagName}.${e.className} ${Math.round(e.getBoundingClientRect().right)}`).slice(0, 12)"""
         found: list[str] = self.page.evaluate(script)
         return found
+
+
+def _serious(place: Page | Frame) -> list[str]:
+    place.evaluate(AXE)
+    found: dict[str, Any] = place.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 @contextmanager

@@ -1,0 +1,114 @@
+"""The pages inside a real Airflow, in a real Chromium: its login, its navigation, its sandboxed frame, its theme."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, FrameLocator, Page, expect
+
+from tests.e2e.browsing import chromium, visit
+from tests.e2e.conftest import House
+
+pytestmark = pytest.mark.slow
+
+SOON = 60_000
+"""Milliseconds for what Airflow does behind the page; a busy machine is slow, not broken."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+def log_in(page: Page, house: House, user: str, place: str) -> FrameLocator:
+    """From a deep link over Airflow's own login to the frame with our page."""
+    page.set_default_timeout(SOON)
+    page.goto(f"{house.url}/{place}")
+    page.locator("input[name=username]").fill(user)
+    page.locator("input[name=password]").fill(house.passwords[user])
+    page.locator("button[type=submit]").click()
+    return page.frame_locator("iframe[title=Waybill]")
+
+
+def test_the_navigation_leads_to_the_overview_that_names_who_got_nothing_and_why(house: House, browser: Browser) -> None:
+    with visit(browser, house.url) as ada:
+        frame = log_in(ada.page, house, "admin", "")
+        ada.page.get_by_role("link", name="Waybill").click()
+        failing = frame.locator("tr.row-failing").first
+        while not failing.is_visible():  # its run has not failed yet
+            ada.page.wait_for_timeout(2000)
+            frame.get_by_role("link", name="Overview").click()
+        expect(frame.locator("h1")).to_contain_text("did not get")
+        expect(failing).to_contain_text("initech")
+        cause = frame.locator("tr.cause").first
+        expect(cause).to_contain_text("Cause: site")
+        expect(cause).to_contain_text("Next step: Check that the server is up and reachable")
+        assert ada.serious_in(frame) == []
+        cause.get_by_role("link", name="Task log").click()
+        ada.page.wait_for_url("**/dags/export__initech/runs/**/tasks/deliver/mapped/0?try_number=*", timeout=SOON)
+        expect(ada.page.locator("body")).to_contain_text("tenant initech, entity site")  # the log of that very try
+
+
+def test_the_tab_of_a_tenants_dag_shows_the_tenant_and_a_dag_paused_in_airflow_is_not_late(house: House, browser: Browser) -> None:
+    with visit(browser, house.url) as ada:
+        frame = log_in(ada.page, house, "admin", "dags/export__globex")
+        ada.page.get_by_role("link", name="Waybill").last.click()
+        expect(frame.get_by_role("heading", level=1)).to_contain_text("globex")
+        house.airflow.client.patch("/api/v2/dags/export__globex", json={"is_paused": True})
+        frame.get_by_role("link", name="globex").click()
+        expect(frame.get_by_role("heading", level=1)).to_contain_text("paused")
+        expect(frame.locator(".note.warn")).to_contain_text("Its DAG is paused in Airflow. Switch it on there")
+        house.airflow.client.patch("/api/v2/dags/export__globex", json={"is_paused": False})
+        frame.get_by_role("link", name="globex").click()
+        expect(frame.get_by_role("heading", level=1)).not_to_contain_text("paused")
+
+
+def test_an_export_is_asked_for_in_the_frame_followed_and_downloaded(house: House, browser: Browser, tmp_path: Path) -> None:
+    with visit(browser, house.url) as ada:
+        frame = log_in(ada.page, house, "admin", "plugin/waybill")
+        frame.get_by_label("Tenant", exact=True).select_option("acme")
+        frame.get_by_role("button", name="Open").click()
+        frame.get_by_role("link", name="Requests").click()
+        frame.get_by_role("button", name="New export").click()
+        frame.get_by_role("checkbox", name="measurement").check()
+        frame.get_by_role("button", name="Create export").click()
+        row = frame.locator("#requests-list tbody tr").first
+        expect(row.locator(".state")).to_have_text("Done", timeout=3 * SOON)  # by itself: Airflow fulfils it, the page asks
+        with ada.page.expect_download() as waiting:
+            row.get_by_role("link", name="Download").click()
+        waiting.value.save_as(tmp_path / "archive.zip")
+        with zipfile.ZipFile(tmp_path / "archive.zip") as archive:
+            manifest = json.loads(archive.read("manifest.json"))
+        assert [(one["path"], one["rows"]) for one in manifest["files"]] == [("measurement.csv", 3)]
+        row.get_by_role("button", name="Delete…").click()  # the frame is where it was
+        frame.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(frame.locator("#requests-list")).to_contain_text("No export yet.")
+
+
+def test_a_viewer_of_airflow_reads_why_there_is_nothing_to_press(house: House, browser: Browser) -> None:
+    with visit(browser, house.url) as vic:
+        frame = log_in(vic.page, house, "vic", "plugin/waybill")
+        expect(frame.locator("h1")).to_be_visible()
+        frame.get_by_label("Tenant", exact=True).select_option("acme")
+        frame.get_by_role("button", name="Open").click()
+        expect(frame.get_by_role("heading", name="acme")).to_be_visible()
+        expect(frame.get_by_role("button", name="Run what is due")).to_have_count(0)
+        frame.get_by_role("link", name="Requests").click()
+        expect(frame.get_by_role("note")).to_contain_text("You don’t have permission to create exports.")
+        expect(frame.get_by_role("button", name="New export")).to_have_count(0)
+
+
+def test_airflows_theme_is_ours(house: House, browser: Browser, tmp_path: Path) -> None:
+    with visit(browser, house.url, color_scheme="light") as ada:
+        frame = log_in(ada.page, house, "admin", "dags/export__acme/plugin/waybill_tenant")
+        expect(frame.locator("html")).to_have_attribute("data-theme", "light")
+        ada.page.evaluate("localStorage.setItem('theme', 'dark')")
+        ada.page.reload()
+        expect(frame.locator("html")).to_have_attribute("data-theme", "dark")
+        expect(frame.locator("body")).to_have_css("background-color", "rgb(17, 20, 24)")
+        assert ada.serious_in(frame) == []
