@@ -55,6 +55,7 @@ def pack(
             for name, text in (
                 ("manifest.json", _manifest(one, entities, parts, produced_by)),
                 ("README.txt", _readme(one, entities, parts)),
+                ("SHA256SUMS", "".join(f"{part.written.sha256}  {part.path}\n" for part in parts)),
             ):
                 archive.writestr(_entry(name, moment), text)
             for part in parts:
@@ -136,7 +137,6 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part]) -> str:
-    names = {part.path for part in parts}
     lines = [
         f"Export {one.id} of {', '.join(one.tenants)}",
         "",
@@ -145,7 +145,7 @@ def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part
         f"Date range: {spoken(one.range_asked)}",
         f"Records: {total_rows(parts)}",
         "",
-        "manifest.json lists every file with its row count and SHA-256; compare with: sha256sum " + " ".join(sorted(names)[:3]),
+        "Check the files with: sha256sum -c SHA256SUMS. manifest.json lists them with their rows and columns.",
         "",
     ]
     for entity in entities:

@@ -84,7 +84,7 @@ def test_metrics_range_may_be_configured_by_dates(shop: Shop) -> None:
 def test_metrics_data_types_are_selected_one_by_one(shop: Shop) -> None:
     assert [one["name"] for one in shop("GET", "/options").json()["entities"]] == EVERYTHING
     one = shop.done(**ASK | {"entities": ["Dashboards and widgets"]})
-    assert set(shop.archive(one).namelist()) == {"dashboards.json", "manifest.json", "README.txt"}
+    assert set(shop.archive(one).namelist()) == {"dashboards.json", "manifest.json", "README.txt", "SHA256SUMS"}
     assert code(shop("POST", "", ASK | {"entities": []})) == (422, "validation")
 
 

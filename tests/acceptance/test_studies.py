@@ -112,7 +112,7 @@ def test_studies_formats_are_lossless_ndjson_flattened_csv_or_both(shop: Shop) -
     assert shop("GET", "/options").json()["formats"] == BOTH
     one = shop.done(formats=BOTH)
     archive = shop.archive(one)
-    assert {"hsi.ndjson", "hsi.csv", "lab.ndjson", "lab.csv", "manifest.json", "README.txt"} == set(archive.namelist())
+    assert {"hsi.ndjson", "hsi.csv", "lab.ndjson", "lab.csv", "manifest.json", "README.txt", "SHA256SUMS"} == set(archive.namelist())
     first = lines(archive, "hsi.ndjson")[0]
     assert first["context"]["device"]["model"]
     table = list(csv.DictReader(io.StringIO(archive.read("hsi.csv").decode())))

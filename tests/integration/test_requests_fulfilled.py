@@ -182,7 +182,7 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
     download = service.open_download(estate, service.mint_link(estate, both, "acme", one.id).token)
     assert download.path is not None
     names = set(zipfile.ZipFile(download.path).namelist())
-    assert names == {"manifest.json", "README.txt", "acme/measurement.ndjson", "globex/measurement.ndjson"}
+    assert names == {"manifest.json", "README.txt", "SHA256SUMS", "acme/measurement.ndjson", "globex/measurement.ndjson"}
     with pytest.raises(WaybillError) as caught:
         service.get_request(estate, person("bob", "acme"), "acme", one.id)
     assert caught.value.code == "not_found"

@@ -1,31 +1,32 @@
-"""`waybill demo --preset`: on-demand exports of one product on this machine, with `waybill serve`, an issuer of tokens and a mailbox."""
+"""`waybill demo --preset`: exports of one product on this machine, served as `waybill serve` does, with an issuer and a mailbox."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-import subprocess
+import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import uvicorn
 
 from waybill import bootstrap, service
 from waybill.demo.issuing import AUDIENCE, TokenIssuer, serve_issuer
 from waybill.demo.mailbox import serve_mailbox
 from waybill.demo.sample import TENANT, Sample, prepare
 from waybill.demo.stage import checkout, free_port, interruptible, swept
-from waybill.errors import PermanentError, TransientError
 from waybill.service import Estate
 from waybill.service.recurring import make_recurring
+from waybill.web.command import tenant_app
 
 PORT = 8080
-START_SECONDS = 60.0
+STOP_SECONDS = 10.0
 ROUND = 15.0
 """Seconds after which also those requests are fulfilled that policy leaves to a daily schedule: nobody waits a day for a demonstration."""
 
@@ -37,14 +38,15 @@ def demo(preset: str, port: int = 0, folder: Path | None = None) -> None:
         sample = prepare(preset, place, datetime.now(UTC))
         issuer = running.enter_context(serve_issuer())
         smtp = running.enter_context(serve_mailbox(place / "mail"))
-        port = free_port(port or PORT)
+        listening = running.enter_context(socket.create_server(("127.0.0.1", free_port(port or PORT))))
+        port = listening.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         os.environ.update(_environment(sample, issuer, smtp, url))
         estate = bootstrap.estate()
         estate.configuration.require_catalog()
         access = place / "access.env"
         _write_access(access, sample, issuer, url)
-        alive = running.enter_context(_serving(port, place / "serve.log"))
+        alive = running.enter_context(_serving(listening))
         _tell(sample, access, url)
         try:
             _work(estate, alive)
@@ -82,43 +84,33 @@ def _write_access(path: Path, sample: Sample, issuer: TokenIssuer, url: str) -> 
 
 
 @contextmanager
-def _serving(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`waybill serve` as a process of its own, once it answers."""
-    command = [sys.executable, "-m", "waybill", "serve", "--port", str(port)]
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True) as process:
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not _answers(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise TransientError("`waybill serve` did not start", next_step=f"Read {log}", code="slow")
-                time.sleep(0.2)
-            yield process
-        finally:
-            process.terminate()
-
-
-def _answers(port: int) -> bool:
+def _serving(listening: socket.socket) -> Iterator[Callable[[], bool]]:
+    """What `waybill serve` serves, from a thread. Yields whether it still does."""
+    server = uvicorn.Server(uvicorn.Config(tenant_app(), server_header=False, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/openapi.json", trust_env=False, timeout=10).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
+        while thread.is_alive() and not server.started:
+            time.sleep(0.05)
+        yield thread.is_alive
+    finally:
+        server.should_exit = True
+        thread.join(STOP_SECONDS)
 
 
 def _tell(sample: Sample, access: Path, url: str) -> None:
     people = ", ".join(f"{name} ({', '.join(claims['roles']) or 'no role'})" for name, claims in sample.people.items())
     print(f"exports as the preset {sample.preset} has them; people: {people}")
     print(f"page:  {url}/  sign in with a token of {access}")
-    print(f"shell: source {shlex.quote(str(access))}; then the calls of docs/api.md, asking with {sample.ask}")
+    print(f"shell: cd {shlex.quote(str(sample.folder))}; then the session with curl of docs/api.md")
     print(f"mail:  {sample.folder / 'mail'}")
     print("Ctrl-C ends everything", flush=True)
 
 
-def _work(estate: Estate, server: subprocess.Popen[bytes]) -> None:
+def _work(estate: Estate, alive: Callable[[], bool]) -> None:
     """What Airflow's DAG does: fulfil what is pending, make recurring requests, send mail, expire."""
     last = datetime.now(UTC)
-    while True:
-        if server.poll() is not None:
-            raise PermanentError(f"`waybill serve` ended with status {server.returncode}", code="serve_ended")
+    while alive():
         now = datetime.now(UTC)
         everything = now - last >= timedelta(seconds=ROUND)
         if everything:

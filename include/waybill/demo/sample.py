@@ -21,12 +21,15 @@ PLANTED = "planted-credential-"
 
 @dataclass(frozen=True)
 class Sample:
-    """One preset's installation below `folder`. `people` are the claims of everybody's token, by name; the first one asks for `ask`."""
+    """One preset's installation below `folder`. `people` are the claims of everybody's token, by name; the first one may ask for `ask`."""
 
     preset: str
     folder: Path
     people: dict[str, dict[str, Any]]
-    ask: Path
+
+    @property
+    def ask(self) -> Path:
+        return self.folder / "ask.json"
 
     @property
     def config_dir(self) -> Path:
@@ -45,9 +48,10 @@ def prepare(preset: str, folder: Path, until: datetime, planted: str = PLANTED) 
     config.mkdir(parents=True)
     for name in ("catalog.yaml", "policy.yaml"):
         shutil.copy(example / name, config)
+    shutil.copy(example / "ask.json", folder)
     shutil.copytree(project / "config" / "presets", config / "presets")
     _build(example / "data.sql", folder / "warehouse.duckdb", until, planted)
-    return Sample(preset, folder, _people(example / "people.yaml"), example / "ask.json")
+    return Sample(preset, folder, _people(example / "people.yaml"))
 
 
 def _build(script: Path, warehouse: Path, until: datetime, planted: str) -> None:

@@ -27,10 +27,11 @@ _COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 @dataclass(frozen=True)
 class Airflow:
-    """A running Airflow. `alive` raises when its process has ended."""
+    """A running Airflow. `alive` raises when its process has ended; `process` leads the session all of its processes are in."""
 
     client: httpx.Client
     alive: Callable[[], None]
+    process: int = 0
 
     def wait_until_healthy(self) -> None:
         self._wait(self._healthy, START_SECONDS, "Airflow did not become healthy")
@@ -104,7 +105,7 @@ def standalone(environment: Mapping[str, str], url: str, log: Path) -> Iterator[
                 raise PermanentError(f"Airflow ended with status {process.returncode}", next_step=f"Read {log}", code="airflow_ended")
 
         try:
-            yield Airflow(client, alive)
+            yield Airflow(client, alive, process.pid)
         finally:
             _end(process)
 

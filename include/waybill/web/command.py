@@ -36,6 +36,9 @@ class NoScheduler:
 
 def tenant_app() -> FastAPI:
     """The application as tenants reach it. Raises PermanentError when the environment does not say whose tokens count."""
+    # Airflow's connections bring it along later: half imported by one thread, it breaks every other thread's SQL.
+    import sqlalchemy.orm  # noqa: F401
+
     from waybill import bootstrap
     from waybill.web.app import create_app
     from waybill.web.oauth import Issuer, TokenAccess

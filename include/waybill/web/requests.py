@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 
 from waybill import service
@@ -189,10 +190,28 @@ def resubmit_export(
 )
 def link_export(request: Request, tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
     """Signed for this caller, good for a limited time and never longer than the archive; made anew at every call."""
+    url, ends = _minted(request, estate, caller, tenant, request_id)
+    return JSONResponse({"url": url, "expiresAt": ends.isoformat()}, headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/{request_id}/archive",
+    status_code=303,
+    response_class=RedirectResponse,
+    responses=problems("download_denied", "not_ready", "expired", *_READING),
+    summary="The archive, by way of a link",
+)
+def export_archive(request: Request, tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> RedirectResponse:
+    """Leads to a link made for this call: `curl --location` downloads the archive in one go."""
+    url, _ = _minted(request, estate, caller, tenant, request_id)
+    return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+
+def _minted(request: Request, estate: Estate, caller: Caller, tenant: str, request_id: str) -> tuple[str, datetime]:
+    """The address of a new link, and when it ends."""
     base = public_url(estate)
     link = service.mint_link(estate, caller, tenant, request_id)
-    url = f"{base}{DOWNLOADS}{link.token}" if base else str(request.url_for("download", token=link.token))
-    return JSONResponse({"url": url, "expiresAt": link.expires_at.isoformat()}, headers={"Cache-Control": "no-store"})
+    return f"{base}{DOWNLOADS}{link.token}" if base else str(request.url_for("download", token=link.token)), link.expires_at
 
 
 @homeless.get("", responses=problems("context_required"), include_in_schema=False)
