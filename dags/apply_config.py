@@ -9,7 +9,6 @@ from airflow.sdk import DAG, AssetAlias, get_current_context, task
 
 from waybill.bootstrap import upkeep
 from waybill.bootstrap.names import APPLY_DAG, CONFIGURATION_ASSET
-from waybill.bootstrap.retries import retrying
 
 with DAG(
     APPLY_DAG,
@@ -18,7 +17,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=None if "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" in os.environ else False,
-    default_args=retrying(),
+    default_args={"retries": 0},  # the next round, five minutes on, is the retry: one that waits would hold it up
     tags=["waybill"],
     doc_md="""Brings the ledger to what `config/tenants/*.yaml` say, one tenant at a time.
 
@@ -35,7 +34,7 @@ An apply that would deactivate more than a quarter of the active tenants is refu
             events = get_current_context()["outlet_events"][AssetAlias(CONFIGURATION_ASSET)]
             events.add(Asset(name=CONFIGURATION_ASSET), extra=changes)
 
-    @task(retries=0)
+    @task
     def check() -> None:
         """Fails with every finding of every file; what was right is applied by then."""
         upkeep.check()

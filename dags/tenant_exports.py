@@ -10,7 +10,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param, get_current_context, get_parsing_context, task
+from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, Param, get_current_context, get_parsing_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from waybill.bootstrap import runs
@@ -26,7 +26,7 @@ def tenant_dag(tenant: str, schedule: Schedule | None = None) -> DAG:
     """The DAG of a tenant. Its structure never depends on the schedule, which a worker does without."""
     with DAG(
         dag_id(tenant),
-        schedule=CronDataIntervalTimetable(schedule.cron, timezone=schedule.timezone) if schedule and schedule.cron else None,
+        schedule=CronTriggerTimetable(schedule.cron, timezone=schedule.timezone) if schedule and schedule.cron else None,
         start_date=FIRST_DAY,
         catchup=False,
         max_active_runs=1,
@@ -61,7 +61,7 @@ def _params(entities: tuple[str, ...]) -> dict[str, Param]:
             None,
             type=["string", "null"],
             format="date-time",
-            description="Deliver up to the last boundary at or before this time; now when empty. Scheduled runs use their data interval.",
+            description="Deliver up to the last boundary at or before this time; now when empty. Scheduled runs use their own time.",
         ),
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pendulum
 import pytest
 
 from tests.airflows import environment
@@ -21,6 +22,7 @@ from waybill.bootstrap import runs
 from waybill.bootstrap.retries import retry_policy
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
 from waybill.service import apply
+from waybill.window import Frequency
 
 HEAVY = ("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic", "waybill.service", "waybill.config")
 
@@ -60,7 +62,7 @@ def imported_by(repository: Path, *names: str, **env: str) -> set[str]:
     """The heavy modules a fresh process has loaded after parsing these DAG files, beyond those airflow.sdk brings itself."""
     program = (
         "import sys, json, runpy\n"
-        "from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param, task\n"
+        "from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, Param, task\n"
         "from airflow.sdk.exceptions import AirflowSkipException\n"
         "before = set(sys.modules)\n"
         f"for name in {[str(repository / 'dags' / f'{name}.py') for name in names]!r}: runpy.run_path(name)\n"
@@ -82,7 +84,7 @@ def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place,
         "announce": ["close_day"],
         "close_day": [],
     }
-    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+    assert type(dag.timetable).__name__ == "CronTriggerTimetable"
     assert (dag.timetable.expression, str(dag.timetable.timezone)) == ("30 2 * * *", "Europe/Berlin")
     assert (dag.catchup, dag.max_active_runs, dag.tags) == (False, 1, {"tenant:acme", "daily"})
     assert dag.start_date == datetime(2020, 1, 1, tzinfo=UTC)
@@ -117,6 +119,29 @@ def test_each_frequency_has_its_cron(place, dags, body, expression):
     place.tenant(**body)
     apply(place.estate(), actor="test")
     assert dags()["export__acme"].timetable.expression == expression
+
+
+def next_run(dag: Any, last: datetime) -> datetime:
+    """When Airflow's scheduler would run this DAG after its run of `last`."""
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.timetables.base import DataInterval, TimeRestriction
+
+    stored = LazyDeserializedDAG.from_dag(dag)._real_dag
+    found = stored.timetable.next_dagrun_info(
+        last_automated_data_interval=DataInterval(pendulum.instance(last), pendulum.instance(last)),
+        restriction=TimeRestriction(pendulum.instance(stored.start_date), None, stored.catchup),
+    )
+    return datetime.fromisoformat(found.run_after.isoformat())
+
+
+@pytest.mark.parametrize(("frequency", "days"), [("weekly", range(1, 8)), ("monthly", range(1, 32))])
+def test_after_a_change_of_the_frequency_the_first_due_day_is_not_skipped(place, dags, frequency, days):
+    place.tenant(frequency=frequency, deliverAt="01:00")
+    apply(place.estate(), actor="test")
+    last = datetime.now(UTC).replace(hour=1, minute=0, second=0, microsecond=0)
+    starts = Frequency(frequency).first_day
+    expected = next(day for day in (last + number * DAY for number in days) if starts(day.date()) == day.date())
+    assert next_run(dags()["export__acme"], last) == expected
 
 
 def test_a_disabled_tenant_keeps_its_dag_without_a_schedule(place, dags):

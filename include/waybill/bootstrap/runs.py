@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def until_of(context: Mapping[str, Any]) -> datetime:
-    """The instant a run delivers up to: the end of a scheduled run's data interval, else the parameter `until`, else now.
+    """The instant a run delivers up to: what a scheduled run is scheduled for, else the parameter `until`, else now.
 
     Raises PermanentError for an `until` that is no RFC 3339 time with an offset.
     """

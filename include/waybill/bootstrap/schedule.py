@@ -85,7 +85,7 @@ def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
         f"| receives | {every} |\n"
         f"| how often | {found.frequency.value}, {_when(found, row['tenant'])} {found.timezone} |\n"
         f"| where | {_place(found.destination)} |\n\n"
-        "A run delivers what is due up to the last boundary before the end of its data interval; what an earlier run missed comes with it. "
+        "A run delivers what is due up to the last boundary before the time it is scheduled for; what an earlier run missed comes with it. "
         "*Trigger* delivers now: choose entities, a full load, or a point in time. "
         "Airflow's backfill delivers nothing here; for a past range run "
         f"`waybill backfill {row['tenant']} ENTITY --from ... --to ...`."
