@@ -11,6 +11,7 @@ import pytest
 BLOCK = re.compile(r"^```(?:sh|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make demo ONCE=1": "tests/e2e/test_demo.py",
+    "make demo PRESET=studies": "tests/e2e/test_curl_session.py",
     "make test": "this suite",
     "make setup": "this suite runs in the environment it made",
 }
