@@ -133,7 +133,8 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     from waybill import service
 
     with _applied(tenant) as estate:
-        due = [service.describe(one) for one in service.plan(estate, tenant, until or estate.now(), preview=True)]
+        planned = service.plan(estate, tenant, until or estate.now(), preview=True)
+        due = [service.describe(one) for one in [*planned, *service.unfinished_repairs(estate, tenant)]]
     if as_json:
         _print(json.dumps(due, indent=2, ensure_ascii=False))
         return
@@ -141,7 +142,12 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
         _print(f"{tenant}: nothing is due")
     for one in due:
         window = f"[{one['window']['from'] or 'beginning'}, {one['window']['to']})"
-        _print(f"{one['kind']:8} {one['entity']:40} #{one['sequence']:<5} {window}  {one['path']}")
+        _print(f"{_what(one):10} {one['entity']:40} #{one['sequence']:<5} {window}  {one['path']}")
+
+
+def _what(one: dict[str, Any]) -> str:
+    """full, delta, backfill or redelivery."""
+    return str(one["kind"] if one["purpose"] == "schedule" else one["purpose"])
 
 
 @app.command()
@@ -215,7 +221,7 @@ def deliveries(
         return
     for one in found:
         rows = "-" if one["rows"] is None else one["rows"]
-        what = f"{one['tenant']:16} {one['entity']:40} {one['kind']:8} g{one['generation']} #{one['sequence']:<5}"
+        what = f"{one['tenant']:16} {one['entity']:40} {_what(one):10} g{one['generation']} #{one['sequence']:<5}"
         _print(f"{one['delivery_id']}  {what} {one['status']:10} {rows:>10} rows  {one['export_date']}")
         if one["error"]:
             _print(f"    {one['error']}")

@@ -128,7 +128,7 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
     except (yaml.YAMLError, ValueError) as error:
         findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0].partition(';')[0]}"))
     except (TypeError, KeyError, AttributeError):  # what PyYAML's own constructors raise for `!!bool foo` and the like
-        findings.append(Finding(shown, "", "not valid YAML: a value does not fit the type its tag (!!) names", "plain values without a tag"))
+        findings.append(Finding(shown, "", "not valid YAML: a value does not fit the type its tag (!!) names", "values without a tag"))
     except RecursionError:
         findings.append(Finding(shown, "", "not valid YAML: nested too deeply"))
     else:

@@ -66,15 +66,19 @@ def _end_of_gap(low: datetime, high: datetime, day: date, zone: ZoneInfo) -> dat
     return high
 
 
-def next_window(frequency: Frequency, zone: ZoneInfo, until: datetime, watermark: datetime | None) -> Window | None:
+def next_window(
+    frequency: Frequency, zone: ZoneInfo, until: datetime, watermark: datetime | None, reached: datetime | None = None
+) -> Window | None:
     """The window the next delivery must cover, or None when nothing is due.
 
-    The watermark, not the calendar, sets the start: after a missed run the next window is longer and leaves no gap.
+    The watermark, not the calendar, sets the start: after a missed run the next window is longer and leaves no gap. A full load ends no
+    earlier than an older generation has `reached`: under a new frequency or zone the last boundary may lie before that, and a consumer
+    who replaces the old generation by the new one must not lose what came in between.
     """
     end = frequency.floor(until, zone)
-    if watermark is not None and watermark >= end:
-        return None
-    return Window(start=watermark, end=end)
+    if watermark is None:
+        return Window(start=None, end=max(end, reached or end))
+    return Window(start=watermark, end=end) if watermark < end else None
 
 
 def export_date(end: datetime, zone: ZoneInfo) -> date:

@@ -370,6 +370,18 @@ def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
     assert [one["generation"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
 
 
+def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(place):
+    place.user(1, "Ada", NOON - DAY)
+    place.run(NOON + 2 * DAY)
+    place.tenant(frequency="monthly")
+    place.run(NOON + 2 * DAY, full_load=True)
+    ends = [(one["generation"], one["window"]["to"]) for _, one in place.manifests() if one["entity"] == "user"]
+    assert sorted(ends) == [(1, "2026-06-02T00:00:00.000000Z"), (2, "2026-06-02T00:00:00.000000Z")]
+    place.run(NOON + 31 * DAY)
+    last = max((one for _, one in place.manifests() if one["entity"] == "user"), key=lambda one: (one["generation"], one["sequence"]))
+    assert (last["window"]["from"], last["window"]["to"]) == ("2026-06-02T00:00:00.000000Z", "2026-07-01T00:00:00.000000Z")
+
+
 def stop_before_commit(place: Place) -> None:
     """Deliver `user` up to COMMIT, which the ledger itself refuses once."""
     place.user(1, "Ada", MIDNIGHT - DAY)

@@ -21,6 +21,7 @@ from waybill.errors import PermanentError, WaybillError
 from waybill.ledger import repairs, streams
 from waybill.service import Result
 from waybill.service.backfilling import backfill_id
+from waybill.service.redelivering import queue_redelivery
 
 MIDNIGHT = NOON.replace(hour=0)
 HOUR = timedelta(hours=1)
@@ -229,6 +230,19 @@ def test_an_open_redelivery_is_finished_not_doubled(place: Place) -> None:
     with place.estate().ledger.begin() as connection:
         assert len(repairs.family(connection, original["delivery_id"])) == 2
     check(place)
+
+
+def test_a_redelivery_that_was_asked_for_outlives_the_end_of_its_generation(place: Place) -> None:
+    first = committed(place, sequence=1)["delivery_id"]
+    asked = queue_redelivery(place.estate(), "acme", first, actor="test")
+    service.ask_full_load(place.estate(), "acme")
+    assert [one.id for one in service.unfinished_repairs(place.estate(), "acme")] == [asked.id]
+    results = place.run(NOON + 2 * DAY)
+    assert [(one.delivery.kind, one.delivery.purpose, one.delivery.generation) for one in results] == [
+        ("full", "schedule", 2),
+        ("full", "redelivery", 1),
+    ]
+    assert all(one.outcome for one in results)
 
 
 def test_deliveries_in_compressed_parts_are_sent_again_as_they_were_even_after_the_dialect_changed(place: Place) -> None:

@@ -51,6 +51,13 @@ def test_a_frequency_change_opens_no_gap_and_no_overlap(zone, runs):
             watermark = window.end
 
 
+@given(frequencies, zones, instants, instants)
+def test_a_full_load_ends_no_earlier_than_what_an_older_generation_has_reached(frequency, zone, until, reached):
+    window = next_window(frequency, zone, until, None, reached)
+    assert window.is_full
+    assert window.end == max(reached, frequency.floor(until, zone))
+
+
 @given(zones, st.dates(date(1972, 1, 2), date(2037, 12, 30)))
 def test_a_day_begins_at_the_first_instant_that_bears_its_date_or_a_later_one(zone, day):
     start = start_of_day(day, zone)

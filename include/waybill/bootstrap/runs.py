@@ -47,7 +47,6 @@ def until_of(context: Mapping[str, Any]) -> datetime:
 def plan(tenant: str, context: Mapping[str, Any]) -> list[Batch]:
     """Freeze what is due and return the delivery ids by entity, one mapping for each mapped task. Unfinished repairs come along alone."""
     from waybill import service
-    from waybill.service.redelivering import unfinished_repairs
 
     estate, until, params = bootstrap.estate(), until_of(context), context["params"]
     entities = params.get("entities") or ()
@@ -59,7 +58,7 @@ def plan(tenant: str, context: Mapping[str, Any]) -> list[Batch]:
         log.info("%s %s #%s up to %s -> %s/%s.csv", one.kind, one.entity, one.sequence, one.planned_to, one.folder, one.stem)
     if not due:
         log.info("nothing is due before %s", until)
-    repairs = [] if entities else unfinished_repairs(estate, tenant)
+    repairs = [] if entities else service.unfinished_repairs(estate, tenant)
     for one in repairs:
         log.info("%s of %s #%s -> %s/%s.csv", one.purpose, one.entity, one.sequence, one.folder, one.stem)
     return [*batches(due), *({f"{one.entity} {one.purpose} {one.id}": one.id} for one in repairs)]

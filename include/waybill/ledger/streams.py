@@ -50,6 +50,12 @@ def get(connection: Connection, stream_id: int) -> Stream:
     return Stream(**connection.execute(select(stream).where(stream.c.id == stream_id)).one()._mapping)
 
 
+def reached(connection: Connection, tenant: str, entity: str) -> datetime | None:
+    """How far any generation of the entity has been delivered."""
+    query = select(stream.c.watermark).where(stream.c.tenant == tenant, stream.c.entity == entity, stream.c.watermark.is_not(None))
+    return max(connection.execute(query).scalars(), default=None)
+
+
 def activate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered") -> None:
     """Start a new generation of each entity; its first delivery is a full load. Column order and schema version go on from the last one."""
     for entity in entities:
@@ -62,7 +68,10 @@ def activate(connection: Connection, tenant: str, entities: Iterable[str], now: 
 
 
 def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime) -> None:
-    """End the active streams of these entities; a delivery still open is abandoned, committed ones stay as they are."""
+    """End the active streams of these entities; a delivery of theirs still open is abandoned, and committed ones stay as they are.
+
+    Backfills and redeliveries stand beside the stream: those still open are carried out all the same.
+    """
     names = list(entities)
     if not names:
         return
@@ -70,7 +79,7 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
     ids = connection.execute(ended).scalars().all()
     connection.execute(
         update(delivery)
-        .where(delivery.c.stream.in_(ids), delivery.c.status == "open")
+        .where(delivery.c.stream.in_(ids), delivery.c.status == "open", delivery.c.purpose == "schedule")
         .values(status="abandoned", note="the stream was ended")
     )
     connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))

@@ -13,7 +13,7 @@ from waybill.service.notifying import tell_failed, tell_late
 from waybill.service.planning import plan
 from waybill.service.probing import probe
 from waybill.service.reconciling import Reconciled, reconcile
-from waybill.service.redelivering import redeliver
+from waybill.service.redelivering import redeliver, unfinished_repairs
 from waybill.service.requesting import create, resubmit
 from waybill.service.requests_upkeep import keep_requests
 from waybill.service.running import Result, ask_full_load, close_day, deliver, finish, run
@@ -59,5 +59,6 @@ __all__ = [
     "send_mails",
     "tell_failed",
     "tell_late",
+    "unfinished_repairs",
     "verify",
 ]

@@ -106,7 +106,8 @@ def _plan_stream(
         streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
         stream = next(one for one in streams.active(connection, stream.tenant) if one.entity == stream.entity)
     registration = registered.registration
-    window = next_window(registration.frequency, registration.zone, until, stream.watermark)
+    reached = streams.reached(connection, stream.tenant, stream.entity)
+    window = next_window(registration.frequency, registration.zone, until, stream.watermark, reached)
     if window is None:
         return None
     kind = "full" if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else "delta"
