@@ -119,26 +119,33 @@ def _truth(value: Any) -> bool:
 
 
 def _dates(values: _Values, native: str) -> pa.Array:
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
+        return _parsed(pa.array(values, pa.string()), pa.date32())
     if any(isinstance(value, datetime) for value in values):
         raise TypeError("a time is no date")
     if not any(isinstance(value, str) for value in values):
         return pa.array(values, pa.date32())
-    texts = pa.array(values, pa.string())
-    with suppress(pa.ArrowInvalid):
-        return texts.cast(pa.date32())
-    return texts
+    return pa.array(values, pa.string())
 
 
 def _timestamps(values: _Values, native: str) -> pa.Array:
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
+        return _parsed(pa.array(values, pa.string()), pa.timestamp("us"))
     if any(isinstance(value, str) for value in values):
-        texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
-        with suppress(pa.ArrowInvalid):
-            return texts.cast(pa.timestamp("us"))
-        return texts
+        return _parsed(
+            pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string()), pa.timestamp("us")
+        )
     if any(isinstance(value, int) for value in values):
         raise TypeError("a number is no time")
     aware = any(value is not None and value.tzinfo is not None for value in values)
     return pa.array(values, pa.timestamp("us", "UTC") if aware else pa.timestamp("us"))
+
+
+def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The texts as what they say; as they are where Arrow does not know the spelling, for the engine may."""
+    with suppress(pa.ArrowInvalid):
+        return texts.cast(kind)
+    return texts
 
 
 def _uuids(values: _Values, native: str) -> pa.Array:

@@ -26,8 +26,8 @@ Raises PermanentError when there is no such connection.
 """
 
 FETCH_ROWS = 2_000
-CHUNK_ROWS = 20_000
-"""Few rows at a time stay in the processor's caches while they become columns; the engine wants more of them."""
+CHUNK_BYTES = 16 << 20
+"""Few rows at a time stay in the processor's caches while they become columns; the engine wants more of them, for it plans every chunk."""
 UNSTREAMED_ROWS = 100_000
 """The most rows read through a driver that would gather them all in memory."""
 
@@ -165,11 +165,13 @@ class DbApiSnapshot:
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
             gathered: list[pa.Table] = []
+            size = 0
             while (fetched := chunks.table(cursor.fetchmany(FETCH_ROWS), columns)).num_rows:
-                if gathered and (fetched.schema != gathered[0].schema or len(gathered) * FETCH_ROWS >= CHUNK_ROWS):
+                if gathered and (fetched.schema != gathered[0].schema or size >= CHUNK_BYTES):
                     yield pa.concat_tables(gathered)
-                    gathered = []
+                    gathered, size = [], 0
                 gathered.append(fetched)
+                size += fetched.nbytes
             if gathered:
                 yield pa.concat_tables(gathered)
 
