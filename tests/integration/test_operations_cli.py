@@ -75,5 +75,7 @@ def test_probe_reconcile_and_housekeeping_tell_what_they_found(waybill: Callable
     assert json.loads(waybill("probe", "acme", "--json"))["profile"] == "full"
     assert "is not registered" in waybill("probe", "nobody", status=1)
     assert waybill("reconcile", "acme") == "acme: 0 imported, 0 differences, 0 problems\n"
-    assert waybill("housekeeping").startswith("removed 0 unfinished parts")
+    removed, exports = waybill("housekeeping").splitlines()
+    assert removed.startswith("removed 0 unfinished parts")
+    assert exports == "exports: 0 expired, 0 given up as stalled, 0 left the history, 0 files of theirs removed"
     assert json.loads(waybill("housekeeping", "--json"))["failed"] == {}
