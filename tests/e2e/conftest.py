@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.asking import Office, make_office
 from tests.servers.process import free_port
@@ -52,7 +54,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
     port, password = free_port(), secrets.token_urlsafe(12)
     with serve_smtp() as smtp:
         mail = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}
-        dead = {"no_host_key_check": True}
+        dead = {"host_key": Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()}
         connections = {
             "smtp_default": json.dumps({"conn_type": "smtp", "host": smtp.host, "port": smtp.port, "extra": mail}),
             "initech_sftp": json.dumps({"conn_type": "sftp", "host": "127.0.0.1", "port": free_port(), "login": "x", "extra": dead}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.airflows import AirflowApi
+from tests.airflows import AirflowApi, environment
+from waybill.bootstrap.rechecking import still_may
 
 HTMX = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
 
@@ -42,6 +43,12 @@ def test_a_viewer_of_airflow_sees_and_changes_nothing(airflow_api: AirflowApi) -
     finally:
         airflow_api.client.cookies.clear()
     assert answer.status_code == 403
+
+
+def test_a_download_link_of_the_nameless_administrator_works_where_everybody_is_one(airflow_api: AirflowApi) -> None:
+    assert not still_may("airflow:Anonymous", "pagetenant")
+    with environment(AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True"):
+        assert still_may("airflow:Anonymous", "pagetenant")
 
 
 def test_the_pages_stand_in_the_navigation_and_on_every_dag(airflow_api: AirflowApi) -> None:

@@ -29,6 +29,9 @@ class EverybodysRights:
     def reaches(self, tenant: str) -> bool:
         return True
 
+    def needed(self, wanted: Permission, tenant: str) -> str:
+        return "nothing"
+
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         return list(tenants)
 
@@ -79,24 +82,31 @@ def fill(ledger: Ledger) -> None:
         connection.execute(insert(tables.attempt), attempts)
 
 
-def test_two_thousand_tenants_are_one_quick_page(tmp_path: Path) -> None:
+PAGES = ("", "?p=40", "?state=failing", "?q=tenant-19", "tenants/tenant-0007", "tenants/tenant-0007/requests")
+BOUND = 0.3
+"""Seconds of processor time, of the quickest of five: other work on the machine does not count. Measured: 0.13 at most."""
+
+
+def test_two_thousand_tenants_are_quick_pages(tmp_path: Path) -> None:
     place = make_place(tmp_path, clock=NOON)
     estate = place.estate()
     fill(estate.ledger)
-    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler())) as client:
+    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler(paused=["tenant-0000"]))) as client:
         first = client.get("/page/").text
         assert "20 of 2,000 tenants did not get their data" in first
         assert first.count('<span class="state state-failing">') == 20
         assert "Page 1 of 40" in first
-        took = []
-        spent = time.process_time()
-        for path in ("/page/", "/page/?p=40", "/page/?state=failing", "/page/?q=tenant-19"):
-            for _ in range(3):
-                start = time.perf_counter()
-                assert client.get(path).status_code == 200
-                took.append(time.perf_counter() - start)
-        cpu = (time.process_time() - spent) / len(took)
-    best, worst = min(took) * 1000, max(took) * 1000
-    print(f"overview of {TENANTS} tenants: best {best:.0f} ms, worst {worst:.0f} ms; {cpu * 1000:.0f} ms of processor time on average")
-    assert min(took) < 3
+        assert "DAG paused" in client.get("/page/?state=paused").text
+        slow = {}
+        for path in PAGES:
+            spent, took = [], []
+            for _ in range(5):
+                wall, cpu = time.perf_counter(), time.process_time()
+                assert client.get(f"/page/{path}").status_code == 200
+                took.append(time.perf_counter() - wall)
+                spent.append(time.process_time() - cpu)
+            print(f"/page/{path}: {min(took) * 1000:.0f} ms at best, {min(spent) * 1000:.0f} ms of processor time")
+            if min(spent) > BOUND:
+                slow[path] = min(spent)
+    assert not slow
     place.close()

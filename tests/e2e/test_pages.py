@@ -107,6 +107,36 @@ def test_the_overview_says_who_did_not_get_its_data_why_and_what_to_do(site: Sit
     assert ada.errors == []
 
 
+def test_search_filter_and_organization_stand_in_the_address_and_back_leads_through_them(ada: Visitor) -> None:
+    page = ada.page
+    tenants = page.locator("#tenants tbody th")
+    ada.go("")
+    expect(tenants).to_have_count(5)
+    page.get_by_role("navigation", name="Filter by state").get_by_role("link", name="delivered").click()
+    expect(tenants).to_have_count(3)
+    page.get_by_label("Search tenants").fill("glo")
+    expect(tenants).to_have_count(1)
+    assert page.url.endswith("state=delivered&organization=")
+    page.get_by_role("link", name="globex").click()
+    expect(page.get_by_role("heading", name="globex")).to_be_visible()
+    page.go_back()
+    expect(tenants).to_have_text(["globex\ndaily, 1 entity"], use_inner_text=True)
+    expect(page.get_by_label("Search tenants")).to_have_value("glo")
+    page.go_back()
+    expect(tenants).to_have_count(3)
+    page.go_back()
+    expect(tenants).to_have_count(5)
+    page.get_by_label("Organization").select_option("house")
+    page.get_by_role("button", name="Open").click()
+    expect(tenants).to_have_count(2)
+    expect(page.locator("h1")).to_have_text("Every tenant got its data")
+    page.get_by_label("Tenant", exact=True).select_option("acme")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("heading", name="acme")).to_be_visible()
+    page.go_back()
+    expect(tenants).to_have_count(2)
+
+
 def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undone(ada: Visitor) -> None:
     page = ada.page
     ada.go("")
@@ -163,7 +193,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
     expect(page.locator("#backfill-form-problem")).to_contain_text("the range ends after the last delivery")
     ada.go("tenants/initech")
     page.get_by_role("button", name="Rehearse").click()
-    expect(page.locator("#probe-form-problem")).to_contain_text("initech_sftp", timeout=60_000)
+    expect(page.locator("#probe-form-problem")).to_contain_text("there is no Airflow connection 'initech_sftp'", timeout=3_000)
 
 
 def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: Site, ada: Visitor, tmp_path: Path) -> None:
@@ -318,6 +348,22 @@ def test_inside_a_frame_theme_and_direction_are_those_of_the_page_around_it(site
     expect(inner.locator("html")).to_have_attribute("dir", "rtl")
     ada.page.evaluate("document.documentElement.className = 'light'")
     expect(inner.locator("html")).to_have_attribute("data-theme", "light")
+
+
+def test_a_link_that_leads_nowhere_is_a_page_for_people_and_a_problem_for_programs(site: Site, ada: Visitor) -> None:
+    url = f"{site.base}/api/v1/downloads/no-such-token"
+    assert httpx.get(url).headers["content-type"] == "application/problem+json"
+    ada.go("tenants/acme")
+    answer = ada.page.goto(url)
+    assert answer is not None
+    assert answer.status == 404
+    expect(ada.page.get_by_role("heading")).to_have_text("Not found")
+    assert ada.serious() == []
+    ada.page.get_by_role("button", name="Back").click()
+    expect(ada.page.get_by_role("heading", name="acme")).to_be_visible()
+    ada.page.goto(url)
+    ada.page.get_by_role("main").get_by_role("link", name="Overview").click()
+    expect(ada.page.locator("#tenants")).to_be_visible()
 
 
 def test_forms_of_other_sites_and_of_no_page_change_nothing(site: Site) -> None:

@@ -73,6 +73,7 @@ def test_an_export_is_asked_for_in_the_frame_followed_and_downloaded(house: Hous
         frame = log_in(ada.page, house, "admin", "plugin/waybill")
         frame.get_by_label("Tenant", exact=True).select_option("acme")
         frame.get_by_role("button", name="Open").click()
+        expect(frame.get_by_role("heading", name="acme")).to_be_visible()
         frame.get_by_role("link", name="Requests").click()
         frame.get_by_role("button", name="New export").click()
         frame.get_by_role("checkbox", name="measurement").check()

@@ -30,6 +30,7 @@ document.addEventListener("click", (event) => {
       event.preventDefault();
       const value = dialog.querySelector("[data-value]");
       if (value) value.value = opener.dataset.request;
+      for (const alert of dialog.querySelectorAll("[role=alert]")) alert.replaceChildren(); // what was said the last time
       dialog.showModal();
     }
     return;
