@@ -95,6 +95,7 @@ def test_two_thousand_tenants_are_quick_pages(tmp_path: Path) -> None:
         first = client.get("/page/").text
         assert "20 of 2,000 tenants did not get their data" in first
         assert first.count('<span class="state state-failing">') == 20
+        assert "Causes: 20 unreachable." in first
         assert "Page 1 of 40" in first
         assert "DAG paused" in client.get("/page/?state=paused").text
         slow = {}

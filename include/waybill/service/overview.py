@@ -114,10 +114,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """All tenants the caller sees. Deliveries, rows and bytes are those committed since midnight UTC."""
+    """All tenants the caller sees. Deliveries, rows and bytes are those committed since midnight UTC.
+
+    `causes` counts the failing tenants by their newest error's code, most frequent first.
+    """
 
     tenants: int
     states: dict[State, int]
+    causes: list[tuple[str, int]]
     deliveries: int
     rows: int
     bytes: int
@@ -159,7 +163,8 @@ def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Col
     rows = _rows(estate, [one for one in standings if one.tenant in seen], troubles, held, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
-    totals = Totals(len(rows), {state: counts[state] for state in State}, *(sum(one[place] for one in sums) for place in range(3)))
+    causes = Counter(row.troubles[0].code for row in rows if row.state is State.FAILING).most_common()
+    totals = Totals(len(rows), {state: counts[state] for state in State}, causes, *(sum(one[place] for one in sums) for place in range(3)))
     word = asked.search.strip().casefold()
     matching = [row for row in rows if word in row.tenant and (asked.state is None or row.state is asked.state)]
     matching.sort(key=lambda row: (RANK[row.state], row.tenant))
