@@ -21,8 +21,22 @@ if TYPE_CHECKING:
 SLOTS = 4
 """Of a new pool: well below OpenSSH's limit of ten sessions. Operators may change it; an existing pool is never touched."""
 
-WARM = ("waybill.service", "waybill.destinations.sftp", "waybill.sources.duckdb")
-"""About a CPU second of imports, which LocalExecutor's tasks inherit instead of each paying them."""
+WARM = (
+    "waybill.service",
+    "waybill.destinations.sftp",
+    "waybill.destinations.folder",
+    "waybill.sources.duckdb",
+    "waybill.bootstrap.requests",
+    "waybill.bootstrap.retries",
+    "waybill.bootstrap.runs",
+    "waybill.bootstrap.schedule",
+    "airflow.dag_processing.bundles.local",
+    "airflow.providers.standard.decorators.python",
+    "airflow.sdk.definitions.decorators",
+    "airflow.sdk.definitions.retry_policy",
+    "jinja2.ext",
+)
+"""More than a CPU second of imports, which LocalExecutor's tasks inherit instead of each paying them."""
 
 
 @hookimpl

@@ -172,6 +172,7 @@ def environment(stage: Stage, connections: Mapping[str, str], port: int, passwor
         "LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "USAGE_DATA_COLLECTION__ENABLED": "False",
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
     }
     return {
         **inherited,

@@ -37,11 +37,13 @@ class Airflow:
         self._wait(self._healthy, START_SECONDS, "Airflow did not become healthy")
 
     def _healthy(self) -> bool:
+        """Its first answer to tasks costs an API server seconds of work: asked for here, no task waits for it."""
         try:
             found = self.client.get("/api/v2/monitor/health").json()
+            serves_tasks = self.client.get("/execution/health").is_success
         except (httpx.HTTPError, ValueError):
             return False
-        return all((found.get(component) or {}).get("status") == "healthy" for component in _COMPONENTS)
+        return serves_tasks and all((found.get(component) or {}).get("status") == "healthy" for component in _COMPONENTS)
 
     def log_in(self, user: str, password: str) -> None:
         token = self._ask("POST", "/auth/token", {"username": user, "password": password})["access_token"]

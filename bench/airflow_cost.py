@@ -1,0 +1,273 @@
+"""What Airflow itself costs: a night of many tenants with small entities, and parsing at 100, 500 and 2,000 tenants.
+
+`python -m bench.airflow_cost [--quick]` prints one line per figure. A real `airflow standalone` (scheduler with LocalExecutor, DAG
+processor, triggerer, API server) has its metadata and the ledger in PostgreSQL; rows come from DuckDB and go to a folder, so what is
+measured is Airflow. With `--tenants` and `--set CORE__PARALLELISM=4` one night is measured with settings of one's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench.leg import Figure, Line
+from tests.estates import USER, Place, catalog
+from tests.servers.postgres import Database, serve_postgres
+from tests.servers.process import free_port
+from waybill.demo.stage import Stage, environment
+from waybill.demo.standalone import Airflow, standalone
+
+REPOSITORY = Path(__file__).parents[1]
+ENTITIES = 6
+NAMES = [f"entity_{number}" for number in range(ENTITIES)]
+ROWS = 200
+KINDS = ("worker", "supervisor", "scheduler", "api", "dag-processor", "triggerer", "standalone")
+IDLE_SECONDS = 20.0
+NIGHT_SECONDS = 3600.0
+SETTINGS = {"CORE__PARALLELISM": "4", "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300"}
+"""Those of docs/operating.md, for two cores."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """`cpu` is that of all of Airflow's processes, `database` that of PostgreSQL, both without what they need when idle."""
+
+    seconds: float
+    tasks: int
+    deliveries: int
+    cpu: float
+    database: float
+    idle: float
+    slowest_start: float
+    parts: dict[str, float]
+    """CPU seconds of Airflow by kind of process."""
+
+
+def legs(quick: bool) -> Iterator[Line]:
+    with _installation(1) as house:
+        settings = _environment(house, SETTINGS, free_port(), "")
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=settings, check=True, capture_output=True)
+        for tenants in (100, 500) if quick else (100, 500, 2000):
+            _register(house.place, tenants)
+            yield from _parsing(settings, tenants)
+    tenants = 10 if quick else 100
+    with _installation(tenants) as house:
+        yield from _told(tenants, spend(house, tenants, SETTINGS))
+
+
+def _told(tenants: int, night: Night) -> Iterator[Line]:
+    what = f"Airflow, a night of {tenants} tenants x {ENTITIES} small entities"
+    yield Figure(f"{what} | wall time", night.seconds, "s")
+    yield Figure(f"{what} | tasks per minute", 60 * night.tasks / night.seconds, "tasks")
+    yield Figure(f"{what} | CPU per task", night.cpu / night.tasks, "s")
+    yield Figure(f"{what} | CPU per delivered entity", night.cpu / night.deliveries, "s")
+    yield Figure(f"{what} | CPU of its database per delivered entity", night.database / night.deliveries, "s")
+    yield Figure(f"{what} | CPU when idle", 100 * night.idle, "% of a core")
+    yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
+
+
+def _parsing(settings: Mapping[str, str], tenants: int) -> Iterator[Line]:
+    """CPU seconds, each in a process of its own that has Airflow imported, as the DAG processor and a worker fork theirs."""
+    argv = [sys.executable, "-m", "bench.airflow_cost", "--parse"]
+    everything = json.loads(subprocess.run(argv, env=dict(settings), capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": f"export__{_name(tenants - 1)}", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "plan"}
+    one = json.loads(subprocess.run(argv, env={**settings, **context}, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    if (everything["dags"], one["dags"]) != (tenants, 1):
+        raise RuntimeError(f"{everything['dags']} DAGs instead of {tenants}, {one['dags']} instead of one")
+    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor parses", everything["parse"], "s")
+    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor serialises", everything["serialise"], "s")
+    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor writes into the database at first", everything["first"], "s")
+    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor writes when nothing changed", everything["again"], "s")
+    yield Figure(f"Airflow, {tenants:,} tenants | a worker parses", one["parse"], "s")
+
+
+def _parse() -> dict[str, float]:
+    from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.dag_processing.processor import _serialize_dags
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    told: dict[str, float] = {}
+    file, folder = REPOSITORY / "dags" / "tenant_exports.py", REPOSITORY / "dags"
+
+    def timed(what: str, began: float) -> None:
+        told[what] = time.perf_counter() - began
+
+    began = time.perf_counter()
+    bag = BundleDagBag(dag_folder=str(file), bundle_path=folder, bundle_name="dags-folder", load_op_links=False)
+    timed("parse", began)
+    told["dags"] = len(bag.dags)
+    if bag.import_errors:
+        raise RuntimeError(str(bag.import_errors))
+    if "_AIRFLOW_PARSING_CONTEXT_DAG_ID" in os.environ:
+        return told
+    began = time.perf_counter()
+    serialised, _ = _serialize_dags(bag, None)  # type: ignore[arg-type]
+    timed("serialise", began)
+    with create_session() as session:
+        session.merge(DagBundleModel(name="dags-folder"))
+    for what in ("first", "again"):
+        began = time.perf_counter()
+        with create_session() as session:
+            update_dag_parsing_results_in_db("dags-folder", None, serialised, {}, 1.0, set(), session, files_parsed=set())
+        timed(what, began)
+    return told
+
+
+@dataclass(frozen=True)
+class House:
+    place: Place
+    metadata: Database
+    postgres: int
+    """Process id of the server of both databases."""
+
+    @property
+    def folder(self) -> Path:
+        return self.place.root
+
+
+@contextmanager
+def _installation(tenants: int) -> Iterator[House]:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        serve_postgres() as cluster,
+        cluster.database() as metadata,
+        cluster.database() as ledger,
+    ):
+        place = Place(Path(scratch), ledger_url=ledger.url)
+        place.write("catalog.yaml", catalog(**{name: {**USER, "name": name, "relation": name} for name in NAMES}))
+        for name in NAMES:
+            place.sql(
+                f"create table {name} as select 'tenant-' || lpad((i // {ROWS})::varchar, 4, '0') as tenant_id, i as id, "
+                "'name ' || i as name, "
+                "timestamptz '2026-01-01 00:00:00+00' + to_seconds(i) as updated_at, null::timestamptz as deleted_at "
+                f"from range({tenants * ROWS}) t(i)"
+            )
+        _register(place, tenants)
+        yield House(place, metadata, cluster.pid)
+
+
+def _register(place: Place, tenants: int) -> None:
+    from waybill import service
+
+    for number in range(tenants):
+        place.tenant(_name(number), entityList=NAMES)
+    service.apply(place.estate(), actor="bench")
+    place.close()
+
+
+def _name(number: int) -> str:
+    return f"tenant-{number:04}"
+
+
+def _environment(house: House, settings: Mapping[str, str], port: int, password: str) -> dict[str, str]:
+    stage = Stage(REPOSITORY, house.folder)
+    return {
+        **environment(stage, {}, port, password, calendar=True),
+        "WAYBILL_LEDGER_URL": house.place.ledger_url,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": house.metadata.url,
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+    }
+
+
+def spend(house: House, tenants: int, settings: Mapping[str, str]) -> Night:
+    """Start Airflow with every DAG paused, unpause them all at once, and wait until each tenant has its run behind it."""
+    port, password = free_port(), secrets.token_urlsafe(12)
+    paused = {"CORE__DAGS_ARE_PAUSED_AT_CREATION": "True", **settings}
+    with (
+        standalone(_environment(house, paused, port, password), f"http://127.0.0.1:{port}", house.folder / "airflow.log") as airflow,
+        psycopg.connect(house.metadata.dsn, autocommit=True) as connection,
+    ):
+        airflow.wait_until_healthy()
+        airflow._wait(lambda: _count(connection, "dag where dag_id like 'export\\_\\_%'") == tenants, 600, "the DAGs did not appear")
+        time.sleep(5)
+        idle, began = _cpu(airflow, house), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        rate = {kind: seconds / (time.monotonic() - began) for kind, seconds in (_cpu(airflow, house) - idle).items()}
+        before, began = _cpu(airflow, house), time.monotonic()
+        connection.execute("update dag set is_paused = false where dag_id like 'export\\_\\_%'")
+        airflow._wait(lambda: _finished(connection) == tenants, NIGHT_SECONDS, "the night did not end")
+        seconds = time.monotonic() - began
+        spent = {kind: used - rate.get(kind, 0.0) * seconds for kind, used in (_cpu(airflow, house) - before).items()}
+        database = spent.pop("database")
+        tasks = _count(connection, "task_instance where dag_id like 'export\\_\\_%' and state = 'success'")
+        waits = "select max(extract(epoch from start_date - queued_dttm)) from task_instance where dag_id like 'export\\_\\_%'"
+        slowest = connection.execute(waits).fetchone()
+        failed = _count(connection, "dag_run where dag_id like 'export\\_\\_%' and state = 'failed'")
+        if failed:
+            raise RuntimeError(f"{failed} of {tenants} runs failed")
+    idle_rate = sum(each for kind, each in rate.items() if kind != "database")
+    start = float(slowest[0]) if slowest else 0.0
+    return Night(seconds, tasks, tenants * ENTITIES, sum(spent.values()), database, idle_rate, start, spent)
+
+
+def _count(connection: psycopg.Connection[Any], table: str) -> int:
+    try:
+        found = connection.execute(f"select count(*) from {table}").fetchone()  # type: ignore[arg-type]
+    except psycopg.errors.UndefinedTable:
+        return 0
+    return int(found[0]) if found else 0
+
+
+def _finished(connection: psycopg.Connection[Any]) -> int:
+    return _count(connection, "dag_run where dag_id like 'export\\_\\_%' and state in ('success', 'failed')")
+
+
+def _cpu(airflow: Airflow, house: House) -> Counter[str]:
+    """Processor seconds so far by kind of process: Airflow's own by name, `tasks` those its workers waited for, and `database`."""
+    used: Counter[str] = Counter()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            stat, title = (folder / "stat").read_text().rpartition(")")[2].split(), (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        own, waited = (sum(map(int, stat[start : start + 2])) / os.sysconf("SC_CLK_TCK") for start in (11, 13))
+        if int(stat[3]) == airflow.process:
+            kind = next((kind for kind in KINDS if kind in title), "other")
+            used[kind] += own
+            used["tasks" if kind == "worker" else kind] += waited
+        elif house.postgres in (int(folder.name), int(stat[1])):
+            used["database"] += own + waited
+    return used
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="10 tenants instead of 100")
+    parser.add_argument("--tenants", type=int, help="only a night, of that many")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
+    )
+    parser.add_argument("--parse", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.parse:
+        print(json.dumps(_parse()))
+    elif given.tenants:
+        with _installation(given.tenants) as house:
+            night = spend(house, given.tenants, SETTINGS | dict(one.split("=", 1) for one in given.set))
+            print(*_told(given.tenants, night), sep="\n")
+            print({kind: round(used, 1) for kind, used in night.parts.items()})
+    else:
+        for leg in legs(given.quick):
+            print(leg, flush=True)
+
+
+if __name__ == "__main__":
+    main()
