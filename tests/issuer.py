@@ -123,9 +123,9 @@ class RecordingScheduler:
     def changed(self, tenant: str) -> None:
         self.changes.append(tenant)
 
-    def run_now(self, tenant: str, caller: Caller) -> bool:
+    def run_now(self, tenant: str, caller: Caller) -> str:
         self.runs.append(tenant)
-        return self.starts
+        return "now" if self.starts else ""
 
     def held(self) -> list[str]:
         return self.paused

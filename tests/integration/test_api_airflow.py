@@ -12,11 +12,11 @@ from tests.documented import sweep
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROUTES = {
     ("GET", "/export"): "view",
-    ("PUT", "/export"): "edit",
-    ("POST", "/export"): "edit",
+    ("PUT", "/export?dryRun=true"): "edit",
+    ("POST", "/export?dryRun=true"): "edit",
     ("POST", "/export/full-load"): "run",
     ("GET", "/export/versions"): "view",
-    ("POST", "/export/versions/1/restore"): "edit",
+    ("POST", "/export/versions/1/restore?dryRun=true"): "edit",
     ("GET", "/entities"): "view",
     ("GET", "/deliveries"): "view",
 }
@@ -35,11 +35,11 @@ def acme(airflow: AirflowApi) -> AirflowApi:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
 def test_every_route_asks_for_a_user_and_their_right_on_the_dag(acme: AirflowApi, method: str, path: str) -> None:
-    anonymous = acme(None, method, f"/acme{path}?dryRun=true", USER)
+    anonymous = acme(None, method, f"/acme{path}", USER)
     assert (anonymous.status_code, anonymous.json()["code"]) == (401, "unauthenticated")
     for user in ("ada", "otto", "uma"):
-        assert acme(user, method, f"/acme{path}?dryRun=true", USER).status_code in (200, 202, 422), (user, method, path)
-    viewer = acme("vic", method, f"/acme{path}?dryRun=true", USER)
+        assert acme(user, method, f"/acme{path}", USER).status_code in (200, 202, 422), (user, method, path)
+    viewer = acme("vic", method, f"/acme{path}", USER)
     assert viewer.status_code == (200 if ROUTES[method, path] == "view" else 403), (method, path, viewer.text)
     if viewer.status_code == 403:
         assert viewer.json()["code"] == "denied"
@@ -91,19 +91,48 @@ def test_a_full_load_asked_for_before_the_dag_exists_is_left_to_its_first_run(ac
     assert [file for _, file in parse_requests()] == ["tenant_exports.py"]
 
 
-def test_a_full_load_now_starts_a_run_of_the_tenants_dag(acme: AirflowApi) -> None:
-    save_dag(acme)
-    reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now", "entities": ["user"]})
-    assert (reply.status_code, reply.json()["when"]) == (202, "now")
+def runs_of(dag: str) -> list[tuple[str, str]]:
+    """Who started its runs, and their states; they are forgotten then."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
-    from sqlalchemy import select
+    from sqlalchemy import delete, select
 
     with create_session() as session:
-        runs = [
-            (run.triggering_user_name, str(run.state)) for run in session.scalars(select(DagRun).where(DagRun.dag_id == "export__acme"))
-        ]
-    assert runs == [("uma", "queued")]
+        found = [(run.triggering_user_name, str(run.state)) for run in session.scalars(select(DagRun).where(DagRun.dag_id == dag))]
+        session.execute(delete(DagRun).where(DagRun.dag_id == dag))
+    return found
+
+
+def test_a_full_load_now_starts_one_run_of_the_tenants_dag_and_says_what_it_waits_for(acme: AirflowApi) -> None:
+    save_dag(acme)
+    runs_of("export__acme")
+    replies = [acme("uma", "POST", "/acme/export/full-load", {"when": "now", "entities": ["user"]}) for _ in range(2)]
+    assert [(reply.status_code, reply.json()["when"]) for reply in replies] == [(202, "now")] * 2
+    assert [reply.json()["detail"][:18] for reply in replies] == ["A run was started.", "A run was asked fo"]
+    assert runs_of("export__acme") == [("uma", "queued")]
+    pause("export__acme", True)
+    reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
+    pause("export__acme", False)
+    assert "is paused in Airflow" in reply.json()["detail"]
+    assert len(runs_of("export__acme")) == 1
+
+
+def pause(dag: str, is_paused: bool) -> None:
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(DagModel).where(DagModel.dag_id == dag).values(is_paused=is_paused))
+
+
+def test_a_tenant_that_is_to_receive_something_new_gets_a_run_at_once(acme: AirflowApi) -> None:
+    save_dag(acme)
+    runs_of("export__acme")
+    acme("ada", "PUT", "/acme/export", {**USER, "exportOption": "disable export"})
+    assert runs_of("export__acme") == []
+    acme("ada", "PUT", "/acme/export", USER)
+    assert runs_of("export__acme") == [("ada", "queued")]
 
 
 def save_dag(api: AirflowApi) -> None:

@@ -47,6 +47,11 @@ class DagRights:
     def reaches(self, tenant: str) -> bool:
         return self.allows(Permission.REGISTRATIONS_VIEW, tenant)
 
+    def needed(self, wanted: Permission, tenant: str) -> str:
+        method, on_runs = _RIGHTS[wanted]
+        right = "create runs of" if on_runs else {"GET": "read", "PUT": "edit"}.get(method, "use")
+        return f"the right to {right} the DAG {dag_id(tenant)}, which an administrator of Airflow can give"
+
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         from airflow.api_fastapi.app import get_auth_manager
 
@@ -89,18 +94,21 @@ class AirflowScheduler:
         except SQLAlchemyError:
             log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
 
-    def run_now(self, tenant: str, caller: Caller) -> bool:
-        """Start a run of the tenant's DAG; False while it has none."""
+    def run_now(self, tenant: str, caller: Caller) -> str:
+        """Start a run of the tenant's DAG: "now", "behind" one that is under way, "paused" while the DAG is; "" where there is none yet."""
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.exceptions import DagNotFound
         from airflow.utils.types import DagRunTriggeredByType
 
-        try:
-            trigger_dag(dag_id(tenant), triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=caller.name)
-        except DagNotFound:
-            self.changed(tenant)
-            return False
-        return True
+        dag = dag_id(tenant)
+        is_paused, states = _state_of(dag)
+        if "queued" not in states:  # one that waits will do what this one would
+            try:
+                trigger_dag(dag, triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=caller.name)
+            except DagNotFound:
+                self.changed(tenant)
+                return ""
+        return "paused" if is_paused else "behind" if states else "now"
 
     def held(self) -> list[str]:
         """The tenants whose DAG is paused."""
@@ -132,6 +140,19 @@ class AirflowScheduler:
             where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == "deliver")
             tried = session.scalar(select(TaskInstance.try_number).where(*where, TaskInstance.map_index == index))
         return f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/deliver/mapped/{index}" + (f"?try_number={tried}" if tried else "")
+
+
+def _state_of(dag: str) -> tuple[bool, set[str]]:
+    """Whether the DAG is paused, and the states of its runs that have not ended."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    unfinished = select(DagRun.state).where(DagRun.dag_id == dag, DagRun.state.in_(("queued", "running")))
+    with create_session() as session:
+        is_paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag))
+        return bool(is_paused), {str(state) for state in session.scalars(unfinished)}
 
 
 def _ask_for_parsing() -> None:

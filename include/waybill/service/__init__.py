@@ -10,7 +10,7 @@ from waybill.service.fulfilling import fulfil, fulfil_all
 from waybill.service.linking import mint_link, open_download
 from waybill.service.mailing import send_mails
 from waybill.service.notifying import tell_failed, tell_late
-from waybill.service.planning import plan
+from waybill.service.planning import plan, undelivered
 from waybill.service.probing import probe
 from waybill.service.reconciling import Reconciled, reconcile
 from waybill.service.redelivering import redeliver, unfinished_repairs
@@ -59,6 +59,7 @@ __all__ = [
     "send_mails",
     "tell_failed",
     "tell_late",
+    "undelivered",
     "unfinished_repairs",
     "verify",
 ]

@@ -53,6 +53,12 @@ def plan(estate: Estate, tenant: str, until: datetime, *, entities: Collection[s
     return found
 
 
+def undelivered(estate: Estate, tenant: str) -> list[str]:
+    """The entities the tenant is to receive and has got nothing of yet, in their present generation."""
+    with estate.ledger.begin() as connection:
+        return [stream.entity for stream in streams.active(connection, tenant) if stream.watermark is None]
+
+
 def entity_ids(estate: Estate, tenant: str, words: Collection[str]) -> set[str]:
     """Ids of entities given by id or display name. Raises PermanentError for one that the tenant does not receive."""
     names = estate.catalog.ids_by_name()

@@ -15,6 +15,7 @@ from fastapi import Path as InPath
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
+from waybill import service
 from waybill.access import Caller, Permission
 from waybill.ledger import registrations
 from waybill.service import Estate
@@ -36,8 +37,8 @@ class Scheduler(Protocol):
         """A registration was replaced: schedules follow within seconds where the shell has any."""
         ...
 
-    def run_now(self, tenant: str, caller: Caller) -> bool:
-        """Start a run of what is due. False when this shell starts no runs; the next scheduled one does it then."""
+    def run_now(self, tenant: str, caller: Caller) -> str:
+        """Start a run of what is due; the word of `STARTED` for what comes of it."""
         ...
 
     def held(self) -> Collection[str]:
@@ -47,6 +48,25 @@ class Scheduler(Protocol):
     def log_of(self, tenant: str, delivery: str) -> str | None:
         """Where the log of a delivery's latest try stands, relative to the shell's own root; None when there is none."""
         ...
+
+
+STARTED = {
+    "now": "A run was started.",
+    "behind": "A run was asked for. It starts when the one that is under way has ended.",
+    "paused": "A run was asked for. The tenant's DAG is paused in Airflow: it starts when somebody unpauses that.",
+    "": "This server starts no runs. The next run delivers it.",
+}
+"""What `run_now` brought about, in words."""
+
+
+def follow(estate: Estate, scheduler: Scheduler, caller: Caller, tenant: str, *, created: bool) -> None:
+    """After a replace: schedules change, and a run starts when the tenant is to receive what it has never got.
+
+    A tenant registered for the first time needs none started: its new DAG starts its first run by itself.
+    """
+    scheduler.changed(tenant)
+    if not created and service.undelivered(estate, tenant):
+        scheduler.run_now(tenant, caller)
 
 
 class Estates:
@@ -135,7 +155,7 @@ def refuse(request: Request, estate: Estate, caller: Caller, wanted: Permission,
     with estate.ledger.begin() as connection:
         registrations.note(connection, tenant, caller.actor, "denied", detail, estate.now())
     if caller.rights.reaches(tenant):
-        raise Refused("denied", f"You may not do this for the tenant {tenant}: it needs the permission {wanted.value}.")
+        raise Refused("denied", f"You may not do this for the tenant {tenant}. It needs {caller.rights.needed(wanted, tenant)}.")
     raise Refused("not_found", f"There is no tenant {tenant}.")
 
 

@@ -24,8 +24,8 @@ class NoScheduler:
     def changed(self, tenant: str) -> None:
         return None
 
-    def run_now(self, tenant: str, caller: Caller) -> bool:
-        return False
+    def run_now(self, tenant: str, caller: Caller) -> str:
+        return ""
 
     def held(self) -> Collection[str]:
         return ()

@@ -23,7 +23,7 @@ from waybill.service import Estate, registering
 from waybill.service.backfilling import queue_backfill
 from waybill.service.overview import look
 from waybill.service.redelivering import queue_redelivery
-from waybill.web.calling import EstateDep, SchedulerDep, TenantPath, refuse
+from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath, follow, refuse
 from waybill.web.pages_context import frame as around
 from waybill.web.pages_render import HEADERS, below, moved, page
 from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
@@ -33,18 +33,18 @@ router = APIRouter(prefix="/tenants/{tenant}")
 
 DeliveryId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 SHOWN = 25
+_QUEUED = {
+    "full_load": "Full history was queued. ",
+    "redeliver": "The redelivery was queued. ",
+    "backfill": "The backfill was queued. ",
+    "run": "",
+}
 SAID = {
     "saved": "The registration was replaced.",
     "same": "Nothing was different, so nothing was changed.",
     "restored": "The earlier version is in force again, as a new version.",
-    "full_load_now": "Full history was queued and a run was started.",
     "full_load_next": "Full history was queued. The next run delivers it.",
-    "redeliver_now": "The redelivery was queued and a run was started.",
-    "redeliver_next": "The redelivery was queued. The next run delivers it.",
-    "backfill_now": "The backfill was queued and a run was started.",
-    "backfill_next": "The backfill was queued. The next run delivers it.",
-    "run_now": "A run was started.",
-    "run_next": "This server starts no runs. The next scheduled run delivers what is due.",
+    **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in STARTED.items()},
 }
 """What the page says after an action, by the name in its address."""
 
@@ -228,7 +228,7 @@ def replace(request: Request, tenant: TenantPath, caller: Editor, estate: Estate
         raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
     done = registering.replace(estate, tenant, body, actor=caller.actor, expected=_version(form))
     if done.changed:
-        scheduler.changed(tenant)
+        follow(estate, scheduler, caller, tenant, created=done.created)
     return moved(request, f"tenants/{tenant}?said={'saved' if done.changed else 'same'}")
 
 
@@ -238,7 +238,7 @@ def restore(request: Request, tenant: TenantPath, caller: Editor, estate: Estate
     number = _whole(form, "number")
     done = registering.restore(estate, tenant, number, actor=caller.actor, expected=_version(form))
     if done.changed:
-        scheduler.changed(tenant)
+        follow(estate, scheduler, caller, tenant, created=done.created)
     return moved(request, f"tenants/{tenant}?said={'restored' if done.changed else 'same'}")
 
 
@@ -260,15 +260,15 @@ def full_load(
     """Full history again, with the next run or now."""
     when = "now" if form.one("when") == "now" else "next"
     registering.queue_full_load(estate, tenant, form.every("entities"), actor=caller.actor, when=when)
-    started = when == "now" and scheduler.run_now(tenant, caller)
-    return moved(request, f"tenants/{tenant}?said=full_load_{'now' if started else 'next'}")
+    started = scheduler.run_now(tenant, caller) if when == "now" else "next"
+    return moved(request, f"tenants/{tenant}?said=full_load_{started}")
 
 
 @router.post("/run")
 def run(request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep) -> Response:
     """Start a run of what is due."""
     registering.require(estate, tenant)
-    return moved(request, f"tenants/{tenant}?said=run_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+    return moved(request, f"tenants/{tenant}?said=run_{scheduler.run_now(tenant, caller)}")
 
 
 @router.post("/redeliver")
@@ -277,7 +277,7 @@ def redeliver(
 ) -> Response:
     """Send the same bytes again."""
     queue_redelivery(estate, tenant, form.one("delivery"), actor=caller.actor)
-    return moved(request, f"tenants/{tenant}?said=redeliver_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+    return moved(request, f"tenants/{tenant}?said=redeliver_{scheduler.run_now(tenant, caller)}")
 
 
 @router.post("/backfill")
@@ -288,7 +288,7 @@ def backfill(
     zone = registering.require(estate, tenant).registration.zone
     start, end = (_midnight(form, name, zone) for name in ("from", "to"))
     queue_backfill(estate, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
-    return moved(request, f"tenants/{tenant}?said=backfill_{'now' if scheduler.run_now(tenant, caller) else 'next'}")
+    return moved(request, f"tenants/{tenant}?said=backfill_{scheduler.run_now(tenant, caller)}")
 
 
 def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:

@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic.alias_generators import to_camel
 
 from waybill import service
-from waybill.catalog import Entity
+from waybill.catalog import Entity, closest
+from waybill.errors import Finding, InvalidInput
 from waybill.service import registering
 from waybill.service.redelivering import queue_redelivery
 from waybill.web import schemas
-from waybill.web.calling import EstateDep, Operator, SchedulerDep, TenantPath, Viewer
+from waybill.web.calling import STARTED, EstateDep, Operator, SchedulerDep, TenantPath, Viewer
 from waybill.web.documenting import problems
 
 router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
@@ -68,7 +69,11 @@ def list_deliveries(
 ) -> JSONResponse:
     """Deliveries with their windows, counts and hashes, newest first."""
     registering.require(estate, tenant)
-    entity_id = estate.catalog.ids_by_name().get(entity.strip().casefold(), entity.strip())
+    names = estate.catalog.ids_by_name()
+    entity_id = names.get(entity.strip().casefold(), entity.strip())
+    if entity_id and entity_id not in estate.catalog.entities and not service.listed(estate, tenant, entity=entity_id, limit=1):
+        what = f"unknown entity {entity.strip()!r}"
+        raise InvalidInput([Finding("", "entity", what, ", ".join(estate.catalog.entities), closest(entity, names), "unknown_entity")])
     found = service.listed(estate, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
     page = found[:limit]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
@@ -94,5 +99,5 @@ def redeliver(
     """
     planned = queue_redelivery(estate, tenant, delivery, actor=caller.actor)
     started = scheduler.run_now(tenant, caller)
-    detail = "A run was started." if started else "This server starts no runs. The next run delivers it."
-    return JSONResponse({"delivery": camel(service.describe(planned)), "when": "now" if started else "next", "detail": detail}, 202)
+    when = "now" if started else "next"
+    return JSONResponse({"delivery": camel(service.describe(planned)), "when": when, "detail": STARTED[started]}, 202)
