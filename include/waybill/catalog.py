@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from waybill.errors import Finding
 from waybill.secrets_rule import looks_secret, secret_value, words
@@ -35,6 +35,19 @@ def parse_duration(value: Any) -> timedelta:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+_CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)\Z")
+
+
+def _clock(value: Any) -> Any:
+    # YAML 1.1 reads an unquoted 02:00 as the number 120.
+    if not isinstance(value, str) or not _CLOCK.match(value):
+        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
+    return value
+
+
+Clock = Annotated[str, BeforeValidator(_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern.replace(r"\Z", "$")})]
+"""A local time of day."""
 
 
 class Strict(BaseModel):

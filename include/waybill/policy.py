@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from waybill.catalog import FORMATS, Catalog, Duration, FormatName, Strict, closest, parse_duration
+from waybill.catalog import FORMATS, Catalog, Clock, Duration, FormatName, Strict, closest, parse_duration
 from waybill.errors import Finding
 from waybill.registration import DestinationSpec, SftpDestination
 
@@ -38,13 +37,6 @@ def _unless_none(value: Any) -> Any:
 
 def _link_life(value: Any) -> Any:
     return value if value == "archive" else parse_duration(value)
-
-
-def _clock(value: Any) -> Any:
-    # YAML 1.1 reads an unquoted 02:00 as the number 120.
-    if not isinstance(value, str) or not re.match(r"^([01]\d|2[0-3]):[0-5]\d$", value):
-        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
-    return value
 
 
 OrNone = BeforeValidator(_unless_none)
@@ -124,7 +116,7 @@ class Knobs(Strict):
     refuse_duplicates: bool = False
     range: RangeRule = RangeRule()
     fulfilment: Literal["immediate", "daily"] = "immediate"
-    fulfil_at: Annotated[str, BeforeValidator(_clock)] = "01:00"
+    fulfil_at: Clock = "01:00"
     archive_life: Duration = timedelta(days=7)
     link_life: Annotated[timedelta | Literal["archive"], BeforeValidator(_link_life)] = timedelta(hours=1)
     history_ttl: Annotated[Duration | None, OrNone] = None
@@ -240,7 +232,14 @@ def _export_type_problems(layer: Knobs, catalog: Catalog, file: str, path: str) 
     names = catalog.ids_by_name()
     known = [entity.display_name for entity in catalog.entities.values()]
     return [
-        Finding(file, f"{path}export_types.{name}.entities", f"unknown entity {word!r}", ", ".join(known), closest(word, [*known, *names]))
+        Finding(
+            file,
+            f"{path}export_types.{name}.entities",
+            f"unknown entity {word!r}",
+            ", ".join(known),
+            closest(word, [*known, *names]),
+            "unknown_entity",
+        )
         for name, kind in layer.export_types.items()
         if kind.entities != "all"
         for word in kind.entities

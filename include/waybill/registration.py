@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -15,14 +14,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from waybill.catalog import Catalog, Strict, closest
+from waybill.catalog import Catalog, Clock, Strict, closest
 from waybill.errors import Finding
 from waybill.selection import Dialect
 from waybill.window import Frequency
 
 DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
 LINE_ENDS = {"lf": "lf", "crlf": "crlf", "\n": "lf", "\r\n": "crlf"}
-_CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)\Z")
 
 
 class ExportOption(StrEnum):
@@ -44,13 +42,6 @@ def _zone(name: str) -> str:
             f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
         )
     return name
-
-
-def _clock(value: Any) -> Any:
-    # YAML 1.1 reads an unquoted 02:00 as the number 120.
-    if not isinstance(value, str) or not _CLOCK.match(value):
-        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
-    return value
 
 
 def _words(table: Mapping[str, str]) -> WithJsonSchema:
@@ -135,7 +126,6 @@ EntityList = Annotated[
         }
     ),
 ]
-Clock = Annotated[str, BeforeValidator(_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern})]
 
 
 class Registration(Strict):
@@ -231,6 +221,25 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
         for word in unknown
     ]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
+
+
+def listed_entities(
+    registration: Registration, raw: Mapping[str, Any], catalog: Catalog, file: str, findings: list[Finding]
+) -> tuple[str, ...]:
+    """As `resolve_entities`, for what was made of `raw` with `findings`, to which those of the list are added.
+
+    Where the list itself was refused, the unknown names among its texts are told all the same; where the option was, nothing is, since
+    it decides whether the list counts.
+    """
+    refused = {finding.path.partition(".")[0] for finding in findings}
+    if "exportOption" in refused:
+        return ()
+    if "entityList" in refused and isinstance(raw.get("entityList"), list):
+        texts = entity_words([word for word in raw["entityList"] if isinstance(word, str)])
+        registration = registration.model_copy(update={"entity_list": texts})
+    entities, found = resolve_entities(registration, catalog, file)
+    findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
+    return entities
 
 
 def _shortened(names: Iterable[str], most: int = 40) -> str:

@@ -18,7 +18,7 @@ _DURATION = {"type": "string", "pattern": r"^\s*\d+\s*(s|m|h|d|w)\s*$", "example
 
 def json_schema(kind: str) -> dict[str, Any]:
     """The schema of one kind of file, allowing every spelling the reader of that file accepts."""
-    schema: dict[str, Any] = _as_written(KINDS[kind].model_json_schema(by_alias=True))
+    schema: dict[str, Any] = _as_written(KINDS[kind].model_json_schema(by_alias=True), with_none=kind in ("policy", "preset"))
     if kind == "catalog":
         entity = schema["$defs"]["Entity"]
         entity["properties"].pop("id")  # it is the key in the file
@@ -28,17 +28,17 @@ def json_schema(kind: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _as_written(node: Any) -> Any:
-    """Durations as `24h`, `none` where null is allowed, and a list for `notify`, all as they stand in YAML."""
+def _as_written(node: Any, *, with_none: bool) -> Any:
+    """Durations as `24h`, in policies `none` where null is allowed, and a list for `notify`, all as they stand in YAML."""
     if isinstance(node, list):
-        return [_as_written(one) for one in node]
+        return [_as_written(one, with_none=with_none) for one in node]
     if not isinstance(node, dict):
         return node
     if node.get("format") == "duration":
         return dict(_DURATION)
-    found = {key: _as_written(value) for key, value in node.items()}
+    found = {key: _as_written(value, with_none=with_none) for key, value in node.items()}
     options = found.get("anyOf", [])
-    if {"type": "null"} in options:
+    if with_none and {"type": "null"} in options:
         found["anyOf"] = [*options, {"const": "none"}]
     if found.get("enum") == [one.value for one in Permission if one in ON_REQUESTS]:
         found["enum"] += list(ALIASES)
