@@ -40,6 +40,10 @@ class Rights(Protocol):
         """False when the caller must not learn whether this tenant exists: the answer is then 404, not 403."""
         ...
 
+    def needed(self, wanted: Permission, tenant: str) -> str:
+        """What a caller who lacks a permission has to ask for, to stand behind "It needs"."""
+        ...
+
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         """Those of `tenants` the permission is held for, in their order. One question for thousands of tenants."""
         ...
@@ -72,6 +76,10 @@ class Caller:
         return self.projects is None or project in self.projects
 
 
+def _scope(wanted: Permission) -> str:
+    return "read" if wanted in READING else "write"
+
+
 @dataclass(frozen=True)
 class TokenRights:
     """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
@@ -87,8 +95,11 @@ class TokenRights:
     def reaches(self, tenant: str) -> bool:
         return tenant in self.tenants
 
+    def needed(self, wanted: Permission, tenant: str) -> str:
+        return f"a token with the scope {_scope(wanted)}"
+
     def allows(self, wanted: Permission, tenant: str) -> bool:
-        in_scope = ("read" if wanted in READING else "write") in self.scopes
+        in_scope = _scope(wanted) in self.scopes
         return tenant in self.tenants and in_scope and (wanted not in ON_REQUESTS or wanted in self.granted(tenant, self.roles))
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:

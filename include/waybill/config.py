@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import yaml
 from waybill import catalog as catalogs
 from waybill.catalog import Catalog, Entity, closest
 from waybill.errors import ConfigError, Finding
-from waybill.explaining import validated
+from waybill.explaining import kind_of, validated
 from waybill.layout import TENANT_ID
 from waybill.policy import Knobs, Policy, Preset, knobs_of
 from waybill.policy import problems as policy_problems
-from waybill.registration import Registration, resolve_entities
+from waybill.registration import Registration, listed_entities
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
     else:
         if data is None or isinstance(data, dict):
             return data or {}
-        findings.append(Finding(shown, "", f"holds a {type(data).__name__}", "a mapping of keys to values"))
+        findings.append(Finding(shown, "", f"holds {kind_of(data)}", "a mapping of keys to values"))
     return None
 
 
@@ -152,7 +152,8 @@ def load(config_dir: Path) -> Configuration:
     catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
     presets = _load_presets(config_dir / "presets", f"{root}/presets", findings)
-    findings.extend(policy_problems(policy, presets, catalog, f"{root}/policy.yaml"))
+    across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
+    findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
     tenants: dict[str, TenantFile] = {}
     broken: set[str] = set()
     folder = config_dir / "tenants"
@@ -186,11 +187,11 @@ def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str
     return presets
 
 
-def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str]]:
-    """The catalog's valid part, and every entity spelling that stands in the file, valid or not."""
+def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None]:
+    """The catalog's valid part, and every entity spelling that stands in the file, valid or not; None where no entity can be read."""
     raw = read_yaml(path, shown, findings)
     if raw is None:
-        return Catalog(), frozenset()
+        return Catalog(), None
     found: list[Finding] = []
     for key in raw.keys() - {"sources", "entities"}:
         found.append(Finding(shown, str(key), "unknown key", "sources, entities", closest(str(key), ["sources", "entities"])))
@@ -202,7 +203,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     entities = {}
     for entity_id, body in bodies.items():
         if not isinstance(body, dict):
-            found.append(Finding(shown, f"entities.{entity_id}", f"holds a {type(body).__name__}", "a mapping of keys to values"))
+            found.append(Finding(shown, f"entities.{entity_id}", f"holds {kind_of(body)}", "a mapping of keys to values"))
             continue
         entity = validated(Entity, {**body, "id": entity_id}, shown, found, f"entities.{entity_id}")
         if entity is not None:
@@ -214,7 +215,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     found.extend(one for one in catalogs.problems(catalog, shown) if not _follows_from(one, known_sources, catalog))
     findings.extend(found)
     names = {str(body["name"]).casefold() for body in bodies.values() if isinstance(body, dict) and "name" in body}
-    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies})
+    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies}) if bodies else None
 
 
 def _follows_from(finding: Finding, known_sources: frozenset[str], catalog: Catalog) -> bool:
@@ -229,11 +230,13 @@ def _section(raw: Mapping[str, Any], key: str, shown: str, findings: list[Findin
     value = raw.get(key) or {}
     if isinstance(value, dict):
         return value
-    findings.append(Finding(shown, key, f"holds a {type(value).__name__}", "a mapping of names to definitions"))
+    findings.append(Finding(shown, key, f"holds {kind_of(value)}", "a mapping of names to definitions"))
     return {}
 
 
-def _load_tenant(path: Path, shown: str, catalog: Catalog, known_names: Iterable[str], findings: list[Finding]) -> TenantFile | None:
+def _load_tenant(
+    path: Path, shown: str, catalog: Catalog, known_names: frozenset[str] | None, findings: list[Finding]
+) -> TenantFile | None:
     if not TENANT_ID.match(path.stem):
         findings.append(
             Finding(
@@ -246,9 +249,11 @@ def _load_tenant(path: Path, shown: str, catalog: Catalog, known_names: Iterable
     registration = validated(Registration, raw, shown, findings)
     if registration is None:
         return None
-    list_is_broken = any(finding.path.startswith(("entityList", "exportOption")) for finding in findings)
-    entities, unknown = resolve_entities(registration, catalog, shown)
+    if known_names is None:
+        return None
+    found = list(findings)
+    entities = listed_entities(registration, raw, catalog, shown, found)
     # An entity whose own definition is broken is reported once, in the catalog.
     spelled = {f"unknown entity {word!r}" for word in registration.entity_list if word.casefold() in known_names}
-    findings.extend(one for one in unknown if one.reason not in spelled and not list_is_broken)
+    findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)
     return TenantFile(path.stem, shown, registration, entities)

@@ -12,14 +12,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 
 from tests.estates import NOON, Place, make_place
-from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
+from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.ledger.tables import audit
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

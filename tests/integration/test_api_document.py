@@ -15,18 +15,12 @@ from fastapi.testclient import TestClient
 
 from tests.documented import sweep
 from tests.estates import NOON, Place, make_place
-from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
+from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.web.app import create_app
 from waybill.web.command import NoScheduler
 from waybill.web.editors import KINDS, json_schema
 
 OPERATIONS = ("get", "put", "post", "delete", "patch")
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +121,7 @@ def test_the_sample_configuration_satisfies_the_schemas(repository: Path, kind: 
         ("tenant", {"colour": "red"}),
         ("tenant", {"destination": {"kind": "sftp"}}),
         ("tenant", {"deliverAt": 120}),
+        ("tenant", {"deliverAt": "none"}),
         ("catalog", {"entities": {"user": {"source": "x"}}}),
         ("policy", {"archive_days": -1}),
     ],

@@ -13,17 +13,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.estates import NOON, Place, make_place
-from tests.issuer import Api, RecordingScheduler, TestIssuer, serve_issuer, tenant_api
+from tests.issuer import Api, RecordingScheduler, TestIssuer, tenant_api
 from waybill import service
 
 USER = {"entityList": ["user"], "frequency": "daily", "destination": {"kind": "folder", "root": "out"}}
 BOTH = {**USER, "entityList": ["user", "theme"]}
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture

@@ -16,18 +16,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.estates import NOON, Place, make_place
-from tests.issuer import AUDIENCE, Api, TestIssuer, new_key, serve_issuer, tenant_api
+from tests.issuer import AUDIENCE, Api, TestIssuer, new_key, tenant_api
 from waybill.access import Caller, Permission, TokenRights
 from waybill.errors import PermanentError
 from waybill.web.oauth import Issuer
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +145,7 @@ ROUTES = {
     ("GET", "/deliveries"): "read",
     ("POST", "/deliveries/0123456789abcdef0123456789abcdef/redeliver"): "write",
 }
+REHEARSED = {("PUT", "/export"), ("POST", "/export"), ("POST", "/export/versions/1/restore")}
 SCOPES = {
     "nothing": "",
     "read": "read",
@@ -175,8 +170,9 @@ def test_every_route_obeys_scope_and_tenant_of_the_token(client: TestClient, iss
     """Every scope x every tenant claim x own, foreign and missing tenants."""
     needed = ROUTES[method, path]
     for scope, claim, tenant in product(SCOPES.values(), CLAIMS.values(), ["acme", "globex", "nobody"]):
+        query = "?dryRun=true" if (method, path) in REHEARSED else ""
         reply = client.request(
-            method, f"/api/v1/tenants/{tenant}{path}?dryRun=true", headers=issuer.bearer(claim, scope), json={"entities": ["user"]}
+            method, f"/api/v1/tenants/{tenant}{path}{query}", headers=issuer.bearer(claim, scope), json={"entities": ["user"]}
         )
         own = tenant in (claim if isinstance(claim, list) else [claim])
         words = scope if isinstance(scope, list) else scope.split()

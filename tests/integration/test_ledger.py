@@ -18,6 +18,7 @@ from waybill.registration import Registration
 
 NOW = datetime(2026, 6, 1, 2, 3, 4, 567891, tzinfo=UTC)
 BODY = Registration.model_validate({"entityList": ["user"]})
+BY = registrations.Provenance("api", "t")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -66,7 +67,7 @@ def test_many_processes_may_upgrade_at_once(request, tmp_path):
 def test_an_instant_comes_back_as_it_went_in(ledger):
     berlin = timezone(timedelta(hours=2))
     with ledger.begin() as connection:
-        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW.astimezone(berlin))
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW.astimezone(berlin))
     with ledger.begin() as connection:
         found = registrations.current(connection, "acme")
     assert found is not None
@@ -75,14 +76,14 @@ def test_an_instant_comes_back_as_it_went_in(ledger):
 
 def test_the_same_body_twice_is_one_version_and_a_stale_one_is_refused(ledger):
     with ledger.begin() as connection:
-        first, *_ = registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
-        again, change, *_ = registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
+        first, *_ = registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
+        again, change, *_ = registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
     assert (first, again, change.is_empty) == (1, 1, True)
     weekly = Registration.model_validate({"entityList": ["user"], "frequency": "weekly"})
     with ledger.begin() as connection:
-        registrations.replace(connection, "acme", weekly, ["user"], origin="api", actor="t", now=NOW, expected=1)
+        registrations.replace(connection, "acme", weekly, ["user"], by=BY, now=NOW, expected=1)
     with pytest.raises(LostUpdate), ledger.begin() as connection:
-        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW, expected=1)
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW, expected=1)
 
 
 def test_racing_registrations_of_a_new_tenant_leave_one_active_stream(ledger):
@@ -92,7 +93,7 @@ def test_racing_registrations_of_a_new_tenant_leave_one_active_stream(ledger):
         body = Registration.model_validate({"entityList": ["user"], "deliverAt": f"{number:02d}:00"})
         try:
             with ledger.begin() as connection:
-                registrations.replace(connection, "acme", body, ["user"], origin="api", actor="t", now=NOW)
+                registrations.replace(connection, "acme", body, ["user"], by=BY, now=NOW)
             outcomes.append("done")
         except LostUpdate:
             outcomes.append("lost")
@@ -129,7 +130,7 @@ def plan_values(stream: streams.Stream, stem: str) -> dict[str, object]:
 
 def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
     with ledger.begin() as connection:
-        registrations.replace(connection, "acme", BODY, ["user"], origin="api", actor="t", now=NOW)
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
         (stream,) = streams.active(connection, "acme")
     planned: list[object] = []
 

@@ -123,6 +123,25 @@ def test_a_tenant_is_not_blamed_for_an_entity_whose_definition_is_broken(folder)
     assert [line for line in with_catalog(folder, yaml.safe_dump(broken)) if "tenants" in line] == []
 
 
+@pytest.mark.parametrize("text", ["entities: [", "- user", "entities: {}", "entities: 5"])
+def test_a_catalog_that_cannot_be_read_brings_no_findings_about_entities(folder, text):
+    (folder / "policy.yaml").write_text("export_types: {people: {entities: [user]}}\n")
+    lines = with_catalog(folder, text)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("config/catalog.yaml: ")
+    found = config.load(folder)
+    assert (set(found.tenants), found.broken) == (set(), {"acme"})
+
+
+def test_a_list_with_a_number_in_it_is_told_its_unknown_names_too(folder):
+    lines = [line.partition("globex.yaml: ")[2] for line in with_tenant(folder, "entityList: [usr, user, 5, nobody]")]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "entityList: not a list of entity names",
+        "entityList: unknown entity 'usr'",
+        "entityList: unknown entity 'nobody'",
+    ]
+
+
 def test_a_bad_tenant_file_is_left_out_and_the_others_stay(folder):
     with_tenant(folder, "frequency: x\nentityList: user")
     found = config.load(folder)

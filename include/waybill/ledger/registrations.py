@@ -40,6 +40,14 @@ class Registered:
         return self.origin.removeprefix(FILE_ORIGIN) if self.origin.startswith(FILE_ORIGIN) else None
 
 
+class Provenance(NamedTuple):
+    """Where a version comes from: `api` or `file:<name>`, by whom, and the earlier version whose words it takes up again, if any."""
+
+    origin: str
+    actor: str
+    restored: int | None = None
+
+
 class Recorded(NamedTuple):
     """The version in force after a replace, what it switched on and off, and whether it made that version."""
 
@@ -112,23 +120,21 @@ def replace(
     wanted: Registration,
     entities: Sequence[str],
     *,
-    origin: str,
-    actor: str,
+    by: Provenance,
     now: datetime,
     expected: int | None = None,
 ) -> Recorded:
     """Make `entities` the active set and record the body as a new version, unless nothing would change.
 
-    Kept entities keep stream, sequence and watermark. Raises LostUpdate when the version is not
-    `expected`
-    or somebody was faster; nothing is changed then.
+    Kept entities keep stream, sequence and watermark. Raises LostUpdate when the version is not `expected` or somebody was faster; nothing
+    is changed then.
     """
     version = _ensure_tenant(connection, tenant_id)
     if expected is not None and expected != version:
         raise LostUpdate
     before = current(connection, tenant_id)
     change = difference((one.entity for one in streams.active(connection, tenant_id)), entities)
-    if before is not None and before.body == wanted.body() and before.origin == origin and change.is_empty:
+    if before is not None and before.body == wanted.body() and before.origin == by.origin and change.is_empty:
         return Recorded(version, change, changed=False)
     moved = connection.execute(update(tenant).where(tenant.c.id == tenant_id, tenant.c.version == version).values(version=version + 1))
     if moved.rowcount != 1:
@@ -138,13 +144,15 @@ def replace(
         streams.activate(connection, tenant_id, change.activated, now)
     except IntegrityError as error:
         raise LostUpdate from error  # a run activated newly catalogued entities of `export all` just now
-    diff = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
+    diff: dict[str, Any] = {"activated": list(change.activated), "deactivated": list(change.deactivated), "kept": list(change.kept)}
+    if by.restored is not None:
+        diff["restored_from"] = by.restored
     connection.execute(
         insert(registration).values(
-            tenant=tenant_id, version=version + 1, body=wanted.body(), origin=origin, actor=actor, diff=diff, created_at=now
+            tenant=tenant_id, version=version + 1, body=wanted.body(), origin=by.origin, actor=by.actor, diff=diff, created_at=now
         )
     )
-    note(connection, tenant_id, actor, "register", {"version": version + 1, "origin": origin, **diff}, now)
+    note(connection, tenant_id, by.actor, "register", {"version": version + 1, "origin": by.origin, **diff}, now)
     return Recorded(version + 1, change, changed=True)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from waybill.config import TenantFile
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.ledger import registrations, streams
-from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Recorded, Registered
+from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registration import Difference, ExportOption, Registration, difference
 from waybill.service.estate import Estate
 
@@ -89,12 +90,14 @@ def _tenant_of(finding: Finding) -> str:
     return finding.file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")
 
 
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
+    """The fields of a registration's body whose value changes: old and new, None where a body leaves one out."""
+    return {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+
+
 def _change(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
     diff = difference(active, file.entities)
-    body, old = file.registration.body(), before.body if before else {}
-    fields = {
-        key: (old.get(key), body.get(key)) for key in [*old, *(key for key in body if key not in old)] if old.get(key) != body.get(key)
-    }
+    fields = changed_fields(before.body if before else {}, file.registration.body())
     if before is None:
         action = "create"
     elif fields or not diff.is_empty or before.origin != FILE_ORIGIN + file.file:
@@ -125,20 +128,18 @@ def _carry_out(estate: Estate, change: Change, before: Registered | None, actor:
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
         words = before.registration if before else Registration()
         wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
-    version, diff, _ = record(estate, change.tenant, wanted, entities, origin=origin, actor=actor)
+    version, diff, _ = record(estate, change.tenant, wanted, entities, by=Provenance(origin, actor))
     return Change(change.tenant, change.action, change.file, diff, change.fields, version)
 
 
 def record(
-    estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, origin: str, actor: str, expected: int | None = None
+    estate: Estate, tenant: str, wanted: Registration, entities: tuple[str, ...], *, by: Provenance, expected: int | None = None
 ) -> Recorded:
     """Replace a tenant's registration in one transaction. Raises LostUpdate when `expected` is given and is not the version in force."""
     for _ in range(TRIES):
         try:
             with estate.ledger.begin() as connection:
-                return registrations.replace(
-                    connection, tenant, wanted, entities, origin=origin, actor=actor, now=estate.now(), expected=expected
-                )
+                return registrations.replace(connection, tenant, wanted, entities, by=by, now=estate.now(), expected=expected)
         except LostUpdate:
             if expected is not None:
                 raise

@@ -10,10 +10,10 @@ from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.explaining import validated
 from waybill.layout import tenant_id
 from waybill.ledger import registrations, streams
-from waybill.ledger.registrations import LostUpdate, Registered
+from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
-from waybill.registration import Difference, Registration, difference, resolve_entities
-from waybill.service.applying import record
+from waybill.registration import Difference, Registration, difference, listed_entities
+from waybill.service.applying import changed_fields, record
 from waybill.service.estate import Estate
 from waybill.service.estimating import Estimate, estimate
 from waybill.service.running import ask_full_load
@@ -60,9 +60,7 @@ def read(raw: Mapping[str, Any], estate: Estate) -> tuple[Registration, tuple[st
     wanted = validated(Registration, raw, "", findings)
     if wanted is None:
         raise InvalidInput(findings)
-    list_is_broken = any(finding.path.startswith(("entityList", "exportOption")) for finding in findings)
-    entities, unknown = resolve_entities(wanted, estate.catalog, "")
-    findings += [] if list_is_broken else unknown
+    entities = listed_entities(wanted, raw, estate.catalog, "", findings)
     if findings:
         raise InvalidInput(findings)
     return wanted, entities
@@ -103,7 +101,8 @@ def standing(estate: Estate, tenant: str) -> Standing:
 
 
 def _in_catalog_order(estate: Estate, entities: Collection[str]) -> tuple[str, ...]:
-    known = [entity for entity in estate.catalog.entities if entity in entities]
+    # Also with a catalog that is broken just now: what the ledger knows can be told.
+    known = [entity for entity in estate.configuration.catalog.entities if entity in entities]
     return (*known, *sorted(set(entities) - set(known)))
 
 
@@ -133,13 +132,12 @@ def rehearse(estate: Estate, tenant: str, raw: Mapping[str, Any], *, expected: i
     registered = _refuse_managed_as_code(estate, tenant)
     wanted, entities = read(raw, estate)
     if expected is not None and expected != (registered.version if registered else 0):
-        raise _mismatch(tenant)
+        raise _mismatch(tenant, expected)
     _refuse_chosen_destination(estate, wanted, registered)
     with estate.ledger.begin() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
-    old, new = registered.body if registered else {}, wanted.body()
-    fields = {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+    fields = changed_fields(registered.body if registered else {}, wanted.body())
     return Rehearsal(diff, fields, estimate(estate, tenant, diff.activated))
 
 
@@ -149,7 +147,7 @@ def replace(estate: Estate, tenant: str, raw: Mapping[str, Any], *, actor: str, 
     Raises managed_as_code, etag_mismatch when another version is in force, InvalidInput.
     """
     _refuse_managed_as_code(estate, tenant)
-    return _record(estate, tenant, raw, actor, expected)
+    return _record(estate, tenant, raw, Provenance(API_ORIGIN, actor), expected)
 
 
 def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: int | None = None) -> Replaced:
@@ -157,31 +155,35 @@ def restore(estate: Estate, tenant: str, number: int, *, actor: str, expected: i
 
     Raises not_found, managed_as_code, etag_mismatch, InvalidInput when the catalog has lost what that version names.
     """
-    require(estate, tenant)
+    earlier = version(estate, tenant, number)
     _refuse_managed_as_code(estate, tenant)
-    earlier = next((one for one in versions(estate, tenant) if one.version == number), None)
-    if earlier is None:
+    return _record(estate, tenant, earlier.body, Provenance(API_ORIGIN, actor, restored=number), expected)
+
+
+def version(estate: Estate, tenant: str, number: int) -> Registered:
+    """A version the tenant ever had. Raises not_found."""
+    found = next((one for one in versions(estate, tenant) if one.version == number), None)
+    if found is None:
         raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
-    return _record(estate, tenant, earlier.body, actor, expected)
+    return found
 
 
-def _record(estate: Estate, tenant: str, raw: Mapping[str, Any], actor: str, expected: int | None) -> Replaced:
+def _record(estate: Estate, tenant: str, raw: Mapping[str, Any], by: Provenance, expected: int | None) -> Replaced:
     wanted, entities = read(raw, estate)
     _refuse_chosen_destination(estate, wanted, find(estate, tenant))
     try:
-        recorded = record(estate, tenant, wanted, entities, origin=API_ORIGIN, actor=actor, expected=expected)
+        recorded = record(estate, tenant, wanted, entities, by=by, expected=expected)
     except LostUpdate as error:
-        raise _mismatch(tenant) from error
+        raise _mismatch(tenant, expected) from error
     created = recorded.changed and recorded.version == 1
     return Replaced(standing(estate, tenant), recorded.difference, created, recorded.changed)
 
 
-def _mismatch(tenant: str) -> PermanentError:
-    return PermanentError(
-        f"another version of the registration of {tenant} is in force than the one you saw",
-        next_step="GET it again and repeat your change",
-        code="etag_mismatch",
-    )
+def _mismatch(tenant: str, expected: int | None) -> PermanentError:
+    what, step = f"the registration of {tenant} is not the one that If-Match names", "GET it again and repeat your change"
+    if expected == 0:
+        what, step = f"the tenant {tenant} has a registration already", "GET it, and send its ETag as If-Match to replace it"
+    return PermanentError(what, next_step=step, code="etag_mismatch")
 
 
 def versions(estate: Estate, tenant: str) -> list[Registered]:

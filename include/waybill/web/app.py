@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from waybill import __version__
 from waybill.service import Estate
-from waybill.web import documenting, downloads, pages, problems, reference, registrations, requests, templates, tenants
+from waybill.web import documenting, downloads, pages, parameters, problems, reference, registrations, requests, templates, tenants
 from waybill.web.calling import Access, Estates, Scheduler
 
 API = "/api/v1"
-ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, templates.router, downloads.router]
-"""What stands below `/api/v1`."""
+ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, templates.router]
+"""What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
 
 ABOUT = """
 Register what a tenant receives and how often, see what was delivered, ask for full history again.
@@ -45,7 +45,8 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
     )
     app.state.estates, app.state.access, app.state.scheduler = Estates(estate), access, scheduler
     for router in ROUTERS:
-        app.include_router(router, prefix=API)
+        app.include_router(router, prefix=API, dependencies=[Depends(parameters.declared_only)])
+    app.include_router(downloads.router, prefix=API)
     problems.install(app)
     documenting.install(app)
     reference.install(app)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from email.message import Message
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from waybill.errors import Finding, InvalidInput
+from waybill.explaining import kind_of
 from waybill.web.problems import Refused
 
 LARGEST = 256 * 1024
+_DIGITS = 1000
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -21,19 +24,31 @@ async def json_object(request: Request) -> dict[str, Any]:
     raw = await _bounded(request)
     if not raw.strip():
         return {}
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise Refused("unsupported_media_type", "The body must be JSON with Content-Type: application/json.")
+    _refuse_other_media(request)
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+        value = json.loads(raw.decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_int=_integer)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half surrogate pairs and numbers past every bound end here
     except RecursionError as error:
         raise Refused("bad_request", "The body is nested too deeply.") from error
     except ValueError as error:  # covers malformed JSON and text that is not UTF-8
         raise Refused("bad_request", f"The body is not valid JSON: {_reason(error)}.") from error
     if not isinstance(value, dict):
-        raise InvalidInput([Finding("", "", f"the body is a {type(value).__name__}", "a JSON object", code="invalid_type")])
+        raise InvalidInput([Finding("", "", f"the body is {kind_of(value)}", "a JSON object", code="invalid_type")])
     return value
+
+
+def _refuse_other_media(request: Request) -> None:
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        what = "The body must be sent as it is: Content-Encoding may only be identity."
+        raise Refused("unsupported_media_type", what, {"Accept-Encoding": "identity"})
+    declared = Message()
+    declared["Content-Type"] = request.headers.get("content-type", "")
+    media = declared.get_content_type() if declared["Content-Type"] else ""
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise Refused("unsupported_media_type", "The body must be JSON with Content-Type: application/json.")
+    if (declared.get_content_charset() or "utf-8") not in ("utf-8", "utf8"):
+        raise Refused("unsupported_media_type", "JSON is UTF-8: leave the charset out of Content-Type, or say utf-8.")
 
 
 async def _bounded(request: Request) -> bytes:
@@ -50,6 +65,12 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number has more than {_DIGITS} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> Any:

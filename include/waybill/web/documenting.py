@@ -20,17 +20,19 @@ EXAMPLES = SENTENCES | {
     "bad_request": "The body is not valid JSON: Expecting ',' delimiter at line 3, column 5.",
     "not_registered": "the tenant acme does not receive comment (allowed: content, user)",
     "unauthenticated": "There is no bearer token.",
-    "denied": "You may not do this for the tenant acme: it needs the permission registrations.edit.",
+    "denied": "You may not do this for the tenant acme. It needs a token with the scope write.",
     "not_found": "There is no tenant globex.",
     "managed_as_code": "the tenant acme is managed as code by config/tenants/acme.yaml. Change that file and run `waybill apply`",
-    "etag_mismatch": "the registration of acme is not the one If-Match names. GET it again and repeat your change",
+    "etag_mismatch": "the registration of acme is not the one that If-Match names. GET it again and repeat your change",
     "too_large": "The body is larger than 256 KiB.",
     "unsupported_media_type": "The body must be JSON with Content-Type: application/json.",
     "range_not_satisfiable": "The archive has 4711 bytes, and Range asks for none of them.",
-    "validation": "unknown entity 'usr' (did you mean user?)",
+    "validation": "entityList: unknown entity 'usr' (allowed: user, theme; did you mean user?)",
     "not_committed": "the delivery 0190c5f0e4c77d3a9a4e5b6c7d8e9f00 is open, not committed. It is delivered by the next run",
     "internal": "Something went wrong inside Waybill. The operator's log holds the cause.",
     "unavailable": "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause.",
+    "config": "The operator's configuration has problems. This is answered once they are mended; the operator's log names them.",
+    "issuer": "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause.",
 }
 _MEANING = {
     400: "The request cannot be understood, or names what is not registered.",
@@ -41,19 +43,19 @@ _MEANING = {
     410: "Its time is over.",
     412: "Somebody changed the registration in between.",
     413: "The body is too large.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON in UTF-8, or it is compressed.",
     416: "The archive has no such part; `Content-Range` tells its size.",
     422: "A path or query parameter, or the body, has problems; `errors` lists all of them.",
     429: "Too many requests; `Retry-After` tells when it may be tried again.",
     500: "A fault in Waybill.",
-    503: "The ledger, a source or the issuer does not answer; retry later.",
+    503: "The ledger, a source or the token issuer does not answer, or the operator's configuration has problems.",
 }
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can fail with these codes; every route can also fail to recognise the caller or to answer at all."""
     found: dict[int | str, dict[str, Any]] = {}
-    for code in ("unauthenticated", "validation", *codes, "internal", "unavailable"):
+    for code in ("unauthenticated", "validation", *codes, "internal", "unavailable", "config", "issuer"):
         status = STATUS.get(code, 503)
         entry = found.setdefault(
             status,
@@ -67,7 +69,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _example(code: str, status: int) -> dict[str, Any]:
-    field = {"field": "entityList", "code": "unknown_entity", "message": EXAMPLES["validation"]}
+    field = {"field": "entityList", "code": "unknown_entity", "message": EXAMPLES["validation"].partition(": ")[2]}
     return {
         "type": f"urn:waybill:problem:{code}",
         "title": title(status),

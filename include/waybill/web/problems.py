@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from waybill import request as requests
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
+from waybill.explaining import parameter
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +66,10 @@ STATUS = {
 SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
 """Codes of the floors below that the API knows under a more general name."""
 
-RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60}
+RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60, "config": 60}
 _RETRY_WHEN_DOWN = 5
 _DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
+_MISCONFIGURED = "The operator's configuration has problems. This is answered once they are mended; the operator's log names them."
 
 
 class FieldError(BaseModel):
@@ -144,7 +147,7 @@ def of_error(error: WaybillError) -> JSONResponse:
         return problem(
             status,
             code,
-            _DOWN,
+            _MISCONFIGURED if isinstance(error, ConfigError) else _DOWN,
             headers=headers,
         )
     if isinstance(error, InvalidInput):
@@ -153,8 +156,14 @@ def of_error(error: WaybillError) -> JSONResponse:
 
 
 def _counted(error: InvalidInput) -> str:
-    first, count = _message(error.findings[0]), len(error.findings)
+    first, count = _sentence(error.findings[0]), len(error.findings)
     return first if count == 1 else f"{count} problems: {first}; see errors for the others"
+
+
+def _sentence(finding: Finding) -> str:
+    """The finding with its field in front; a whole sentence, as a product document gives it, stands alone."""
+    message = _message(finding)
+    return message if not finding.path or message[:1].isupper() else f"{finding.path}: {message}"
 
 
 def _field_errors(error: InvalidInput) -> list[dict[str, str]]:
@@ -184,17 +193,25 @@ def on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 (how the handler was installed)
     codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthenticated", 403: "denied"}
-    details = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not possible here."}
-    detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, codes.get(error.status_code, "bad_request"), detail, headers=error.headers)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}."
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+        detail = f"{request.method} is not possible here (allowed: {headers['Allow']})."
+    return problem(error.status_code, codes.get(error.status_code, "bad_request"), detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of every route at this path: a router knows only the first one."""
+    here = [route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (how the handler was installed)
-    errors = [
-        {"field": ".".join(str(part) for part in one["loc"][1:]), "code": "invalid", "message": str(one["msg"])} for one in error.errors()
-    ]
-    return problem(422, "validation", f"{errors[0]['field']}: {errors[0]['message']}", errors)
+    # What both a route and a dependency ask for is complained of by each.
+    return of_error(InvalidInput(list(dict.fromkeys(parameter(one) for one in error.errors()))))
 
 
 def _on_bug(_request: Request, _error: Exception) -> JSONResponse:

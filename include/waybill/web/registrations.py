@@ -8,13 +8,16 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
+from waybill.canonical import timestamp_text
 from waybill.errors import Finding, InvalidInput
 from waybill.explaining import validated
+from waybill.ledger.registrations import Registered
 from waybill.registration import Registration
 from waybill.service import Estate, registering
+from waybill.service.applying import changed_fields
 from waybill.web import documenting, schemas
 from waybill.web.bodies import JsonBody
-from waybill.web.calling import Editor, EstateDep, Operator, SchedulerDep, TenantPath, Viewer
+from waybill.web.calling import STARTED, Editor, EstateDep, Operator, SchedulerDep, TenantPath, Viewer, follow
 from waybill.web.documenting import problems
 from waybill.web.problems import Refused
 
@@ -53,7 +56,7 @@ def standing_body(estate: Estate, standing: registering.Standing, *, inactive: b
         "version": registered.version,
         "entities": list(standing.active),
         "managedBy": {"kind": "file" if standing.managed_by else "api", "file": standing.managed_by},
-        "updatedAt": registered.created_at.isoformat(),
+        "updatedAt": timestamp_text(registered.created_at),
         "updatedBy": registered.actor,
     }
     if inactive:
@@ -62,7 +65,7 @@ def standing_body(estate: Estate, standing: registering.Standing, *, inactive: b
 
 
 def _inactive(estate: Estate, stream: Any) -> dict[str, Any]:
-    entity = estate.catalog.entity(stream.entity)
+    entity = estate.configuration.catalog.entity(stream.entity)
     return schemas.Inactive(
         entity=stream.entity,
         name=entity.display_name if entity else stream.entity,
@@ -138,7 +141,7 @@ def replace_registration(
     if dry_run:
         return _rehearse(estate, tenant, raw, expected)
     done = registering.replace(estate, tenant, raw, actor=caller.actor, expected=expected)
-    return _replaced(estate, scheduler, done)
+    return _replaced(estate, scheduler, caller, done)
 
 
 def _rehearse(estate: Estate, tenant: str, raw: dict[str, Any], expected: int | None) -> JSONResponse:
@@ -150,12 +153,16 @@ def _rehearse(estate: Estate, tenant: str, raw: dict[str, Any], expected: int | 
             "dryRun": True,
             "changed": not plan.changes_nothing,
             **_changes(plan.difference),
-            "fields": {key: {"from": old, "to": new} for key, (old, new) in plan.fields.items()},
+            "fields": _fields(plan.fields),
             "estimatedRows": _total(rows),
             "estimatedBytes": _total(sizes),
             "estimates": [{"entity": one.entity, "rows": one.rows, "bytes": one.bytes, "note": one.note or None} for one in plan.estimates],
         }
     )
+
+
+def _fields(changed: dict[str, tuple[object, object]]) -> dict[str, dict[str, object]]:
+    return {key: {"from": old, "to": new} for key, (old, new) in changed.items()}
 
 
 def _total(numbers: list[int | None]) -> int | None:
@@ -167,10 +174,10 @@ def _changes(diff: Any) -> dict[str, list[str]]:
     return {"activated": list(diff.activated), "deactivated": list(diff.deactivated), "kept": list(diff.kept)}
 
 
-def _replaced(estate: Estate, scheduler: SchedulerDep, done: registering.Replaced) -> JSONResponse:
+def _replaced(estate: Estate, scheduler: SchedulerDep, caller: Editor, done: registering.Replaced) -> JSONResponse:
     registered = done.standing.registered
     if done.changed:
-        scheduler.changed(registered.tenant)
+        follow(estate, scheduler, caller, registered.tenant, created=done.created)
     return JSONResponse(
         {**standing_body(estate, done.standing), **_changes(done.difference), "changed": done.changed},
         201 if done.created else 200,
@@ -193,11 +200,9 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, estate: Esta
     if wanted is None or findings:
         raise InvalidInput(findings)
     chosen = registering.queue_full_load(estate, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
-    started = wanted.when == "now" and scheduler.run_now(tenant, caller)
+    started = scheduler.run_now(tenant, caller) if wanted.when == "now" else ""
     when: Literal["now", "next"] = "now" if started else "next"
-    detail = "A run was started." if started else "The next scheduled run delivers it."
-    if wanted.when == "now" and not started:
-        detail = f"This server starts no runs. {detail}"
+    detail = STARTED[started] if wanted.when == "now" else "The next scheduled run delivers it."
     answer = schemas.FullLoadQueued(tenant=tenant, entities=chosen, when=when, detail=detail)
     return JSONResponse(answer.model_dump(mode="json"), 202)
 
@@ -207,23 +212,27 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, estate: Esta
 )
 def list_versions(tenant: TenantPath, caller: Viewer, estate: EstateDep) -> JSONResponse:
     """Every registration the tenant ever had, newest first."""
-    items = [
-        {
-            "version": one.version,
-            "createdAt": one.created_at.isoformat(),
-            "actor": one.actor,
-            "origin": one.origin,
-            "changes": one.diff,
-            "registration": one.body,
-        }
-        for one in registering.versions(estate, tenant)
-    ]
-    return JSONResponse({"items": items})
+    found = registering.versions(estate, tenant)
+    bodies = [*(one.body for one in found[1:]), {}]
+    return JSONResponse({"items": [_version(one, before) for one, before in zip(found, bodies, strict=True)]})
+
+
+def _version(one: Registered, before: dict[str, Any]) -> dict[str, Any]:
+    changes = {"activated": [], "deactivated": [], "kept": [], **one.diff, "fields": _fields(changed_fields(before, one.body))}
+    changes["restoredFrom"] = changes.pop("restored_from", None)
+    return {
+        "version": one.version,
+        "createdAt": timestamp_text(one.created_at),
+        "actor": one.actor,
+        "origin": one.origin,
+        "changes": changes,
+        "registration": one.body,
+    }
 
 
 @router.post(
     "/versions/{number}/restore",
-    response_model=schemas.Replaced,
+    response_model=schemas.Replaced | schemas.Rehearsal,
     responses={200: ETAG, **problems("denied", "not_found", "managed_as_code", "etag_mismatch")},
     summary="Go back to an earlier version",
 )
@@ -234,9 +243,12 @@ def restore_version(
     caller: Editor,
     estate: EstateDep,
     scheduler: SchedulerDep,
+    dry_run: DryRun = False,
     if_match: IfMatch = None,
 ) -> JSONResponse:
     """Make what an earlier version said the registration in force, as a new version. Entities that come back start with a full load."""
     expected = _expected(estate, tenant, if_match, None)
+    if dry_run:
+        return _rehearse(estate, tenant, registering.version(estate, tenant, number).body, expected)
     done = registering.restore(estate, tenant, number, actor=caller.actor, expected=expected)
-    return _replaced(estate, scheduler, done)
+    return _replaced(estate, scheduler, caller, done)

@@ -92,6 +92,13 @@ class Rehearsal(Changes):
     estimates: list[EntityEstimate]
 
 
+class Recorded(Changes):
+    """What a version changed."""
+
+    fields: dict[str, dict[str, Any]] = Field(description="Fields whose value changed: `{from, to}`.")
+    restored_from: int | None = Field(description="The earlier version whose words these are again, or null.")
+
+
 class Version(Answer):
     """One recorded registration."""
 
@@ -99,7 +106,7 @@ class Version(Answer):
     created_at: datetime
     actor: str
     origin: str = Field(examples=["api", "file:config/tenants/acme.yaml"])
-    changes: Changes
+    changes: Recorded
     registration: dict[str, Any]
 
 
