@@ -34,6 +34,10 @@ def test_metrics_take_the_scale_plan(shop: Shop) -> None:
     options = shop("GET", "/options", who="gus", tenant="globex").json()
     assert (options["canCreate"], options["planRequired"]) == (False, "scale")
     assert shop("GET", "/options").json()["canCreate"]
+    one = shop.ask(**ASK)
+    shop.policy(plans={"acme": "starter"})  # lost before a worker took it
+    shop.fulfil()
+    assert (shop.get(one)["status"], shop.get(one)["error"]["code"]) == ("failed", "permission_revoked")
 
 
 def test_metrics_hold_every_field_the_document_lists(shop: Shop) -> None:

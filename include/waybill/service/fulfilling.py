@@ -16,7 +16,7 @@ from waybill.ledger import requests
 from waybill.request import ExportRequest, Failure
 from waybill.request.model import FAILURES
 from waybill.service.estate import PRODUCED_BY, Estate
-from waybill.service.permitting import still_holds
+from waybill.service.permitting import has_plan, still_holds
 from waybill.service.requests_upkeep import archives_of, fail_stalled, mail_about, spool_of
 
 Progress = Callable[[ExportRequest], None]
@@ -61,14 +61,14 @@ def fulfil(estate: Estate, request_id: str, *, worker: str = "", sleep: Callable
 
 
 def _may_start(estate: Estate, one: ExportRequest) -> bool:
-    """The right to create is asked again at the start; for an organization also whether its tenants still belong together."""
+    """Plan and right to create are asked for again at the start; for an organization also whether its tenants still belong together."""
     if one.scope["level"] == "organization":
         members = estate.configuration.policy.organizations.get(
             one.scope.get("organization") or estate.configuration.policy.organization_of(one.tenant) or "", ()
         )
         if not set(one.tenants) <= set(members):
             return False
-    return still_holds(estate, one.roles, one.tenants, Permission.EXPORTS_CREATE)
+    return has_plan(estate, one.tenant) and still_holds(estate, one.roles, one.tenants, Permission.EXPORTS_CREATE)
 
 
 def _task(estate: Estate, one: ExportRequest) -> Task:

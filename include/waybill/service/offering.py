@@ -7,16 +7,16 @@ from typing import Any
 from waybill.access import Caller, Permission
 from waybill.request.model import Status, name_of
 from waybill.service.estate import Estate
-from waybill.service.permitting import require
+from waybill.service.permitting import has_plan, require
 
 
 def options(estate: Estate, caller: Caller, tenant: str) -> dict[str, Any]:
     """Everything a form needs, as JSON. Raises not_found, view_denied."""
     knobs = require(estate, caller, tenant, Permission.EXPORTS_VIEW)
     policy = estate.configuration.policy
-    has_plan = knobs.plan_required is None or policy.plans.get(tenant) == knobs.plan_required
+    planned = has_plan(estate, tenant)
     return {
-        "canCreate": has_plan and caller.allows(Permission.EXPORTS_CREATE, tenant),
+        "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
         "formats": list(knobs.formats),
         "jsonLayout": knobs.json_layout,
         "scopes": list(knobs.scopes),
@@ -45,6 +45,6 @@ def options(estate: Estate, caller: Caller, tenant: str) -> dict[str, Any]:
         "page": knobs.page.model_dump(mode="json"),
         "fulfilment": knobs.fulfilment,
         "maxActivePerProject": knobs.max_active_per_project,
-        "planRequired": None if has_plan else knobs.plan_required,
+        "planRequired": None if planned else knobs.plan_required,
         "organization": policy.organization_of(tenant),
     }

@@ -45,6 +45,12 @@ def note_denied(estate: Estate, caller: Caller, tenant: str, wanted: str, reques
         registrations.note(connection, tenant[:63], caller.actor, "denied", detail, estate.now())
 
 
+def has_plan(estate: Estate, tenant: str) -> bool:
+    """Whether the tenant's plan includes exports."""
+    wanted = estate.configuration.knobs(tenant).plan_required
+    return wanted is None or estate.configuration.policy.plans.get(tenant) == wanted
+
+
 def is_known(estate: Estate, tenant: str) -> bool:
     """Whether the tenant is registered, has a file, or is named by policy."""
     if tenant in estate.configuration.tenants or tenant in estate.configuration.policy.named_tenants:

@@ -18,7 +18,7 @@ from waybill.policy import Knobs
 from waybill.request import ACTIVE, ExportRequest, Refused, Scope, Status, Submission, refused
 from waybill.request.submission import Checked, check
 from waybill.service.estate import Estate
-from waybill.service.permitting import require, require_project, roles_of
+from waybill.service.permitting import has_plan, require, require_project, roles_of
 from waybill.service.requests_upkeep import fail_stalled
 
 TRIES = 20
@@ -91,9 +91,8 @@ def enter(estate: Estate, person: Requester, tenant: str, tenants: list[str], su
 
 def require_plan(estate: Estate, knobs: Knobs, tenant: str) -> None:
     """Raises plan_required unless the tenant's plan includes exports."""
-    wanted = knobs.plan_required
-    if wanted is not None and estate.configuration.policy.plans.get(tenant) != wanted:
-        raise Refused("plan_required", f"Data export is available exclusively on the {wanted.capitalize()} plan.")
+    if not has_plan(estate, tenant):
+        raise Refused("plan_required", f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan.")
 
 
 def zone_of(estate: Estate, tenant: str) -> ZoneInfo:
