@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ class House:
     place: Place
     airflow: Airflow
     log: Path
+    login: dict[str, str]
 
     def api(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return self.airflow.client.request(method, f"/waybill/api/v1/tenants{path}", json=body)
@@ -66,14 +70,24 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
         airflow.wait_until_healthy()
         airflow.log_in("admin", password)
         airflow.wait_for_dag("apply_config")
-        yield House(place, airflow, log)
+        login = {"PATH": os.environ["PATH"], "AIRFLOW": f"http://127.0.0.1:{port}", "LOGIN": "admin", "PASSWORD": password}
+        yield House(place, airflow, log, login)
     place.close()
 
 
-def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_history(house: House) -> None:
+def session(repository: Path) -> str:
+    """The commands of docs/api.md, as they stand there."""
+    found = re.search(r"^## Register a tenant$.*?^```bash\n(.*?)^```$", (repository / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_history(house: House, repository: Path) -> None:
     asked = time.monotonic()
-    made = house.api("PUT", "/acme/export", {"entityList": ["user", "theme"], "frequency": "daily"})
-    assert made.status_code == 201, made.text
+    made = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", session(repository)], env=house.login, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert made.returncode == 0, made.stderr
     house.wait("the DAG did not appear", DAG_WITHIN, house.dag)
     appeared = time.monotonic() - asked
     house.wait("the first run delivered nothing", RUN_WITHIN, lambda: len(house.committed()) == 2)
