@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import sqlite3
 import statistics
 import subprocess
@@ -19,15 +18,18 @@ from pathlib import Path
 
 import duckdb
 
-from bench.push import Leg
+from bench.leg import Leg
 from tests.servers.postgres import Database, serve_postgres
-from waybill.catalog import DbApiSource, Entity, PostgresSource
+from waybill.catalog import DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.connection import Connection
+from waybill.formats.csv import write_csv
 from waybill.selection import Dialect, Selection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
 from waybill.sources.duckdb import DuckDB
+from waybill.sources.lake import Lake
 from waybill.sources.postgres import Postgres
+from waybill.spool import SpoolFile
 
 COLUMNS = {
     "id": "integer",
@@ -54,7 +56,8 @@ ENTITY = Entity.model_validate(
     }
 )
 ROWS = """SELECT i AS id, 'acme' AS tenant_id, 'user ' || (i % 1000) AS user_name,
-    'a note of some length, with a comma, numbered ' || i AS note,
+    'a note of some length, with a comma, with a second half that makes a row as long as two hundred and forty bytes in all, numbered '
+    || i AS note,
     CASE WHEN i % 10 = 0 THEN NULL ELSE 'city ' || (i % 77) END AS city, CAST(i * 0.01 AS DECIMAL(18, 2)) AS amount,
     (i % 1000) / CAST(7.0 AS {float}) AS score, i % 2 = 0 AS active, DATE '2024-01-01' + CAST(i % 300 AS INT) AS day,
     TIMESTAMP '2024-01-01' + i * INTERVAL '1 second' AS created_at, TIMESTAMP '2024-01-01' + i * INTERVAL '1 second' AS updated_at
@@ -79,8 +82,14 @@ def legs(quick: bool) -> Iterator[Leg]:
         with duckdb.connect(str(warehouse)) as connection:
             rows = 1_000_000 if quick else 10_000_000
             connection.execute("CREATE TABLE orders AS " + ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)"))
+            connection.execute(f"COPY orders TO '{folder}/orders.parquet'")
+        tables = DuckDB(warehouse)
+        yield Leg("DuckDB to CSV | DuckDB's COPY", *_beside_copy(rounds, tables, "orders", warehouse, "warehouse.orders", folder), 1.1)
+        files = Lake(LakeSource(kind="lake", path=str(folder)), folder, lambda _: Connection("none", "none"))
         yield Leg(
-            "DuckDB to CSV | COPY", *_turns(rounds, lambda: _ours(DuckDB(warehouse), folder), lambda: _duckdb_copy(warehouse, folder)), 1.1
+            "lake to CSV | DuckDB's COPY",
+            *_beside_copy(rounds, files, "orders.parquet", warehouse, f"'{folder}/orders.parquet'", folder),
+            1.1,
         )
         file = folder / "orders.sqlite"
         _fill_sqlite(file, warehouse, 100_000 if quick else 1_000_000)
@@ -103,13 +112,19 @@ def _turns(rounds: int, *jobs: Callable[[], None]) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def _ours(source: Source, folder: Path) -> None:
-    digest, rows = hashlib.sha256(), 0
-    with source.snapshot() as snapshot, (folder / "ours.csv").open("wb") as file:
-        for block, count in snapshot.csv(Selection(ENTITY, "acme", ENTITY.columns), Dialect()):
-            digest.update(block)
-            file.write(block)
-            rows += count
+def _ours(source: Source, folder: Path, shape: Entity = ENTITY) -> None:
+    """As a delivery writes its spool, save that it is not forced to the disk: the others' files are not either."""
+    (folder / "ours.csv").unlink(missing_ok=True)
+    with source.snapshot() as snapshot:
+        blocks = snapshot.csv(Selection(shape, "acme", shape.columns), Dialect())
+        write_csv(blocks, shape.columns, Dialect(), lambda _: Unforced(folder / "ours.csv"))
+
+
+class Unforced(SpoolFile):
+    """A spool file that may lie in the page cache when it is finished."""
+
+    def finish(self) -> None:
+        self.abort()
 
 
 def _postgres(database: Database) -> Postgres:
@@ -128,9 +143,15 @@ def _psql(database: Database, folder: Path, order: str = "") -> None:
     subprocess.run(["psql", "-X", "-q", "-d", database.dsn, "-c", copy], check=True)
 
 
-def _duckdb_copy(warehouse: Path, folder: Path) -> None:
-    with duckdb.connect(str(warehouse), read_only=True) as connection:
-        connection.execute(f"COPY (SELECT * FROM orders WHERE tenant_id = 'acme') TO '{folder}/theirs.csv' (HEADER false)")
+def _beside_copy(rounds: int, source: Source, relation: str, warehouse: Path, theirs: str, folder: Path) -> list[float]:
+    shape = ENTITY.model_copy(update={"relation": relation})
+
+    def copy() -> None:
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH '{warehouse}' AS warehouse (READ_ONLY)")
+            connection.execute(f"COPY (SELECT * FROM {theirs} WHERE tenant_id = 'acme') TO '{folder}/theirs.csv' (HEADER false)")
+
+    return _turns(rounds, lambda: _ours(source, folder, shape), copy)
 
 
 def _fill_sqlite(file: Path, warehouse: Path, rows: int) -> None:

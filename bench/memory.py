@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from bench.extract import ENTITY, ROWS
-from bench.push import Leg
+from bench.leg import Leg
 from waybill.selection import Dialect, Selection
 from waybill.sources.duckdb import DuckDB
 
@@ -47,7 +47,9 @@ def peak_megabytes() -> float:
 
 def _read(file: Path) -> None:
     with DuckDB(file).snapshot() as snapshot:
-        for _ in snapshot.csv(Selection(ENTITY, "acme", ENTITY.columns), Dialect()):
+        selection = Selection(ENTITY, "acme", ENTITY.columns)
+        snapshot.check(selection)
+        for _ in snapshot.csv(selection, Dialect()):
             pass
 
 

@@ -70,11 +70,19 @@ def test_rows_stored_out_of_order_are_sorted_and_rows_in_order_are_not(warehouse
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("CREATE TABLE mixed AS SELECT * FROM events ORDER BY id DESC")
     assert read(DuckDB(warehouse), entity(relation="mixed")) == read(DuckDB(warehouse), entity())
-    for relation, ordered in (("mixed", True), ("events", False)):
+    for relation, in_order in (("mixed", False), ("events", True)):
         shape = entity(relation=relation)
         with DuckDB(warehouse).snapshot() as snapshot:
-            query = snapshot._reading(Selection(shape, "acme", shape.columns))
-        assert query.sorted is ordered
+            assert snapshot._is_in_order(Selection(shape, "acme", shape.columns)) is in_order
+
+
+def test_rows_of_megabytes_are_sorted_with_more_memory_than_others(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        wide = "'acme' AS tenant_id, now() AS updated_at, repeat(chr(97 + CAST(i % 26 AS INT)), 3_000_000) AS note"
+        connection.execute(f"CREATE TABLE wide AS SELECT (i * 7) % 60 AS id, {wide} FROM range(60) r(i)")
+    lines = read(DuckDB(warehouse), entity("full", relation="wide")).splitlines()
+    assert [line.partition(",")[0] for line in lines] == [str(number) for number in range(60)]
+    assert {len(line.partition(",")[2]) for line in lines} == {3_000_000}
 
 
 def test_a_value_that_does_not_fit_is_found_while_streaming_and_not_repeated(warehouse: Path) -> None:

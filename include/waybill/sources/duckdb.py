@@ -37,8 +37,6 @@ class DuckDB:
 class DuckDBSnapshot(EngineSnapshot):
     """One transaction over the attached file."""
 
-    streaming_memory = engine.STREAMING_MEMORY
-
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         parts: list[Any] = split_name(entity.relation)
         return sql("{}", ".".join(quote(part) for part in ["warehouse", *parts] if len(parts) < 3))

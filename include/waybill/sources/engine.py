@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,16 @@ from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 MEMORY = "512MB"
-"""What sorting, hashing and Parquet's row groups may hold; sorting and hashing spill to disk beyond it."""
+"""What hashing, and the sorting of rows of megabytes, may hold; both spill to disk beyond it."""
 
-STREAMING_MEMORY = "128MB"
-"""Enough for a table of a DuckDB file that is read in the order it is stored in."""
+_THREADS = min(4, os.cpu_count() or 1)
+"""More would wait for the one thread that hashes and writes, and each needs memory of its own."""
+STREAMING = tuple(f"SET memory_limit = '{memory}'; SET threads = {_THREADS}" for memory in ("48MB", "128MB"))
+"""What reading rows in the order they are stored in is tried with: a table needs less than a Parquet file's row groups."""
+SORTING = ("SET memory_limit = '128MB'; SET threads = 1",)
+"""What sorting up to `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
+SORTED_WITH_LITTLE = 8_000_000
+GENEROUS = f"SET memory_limit = '{MEMORY}'; RESET threads"
 
 BATCH_ROWS = 8_192
 
@@ -64,6 +71,7 @@ def connect() -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_progress_bar = false")
             connection.execute("SET enable_external_file_cache = false")
+            connection.execute("SET streaming_buffer_size = '1MB'")
             yield connection
         finally:
             connection.close()

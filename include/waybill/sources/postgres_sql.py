@@ -71,7 +71,9 @@ class PostgresFlavour:
         match kind:
             case ColumnType.TIMESTAMP:
                 return _timestamp_text(x, native)
-            case ColumnType.STRING | ColumnType.BOOLEAN:
+            case ColumnType.BOOLEAN:
+                return f"CASE WHEN {x} THEN 'true' WHEN NOT {x} THEN 'false' END"
+            case ColumnType.STRING:
                 return x if native == "text" or native.startswith("character varying") else f"{x}::text"
             case ColumnType.FLOAT:
                 return x if native == "double precision" else f"{x}::text::float8"

@@ -198,6 +198,11 @@ class Query:
             return inner
         return sql("SELECT * FROM ({}) AS r WHERE fresh = 1 OR {}", inner, self.flavour.among(self.digest(), self.selection.changed.late))
 
+    def stored(self) -> Sql:
+        """The selected rows with all their columns as they are stored, in key order."""
+        terms = ", ".join(f"{self._sort_value(name)}{self.nulls}" for name in self.entity.key)
+        return sql("SELECT * FROM {} WHERE {} ORDER BY {}", self.relation, self.where(), terms)
+
     def csv(self, dialect: Dialect) -> Sql:
         """One text column `line`: whole records with their line end, in key order."""
         columns = [(f"c{i}", column.type, column.export == "anonymize") for i, column in enumerate(self.selection.columns.values())]

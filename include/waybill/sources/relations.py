@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from waybill.catalog import ColumnType, Entity, Mode
+from waybill.errors import TransientError
 from waybill.selection import Dialect, Extent, Selection
 from waybill.sources import drift, engine, extents
 from waybill.sources.query import Query
@@ -22,8 +23,6 @@ _FLAVOUR = engine.DuckDBFlavour()
 
 class EngineSnapshot(ABC):
     """A `Snapshot` over relations inside a DuckDB connection whose transaction is open."""
-
-    streaming_memory = engine.MEMORY
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
         self.connection = connection
@@ -47,8 +46,10 @@ class EngineSnapshot(ABC):
             [(nulls,)] = self._run(selection, query.null_changes())
             if nulls:
                 raise drift.null_changes(selection, nulls)
-        if not self._is_in_order(selection) and self._run(selection, query.repeated_key())[0][0]:
-            raise drift.repeated_key(selection)
+        if not self._is_in_order(selection):
+            [repeated] = self._stream(selection, query.repeated_key(), engine.SORTING)
+            if repeated.column(0)[0].as_py():
+                raise drift.repeated_key(selection)
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         column = entity.changes.column
@@ -57,8 +58,7 @@ class EngineSnapshot(ABC):
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        with engine.errors(self._at(selection)):
-            yield from engine.blocks(engine.stream(self.connection, self._reading(selection).csv(dialect)), dialect.max_rows_per_file)
+        yield from engine.blocks(self._read(selection, lambda query: query.csv(dialect)), dialect.max_rows_per_file)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         with engine.errors(self._at(selection)):
@@ -66,8 +66,7 @@ class EngineSnapshot(ABC):
                 yield batch.column(0).to_pylist()
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        with engine.errors(self._at(selection)):
-            yield from engine.stream(self.connection, engine.arrow(self._reading(selection)))
+        yield from self._read(selection, engine.arrow)
 
     def count(self, selection: Selection) -> int:
         [(count,)] = self._run(selection, self.query(selection).count())
@@ -91,12 +90,42 @@ class EngineSnapshot(ABC):
             [(newest,)] = engine.run(self.connection, statement)
         return None if newest is None else int(newest)
 
-    def _reading(self, selection: Selection) -> Query:
-        """The query that reads whole rows: it sorts unless they are stored in key order, which costs far less to see than to sort."""
+    def _read(self, selection: Selection, ask: Callable[[Query], Sql]) -> Iterator[pa.RecordBatch]:
+        """What is asked of whole rows, which are sorted unless they are stored in key order: that costs far less to see than to sort.
+
+        Rows are sorted as they are stored, and become text afterwards, which is longer.
+        """
         query = self.query(selection)
-        ordered = query.has_late() or not self._is_in_order(selection)
-        self.connection.execute(f"SET memory_limit = '{engine.MEMORY if ordered else self.streaming_memory}'")
-        return replace(query, sorted=ordered)
+        if query.has_late():
+            return self._stream(selection, ask(query), engine.SORTING)
+        if self._is_in_order(selection):
+            return self._stream(selection, ask(replace(query, sorted=False)), engine.STREAMING)
+        rows = replace(query, relation=sql("({}) AS r", query.stored()), narrowed=True, sorted=False)
+        return self._stream(selection, ask(rows), engine.SORTING if self.count(selection) <= engine.SORTED_WITH_LITTLE else ())
+
+    def _stream(self, selection: Selection, statement: Sql, limits: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """The rows of a statement that has one order. Where the limits leave too little memory, it is begun again with more.
+
+        It goes on from where it was: no row comes twice.
+        """
+        seen = 0
+        for limit in (*limits, engine.GENEROUS):
+            read = 0
+            try:
+                with engine.errors(self._at(selection)):
+                    self.connection.execute(limit)
+                    for batch in engine.stream(self.connection, statement):
+                        read += len(batch)
+                        if read > seen:
+                            yield batch.slice(max(0, len(batch) - read + seen))
+                            seen = read
+                    self.connection.execute(engine.GENEROUS)
+                return
+            except TransientError as error:
+                if error.code != "out_of_memory" or limit == engine.GENEROUS:
+                    raise
+                self.connection.execute("ROLLBACK")
+                self.connection.execute("BEGIN TRANSACTION")
 
     def _is_in_order(self, selection: Selection) -> bool:
         if self._in_order != selection and not self._run(selection, self.query(selection).disorder()):
