@@ -196,6 +196,34 @@ def test_a_value_of_another_type_is_refused_and_not_repeated(lite: Path) -> None
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["garbage", "Tue, 2 Jan 2026", "2026-1-2 5:00", "20260102", "2461041.5", "2026-01-02 25:00", "2026-01-02 05:00:00 PM", "", 1767225600],
+    ids=repr,
+)
+@pytest.mark.parametrize("column", ["updated_at", "deleted_at"])
+def test_a_time_as_text_that_cannot_be_read_stops_the_stream_instead_of_losing_its_row(lite: Path, column: str, text: object) -> None:
+    deleting = Entity.model_validate(ENTITY.model_dump() | {"deleted_column": "deleted_at"})
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.execute("ALTER TABLE events ADD COLUMN deleted_at TEXT")
+        connection.execute(f"UPDATE events SET {column} = ? WHERE id = 7", [text])
+        connection.commit()
+    with pytest.raises(PermanentError, match=f"1 rows of the tenant hold something in {column} that is not a time"):
+        read(DbApi(SPEC, lambda _: sqlite3.connect(lite)), deleting)
+
+
+def test_times_as_text_are_read_in_every_usual_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "spelled.sqlite"
+    spelled = ["", " 05:00", " 05:00:00", "T05:00:00Z", " 05:00:00.123456", "T05:00:00+02:00", " 05:00:00-05:00", " 05:00:00+00"]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER, tenant_id TEXT, note TEXT, updated_at TEXT)")
+        connection.executemany(
+            "INSERT INTO events VALUES (?, 'acme', 'x', ?)", [(at, f"2026-01-02{one}") for at, one in enumerate(spelled)]
+        )
+        connection.commit()
+    assert len(read(DbApi(SPEC, lambda _: sqlite3.connect(path))).splitlines()) == len(spelled)
+
+
 def test_drift_and_unknown_relations_are_refused(maria: DbApi) -> None:
     with pytest.raises(PermanentError, match="there is no relation"):
         read(maria, ENTITY.model_copy(update={"relation": "nowhere"}))

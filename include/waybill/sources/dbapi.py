@@ -96,6 +96,10 @@ class DbApiSnapshot:
                 [(nulls,)] = self._rows(query.null_changes())
                 if nulls:
                     raise drift.null_changes(selection, nulls)
+                for name in query.textual_times():
+                    [(strange,)] = self._rows(query.unreadable(name))
+                    if strange:
+                        raise drift.unreadable_times(selection, name, strange)
             if self._rows(query.repeated_key())[0][0]:
                 raise drift.repeated_key(selection)
             if self.database.stream is None and self._rows(query.count())[0][0] > UNSTREAMED_ROWS:
@@ -223,6 +227,18 @@ class TableQuery(Query):
         day = Bind((end.astimezone(UTC) + 2 * _DAY).date().isoformat())
         first, *rest = map(self.flavour.name, self.change_columns())
         return every([sql("{} < {}", first, day), *(sql("{} IS NULL OR {} < {}", x, x, day) for x in rest)])
+
+    def textual_times(self) -> list[str]:
+        """The columns of change positions that hold text: a text that is no time would compare anyhow and be passed over."""
+        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) is ColumnType.TIMESTAMP]
+
+    def unreadable(self, name: str) -> Sql:
+        """How many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
+        x = self.flavour.name(name)
+        whole = f"CASE WHEN length({x}) > 10 AND {x} GLOB '*[+-][0-9][0-9]' THEN {x} || ':00' ELSE {x} END"
+        shape = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+        strange = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
+        return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NOT NULL AND ({})", self.relation, self.tenant(), x, strange)
 
     def _value(self, name: str) -> str:
         """MySQL prints a FLOAT with six digits unless it is asked for as a double."""

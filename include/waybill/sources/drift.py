@@ -97,6 +97,16 @@ def null_changes(selection: Selection, count: int) -> PermanentError:
     )
 
 
+def unreadable_times(selection: Selection, column: str, count: int) -> PermanentError:
+    return PermanentError(
+        f"{count} rows of the tenant hold something in {column} that is not a time",
+        where=selection.entity.id,
+        allowed="text such as 2026-01-31 12:00:00 or 2026-01-31T12:00:00Z",
+        code="change_column_unreadable",
+        next_step=f"Correct {column} in these rows; no row of the entity is delivered before",
+    )
+
+
 def repeated_key(selection: Selection) -> PermanentError:
     key = ", ".join(selection.entity.key)
     return PermanentError(
