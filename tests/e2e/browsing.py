@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, expect, sync_playwright
 
 from tests.estates import Place
 from tests.issuer import AUDIENCE, TestIssuer
+
+expect.set_options(timeout=20_000)
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 FLAGS = [

@@ -57,7 +57,9 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
         dead = {"host_key": Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()}
         connections = {
             "smtp_default": json.dumps({"conn_type": "smtp", "host": smtp.host, "port": smtp.port, "extra": mail}),
-            "initech_sftp": json.dumps({"conn_type": "sftp", "host": "127.0.0.1", "port": free_port(), "login": "x", "extra": dead}),
+            "initech_sftp": json.dumps(
+                {"conn_type": "sftp", "host": "127.0.0.1", "port": free_port(), "login": "x", "password": "not-a-secret", "extra": dead}
+            ),
         }
         stage = Stage(repository, root)
         settings = environment(stage, connections, port, password, calendar=True)

@@ -22,8 +22,6 @@ from waybill.demo.sample import Sample, prepare
 from waybill.ledger.request_tables import export_request
 from waybill.request.refusals import SENTENCES
 
-expect.set_options(timeout=10_000)
-
 REQUESTS = "tenants/acme/requests"
 NOW = datetime.now(UTC)
 ROW = "#requests-list tbody tr"

@@ -20,8 +20,6 @@ from tests.issuer import TestIssuer, serve_issuer
 from waybill import service
 from waybill.request.refusals import SENTENCES
 
-expect.set_options(timeout=10_000)
-
 TENANTS = ["acme", "globex", "initech", "hooli", "umbrella", "newco"]
 PRESETS = {"globex": "realms", "initech": "types", "umbrella": "studies"}
 
