@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, AssetAlias, get_current_context, task
+from airflow.sdk import DAG, AssetAlias, Param, get_current_context, task
 
 from waybill.bootstrap import upkeep
 from waybill.bootstrap.names import APPLY_DAG, CONFIGURATION_ASSET
@@ -18,20 +18,26 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=None if "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" in os.environ else False,
     default_args={"retries": 0},  # the next round, five minutes on, is the retry: one that waits would hold it up
+    params={
+        "allow_mass_deactivation": Param(
+            False, type="boolean", description="Deactivate tenants whose files are gone or say so even if they are more than a quarter."
+        )
+    },
     tags=["waybill"],
     doc_md="""Brings the ledger to what `config/tenants/*.yaml` say, one tenant at a time.
 
 A file with a mistake leaves its tenant on the last good version, fails the task `check`, and holds up nobody else.
-An apply that would deactivate more than a quarter of the active tenants is refused whole; if it is meant, run
-`waybill apply --allow-mass-deactivation`.""",
+An apply that would deactivate more than a quarter of the active tenants is refused whole; if it is meant, trigger
+this DAG with `allow_mass_deactivation`, or run `waybill apply --allow-mass-deactivation`.""",
 ):
 
     @task(outlets=[AssetAlias(CONFIGURATION_ASSET)])
     def apply() -> None:
         from airflow.sdk import Asset
 
-        if changes := upkeep.apply():
-            events = get_current_context()["outlet_events"][AssetAlias(CONFIGURATION_ASSET)]
+        context = get_current_context()
+        if changes := upkeep.apply(allow_mass_deactivation=context["params"]["allow_mass_deactivation"]):
+            events = context["outlet_events"][AssetAlias(CONFIGURATION_ASSET)]
             events.add(Asset(name=CONFIGURATION_ASSET), extra=changes)
 
     @task

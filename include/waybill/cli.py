@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help and usage errors as plain sentences: nothing in them is markup, nothing is wrapped into a box
     help="Recurring data exports for every tenant, as files they can trust.",
 )
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
@@ -106,6 +107,8 @@ def apply(
         _print(line)
     for finding in applied.findings:
         _complain(str(finding))
+    if applied.refusal:
+        raise applied.refusal
     if applied.findings:
         raise typer.Exit(1)
 

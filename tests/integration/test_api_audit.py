@@ -51,6 +51,19 @@ def test_changes_and_denied_attempts_are_written_down_with_who_did_them(place: P
     assert lines(place)[3][3] == {"permission": "registrations.edit", "method": "PUT", "path": "/api/v1/tenants/globex/export"}
 
 
+def test_replacing_and_upserting_change_no_line_either(place: Place, issuer: TestIssuer) -> None:
+    Api(TestClient(tenant_api(place, issuer)), issuer.bearer())("PUT", "/acme/export", {"entityList": ["user"]})
+    engine = place.estate().ledger.engine
+    values = "INTO audit VALUES (1, '2026-01-01', 'acme', 'nobody', 'x', '{}')"
+    conflicts = "ON CONFLICT (id) DO UPDATE SET actor = 'nobody'"
+    ways = [f"INSERT {values} {conflicts}"] + ([f"INSERT OR REPLACE {values}"] if engine.dialect.name == "sqlite" else [])
+    before = lines(place)
+    for statement in ways:
+        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    assert lines(place) == before
+
+
 @pytest.mark.parametrize("statement", [update(audit).values(actor="nobody"), delete(audit)], ids=["update", "delete"])
 def test_the_database_refuses_to_change_or_remove_a_line(place: Place, issuer: TestIssuer, statement: Any) -> None:
     Api(TestClient(tenant_api(place, issuer)), issuer.bearer())("PUT", "/acme/export", {"entityList": ["user"]})

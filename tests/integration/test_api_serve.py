@@ -35,7 +35,7 @@ def waybill(place: Place, *arguments: str, **environment: str) -> subprocess.Com
 
 
 @contextmanager
-def serving(place: Place, issuer: TestIssuer) -> Iterator[str]:
+def serving(place: Place, issuer: TestIssuer, log: int | None = None) -> Iterator[str]:
     port = free_port()
     settings = {
         **os.environ,
@@ -44,7 +44,7 @@ def serving(place: Place, issuer: TestIssuer) -> Iterator[str]:
         "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
         "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
     }
-    with subprocess.Popen([sys.executable, "-m", "waybill", "serve", "--port", str(port)], env=settings) as process:
+    with subprocess.Popen([sys.executable, "-m", "waybill", "serve", "--port", str(port)], env=settings, stdout=log, stderr=log) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             deadline = time.monotonic() + 60
@@ -77,6 +77,17 @@ def test_one_call_registers_a_tenant_and_the_next_run_delivers(place: Place) -> 
         place.write("tenants/acme.yaml", {"entityList": ["theme"]})
         time.sleep(1.1)  # the configuration is looked at once a second
         assert client.put("/acme/export", json={"entityList": ["user"]}).json()["code"] == "managed_as_code"
+
+
+def test_the_access_log_holds_neither_query_strings_nor_the_tokens_of_links(place: Place, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as sink, serve_issuer() as issuer, serving(place, issuer, sink.fileno()) as url:
+        for path in ("/tenants/acme/export?access_token=planted-1&dryRun=true", "/downloads/planted-2", "/downloads/planted/3?x=planted-4"):
+            httpx.get(f"{url}/api/v1{path}", timeout=30)
+    lines = log.read_text()
+    assert '"GET /api/v1/tenants/acme/export HTTP/1.1" 401' in lines
+    assert '"GET /api/v1/downloads/... HTTP/1.1" 404' in lines
+    assert "planted" not in lines
 
 
 def test_serve_names_every_setting_it_lacks(place: Place) -> None:

@@ -354,6 +354,15 @@ def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_
     assert len(events(seen)) == 1, "an apply that changes nothing announces nothing"
 
 
+def test_apply_config_switches_off_many_tenants_only_when_told_to(run, place):
+    apply(place.estate(), actor="test")
+    (place.root / "config/tenants/acme.yaml").unlink()
+    assert states(run("apply_config"))["apply"] == "failed"
+    assert not place.estate().registered("acme").registration.is_disabled
+    assert states(run("apply_config", allow_mass_deactivation=True))["apply"] == "success"
+    assert place.estate().registered("acme").registration.is_disabled
+
+
 def test_housekeeping_runs(run, place):
     apply(place.estate(), actor="test")
     assert states(run("housekeeping")) == {"tidy": "success"}

@@ -345,6 +345,11 @@ def test_a_removed_file_deactivates_the_tenant_and_mass_deactivation_is_refused(
     assert [change.tenant for change in apply(place.estate(), actor="test").changes if change.action == "deactivate"] == ["t0"]
     for number in range(1, 5):
         (place.root / f"config/tenants/t{number}.yaml").unlink()
+    rehearsed = apply(place.estate(), actor="test", dry_run=True)
+    assert [line for line in rehearsed.lines(dry_run=True) if line.startswith("- ")] == [
+        f"- t{number}  (config/tenants/t{number}.yaml)" for number in range(1, 5)
+    ]
+    assert "would deactivate 4 of 8" in str(rehearsed.refusal)
     with pytest.raises(PermanentError, match="would deactivate 4 of 8"):
         apply(place.estate(), actor="test")
     applied = apply(place.estate(), actor="test", allow_mass_deactivation=True)

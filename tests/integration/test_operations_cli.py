@@ -79,3 +79,14 @@ def test_probe_reconcile_and_housekeeping_tell_what_they_found(waybill: Callable
     assert removed.startswith("removed 0 unfinished parts")
     assert exports == "exports: 0 expired, 0 given up as stalled, 0 left the history, 0 files of theirs removed"
     assert json.loads(waybill("housekeeping", "--json"))["failed"] == {}
+
+
+def test_a_rehearsed_mass_deactivation_shows_the_plan_and_then_the_refusal(waybill: Callable[..., str], place: Place) -> None:
+    (place.root / "config/tenants/acme.yaml").unlink()
+    plan, _, refusal = waybill("apply", "--dry-run", status=1).partition("0 unchanged\n")
+    assert plan.startswith("- acme  (config/tenants/acme.yaml)\n")
+    assert refusal.startswith(
+        "this would deactivate 1 of 1 active tenants: acme (allowed: at most a quarter at once). Nothing was applied."
+    )
+    assert "would deactivate" not in waybill("apply", "--dry-run", "--allow-mass-deactivation")
+    assert not place.estate().registered("acme").registration.is_disabled

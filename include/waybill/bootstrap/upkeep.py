@@ -12,14 +12,14 @@ from waybill.errors import ConfigError, TransientError
 log = logging.getLogger(__name__)
 
 
-def apply() -> dict[str, Any]:
+def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
     """Apply every good file; returns the diff by tenant as JSON, empty when nothing changed.
 
-    Raises ConfigError for a broken catalog or policy, PermanentError for a mass deactivation; nothing is changed then.
+    Raises ConfigError for a broken catalog or policy, PermanentError for a mass deactivation that is not allowed; nothing is changed then.
     """
     from waybill import service
 
-    applied = service.apply(bootstrap.estate(), actor=f"airflow:{APPLY_DAG}")
+    applied = service.apply(bootstrap.estate(), actor=f"airflow:{APPLY_DAG}", allow_mass_deactivation=allow_mass_deactivation)
     for line in applied.lines(dry_run=False):
         log.info("%s", line)
     return {

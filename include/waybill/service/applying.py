@@ -36,10 +36,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Applied:
-    """Every tenant's change, and the findings of files that were left out; those tenants stay on their last good version."""
+    """Every tenant's change, and the findings of files that were left out; those tenants stay on their last good version.
+
+    `refusal` is why a dry run's changes would not be carried out.
+    """
 
     changes: list[Change]
     findings: tuple[Finding, ...]
+    refusal: PermanentError | None = None
 
     @property
     def changed(self) -> list[Change]:
@@ -63,8 +67,7 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
     """Bring the ledger to what the files say: one transaction per tenant, so a bad file harms nobody else.
 
     Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be
-    deactivated;
-    nothing is changed then. `only` narrows it to one tenant.
+    deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
     """
     configuration = estate.configuration
     configuration.require_catalog()
@@ -79,11 +82,12 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
     ]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
     changes = [change for change in changes if only in ("", change.tenant)]
-    if not only:
-        _guard(changes, before, allow_mass_deactivation)
+    refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
     if not dry_run:
+        if refusal:
+            raise refusal
         changes = [_carry_out(estate, change, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", _tenant_of(finding))))
+    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", _tenant_of(finding))), refusal)
 
 
 def _tenant_of(finding: Finding) -> str:
@@ -107,17 +111,20 @@ def _change(file: TenantFile, before: Registered | None, active: list[str]) -> C
     return Change(file.tenant, action, file.file, diff, fields, before.version if before else None)
 
 
-def _guard(changes: list[Change], before: dict[str, Registered], allowed: bool) -> None:
+def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
+    """Why changes that would switch off many tenants at once are not carried out; a folder that was not mounted looks just like that."""
     active = {tenant for tenant, one in before.items() if not one.registration.is_disabled}
     ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
-    if ending and len(ending) > MOST_DEACTIVATED * len(active) and not allowed:
-        raise PermanentError(
-            f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}"
-            + (" ..." if len(ending) > 10 else ""),
-            allowed="at most a quarter at once",
-            next_step="Nothing was applied. If it is meant, run `waybill apply --allow-mass-deactivation`",
-            code="mass_deactivation",
-        )
+    if len(ending) <= MOST_DEACTIVATED * len(active):
+        return None
+    return PermanentError(
+        f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}"
+        + (" ..." if len(ending) > 10 else ""),
+        allowed="at most a quarter at once",
+        next_step="Nothing was applied. If it is meant, run `waybill apply --allow-mass-deactivation`, or trigger the DAG apply_config "
+        "with allow_mass_deactivation",
+        code="mass_deactivation",
+    )
 
 
 def _carry_out(estate: Estate, change: Change, before: Registered | None, actor: str) -> Change:

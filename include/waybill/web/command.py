@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Annotated
+from logging import LogRecord
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,7 +57,30 @@ def serve(
     """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
     import uvicorn
 
-    uvicorn.run(tenant_app(), host=host, port=port, server_header=False)
+    uvicorn.run(tenant_app(), host=host, port=port, server_header=False, log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG))
+
+
+def _without_secrets(logging: dict[str, Any]) -> dict[str, Any]:
+    """uvicorn's logging, its access log without query strings and tokens of links: neither is the log's readers' to use."""
+    access = {**logging["handlers"]["access"], "filters": ["paths"]}
+    return {**logging, "filters": {"paths": {"()": PathsOnly}}, "handlers": {**logging["handlers"], "access": access}}
+
+
+_LINE = ("caller", "method", "address", "version", "status")
+
+
+class PathsOnly:
+    """A filter that shortens the address of each line of uvicorn's access log."""
+
+    def filter(self, record: LogRecord) -> bool:
+        from waybill.service.linking import DOWNLOADS
+
+        if isinstance(record.args, tuple) and len(record.args) == len(_LINE):
+            caller, method, address, version, status = record.args
+            path = str(address).partition("?")[0]
+            before, download, token = path.partition(DOWNLOADS)
+            record.args = (caller, method, f"{before}{download}..." if token else path, version, status)
+        return True
 
 
 @app.command()

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import jwt
@@ -24,6 +24,7 @@ ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 """Public-key signatures only: with `none` anybody could sign, with HS256 anybody who knows the public key."""
 
 LEEWAY = 30
+"""Seconds by which the issuer's clock and this one may differ."""
 LONGEST = 16 * 1024
 
 
@@ -88,6 +89,8 @@ class TokenAccess:
             )
         except PyJWTError as error:
             raise unauthenticated(_why(error), "invalid_token") from error
+        if not _printable(claims["sub"]):
+            raise unauthenticated("The token's sub must be text without control characters.", "invalid_token")
         return claims
 
     def _key(self, kid: str) -> PyJWK:
@@ -142,7 +145,12 @@ def _words(value: Any, *, split: bool = True) -> frozenset[str]:
 
 def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
-    return value if isinstance(value, str) else ""
+    return value if _printable(value) else ""
+
+
+def _printable(value: Any) -> TypeGuard[str]:
+    """Whether a claim is text that may stand in histories and logs: something to be seen in it, and no control characters."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _why(error: Exception) -> str:
