@@ -20,18 +20,23 @@ from waybill.secrets_rule import looks_secret, secret_value, words
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """An entity id: it becomes a folder and a file name."""
 
+LONGEST_DAYS = 36_500
+"""What is longer leaves the calendar when it is counted from today."""
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_duration(value: Any) -> timedelta:
-    """`90s`, `30m`, `24h`, `7d`, `2w` as a timedelta. Raises ValueError for anything else."""
+    """`90s`, `30m`, `24h`, `7d`, `2w` as a timedelta of at most a hundred years. Raises ValueError for anything else."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a duration; allowed: a whole number and a unit, as in 90s, 30m, 24h, 7d, 2w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    number, unit = int(match[1][:20]), timedelta(**{_UNITS[match[2]]: 1})
+    if number > timedelta(days=LONGEST_DAYS) // unit:
+        raise ValueError("longer than a hundred years; allowed: at most 36500d")
+    return number * unit
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from waybill.catalog import FORMATS, Catalog, Clock, Duration, FormatName, Strict, closest, parse_duration
+from waybill.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, Duration, FormatName, Strict, closest, parse_duration
 from waybill.errors import Finding
 from waybill.registration import DestinationSpec, SftpDestination
 
@@ -178,8 +178,8 @@ class Policy(Knobs):
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
-    archive_days: Annotated[int, Field(ge=0)] = 7
-    destination_days: Annotated[int, Field(ge=1)] | None = None
+    archive_days: Annotated[int, Field(ge=0, le=LONGEST_DAYS)] = 7
+    destination_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] | None = None
     api_destinations: Literal["any", "policy"] = "any"
     preset: str | None = None
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)

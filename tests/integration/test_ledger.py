@@ -170,3 +170,22 @@ def test_delivery_ids_sort_by_time_and_never_repeat():
     assert len(set(ids)) == 2000
     assert {(one[12], one[16] in "89ab") for one in ids} == {("7", True)}
     assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nonsense", "is not a database URL"),
+        ("postgresql+psycopg://u:planted@127.0.0.1:port/x", "is not a database URL"),
+        ("mysql://u:planted@h/x", "names a database of another kind (mysql)"),
+        ("postgresql+asdf://u:planted@h/x", "names a driver that is not installed (postgresql+asdf)"),
+        ("sqlite://", "names a database in memory"),
+        ("sqlite:///:memory:", "names a database in memory"),
+    ],
+)
+def test_a_url_no_ledger_can_be_behind_is_refused_with_what_is_allowed(url: str, why: str) -> None:
+    with pytest.raises(PermanentError) as caught:
+        Ledger(url)
+    assert why in str(caught.value)
+    assert "allowed: sqlite:///" in str(caught.value)
+    assert "planted" not in str(caught.value)

@@ -90,3 +90,24 @@ def test_a_rehearsed_mass_deactivation_shows_the_plan_and_then_the_refusal(waybi
     )
     assert "would deactivate" not in waybill("apply", "--dry-run", "--allow-mass-deactivation")
     assert not place.estate().registered("acme").registration.is_disabled
+
+
+COMMANDS = [
+    "check",
+    "apply",
+    "plan",
+    "run",
+    "deliveries",
+    "redeliver",
+    "backfill",
+    "probe",
+    "verify",
+    "reconcile",
+    "fulfil",
+    "housekeeping",
+]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "ledger", "demo", "serve", "schema"])
+def test_every_command_explains_itself(waybill: Callable[..., str], command: str) -> None:
+    assert f"waybill {command}" in waybill(command, "--help")

@@ -171,6 +171,14 @@ def test_change_modes_are_checked_against_the_source(folder, change, finding):
     assert any(finding in line for line in with_catalog(folder, yaml.safe_dump(broken)))
 
 
+def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["changes"]["lookback"] = "99999999999w"
+    assert any("changes.lookback" in line and "at most 36500d" in line for line in with_catalog(folder, yaml.safe_dump(broken)))
+    (folder / "policy.yaml").write_text("archive_days: 99999999999\n")
+    assert any("archive_days" in line for line in findings(folder))
+
+
 def test_yaml_yes_means_yes(folder):
     with_export = yaml.safe_dump(CATALOG).replace("type: string", "type: string\n        export: yes")
     assert with_catalog(folder, with_export) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, NoSuchModuleError, OperationalError
 
 from waybill.errors import PermanentError, TransientError
 
@@ -21,8 +21,19 @@ class Ledger:
     """The database of registrations, streams, deliveries and requests. One per process; safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
-        self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
+        """Connects to nothing yet. Raises PermanentError, which does not repeat the URL, for one that no ledger can be behind."""
+        try:
+            self.url = make_url(url)
+        except (ArgumentError, ValueError) as error:
+            raise _unusable("is not a database URL") from error
+        if self.url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise _unusable(f"names a database of another kind ({self.url.get_backend_name()})")
+        if self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:"):
+            raise _unusable("names a database in memory, which the next run would find empty")
+        try:
+            self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
+        except (NoSuchModuleError, ImportError) as error:
+            raise _unusable(f"names a driver that is not installed ({self.url.drivername})") from error
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -109,6 +120,15 @@ class Ledger:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _unusable(what: str) -> PermanentError:
+    return PermanentError(
+        f"WAYBILL_LEDGER_URL {what}",
+        allowed="sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host:port/database",
+        next_step="Correct it, or leave it out for a SQLite file below .waybill/",
+        code="ledger_url",
+    )
 
 
 def _engine(url: str) -> Engine:
