@@ -83,6 +83,7 @@ def verify(session: Session, base: str = "", progress: Callable[[str], None] = l
     for folder, items in _folders(session.walk("/")):
         work.folder(folder, items)
     work.remark(chains.check(work.links))
+    work.remark(work.taken_away())
     report = work.report
     report.streams = len({one.stream for one in work.links})
     if not report.manifests and not report.problems:
@@ -112,6 +113,7 @@ class _Verification:
         self._base = base
         self._progress = progress
         self._seen: dict[str, Manifest] = {}
+        self._missing: list[tuple[str, str, _Entry]] = []
         self.links: list[Link] = []
         self.report = Report()
 
@@ -234,10 +236,23 @@ class _Verification:
         for entry in day.deliveries:
             own = self._seen.get(f"{folder}/{entry.manifest}")
             if own is None:
-                self.remark([Remark(path, f"lists {entry.manifest}, which is missing or not a manifest")])
+                self._missing.append((path, day.tenant, entry))
             elif wrong := _disagreements(entry, own, day):
                 self.remark([Remark(path, f"says other {', '.join(wrong)} than {entry.manifest}")])
         return day
+
+    def taken_away(self) -> Iterator[Remark]:
+        """What day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
+        latest: dict[tuple[str, str], tuple[int, int]] = {}
+        for tenant, entity, generation, sequence in ((*one.stream, one.sequence) for one in self.links):
+            latest[tenant, entity] = max(latest.get((tenant, entity), (0, 0)), (generation, sequence))
+        for path, tenant, entry in self._missing:
+            folder = path.rpartition("/")[0]
+            names = [entry.manifest, *(str(file.get("path")) for file in entry.files)]
+            is_gone = all(self._session.size(f"{folder}/{name}") is None for name in names)
+            collected = is_gone and (entry.generation, entry.sequence) < latest.get((tenant, entry.entity), (0, 0))
+            what = "which was taken away" if collected else "which is missing or not a manifest"
+            yield Remark(path, f"lists {entry.manifest}, {what}", is_problem=not collected)
 
 
 def _hidden(path: str, name: str) -> Remark:

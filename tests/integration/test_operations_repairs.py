@@ -159,6 +159,15 @@ def redeliver(place: Place, delivery_id: str) -> Result:
     return service.redeliver(place.estate(), delivery_id, actor="test")
 
 
+def test_neither_a_backfill_nor_its_redelivery_is_listed_in_a_day_manifest(place: Place) -> None:
+    days = sorted(place.out.rglob("_MANIFEST*.json"))
+    done = backfill(place, MIDNIGHT - 2 * DAY, MIDNIGHT)
+    redeliver(place, done.delivery.id)
+    place.run(NOON + DAY)
+    assert sorted(place.out.rglob("_MANIFEST*.json")) == days
+    check(place)
+
+
 def test_a_redelivery_sends_the_archived_bytes_under_a_new_name_and_says_so(place: Place) -> None:
     original = committed(place, sequence=1)
     place.sql('delete from "user"')

@@ -321,6 +321,27 @@ def test_a_day_manifest_must_agree_with_the_manifests(estate: Estate, changed: d
     assert any(found in one for one in problems(estate.verify()))
 
 
+def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_that_lists_it(estate: Estate) -> None:
+    for number in (1, 2):
+        estate.deliver()
+        estate.close_day(number)
+    unlink(estate.folder(1) / "user.csv")
+    assert problems(estate.verify()) != [], "half of it is there"
+    unlink(estate.folder(1) / "user.manifest.json")
+    report = estate.verify()
+    assert problems(report) == []
+    assert any("lists user/user.manifest.json, which was taken away" in str(one) for one in report.notes)
+
+
+def test_the_newest_delivery_that_a_day_manifest_lists_must_be_there(estate: Estate) -> None:
+    for number in (1, 2):
+        estate.deliver()
+        estate.close_day(number)
+    for name in ("user.csv", "user.manifest.json"):
+        unlink(estate.folder(2) / name)
+    assert any("lists user/user.manifest.json, which is missing" in one for one in problems(estate.verify()))
+
+
 def test_hidden_parts_and_foreign_files_are_only_noted(estate: Estate) -> None:
     estate.deliver()
     folder = estate.folder(1)

@@ -28,7 +28,7 @@ class Day:
 def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
     """Dates with committed deliveries that no day manifest lists yet."""
     query = select(delivery.c.export_date).where(
-        delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.purpose != "backfill"
+        delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.kind != "backfill"
     )
     return sorted(set(connection.execute(query).scalars()))
 
@@ -41,7 +41,7 @@ def committed(connection: Connection, tenant: str, export_date: str) -> list[Del
             delivery.c.tenant == tenant,
             delivery.c.export_date == export_date,
             delivery.c.status == "committed",
-            delivery.c.purpose != "backfill",
+            delivery.c.kind != "backfill",
         )
         .order_by(delivery.c.id)
     )
@@ -50,7 +50,7 @@ def committed(connection: Connection, tenant: str, export_date: str) -> list[Del
 
 def count_open(connection: Connection, tenant: str, export_date: str) -> int:
     query = select(func.count()).where(
-        delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.purpose != "backfill"
+        delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.kind != "backfill"
     )
     return int(connection.execute(query).scalar_one())
 
