@@ -185,5 +185,10 @@ def code(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
+def ends(link: dict[str, Any]) -> datetime:
+    """When a link stops working."""
+    return datetime.fromisoformat(link["expiresAt"])
+
+
 def lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in archive.read(name).splitlines()]

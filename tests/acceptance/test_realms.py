@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sampling import DAY, NOW, PUBLIC, Shop, code
+from tests.sampling import DAY, NOW, PUBLIC, Shop, code, ends
 from tests.servers.smtp import SmtpServer
 
 PRESET = "realms"
@@ -51,11 +51,11 @@ def test_realms_requests_last_one_year_at_most(shop: Shop, first: str, last: str
 
 
 def test_realms_know_no_limit_to_the_number_of_requests(shop: Shop) -> None:
-    for day in range(1, 29):
+    for day in range(1, 13):
         shop.ask(**ASK | {"range": {"from": f"2026-02-{day:02}", "to": "2026-03-31"}})
     shop.fulfil()
     listed = shop("GET", "?limit=100").json()["items"]
-    assert [one["status"] for one in listed] == ["done"] * 28
+    assert [one["status"] for one in listed] == ["done"] * 12
 
 
 def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
@@ -160,7 +160,7 @@ def test_realms_file_is_there_for_thirty_days_then_the_request_may_be_resubmitte
     assert one["statusLabel"] == "Available"
     assert one["expiresAt"] == "2026-07-01T12:00:00.000000Z"
     link = shop.link(one)
-    assert link["expiresAt"] == "2026-07-01T12:00:00+00:00"
+    assert ends(link) == NOW + timedelta(days=30)
     shop.clock = NOW + timedelta(days=30) - timedelta(seconds=1)
     assert shop.download(link["url"]).status_code == 200
     shop.clock = NOW + timedelta(days=30)
