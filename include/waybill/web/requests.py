@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from waybill import service
 from waybill.access import Caller
+from waybill.canonical import timestamp_text
 from waybill.errors import Finding, InvalidInput
 from waybill.explaining import validated
 from waybill.request import ACTIVE, ExportRequest, Status, Submission, refused
@@ -191,7 +192,7 @@ def resubmit_export(
 def link_export(request: Request, tenant: TenantPath, request_id: RequestId, caller: CallerDep, estate: EstateDep) -> JSONResponse:
     """Signed for this caller, good for a limited time and never longer than the archive; made anew at every call."""
     url, ends = _minted(request, estate, caller, tenant, request_id)
-    return JSONResponse({"url": url, "expiresAt": ends.isoformat()}, headers={"Cache-Control": "no-store"})
+    return JSONResponse({"url": url, "expiresAt": timestamp_text(ends)}, headers={"Cache-Control": "no-store"})
 
 
 @router.get(
