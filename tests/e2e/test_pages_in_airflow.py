@@ -39,7 +39,7 @@ def log_in(page: Page, house: House, user: str, place: str) -> FrameLocator:
 def test_the_tab_of_a_tenants_dag_shows_the_tenant_and_a_dag_paused_in_airflow_is_not_late(house: House, browser: Browser) -> None:
     with visit(browser, house.url) as ada:
         frame = log_in(ada.page, house, "admin", "dags/export__globex")
-        ada.page.get_by_role("link", name="Waybill").last.click()
+        ada.page.get_by_role("link", name="Waybill", exact=True).last.click()
         expect(frame.get_by_role("heading", level=1)).to_contain_text("globex")
         house.airflow.client.patch("/api/v2/dags/export__globex", json={"is_paused": True})
         frame.get_by_role("link", name="globex").click()
@@ -100,7 +100,7 @@ def test_airflows_theme_is_ours(house: House, browser: Browser, tmp_path: Path) 
 def test_the_navigation_leads_to_the_overview_that_names_who_got_nothing_and_why(house: House, browser: Browser) -> None:
     with visit(browser, house.url) as ada:
         frame = log_in(ada.page, house, "admin", "")
-        ada.page.get_by_role("link", name="Waybill").click()
+        ada.page.get_by_role("link", name="Waybill", exact=True).click()
         failing = frame.locator("tr.row-failing").first
         deadline = time.monotonic() + 5 * SOON / 1000
         while not failing.is_visible():  # its run has not failed yet
