@@ -10,11 +10,12 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, Param, get_current_context, get_parsing_context, task
+from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, get_current_context, get_parsing_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from waybill.bootstrap import runs
 from waybill.bootstrap.names import alias_name, dag_id, tenant_of
+from waybill.bootstrap.params import Param
 from waybill.bootstrap.retries import retrying
 from waybill.bootstrap.schedule import Schedule, schedules
 
