@@ -86,6 +86,11 @@ class Column(Strict):
     export: Annotated[Literal["yes", "anonymize"], BeforeValidator(_yes)] = "yes"
     reason: str = ""
 
+    @property
+    def leaves_as(self) -> ColumnType:
+        """The type of what leaves: a pseudonym is text, whatever it stands for."""
+        return ColumnType.STRING if self.export == "anonymize" else self.type
+
 
 class Mode(StrEnum):
     SNAPSHOT = "snapshot"

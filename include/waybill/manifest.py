@@ -108,7 +108,7 @@ def instant(value: datetime | None) -> str | None:
 
 
 def columns_of(columns: Mapping[str, Column]) -> list[dict[str, str]]:
-    return [{"name": name, "type": column.type.value, "description": column.description} for name, column in columns.items()]
+    return [{"name": name, "type": column.leaves_as.value, "description": column.description} for name, column in columns.items()]
 
 
 def dialect_of(dialect: Dialect) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part
         if about["rows_left_out_as_later"]:
             lines.append(f"  {about['rows_left_out_as_later']} rows were added or changed after the request and are left out.")
         lines += [
-            f"  {name}  {column.type}{', pseudonym' if column.export == 'anonymize' else ''}  {column.description}".rstrip()
+            f"  {name}  {column.leaves_as}{', pseudonym' if column.export == 'anonymize' else ''}  {column.description}".rstrip()
             for name, column in entity.columns.items()
         ]
         lines.append("")

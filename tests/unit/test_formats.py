@@ -23,6 +23,7 @@ from waybill.catalog import FORMATS, Column, ColumnType
 from waybill.errors import TransientError
 from waybill.formats import SUFFIXES, open_writer
 from waybill.formats.guard import guard, unguard
+from waybill.manifest import columns_of
 
 in_one_folder = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FLAT = tuple(name for name in COLUMNS if name != "json")
@@ -279,3 +280,8 @@ def test_the_export_time_is_the_only_time_in_a_workbook(tmp_path: Path) -> None:
     first = written(tmp_path, "xlsx", [batch(SAMPLE)])[1]
     later = written(tmp_path, "xlsx", [batch(SAMPLE)], options=replace(OPTIONS, exported_at=EXPORTED_AT + dt.timedelta(days=1)))[1]
     assert first.sha256 != later.sha256
+
+
+def test_a_manifest_declares_a_pseudonym_as_the_text_it_is() -> None:
+    columns = {"id": Column(type=ColumnType.INTEGER, export="anonymize"), "at": Column(type=ColumnType.TIMESTAMP)}
+    assert [one["type"] for one in columns_of(columns)] == ["string", "timestamp"]

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from waybill.catalog import Column, ColumnType
 from waybill.errors import PermanentError, TransientError
 
 
@@ -120,11 +119,6 @@ def disk_errors(path: Path) -> Iterator[None]:
         code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "storage_unavailable"
         what = f"cannot write {path.name}: {error.strerror}"
         raise TransientError(what, where=str(path.parent), code=code, next_step="Free disk space, then ask again") from error
-
-
-def kind_of(column: Column) -> ColumnType:
-    """The type of what leaves: a pseudonym is text, whatever it stands for."""
-    return ColumnType.STRING if column.export == "anonymize" else column.type
 
 
 def does_not_fit(what: str, entity_id: str, limit: str) -> PermanentError:

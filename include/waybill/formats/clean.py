@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from waybill.catalog import Column, ColumnType
 from waybill.formats import jsons
-from waybill.formats.base import kind_of
 from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_value
 
 MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|connection|cookie|authoriz|code|\\u[0-9a-f]{4}|\\/)"
@@ -34,7 +33,7 @@ _looks_secret = lru_cache(maxsize=10_000)(looks_secret)
 
 def column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
     """The array without credentials, and how many of its values had any."""
-    kind = kind_of(column)
+    kind = column.leaves_as
     if kind not in (ColumnType.STRING, ColumnType.JSON) or column.export == "anonymize":
         return array, 0
     values = not column.reason

@@ -11,7 +11,7 @@ from waybill import canonical_sql
 from waybill.canonical import csv_line
 from waybill.catalog import Column, ColumnType
 from waybill.formats import flatten, lines
-from waybill.formats.base import WriterOptions, Written, kind_of
+from waybill.formats.base import WriterOptions, Written
 from waybill.formats.guard import guard, guarded
 from waybill.formats.json_text import TextWriter
 
@@ -23,7 +23,7 @@ class HumanCsvWriter(TextWriter):
 
     def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
         super().__init__(path, columns, options)
-        self._header = [(name, kind_of(column)) for name, column in columns.items()]
+        self._header = [(name, column.leaves_as) for name, column in columns.items()]
         self._names = dict(zip(self._intake.names, columns, strict=True))
         nested = [name for name, (_, kind) in zip(self._intake.names, self._header, strict=True) if kind is ColumnType.JSON]
         self._spool = flatten.Spool(path.with_name(f".{path.name}.rows"), nested) if nested else None

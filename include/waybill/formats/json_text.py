@@ -12,7 +12,7 @@ import pyarrow as pa
 from waybill.canonical import timestamp_text
 from waybill.catalog import Column
 from waybill.formats import lines
-from waybill.formats.base import Output, WriterOptions, Written, kind_of
+from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake
 
 
@@ -36,7 +36,7 @@ class TextWriter:
     def values(self, schema: pa.Schema) -> list[str]:
         """What a row is made of, v0, v1, ... in `expression`."""
         return [
-            lines.json_token(field.name, kind_of(column), field.type)
+            lines.json_token(field.name, column.leaves_as, field.type)
             for field, column in zip(schema, self._intake.columns.values(), strict=True)
         ]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from waybill.catalog import Column, ColumnType
-from waybill.formats.base import Output, WriterOptions, Written, kind_of
+from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake
 
 _EMPTY = {
@@ -39,7 +39,7 @@ class ParquetWriter:
         for piece in self._intake.rest():
             self._put(piece)
         if self._parquet is None:
-            kinds = [_EMPTY.get(kind_of(column), pa.string()) for column in self._intake.columns.values()]
+            kinds = [_EMPTY.get(column.leaves_as, pa.string()) for column in self._intake.columns.values()]
             self._parquet = self._begin(kinds, None)
         self._parquet.close()
         return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
@@ -59,7 +59,7 @@ class ParquetWriter:
 
     def _begin(self, types: list[pa.DataType], first: pa.RecordBatch | None) -> parquet.ParquetWriter:
         fields = [
-            pa.field(name, kind, metadata={"description": column.description, "type": kind_of(column).value})
+            pa.field(name, kind, metadata={"description": column.description, "type": column.leaves_as.value})
             for (name, column), kind in zip(self._intake.columns.items(), types, strict=True)
         ]
         repeating = [name for name, array in zip(self._intake.columns, first.columns, strict=True) if _repeats(array)] if first else []

@@ -23,7 +23,7 @@ from xlsxwriter.utility import xl_col_to_name
 
 from waybill.catalog import Column, ColumnType
 from waybill.formats import lines
-from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit, kind_of
+from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit
 from waybill.formats.intake import Intake
 
 ROWS = 1_048_575
@@ -110,7 +110,7 @@ class SheetWriter:
 
     def _expression(self, schema: pa.Schema) -> str:
         cells = [
-            _cell(field.name, kind_of(column), field.type, xl_col_to_name(number))
+            _cell(field.name, column.leaves_as, field.type, xl_col_to_name(number))
             for number, (field, column) in enumerate(zip(schema, self._intake.columns.values(), strict=True))
         ]
         return lines.concat(["'<row r=\"'", "n", "'\">'", *cells, "'</row>'"])
