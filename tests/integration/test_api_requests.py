@@ -14,16 +14,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.asking import MINUTE, Office, make_office
-from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
+from tests.issuer import Api, TestIssuer, tenant_api
 from waybill import service
 
 BODY = {"entities": ["measurement"], "formats": ["ndjson"]}
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.asking import Office, make_office
-from tests.issuer import Api, TestIssuer, serve_issuer, tenant_api
+from tests.issuer import Api, TestIssuer, tenant_api
 from waybill import service
 from waybill.service.recurring import make_recurring
 
 WEEKLY: dict[str, Any] = {"name": "backup", "frequency": "weekly", "request": {"entities": ["measurement"], "formats": ["ndjson"]}}
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[TestIssuer]:
-    with serve_issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture
