@@ -375,6 +375,15 @@ def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
     assert [one["generation"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
 
 
+def test_a_full_load_that_failed_and_is_asked_for_again_is_one(place):
+    place.run(NOON)
+    (place.out / "exports/acme/2026/05/31/user/user.g2.1.csv").write_text("foreign")
+    assert [bool(one.error) for one in place.run(NOON, full_load=True, entities=["user"])] == [True]
+    (place.out / "exports/acme/2026/05/31/user/user.g2.1.csv").unlink()
+    assert [bool(one.error) for one in place.run(NOON, full_load=True, entities=["user"])] == [False]
+    assert sorted(one["generation"] for _, one in place.manifests() if one["entity"] == "user") == [1, 2]
+
+
 def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(place):
     place.user(1, "Ada", NOON - DAY)
     place.run(NOON + 2 * DAY)

@@ -263,12 +263,13 @@ def _is_new(one: Delivery, results: dict[str, Result]) -> bool:
 def ask_full_load(estate: Estate, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
     """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids.
 
-    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one.
+    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one. Nor does a
+    stream need marking that has delivered nothing yet: what it delivers first is its full load.
     """
     estate.registered(tenant)
     chosen = entity_ids(estate, tenant, entities)
     with estate.ledger.begin() as connection:
         active = [one for one in streams.active(connection, tenant) if not chosen or one.entity in chosen]
-        wanted = [one.entity for one in active if asked_at is None or one.activated_at < asked_at]
-        streams.ask_full_load(connection, tenant, wanted)
-    return wanted
+        wanted = [one for one in active if asked_at is None or one.activated_at < asked_at]
+        streams.ask_full_load(connection, tenant, [one.entity for one in wanted if one.watermark is not None])
+    return [one.entity for one in wanted]
