@@ -43,6 +43,8 @@ def test_every_route_asks_for_a_user_and_their_right_on_the_dag(acme: AirflowApi
     assert viewer.status_code == (200 if ROUTES[method, path] == "view" else 403), (method, path, viewer.text)
     if viewer.status_code == 403:
         assert viewer.json()["code"] == "denied"
+        right = "create runs of" if path.endswith(("full-load", "redeliver")) else "edit"
+        assert f"It needs the right to {right} the DAG export__acme," in viewer.json()["detail"]
 
 
 def test_a_token_that_is_none_is_401(airflow: AirflowApi) -> None:
