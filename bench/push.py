@@ -62,8 +62,11 @@ def legs(quick: bool) -> Iterator[Leg]:
             server,
             ours=lambda _: _push_small(connection, server, small),
             openssh=lambda _: server.sftp(*batch),
+            synced=lambda _: server.sftp(*(command.replace("put", "put -f", 1) for command in batch)),
         )
-        yield Leg(f"push of {SMALL_FILES} files of {SMALL_BYTES // 1000} KB, with login | sftp batch", times["ours"], times["openssh"], 1.0)
+        what = f"push of {SMALL_FILES} files of {SMALL_BYTES // 1000} KB, with login, synced and verified"
+        yield Leg(f"{what} | sftp batch", times["ours"], times["openssh"], 1.0)
+        yield Leg(f"{what} | sftp batch that syncs, too (put -f)", times["ours"], times["synced"], 1.0)
 
 
 def _connection(server: SftpAccess) -> Connection:
