@@ -20,6 +20,9 @@ from waybill.secrets_rule import looks_secret, secret_value, words
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """An entity id: it becomes a folder and a file name."""
 
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$")]
+"""The id of an Airflow connection. Neither `:` nor `@`: a URL with a password in it is no id and must not get into a file or a message."""
+
 LONGEST_DAYS = 36_500
 """What is longer leaves the calendar when it is counted from today."""
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)\Z")
@@ -159,14 +162,14 @@ class LakeSource(Strict):
 
     kind: Literal["lake"]
     path: str = ""
-    connection: str = ""
+    connection: ConnectionId | Literal[""] = ""
 
 
 class PostgresSource(Strict):
     """A PostgreSQL database behind an Airflow connection."""
 
     kind: Literal["postgres"]
-    connection: str
+    connection: ConnectionId
     statement_timeout: Duration = timedelta(hours=1)
 
 
@@ -174,7 +177,7 @@ class DbApiSource(Strict):
     """Any Airflow database connection."""
 
     kind: Literal["dbapi"]
-    connection: str
+    connection: ConnectionId
 
 
 SourceSpec = Annotated[DuckDBSource | LakeSource | PostgresSource | DbApiSource, Field(discriminator="kind")]

@@ -37,6 +37,7 @@ _HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
     TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
     r"^[a-z][a-z0-9_]{0,62}$": "1 to 63 of a-z 0-9 _, beginning with a letter",
+    r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$": "the id of an Airflow connection: letters, digits, _ . - and /",
     "^[0-9a-f]{32}$": _HEX_ID,
     "^([0-9a-f]{32})?$": _HEX_ID,
 }
@@ -117,11 +118,13 @@ def _at(bound: str, kind: str, number: int) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON and YAML write it; what is not short is told by its kind."""
+    """A value as JSON and YAML write it; what is not short is told by its kind, and an address, which may hold a password, is not shown."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
         return kind_of(value)
+    if isinstance(value, str) and "://" in value:
+        return "an address, not shown,"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from waybill.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, Duration, FormatName, Strict, closest, parse_duration
+from waybill.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, ConnectionId, Duration, FormatName, Strict, closest, parse_duration
 from waybill.errors import Finding
 from waybill.registration import DestinationSpec, SftpDestination
 
@@ -162,7 +162,7 @@ class TenantPolicy(Knobs):
 class Mail(Strict):
     """An Airflow SMTP connection. Without `sender`, its extra's `from_email` or its login signs."""
 
-    connection: str = "smtp_default"
+    connection: ConnectionId = "smtp_default"
     sender: str = ""
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from waybill.catalog import Catalog, Clock, Strict, closest
+from waybill.catalog import Catalog, Clock, ConnectionId, Strict, closest
 from waybill.errors import Finding
 from waybill.selection import Dialect
 from waybill.window import Frequency
@@ -32,7 +32,7 @@ class ExportOption(StrEnum):
 @cache
 def _zones() -> frozenset[str]:
     """Reading the names walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants."""
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - {"localtime", "Factory"})  # these two are whatever a machine says
 
 
 def _zone(name: str) -> str:
@@ -75,7 +75,7 @@ class SftpDestination(Strict):
     """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
 
     kind: Literal["sftp"]
-    connection: Annotated[str, Field(min_length=1)]
+    connection: ConnectionId
     root: str = "/"
 
 
@@ -91,7 +91,7 @@ class S3Destination(Strict):
 
     kind: Literal["s3"]
     bucket: Annotated[str, Field(min_length=3)]
-    connection: Annotated[str, Field(min_length=1)]
+    connection: ConnectionId
     root: str = "/"
 
 

@@ -78,6 +78,12 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param(
             "entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"
         ),
+        pytest.param(
+            "entityList: user\ndestination: {kind: sftp, connection: 'sftp://u:planted@h/'}",
+            "destination.connection: an address, not shown, does not fit (allowed: the id of an Airflow connection",
+            id="a URL as connection",
+        ),
+        pytest.param("entityList: user\ntimezone: localtime", "timezone: unknown time zone 'localtime'", id="the machine's zone"),
         pytest.param("entityList: user\ndestination: {kind: sftp}", "destination.connection: is required", id="required"),
         pytest.param("entityList: [user", "line 1, column 18: not valid YAML", id="syntax"),
         pytest.param(
