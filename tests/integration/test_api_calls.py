@@ -65,7 +65,9 @@ def test_no_call_takes_a_parameter_it_does_not_know(client: TestClient, issuer: 
         assert client.request(method, f"{path}?nonsense=1").status_code == 401
 
 
-@pytest.mark.parametrize("query", ["dryrun=true", "dry_run=true", "dryRun=true&DryRun=true", "dryRun=perhaps", "dryRun"])
+@pytest.mark.parametrize(
+    "query", ["dryrun=true", "dry_run=true", "dryRun=true&DryRun=true", "dryRun=true&dryRun=false", "dryRun=perhaps", "dryRun"]
+)
 @pytest.mark.parametrize("path", ["/acme/export", "/acme/export/versions/1/restore"])
 def test_a_misspelled_rehearsal_never_becomes_a_change(api: Api, path: str, query: str) -> None:
     api("PUT", "/acme/export", BOTH)
@@ -75,6 +77,10 @@ def test_a_misspelled_rehearsal_never_becomes_a_change(api: Api, path: str, quer
     found = assert_problem(api("POST", f"{path}?{query}", body), 422, "validation")
     assert "dryRun" in found["detail"]
     assert api("GET", "/acme/export").headers["etag"] == before.headers["etag"]
+
+
+def test_a_filter_that_takes_several_values_may_be_repeated(shared: Api) -> None:
+    assert shared("GET", "/acme/exports?status=done&status=failed").status_code != 422
 
 
 def test_an_unknown_parameter_comes_with_the_likely_one(api: Api) -> None:
