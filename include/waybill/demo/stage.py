@@ -142,13 +142,7 @@ def environment(stage: Stage, connections: Mapping[str, str], port: int, passwor
     Without `calendar` only export requests start runs by themselves.
     """
     home = stage.airflow_home
-    home.mkdir(mode=0o700)
-    passwords = home / "passwords.json"
-    passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({"admin": password}))
-    if not calendar:
-        (home / "config").mkdir()
-        (home / "config" / "airflow_local_settings.py").write_text(WITHOUT_CALENDAR)
+    passwords = _furnish(home, password, calendar)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "WAYBILL_"))}
     loopback = {name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))) for name in ("NO_PROXY", "no_proxy")}
     airflow = {
@@ -184,3 +178,15 @@ def environment(stage: Stage, connections: Mapping[str, str], port: int, passwor
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def _furnish(home: Path, password: str, calendar: bool) -> Path:
+    """Airflow's own folder, with the file of passwords it returns and the local settings."""
+    home.mkdir(mode=0o700)
+    passwords = home / "passwords.json"
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({"admin": password}))
+    if not calendar:
+        (home / "config").mkdir()
+        (home / "config" / "airflow_local_settings.py").write_text(WITHOUT_CALENDAR)
+    return passwords
