@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetAlias, Param, get_current_context, task
 
 from waybill.bootstrap import upkeep
-from waybill.bootstrap.names import APPLY_DAG, CONFIGURATION_ASSET
+from waybill.bootstrap.names import APPLY_DAG, CONFIGURATION_ASSET, dag_id
 
 with DAG(
     APPLY_DAG,
@@ -32,17 +33,21 @@ this DAG with `allow_mass_deactivation`, or run `waybill apply --allow-mass-deac
 ):
 
     @task(outlets=[AssetAlias(CONFIGURATION_ASSET)])
-    def apply() -> None:
+    def apply() -> list[str]:
+        """Returns the DAGs to start: of tenants that had one before and are to receive something they have never got."""
         from airflow.sdk import Asset
 
         context = get_current_context()
         if changes := upkeep.apply(allow_mass_deactivation=context["params"]["allow_mass_deactivation"]):
             events = context["outlet_events"][AssetAlias(CONFIGURATION_ASSET)]
             events.add(Asset(name=CONFIGURATION_ASSET), extra=changes)
+        return [dag_id(tenant) for tenant, change in changes.items() if change["action"] == "change" and change["activated"]]
 
     @task
     def check() -> None:
         """Fails with every finding of every file; what was right is applied by then."""
         upkeep.check()
 
-    apply() >> check()
+    applied = apply()
+    applied >> check()
+    TriggerDagRunOperator.partial(task_id="start", openlineage_inject_parent_info=False).expand(trigger_dag_id=applied)

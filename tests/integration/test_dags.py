@@ -344,13 +344,13 @@ def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_
     seen = last_event()
     place.write("tenants/globex.yaml", {"frequency": "hourly"})
     found = run("apply_config")
-    assert states(found) == {"apply": "success", "check": "failed"}
+    assert states(found) == {"apply": "success", "check": "failed", "start": "skipped"}
     assert place.estate().registered("acme").actor == "airflow:apply_config"
     assert [(name, list(extra), extra["acme"]["action"]) for _, name, extra in events(seen)] == [
         ("waybill/configuration", ["acme"], "create")
     ]
     (place.root / "config/tenants/globex.yaml").unlink()
-    assert states(run("apply_config")) == {"apply": "success", "check": "success"}
+    assert states(run("apply_config")) == {"apply": "success", "check": "success", "start": "skipped"}
     assert len(events(seen)) == 1, "an apply that changes nothing announces nothing"
 
 
@@ -361,6 +361,22 @@ def test_apply_config_switches_off_many_tenants_only_when_told_to(run, place):
     assert not place.estate().registered("acme").registration.is_disabled
     assert states(run("apply_config", allow_mass_deactivation=True))["apply"] == "success"
     assert place.estate().registered("acme").registration.is_disabled
+
+
+def test_apply_config_starts_the_dag_of_a_tenant_that_is_to_receive_something_new(run, place):
+    place.tenant(entityList=["user"])
+    apply(place.estate(), actor="test")
+    run(until=NOON.isoformat())
+    place.tenant(entityList=["user", "theme"])
+    assert states(run("apply_config")) == {"apply": "success", "check": "success", "start0": "success"}
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
+
+    with create_session() as session:
+        waiting = (DagRun.dag_id == "export__acme", DagRun.state == "queued")
+        assert len(list(session.scalars(select(DagRun).where(*waiting)))) == 1
+        session.execute(delete(DagRun).where(*waiting))
 
 
 def test_housekeeping_runs(run, place):
