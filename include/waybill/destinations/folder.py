@@ -18,7 +18,6 @@ from pathlib import Path
 from waybill.destinations.base import Item, Probe, Profile, Stored
 from waybill.destinations.local import dropped_from_cache, free_bytes, rename_new, translated, write_all
 from waybill.destinations.names import (
-    READ_LIMIT,
     components,
     damaged,
     no_such_file,
@@ -26,8 +25,8 @@ from waybill.destinations.names import (
     parent_and_name,
     part_missing,
     rehearsal,
-    too_large,
 )
+from waybill.destinations.reading import Reading
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 
 BLOCK = 1024 * 1024
@@ -53,7 +52,7 @@ class Folder:
             os.close(root)
 
 
-class FolderSession:
+class FolderSession(Reading):
     """See `base.Session`. Publishing links the part to its final name, which fails when that exists."""
 
     profile = Profile.FULL
@@ -124,22 +123,6 @@ class FolderSession:
     def size(self, path: str) -> int | None:
         found = self._file(path)
         return None if found is None else found.st_size
-
-    def sha256(self, path: str) -> str | None:
-        if self._file(path) is None:
-            return None
-        digest = hashlib.sha256()
-        for block in self.blocks(path):
-            digest.update(block)
-        return digest.hexdigest()
-
-    def read(self, path: str) -> bytes | None:
-        found = self._file(path)
-        if found is None:
-            return None
-        if found.st_size > READ_LIMIT:
-            raise too_large(path, self.label)
-        return b"".join(self.blocks(path))
 
     def blocks(self, path: str) -> Iterator[bytes]:
         if self._file(path) is None:

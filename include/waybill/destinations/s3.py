@@ -6,7 +6,6 @@ nothing stands there, which S3 decides when the copy is completed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -14,7 +13,8 @@ from uuid import uuid4
 
 from waybill.connection import Connection, Connections
 from waybill.destinations.base import Item, Probe, Profile, Stored
-from waybill.destinations.names import READ_LIMIT, components, damaged, no_such_file, only_own_folder, part_missing, rehearsal, too_large
+from waybill.destinations.names import components, damaged, no_such_file, only_own_folder, part_missing, rehearsal
+from waybill.destinations.reading import Reading
 from waybill.destinations.s3_client import client_of, translated
 from waybill.destinations.s3_upload import send
 from waybill.errors import TransientError
@@ -54,7 +54,7 @@ class S3:
             client.close()
 
 
-class S3Session:
+class S3Session(Reading):
     """See `base.Session`. There are no folders and no links to be in the way."""
 
     def __init__(self, label: str, client: Any, bucket: str, root: str, profile: Profile, connection: Connection) -> None:
@@ -93,22 +93,6 @@ class S3Session:
     def size(self, path: str) -> int | None:
         found = self._head(path)
         return None if found is None else int(found["ContentLength"])
-
-    def sha256(self, path: str) -> str | None:
-        if self._head(path) is None:
-            return None
-        digest = hashlib.sha256()
-        for block in self.blocks(path):
-            digest.update(block)
-        return digest.hexdigest()
-
-    def read(self, path: str) -> bytes | None:
-        size = self.size(path)
-        if size is None:
-            return None
-        if size > READ_LIMIT:
-            raise too_large(path, self.label)
-        return b"".join(self.blocks(path))
 
     def blocks(self, path: str) -> Iterator[bytes]:
         from botocore.exceptions import ClientError

@@ -17,7 +17,8 @@ import asyncssh
 
 from waybill.connection import Connection
 from waybill.destinations.base import Item, Probe, Profile, Stored
-from waybill.destinations.names import READ_LIMIT, components, damaged, no_such_file, only_own_folder, part_missing, too_large
+from waybill.destinations.names import components, damaged, no_such_file, only_own_folder, part_missing
+from waybill.destinations.reading import Reading
 from waybill.destinations.sftp_errors import in_the_way, lost, refused
 from waybill.destinations.sftp_lanes import Lanes
 from waybill.destinations.sftp_login import Settings, log_in, settings
@@ -72,7 +73,7 @@ async def _leave(connection: asyncssh.SSHClientConnection, lanes: Lanes) -> None
         connection.abort()
 
 
-class SftpSession:
+class SftpSession(Reading):
     """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
 
     def __init__(
@@ -152,22 +153,6 @@ class SftpSession:
     def size(self, path: str) -> int | None:
         facts = self._file(path)
         return None if facts is None else facts.size or 0
-
-    def sha256(self, path: str) -> str | None:
-        if self._file(path) is None:
-            return None
-        digest = hashlib.sha256()
-        for block in self.blocks(path):
-            digest.update(block)
-        return digest.hexdigest()
-
-    def read(self, path: str) -> bytes | None:
-        facts = self._file(path)
-        if facts is None:
-            return None
-        if (facts.size or 0) > READ_LIMIT:
-            raise too_large(path, self.label)
-        return b"".join(self.blocks(path))
 
     def blocks(self, path: str) -> Iterator[bytes]:
         if self._sees and self._file(path) is None:
