@@ -43,6 +43,9 @@ class Folder:
     @contextmanager
     def connect(self) -> Iterator[FolderSession]:
         label = f"folder {self.root}"
+        if self.root.is_symlink() and not self.root.exists():
+            step = "Make the folder it leads to, or mount it"
+            raise PermanentError("the root is a symlink that leads nowhere", where=label, next_step=step, code="refused")
         with translated(label, "open the root folder", ""):
             self.root.mkdir(parents=True, exist_ok=True)
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

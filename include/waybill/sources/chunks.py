@@ -24,16 +24,18 @@ _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]]) -> pa.Table:
     """Rows as a table of the columns, each given with its kind and the database's own type."""
     by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return pa.table({name: array(values, kind, native) for (name, (kind, native)), values in zip(columns.items(), by_column, strict=True)})
+    return pa.table(
+        {name: array(name, values, kind, native) for (name, (kind, native)), values in zip(columns.items(), by_column, strict=True)}
+    )
 
 
-def array(values: _Values, kind: ColumnType, native: str) -> pa.Array:
+def array(name: str, values: _Values, kind: ColumnType, native: str) -> pa.Array:
     """One column of a chunk. Raises PermanentError when a value is not of the catalogued type; the message holds no value."""
     try:
         return _ARRAYS[kind](values, native)
     except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
-        what = f"a value is not {kind}; the driver yields {', '.join(kinds)}"
+        what = f"column {name}: a value is not {kind}; the driver yields {', '.join(kinds)}"
         raise PermanentError(what, code="schema_drift", next_step="Correct the column's type in the catalog") from error
 
 

@@ -68,7 +68,8 @@ def _missing(selection: Selection, name: str, natives: Natives) -> PermanentErro
     entity = selection.entity
     known = {*entity.columns, *entity.needed_columns}
     rename = closest(name, [column for column in natives if column not in known])
-    meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or take {name} out of"
+    otherwise = f"take {name} out of" if name in entity.columns and name not in entity.key else "name another column in"
+    meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or {otherwise}"
     return PermanentError(
         f"column {name} is missing from {entity.relation}",
         where=entity.id,

@@ -112,12 +112,14 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         step = "Compare the column types of the catalog with the data"
         return PermanentError("a value does not fit its catalogued type", where=where, code="schema_drift", next_step=step)
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
-        return PermanentError(first, where=where, code="source_refused")
+        step = "Correct the entity's relation or columns in the catalog, or the source's path"
+        return PermanentError(first, where=where, code="source_refused", next_step=step)
     if isinstance(error, duckdb.OutOfMemoryException):
         step = "Free disk space in the temporary folder"
         return TransientError("the engine ran out of memory or spill space", where=where, code="out_of_memory", next_step=step)
     if isinstance(error, duckdb.IOException) and "lock" not in first:
-        return PermanentError(first, where=where, code="source_unreadable")
+        step = "Correct the source's path, or put the file back"
+        return PermanentError(first, where=where, code="source_unreadable", next_step=step)
     return TransientError(first, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
 
 

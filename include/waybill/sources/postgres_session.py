@@ -108,7 +108,8 @@ def errors(where: str) -> Iterator[None]:
 
 def _translated(error: psycopg.Error, where: str) -> WaybillError:
     state = error.sqlstate or ""
-    said = error.diag.message_primary or str(error).strip().splitlines()[-1]
+    # Without an answer of the server the first line says what happened, the rest are guesses of the library.
+    said = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
         case "22":
             return PermanentError(
