@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints, WithJsonSchema
 
 from waybill.errors import Finding
 from waybill.secrets_rule import looks_secret, secret_value, words
@@ -109,7 +109,7 @@ class Changes(Strict):
     mode: Mode
     column: str = ""
     lookback: Duration = timedelta(hours=24)
-    lag: Annotated[int, Field(ge=0)] = 0
+    lag: Annotated[StrictInt, Field(ge=0)] = 0
 
 
 ScopeLevel = Literal["project", "app", "study", "participant"]

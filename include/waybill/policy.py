@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
 
 from waybill.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, ConnectionId, Duration, FormatName, Strict, closest, parse_duration
 from waybill.errors import Finding
@@ -49,7 +49,7 @@ class Notify(Strict):
     About on-demand exports, to the person who asked: those named in `requests`.
     """
 
-    failed: bool = False
+    failed: StrictBool = False
     late_after: Duration | None = None
     to: tuple[str, ...] = ()
     requests: tuple[Literal["ready", "failed"], ...] = ()
@@ -58,9 +58,9 @@ class Notify(Strict):
 class RangeRule(Strict):
     """Which date ranges an export may ask for. `max_days` counts inclusive days; 366 is one year."""
 
-    required: bool = False
-    max_days: Annotated[Annotated[int, Field(ge=1)] | None, OrNone] = None
-    not_in_future: bool = False
+    required: StrictBool = False
+    max_days: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = None
+    not_in_future: StrictBool = False
     presets: tuple[RangePreset, ...] = ()
 
 
@@ -78,7 +78,7 @@ class Labels(Strict):
 class Page(Strict):
     """How the page of requests looks. Empty words mean the page's own."""
 
-    auto_poll: bool = True
+    auto_poll: StrictBool = True
     refresh: Literal["always", "active", "never"] = "always"
     form: Literal["dialog", "left"] = "dialog"
     path: str = ""
@@ -105,15 +105,15 @@ class ExportType(Strict):
 class RateLimit(Strict):
     """At most `requests` new requests a tenant in any span of length `per`."""
 
-    requests: Annotated[int, Field(ge=1)]
+    requests: Annotated[StrictInt, Field(ge=1)]
     per: Duration = timedelta(hours=1)
 
 
 class Knobs(Strict):
     """Everything that differs between products about on-demand exports (docs/requests.md explains each)."""
 
-    max_active_per_project: Annotated[Annotated[int, Field(ge=1)] | None, OrNone] = 1
-    refuse_duplicates: bool = False
+    max_active_per_project: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = 1
+    refuse_duplicates: StrictBool = False
     range: RangeRule = RangeRule()
     fulfilment: Literal["immediate", "daily"] = "immediate"
     fulfil_at: Clock = "01:00"
@@ -121,12 +121,12 @@ class Knobs(Strict):
     link_life: Annotated[timedelta | Literal["archive"], BeforeValidator(_link_life)] = timedelta(hours=1)
     history_ttl: Annotated[Duration | None, OrNone] = None
     visibility: Literal["scope", "tenant", "own", "project", "organization"] = "scope"
-    view_without_create: bool = True
+    view_without_create: StrictBool = True
     scopes: Annotated[tuple[Level, ...], Field(min_length=1)] = LEVELS
-    all_entities_by_default: bool = False
+    all_entities_by_default: StrictBool = False
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
     json_layout: Literal["objects", "arrays"] = "objects"
-    spreadsheet_guard: bool = True
+    spreadsheet_guard: StrictBool = True
     notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
     cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
     plan_required: Annotated[str | None, OrNone] = None
@@ -178,8 +178,8 @@ class Policy(Knobs):
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
-    archive_days: Annotated[int, Field(ge=0, le=LONGEST_DAYS)] = 7
-    destination_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] | None = None
+    archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
+    destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
     api_destinations: Literal["any", "policy"] = "any"
     preset: str | None = None
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)

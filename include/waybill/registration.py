@@ -11,7 +11,17 @@ from functools import cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, AliasGenerator, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from waybill.catalog import Catalog, Clock, ConnectionId, Strict, closest
@@ -62,9 +72,9 @@ class CsvOptions(Strict):
 
     delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter"), _words(DELIMITERS)] = ","
     line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending"), _words(LINE_ENDS)] = "lf"
-    bom: bool = False
+    bom: StrictBool = False
     compression: Literal["none", "gzip", "zstd"] = "none"
-    max_rows_per_file: Annotated[int, Field(ge=1)] | None = None
+    max_rows_per_file: Annotated[StrictInt, Field(ge=1)] | None = None
 
     @property
     def dialect(self) -> Dialect:

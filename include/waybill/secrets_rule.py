@@ -28,6 +28,13 @@ _SECRET_PAIRS = frozenset(
     [
         ("connection", "string"),
         ("recovery", "code"),
+        ("mfa", "seed"),
+        ("otp", "seed"),
+        ("totp", "seed"),
+        ("bcrypt", "hash"),
+        ("bcrypt", "digest"),
+        ("pin", "code"),
+        ("pin", "hash"),
         ("recovery", "codes"),
         ("backup", "codes"),
         ("set", "cookie"),

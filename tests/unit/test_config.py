@@ -94,6 +94,8 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param("entityList: !!timestamp x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false time"),
         pytest.param("entityList: !!bool x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false truth"),
         pytest.param("entityList: " + "[" * 400 + "]" * 400, "not valid YAML: nested too deeply", id="depth"),
+        pytest.param("entityList: user\ncsv: {max_rows_per_file: true}", "csv.max_rows_per_file: true does not fit", id="yes as number"),
+        pytest.param("entityList: user\ncsv: {bom: 'yes'}", "csv.bom: 'yes' does not fit (allowed: true or false)", id="text as truth"),
         pytest.param("- user", "holds a list (allowed: a mapping of keys to values)", id="a list"),
     ],
 )

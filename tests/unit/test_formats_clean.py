@@ -29,7 +29,7 @@ SECRET_NAMES = _names(
     " webhook_secret webhookSecret webhook_signing_key token access_token accessToken refresh_token OAuth2RefreshToken id_token authtoken"
     " bearer_token session_token tokens api_key apiKey API-KEY apikey APIKey2 x-api-key api_keys private_key sshPrivateKeyPem signing-key"
     " encryption_key encryptionKey encryptionkey aws_secret_access_key access_key master_key credentials db_credentials authorization"
-    " jwt cvv connectionString recovery_codes set-cookie secret_key_production accessTokenEncrypted token_hash githubToken"
+    " jwt cvv connectionString recovery_codes mfa_seed bcrypt_digest pinCode set-cookie secret_key_production accessTokenEncrypted token_hash githubToken"
 )
 HARMLESS_NAMES = _names(
     "token_count key access_level password_changed_at has_password prompt_tokens completionTokens max_tokens total_tokens public_key"
