@@ -20,7 +20,7 @@ from waybill.catalog import Column, ColumnType
 from waybill.formats import jsons
 from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_value
 
-MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|connection|cookie|authoriz|code|\\u[0-9a-f]{4}|\\/)"
+MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|authoriz|code|\\u[0-9a-f]{4}|\\/)"
 """Every JSON text with a secret name matches this; most others do not, and need no closer look."""
 
 _SUSPICIOUS = f"{MENTIONS}|{VALUE_PATTERN}"
