@@ -100,16 +100,17 @@ def swept(place: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends a demo as Ctrl-C does: in order."""
+    """SIGTERM ends a demo as Ctrl-C does: in order. Ctrl-C counts also where a shell, starting it in the background, had it ignored."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def checkout() -> Path:

@@ -177,7 +177,8 @@ def _say_goodbye(scene: _Scene, url: str, password: str, held: bool, once: bool)
         return
     tell(f"Airflow:  {url}   user admin   password {password}")
     tell(f"SFTP:     sftp -P {server.port} {scene.tenants[0]}@{server.host}   passwords in {scene.place.access_file}")
-    tell("Trigger a DAG there to deliver again; its own schedule is off here, as this company's life ends on " + f"{DELTA_UNTIL:%Y-%m-%d}.")
+    tell(f"This company's life ends on {DELTA_UNTIL:%Y-%m-%d}: DAGs have no schedule here, trigger one to deliver again,")
+    tell("and the overview, which goes by today's date, calls every tenant late.")
     tell("Exports asked for on its page of exports start by themselves.")
     tell("Ctrl-C ends everything")
 
