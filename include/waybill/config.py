@@ -68,14 +68,25 @@ class Configuration:
     """All that is valid, and a list of all that is not. `broken` names tenants whose file exists but cannot be used."""
 
     catalog: Catalog
-    policy: Policy
+    readable_policy: Policy
     tenants: Mapping[str, TenantFile]
     broken: frozenset[str]
     findings: tuple[Finding, ...]
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    policy_findings: tuple[Finding, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """What policy.yaml says.
+
+        Raises ConfigError while it or a preset has a mistake: what they forbid must not become allowed because nobody can read it.
+        """
+        if self.policy_findings:
+            raise ConfigError(list(self.policy_findings))
+        return self.readable_policy
 
     def knobs(self, tenant: str) -> Knobs:
-        """What policy, its preset and the tenant's own entry say about on-demand exports of a tenant."""
+        """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
         return knobs_of(self.policy, self.presets, tenant)
 
     def require_catalog(self) -> Catalog:
@@ -150,8 +161,10 @@ def load(config_dir: Path) -> Configuration:
             Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR")
         )
     catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
-    policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", findings)
-    presets = _load_presets(config_dir / "presets", f"{root}/presets", findings)
+    unruly: list[Finding] = []
+    policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", unruly)
+    presets = _load_presets(config_dir / "presets", f"{root}/presets", unruly)
+    findings.extend(unruly)
     across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
     findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
     tenants: dict[str, TenantFile] = {}
@@ -169,7 +182,7 @@ def load(config_dir: Path) -> Configuration:
         else:
             tenants[path.stem] = tenant
         findings.extend(own)
-    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets)
+    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets, tuple(unruly))
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
