@@ -148,8 +148,14 @@ def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undo
     page.get_by_label("Time zone").fill("Europe/Berlin")
     page.get_by_role("button", name="Show what would change").click()
     expect(page.locator("#registration-diff")).to_contain_text("Switched on, each with a full load first: site")
+    expect(page.get_by_role("button", name="Register", exact=True)).to_be_in_viewport()
+    expect(page.locator("#registration-form-problem")).to_be_empty()  # the mistake is mended, and so is what was said about it
+    page.get_by_label("Frequency").select_option("monthly")
+    expect(page.get_by_role("button", name="Register", exact=True)).to_have_count(0)  # what was shown is no longer what is asked for
+    page.get_by_label("Frequency").select_option("daily")
+    page.get_by_role("button", name="Show what would change").click()
     page.get_by_role("button", name="Register", exact=True).click()
-    expect(page.get_by_role("status")).to_have_text("The registration was replaced.")
+    expect(page.get_by_role("status")).to_contain_text("The tenant is registered.")
     page.get_by_text("Edit the registration").click()
     page.get_by_role("checkbox", name="site").uncheck()
     page.get_by_role("checkbox", name="measurement").check()

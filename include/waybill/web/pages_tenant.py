@@ -40,6 +40,7 @@ _QUEUED = {
     "run": "",
 }
 SAID = {
+    "created": "The tenant is registered.",
     "saved": "The registration was replaced.",
     "same": "Nothing was different, so nothing was changed.",
     "restored": "The earlier version is in force again, as a new version.",
@@ -229,7 +230,7 @@ def replace(request: Request, tenant: TenantPath, caller: Editor, estate: Estate
     done = registering.replace(estate, tenant, body, actor=caller.actor, expected=_version(form))
     if done.changed:
         follow(estate, scheduler, caller, tenant, created=done.created)
-    return moved(request, f"tenants/{tenant}?said={'saved' if done.changed else 'same'}")
+    return moved(request, f"tenants/{tenant}?said={'created' if done.created else 'saved' if done.changed else 'same'}")
 
 
 @router.post("/restore")

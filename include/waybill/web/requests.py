@@ -177,7 +177,7 @@ def resubmit_export(
     estate: EstateDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
-    """A new request like one that failed, expired or was cancelled; a named range means today's dates."""
+    """A new request like one that failed, expired or was cancelled; a named range means today's dates, a recurring one keeps its period."""
     before = service.get_request(estate, caller, tenant, request_id)
     one = service.resubmit(estate, caller, before, idempotency_key)
     return shown(estate, caller, one, 202, base=_collection(request, tenant))

@@ -119,6 +119,21 @@ function offerRegistration(form) {
   }
 }
 
+function outdate(form) {
+  // What was shown is what would be put into force, so it must not outlive a change of the form.
+  form.dataset.edited = "";
+  const diff = document.getElementById("registration-diff");
+  if (!diff.querySelector("section")) return;
+  const words = document.createElement("p");
+  words.textContent = "The form has changed since. Show again what would change.";
+  diff.replaceChildren(words);
+}
+
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-registers]");
+  if (form) outdate(form);
+});
+
 document.addEventListener("change", (event) => {
   const shows = event.target.dataset.shows;
   if (shows) {
@@ -144,6 +159,18 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   });
 }
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const place = event.detail.elt.closest("dialog") ? event.detail.elt.closest("dialog").querySelector("[role=alert]") : null;
-  (place || document.getElementById("problem")).replaceChildren();
+  // What was said to an earlier try is no answer to this one.
+  const form = event.detail.elt.closest("dialog, form");
+  for (const alert of form ? form.querySelectorAll("[role=alert]") : []) alert.replaceChildren();
+  document.getElementById("problem").replaceChildren();
+  if (event.detail.elt.matches("[data-registers]")) {
+    delete event.detail.elt.dataset.edited;
+    document.getElementById("registration-diff").replaceChildren();
+  }
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "registration-diff") return;
+  const form = document.querySelector("form[data-registers]");
+  if (form && "edited" in form.dataset) outdate(form);
+  event.detail.target.scrollIntoView({ block: "nearest" });
 });
