@@ -21,7 +21,7 @@ _SECRET_WORD = re.compile(
 )
 _SECRET_KEYS = _listed(
     "api access secret private encryption encrypted encrypting decryption signing master webhook ssh gpg pgp deploy hmac aes rsa ecdsa"
-    " ed25519 cipher auth shared fernet jwt wrapping recovery symmetric crypto"
+    " ed25519 cipher auth shared fernet jwt wrapping recovery symmetric crypto kms"
 )
 """Words that make a `key` a secret one; `primary_key`, `public_key`, `session_key` or a bare `key` are names of rows or objects."""
 _SECRET_PAIRS = frozenset(
@@ -41,8 +41,14 @@ _SECRET_PAIRS = frozenset(
         ("auth", "cookie"),
         ("session", "cookie"),
         ("proxy", "authorization"),
+        ("auth", "header"),
+        ("authorization", "header"),
+        ("oauth", "access"),
+        ("oauth", "refresh"),
     ]
 )
+_SECRET_ALONE = _listed("auth authorization bearer cookie cookies dek")
+"""Names of secrets only where nothing stands beside them."""
 _TELLS_ABOUT = _listed(
     "at on date time timestamp day days age expires expiry expired expiration expiring ttl lifetime duration seconds count counts total"
     " number usage used uses limit quota budget cost price balance rate type types kind status state strength length size policy rule rules"
@@ -56,7 +62,8 @@ _COUNTED_TOKENS = _listed("prompt completion input output cached reasoning used 
 
 def words(name: str) -> list[str]:
     """The words of a name, in lower case."""
-    return [word.lower() for word in _WORDS.findall(unicodedata.normalize("NFKC", name))]
+    shown = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return [word.lower() for word in _WORDS.findall(shown)]
 
 
 def looks_secret(name: str) -> bool:
@@ -66,7 +73,15 @@ def looks_secret(name: str) -> bool:
         return False
     if parts[-1] == "tokens" and _COUNTED_TOKENS & set(parts):
         return False
-    return parts == ["authorization"] or any(_SECRET_WORD.search(part) for part in parts) or any(map(_is_secret_pair, parts, parts[1:]))
+    if len(parts) == 1 and parts[0] in _SECRET_ALONE:
+        return True
+    return any(_SECRET_WORD.search(part) for part in parts) or any(map(_is_secret_pair, parts, parts[1:]))
+
+
+def secret_below(above: str, name: str) -> bool:
+    """Whether a member is a credential by the name it stands under: `key` below `api`, `refresh` below `oauth`."""
+    outer, inner = words(above), words(name)
+    return bool(outer) and len(inner) == 1 and _is_secret_pair(outer[-1], inner[0])
 
 
 def _is_secret_pair(first: str, second: str) -> bool:
@@ -100,6 +115,8 @@ VALUE_PATTERN = "|".join(
         r"AccountKey=[0-9A-Za-z+/]{40}",
         r"\beyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8}",
         r"\bBearer [0-9A-Za-z._~+/-]{20}",
+        r"[?&#](?i:access_token|refresh_token|id_token|client_secret|api_?key|password)=[^&\s]{6}",
+        r"\b(?i:x-api-key): ?[^\s]{8}",
         r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@?#]*:[^/\s@?#]+@",
     ]
 )

@@ -29,7 +29,8 @@ SECRET_NAMES = _names(
     " webhook_secret webhookSecret webhook_signing_key token access_token accessToken refresh_token OAuth2RefreshToken id_token authtoken"
     " bearer_token session_token tokens api_key apiKey API-KEY apikey APIKey2 x-api-key api_keys private_key sshPrivateKeyPem signing-key"
     " encryption_key encryptionKey encryptionkey aws_secret_access_key access_key master_key credentials db_credentials authorization"
-    " jwt cvv connectionString recovery_codes mfa_seed bcrypt_digest pinCode set-cookie secret_key_production accessTokenEncrypted token_hash githubToken"
+    " jwt cvv connectionString recovery_codes mfa_seed bcrypt_digest pinCode set-cookie secret_key_production token_hash"
+    " accessTokenEncrypted githubToken kms_key authHeader bearer"
 )
 HARMLESS_NAMES = _names(
     "token_count key access_level password_changed_at has_password prompt_tokens completionTokens max_tokens total_tokens public_key"
@@ -233,3 +234,49 @@ def catalog(columns: dict[str, Any]) -> Catalog:
         "columns": columns,
     }
     return Catalog.model_validate({"sources": {"w": {"kind": "duckdb", "path": "x"}}, "entities": {"e": entity}})
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"api": {"key": PLANTED}},
+        {"encryption": {"key": PLANTED, "algorithm": "aes"}},
+        {"oauth": {"access": PLANTED, "refresh": PLANTED}},
+        {"settings": [{"api": [{"key": PLANTED}]}]},
+        {"kms_key": PLANTED},
+        {"authHeader": PLANTED},
+        {"auth": PLANTED},
+        {"bearer": PLANTED},
+        {"cookie": PLANTED},
+        {"field": "api_key", "val": PLANTED},
+        {"label": "API key", "value": PLANTED},
+        {"name": "Webhook secret", "data": PLANTED},
+        {"type": "password", "content": PLANTED},
+        [["api_key", PLANTED], ["color", "red"]],
+        {"pass\u200bword": PLANTED},
+        {"callback": f"https://x.example/cb?access_token={PLANTED}"},
+        {"header": f"x-api-key: {PLANTED}"},
+    ],
+    ids=json.dumps,
+)
+def test_credentials_named_by_what_stands_around_them_go(planted: Any) -> None:
+    array = pa.array([json.dumps(planted)])
+    cleaned, withheld = clean.column(array, Column(type=ColumnType.JSON))
+    assert withheld == 1
+    assert PLANTED not in str(cleaned[0].as_py())
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"author": "Ada", "key": "a"},
+        {"site": {"key": "home"}},
+        ["theme", "dark"],
+        {"type": "text", "content": "hello"},
+        {"link": "https://x.example/?page=2"},
+    ],
+    ids=json.dumps,
+)
+def test_what_only_resembles_them_stays(harmless: Any) -> None:
+    array = pa.array([json.dumps(harmless)])
+    assert clean.column(array, Column(type=ColumnType.JSON))[1] == 0

@@ -18,15 +18,16 @@ import pyarrow.compute as pc
 
 from waybill.catalog import Column, ColumnType
 from waybill.formats import jsons
-from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_value
+from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_below, secret_value
 
-MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|authoriz|code|\\u[0-9a-f]{4}|\\/)"
+MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/)"
 """Every JSON text with a secret name matches this; most others do not, and need no closer look."""
 
 _SUSPICIOUS = f"{MENTIONS}|{VALUE_PATTERN}"
 _LOOKS_LIKE_JSON = r"^[ \t\r\n]*[\[{]"
 _MEMBER_NAME = re.compile(r"""(["'])((?:[^"'\\]|\\.)*)\1\s*:""")
-_LABELS = frozenset(["name", "key", "field", "header", "parameter"])
+_LABELS = frozenset(["name", "key", "field", "header", "parameter", "label", "title", "type", "setting", "property", "param"])
+_LABELLED = frozenset(["value", "val", "data", "content", "text"])
 
 _looks_secret = lru_cache(maxsize=10_000)(looks_secret)
 
@@ -94,15 +95,20 @@ def _scalar(original: str, values: bool) -> str | None:
     return None if values and secret_value(original) else original
 
 
-def _tree(value: Any, values: bool) -> Any:
-    """The value without credentials: the very same object where nothing had to go, None where nothing is left."""
+def _tree(value: Any, values: bool, above: str = "") -> Any:
+    """The value without credentials: the very same object where nothing had to go, None where nothing is left.
+
+    `above` is the name it stands under: a `key` below `api` is an API key.
+    """
     if isinstance(value, jsons.Object):
-        members = [(key, _tree(inner, values), inner) for key, inner in value]
-        kept = jsons.Object((key, after) for key, after, before in members if not _goes(key, before, after, value))
+        members = [(key, _tree(inner, values, key), inner) for key, inner in value]
+        kept = jsons.Object((key, after) for key, after, before in members if not _goes(key, before, after, value, above))
         same = len(kept) == len(value) and all(after is before for _, after, before in members)
         return value if same else kept
     if isinstance(value, list):
-        cleaned = [_tree(inner, values) for inner in value]
+        cleaned = [_tree(inner, values, above) for inner in value]
+        if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str) and _looks_secret(value[0]):
+            cleaned[1] = None  # a name and its value, as lists of headers have them
         return value if all(after is before for after, before in zip(cleaned, value, strict=True)) else cleaned
     if isinstance(value, str) and not isinstance(value, jsons.Number):
         cleaned_text = text(value, values)
@@ -110,7 +116,7 @@ def _tree(value: Any, values: bool) -> Any:
     return value
 
 
-def _goes(key: str, before: Any, after: Any, among: jsons.Object) -> bool:
+def _goes(key: str, before: Any, after: Any, among: jsons.Object, above: str) -> bool:
     """A member goes when its key names a credential, is one, or its value was one."""
     if after is None and before is not None:
         return True
@@ -118,10 +124,10 @@ def _goes(key: str, before: Any, after: Any, among: jsons.Object) -> bool:
         return False
     if isinstance(before, jsons.Number) and key.lower().endswith("tokens"):
         return False  # how many were used
-    label_is_secret = key.lower() == "value" and any(
+    label_is_secret = key.lower() in _LABELLED and any(
         other.lower() in _LABELS and isinstance(label, str) and _looks_secret(label) for other, label in among
     )
-    return label_is_secret or _looks_secret(key) or secret_value(key)
+    return label_is_secret or (isinstance(before, str) and secret_below(above, key)) or _looks_secret(key) or secret_value(key)
 
 
 def _names_a_secret(broken: str) -> bool:
