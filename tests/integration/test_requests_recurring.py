@@ -93,3 +93,21 @@ def test_another_tenants_templates_are_not_there(office: Office, api: Api, issue
     for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("GET", "/exports")]:
         for tenant in ("acme", "globex"):
             assert stranger(method, f"/{tenant}/export-templates/{template}{path}").status_code == 404
+
+
+@pytest.mark.parametrize("asked", [{}, {"range": "last_7_days"}])
+def test_asking_again_for_what_a_template_made_keeps_its_dates(office: Office, api: Api, asked: dict[str, Any]) -> None:
+    office.policy(range={"presets": ["last_7_days"]})
+    template = api("POST", "/acme/export-templates", WEEKLY | {"request": WEEKLY["request"] | asked}).json()["id"]
+    office.later(timedelta(days=7))
+    make_recurring(office.estate())
+    first = history(api, template)[0]
+    assert first["range"]["from"]
+    assert api("POST", f"/acme/exports/{first['id']}/cancel").status_code == 200
+    office.later(timedelta(days=3))
+    again = api("POST", f"/acme/exports/{first['id']}/resubmit")
+    assert (again.status_code, again.json()["range"]) == (202, first["range"])
+    if not asked:
+        api("POST", f"/acme/exports/{again.json()['id']}/cancel")
+        third = api("POST", f"/acme/exports/{again.json()['id']}/resubmit")
+        assert (third.status_code, third.json()["range"]) == (202, first["range"])

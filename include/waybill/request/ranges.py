@@ -15,6 +15,9 @@ from waybill.policy import RangeRule
 from waybill.window import start_of_day
 
 DAY = timedelta(days=1)
+PREVIOUS_PERIOD = "previous_period"
+"""What the range of a recurring export is called; only a template asks for it."""
+
 PRESET_DAYS = {"last_7_days": 7, "last_30_days": 30, "last_90_days": 90}
 
 
@@ -101,7 +104,7 @@ def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[
     """The week or month that ended at `boundary`, as inclusive dates."""
     last = boundary.astimezone(zone).date() - DAY
     first = last.replace(day=1) if frequency == "monthly" else last - 6 * DAY
-    return {"preset": "previous_period", "from": first.isoformat(), "to": last.isoformat()}
+    return {"preset": PREVIOUS_PERIOD, "from": first.isoformat(), "to": last.isoformat()}
 
 
 def instant(value: datetime | None) -> str | None:

@@ -19,7 +19,7 @@ SENTENCES = {
     "duplicate_request": "The same export was requested already.",
     "not_ready": "The export is not ready for download yet.",
     "not_active": "The export is not active any more.",
-    "not_resubmittable": "Only an export that has ended can be requested again.",
+    "not_resubmittable": "Only an export that failed, expired or was cancelled can be requested again.",
     "expired": "The export has expired. Request it again.",
     "link_expired": "The link has expired. Ask for a new one.",
     "idempotency_key_reused": "This Idempotency-Key was used before with another body.",

@@ -16,6 +16,7 @@ from waybill.ledger import registrations, requests
 from waybill.ledger.deliveries import new_id
 from waybill.policy import Knobs
 from waybill.request import ACTIVE, ExportRequest, Refused, Scope, Status, Submission, refused
+from waybill.request.ranges import PREVIOUS_PERIOD
 from waybill.request.submission import Checked, check
 from waybill.service.estate import Estate
 from waybill.service.permitting import has_plan, require, require_project, roles_of
@@ -215,8 +216,13 @@ def _within_rate(connection: Connection, knobs: Knobs, one: ExportRequest) -> No
 
 
 def resubmit(estate: Estate, caller: Caller, one: ExportRequest, key: str | None = None) -> ExportRequest:
-    """Ask again for what a request that ended without a usable archive asked for. Raises not_resubmittable for any other."""
+    """Ask again for what a request that ended without a usable archive asked for. Raises not_resubmittable for any other.
+
+    What a template asked for keeps the dates it had: its body alone may name no range, which would mean everything.
+    """
     if one.shown(estate.now()) in (*ACTIVE, Status.DONE):
         raise refused("not_resubmittable")
     submission = Submission.model_validate(one.submission)
-    return create(estate, caller, one.tenant, submission, Origin(key=key, resubmitted_from=one.id))
+    recurring = one.template is not None or one.range_asked.get("preset") == PREVIOUS_PERIOD
+    period = one.range_asked if recurring else None
+    return create(estate, caller, one.tenant, submission, Origin(key=key, resubmitted_from=one.id, period=period))
