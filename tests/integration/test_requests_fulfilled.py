@@ -19,6 +19,7 @@ import pytest
 
 from tests.asking import MINUTE, START, Office, make_office, person
 from waybill import service
+from waybill.access import Caller, TokenRights
 from waybill.errors import WaybillError
 from waybill.ledger import requests
 from waybill.request import ExportRequest, Status
@@ -183,9 +184,40 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
     assert download.path is not None
     names = set(zipfile.ZipFile(download.path).namelist())
     assert names == {"manifest.json", "README.txt", "SHA256SUMS", "acme/measurement.ndjson", "globex/measurement.ndjson"}
+
+
+@pytest.mark.parametrize("visibility", ["scope", "tenant", "project", "organization"])
+def test_an_organization_export_is_not_there_for_people_of_one_of_its_tenants(office: Office, visibility: str) -> None:
+    office.policy(organizations={"group": ["acme", "globex"]}, visibility=visibility, cancel_by=["admin"])
+    one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
+    estate, admin = office.estate(), person("bob", "acme", roles=("admin",))
+    for call in (
+        lambda: service.get_request(estate, admin, "acme", one.id),
+        lambda: service.cancel(estate, admin, "acme", one.id),
+        lambda: service.delete(estate, admin, "acme", [one.id]),
+        lambda: service.mint_link(estate, admin, "acme", one.id),
+    ):
+        with pytest.raises(WaybillError) as caught:
+            call()
+        assert caught.value.code == "not_found"
+    assert service.list_requests(estate, admin, "acme").requests == []
+    whole = person("eve", "acme", "globex", roles=("admin",))
+    assert service.cancel(estate, whole, "acme", one.id).status == "cancelled"
+    service.delete(estate, whole, "acme", [one.id])
+
+
+def test_an_organization_export_is_deleted_by_who_administers_every_tenant_in_it(office: Office) -> None:
+    office.policy(organizations={"group": ["acme", "globex"]})
+    one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
+    estate = office.estate()
+
+    def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
+        return frozenset({"exports.view", "exports.create"} | ({"exports.admin"} if tenant == "acme" else set()))
+
+    half = Caller("tom", TokenRights(frozenset({"acme", "globex"}), frozenset({"read", "write"}), frozenset(), granted))
     with pytest.raises(WaybillError) as caught:
-        service.get_request(estate, person("bob", "acme"), "acme", one.id)
-    assert caught.value.code == "not_found"
+        service.delete(estate, half, "acme", [one.id])
+    assert caught.value.code == "delete_denied"
 
 
 def test_a_source_that_is_away_fails_the_request_with_words_and_no_archive(office: Office) -> None:

@@ -75,31 +75,32 @@ def sees_only_own(caller: Caller, tenant: str, knobs: Knobs) -> bool:
 def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     """Whether a request shows up for the caller, given that they may view its tenant.
 
-    `scope` shows a request to those who may view everything it covers, which differs from `tenant` for organization exports only.
+    One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
     """
-    if not caller.belongs_to(one.project):
+    others = [tenant for tenant in one.tenants if tenant != one.tenant]
+    if not caller.belongs_to(one.project) or not _holds(caller, Permission.EXPORTS_VIEW, others):
         return False
-    if one.requested_by == caller.actor:
-        return True
-    if sees_only_own(caller, one.tenant, knobs):
-        return False
-    return knobs.visibility != "scope" or all(caller.allows(Permission.EXPORTS_VIEW, tenant) for tenant in one.tenants)
+    return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, knobs)
+
+
+def _holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
+    return all(caller.allows(wanted, tenant) for tenant in tenants)
 
 
 def may_cancel(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     by_creator = "creator" in knobs.cancel_by and one.requested_by == caller.actor
-    return by_creator or ("admin" in knobs.cancel_by and caller.allows(Permission.EXPORTS_ADMIN, one.tenant))
+    return by_creator or ("admin" in knobs.cancel_by and _holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
 
 
 def may_delete(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
-    """Creator or administrator; an active request only by who may cancel it."""
-    owner = one.requested_by == caller.actor or caller.allows(Permission.EXPORTS_ADMIN, one.tenant)
+    """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
+    owner = one.requested_by == caller.actor or _holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
     return owner and (not one.is_active or may_cancel(caller, one, knobs))
 
 
 def may_download(caller: Caller, one: ExportRequest) -> bool:
     """The right to download, for every tenant whose rows are in the archive."""
-    return all(caller.allows(Permission.EXPORTS_DOWNLOAD, tenant) for tenant in one.tenants)
+    return _holds(caller, Permission.EXPORTS_DOWNLOAD, one.tenants)
 
 
 def roles_of(caller: Caller) -> list[str] | None:

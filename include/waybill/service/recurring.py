@@ -15,11 +15,11 @@ from waybill.errors import WaybillError
 from waybill.ledger import registrations, requests, templates
 from waybill.ledger.deliveries import new_id
 from waybill.ledger.templates import Template
-from waybill.request import ExportRequest, Submission, refused
+from waybill.request import ExportRequest, Refused, Submission, refused
 from waybill.request.ranges import instant, previous_period
 from waybill.request.submission import check
 from waybill.service.estate import Estate
-from waybill.service.permitting import require, require_project, sees_only_own, still_holds
+from waybill.service.permitting import may_see, require, require_project, sees_only_own, still_holds
 from waybill.service.requesting import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.window import Frequency, start_of_day
 
@@ -95,21 +95,23 @@ def get_template(estate: Estate, caller: Caller, tenant: str, template_id: str) 
     """Raises not_found for one the caller may not see."""
     found = next((one for one in list_templates(estate, caller, tenant) if one.id == template_id), None)
     if found is None:
-        raise refused("not_found")
+        raise Refused("not_found", "There is no such recurring export.")
     return found
 
 
 def history(estate: Estate, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
-    """The requests a template made, newest first."""
-    one = get_template(estate, caller, tenant, template_id)
+    """The requests a template made, newest first, as far as the caller may see them."""
+    one, knobs = get_template(estate, caller, tenant, template_id), estate.configuration.knobs(tenant)
     with estate.ledger.begin() as connection:
-        return requests.listed(connection, [tenant], estate.now(), template=one.id, limit=limit)
+        made = requests.listed(connection, [tenant], estate.now(), template=one.id, limit=limit)
+    return [request for request in made if may_see(caller, request, knobs)]
 
 
 def _owned(estate: Estate, caller: Caller, tenant: str, template_id: str) -> Template:
     one = get_template(estate, caller, tenant, template_id)
-    if one.requested_by != caller.actor and not caller.allows(Permission.EXPORTS_ADMIN, tenant):
-        raise refused("delete_denied")
+    administers = all(caller.allows(Permission.EXPORTS_ADMIN, each) for each in one.submission["tenants"])
+    if one.requested_by != caller.actor and not administers:
+        raise Refused("delete_denied", "You don’t have permission to change this recurring export.")
     return one
 
 
