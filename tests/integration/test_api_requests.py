@@ -114,6 +114,13 @@ def test_a_download_goes_on_where_it_stopped_and_ends_byte_equal(office: Office,
         ({**BODY, "scope": {"level": "participant", "participant": "x"}}, {"scope.study": "scope_incomplete"}),
         ({"entities": ["site"], "formats": ["csv"], "scope": {"level": "project", "project": "p"}}, {"entities": "scope_not_supported"}),
         ({**BODY, "colour": "red"}, {"colour": "unknown_key"}),
+        ({**BODY, "range": {"from": "", "to": None}}, {"range.from": "not_a_date"}),
+        ({**BODY, "scope": {"level": "project", "project": "p1\0"}}, {"scope.project": "invalid"}),
+        ({**BODY, "scope": {"level": "app", "project": "p1", "apps": ["a1", "a\t2"]}}, {"scope.apps": "invalid"}),
+        ({**BODY, "scope": {"level": "study", "study": "s\n1"}}, {"scope.study": "invalid"}),
+        ({**BODY, "entities": "measurement,\u009bsite"}, {"entities": "invalid"}),
+        ({**BODY, "formats": ["csv\u2028"]}, {"formats": "invalid"}),
+        ({**BODY, "range": {"from": "2026-01-01\n"}}, {"range.from": "invalid"}),
     ],
     ids=[
         "nothing",
@@ -127,11 +134,27 @@ def test_a_download_goes_on_where_it_stopped_and_ends_byte_equal(office: Office,
         "study",
         "scope",
         "key",
+        "empty date",
+        "nul",
+        "tab",
+        "line",
+        "c1",
+        "line separator",
+        "line after a date",
     ],
 )
 def test_every_problem_of_a_body_is_told_at_once(api: Api, body: dict[str, Any], codes: dict[str, str]) -> None:
     problem = assert_problem(api("POST", "/acme/exports", body), 422, "validation")
     assert {error["field"]: error["code"] for error in problem["errors"]} == codes
+
+
+def test_an_id_of_another_form_is_an_export_that_is_not_there(api: Api) -> None:
+    for wrong in ("nope", "0" * 31, "0" * 31 + "G", "%00" * 32):
+        for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/resubmit"), ("POST", "/link")]:
+            assert_problem(api(method, f"/acme/exports/{wrong}{path}"), 404, "not_found", "There is no such export.")
+        assert_problem(api("GET", f"/acme/export-templates/{wrong}"), 404, "not_found", "There is no such recurring export.")
+    assert_problem(api("POST", "/acme/exports/bulk-delete", {"ids": ["nope"]}), 404, "not_found")
+    assert_problem(api("POST", "/acme/exports/bulk-delete", {"ids": ["\0" * 32]}), 422, "validation")
 
 
 def test_a_second_export_of_the_same_project_waits_in_the_documents_words(api: Api) -> None:

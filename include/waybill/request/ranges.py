@@ -52,7 +52,7 @@ def resolve(given: dict[str, Any], zone: ZoneInfo) -> Span:
 
 
 def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
-    if text in (None, ""):
+    if text is None:
         return None
     try:
         if not isinstance(text, str):

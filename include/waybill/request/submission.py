@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,23 @@ _BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_gen
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Scope(Strict):
+_UNSEEN = frozenset({"Cc", "Zl", "Zp"})
+"""Unicode's control characters and its separators of lines: no name or id holds one, and some ledgers and files cannot."""
+
+
+class Asked(Strict):
+    """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _visible(cls, value: Any) -> Any:
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and any(unicodedata.category(letter) in _UNSEEN for letter in text):
+                raise ValueError("holds a control character; allowed: text of one line, without tabs and control characters")
+        return value
+
+
+class Scope(Asked):
     """Whose rows. `app` needs a project and one or more apps, `participant` a study; a study may name the project it belongs to."""
 
     model_config = _BODY
@@ -44,7 +61,7 @@ class Scope(Strict):
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"level": self.level}
 
 
-class DateRange(Strict):
+class DateRange(Asked):
     """Inclusive dates (`2026-01-31`, in the tenant's zone) or RFC 3339 times (`to` exclusive), or a named preset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -54,7 +71,7 @@ class DateRange(Strict):
     preset: RangePreset | None = None
 
 
-class Submission(Strict):
+class Submission(Asked):
     """The body of `POST /tenants/{tenant}/exports`."""
 
     model_config = _BODY

@@ -10,14 +10,13 @@ from pydantic import AliasGenerator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from waybill.access import Caller, Permission
-from waybill.catalog import Strict
 from waybill.errors import WaybillError
 from waybill.ledger import registrations, requests, templates
 from waybill.ledger.deliveries import new_id
 from waybill.ledger.templates import Template
 from waybill.request import ExportRequest, Refused, Submission, refused
 from waybill.request.ranges import instant, previous_period
-from waybill.request.submission import check
+from waybill.request.submission import Asked, check
 from waybill.service.estate import Estate
 from waybill.service.permitting import may_see, require, require_project, sees_only_own, still_holds
 from waybill.service.requesting import Origin, Requester, covered, enter, require_plan, zone_of
@@ -28,7 +27,7 @@ _BUSY = ("export_in_progress", "rate_limited")
 """Refusals that go by themselves: the request is made a little later."""
 
 
-class TemplateBody(Strict):
+class TemplateBody(Asked):
     """The body of `POST /tenants/{tenant}/export-templates`.
 
     `covers` is what a request without a range of its own is about: the week or month that just ended, or everything.

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from waybill.catalog import Strict
 from waybill.registration import entity_words
+from waybill.request.submission import Asked
 from waybill.web.schemas import Answer
 
 
@@ -92,7 +92,7 @@ class SignedLink(Answer):
     expires_at: datetime
 
 
-class BulkDelete(Strict):
+class BulkDelete(Asked):
     """All of them, or none."""
 
     ids: Annotated[tuple[str, ...], BeforeValidator(entity_words), Field(min_length=1, max_length=200)]

@@ -29,7 +29,7 @@ from waybill.web.documenting import problems
 router = APIRouter(prefix="/tenants/{tenant}/exports", tags=["exports"])
 homeless = APIRouter(prefix="/exports", tags=["exports"])
 
-RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Request id.")]
+RequestId = Annotated[str, InPath(description="Request id.")]
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key and body give the same request; another body is refused.")
 ]

@@ -21,7 +21,7 @@ from waybill.web.schemas import Answer
 
 router = APIRouter(prefix="/tenants/{tenant}/export-templates", tags=["exports"])
 
-TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Template id.")]
+TemplateId = Annotated[str, InPath(description="Template id.")]
 EXAMPLE = {"name": "Weekly backup", "frequency": "weekly", "request": {"entities": ["content"], "formats": ["csv"]}}
 _READING = ("view_denied", "not_found")
 documenting.REQUEST_MODELS.append(TemplateBody)
