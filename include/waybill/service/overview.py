@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -57,9 +58,43 @@ NEXT_STEPS = {
 }
 """What to do about an error, by its code, where the error itself leaves that open."""
 
+_DERIVED = "destination_paused"
+"""The code of a failure that only follows from others: the destination was spared after it had not answered."""
+
+_SILENT = ("unreachable", "lost")
 _OTHERWISE = "Read the task log of the delivery. The next run tries again."
 _WAITING = "No delivery has failed: see whether its run is queued or running, or start one with “Run what is due”."
 _HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What is wrong, and all whom it hits, newest first. `first` is told in full."""
+
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def first(self) -> Trouble:
+        return self.troubles[0]
+
+    @property
+    def entities(self) -> list[str]:
+        return list(dict.fromkeys(one.entity for one in self.troubles))
+
+    @property
+    def next_step(self) -> str:
+        return NEXT_STEPS.get(self.first.code, _OTHERWISE)
+
+
+def causes(troubles: Sequence[Trouble]) -> list[Cause]:
+    """Failures that say the same but for their own names are one cause. What only follows from a silent destination counts to that."""
+    groups: dict[tuple[str, str], list[Trouble]] = {}
+    for one in sorted(troubles, key=lambda one: one.code == _DERIVED):
+        silent = next((key for key in groups if key[0] in _SILENT), None) if one.code == _DERIVED else None
+        own = rf"\b(?:{re.escape(one.entity)}|{one.delivery})\b"
+        key = silent or (one.code, "" if one.code == _DERIVED else re.sub(own, "", one.error))
+        groups.setdefault(key, []).append(one)
+    return [Cause(tuple(found)) for found in groups.values()]
 
 
 @dataclass(frozen=True)
@@ -104,11 +139,15 @@ class Row:
         return [(one.date, one.bytes) for one in self.days]
 
     @property
+    def causes(self) -> list[Cause]:
+        return causes(self.troubles)
+
+    @property
     def next_step(self) -> str:
         if self.held:
             return _HELD
         if self.troubles:
-            return NEXT_STEPS.get(self.troubles[0].code, _OTHERWISE)
+            return self.causes[0].next_step
         return _WAITING if self.state is State.LATE else ""
 
 
@@ -163,7 +202,7 @@ def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Col
     rows = _rows(estate, [one for one in standings if one.tenant in seen], troubles, held, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
-    causes = Counter(row.troubles[0].code for row in rows if row.state is State.FAILING).most_common()
+    causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
     totals = Totals(len(rows), {state: counts[state] for state in State}, causes, *(sum(one[place] for one in sums) for place in range(3)))
     word = asked.search.strip().casefold()
     matching = [row for row in rows if word in row.tenant and (asked.state is None or row.state is asked.state)]

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
+from waybill.access import Permission
 from waybill.bootstrap.names import tenant_of
 from waybill.layout import tenant_id
 from waybill.service.overview import Asked, State, overview
@@ -44,7 +45,17 @@ def show_overview(
 
     name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
     airflow = not takes_tokens(request)
-    shown: dict[str, Any] = {"found": found, "q": q, "state": state, "organization": organization, "link": link, "airflow": airflow}
+    late = [row.tenant for row in found.rows if row.next_step and not row.troubles and not row.held]
+    runs = caller.rights.among(Permission.DELIVERIES_RUN, late) if airflow else []  # `waybill serve` starts none
+    shown: dict[str, Any] = {
+        "found": found,
+        "runs": runs,
+        "q": q,
+        "state": state,
+        "organization": organization,
+        "link": link,
+        "airflow": airflow,
+    }
     return page(request, name, caller, **around, **shown, now=estate.now(), states=list(State))
 
 

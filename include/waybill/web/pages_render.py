@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -74,6 +75,20 @@ def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", shown)
 
 
+_MARKED = re.compile(r"`([^`]+)`|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))")
+
+
+def told(words: str, zone: tzinfo = UTC) -> Markup:
+    """A message made for every reader, for people: what stands in backticks as code, instants in the tenant's zone."""
+    shown, end = Markup(), 0
+    for found in _MARKED.finditer(words):
+        code, instant = found.groups()
+        shown += words[end : found.start()]
+        shown += Markup("<code>{}</code>").format(code) if code else moment(instant, zone)
+        end = found.end()
+    return shown + words[end:]
+
+
 def day(value: datetime, zone: tzinfo) -> Markup:
     """A boundary: the local day it begins, its instant on hover."""
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
@@ -98,7 +113,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day}
+_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
 _templates.globals |= {"bars": bars}
 
 

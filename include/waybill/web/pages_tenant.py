@@ -19,9 +19,8 @@ from waybill.bootstrap.names import dag_id
 from waybill.errors import Finding, InvalidInput
 from waybill.ledger import streams, tenants
 from waybill.registration import DELIMITERS, ExportOption, Registration
-from waybill.service import Estate, registering
+from waybill.service import Estate, overview, registering
 from waybill.service.backfilling import queue_backfill
-from waybill.service.overview import look
 from waybill.service.redelivering import queue_redelivery
 from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath, follow, refuse
 from waybill.web.pages_context import frame as around
@@ -48,6 +47,9 @@ SAID = {
     **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in STARTED.items()},
 }
 """What the page says after an action, by the name in its address."""
+
+LOOKS = 120
+"""How often a page looks again for what became of a run it started: ten minutes."""
 
 
 def holding(wanted: Permission) -> Any:
@@ -83,6 +85,7 @@ def show_tenant(
     scheduler: SchedulerDep,
     said: Annotated[str, Query(max_length=40)] = "",
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
+    look: Annotated[int, Query(ge=0, le=LOOKS)] = 0,
 ) -> Response:
     """Everything about a tenant; before it is registered, the form that registers it."""
     may = May(caller.allows(Permission.REGISTRATIONS_EDIT, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
@@ -102,9 +105,15 @@ def show_tenant(
     }
     if registered is None:
         return page(request, "tenant_new.html", caller, **frame)
-    return page(
-        request, "tenant.html", caller, **frame | _standing(request, estate, tenant, registered.registration, before, scheduler.held())
-    )
+    standing = _standing(request, estate, tenant, registered.registration, before, scheduler.held())
+    name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
+    return page(request, name, caller, **frame, **standing, **_followed(said, look, standing["row"]))
+
+
+def _followed(said: str, look: int, row: overview.Row) -> dict[str, Any]:
+    """Whether the page goes on looking for what becomes of the run it started: until the tenant has what was due, and not for ever."""
+    ended = said.startswith("run_") and not row.behind
+    return {"after": said, "look": look, "over": ended, "watching": said.endswith(("_now", "_behind")) and not ended and look < LOOKS}
 
 
 def _standing(
@@ -119,7 +128,7 @@ def _standing(
         "registered": standing.registered,
         "registration": registration,
         "zone": registration.zone,
-        "row": look(estate, tenant, held),
+        "row": overview.look(estate, tenant, held),
         "active": standing.active,
         "streams": [one for one in every if one.active],
         "ended": [one for one in every if not one.active],
