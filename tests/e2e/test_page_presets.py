@@ -147,6 +147,19 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             expect(vera.page.locator(ROW)).to_have_count(2)  # existing exports can still be viewed
             expect(vera.page.get_by_role("button", name="New export")).to_have_count(0)
             usable(vera, here.shots, "studies-viewer")
+        with here.visit("ada") as ada:
+            ada.go("")
+            expect(ada.page.get_by_role("heading", level=1)).to_have_text("No scheduled delivery yet")
+            usable(ada, here.shots, "studies-overview")
+            ada.page.get_by_role("main").get_by_role("link", name="acme").click()
+            ada.page.get_by_role("button", name="New export").click()
+            ada.page.get_by_label("Scope").select_option(label="A project")
+            ada.page.get_by_role("dialog").get_by_label("Project").fill("nosuch" * 20)
+            ada.page.get_by_role("button", name="Create export").click()
+            expect(ada.page.locator(ROW).first.locator(".state")).to_have_text("Pending")
+            here.fulfil()
+            expect(ada.page.locator(ROW).first).to_contain_text("no record matches")  # rather than a trusted empty archive
+            usable(ada, here.shots, "studies-nothing")
 
 
 def test_realms_say_what_their_document_says(tmp_path: Path, browser: Browser) -> None:
@@ -294,6 +307,8 @@ def test_types_say_what_their_document_says(tmp_path: Path, browser: Browser) ->
             expect(page.get_by_role("button", name="Refresh")).to_have_count(0)  # nothing is active
             page.get_by_role("button", name="New Export").click()
             dialog = page.get_by_role("dialog", name="New Export")
+            scopes = words(dialog.get_by_label("Scope").locator("option"))
+            assert scopes == ["Current tenant", "Entire organization"]  # no entity of this product knows a project or a study
             dialog.get_by_label("Export type").select_option("audit")
             expect(dialog.get_by_role("radio", name="XLSX")).to_be_disabled()
             expect(dialog.get_by_role("checkbox", name="Employees")).to_be_hidden()

@@ -13,7 +13,7 @@ from waybill.bootstrap.names import tenant_of
 from waybill.layout import tenant_id
 from waybill.service.overview import Asked, State, overview
 from waybill.web.calling import EstateDep, SchedulerDep
-from waybill.web.pages_context import frame
+from waybill.web.pages_context import MOST, frame
 from waybill.web.pages_render import below, page
 from waybill.web.pages_session import PageCaller, takes_tokens
 from waybill.web.problems import Refused
@@ -49,6 +49,7 @@ def show_overview(
     runs = caller.rights.among(Permission.DELIVERIES_RUN, late) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found,
+        "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,
         "state": state,

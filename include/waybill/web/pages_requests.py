@@ -150,7 +150,8 @@ def _requests(
 def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
     # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
     worded = knobs.page.scope_labels or knobs.scopes
-    levels = [one for one in knobs.scopes if one in worded and (one != "organization" or offered["organization"])]
+    carried = {"tenant", "organization"}.union(*(one["scopes"] for one in offered["entities"]))
+    levels = [one for one in knobs.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])]
     level = "participant" if fixed.get("participant") else "study" if fixed.get("study") else ""
     return {
         "looks": knobs.page,
