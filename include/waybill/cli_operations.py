@@ -209,7 +209,7 @@ def housekeeping(as_json: AsJson = False) -> None:
             f"{_count(kept['files'], 'file')} of theirs removed"
         )
         for path in done.foreign:
-            _print(f"left alone, not what was delivered: {path}")
+            _print(f"left alone, not ours: {path}")
         for one in done.stale:
             _print(f"open since {one.created_at:%Y-%m-%d %H:%M} UTC: {one.id} {one.tenant} {one.entity}: {one.error or 'never tried'}")
     for message in done.failed.values():

@@ -16,15 +16,17 @@ from typing import Any
 
 import duckdb
 import pytest
+from sqlalchemy import text
 
 from tests.asking import MINUTE, START, Office, make_office, person
 from waybill import service
 from waybill.access import Caller, TokenRights
+from waybill.demo.counter import work
 from waybill.errors import WaybillError
 from waybill.ledger import requests
 from waybill.request import ExportRequest, Status
 from waybill.service import Estate
-from waybill.service.requests_upkeep import archives_of
+from waybill.service.requests_upkeep import archives_of, spool_of
 from waybill.sources import Source
 
 DAY = timedelta(days=1)
@@ -334,12 +336,58 @@ def test_the_sweeper_removes_what_nobody_knows_after_a_day(office: Office) -> No
     office.measure(1)
     kept = fulfilled(office)
     store = archives_of(office.estate())
-    for name in ("acme/0000.1.zip", "acme/.0000.2.zip.part"):
+    for name in (f"acme/{'0' * 32}.1.zip", f"acme/.{'0' * 32}.2.zip.part"):
         path = office.place.root / ".waybill/archive/requests" / name
         path.write_bytes(b"x")
         os.utime(path, (0, 0))
     assert service.keep_requests(office.estate()).files == 2
     assert [name for name, _ in store.entries()] == [kept.archive]
+
+
+def test_the_sweeper_leaves_foreign_entries_alone_names_them_and_goes_on(office: Office) -> None:
+    office.policy(archive_life="1d")
+    office.measure(1)
+    gone = fulfilled(office)
+    archive, spool = office.place.root / ".waybill/archive/requests", spool_of(office.estate())
+    hidden = "0" * 32
+    folders = [archive / "acme/x", archive / f"acme/{hidden}.1.zip", spool / "lost+found"]
+    files = [archive / "note.txt", archive / "acme/copy.zip", spool / "note.1", spool / f"{hidden}.7"]
+    dead = [spool / f"{hidden}.1" / "rows", spool / f"{hidden}.2.zip.part"]
+    for path in (*folders, dead[0].parent):
+        path.mkdir(parents=True)
+    (folders[0] / "inside").write_bytes(b"x")
+    for path in (*files, *dead):
+        path.write_bytes(b"x")
+    (archive / "acme/away").symlink_to("nowhere")
+    for path in (*folders, *files, *dead, dead[0].parent):
+        os.utime(path, (0, 0))
+    office.later(DAY)
+    done = service.housekeeping(office.estate())
+    assert done.failed == {}
+    assert (done.requests["expired"], done.requests["files"]) == (1, 3)
+    assert not (archive / (gone.archive or "")).exists()
+    assert [path.exists() for path in dead] == [False, False]
+    assert all(path.exists() for path in (*folders, *files))
+    left = [name.replace(" in the archive", "").rstrip("/") for name in done.foreign]
+    assert sorted(left) == sorted(
+        [*(f"requests/{path.relative_to(archive)}" for path in (*folders[:2], *files[:2])), *map(str, (folders[2], *files[2:]))]
+    )
+
+
+def test_an_archive_that_cannot_be_removed_stops_no_other_cleaning(office: Office) -> None:
+    office.policy(archive_life="1d")
+    office.measure(1)
+    one = fulfilled(office)
+    path = office.place.root / ".waybill/archive/requests" / (one.archive or "")
+    path.unlink()
+    path.mkdir()
+    left = spool_of(office.estate()) / f"{'0' * 32}.1"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    office.later(DAY)
+    done = service.housekeeping(office.estate())
+    assert "the archive cannot be reached: Is a directory" in done.failed["exports"]
+    assert (done.requests["expired"], left.exists()) == (1, False)
 
 
 def test_deleting_removes_the_archive_and_ends_its_links(office: Office) -> None:
@@ -394,3 +442,24 @@ def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 100
     assert len(set(seen)) > 2
+
+
+def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    office.measure(1)
+    one, estate = office.ask(), office.estate()
+    turns = iter(range(4))
+
+    def rename(old: str, new: str) -> None:
+        with estate.ledger.engine.begin() as connection:
+            connection.execute(text(f"alter table {old} rename to {new}"))
+
+    def alive() -> bool:
+        turn = next(turns, None)
+        if turn == 2:
+            rename("away", "export_request")
+        return turn is not None
+
+    rename("export_request", "away")
+    work(estate, alive, every=timedelta(0))
+    assert capsys.readouterr().err.count("the ledger has no tables yet") == 1
+    assert service.get_request(estate, person(), "acme", one.id).status == "done"

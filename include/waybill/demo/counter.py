@@ -21,6 +21,7 @@ from waybill.demo.issuing import AUDIENCE, TokenIssuer, serve_issuer
 from waybill.demo.mailbox import serve_mailbox
 from waybill.demo.sample import TENANT, Sample, prepare
 from waybill.demo.stage import checkout, free_port, interruptible, swept
+from waybill.errors import WaybillError
 from waybill.service import Estate
 from waybill.service.recurring import make_recurring
 from waybill.web.command import tenant_app
@@ -49,7 +50,7 @@ def demo(preset: str, port: int = 0, folder: Path | None = None) -> None:
         alive = running.enter_context(_serving(listening))
         _tell(sample, access, url)
         try:
-            _work(estate, alive)
+            work(estate, alive)
         except KeyboardInterrupt:
             print("everything is stopped", flush=True)
 
@@ -107,17 +108,30 @@ def _tell(sample: Sample, access: Path, url: str) -> None:
     print("Ctrl-C ends everything", flush=True)
 
 
-def _work(estate: Estate, alive: Callable[[], bool]) -> None:
-    """What Airflow's DAG does: fulfil what is pending, make recurring requests, send mail, expire."""
-    last = datetime.now(UTC)
+def work(estate: Estate, alive: Callable[[], bool], every: timedelta = timedelta(seconds=ROUND)) -> None:
+    """What Airflow's DAG does, until the server ends. A round that fails is told and tried again; nothing ends for it."""
+    last, told = datetime.now(UTC), ""
     while alive():
         now = datetime.now(UTC)
-        everything = now - last >= timedelta(seconds=ROUND)
+        everything = now - last >= every
         if everything:
             last = now
-            make_recurring(estate)
-            service.keep_requests(estate)
-        service.fulfil_all(estate, due_only=not everything)
-        for problem in service.send_mails(estate):
-            print(problem, file=sys.stderr, flush=True)
+        try:
+            problems = _round(estate, everything)
+        except WaybillError as error:
+            problems = [str(error)]
+        said = "\n".join(problems)
+        if said and said != told:
+            print(said, file=sys.stderr, flush=True)
+        told = said or ("" if everything else told)
         time.sleep(0.5)
+
+
+def _round(estate: Estate, everything: bool) -> list[str]:
+    """Fulfil what is pending, make recurring requests, send mail, expire. Returns what did not work."""
+    problems: list[str] = []
+    if everything:
+        make_recurring(estate)
+        problems += service.keep_requests(estate).failed
+    service.fulfil_all(estate, due_only=not everything)
+    return [*problems, *map(str, service.send_mails(estate))]

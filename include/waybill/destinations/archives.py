@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,14 @@ ROOM = "requests"
 def archive_name(tenant: str, request_id: str, attempt: int) -> str:
     """Every attempt has a name of its own, so a late one cannot touch what another published."""
     return f"{tenant}/{request_id}.{attempt}.zip"
+
+
+_OWN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}/([0-9a-f]{32}\.\d+\.zip|\.[0-9a-f]{32}\.\d+\.zip\.part)")
+
+
+def is_own(name: str) -> bool:
+    """Whether an entry of a store is an archive of ours or a part of one, by its name."""
+    return _OWN.fullmatch(name) is not None
 
 
 class Archives(Protocol):
@@ -44,7 +53,7 @@ class Archives(Protocol):
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
-        """Everything in the store, unfinished parts too, with the time it was last written."""
+        """Everything in the store, unfinished parts too, with the time it was last written; a folder where none belongs ends with `/`."""
         ...
 
 
@@ -94,12 +103,14 @@ class FolderArchives:
         raise NotImplementedError("archives in a folder are served by Waybill")
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
-        for path in self.root.glob("*/*"):
+        for path in (*self.root.glob("*"), *self.root.glob("*/*")):
+            in_root = path.parent == self.root
             try:
-                written = path.stat().st_mtime
-            except FileNotFoundError:
-                continue  # removed just now by somebody else
-            yield path.relative_to(self.root).as_posix(), datetime.fromtimestamp(written, UTC)
+                is_folder, written = path.is_dir(), path.lstat().st_mtime
+            except OSError:
+                continue  # removed just now by somebody else, or not for our eyes
+            if not (in_root and is_folder):
+                yield path.relative_to(self.root).as_posix() + "/" * is_folder, datetime.fromtimestamp(written, UTC)
 
 
 def _sync_folder(folder: Path) -> None:

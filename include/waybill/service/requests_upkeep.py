@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from waybill.destinations.archives import Archives, open_archives
-from waybill.errors import TransientError
+from waybill.destinations.archives import Archives, is_own, open_archives
+from waybill.errors import WaybillError
 from waybill.ledger import registrations, requests
 from waybill.policy import Knobs
 from waybill.request import ExportRequest
@@ -18,16 +20,23 @@ from waybill.request.model import FAILURES, stalled
 from waybill.service.estate import Estate
 
 ORPHANED_AFTER = timedelta(days=1)
+_SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")
+_WAITING = re.compile(r"[0-9a-f]{32}\.\d+\.zip\.part")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Kept:
-    """What one sweep did: how many requests expired, were given up as stalled, left history; files and folders removed."""
+    """What one sweep did: how many requests expired, were given up as stalled, left history; files and folders removed.
+
+    `foreign`: old entries of archive and spool that were left alone because they are not ours; `failed`: what could not be done.
+    """
 
     expired: int = 0
     stalled: int = 0
     history: int = 0
     files: int = 0
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def archives_of(estate: Estate) -> Archives:
@@ -54,63 +63,84 @@ def fail_stalled(connection: Connection, estate: Estate, tenant: str | None = No
 
 
 def keep_requests(estate: Estate) -> Kept:
-    """One sweep over all requests. Safe at any time and from several processes at once."""
+    """One sweep over all requests. Safe at any time and from several processes at once. What fails on one section stops no other."""
     now, archives = estate.now(), archives_of(estate)
     with estate.ledger.begin() as connection:
         given_up = fail_stalled(connection, estate)
         expired = requests.expire(connection, now)
+    kept = Kept(expired, given_up)
+    for section in (_drop_dead, _forget_history, _remove_orphans, _empty_spool):
+        try:
+            section(estate, archives, kept, now)
+        except WaybillError as error:
+            kept.failed.append(str(error))
+    return kept
+
+
+def _drop_dead(estate: Estate, archives: Archives, kept: Kept, now: datetime) -> None:
+    """The archives of requests that ended without one."""
+    with estate.ledger.begin() as connection:
         dead = requests.with_dead_archives(connection)
     for one in dead:
         archives.remove(one.archive or "")
         with estate.ledger.begin() as connection:
             requests.forget_archive(connection, one)
-    history = _forget_history(estate, archives, now)
-    return Kept(expired, given_up, history, len(dead) + _remove_orphans(estate, archives, now) + _empty_spool(estate, now))
+        kept.files += 1
 
 
-def _forget_history(estate: Estate, archives: Archives, now: datetime) -> int:
+def _forget_history(estate: Estate, archives: Archives, kept: Kept, now: datetime) -> None:
     with estate.ledger.begin() as connection:
         tenants = requests.tenants(connection)
-    count = 0
     for tenant in tenants:
-        kept = estate.configuration.knobs(tenant).history_ttl
-        if kept is None:
+        life = estate.configuration.knobs(tenant).history_ttl
+        if life is None:
             continue
         with estate.ledger.begin() as connection:
-            over = requests.ended_before(connection, tenant, now - kept)
+            over = requests.ended_before(connection, tenant, now - life)
         for one in over:
             if one.archive:
                 archives.remove(one.archive)
             with estate.ledger.begin() as connection:
                 if requests.remove(connection, one):
-                    count += 1
+                    kept.history += 1
                     registrations.note(connection, tenant, "waybill", "forget_export", {"request": one.id}, now)
-    return count
 
 
-def _remove_orphans(estate: Estate, archives: Archives, now: datetime) -> int:
+def _remove_orphans(estate: Estate, archives: Archives, kept: Kept, now: datetime) -> None:
     """Remove what no request speaks of and nobody has written for a day: archives of lost attempts, and parts of dead ones."""
     old = [name for name, written in archives.entries() if written <= now - ORPHANED_AFTER]
+    kept.foreign += [f"requests/{name} in the archive" for name in old if not is_own(name)]
     if not old:
-        return 0
+        return
     with estate.ledger.begin() as connection:
         known = requests.archives(connection)
-    orphans = [name for name in old if name not in known]
-    for name in orphans:
-        archives.remove(name)
-    return len(orphans)
+    for name in old:
+        if is_own(name) and name not in known:
+            archives.remove(name)
+            kept.files += 1
 
 
-def _empty_spool(estate: Estate, now: datetime) -> int:
-    count = 0
-    for folder in spool_of(estate).glob("*.*"):
+def _empty_spool(estate: Estate, _archives: Archives, kept: Kept, now: datetime) -> None:
+    """Remove what workers left that are gone: their folders, and archives that wait beside them for their upload."""
+    oldest = (now - ORPHANED_AFTER).timestamp()
+    for path in spool_of(estate).glob("*"):
+        is_folder = path.is_dir() and not path.is_symlink()
+        own = (_SPOOL if is_folder else _WAITING).fullmatch(path.name) is not None
         try:
-            newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+            newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if own and is_folder else ())))
         except FileNotFoundError:
             continue  # its worker is tidying up just now
         except OSError as error:
-            raise TransientError(f"the spool cannot be read: {error.strerror}", where=str(folder), code="spool") from error
-        if newest <= (now - ORPHANED_AFTER).timestamp():
-            shutil.rmtree(folder, ignore_errors=True)
-            count += 1
-    return count
+            kept.failed.append(f"the spool cannot be read: {error.strerror} ({path})")
+            continue
+        if newest > oldest:
+            continue
+        if not own:
+            kept.foreign.append(str(path))
+        elif is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+            kept.files += 1
+        else:
+            with suppress(OSError):
+                path.unlink()
+                kept.files += 1

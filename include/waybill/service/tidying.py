@@ -26,7 +26,10 @@ _ID = re.compile(r"^[0-9a-f]{32}\Z")
 
 @dataclass
 class Housekeeping:
-    """What was done. `failed`: a message per tenant whose destination could not be swept; `stale`: deliveries open for over a day."""
+    """What was done. `stale`: deliveries open for over a day.
+
+    `failed`: a message per tenant whose destination could not be swept, and one about `exports`.
+    """
 
     parts: int = 0
     files: int = 0
@@ -53,7 +56,11 @@ def housekeeping(estate: Estate) -> Housekeeping:
     _sweep_destinations(estate, done, now)
     _clear_spool(estate, done, now)
     _clear_archive(estate, done, now)
-    done.requests = vars(keep_requests(estate))
+    kept = keep_requests(estate)
+    done.requests = {name: value for name, value in vars(kept).items() if isinstance(value, int)}
+    done.foreign += kept.foreign
+    if kept.failed:
+        done.failed["exports"] = "exports: " + "; ".join(kept.failed)
     with estate.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
@@ -135,5 +142,5 @@ def _own(folder: Path) -> Iterator[Path]:
 
 def _youngest(folder: Path) -> datetime:
     """When something last changed in a folder."""
-    times = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
+    times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
     return datetime.fromtimestamp(max(times), UTC)
