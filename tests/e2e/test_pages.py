@@ -107,6 +107,8 @@ def test_the_overview_says_who_did_not_get_its_data_why_and_what_to_do(site: Sit
 
 def test_a_page_that_started_a_run_follows_it_and_stops_when_it_is_over(site: Site, ada: Visitor) -> None:
     ada.go("tenants/initech?said=run_now")
+    expect(ada.page.locator(".note.cause")).to_contain_text("Cause: measurement: tenant initech")
+    expect(ada.page.locator(".deliveries .state")).to_have_text("failed")
     expect(ada.page.get_by_role("status")).to_have_text("A run was started.")
     expect(ada.page.locator("#standing")).to_contain_text("again every five seconds")
     with ada.page.expect_response("**/tenants/initech?said=run_now&look=1"):
@@ -321,6 +323,7 @@ def test_the_catalogue_is_a_data_dictionary(ada: Visitor) -> None:
 PAGES = {
     "overview": "",
     "tenant": "tenants/acme",
+    "failing": "tenants/initech",
     "register": "tenants/nobody-yet",
     "requests": "tenants/acme/requests",
     "new-export": "tenants/umbrella/requests?new=1",

@@ -17,7 +17,7 @@ from waybill.web.problems import Refused
 router = APIRouter(prefix="/downloads", tags=["exports"])
 
 _REFUSED = ("not_found", "expired", "range_not_satisfiable", "storage_unavailable")
-_RANGE = re.compile(r"bytes=\s*(\d+-\d*|-\d+)(\s*,\s*(\d+-\d*|-\d+))*")
+_PART = re.compile(r"(\d{1,18})-(\d{1,18})?|-(\d{1,18})")
 _ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -54,11 +54,25 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], e
 
 
 def _check_range(request: Request, size: int, etag: str) -> None:
-    """Raises range_not_satisfiable for a Range that is none or begins past the end, unless If-Range makes it void."""
+    """Raises range_not_satisfiable for bytes that are not there, unless If-Range makes it void.
+
+    A Range of another unit is taken out of the request: RFC 9110 wants it ignored.
+    """
     wanted, unless = request.headers.get("range"), request.headers.get("if-range")
     if wanted is None or (unless is not None and unless != etag):
         return
-    starts = [int(part.partition("-")[0]) for part in wanted.lower().removeprefix("bytes=").split(",") if part.strip()[:1].isdigit()]
-    if not _RANGE.fullmatch(wanted.strip().lower()) or any(start >= size for start in starts):
-        what = f"The archive has {size} bytes, and Range asks for none of them."
+    unit, given, parts = wanted.partition("=")
+    if given and unit.strip().lower() != "bytes":
+        request.scope["headers"] = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+    elif not all(_is_there(part.strip(), size) for part in parts.split(",")):
+        what = f"The archive has {size} bytes, and Range asks for what is not among them."
         raise Refused("range_not_satisfiable", what, {"Content-Range": f"bytes */{size}"})
+
+
+def _is_there(part: str, size: int) -> bool:
+    """Whether a part of a Range is one, and begins inside the archive."""
+    found = _PART.fullmatch(part)
+    if found is None:
+        return False
+    first, last, suffix = found.groups()
+    return int(suffix) > 0 if suffix else int(first) < size and (not last or int(first) <= int(last))
