@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.asking import Office, make_office
+from tests.asking import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill import service
-from waybill.service.recurring import make_recurring
+from waybill.errors import WaybillError
+from waybill.service import recurring
+from waybill.service.recurring import TemplateBody, create_template, delete_template, make_recurring
 
 WEEKLY: dict[str, Any] = {"name": "backup", "frequency": "weekly", "request": {"entities": ["measurement"], "formats": ["ndjson"]}}
 
@@ -97,6 +99,31 @@ def test_another_tenants_templates_are_not_there(office: Office, api: Api, issue
     for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("GET", "/exports")]:
         for tenant in ("acme", "globex"):
             assert stranger(method, f"/{tenant}/export-templates/{template}{path}").status_code == 404
+
+
+def test_what_is_refused_about_a_template_speaks_of_a_recurring_export(api: Api, issuer: TestIssuer) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    colleague = Api(api.client, issuer.bearer(sub="bob"))
+    for method, path in [("POST", "/pause"), ("POST", "/resume"), ("DELETE", "")]:
+        answer = colleague(method, f"/acme/export-templates/{template}{path}")
+        words = "You don’t have permission to change this recurring export."
+        assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (403, "delete_denied", words)
+
+
+def test_an_organizations_template_is_ended_by_who_administers_every_tenant_in_it(office: Office) -> None:
+    office.policy(organizations={"group": ["acme", "globex"]}, visibility="tenant")
+    body = TemplateBody.model_validate(WEEKLY | {"request": WEEKLY["request"] | {"scope": {"level": "organization"}}})
+    one = create_template(office.estate(), person("ada", "acme", "globex"), "acme", body)
+    office.later(timedelta(days=7))
+    assert len(make_recurring(office.estate())) == 1
+    estate, half = office.estate(), person("bob", "acme", roles=("admin",))
+    assert recurring.history(estate, half, "acme", one.id) == []
+    with pytest.raises(WaybillError) as caught:
+        delete_template(estate, half, "acme", one.id)
+    assert caught.value.code == "delete_denied"
+    whole = person("eve", "acme", "globex", roles=("admin",))
+    assert len(recurring.history(estate, whole, "acme", one.id)) == 1
+    delete_template(estate, whole, "acme", one.id)
 
 
 @pytest.mark.parametrize("asked", [{}, {"range": "last_7_days"}])
