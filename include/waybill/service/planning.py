@@ -112,7 +112,7 @@ def _plan_stream(
         streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
         stream = next(one for one in streams.active(connection, stream.tenant) if one.entity == stream.entity)
     registration = registered.registration
-    reached = streams.reached(connection, stream.tenant, stream.entity)
+    reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
     window = next_window(registration.frequency, registration.zone, until, stream.watermark, reached)
     if window is None:
         return None
