@@ -30,6 +30,7 @@ _LABELS = frozenset(["name", "key", "field", "header", "parameter", "label", "ti
 _LABELLED = frozenset(["value", "val", "data", "content", "text"])
 
 _looks_secret = lru_cache(maxsize=10_000)(looks_secret)
+_secret_below = lru_cache(maxsize=10_000)(secret_below)
 
 
 def column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
@@ -127,7 +128,7 @@ def _goes(key: str, before: Any, after: Any, among: jsons.Object, above: str) ->
     label_is_secret = key.lower() in _LABELLED and any(
         other.lower() in _LABELS and isinstance(label, str) and _looks_secret(label) for other, label in among
     )
-    return label_is_secret or (isinstance(before, str) and secret_below(above, key)) or _looks_secret(key) or secret_value(key)
+    return label_is_secret or (isinstance(before, str) and _secret_below(above, key)) or _looks_secret(key) or secret_value(key)
 
 
 def _names_a_secret(broken: str) -> bool:
