@@ -17,10 +17,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, S
 from waybill.errors import Finding
 from waybill.secrets_rule import looks_secret, secret_value, words
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+SLUG = r"^[a-z][a-z0-9_]{0,62}$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 """An entity id: it becomes a folder and a file name."""
 
-ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$")]
+CONNECTION_ID = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$"
+ConnectionId = Annotated[str, StringConstraints(pattern=CONNECTION_ID)]
 """The id of an Airflow connection. Neither `:` nor `@`: a URL with a password in it is no id and must not get into a file or a message."""
 
 LONGEST_DAYS = 36_500

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from waybill.catalog import closest
+from waybill.catalog import CONNECTION_ID, SLUG, closest
 from waybill.errors import Finding
 from waybill.layout import TENANT_ID
 
@@ -36,8 +36,8 @@ _KINDS = {
 _HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
     TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
-    r"^[a-z][a-z0-9_]{0,62}$": "1 to 63 of a-z 0-9 _, beginning with a letter",
-    r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$": "the id of an Airflow connection: letters, digits, _ . - and /",
+    SLUG: "1 to 63 of a-z 0-9 _, beginning with a letter",
+    CONNECTION_ID: "the id of an Airflow connection: letters, digits, _ . - and /",
     "^[0-9a-f]{32}$": _HEX_ID,
     "^([0-9a-f]{32})?$": _HEX_ID,
 }
