@@ -24,6 +24,11 @@ def new_id() -> str:
     return f"{milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1:032x}"
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the form `new_id` gives."""
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One stream x one window. `planned_to` is the boundary; `window_to` what was really covered, known once committed."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from waybill.access import Caller, Permission
 from waybill.errors import Finding, InvalidInput
 from waybill.ledger import registrations, requests
+from waybill.ledger.deliveries import is_id
 from waybill.policy import Knobs
 from waybill.request import ExportFile, ExportRequest, Status, refused
 from waybill.request.model import label, needs_support
@@ -44,7 +45,7 @@ def list_requests(
 ) -> Listing:
     """What the caller may see of a tenant's requests. Raises not_found, view_denied, and InvalidInput for a cursor that is none."""
     knobs = require(estate, caller, tenant, Permission.EXPORTS_VIEW)
-    if cursor and not _is_id(cursor):
+    if cursor and not is_id(cursor):
         raise InvalidInput([Finding("", "cursor", "not a cursor of this list", code="bad_cursor")])
     limit = max(1, min(limit, MOST))
     person = caller.actor if mine or sees_only_own(caller, tenant, knobs) else None
@@ -64,7 +65,7 @@ def list_requests(
 def get_request(estate: Estate, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
     """A request the caller may see at this tenant. Raises not_found for all others, view_denied."""
     knobs = require(estate, caller, tenant, Permission.EXPORTS_VIEW)
-    if not _is_id(request_id):
+    if not is_id(request_id):
         raise refused("not_found")
     with estate.ledger.begin() as connection:
         fail_stalled(connection, estate, tenant)
@@ -72,10 +73,6 @@ def get_request(estate: Estate, caller: Caller, tenant: str, request_id: str) ->
     if one is None or one.tenant not in visible_tenants(estate, caller, tenant, knobs) or not may_see(caller, one, knobs):
         raise refused("not_found")
     return one
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 32 and set(text) <= set("0123456789abcdef")
 
 
 def cancel(estate: Estate, caller: Caller, tenant: str, request_id: str) -> ExportRequest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Any
 
 from waybill.errors import WaybillError
 from waybill.ledger import registrations, upkeep
-from waybill.ledger.deliveries import Delivery
+from waybill.ledger.deliveries import Delivery, is_id
 from waybill.ledger.registrations import Registered
 from waybill.service.estate import Estate
 from waybill.service.requests_upkeep import keep_requests
@@ -21,7 +20,6 @@ from waybill.service.sweeping import Limits, Swept, sweep
 
 DEAD_AFTER = timedelta(days=1)
 PARALLEL = 4
-_ID = re.compile(r"^[0-9a-f]{32}\Z")
 
 
 @dataclass
@@ -137,7 +135,7 @@ def _clear_archive(estate: Estate, done: Housekeeping, now: datetime) -> None:
 def _own(folder: Path) -> Iterator[Path]:
     """The folders below that carry an id of ours as their name."""
     if folder.is_dir():
-        yield from (path for path in sorted(folder.iterdir()) if _ID.match(path.name) and path.is_dir() and not path.is_symlink())
+        yield from (path for path in sorted(folder.iterdir()) if is_id(path.name) and path.is_dir() and not path.is_symlink())
 
 
 def _youngest(folder: Path) -> datetime:
