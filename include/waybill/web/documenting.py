@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from waybill.registration import Registration
 from waybill.request.refusals import SENTENCES
-from waybill.web.problems import MEDIA_TYPE, STATUS, Problem, title
+from waybill.web.problems import DOWN, MEDIA_TYPE, MISCONFIGURED, STATUS, Problem, title
 from waybill.web.schemas import FullLoad
 
 REF = "#/components/schemas/{model}"
@@ -30,9 +30,9 @@ EXAMPLES = SENTENCES | {
     "validation": "entityList: unknown entity 'usr' (allowed: user, theme; did you mean user?)",
     "not_committed": "the delivery 0190c5f0e4c77d3a9a4e5b6c7d8e9f00 is open, not committed. It is delivered by the next run",
     "internal": "Something went wrong inside Waybill. The operator's log holds the cause.",
-    "unavailable": "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause.",
-    "config": "The operator's configuration has problems. This is answered once they are mended; the operator's log names them.",
-    "issuer": "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause.",
+    "unavailable": DOWN,
+    "config": MISCONFIGURED,
+    "issuer": DOWN,
 }
 _MEANING = {
     400: "The request cannot be understood, or names what is not registered.",

@@ -148,7 +148,7 @@ def _facts(error: Exception) -> tuple[int, str, str]:
         return (
             status,
             code,
-            problems._DOWN if status == 500 else str(error) if not isinstance(error, InvalidInput) else problems._counted(error),
+            problems.DOWN if status == 500 else str(error) if not isinstance(error, InvalidInput) else problems._counted(error),
         )
     if isinstance(error, HTTPException):
         return error.status_code, "http", "There is nothing at this address." if error.status_code == 404 else str(error.detail)

@@ -68,8 +68,8 @@ SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tena
 
 RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60, "config": 60}
 _RETRY_WHEN_DOWN = 5
-_DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
-_MISCONFIGURED = "The operator's configuration has problems. This is answered once they are mended; the operator's log names them."
+DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
+MISCONFIGURED = "The operator's configuration has problems. This is answered once they are mended; the operator's log names them."
 
 
 class FieldError(BaseModel):
@@ -147,7 +147,7 @@ def of_error(error: WaybillError) -> JSONResponse:
         return problem(
             status,
             code,
-            _MISCONFIGURED if isinstance(error, ConfigError) else _DOWN,
+            MISCONFIGURED if isinstance(error, ConfigError) else DOWN,
             headers=headers,
         )
     if isinstance(error, InvalidInput):
