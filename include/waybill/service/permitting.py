@@ -78,29 +78,30 @@ def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
     """
     others = [tenant for tenant in one.tenants if tenant != one.tenant]
-    if not caller.belongs_to(one.project) or not _holds(caller, Permission.EXPORTS_VIEW, others):
+    if not caller.belongs_to(one.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
         return False
     return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, knobs)
 
 
-def _holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
+def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
+    """Whether the caller has the right for every one of these tenants."""
     return all(caller.allows(wanted, tenant) for tenant in tenants)
 
 
 def may_cancel(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     by_creator = "creator" in knobs.cancel_by and one.requested_by == caller.actor
-    return by_creator or ("admin" in knobs.cancel_by and _holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
+    return by_creator or ("admin" in knobs.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
 
 
 def may_delete(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
-    owner = one.requested_by == caller.actor or _holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
+    owner = one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
     return owner and (not one.is_active or may_cancel(caller, one, knobs))
 
 
 def may_download(caller: Caller, one: ExportRequest) -> bool:
     """The right to download, for every tenant whose rows are in the archive."""
-    return _holds(caller, Permission.EXPORTS_DOWNLOAD, one.tenants)
+    return holds(caller, Permission.EXPORTS_DOWNLOAD, one.tenants)
 
 
 def roles_of(caller: Caller) -> list[str] | None:

@@ -18,7 +18,7 @@ from waybill.request import ExportRequest, Refused, Submission, refused
 from waybill.request.ranges import instant, previous_period
 from waybill.request.submission import Asked, check
 from waybill.service.estate import Estate
-from waybill.service.permitting import may_see, require, require_project, sees_only_own, still_holds
+from waybill.service.permitting import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.service.requesting import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.window import Frequency, start_of_day
 
@@ -106,10 +106,14 @@ def history(estate: Estate, caller: Caller, tenant: str, template_id: str, limit
     return [request for request in made if may_see(caller, request, knobs)]
 
 
+def may_change(caller: Caller, one: Template) -> bool:
+    """Whoever made it, and administrators of every tenant it covers."""
+    return one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.submission["tenants"])
+
+
 def _owned(estate: Estate, caller: Caller, tenant: str, template_id: str) -> Template:
     one = get_template(estate, caller, tenant, template_id)
-    administers = all(caller.allows(Permission.EXPORTS_ADMIN, each) for each in one.submission["tenants"])
-    if one.requested_by != caller.actor and not administers:
+    if not may_change(caller, one):
         raise Refused("delete_denied", "You don’t have permission to change this recurring export.")
     return one
 

@@ -9,7 +9,7 @@ from fastapi import Path as InPath
 from fastapi.responses import Response
 
 from waybill import service
-from waybill.access import Caller, Permission
+from waybill.access import Caller
 from waybill.service import Estate, recurring
 from waybill.service.recurring import TemplateBody
 from waybill.service.requesting import zone_of
@@ -38,7 +38,7 @@ def listed(estate: Estate, caller: Caller, tenant: str) -> list[dict[str, Any]]:
     for one in recurring.list_templates(estate, caller, tenant):
         shown = recurring.describe_template(estate, one)
         wanted = shown["request"].get("entities") or []
-        mine = one.requested_by == caller.actor or caller.allows(Permission.EXPORTS_ADMIN, tenant)
+        mine = recurring.may_change(caller, one)
         found.append({**shown, "mine": mine, "entityNames": [names[each].display_name if each in names else each for each in wanted]})
     return found
 
