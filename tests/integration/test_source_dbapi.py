@@ -138,10 +138,13 @@ class Unknown:
 TIMELESS = ENTITY.model_copy(update={"changes": ENTITY.changes.model_copy(update={"mode": "full"})})
 
 
-def test_a_huge_table_on_a_driver_that_cannot_stream_is_refused_with_advice(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_table_on_a_driver_that_cannot_stream_is_refused_with_advice(lite: Path) -> None:
     source = DbApi(SPEC, lambda _: Unknown(lite))
     assert read(source, TIMELESS).count("\n") == 50_000
-    monkeypatch.setattr(dbapi, "UNSTREAMED_ROWS", 40_000)
+    with closing(sqlite3.connect(lite)) as connection:
+        more = ((number, "acme", "more", "2026-01-01") for number in range(50_000, dbapi.UNSTREAMED_ROWS + 1))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", more)
+        connection.commit()
     with pytest.raises(PermanentError, match="server-side cursors"):
         read(source, TIMELESS)
 
