@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,15 @@ def read_csv(path: Path, manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     options = "header=true, quote='\"', escape='\"', auto_detect=false, strict_mode=true, allow_quoted_nulls=false"
     query = f"select * from read_csv(?, delim=?, columns=?, {options})"
     return duckdb.execute(query, [str(path), delimiter, names]).fetchall()
+
+
+@contextmanager
+def vacant_place(root: Path) -> Iterator[Place]:
+    """An installation at noon that nobody is registered in."""
+    place = make_place(root, clock=NOON)
+    (root / "config/tenants/acme.yaml").unlink()
+    yield place
+    place.close()
 
 
 def make_place(root: Path, **fields: Any) -> Place:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import NOON, Place, make_place
+from tests.estates import Place, vacant_place
 from tests.integration.test_api_registrations import BOTH, USER, assert_problem
 from tests.issuer import Api, TestIssuer, tenant_api
 
@@ -22,10 +22,8 @@ ID = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    place = make_place(tmp_path, clock=NOON)
-    (tmp_path / "config" / "tenants" / "acme.yaml").unlink()
-    yield place
-    place.close()
+    with vacant_place(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
@@ -41,10 +39,8 @@ def api(client: TestClient, issuer: TestIssuer) -> Api:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Api]:
     """An installation without registrations, for calls that change nothing."""
-    place = make_place(tmp_path_factory.mktemp("shared"), clock=NOON)
-    (place.root / "config/tenants/acme.yaml").unlink()
-    yield Api(TestClient(tenant_api(place, issuer), raise_server_exceptions=False), issuer.bearer())
-    place.close()
+    with vacant_place(tmp_path_factory.mktemp("shared")) as place:
+        yield Api(TestClient(tenant_api(place, issuer), raise_server_exceptions=False), issuer.bearer())
 
 
 def calls(client: TestClient) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from tests.documented import sweep
-from tests.estates import NOON, Place, make_place
+from tests.estates import Place, vacant_place
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.web.app import create_app
 from waybill.web.command import NoScheduler
@@ -25,10 +25,8 @@ OPERATIONS = ("get", "put", "post", "delete", "patch")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = make_place(tmp_path_factory.mktemp("estate"), clock=NOON)
-    (place.root / "config/tenants/acme.yaml").unlink()
-    yield place
-    place.close()
+    with vacant_place(tmp_path_factory.mktemp("estate")) as place:
+        yield place
 
 
 def document() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import NOON, Place, make_place
+from tests.estates import NOON, Place, make_place, vacant_place
 from tests.issuer import Api, RecordingScheduler, TestIssuer, tenant_api
 from waybill import service
 
@@ -22,10 +22,8 @@ BOTH = {**USER, "entityList": ["user", "theme"]}
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    place = make_place(tmp_path, clock=NOON)
-    (tmp_path / "config" / "tenants" / "acme.yaml").unlink()
-    yield place
-    place.close()
+    with vacant_place(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
@@ -46,10 +44,8 @@ def api(client: TestClient, issuer: TestIssuer) -> Api:
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[TestClient]:
     """An installation without registrations, shared by tests that never get one in."""
-    place = make_place(tmp_path_factory.mktemp("refusing"), clock=NOON)
-    (place.root / "config/tenants/acme.yaml").unlink()
-    yield TestClient(tenant_api(place, issuer), raise_server_exceptions=False)
-    place.close()
+    with vacant_place(tmp_path_factory.mktemp("refusing")) as place:
+        yield TestClient(tenant_api(place, issuer), raise_server_exceptions=False)
 
 
 def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:

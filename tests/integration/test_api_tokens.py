@@ -15,7 +15,7 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import NOON, Place, make_place
+from tests.estates import Place, vacant_place
 from tests.issuer import AUDIENCE, Api, TestIssuer, new_key, tenant_api
 from waybill.access import Caller, Permission, TokenRights
 from waybill.errors import PermanentError
@@ -26,10 +26,8 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    place = make_place(tmp_path_factory.mktemp("estate"), clock=NOON)
-    (place.root / "config/tenants/acme.yaml").unlink()
-    yield place
-    place.close()
+    with vacant_place(tmp_path_factory.mktemp("estate")) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
