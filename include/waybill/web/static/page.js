@@ -30,6 +30,8 @@ document.addEventListener("click", (event) => {
       event.preventDefault();
       const value = dialog.querySelector("[data-value]");
       if (value) value.value = opener.dataset.request;
+      const named = dialog.querySelector("[data-named]");
+      if (named) named.textContent = opener.dataset.name;
       for (const alert of dialog.querySelectorAll("[role=alert]")) alert.replaceChildren(); // what was said the last time
       dialog.showModal();
     }
