@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import DOWNLOADS, public_url
-from waybill.web import pages_context, pages_overview, pages_recurring, pages_requests, pages_tenant, problems
+from waybill.web import pages_context, pages_overview, pages_recurring, pages_registration, pages_requests, pages_tenant, problems
 from waybill.web.calling import EstateDep
 from waybill.web.pages_render import SETTINGS, below, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
@@ -23,7 +23,7 @@ from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [pages_context.router, pages_overview.router, pages_tenant.router, pages_requests.router, pages_recurring.router]
+ROUTERS = [one.router for one in (pages_context, pages_overview, pages_tenant, pages_registration, pages_requests, pages_recurring)]
 TITLES = {
     401: "You are not logged in",
     403: "Access denied",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from waybill.access import Caller
+from waybill.access import Caller, Permission
 from waybill.service.linking import public_url
 from waybill.web.bodies import LARGEST
-from waybill.web.calling import Access, current_estate
+from waybill.web.calling import Access, EstateDep, TenantPath, current_estate, refuse
 from waybill.web.oauth import TokenAccess
 from waybill.web.problems import Refused, unauthenticated
 
@@ -90,3 +90,19 @@ async def sent_form(request: Request) -> Form:
 
 PageCaller = Annotated[Caller, Depends(page_caller)]
 SentForm = Annotated[Form, Depends(sent_form)]
+
+
+def holding(wanted: Permission) -> Any:
+    """A dependency that yields the caller when they hold the permission for the path's tenant; as the API's, but for pages."""
+
+    def check(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep) -> Caller:
+        if not caller.allows(wanted, tenant):
+            refuse(request, estate, caller, wanted, tenant)
+        return caller
+
+    return Depends(check)
+
+
+Viewer = Annotated[Caller, holding(Permission.REGISTRATIONS_VIEW)]
+Editor = Annotated[Caller, holding(Permission.REGISTRATIONS_EDIT)]
+Operator = Annotated[Caller, holding(Permission.DELIVERIES_RUN)]

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import RedirectResponse, Response
 
 from waybill import service
-from waybill.access import Caller, Permission
+from waybill.access import Permission
 from waybill.bootstrap.names import dag_id
 from waybill.errors import Finding, InvalidInput
 from waybill.ledger import streams, tenants
-from waybill.registration import DELIMITERS, ExportOption, Registration
+from waybill.registration import ExportOption, Registration
 from waybill.service import Estate, overview, registering
 from waybill.service.backfilling import queue_backfill
 from waybill.service.redelivering import queue_redelivery
-from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath, follow, refuse
+from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath
 from waybill.web.pages_context import frame as around
+from waybill.web.pages_registration import form_values
 from waybill.web.pages_render import HEADERS, below, moved, page
-from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
-from waybill.window import Frequency
+from waybill.web.pages_session import Form, Operator, SentForm, Viewer, takes_tokens
 
 router = APIRouter(prefix="/tenants/{tenant}")
 
@@ -50,22 +49,6 @@ SAID = {
 
 LOOKS = 120
 """How often a page looks again for what became of a run it started: ten minutes."""
-
-
-def holding(wanted: Permission) -> Any:
-    """A dependency that yields the caller when they hold the permission for the path's tenant; as the API's, but for pages."""
-
-    def check(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep) -> Caller:
-        if not caller.allows(wanted, tenant):
-            refuse(request, estate, caller, wanted, tenant)
-        return caller
-
-    return Depends(check)
-
-
-Viewer = Annotated[Caller, holding(Permission.REGISTRATIONS_VIEW)]
-Editor = Annotated[Caller, holding(Permission.REGISTRATIONS_EDIT)]
-Operator = Annotated[Caller, holding(Permission.DELIVERIES_RUN)]
 
 
 @dataclass(frozen=True)
@@ -97,7 +80,7 @@ def show_tenant(
         "may": May(may.edit and file is None, may.run),
         "file": file,
         "said": SAID.get(said, ""),
-        "form": _form_values(estate, tenant, body),
+        "form": form_values(estate, tenant, body),
         "version": registered.version if registered else 0,
         "entities": list(estate.catalog.entities.values()),
         "zones": sorted(available_timezones()),
@@ -155,112 +138,11 @@ def _shown(one: dict[str, Any]) -> dict[str, Any]:
     return {**one, "took": took, "attempts": one["failures"] + (1 if one["committed_at"] else 0)}
 
 
-def _form_values(estate: Estate, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A registration's body as the fields of the form; names in its list become ids where the catalog knows them."""
-    names = estate.catalog.ids_by_name()
-    chosen = {names.get(word.casefold(), word) for word in body.get("entityList", ())}
-    place, csv = body.get("destination") or {}, body.get("csv") or {}
-    return {
-        "option": body["exportOption"],
-        "chosen": chosen,
-        "frequency": body["frequency"],
-        "frequencies": list(Frequency),
-        "options": list(ExportOption),
-        "timezone": body.get("timezone", "UTC"),
-        "deliverAt": body.get("deliverAt") or "",
-        "kind": place.get("kind", ""),
-        "connection": place.get("connection", ""),
-        "bucket": place.get("bucket", ""),
-        "root": place.get("root", ""),
-        "delimiters": {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"},
-        "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
-        "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
-        "bom": csv.get("bom", False),
-        "compression": csv.get("compression", "none"),
-        "maxRows": csv.get("maxRowsPerFile", csv.get("max_rows_per_file")) or "",
-    }
-
-
-def registration_body(form: Form) -> dict[str, Any]:
-    """The form as the API's body. What stands at its default is left out, as in a file."""
-    body: dict[str, Any] = {"exportOption": form.one("exportOption"), "frequency": form.one("frequency")}
-    if body["exportOption"] == ExportOption.SELECTED.value:
-        body["entityList"] = form.every("entityList")
-    for name, default in (("timezone", "UTC"), ("deliverAt", "")):
-        if (value := form.one(name)) not in ("", default):
-            body[name] = value
-    if kind := form.one("kind"):
-        wanted = {"sftp": ("connection", "root"), "folder": ("root",), "s3": ("bucket", "connection", "root")}.get(kind, ())
-        body["destination"] = {"kind": kind, **{name: form.one(name) for name in wanted if form.one(name)}}
-    if csv := _csv(form):
-        body["csv"] = csv
-    return body
-
-
-def _csv(form: Form) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for name, default in (("delimiter", ","), ("line_ending", "lf"), ("compression", "none")):
-        value = form.one(name) or default
-        if value != default:
-            given[name] = DELIMITERS.get(value, value) if name == "delimiter" else value
-    if form.one("bom"):
-        given["bom"] = True
-    if rows := form.one("max_rows_per_file"):
-        given["max_rows_per_file"] = int(rows) if rows.isascii() and rows.isdigit() else rows
-    return given
-
-
 @router.get("/deliveries/{delivery}/log")
 def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: Viewer, scheduler: SchedulerDep) -> Response:
     """The log of a delivery's latest try in Airflow; the task's page when it was not delivered by a run, or that run is forgotten."""
     place = scheduler.log_of(tenant, delivery) or f"dags/{dag_id(tenant)}/tasks/deliver"
     return RedirectResponse(f"{below(request)}../../{place}", 303, HEADERS)
-
-
-@router.post("/registration/preview")
-def preview(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, form: SentForm) -> Response:
-    """What replacing would change, before anything is."""
-    body = registration_body(form)
-    expected = _version(form)
-    plan = registering.rehearse(estate, tenant, body, expected=expected)
-    names = {one.id: one.display_name for one in estate.catalog.entities.values()}
-    return page(
-        request, "tenant_diff.html", caller, tenant=tenant, plan=plan, names=names, body=json.dumps(body), expected=expected,
-    )  # fmt: skip
-
-
-@router.post("/registration")
-def replace(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, scheduler: SchedulerDep, form: SentForm) -> Response:
-    """Replace the registration by the one that was previewed; refused when somebody changed it meanwhile."""
-    try:
-        body = json.loads(form.one("body"))
-    except ValueError as error:
-        raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
-    done = registering.replace(estate, tenant, body, actor=caller.actor, expected=_version(form))
-    if done.changed:
-        follow(estate, scheduler, caller, tenant, created=done.created)
-    return moved(request, f"tenants/{tenant}?said={'created' if done.created else 'saved' if done.changed else 'same'}")
-
-
-@router.post("/restore")
-def restore(request: Request, tenant: TenantPath, caller: Editor, estate: EstateDep, scheduler: SchedulerDep, form: SentForm) -> Response:
-    """Undo: make an earlier version the one in force."""
-    number = _whole(form, "number")
-    done = registering.restore(estate, tenant, number, actor=caller.actor, expected=_version(form))
-    if done.changed:
-        follow(estate, scheduler, caller, tenant, created=done.created)
-    return moved(request, f"tenants/{tenant}?said={'restored' if done.changed else 'same'}")
-
-
-def _version(form: Form) -> int:
-    return _whole(form, "expected")
-
-
-def _whole(form: Form, name: str) -> int:
-    value = form.one(name)
-    if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise InvalidInput([Finding("", name, "is not a whole number")])
-    return int(value)
 
 
 @router.post("/full-load")
