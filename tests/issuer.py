@@ -19,6 +19,7 @@ from jwt.algorithms import get_default_algorithms
 
 from tests.estates import Place
 from waybill.access import Caller
+from waybill.service.overview import Doing
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
 
@@ -118,7 +119,7 @@ class RecordingScheduler:
     changes: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     starts: bool = True
-    paused: list[str] = field(default_factory=list)
+    doings: dict[str, Doing] | None = None
 
     def changed(self, tenant: str) -> None:
         self.changes.append(tenant)
@@ -127,8 +128,8 @@ class RecordingScheduler:
         self.runs.append(tenant)
         return "now" if self.starts else ""
 
-    def held(self) -> list[str]:
-        return self.paused
+    def doing(self, tenant: str | None = None) -> dict[str, Doing] | None:
+        return self.doings
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
         return None

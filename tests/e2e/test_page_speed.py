@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from fastapi import Request
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
 from tests.estates import DAY, NOON, make_place
 from tests.issuer import RecordingScheduler
-from waybill.access import Caller, Permission
+from tests.opendoor import OpenDoor
 from waybill.ledger import Ledger, tables
+from waybill.service.overview import Doing
 from waybill.web.app import create_app
 
 TENANTS, DAYS = 2000, 10
-
-
-@dataclass(frozen=True)
-class EverybodysRights:
-    def allows(self, wanted: Permission, tenant: str) -> bool:
-        return True
-
-    def reaches(self, tenant: str) -> bool:
-        return True
-
-    def needed(self, wanted: Permission, tenant: str) -> str:
-        return "nothing"
-
-    def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
-        return list(tenants)
-
-
-class OpenDoor:
-    async def caller(self, request: Request) -> Caller:
-        return Caller("ada", EverybodysRights())
 
 
 def fill(ledger: Ledger) -> None:
@@ -91,7 +69,8 @@ def test_two_thousand_tenants_are_quick_pages(tmp_path: Path) -> None:
     place = make_place(tmp_path, clock=NOON)
     estate = place.estate()
     fill(estate.ledger)
-    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler(paused=["tenant-0000"]))) as client:
+    doings = {f"tenant-{number:04d}": Doing(paused=number == 0, run="running" if number == 7 else "") for number in range(TENANTS)}
+    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler(doings=doings))) as client:
         first = client.get("/page/").text
         assert "20 of 2,000 tenants did not get their data" in first
         assert first.count('<span class="state state-failing">') == 20

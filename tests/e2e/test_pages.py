@@ -105,20 +105,6 @@ def test_the_overview_says_who_did_not_get_its_data_why_and_what_to_do(site: Sit
     assert ada.errors == []
 
 
-def test_a_page_that_started_a_run_follows_it_and_stops_when_it_is_over(site: Site, ada: Visitor) -> None:
-    ada.go("tenants/initech?said=run_now")
-    expect(ada.page.locator(".note.cause")).to_contain_text("Cause: measurement: tenant initech")
-    expect(ada.page.locator(".deliveries .state")).to_have_text("failed")
-    expect(ada.page.get_by_role("status")).to_have_text("A run was started.")
-    expect(ada.page.locator("#standing")).to_contain_text("again every five seconds")
-    with ada.page.expect_response("**/tenants/initech?said=run_now&look=1"):
-        pass
-    expect(ada.page.locator("#standing")).to_contain_text("Show its deliveries so far")
-    ada.go("tenants/acme?said=run_now&look=1")
-    expect(ada.page.locator("#standing")).to_contain_text("The run has ended.")
-    assert ada.page.locator("#standing[hx-get]").count() == 0
-
-
 def test_search_filter_and_organization_stand_in_the_address_and_back_leads_through_them(ada: Visitor) -> None:
     page = ada.page
     tenants = page.locator("#tenants tbody th")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.airflows import AirflowApi
 from tests.documented import sweep
+from waybill.bootstrap.web import AirflowScheduler
+from waybill.service.overview import Doing
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROUTES = {
@@ -111,12 +114,35 @@ def test_a_full_load_now_starts_one_run_of_the_tenants_dag_and_says_what_it_wait
     replies = [acme("uma", "POST", "/acme/export/full-load", {"when": "now", "entities": ["user"]}) for _ in range(2)]
     assert [(reply.status_code, reply.json()["when"]) for reply in replies] == [(202, "now")] * 2
     assert [reply.json()["detail"][:18] for reply in replies] == ["A run was started.", "A run was asked fo"]
+    assert AirflowScheduler().doing()["acme"] == Doing(run="queued")
+    wait_to_be_tried_again("export__acme")
+    retry_at = AirflowScheduler().doing("acme")["acme"].retry_at
+    assert retry_at is not None
+    assert timedelta(minutes=2) <= retry_at - FAILED_AT <= timedelta(minutes=4)  # Airflow adds up to as much again
+    reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
+    assert reply.json()["detail"].startswith("What failed in the run that is under way is tried again now,")
+    assert AirflowScheduler().doing("acme")["acme"].retry_at is None
     assert runs_of("export__acme") == [("uma", "queued")]
     pause("export__acme", True)
     reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
     pause("export__acme", False)
     assert "is paused in Airflow" in reply.json()["detail"]
     assert len(runs_of("export__acme")) == 1
+
+
+FAILED_AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def wait_to_be_tried_again(dag: str) -> None:
+    """As after a first try that failed in the run that is under way."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    tries = update(TaskInstance).where(TaskInstance.dag_id == dag, TaskInstance.task_id == "plan")
+    with create_session() as session:
+        done = session.execute(tries.values(state="up_for_retry", end_date=FAILED_AT, try_number=1))
+        assert done.rowcount == 1
 
 
 def pause(dag: str, is_paused: bool) -> None:
@@ -133,6 +159,8 @@ def test_a_tenant_that_is_to_receive_something_new_gets_a_run_at_once(acme: Airf
     runs_of("export__acme")
     acme("ada", "PUT", "/acme/export", {**USER, "exportOption": "disable export"})
     assert runs_of("export__acme") == []
+    save_dag(acme)
+    assert AirflowScheduler().doing("acme") == {"acme": Doing(scheduled=False)}
     acme("ada", "PUT", "/acme/export", USER)
     assert runs_of("export__acme") == [("ada", "queued")]
 

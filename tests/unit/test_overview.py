@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from waybill.ledger.overviews import Trouble
-from waybill.service.overview import causes
+from waybill.service.causes import causes
+from waybill.service.overview import UNKNOWN, Doing, Row, State
 from waybill.web.pages_render import told
+from waybill.window import Frequency
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -43,3 +47,34 @@ def test_a_message_is_shown_with_code_and_local_time_and_nothing_of_it_is_markup
     assert shown.startswith("&lt;b&gt; before <time")
     assert "2026-01-02 01:01 CET" in shown
     assert shown.endswith("; <code>waybill run</code> tries")
+
+
+BY_HAND = "It has no schedule in this Airflow: runs are started by hand, with “Run what is due”."
+NEXT = "No run is under way; the next one is at 2026-01-02T00:00:00+00:00, “Run what is due” starts one at once."
+
+
+@pytest.mark.parametrize(
+    ("doing", "coming", "at_rest"),
+    [
+        (None, "The next run tries again.", ""),
+        (Doing(), NEXT, ""),
+        (Doing(scheduled=False), BY_HAND, BY_HAND),
+        (Doing(run="queued"), "A run is queued: Airflow starts it as soon as it has room.", ...),
+        (Doing(run="running"), "A run is under way; what “Run what is due” asks for begins after it.", ...),
+        (
+            Doing(run="running", retry_at=AT),
+            "Airflow tries again by itself at 2026-01-02T00:00:00+00:00; “Run what is due” tries at once.",
+            ...,
+        ),
+        (UNKNOWN, "Its DAG is not in Airflow yet: it appears within seconds, and its first run starts by itself.", ...),
+        (Doing(paused=True, run="running"), "", ""),
+    ],
+)
+def test_what_comes_by_itself_is_what_the_scheduler_does(doing: Doing | None, coming: str, at_rest: object) -> None:
+    next_run = None if doing is not None and not doing.scheduled else AT
+    facts = {"frequency": Frequency.DAILY, "zone": ZoneInfo("UTC"), "entities": 1, "until": None, "due": AT, "due_at": AT}
+    failing = Row("acme", State.FAILING, next_run=next_run, troubles=(trouble("a", "gone", "lost"),), doing=doing, **facts)
+    assert failing.coming == coming
+    assert failing.next_step.startswith("Its DAG is paused" if doing and doing.paused else "Nothing, if it was once.")
+    delivered = Row("acme", State.DELIVERED, next_run=next_run, doing=doing, **facts)
+    assert delivered.coming == (coming if at_rest is ... else at_rest)

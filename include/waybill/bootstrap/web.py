@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from waybill.access import Caller, Permission
-from waybill.bootstrap.names import dag_id, tenant_of
+from waybill.bootstrap.names import dag_id
+
+if TYPE_CHECKING:
+    from waybill.service.overview import Doing
 
 EXPORTS_FILE = "tenant_exports.py"
 """The DAG file, relative to its bundle, that holds every tenant's DAG."""
@@ -95,10 +98,15 @@ class AirflowScheduler:
             log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
 
     def run_now(self, tenant: str, caller: Caller) -> str:
-        """Start a run of the tenant's DAG: "now", "behind" one that is under way, "paused" while the DAG is; "" where there is none yet."""
+        """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.
+
+        Returns "now", "behind" or "again" for one under way, "paused" while the DAG is, "" where there is none yet.
+        """
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.exceptions import DagNotFound
         from airflow.utils.types import DagRunTriggeredByType
+
+        from waybill.bootstrap.doing import try_now
 
         dag = dag_id(tenant)
         is_paused, states = _state_of(dag)
@@ -108,17 +116,15 @@ class AirflowScheduler:
             except DagNotFound:
                 self.changed(tenant)
                 return ""
-        return "paused" if is_paused else "behind" if states else "now"
+        if is_paused:
+            return "paused"
+        return ("again" if try_now(dag) else "behind") if states else "now"
 
-    def held(self) -> list[str]:
-        """The tenants whose DAG is paused."""
-        from airflow.models.dag import DagModel
-        from airflow.utils.session import create_session
-        from sqlalchemy import select
+    def doing(self, tenant: str | None = None) -> dict[str, Doing]:
+        """What Airflow does with every tenant's DAG, or with that one's, by one query: those it has not seen yet are absent."""
+        from waybill.bootstrap.doing import doing
 
-        query = select(DagModel.dag_id).where(DagModel.is_paused.is_(True), DagModel.dag_id.startswith(dag_id(""), autoescape=True))
-        with create_session() as session:
-            return [tenant for one in session.scalars(query) if (tenant := tenant_of(one))]
+        return doing(tenant)
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
         """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""

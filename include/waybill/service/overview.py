@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble
 from waybill.registration import ExportOption, starts_at
+from waybill.service.causes import Cause, causes
 from waybill.service.estate import Estate
 from waybill.window import Frequency
 
@@ -40,68 +41,33 @@ class State(StrEnum):
 
 RANK = {state: rank for rank, state in enumerate(State)}
 
-NEXT_STEPS = {
-    "login": "Correct the user, key or password in the Airflow connection, then rehearse the destination.",
-    "host_key": "Compare the server's host key with its owner; change the connection only if they confirm it.",
-    "missing_connection": "Create the Airflow connection the registration names, then rehearse the destination.",
-    "connection": "Correct the Airflow connection, then rehearse the destination.",
-    "unreachable": "Check that the server is up and reachable, then rehearse the destination. The next run tries again.",
-    "lost": "Nothing, if it was once: the next run tries again. If it stays, ask the server's owner.",
-    "destination_paused": "Check the server, then rehearse the destination; it is tried again by itself once the pause is over.",
-    "disk_full": "Ask the server's owner for space; the next run goes on by itself.",
-    "refused": "Ask the server's owner for the right to write below the tenant's folder, then rehearse the destination.",
-    "foreign_file": "Somebody else's file stands where this delivery belongs. Have it moved away, then run again.",
-    "schema_drift": "The source changed its columns. Bring config/catalog.yaml in line with it.",
-    "source_unreachable": "Check the source database; the next run tries again.",
-    "source_missing": "Check the source's path or name in config/catalog.yaml.",
-    "relation_missing": "Check the entity's relation in config/catalog.yaml.",
-}
-"""What to do about an error, by its code, where the error itself leaves that open."""
-
-_DERIVED = "destination_paused"
-"""The code of a failure that only follows from others: the destination was spared after it had not answered."""
-
-_SILENT = ("unreachable", "lost")
-_OTHERWISE = "Read the task log of the delivery. The next run tries again."
-_WAITING = "No delivery has failed: see whether its run is queued or running, or start one with “Run what is due”."
-_HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
-
 
 @dataclass(frozen=True)
-class Cause:
-    """What is wrong, and all whom it hits, newest first. `first` is told in full."""
+class Doing:
+    """What the scheduler does with a tenant now. `retry_at` is when what failed in the run under way is tried again by itself.
 
-    troubles: tuple[Trouble, ...]
+    `paused` by an operator; `scheduled` is false where it starts no run by itself, `known` while the tenant has not reached it yet.
+    """
 
-    @property
-    def first(self) -> Trouble:
-        return self.troubles[0]
-
-    @property
-    def entities(self) -> list[str]:
-        return list(dict.fromkeys(one.entity for one in self.troubles))
-
-    @property
-    def next_step(self) -> str:
-        return NEXT_STEPS.get(self.first.code, _OTHERWISE)
+    paused: bool = False
+    scheduled: bool = True
+    known: bool = True
+    run: Literal["", "queued", "running"] = ""
+    retry_at: datetime | None = None
 
 
-def causes(troubles: Sequence[Trouble]) -> list[Cause]:
-    """Failures that say the same but for their own names are one cause. What only follows from a silent destination counts to that."""
-    groups: dict[tuple[str, str], list[Trouble]] = {}
-    for one in sorted(troubles, key=lambda one: one.code == _DERIVED):
-        silent = next((key for key in groups if key[0] in _SILENT), None) if one.code == _DERIVED else None
-        own = rf"\b(?:{re.escape(one.entity)}|{one.delivery})\b"
-        key = silent or (one.code, "" if one.code == _DERIVED else re.sub(own, "", one.error))
-        groups.setdefault(key, []).append(one)
-    return [Cause(tuple(found)) for found in groups.values()]
+UNKNOWN = Doing(known=False)
+Doings = Mapping[str, Doing]
+"""What the scheduler does, by tenant; those it does not know are absent."""
+
+_HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
 
 
 @dataclass(frozen=True)
 class Row:
     """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started.
 
-    `disabled` by its registration; `held` when an operator paused its DAG, so that no scheduled run starts.
+    `disabled` by its registration. `doing` is None where nobody here knows the scheduler.
     """
 
     tenant: str
@@ -115,8 +81,23 @@ class Row:
     next_run: datetime | None
     troubles: tuple[Trouble, ...] = ()
     disabled: bool = False
-    held: bool = False
+    doing: Doing | None = None
     days: tuple[Day, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator paused its DAG, so that no scheduled run starts what its registration asks for."""
+        return self.entities > 0 and not self.disabled and self.doing is not None and self.doing.paused
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run is under way or waits for room."""
+        return not self.held and self.doing is not None and bool(self.doing.run)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether nothing but a person starts its runs, though its registration asks for them."""
+        return self.entities > 0 and not self.disabled and self.doing is not None and not self.doing.scheduled
 
     @property
     def last_at(self) -> datetime | None:
@@ -144,11 +125,36 @@ class Row:
 
     @property
     def next_step(self) -> str:
+        """What a person has to do; empty when nothing."""
         if self.held:
             return _HELD
         if self.troubles:
             return self.causes[0].next_step
-        return _WAITING if self.state is State.LATE else ""
+        if self.state is not State.LATE:
+            return ""
+        return "No delivery has failed" + (": its run has not begun, or is not over." if self.doing is None else ".")
+
+    @property
+    def coming(self) -> str:
+        """What happens by itself, and what “Run what is due” would do; instants as RFC 3339. Empty when that goes without saying."""
+        doing, missing = self.doing, bool(self.troubles) or self.state is State.LATE
+        if self.held or self.disabled or not self.entities:
+            return ""
+        if doing is None:
+            return "The next run tries again." if self.troubles else ""
+        if doing.retry_at:
+            return f"Airflow tries again by itself at {doing.retry_at.isoformat(timespec='seconds')}; “Run what is due” tries at once."
+        if doing.run == "running":
+            return "A run is under way; what “Run what is due” asks for begins after it."
+        if doing.run == "queued":
+            return "A run is queued: Airflow starts it as soon as it has room."
+        if not doing.known:
+            return "Its DAG is not in Airflow yet: it appears within seconds, and its first run starts by itself."
+        if missing and self.next_run:
+            return f"No run is under way; the next one is at {self.next_run.isoformat()}, “Run what is due” starts one at once."
+        if not doing.scheduled:
+            return "It has no schedule in this Airflow: runs are started by hand, with “Run what is due”."
+        return ""
 
 
 @dataclass(frozen=True)
@@ -190,8 +196,8 @@ class Asked:
 Visible = Callable[[Iterable[str]], Collection[str]]
 
 
-def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Collection[str] = ()) -> Overview:
-    """Tenants out of those `visible` lets through, worst first, then by id; `held` are those whose DAG is paused."""
+def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), doings: Doings | None = None) -> Overview:
+    """Tenants out of those `visible` lets through, worst first, then by id. Without `doings` nobody here knows the scheduler."""
     now = estate.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with estate.ledger.begin() as connection:
@@ -199,7 +205,7 @@ def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Col
         troubles = overviews.troubles(connection)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
     seen = set(visible([one.tenant for one in standings]))
-    rows = _rows(estate, [one for one in standings if one.tenant in seen], troubles, held, now)
+    rows = _rows(estate, [one for one in standings if one.tenant in seen], troubles, doings, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
     causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
@@ -213,21 +219,22 @@ def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), held: Col
     return Overview(_charted(estate, chosen, now), len(matching), page, pages, totals)
 
 
-def look(estate: Estate, tenant: str, held: Collection[str] = ()) -> Row | None:
+def look(estate: Estate, tenant: str, doings: Doings | None = None) -> Row | None:
     """One tenant as the overview shows it, without its charts, or None when it is not registered."""
     with estate.ledger.begin() as connection:
         standings = overviews.standings(connection, tenant)
         troubles = overviews.troubles(connection, tenant)
-    return next(iter(_rows(estate, standings, troubles, held, estate.now())), None)
+    return next(iter(_rows(estate, standings, troubles, doings, estate.now())), None)
 
 
-def _rows(estate: Estate, standings: Sequence[Standing], troubles: Sequence[Trouble], held: Collection[str], now: datetime) -> list[Row]:
+def _rows(estate: Estate, standings: Sequence[Standing], troubles: Sequence[Trouble], doings: Doings | None, now: datetime) -> list[Row]:
     broken: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         broken.setdefault(trouble.tenant, []).append(trouble)
     grace = estate.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
-    return [_row(one, broken.get(one.tenant, ()), grace, one.tenant in held, clocks, now) for one in standings]
+    doing = {} if doings is None else {one.tenant: doings.get(one.tenant, UNKNOWN) for one in standings}
+    return [_row(one, broken.get(one.tenant, ()), grace, doing.get(one.tenant), clocks, now) for one in standings]
 
 
 @dataclass(frozen=True)
@@ -253,7 +260,7 @@ def _row(
     one: Standing,
     troubles: Sequence[Trouble],
     grace: timedelta,
-    held: bool,
+    doing: Doing | None,
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
     now: datetime,
 ) -> Row:
@@ -269,6 +276,7 @@ def _row(
     due_at = max(last, one.created_at) if one.new else last
     disabled = one.body["exportOption"] == ExportOption.DISABLE.value
     off = disabled or not one.streams
+    held = doing is not None and doing.paused
     until = None if one.new else one.behind
     return Row(
         tenant=one.tenant,
@@ -279,10 +287,10 @@ def _row(
         until=until,
         due=due,
         due_at=due_at,
-        next_run=None if off or held else following,
+        next_run=None if off or held or (doing is not None and not doing.scheduled) else following,
         troubles=() if off else tuple(troubles),
         disabled=disabled,
-        held=held and not off,
+        doing=doing,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -19,6 +19,7 @@ from waybill import service
 from waybill.access import Caller, Permission
 from waybill.ledger import registrations
 from waybill.service import Estate
+from waybill.service.overview import Doings
 from waybill.web.problems import Refused, unauthenticated
 
 
@@ -41,8 +42,8 @@ class Scheduler(Protocol):
         """Start a run of what is due; the word of `STARTED` for what comes of it."""
         ...
 
-    def held(self) -> Collection[str]:
-        """The tenants for which an operator has stopped the schedule."""
+    def doing(self, tenant: str | None = None) -> Doings | None:
+        """What it does with every tenant now, or with that one; None where this shell does not know."""
         ...
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
@@ -53,6 +54,7 @@ class Scheduler(Protocol):
 STARTED = {
     "now": "A run was started.",
     "behind": "A run was asked for. It starts when the one that is under way has ended.",
+    "again": "What failed in the run that is under way is tried again now, and a run was asked for that starts when it has ended.",
     "paused": "A run was asked for. The tenant's DAG is paused in Airflow: it starts when somebody unpauses that.",
     "": "This server starts no runs. The next run delivers it.",
 }

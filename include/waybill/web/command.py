@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from logging import LogRecord
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,8 +27,8 @@ class NoScheduler:
     def run_now(self, tenant: str, caller: Caller) -> str:
         return ""
 
-    def held(self) -> Collection[str]:
-        return ()
+    def doing(self, tenant: str | None = None) -> None:
+        return None
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
         return None

@@ -36,7 +36,7 @@ def show_overview(
     around = frame(estate, caller, "overview", organization=organization)
     members = around["context"].members
     seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
-    found = overview(estate, lambda known: seen, Asked(q, State(state) if state else None, p), scheduler.held())
+    found = overview(estate, lambda known: seen, Asked(q, State(state) if state else None, p), scheduler.doing())
 
     def link(**changes: object) -> str:
         """This page with other search, filter or number; what is empty stays out."""
@@ -45,8 +45,8 @@ def show_overview(
 
     name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
     airflow = not takes_tokens(request)
-    late = [row.tenant for row in found.rows if row.next_step and not row.troubles and not row.held]
-    runs = caller.rights.among(Permission.DELIVERIES_RUN, late) if airflow else []  # `waybill serve` starts none
+    stuck = [row.tenant for row in found.rows if row.next_step and not row.held]
+    runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found,
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import RedirectResponse, Response
 
@@ -48,7 +48,18 @@ SAID = {
 """What the page says after an action, by the name in its address."""
 
 LOOKS = 120
-"""How often a page looks again for what became of a run it started: ten minutes."""
+"""How often a page looks again for what becomes of a run: ten minutes."""
+BEGINNING = 12
+"""So often of these it waits for the first run of a new tenant to be made: a minute."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a page that follows a run sends along: what it said first, how often it looked, and what it shows already."""
+
+    said: Annotated[str, Query(max_length=40)] = ""
+    look: Annotated[int, Query(ge=0, le=LOOKS)] = 0
+    seen: Annotated[str, Query(max_length=64)] = ""
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,8 @@ def show_tenant(
     caller: Viewer,
     estate: EstateDep,
     scheduler: SchedulerDep,
-    said: Annotated[str, Query(max_length=40)] = "",
+    followed: Annotated[Followed, Depends()],
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
-    look: Annotated[int, Query(ge=0, le=LOOKS)] = 0,
 ) -> Response:
     """Everything about a tenant; before it is registered, the form that registers it."""
     may = May(caller.allows(Permission.REGISTRATIONS_EDIT, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
@@ -79,7 +89,7 @@ def show_tenant(
         **around(estate, caller, "tenant", tenant),
         "may": May(may.edit and file is None, may.run),
         "file": file,
-        "said": SAID.get(said, ""),
+        "said": SAID.get(followed.said, ""),
         "form": form_values(estate, tenant, body),
         "version": registered.version if registered else 0,
         "entities": list(estate.catalog.entities.values()),
@@ -88,19 +98,34 @@ def show_tenant(
     }
     if registered is None:
         return page(request, "tenant_new.html", caller, **frame)
-    standing = _standing(request, estate, tenant, registered.registration, before, scheduler.held())
+    standing = _standing(request, estate, tenant, registered.registration, before, scheduler.doing(tenant))
     name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
-    return page(request, name, caller, **frame, **standing, **_followed(said, look, standing["row"]))
+    return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
 
 
-def _followed(said: str, look: int, row: overview.Row) -> dict[str, Any]:
-    """Whether the page goes on looking for what becomes of the run it started: until the tenant has what was due, and not for ever."""
-    ended = said.startswith("run_") and not row.behind
-    return {"after": said, "look": look, "over": ended, "watching": said.endswith(("_now", "_behind")) and not ended and look < LOOKS}
+def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
+    """Whether the page goes on looking what becomes of a run that is under way or about to be; not for ever.
+
+    Of all that a run changes only what differs from what the page shows is sent.
+    """
+    row: overview.Row = standing["row"]
+    doing, look = row.doing or overview.Doing(), asked.look
+    under_way = not row.held and (bool(doing.run) or (row.behind and not doing.known))
+    beginning = asked.said == "created" and row.doing is not None and doing.scheduled and row.behind and look < BEGINNING
+    facts = repr((row.state, row.coming, row.troubles, standing["deliveries"], standing["streams"]))
+    seen = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return {
+        "after": asked.said,
+        "look": look,
+        "over": look > 0 and not doing.run,
+        "watching": (under_way or beginning) and look < LOOKS,
+        "changed": look > 0 and seen != asked.seen,
+        "seen": seen,
+    }
 
 
 def _standing(
-    request: Request, estate: Estate, tenant: str, registration: Registration, before: str, held: Collection[str]
+    request: Request, estate: Estate, tenant: str, registration: Registration, before: str, doings: overview.Doings | None
 ) -> dict[str, Any]:
     listed = service.listed(estate, tenant, limit=SHOWN + 1, before=before)
     with estate.ledger.begin() as connection:
@@ -111,7 +136,7 @@ def _standing(
         "registered": standing.registered,
         "registration": registration,
         "zone": registration.zone,
-        "row": overview.look(estate, tenant, held),
+        "row": overview.look(estate, tenant, doings),
         "active": standing.active,
         "streams": [one for one in every if one.active],
         "ended": [one for one in every if not one.active],

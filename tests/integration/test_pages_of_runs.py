@@ -1,0 +1,108 @@
+"""What the pages say of runs: under way, waiting to be tried again, started by hand; and what a page that follows one is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+from markupsafe import Markup
+
+from tests.asking import START, make_office
+from tests.issuer import RecordingScheduler
+from tests.opendoor import OpenDoor
+from waybill.service.overview import Doing
+from waybill.web.app import create_app
+
+FOLLOWING = {"HX-Request": "true", "HX-Target": "standing"}
+
+
+@dataclass
+class House:
+    client: TestClient
+    scheduler: RecordingScheduler
+
+    def look(self, path: str, **headers: str) -> str:
+        answer = self.client.get(f"/page/{path}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def follow(self, path: str) -> str:
+        return self.look(path, **FOLLOWING)
+
+
+def words(html: str) -> str:
+    return str(Markup(html).striptags())  # noqa: S704 (read here, shown nowhere)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """acme has its data, initech fails."""
+    office = make_office(tmp_path_factory.mktemp("house"))
+    office.place.tenant("initech", entityList=["site"], destination={"kind": "sftp", "connection": "initech_sftp"})
+    for tenant in ("acme", "initech"):
+        office.place.run(START, tenant)
+    estate, scheduler = office.estate(), RecordingScheduler()
+    with TestClient(create_app(lambda: estate, OpenDoor(), scheduler)) as client:
+        yield House(client, scheduler)
+    office.place.close()
+
+
+@pytest.fixture
+def house(opened: House) -> House:
+    """No run is under way."""
+    opened.scheduler.doings = {name: Doing() for name in ("acme", "globex", "initech")}
+    return opened
+
+
+def doing(house: House, **facts: object) -> None:
+    assert house.scheduler.doings is not None
+    house.scheduler.doings["initech"] = Doing(**facts)  # type: ignore[arg-type]
+
+
+def test_the_overview_says_what_comes_next_and_a_run_can_be_started_from_it(house: House) -> None:
+    said = house.look("?q=initech")
+    assert "No run is under way; the next one is at" in words(said)
+    assert 'hx-post="./tenants/initech/run"' in said
+    doing(house, run="running", retry_at=START + timedelta(minutes=5))
+    said = words(house.look("?q=initech"))
+    assert "Airflow tries again by itself at 2026-06-01 12:05 UTC; “Run what is due” tries at once." in said
+    assert "retrying" in said
+    doing(house, scheduled=False)
+    assert "no schedule here" in words(house.look("?q=initech"))
+    doing(house, paused=True)
+    assert "tenants/initech/run" not in house.look("?q=initech")
+
+
+def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> None:
+    doing(house, run="queued")
+    said = house.look("tenants/initech?said=run_now")
+    assert said.count("now-causes") == 1
+    place = said.partition('id="standing" aria-label="Standing" hx-get="../')[2].partition('"')[0].replace("&amp;", "&")
+    again = house.follow(place)
+    assert "now-causes" not in again  # nothing is new
+    assert "A run is queued" in words(again)
+    doing(house, run="running")
+    assert 'id="now-causes" hx-swap-oob="innerHTML"' in house.follow(place)
+    doing(house)
+    over = house.follow(place)
+    assert "hx-get" not in over
+    assert "The run has ended, and not everything that is due was delivered." in words(over)
+    assert 'id="now-deliveries" hx-swap-oob="innerHTML"' in over
+    doing(house, run="running")
+    assert "no longer follows the run" in words(house.follow("tenants/initech?said=run_now&look=120"))
+
+
+def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_where_there_is_no_schedule(house: House) -> None:
+    assert house.scheduler.doings is not None
+    del house.scheduler.doings["globex"]
+    said = house.look("tenants/globex?said=created")
+    assert "Its DAG is not in Airflow yet" in words(said)
+    assert "look=1" in said
+    house.scheduler.doings["globex"] = Doing()
+    assert "look=3" in house.follow("tenants/globex?said=created&look=2")
+    house.scheduler.doings["globex"] = Doing(scheduled=False)
+    assert "hx-get" not in house.follow("tenants/globex?said=created&look=2")
+    assert "runs are started by hand" in words(house.look("tenants/globex"))
