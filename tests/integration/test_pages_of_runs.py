@@ -92,7 +92,7 @@ def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> Non
     assert "The run has ended, and not everything that is due was delivered." in words(over)
     assert 'id="now-deliveries" hx-swap-oob="innerHTML"' in over
     doing(house, run="running")
-    assert "no longer follows the run" in words(house.follow("tenants/initech?said=run_now&look=120"))
+    assert "no longer brought up to date" in words(house.follow("tenants/initech?said=run_now&look=120"))
 
 
 def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_where_there_is_no_schedule(house: House) -> None:
@@ -102,7 +102,9 @@ def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_wher
     assert "Its DAG is not in Airflow yet" in words(said)
     assert "look=1" in said
     house.scheduler.doings["globex"] = Doing()
-    assert "look=3" in house.follow("tenants/globex?said=created&look=2")
+    still = house.follow("tenants/globex?said=created&look=2")
+    assert "look=3" in still
+    assert "has ended" not in still
     house.scheduler.doings["globex"] = Doing(scheduled=False)
     assert "hx-get" not in house.follow("tenants/globex?said=created&look=2")
     assert "runs are started by hand" in words(house.look("tenants/globex"))

@@ -112,13 +112,14 @@ def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
     doing, look = row.doing or overview.Doing(), asked.look
     under_way = not row.held and (bool(doing.run) or (row.behind and not doing.known))
     beginning = asked.said == "created" and row.doing is not None and doing.scheduled and row.behind and look < BEGINNING
+    watching = (under_way or beginning) and look < LOOKS
     facts = repr((row.state, row.coming, row.troubles, standing["deliveries"], standing["streams"]))
     seen = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return {
         "after": asked.said,
         "look": look,
-        "over": look > 0 and not doing.run,
-        "watching": (under_way or beginning) and look < LOOKS,
+        "watching": watching,
+        "over": look > 0 and not (watching or doing.run) and not (asked.said == "created" and row.behind),
         "changed": look > 0 and seen != asked.seen,
         "seen": seen,
     }
