@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import Ledger, deliveries, registrations, request_tables, streams
+from waybill.ledger import Ledger, deliveries, registrations, request_tables, streams, tenants
 from waybill.ledger.engine import _MIGRATIONS
 from waybill.ledger.registrations import LostUpdate
 from waybill.registration import Registration
@@ -62,6 +62,22 @@ def test_many_processes_may_upgrade_at_once(request, tmp_path):
         assert {ledger.revision() for ledger in ledgers} == {Ledger.head()}
         for ledger in ledgers:
             ledger.close()
+
+
+def test_a_failed_rehearsal_is_kept_beside_the_last_good_one(ledger):
+    later = NOW + timedelta(hours=1)
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
+        assert tenants.last_probe(connection, "acme") is None
+        tenants.store_failed_probe(connection, "acme", {"what": "no answer"}, NOW)
+        assert tenants.profile(connection, "acme") is None
+        tenants.store_probe(connection, "acme", {"profile": "no_cas"}, NOW)
+        assert tenants.last_probe(connection, "acme") == tenants.Rehearsed({"profile": "no_cas"}, NOW, None, None)
+        tenants.store_failed_probe(connection, "acme", {"what": "no answer"}, later)
+    with ledger.begin() as connection:
+        kept = tenants.last_probe(connection, "acme")
+        assert tenants.profile(connection, "acme") == "no_cas"
+    assert kept == tenants.Rehearsed({"profile": "no_cas"}, NOW, {"what": "no answer", "at": later.isoformat()}, later)
 
 
 def test_an_instant_comes_back_as_it_went_in(ledger):

@@ -106,7 +106,8 @@ def test_probe_finds_and_keeps_the_profile(place: Place, sshd: SftpAccess) -> No
         assert tenants.profile(connection, "acme") == "full"
         kept = tenants.last_probe(connection, "acme")
     assert kept is not None
-    assert kept[0]["advice"].startswith("Nothing to do")
+    assert kept.found is not None
+    assert kept.found["advice"].startswith("Nothing to do")
     assert not list(sshd.root.iterdir())
 
 
@@ -119,7 +120,11 @@ def test_a_destination_that_cannot_be_used_says_why_and_keeps_the_last_result(pl
         with pytest.raises(PermanentError, match="could not"):
             service.probe(estate, "acme")
         with estate.ledger.begin() as connection:
+            kept = tenants.last_probe(connection, "acme")
             assert tenants.profile(connection, "acme") is None
+        assert kept is not None
+        assert kept.failed is not None
+        assert "could not" in kept.failed["what"]
 
 
 def plant(folder: Path, name: str, age: timedelta) -> Path:

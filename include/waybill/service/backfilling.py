@@ -20,6 +20,16 @@ from waybill.service.running import Progress, Result, deliver, silent
 from waybill.window import export_date
 
 
+class BadRange(PermanentError):
+    """A range that cannot be delivered again: empty, or ending after `delivered_until`, which is None while nothing was delivered."""
+
+    code = "bad_range"
+
+    def __init__(self, what: str, stream: Stream, *, allowed: str = "", next_step: str = "") -> None:
+        super().__init__(what, where=f"tenant {stream.tenant}, entity {stream.entity}", allowed=allowed, next_step=next_step)
+        self.delivered_until = stream.watermark
+
+
 def backfill(
     estate: Estate,
     tenant: str,
@@ -69,19 +79,17 @@ def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> 
 
 
 def _check(stream: Stream, start: datetime, end: datetime) -> None:
-    where = f"tenant {stream.tenant}, entity {stream.entity}"
     if start >= end:
-        raise PermanentError("the range is empty: --from must lie before --to", where=where, code="bad_range")
+        raise BadRange("the range is empty: --from must lie before --to", stream)
     if stream.watermark is None:
         step = "The first run delivers the complete history"
-        raise PermanentError("nothing was delivered yet, so there is nothing to backfill", where=where, next_step=step, code="bad_range")
+        raise BadRange("nothing was delivered yet, so there is nothing to backfill", stream, next_step=step)
     if end > stream.watermark:
-        raise PermanentError(
+        raise BadRange(
             f"the range ends after the last delivery, which covers everything before {timestamp_text(stream.watermark)}",
-            where=where,
+            stream,
             allowed=f"--to up to {timestamp_text(stream.watermark)}",
             next_step="What follows comes with the next run",
-            code="bad_range",
         )
 
 

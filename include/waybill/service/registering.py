@@ -12,7 +12,7 @@ from waybill.layout import tenant_id
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
-from waybill.registration import Difference, Registration, difference, listed_entities
+from waybill.registration import Difference, FolderDestination, Registration, difference, listed_entities
 from waybill.service.applying import changed_fields, record
 from waybill.service.estate import Estate
 from waybill.service.estimating import Estimate, estimate
@@ -42,6 +42,18 @@ class Rehearsal:
     @property
     def changes_nothing(self) -> bool:
         return self.difference.is_empty and not self.fields
+
+
+@dataclass(frozen=True)
+class Version:
+    """A recorded registration with the fields it changed: old and new. `restored` is the earlier version whose words these are again."""
+
+    registered: Registered
+    fields: dict[str, tuple[object, object]]
+
+    @property
+    def restored(self) -> int | None:
+        return self.registered.diff.get("restored_from")
 
 
 @dataclass(frozen=True)
@@ -191,6 +203,25 @@ def versions(estate: Estate, tenant: str) -> list[Registered]:
     require(estate, tenant)
     with estate.ledger.begin() as connection:
         return registrations.history(connection, tenant)
+
+
+def history(estate: Estate, tenant: str) -> list[Version]:
+    """Every version with what it changed, newest first. Raises not_found."""
+    found = versions(estate, tenant)
+    bodies = [*(one.body for one in found[1:]), {}]
+    return [Version(one, changed_fields(before, one.body)) for one, before in zip(found, bodies, strict=True)]
+
+
+def unusable_connection(estate: Estate, raw: Mapping[str, Any]) -> PermanentError | None:
+    """What is wrong with the connection a body names, as far as it shows from here; None where it names none."""
+    wanted, _ = read(raw, estate)
+    if wanted.destination is None or isinstance(wanted.destination, FolderDestination):
+        return None
+    try:
+        estate.connections(wanted.destination.connection)
+    except PermanentError as error:
+        return error
+    return None
 
 
 def queue_full_load(estate: Estate, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:

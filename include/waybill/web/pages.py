@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -15,7 +15,16 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import DOWNLOADS, public_url
-from waybill.web import pages_context, pages_overview, pages_recurring, pages_registration, pages_requests, pages_tenant, problems
+from waybill.web import (
+    pages_context,
+    pages_overview,
+    pages_recurring,
+    pages_registration,
+    pages_requests,
+    pages_tenant,
+    pages_words,
+    problems,
+)
 from waybill.web.calling import EstateDep
 from waybill.web.pages_render import SETTINGS, below, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
@@ -133,7 +142,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     if by_htmx:
         form = request.headers.get("hx-trigger", "")
         headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
-        return page(request, "problem.html", status=status, headers=headers, said=said, findings=findings, help=HELP.get(status, ""))
+        told = pages_words.refusal(error, form) if isinstance(error, WaybillError) else None
+        words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
+        if told:
+            words = {"said": told.said, "told": told.findings, "findings": []}
+        return page(request, "problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
     title = TITLES.get(status, "Something went wrong")
     lock = status in (401, 403)
     return page(request, "error.html", status=status, said=said, title=title, help=HELP.get(status, ""), lock=lock, code=code)

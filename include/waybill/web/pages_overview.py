@@ -61,7 +61,7 @@ def show_overview(
 
 
 @router.get("/open")
-def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=63)]) -> Response:
+def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]) -> Response:
     """From the form that names a tenant to its page."""
     return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant.strip())}", 303)
 

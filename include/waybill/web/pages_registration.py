@@ -14,6 +14,8 @@ from waybill.service import Estate, registering
 from waybill.web.calling import EstateDep, SchedulerDep, TenantPath, follow
 from waybill.web.pages_render import moved, page
 from waybill.web.pages_session import Editor, Form, SentForm
+from waybill.web.pages_words import DELIMITERS as NAMED
+from waybill.web.pages_words import KINDS, LINE_ENDS, words
 from waybill.window import Frequency
 
 router = APIRouter(prefix="/tenants/{tenant}")
@@ -36,7 +38,9 @@ def form_values(estate: Estate, tenant: str, body: dict[str, Any]) -> dict[str, 
         "connection": place.get("connection", ""),
         "bucket": place.get("bucket", ""),
         "root": place.get("root", ""),
-        "delimiters": {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"},
+        "kinds": KINDS,
+        "delimiters": NAMED,
+        "lineEnds": LINE_ENDS,
         "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
         "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
         "bom": csv.get("bom", False),
@@ -80,10 +84,10 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, estate: Estate
     body = registration_body(form)
     expected = _version(form)
     plan = registering.rehearse(estate, tenant, body, expected=expected)
-    names = {one.id: one.display_name for one in estate.catalog.entities.values()}
-    return page(
-        request, "tenant_diff.html", caller, tenant=tenant, plan=plan, names=names, body=json.dumps(body), expected=expected,
-    )  # fmt: skip
+    told = words(estate)
+    changes = told.changes(plan.fields, not plan.difference.is_empty)
+    shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": registering.unusable_connection(estate, body)}
+    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, body=json.dumps(body), expected=expected, **shown)
 
 
 @router.post("/registration")

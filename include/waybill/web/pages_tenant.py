@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
@@ -15,17 +16,19 @@ from fastapi.responses import RedirectResponse, Response
 from waybill import service
 from waybill.access import Permission
 from waybill.bootstrap.names import dag_id
-from waybill.errors import Finding, InvalidInput
+from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.ledger import streams, tenants
+from waybill.ledger.registrations import Registered
 from waybill.registration import ExportOption, Registration
 from waybill.service import Estate, overview, registering
-from waybill.service.backfilling import queue_backfill
+from waybill.service.backfilling import BadRange, queue_backfill
 from waybill.service.redelivering import queue_redelivery
 from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath
 from waybill.web.pages_context import frame as around
 from waybill.web.pages_registration import form_values
 from waybill.web.pages_render import HEADERS, below, moved, page
 from waybill.web.pages_session import Form, Operator, SentForm, Viewer, takes_tokens
+from waybill.web.pages_words import LABELS, days_refused, place, words
 
 router = APIRouter(prefix="/tenants/{tenant}")
 
@@ -94,6 +97,8 @@ def show_tenant(
         "version": registered.version if registered else 0,
         "entities": list(estate.catalog.entities.values()),
         "zones": sorted(available_timezones()),
+        "labels": LABELS,
+        "words": words(estate),
         "now": estate.now(),
     }
     if registered is None:
@@ -131,7 +136,6 @@ def _standing(
     listed = service.listed(estate, tenant, limit=SHOWN + 1, before=before)
     with estate.ledger.begin() as connection:
         every = streams.every(connection, tenant)
-        probed = tenants.last_probe(connection, tenant)
     standing = registering.standing(estate, tenant)
     return {
         "registered": standing.registered,
@@ -144,16 +148,23 @@ def _standing(
         "deliveries": [_shown(one) for one in listed[:SHOWN]],
         "older": listed[SHOWN - 1]["delivery_id"] if len(listed) > SHOWN else "",
         "before": before,
-        "versions": registering.versions(estate, tenant),
-        "probe": probed,
+        "versions": registering.history(estate, tenant),
+        **_rehearsed(estate, standing.registered),
         "destination": _place(estate, standing.registered),
         "airflow": None if takes_tokens(request) else f"dags/{dag_id(tenant)}",
     }
 
 
-def _place(estate: Estate, registered: Any) -> dict[str, Any]:
+def _place(estate: Estate, registered: Registered) -> dict[str, Any]:
     spec = estate.destination_spec(registered)
     return {"own": registered.registration.destination is not None, **spec.model_dump(mode="json")}
+
+
+def _rehearsed(estate: Estate, registered: Registered) -> dict[str, Any]:
+    """What is kept of the rehearsals, and the destination in force to hold it against."""
+    with estate.ledger.begin() as connection:
+        kept = tenants.last_probe(connection, registered.tenant)
+    return {"probe": kept, "spec": estate.destination_spec(registered).model_dump(mode="json"), "place": place}
 
 
 def _shown(one: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +187,10 @@ def full_load(
     request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep, scheduler: SchedulerDep, form: SentForm
 ) -> Response:
     """Full history again, with the next run or now."""
-    when = "now" if form.one("when") == "now" else "next"
-    registering.queue_full_load(estate, tenant, form.every("entities"), actor=caller.actor, when=when)
+    when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
+    if not (chosen or form.one("all")):
+        raise InvalidInput([Finding("", "entities", "choose all entities, or at least one")])
+    registering.queue_full_load(estate, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
     started = scheduler.run_now(tenant, caller) if when == "now" else "next"
     return moved(request, f"tenants/{tenant}?said=full_load_{started}")
 
@@ -205,7 +218,10 @@ def backfill(
     """Deliver a past range again, days of the tenant's zone, both included."""
     zone = registering.require(estate, tenant).registration.zone
     start, end = (_midnight(form, name, zone) for name in ("from", "to"))
-    queue_backfill(estate, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
+    try:
+        queue_backfill(estate, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
+    except BadRange as error:
+        raise days_refused(error, empty=end < start, zone=zone) from error
     return moved(request, f"tenants/{tenant}?said=backfill_{scheduler.run_now(tenant, caller)}")
 
 
@@ -219,9 +235,9 @@ def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
 
 @router.post("/probe")
 def probe(request: Request, tenant: TenantPath, caller: Operator, estate: EstateDep) -> Response:
-    """Rehearse the destination and show what was found. What fails is told where the button stands."""
-    service.probe(estate, tenant)
-    with estate.ledger.begin() as connection:
-        found = tenants.last_probe(connection, tenant)
-    zone = registering.require(estate, tenant).registration.zone
-    return page(request, "tenant_probe.html", caller, probe=found, zone=zone, now=estate.now())
+    """Rehearse the destination and show what was found, or what it failed on: both are kept, so both are read back."""
+    registered = registering.require(estate, tenant)
+    with suppress(PermanentError, TransientError, ConflictError):
+        service.probe(estate, tenant)
+    shown = _rehearsed(estate, registered)
+    return page(request, "tenant_probe.html", caller, **shown, zone=registered.registration.zone, now=estate.now())

@@ -11,10 +11,8 @@ from fastapi.responses import JSONResponse
 from waybill.canonical import timestamp_text
 from waybill.errors import Finding, InvalidInput
 from waybill.explaining import validated
-from waybill.ledger.registrations import Registered
 from waybill.registration import Registration
 from waybill.service import Estate, registering
-from waybill.service.applying import changed_fields
 from waybill.web import documenting, schemas
 from waybill.web.bodies import JsonBody
 from waybill.web.calling import STARTED, Editor, EstateDep, Operator, SchedulerDep, TenantPath, Viewer, follow
@@ -212,14 +210,13 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, estate: Esta
 )
 def list_versions(tenant: TenantPath, caller: Viewer, estate: EstateDep) -> JSONResponse:
     """Every registration the tenant ever had, newest first."""
-    found = registering.versions(estate, tenant)
-    bodies = [*(one.body for one in found[1:]), {}]
-    return JSONResponse({"items": [_version(one, before) for one, before in zip(found, bodies, strict=True)]})
+    return JSONResponse({"items": [_version(one) for one in registering.history(estate, tenant)]})
 
 
-def _version(one: Registered, before: dict[str, Any]) -> dict[str, Any]:
-    changes = {"activated": [], "deactivated": [], "kept": [], **one.diff, "fields": _fields(changed_fields(before, one.body))}
-    changes["restoredFrom"] = changes.pop("restored_from", None)
+def _version(made: registering.Version) -> dict[str, Any]:
+    one = made.registered
+    changes = {"activated": [], "deactivated": [], "kept": [], **one.diff, "fields": _fields(made.fields), "restoredFrom": made.restored}
+    changes.pop("restored_from", None)
     return {
         "version": one.version,
         "createdAt": timestamp_text(one.created_at),

@@ -32,7 +32,7 @@ document.addEventListener("click", (event) => {
       if (value) value.value = opener.dataset.request;
       const named = dialog.querySelector("[data-named]");
       if (named) named.textContent = opener.dataset.name;
-      for (const alert of dialog.querySelectorAll("[role=alert]")) alert.replaceChildren(); // what was said the last time
+      forget(dialog); // what was said the last time
       dialog.showModal();
     }
     return;
@@ -163,14 +163,50 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
 document.addEventListener("htmx:beforeRequest", (event) => {
   // What was said to an earlier try is no answer to this one.
   const form = event.detail.elt.closest("dialog, form");
-  for (const alert of form ? form.querySelectorAll("[role=alert]") : []) alert.replaceChildren();
+  if (form) forget(form);
   document.getElementById("problem").replaceChildren();
   if (event.detail.elt.matches("[data-registers]")) {
     delete event.detail.elt.dataset.edited;
     document.getElementById("registration-diff").replaceChildren();
   }
 });
+function forget(place) {
+  for (const alert of place.querySelectorAll("[role=alert]")) alert.replaceChildren();
+  for (const words of place.querySelectorAll(".wrong")) words.remove();
+  for (const field of place.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+  for (const field of place.querySelectorAll("[data-wrong]")) {
+    field.removeAttribute("aria-describedby");
+    delete field.dataset.wrong;
+  }
+}
+
+function pointOut(problem) {
+  // What is wrong with a field is said at that field; the first of them gets the focus.
+  const form = problem.closest("form");
+  let first = null;
+  for (const said of form ? problem.querySelectorAll("li[data-field]") : []) {
+    const field = form.querySelector(`[name="${said.dataset.field}"]:not([type=hidden])`);
+    if (!field) continue;
+    const place = field.matches("[type=checkbox], [type=radio]") ? field.closest("fieldset") : field;
+    const words = document.createElement("small");
+    words.className = "wrong";
+    words.id = `${form.id}-wrong-${form.querySelectorAll(".wrong").length}`;
+    words.textContent = said.querySelector("span").textContent;
+    (place === field ? field.parentElement : place).append(words);
+    place.dataset.wrong = `${place.dataset.wrong || ""} ${words.id}`.trim();
+    place.setAttribute("aria-describedby", place.dataset.wrong);
+    field.setAttribute("aria-invalid", "true");
+    said.remove();
+    const folded = field.closest("details");
+    if (folded) folded.open = true;
+    if (!first || field.compareDocumentPosition(first) & Node.DOCUMENT_POSITION_FOLLOWING) first = field;
+  }
+  for (const list of problem.querySelectorAll("ul:empty")) list.remove();
+  if (first) first.focus();
+}
+
 document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id.endsWith("-form-problem")) pointOut(event.detail.target);
   if (event.detail.target.id !== "registration-diff") return;
   const form = document.querySelector("form[data-registers]");
   if (form && "edited" in form.dataset) outdate(form);
