@@ -284,7 +284,7 @@ def recurs(ada: Visitor, here: Counter) -> None:
     expect(one.locator(".state")).to_have_text("weekly")
     one.get_by_role("button", name="Pause").click()
     expect(one.locator(".state")).to_have_text("paused")
-    one.get_by_role("button", name="Go on").click()
+    one.get_by_role("button", name="Resume").click()
     expect(one.locator(".state")).to_have_text("weekly")
     one.get_by_text("History").click()
     expect(one.locator(".made")).to_have_text("Nothing yet.")

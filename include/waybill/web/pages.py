@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from waybill.access import Caller
 from waybill.errors import InvalidInput, WaybillError
 from waybill.service.linking import DOWNLOADS, public_url
 from waybill.web import (
@@ -26,8 +28,9 @@ from waybill.web import (
     problems,
 )
 from waybill.web.calling import EstateDep
+from waybill.web.pages_overview import first_page
 from waybill.web.pages_render import SETTINGS, below, page, route_of
-from waybill.web.pages_session import COOKIE, LONGEST, SentForm, same_page, same_site, takes_tokens, with_token
+from waybill.web.pages_session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +105,10 @@ async def signed_in(request: Request, form: SentForm, estate: EstateDep) -> Resp
     try:
         if len(token) > LONGEST:
             raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
-        await request.app.state.access.caller(with_token(request, token))
+        caller = await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
         return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
-    answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
+    answer = RedirectResponse(f"./{place or await run_in_threadpool(first_page, estate, caller)}", 303, {"Cache-Control": "no-store"})
     secure = request.url.scheme == "https" or public_url(estate).startswith("https:")
     for path in _cookie_paths(request):
         answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
@@ -134,7 +137,7 @@ async def _failed_download(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Every error as a page that helps; an answer to htmx goes into the place the form keeps for it."""
-    status, code, said = _facts(error)
+    status, said = _facts(error)
     by_htmx = "hx-request" in request.headers
     if status == 401 and takes_tokens(request):
         return _to_sign_in(request, by_htmx)
@@ -147,28 +150,46 @@ async def _failed(request: Request, error: Exception) -> Response:
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
         return page(request, "problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
-    title = TITLES.get(status, "Something went wrong")
-    lock = status in (401, 403)
-    return page(request, "error.html", status=status, said=said, title=title, help=HELP.get(status, ""), lock=lock, code=code)
+    shown: dict[str, Any] = {
+        "said": said,
+        "title": TITLES.get(status, "Something went wrong"),
+        "help": HELP.get(status, ""),
+        "lock": status in (401, 403),
+        "log_in": _log_in(request) if status == 401 else "",
+    }
+    return page(request, "error.html", await _whoever(request), status=status, **shown)
 
 
-def _facts(error: Exception) -> tuple[int, str, str]:
-    """Status, code and the sentence a person gets to see."""
+async def _whoever(request: Request) -> Caller | None:
+    """Who is signed in, so that they can sign out again, if that can be told."""
+    try:
+        return await page_caller(request)
+    except WaybillError:
+        return None
+
+
+def _log_in(request: Request) -> str:
+    """Airflow's own login, from where one comes back to this page in Airflow's frame."""
+    mounted = str(request.scope.get("root_path", ""))
+    shown = f"{mounted.removesuffix('/waybill' + MOUNTED)}/plugin/waybill{mounted}{route_of(request)}"
+    return f"{below(request)}../../api/v2/auth/login?{urlencode({'next': shown})}"
+
+
+def _facts(error: Exception) -> tuple[int, str]:
+    """Status, and the sentence a person gets to see."""
     if isinstance(error, WaybillError):
-        status, code = problems.status_of(error), problems.SAID_AS.get(error.code, error.code)
+        status = problems.status_of(error)
         if status >= 500:
             log.error("%s: %s", error.code, error)
-        return (
-            status,
-            code,
-            problems.DOWN if status == 500 else str(error) if not isinstance(error, InvalidInput) else problems._counted(error),
-        )
+        if isinstance(error, InvalidInput):
+            return status, problems._counted(error)
+        return status, problems.DOWN if status == 500 else str(error)
     if isinstance(error, HTTPException):
-        return error.status_code, "http", "There is nothing at this address." if error.status_code == 404 else str(error.detail)
+        return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)
     if isinstance(error, RequestValidationError):
-        return 404, "not_found", "There is nothing at this address."
+        return 404, "There is nothing at this address."
     log.error("a page failed", exc_info=error)
-    return 500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause."
+    return 500, "Something went wrong inside Waybill. The operator's log holds the cause."
 
 
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:

@@ -44,6 +44,12 @@ class Context:
         return found if not self.tenant or self.tenant in found else [self.tenant, *found]
 
     @property
+    def only(self) -> str:
+        """The tenant, where there is but one to be chosen."""
+        every = [one for names in self.members.values() for one in names]
+        return every[0] if len(every) == 1 else ""
+
+    @property
     def more(self) -> int:
         return max(0, len(self.members.get(self.organization, ())) - MOST)
 

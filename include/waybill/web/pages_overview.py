@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from waybill.access import Permission
-from waybill.bootstrap.names import tenant_of
+from waybill.access import Caller, Permission
+from waybill.bootstrap.names import APPLY_DAG, REQUESTS_DAG, tenant_of
 from waybill.layout import tenant_id
+from waybill.ledger import tenants
+from waybill.service import Estate
 from waybill.service.overview import Asked, State, overview
 from waybill.web.calling import EstateDep, SchedulerDep
-from waybill.web.pages_context import MOST, frame
+from waybill.web.pages_context import MOST, context, frame
 from waybill.web.pages_render import below, page
 from waybill.web.pages_session import PageCaller, takes_tokens
-from waybill.web.problems import Refused
 
 router = APIRouter()
+
+DAGS = {
+    APPLY_DAG: "Brings what the files below config/tenants/ say into force, every few minutes. "
+    "Its task check fails with every finding of every file; a file with a mistake leaves its tenant as it was and holds up nobody else.",
+    REQUESTS_DAG: "Makes the exports that people ask for, within seconds of being asked.",
+    "housekeeping": "Removes once a day what has had its time: archives, delivered files past their retention, parts of dead attempts.",
+}
+"""What those of our DAGs are for that are no tenant's."""
+_FOREIGN = "This DAG is none of Waybill’s. Those that deliver to its tenants are called export__ and the tenant’s id."
 
 
 @router.get("/")
@@ -29,18 +39,19 @@ def show_overview(
     scheduler: SchedulerDep,
     organization: Annotated[str, Query(max_length=200)] = "",
     q: Annotated[str, Query(max_length=63)] = "",
-    state: Literal["", "failing", "late", "due", "delivered", "paused"] = "",
+    state: Annotated[str, Query(max_length=63)] = "",
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
-    """Searched, filtered and paged here, not in the browser."""
+    """Searched, filtered and paged here, not in the browser. A state there is not is no reason to show nothing."""
+    known, wrong = (state, "") if state in list(State) else ("", state)
     around = frame(estate, caller, "overview", organization=organization)
     members = around["context"].members
     seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
-    found = overview(estate, lambda known: seen, Asked(q, State(state) if state else None, p), scheduler.doing())
+    found = overview(estate, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.doing())
 
     def link(**changes: object) -> str:
         """This page with other search, filter or number; what is empty stays out."""
-        asked = {"organization": organization, "q": q, "state": state} | changes
+        asked = {"organization": organization, "q": q, "state": known} | changes
         return "?" + urlencode({name: value for name, value in asked.items() if value})
 
     name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
@@ -52,7 +63,9 @@ def show_overview(
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,
-        "state": state,
+        "state": known,
+        "wrong": wrong,
+        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_EDIT, sorted(seen)[:MOST])),
         "organization": organization,
         "link": link,
         "airflow": airflow,
@@ -67,9 +80,15 @@ def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]
 
 
 @router.get("/dags/{dag}")
-def show_dag(request: Request, dag: str) -> Response:
-    """The tab of a DAG in Airflow."""
-    tenant = tenant_of(dag)
-    if tenant is None:
-        raise Refused("not_found", "This DAG delivers to no tenant: those of Waybill's tenants are called export__<tenant>.")
-    return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
+def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
+    """The tab of a DAG in Airflow: the tenant's page, or what a DAG that is no tenant's is for."""
+    if tenant := tenant_of(dag):
+        return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
+    return page(request, "dag.html", caller, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
+
+
+def first_page(estate: Estate, caller: Caller) -> str:
+    """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
+    with estate.ledger.begin() as connection:
+        scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, tenants.ids(connection))
+    return "requests" if not scheduled and context(estate, caller, "requests").members else ""

@@ -14,7 +14,7 @@ from waybill.service import Estate, recurring
 from waybill.service.recurring import TemplateBody
 from waybill.service.requesting import zone_of
 from waybill.web.calling import EstateDep, TenantPath
-from waybill.web.pages_render import moved, page
+from waybill.web.pages_render import page
 from waybill.web.pages_session import Form, PageCaller, SentForm
 from waybill.web.requests import parsed
 
@@ -64,7 +64,7 @@ def resume(request: Request, tenant: TenantPath, template_id: TemplateId, caller
 def delete(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
     """The requests it made stay."""
     recurring.delete_template(estate, caller, tenant, form.one("request"))
-    return moved(request, f"tenants/{tenant}/requests")
+    return _list(request, caller, estate, tenant)
 
 
 @router.get("/recurring/{template_id}/made")

@@ -72,8 +72,13 @@ Name = Annotated[str, Query(max_length=200)]
 
 @router.get("/requests")
 def choose(request: Request, caller: PageCaller, estate: EstateDep, organization: Name = "") -> Response:
-    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so."""
+    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so.
+
+    Where there is but one tenant to choose it is chosen.
+    """
     around = frame(estate, caller, "requests", organization=organization)
+    if only := around["context"].only:
+        return RedirectResponse(f"{below(request)}tenants/{only}/requests", 303, HEADERS)
     return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
 
 
@@ -89,10 +94,9 @@ def show_in_settings(
 ) -> Response:
     """The exports of the tenant chosen here, of the only one where there is but one. Raises view_denied when there is none to be seen."""
     found = context(estate, caller, "requests", organization)
-    every = [one for names in found.members.values() for one in names]
-    if not every:
+    if not found.members:
         raise refused("view_denied")
-    tenant = tenant if tenant in found.members.get(found.organization, ()) else every[0] if len(every) == 1 else ""
+    tenant = tenant if tenant in found.members.get(found.organization, ()) else found.only
     if not tenant:
         return choose(request, caller, estate, organization)
     return _requests(request, caller, estate, tenant, cursor, {"new": new})
@@ -232,7 +236,7 @@ def resubmit(request: Request, tenant: TenantPath, request_id: RequestId, caller
 @router.post("/tenants/{tenant}/delete-request")
 def delete(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, form: SentForm) -> Response:
     service.delete(estate, caller, tenant, [form.one("request")])
-    return moved(request, f"tenants/{tenant}/requests")
+    return _requests(request, caller, estate, tenant)
 
 
 @router.get("/tenants/{tenant}/requests/{request_id}/download")

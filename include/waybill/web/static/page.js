@@ -212,3 +212,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (form && "edited" in form.dataset) outdate(form);
   event.detail.target.scrollIntoView({ block: "nearest" });
 });
+document.addEventListener("htmx:afterRequest", (event) => {
+  // What a dialog asked for is done: the dialog goes, and who works with the keyboard stands where the change can be seen.
+  const dialog = event.detail.elt.closest("dialog[data-then]");
+  if (!dialog || !event.detail.successful) return;
+  dialog.close();
+  const place = document.getElementById(dialog.dataset.then);
+  (place && !place.hidden ? place : document.getElementById("main")).focus();
+});
