@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Tests and demo start many processes: what they import is compiled once, whatever the container says.
+unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 READY := .venv/.ready
@@ -24,8 +26,8 @@ system:
 demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks it and leaves; PRESET=studies: exports on demand
 	@.venv/bin/waybill demo $(if $(ONCE),--once) $(if $(PRESET),--preset $(PRESET))
 
-test: $(READY) system ## the whole suite, on real servers
-	@$(PYTEST)
+test: $(READY) system ## the whole suite, on real servers, by two workers; a module stays with one
+	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## unit tests only
 	@$(PYTEST) tests/unit

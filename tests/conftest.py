@@ -44,6 +44,8 @@ def _isolate_environment() -> None:
 _isolate_environment()
 
 import pytest  # noqa: E402 (after the environment is in place)
+from xdist.remote import Producer  # noqa: E402
+from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
 from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb  # noqa: E402
 from tests.servers.postgres import Cluster, Database, serve_postgres  # noqa: E402
@@ -51,6 +53,24 @@ from tests.servers.proftpd import serve_proftpd  # noqa: E402
 from tests.servers.s3 import S3Server, serve_s3  # noqa: E402
 from tests.servers.smtp import SmtpServer, serve_smtp  # noqa: E402
 from tests.servers.sshd import SftpAccess, serve_sshd  # noqa: E402
+
+TOGETHER = {
+    **dict.fromkeys(("test_pages_in_airflow", "test_requests_in_airflow"), "house"),
+    **dict.fromkeys(("test_api_airflow", "test_api_airflow_fab", "test_page_airflow", "test_requests_for_airflow_users"), "airflow_api"),
+}
+"""Modules by a dear fixture of the whole session they share: of several workers, one runs all of them."""
+
+
+class Modules(LoadFileScheduling):
+    """A module stays on one worker, for the sake of its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return TOGETHER.get(Path(module).stem, module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules:
+    return Modules(config, log)
 
 
 @pytest.fixture(scope="session")
