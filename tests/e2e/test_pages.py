@@ -166,11 +166,11 @@ def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undo
     expect(page.locator("#registration-diff")).to_contain_text("Switched off: no longer delivered: site")
     expect(page.locator("#registration-diff").get_by_role("row", name="Frequency")).to_have_text("Frequencydailyweekly")
     page.get_by_role("button", name="Replace the registration").click()
-    expect(page.locator("#streams + table")).to_contain_text("measurement")
+    expect(page.locator("#now-streams")).to_contain_text("measurement")
     page.get_by_role("button", name="Go back to this…").click()
     page.get_by_role("button", name="Go back", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("The earlier version is in force again")
-    expect(page.locator("#streams + table")).to_contain_text("site")
+    expect(page.locator("#now-streams")).to_contain_text("site")
     assert [one for one in ada.errors if "422" not in one] == []
 
 
@@ -191,7 +191,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
     page.get_by_role("button", name="Full load…").click()
     page.get_by_role("dialog").get_by_role("checkbox", name="site").check()
     page.get_by_role("button", name="Deliver full history").click()
-    expect(page.locator("#streams + table")).to_contain_text("full load, asked for")
+    expect(page.locator("#now-streams")).to_contain_text("full load, asked for")
     page.get_by_role("button", name="Backfill…").click()
     page.get_by_label("First day").fill("2030-01-01")
     page.get_by_label("Last day").fill("2030-01-02")
