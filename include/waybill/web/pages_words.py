@@ -134,11 +134,8 @@ class Words:
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
         """`(label, before, after)` of changed fields. With `moved` the list of entities is told already, by what it switches on and off."""
-        return [
-            (LABELS[key], self.value(key, old), self.value(key, new))
-            for key, (old, new) in fields.items()
-            if not (moved and key == "entityList")
-        ]
+        told = [(key, self.value(key, old), self.value(key, new)) for key, (old, new) in fields.items()]
+        return [(LABELS[key], old, new) for key, old, new in told if old != new and not (moved and key == "entityList")]
 
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
