@@ -176,10 +176,12 @@ def _say_goodbye(scene: _Scene, url: str, password: str, held: bool, once: bool)
     if once:
         return
     tell(f"Airflow:  {url}   user admin   password {password}")
+    every = len(scene.tenants)
+    tell(f"Waybill:  {url}/plugin/waybill   says that {every} of {every} tenants did not get their data, all late:")
+    tell(f"it goes by today's date, and this company's life ends on {DELTA_UNTIL:%Y-%m-%d}. No DAG has a schedule here; “Run what is due”")
+    tell("on that page delivers up to today, in files without rows.")
+    tell("Exports asked for there start by themselves.")
     tell(f"SFTP:     sftp -P {server.port} {scene.tenants[0]}@{server.host}   passwords in {scene.place.access_file}")
-    tell(f"This company's life ends on {DELTA_UNTIL:%Y-%m-%d}: DAGs have no schedule here, trigger one to deliver again,")
-    tell("and the overview, which goes by today's date, calls every tenant late.")
-    tell("Exports asked for on its page of exports start by themselves.")
     tell("Ctrl-C ends everything")
 
 

@@ -92,14 +92,15 @@ class Estate:
     def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:
         """The tenant's destination, connected. With `spare` (schedulers) one that failed several times in a row is left alone for a while.
 
-        Raises TransientError `destination_paused` then, without connecting; it is tried again by itself once the pause is over.
+        Raises TransientError `destination_paused` then, without connecting: the first try after the pause connects again.
         """
         key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
         with self.ledger.begin() as connection:
             paused = breakers.paused_until(connection, key, self.now()) if spare else None
         if paused is not None:
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
-            raise TransientError(what, next_step="Check the server; `waybill run` tries at once", code="destination_paused")
+            next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
+            raise TransientError(what, next_step=next_step, code="destination_paused")
         with ExitStack() as stack:
             try:
                 session = stack.enter_context(self.destination(registered).connect())
