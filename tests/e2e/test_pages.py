@@ -174,12 +174,6 @@ def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undo
     assert [one for one in ada.errors if "422" not in one] == []
 
 
-def test_a_tenant_managed_as_code_is_read_only_and_names_its_file(ada: Visitor) -> None:
-    ada.go("tenants/acme")
-    expect(ada.page.locator("main")).to_contain_text("Managed as code by config/tenants/acme.yaml")
-    expect(ada.page.get_by_text("Edit the registration")).to_have_count(0)
-
-
 def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visitor) -> None:
     page = ada.page
     ada.go("tenants/acme")

@@ -157,3 +157,25 @@ def test_an_entity_goes_by_one_name_on_the_whole_page(desk: Desk) -> None:
     said = desk.client.get("/page/tenants/acme").text
     assert said.count("sensor readings<small>measurement</small>") == 3  # streams, deliveries, the dialog of full loads
     assert "export selected: sensor readings" in words(said)
+
+
+def test_a_tenant_managed_as_code_is_read_only_and_names_its_file(desk: Desk) -> None:
+    said = desk.look("acme")
+    assert "Managed as code by config/tenants/acme.yaml" in said
+    assert "Edit the registration" not in said
+
+
+def test_a_tenant_whose_exports_are_disabled_is_registered_and_offered_no_run(desk: Desk) -> None:
+    assert desk.register("quiet", FORM | {"exportOption": "disable export"}).endswith("?said=created")
+    said = desk.look("quiet?said=created")
+    assert "The tenant is registered." in said
+    assert "Exports are disabled for this tenant" in said
+    assert "Run what is due" not in said
+
+
+def test_an_id_that_is_none_is_told_what_one_looks_like_and_never_cut(desk: Desk) -> None:
+    for wrong in ("Bad Id!", "x" * 80):
+        answer = desk.client.get("/page/open", params={"tenant": wrong})
+        assert answer.status_code == 422
+        assert "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit" in answer.text
+    assert "maxlength" not in desk.client.get("/page/").text.partition('id="new-tenant"')[2].partition(">")[0]
