@@ -55,7 +55,7 @@ from tests.servers.smtp import SmtpServer, serve_smtp  # noqa: E402
 from tests.servers.sshd import SftpAccess, serve_sshd  # noqa: E402
 
 TOGETHER = {
-    **dict.fromkeys(("test_pages_in_airflow", "test_requests_in_airflow"), "house"),
+    **dict.fromkeys(("test_pages_in_airflow", "test_registering_in_airflow", "test_requests_in_airflow"), "house"),
     **dict.fromkeys(("test_api_airflow", "test_api_airflow_fab", "test_page_airflow", "test_requests_for_airflow_users"), "airflow_api"),
 }
 """Modules by a dear fixture of the whole session they share: of several workers, one runs all of them."""

@@ -15,12 +15,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.asking import Office, make_office
+from tests.asking import MEASUREMENT, SITE, Office, make_office
+from tests.estates import THEME, USER, catalog
 from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp
 from waybill import service
 from waybill.demo.stage import Stage, environment
 from waybill.demo.standalone import Airflow, standalone
+
+NEWCOMER = "contoso"
+"""A tenant with data whom nobody has registered."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,12 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
     root = tmp_path_factory.mktemp("house")
     office = make_office(root)
     office.place.clock = None
-    office.policy(max_active_per_project="none", notify=["ready"])
+    office.policy(max_active_per_project="none", notify=["ready"], destination={"kind": "folder", "root": "out"})
+    office.place.write("catalog.yaml", catalog(measurement=MEASUREMENT, site=SITE, user=USER, theme=THEME))
     office.place.tenant("initech", entityList=["site"], destination={"kind": "sftp", "connection": "initech_sftp"})
     for number in range(3):
         office.measure(number, datetime.now(UTC) - timedelta(days=1))
+        office.place.user(number, f"user {number}", datetime.now(UTC) - timedelta(days=40), tenant=NEWCOMER)
     service.apply(office.estate(), actor="test")
     port, password = free_port(), secrets.token_urlsafe(12)
     with serve_smtp() as smtp:
@@ -67,6 +73,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
         settings |= {
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,vic:viewer",
             "WAYBILL_PUBLIC_URL": f"{url}/waybill",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # what appears sooner was asked for
         }
         log = root / "airflow.log"
         with standalone(settings, url, log) as airflow:
