@@ -149,7 +149,7 @@ class Row:
         if doing.run == "queued":
             return "A run is queued: Airflow starts it as soon as it has room."
         if not doing.known:
-            return "Its DAG is not in Airflow yet: it appears within seconds, and its first run starts by itself."
+            return "Its DAG is not in Airflow yet; it appears there within seconds."
         if missing and self.next_run:
             return f"No run is under way; the next one is at {self.next_run.isoformat()}, “Run what is due” starts one at once."
         if not doing.scheduled:
@@ -287,7 +287,7 @@ def _row(
         until=until,
         due=due,
         due_at=due_at,
-        next_run=None if off or held or (doing is not None and not doing.scheduled) else following,
+        next_run=None if off or held or (doing is not None and not (doing.scheduled and doing.known)) else following,
         troubles=() if off else tuple(troubles),
         disabled=disabled,
         doing=doing,
