@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -84,6 +85,14 @@ def test_a_viewer_of_airflow_reads_why_there_is_nothing_to_press(house: House, b
         frame.get_by_role("link", name="Requests").click()
         expect(frame.get_by_role("note")).to_contain_text("You don’t have permission to create exports.")
         expect(frame.get_by_role("button", name="New export")).to_have_count(0)
+        vic.page.reload()
+        expect(frame.get_by_role("note")).to_be_visible()
+        vic.page.go_back()  # page by page, also after a reload
+        expect(frame.get_by_role("heading", name="acme")).to_be_visible()
+        vic.page.go_back()
+        expect(frame.locator("#tenants")).to_be_visible()
+        vic.page.go_forward()
+        expect(frame.get_by_role("heading", name="acme")).to_be_visible()
 
 
 def test_airflows_theme_is_ours(house: House, browser: Browser, tmp_path: Path) -> None:
@@ -113,7 +122,13 @@ def test_the_navigation_leads_to_the_overview_that_names_who_got_nothing_and_why
         cause = frame.locator("tr.cause").first
         expect(cause).to_contain_text("Cause: site")
         expect(cause).to_contain_text("Next step: Check that the server is up and reachable")
+        expect(cause).to_contain_text(re.compile("Airflow tries again by itself at|A run is under way"))
         assert ada.serious_in(frame) == []
         cause.get_by_role("link", name="Task log").click()
         ada.page.wait_for_url("**/dags/export__initech/runs/**/tasks/deliver/mapped/0?try_number=*", timeout=SOON)
         expect(ada.page.locator("body")).to_contain_text("tenant initech, destination: sftp initech_sftp")  # the log of that very try
+        ada.page.go_back()
+        cause.get_by_role("button", name="Run what is due").click()
+        expect(frame.get_by_role("heading", level=1)).to_contain_text("initech")
+        expect(frame.locator("#said")).to_contain_text(re.compile("is tried again now|A run was asked for"))
+        expect(frame.locator("#standing")).to_contain_text("What changes appears here by itself")
