@@ -26,7 +26,7 @@ def copy_of(repository: Path, place: Path) -> Path:
     for name in filter(None, (os.fsdecode(one) for one in tracked)):
         if (repository / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(repository / name, place / name)
+            shutil.copy2(repository / name, place / name)  # times too: make must not see an environment older than its lock
     (place / ".venv").symlink_to(repository / ".venv")
     return place
 
