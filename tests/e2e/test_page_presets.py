@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import update
@@ -147,6 +148,9 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             expect(vera.page.locator(ROW)).to_have_count(2)  # existing exports can still be viewed
             expect(vera.page.get_by_role("button", name="New export")).to_have_count(0)
             usable(vera, here.shots, "studies-viewer")
+        with httpx.Client(follow_redirects=True) as client:  # nothing is scheduled: who signs in begins at their exports
+            arrived = client.post(f"{here.base}/page/sign-in", data={"token": here.issuer.token(**here.sample.people["ada"])})
+        assert str(arrived.url) == f"{here.base}/page/{REQUESTS}"
         with here.visit("ada") as ada:
             ada.go("")
             expect(ada.page.get_by_role("heading", level=1)).to_have_text("No scheduled delivery yet")
@@ -291,6 +295,7 @@ def recurs(ada: Visitor, here: Counter) -> None:
     usable(ada, here.shots, "metrics-recurring")
     one.get_by_role("button", name="End…").click()
     page.get_by_role("dialog", name="End this recurring export?").get_by_role("button", name="End").click()
+    expect(page.get_by_role("main")).to_be_focused()
     expect(page.locator("#recurring")).to_be_hidden()
 
 

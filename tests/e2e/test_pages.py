@@ -221,6 +221,7 @@ def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: 
         assert archive.read("site.csv").splitlines()[0] == b"id,name"
     row.get_by_role("button", name="Delete…").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#requests-list")).to_be_focused()  # not thrown back to the top of the page
     expect(page.locator("#requests-list")).to_contain_text("No export yet.")
 
 
@@ -247,6 +248,7 @@ def test_who_may_not_create_exports_reads_why_and_who_may_not_view_sees_a_lock(s
         assert viewer.go("tenants/initech/requests") == 403
         expect(viewer.page.get_by_role("img", name="Locked")).to_be_visible()
         expect(viewer.page.get_by_role("heading")).to_have_text("Access denied")
+        expect(viewer.page.get_by_role("button", name="Sign out")).to_be_visible()
         assert viewer.go("tenants/acme") == 404
         assert viewer.go("tenants/acme/requests") == 404
 

@@ -108,3 +108,9 @@ def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_wher
     house.scheduler.doings["globex"] = Doing(scheduled=False)
     assert "hx-get" not in house.follow("tenants/globex?said=created&look=2")
     assert "runs are started by hand" in words(house.look("tenants/globex"))
+
+
+def test_a_state_there_is_not_is_told_and_all_tenants_are_shown(house: House) -> None:
+    said = words(house.look("?state=bogus"))
+    assert "There is no state “bogus”: all tenants are shown." in said
+    assert "initech" in said

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from waybill.access import Caller, Permission
 from waybill.bootstrap.names import APPLY_DAG, REQUESTS_DAG, tenant_of
 from waybill.layout import tenant_id
-from waybill.ledger import tenants
+from waybill.ledger import overviews
 from waybill.service import Estate
 from waybill.service.overview import Asked, State, overview
 from waybill.web.calling import EstateDep, SchedulerDep
@@ -90,5 +90,6 @@ def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
 def first_page(estate: Estate, caller: Caller) -> str:
     """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
     with estate.ledger.begin() as connection:
-        scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, tenants.ids(connection))
+        registered = [one.tenant for one in overviews.standings(connection)]
+    scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, registered)
     return "requests" if not scheduled and context(estate, caller, "requests").members else ""
