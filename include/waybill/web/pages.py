@@ -47,7 +47,7 @@ TITLES = {
     503: "Not available just now",
 }
 HELP = {
-    401: "Log in and open this page again.",
+    401: "Logging in leads back to this page.",
     403: "Ask an administrator for the right, or go back.",
     404: "It may have been deleted, or it is not yours to see. The overview lists every tenant you may see.",
     410: "On the page of exports every click on Download makes a new link, for as long as the archive is kept. Later, ask for it again.",
