@@ -1,4 +1,4 @@
-"""The words of a tenant's page: its forms' labels, a registration's values as the form names them, refusals told by both.
+"""The words of the pages' forms: their labels, a registration's values as the form names them, refusals told by both.
 
 What is refused is decided further down, in the words of the API and the command line; here it is only said again for people at a form.
 """
@@ -43,6 +43,34 @@ LABELS = {
 REPAIRS = {"entities": "Entities", "entity": "Entity", "from": "First day", "to": "Last day"}
 """The same for the dialogs of full loads and backfills."""
 
+EXPORT = {
+    "exportType": "Export type",
+    "level": "Scope",
+    "project": "Project",
+    "apps": "Apps",
+    "study": "Study",
+    "participant": "Participant",
+    "entities": "Entities",
+    "preset": "Date range",
+    "from": "From",
+    "to": "To",
+    "formats": "Format",
+    "repeat": "Repeat",
+    "name": "Name",
+}
+"""The same for the form of an export, where policy does not call them otherwise."""
+
+_FORMS = {
+    "registration-form": LABELS,
+    "replace-form": LABELS,
+    "restore-form": LABELS,
+    "full-load-form": REPAIRS,
+    "backfill-form": REPAIRS,
+    "export-form": EXPORT,
+}
+_INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency": "repeat"}
+"""What stands for a whole part of a body."""
+
 KINDS = {"": "the house's own", "sftp": "SFTP server", "s3": "S3 bucket", "folder": "folder"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
 LINE_ENDS = {"lf": "LF", "crlf": "CR LF"}
@@ -55,6 +83,8 @@ _FINDINGS = {
     ("destination", "not_allowed"): "is set by the operator: leave it as it is",
 }
 
+_CODES = {"scope_incomplete": "this scope needs it"}
+
 
 @dataclass(frozen=True)
 class Told:
@@ -66,8 +96,8 @@ class Told:
 
 def refusal(error: WaybillError, form: str) -> Told | None:
     """What the page says of an error to whoever sent this form (its id); None where it says what everybody says."""
-    labels = REPAIRS if form in ("full-load-form", "backfill-form") else LABELS
-    if form not in ("registration-form", "replace-form", "full-load-form", "backfill-form") and not form.startswith("restore-"):
+    labels = _FORMS.get("restore-form" if form.startswith("restore-") else form)
+    if labels is None:
         return None
     if error.code in _SAID:
         return Told(_SAID[error.code], [])
@@ -78,11 +108,12 @@ def refusal(error: WaybillError, form: str) -> Told | None:
 
 
 def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
-    field = {"destination": "kind"}.get(one.path, one.path.rpartition(".")[2])
+    field = one.path.rpartition(".")[2]
+    field = field if field in labels else _INPUTS.get(one.path, field)
     label = labels.get(field, "")
     hints = [f"allowed: {one.allowed}"] if one.allowed else []
     hints += [f"did you mean {one.meant}?"] if one.meant else []
-    said = _FINDINGS.get((one.path, one.code)) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
+    said = _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 

@@ -186,7 +186,7 @@ function pointOut(problem) {
   let first = null;
   for (const said of form ? problem.querySelectorAll("li[data-field]") : []) {
     const field = form.querySelector(`[name="${said.dataset.field}"]:not([type=hidden])`);
-    if (!field) continue;
+    if (!field || field.closest("[hidden]")) continue;
     const place = field.matches("[type=checkbox], [type=radio]") ? field.closest("fieldset") : field;
     const words = document.createElement("small");
     words.className = "wrong";
