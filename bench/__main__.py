@@ -1,6 +1,7 @@
 """`make bench`: every leg, side by side with the best tool for it, as a table that also goes to docs/performance.md.
 
-QUICK=1 takes small data. A leg that cannot run here stands in the table as `not run`, with the reason, and the end is an error then.
+QUICK=1 takes small data; `python -m bench MODULE ...` prints some of the legs. A leg that cannot run here stands in the table as
+`not run`, with the reason, and the end is an error then.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import platform
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +25,8 @@ HEADING = "## Last run"
 COLUMNS = "leg | against | ours | theirs | ratio | goal | met"
 
 
-def _legs(quick: bool) -> Iterator[Line]:
-    for name in MODULES:
+def _legs(modules: Sequence[str], quick: bool) -> Iterator[Line]:
+    for name in modules:
         try:
             yield from importlib.import_module(f"bench.{name}").legs(quick)
         except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -39,27 +40,30 @@ def _machine() -> str:
     return f"{platform.machine()}, {cores} cores, {gigabytes:.0f} GB, Python {platform.python_version()}; load average {load}"
 
 
-def _publish(page: Path, quick: bool, began: str, legs: list[Line]) -> None:
+def _publish(quick: bool, began: str, legs: list[Line]) -> None:
     """Replace the page's last section; what stands before it is written by people."""
-    before = page.read_text().partition(HEADING)[0] if page.exists() else "# Performance\n\n"
+    before = PAGE.read_text().partition(HEADING)[0] if PAGE.exists() else "# Performance\n\n"
     size = "small data (`make bench QUICK=1`)" if quick else "full data (`make bench`)"
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     table = "\n".join(f"| {leg} |" for leg in (COLUMNS, " | ".join(["---"] * 7), *legs))
-    page.write_text(f"{before}{HEADING}\n\n{when}, {size}. At the start: {began}. At the end: {_machine()}.\n\n{table}\n")
+    PAGE.write_text(f"{before}{HEADING}\n\n{when}, {size}. At the start: {began}. At the end: {_machine()}.\n\n{table}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write the table to")
+    parser.add_argument("modules", nargs="*", help=f"only these, and nothing is written: {', '.join(MODULES)}")
     given = parser.parse_args()
+    if unknown := set(given.modules) - set(MODULES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
     began = _machine()
     legs: list[Line] = []
     print(COLUMNS, flush=True)
-    for leg in _legs(given.quick):
+    for leg in _legs(given.modules or MODULES, given.quick):
         print(leg, flush=True)
         legs.append(leg)
-        _publish(given.page, given.quick, began, legs)
+        if not given.modules:
+            _publish(given.quick, began, legs)
     if missing := [leg for leg in legs if isinstance(leg, NotRun)]:
         print(f"{len(missing)} of {len(legs)} legs did not run:", *missing, sep="\n", file=sys.stderr)
         sys.exit(1)

@@ -1,8 +1,8 @@
 """What Airflow itself costs: a night of many tenants with small entities, and parsing at 100, 500 and 2,000 tenants.
 
-`python -m bench.airflow_cost [--quick]` prints one line per figure. A real `airflow standalone` (scheduler with LocalExecutor, DAG
+`python -m bench airflow_cost [--quick]` prints one line per figure. A real `airflow standalone` (scheduler with LocalExecutor, DAG
 processor, triggerer, API server) has its metadata and the ledger in PostgreSQL; rows come from DuckDB and go to a folder, so what is
-measured is Airflow. With `--tenants` and `--set CORE__PARALLELISM=4` one night is measured with settings of one's own.
+measured is Airflow. `python -m bench.airflow_cost --tenants 20 --set CORE__PARALLELISM=4` measures one night with settings of one's own.
 """
 
 from __future__ import annotations
@@ -252,8 +252,7 @@ def _cpu(airflow: Airflow, house: House) -> Counter[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10 tenants instead of 100")
-    parser.add_argument("--tenants", type=int, help="only a night, of that many")
+    parser.add_argument("--tenants", type=int, default=10, help="how many")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
     )
@@ -261,14 +260,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.parse:
         print(json.dumps(_parse()))
-    elif given.tenants:
-        with _installation(given.tenants) as house:
-            night = spend(house, given.tenants, SETTINGS | dict(one.split("=", 1) for one in given.set))
-            print(*_told(given.tenants, night), sep="\n")
-            print({kind: round(used, 1) for kind, used in night.parts.items()})
-    else:
-        for leg in legs(given.quick):
-            print(leg, flush=True)
+        return
+    with _installation(given.tenants) as house:
+        night = spend(house, given.tenants, SETTINGS | dict(one.split("=", 1) for one in given.set))
+        print(*_told(given.tenants, night), sep="\n")
+        print({kind: round(used, 1) for kind, used in night.parts.items()})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """On-demand exports: from asking through the API inside a real Airflow to `done`, and the memory that fulfilling needs.
 
-`python -m bench.asking [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met. The first legs stand beside
+`python -m bench asking [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met. The first legs stand beside
 their time budget; every request is of two formats, CSV and NDJSON, and goes into one archive.
 """
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import secrets
 import statistics
@@ -99,7 +98,7 @@ def _fulfil(place: Place, rows: int) -> float:
     place.close()
     place.ledgers.clear()
     (place.root / "place").write_bytes(pickle.dumps(place))
-    argv = [sys.executable, "-m", "bench.asking", "--fulfil", str(place.root), request.id]
+    argv = [sys.executable, "-m", "bench.asking", str(place.root), request.id]
     return measured(argv, place.root).megabytes
 
 
@@ -112,18 +111,5 @@ def _work(root: Path, request: str) -> None:
         raise RuntimeError(f"ended as {done}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--fulfil", nargs=2, metavar=("FOLDER", "REQUEST"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.fulfil:
-        folder, request = given.fulfil
-        _work(Path(folder), request)
-        return
-    for leg in legs(given.quick):
-        print(leg, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    _work(Path(sys.argv[1]), sys.argv[2])

@@ -1,13 +1,12 @@
 """Whole deliveries, from the ledger's plan to the committed manifest, by a warm worker; side by side with the shell commands for the same.
 
-`python -m bench.delivery [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+`python -m bench delivery [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 The worker is what Airflow's LocalExecutor makes: a process that has imported the product forks another for each task. Ours plans,
 extracts, hashes, uploads, verifies by reading back, publishes, writes manifests and commits; theirs copies rows to a file, and sends it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import shutil
@@ -127,7 +126,7 @@ def _place(folder: Path, database: Database, server: SftpAccess) -> None:
 @contextmanager
 def _worker(folder: Path) -> Iterator[Callable[..., None]]:
     """A warm process; each call has it fork another that delivers what is due, and waits for that one's end."""
-    argv = [sys.executable, "-m", "bench.delivery", "--worker", str(folder)]
+    argv = [sys.executable, "-m", "bench.delivery", str(folder)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -183,17 +182,5 @@ def _deliver(folder: Path, name: str, until: datetime, full_load: bool) -> int:
     return int(not results or any(result.error for result in results))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.worker:
-        _work(given.worker)
-        return
-    for leg in legs(given.quick):
-        print(leg, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    _work(Path(sys.argv[1]))

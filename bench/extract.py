@@ -1,12 +1,11 @@
 """Reading rows into hashed, counted CSV on disk, side by side with each engine's own tool, on this machine.
 
-`python -m bench.extract [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+`python -m bench extract [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 Every figure is a median of rounds that take turns, on the same rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sqlite3
 import statistics
@@ -173,15 +172,3 @@ def _fetch_loop(file: Path, folder: Path) -> None:
         for row in connection.execute("SELECT * FROM orders WHERE tenant_id = ? ORDER BY id", ["acme"]):
             writer.writerow(row)
     connection.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    print("leg | against | ours | theirs | ratio | goal | met")
-    for leg in legs(parser.parse_args().quick):
-        print(leg, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,11 @@
 """The memory an extraction needs at its peak, for a tenth of the rows and for all of them.
 
-`python -m bench.memory [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+`python -m bench memory [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 Each extraction runs in a process of its own. Flat means that ten (quick) or twenty times the rows need no more than a fifth more memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ def legs(quick: bool) -> Iterator[Leg]:
                 with duckdb.connect(str(file)) as connection:
                     filled = ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)")
                     connection.execute(f"CREATE TABLE orders AS SELECT * FROM ({filled}) {order}")
-                argv = [sys.executable, "-m", "bench.memory", "--read", str(file)]
+                argv = [sys.executable, "-m", "bench.memory", str(file)]
                 peaks.append(float(subprocess.run(argv, capture_output=True, text=True, check=True).stdout))
                 file.unlink()
             yield Leg(f"peak memory, {many:,} rows of DuckDB {name} | {few:,} rows", peaks[1], peaks[0], GOAL, "MB")
@@ -53,18 +52,6 @@ def _read(file: Path) -> None:
             pass
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.read:
-        _read(given.read)
-        print(peak_megabytes())
-        return
-    for leg in legs(given.quick):
-        print(leg, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    _read(Path(sys.argv[1]))
+    print(peak_megabytes())

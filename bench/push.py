@@ -1,12 +1,11 @@
 """Sending files over SFTP, side by side with OpenSSH's `sftp` and Airflow's SFTPHook, against OpenSSH's sshd on this machine.
 
-`python -m bench.push [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+`python -m bench push [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 Every figure is a median of rounds that take turns, on the same bytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -143,14 +142,3 @@ def _take_turns(rounds: int, server: SftpAccess, **sides: Callable[[str], object
             for path in server.root.iterdir():
                 path.unlink()
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the data")
-    for leg in legs(parser.parse_args().quick):
-        print(leg, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """A PostgreSQL table to CSV on disk, side by side with the tools people use for it, in time and in peak memory.
 
-`python -m bench.rivals [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
+`python -m bench rivals [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
 Every side is a process of its own, its start counted in, and sides take turns on the same rows. Sling is the program inside its wheel,
 as newer wheels fetch theirs from elsewhere at run time. dlt is asked for its connectorx and its pyarrow backend and stands with the
 faster one. pandas is Airflow's own SqlToS3Operator, with a file in place of the bucket.
@@ -8,7 +8,6 @@ faster one. pandas is Airflow's own SqlToS3Operator, with a file in place of the
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import pickle
@@ -97,7 +96,7 @@ def _lines(rows: int, costs: dict[str, list[Cost]], reasons: dict[str, str]) -> 
 
 
 def _python(side: str, database: Database, folder: Path) -> Cost:
-    return measured([sys.executable, "-m", "bench.rivals", "--run", side, str(folder), database.url], folder)
+    return measured([sys.executable, "-m", "bench.rivals", side, str(folder), database.url], folder)
 
 
 def _ours(folder: Path, url: str) -> None:
@@ -192,19 +191,10 @@ def _pandas(folder: Path, url: str) -> None:
     operator.execute({})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--run", nargs=3, metavar=("SIDE", "FOLDER", "URL"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.run:
-        side, folder, url = given.run
-        runs = {"ours": _ours, "pandas": _pandas}
-        runs.get(side, partial(_run_dlt, side))(Path(folder), url)
-        return
-    for leg in legs(given.quick):
-        print(leg, flush=True)
+def _run(side: str, folder: Path, url: str) -> None:
+    runs = {"ours": _ours, "pandas": _pandas}
+    runs.get(side, partial(_run_dlt, side))(folder, url)
 
 
 if __name__ == "__main__":
-    main()
+    _run(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

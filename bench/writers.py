@@ -1,13 +1,12 @@
 """The writers of on-demand exports, side by side with pandas' own, and the memory they need.
 
-`python -m bench.writers [--quick]` prints one line per leg: leg | ours | theirs | ratio | goal | met.
+`python -m bench writers [--quick]` prints one line per leg: leg | ours | theirs | ratio | goal | met.
 Both sides read the same Parquet file and only their writing counts; ours also takes credentials out and hashes. Every round is a process
 of its own, sides take turns, and figures are medians.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def _rows(folder: Path, rows: int) -> Path:
 
 def _measure(side: str, format: str, rows: Path) -> tuple[float, float]:
     """Seconds and megabytes of one process."""
-    argv = [sys.executable, "-m", "bench.writers", "--write", side, format, str(rows)]
+    argv = [sys.executable, "-m", "bench.writers", side, format, str(rows)]
     seconds, megabytes = map(float, subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     return seconds, megabytes
 
@@ -121,18 +120,5 @@ def _write(side: str, format: str, rows: Path) -> None:
     print(seconds, peak_megabytes())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small data")
-    parser.add_argument("--write", nargs=3, metavar=("SIDE", "FORMAT", "ROWS"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.write:
-        side, format, rows = given.write
-        _write(side, format, Path(rows))
-        return
-    for leg in legs(given.quick):
-        print(leg, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    _write(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
