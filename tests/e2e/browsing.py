@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Pa
 from tests.estates import Place
 from tests.issuer import AUDIENCE, TestIssuer
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 FLAGS = [
@@ -67,11 +67,11 @@ def waybill_serve(place: Place, issuer: TestIssuer) -> Iterator[str]:
             yield base
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and server.poll() is None:
         try:
             if httpx.get(url).status_code == 200:
@@ -133,7 +133,7 @@ def _serious(place: Page | Frame) -> list[str]:
 def visit(browser: Browser, base: str, token: str = "", **options: Any) -> Iterator[Visitor]:
     """A window of its own, signed in when a token is given."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 850}, **options})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     if token:
         for path in ("/page", "/settings/exports"):
             context.add_cookies([{"name": "waybill_session", "value": token, "domain": "127.0.0.1", "path": path}])

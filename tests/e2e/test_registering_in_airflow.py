@@ -19,9 +19,9 @@ from tests.servers.process import tail
 
 pytestmark = pytest.mark.slow
 
-DAG_WITHIN = 60.0
+DAG_WITHIN = 300.0
 """Seconds from registering to the DAG's presence. Measured: about 3 on an idle machine; a busy one is slow, not broken."""
-RUN_WITHIN = 240.0
+RUN_WITHIN = 600.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_his
     newcomer = Newcomer(house)
     asked = time.monotonic()
     made = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", session(repository)], env=login, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-euo", "pipefail", "-c", session(repository)], env=login, capture_output=True, text=True, timeout=300, check=False
     )
     assert made.returncode == 0, made.stderr
     newcomer.wait("the DAG did not appear", DAG_WITHIN, newcomer.dag)

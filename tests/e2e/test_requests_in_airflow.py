@@ -16,7 +16,7 @@ from tests.servers.process import tail
 
 pytestmark = pytest.mark.slow
 
-STARTED_WITHIN = 60.0
+STARTED_WITHIN = 300.0
 """Seconds from asking to running. Measured: about 5 on an idle machine; a busy one is slow, not broken."""
 
 
@@ -34,7 +34,7 @@ def test_a_request_starts_within_seconds_and_can_be_followed_and_downloaded(hous
     assert made.status_code == 202, made.text
     one = wait(house, made.json()["id"], "running", "done", seconds=STARTED_WITHIN)
     print(f"started after {time.monotonic() - asked:.1f} s")
-    one = wait(house, one["id"], "done", "failed", seconds=120)
+    one = wait(house, one["id"], "done", "failed", seconds=600)
     print(f"done after {time.monotonic() - asked:.1f} s")
     assert (one["status"], one["rows"], one["progress"]) == ("done", 3, 100)
     link = house.api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
@@ -45,7 +45,7 @@ def test_a_request_starts_within_seconds_and_can_be_followed_and_downloaded(hous
 
 def test_a_request_is_seen_in_airflow_by_tenant_and_id(house: House) -> None:
     made = house.api("POST", "/acme/exports", {"entities": ["measurement"], "formats": ["csv"]}).json()
-    wait(house, made["id"], "done", seconds=180)
+    wait(house, made["id"], "done", seconds=600)
     runs = house.airflow.client.get("/api/v2/dags/export_requests/dagRuns/~/taskInstances?limit=100").json()["task_instances"]
     named = [one["rendered_map_index"] for one in runs if one["task_id"] == "fulfil"]
     assert f"acme {made['id']}" in named

@@ -51,7 +51,7 @@ def prepare(root: Path, database: Database, **modes: dict[str, str]) -> Place:
     place.tenant(entityList=list(modes))
     database.psql(TABLE)
     argv = [program("psql"), "-X", "-q", "-d", database.dsn, "-v", "table=orders", "-f", str(MIGRATION)]
-    subprocess.run(argv, check=True, capture_output=True, timeout=30)
+    subprocess.run(argv, check=True, capture_output=True, timeout=120)
     return place
 
 

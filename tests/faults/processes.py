@@ -18,7 +18,7 @@ from typing import Any
 from tests.servers.process import end, program, scratch, tail
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RUN_SECONDS = 60.0
+RUN_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Running:
 
 
 def _await_status(pid: int, words: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while words not in Path(f"/proc/{pid}/status").read_text():
         if time.monotonic() > deadline:
             raise RuntimeError(f"process {pid} does not come to {words!r}")
@@ -200,7 +200,7 @@ def launching() -> Iterator[Launcher]:
 
 
 def _await(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(address))

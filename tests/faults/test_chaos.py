@@ -41,7 +41,7 @@ class Worker(threading.Thread):
             if fate == "stop":
                 self.stop.wait(self.dice.random() * 1.5)
                 run.signal(signal.SIGCONT)
-            done = run.wait(120)
+            done = run.wait(300)
             self.tracebacks += [done.err] if "Traceback" in done.err else []
 
 

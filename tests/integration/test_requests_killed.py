@@ -51,7 +51,7 @@ def test_a_killed_workers_place_is_free_after_the_stall_time_and_the_next_export
     process.wait()
     with pytest.raises(WaybillError, match="Another export is in progress"):
         office.ask()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while service.get_request(estate, person(), "acme", one.id).status == Status.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -80,6 +80,6 @@ def test_a_worker_that_was_stopped_for_too_long_publishes_nothing_when_it_goes_o
     time.sleep(2.5)
     assert service.get_request(estate, person(), "acme", one.id).error_code == "stalled"
     process.send_signal(signal.SIGCONT)
-    process.wait(60)
+    process.wait(180)
     assert service.get_request(estate, person(), "acme", one.id).status == Status.FAILED
     assert files(office) == []

@@ -62,7 +62,7 @@ def orders(postgres: Database) -> Database:
     )
     for _ in range(2):
         argv = ["psql", "-X", "-q", "-d", postgres.dsn, "-v", "table=orders", "-v", "tenant=tenant_id", "-f", str(MIGRATION)]
-        subprocess.run(argv, check=True, capture_output=True, timeout=30)
+        subprocess.run(argv, check=True, capture_output=True, timeout=120)
     return postgres
 
 

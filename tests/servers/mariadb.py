@@ -51,7 +51,7 @@ def serve_mariadb() -> Iterator[MariaServer]:
         data, log = folder / "data", folder / "mariadb.log"
         install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
         install += ["--skip-test-db", "--skip-name-resolve"]
-        if spawn(install, log=log, account=account, cwd=folder).wait(60) != 0:
+        if spawn(install, log=log, account=account, cwd=folder).wait(180) != 0:
             raise RuntimeError(f"mariadb-install-db failed:\n{log.read_text()}")
         port = free_port()
         argv = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]

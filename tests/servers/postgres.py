@@ -50,7 +50,7 @@ class Database:
     def psql(self, sql: str) -> str:
         """Run SQL through the `psql` program; unaligned tuples. Raises CalledProcessError at the first error."""
         argv = [program("psql", *_BIN_FOLDERS), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn]
-        return subprocess.run(argv, input=sql, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(argv, input=sql, capture_output=True, text=True, timeout=180, check=True).stdout
 
 
 class Cluster:
@@ -75,7 +75,7 @@ class Cluster:
 
     def _run(self, name: str, *arguments: str) -> None:
         done = spawn([program(name, *_BIN_FOLDERS), *arguments], log=self.log, account=self._account, cwd=self.folder)
-        if done.wait(60) != 0:
+        if done.wait(180) != 0:
             raise RuntimeError(f"{name} failed:\n{self.log.read_text()}")
 
     @contextlib.contextmanager

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 20.0
-STOP_SECONDS = 5.0
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
 
 
 class ServerDidNotStart(RuntimeError):

@@ -37,7 +37,7 @@ class SftpAccess:
         options += ["IdentitiesOnly=yes", "BatchMode=yes", "ConnectTimeout=10"]
         argv += [part for option in options for part in ("-o", option)]
         argv += ["-F", "/dev/null", f"{self.login}@{self.host}"]
-        done = subprocess.run(argv, input="\n".join(commands) + "\n", capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, input="\n".join(commands) + "\n", capture_output=True, text=True, timeout=180, check=False)
         if check and done.returncode != 0:
             raise SftpFailed(f"{done.stdout}{done.stderr}--- end of {self.log}\n{tail(self.log)}")
         return done.stdout + done.stderr
