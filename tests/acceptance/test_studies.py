@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -184,3 +185,23 @@ def test_studies_of_another_tenant_are_not_there(shop: Shop) -> None:
     one = shop.done()
     assert code(shop("GET", f"/{one['id']}", who="gus")) == (404, "not_found")
     assert code(shop("GET", f"/{one['id']}", who="gus", tenant="globex")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("address", ["page/requests", "settings/exports"])
+def test_studies_a_cohorts_link_keeps_its_study_wherever_it_leads(shop: Shop, address: str) -> None:
+    def seen(who: str, address: str) -> str:
+        return str(shop.client.get(f"/{address}", headers=shop.issuer.bearer(**shop.sample.people[who])).text)
+
+    for new in ("", "&new=1"):
+        said = seen("ada", f"{address}?study=s1&participant=p1{new}")
+        assert "<strong>s1 / p1</strong>" in said
+        assert "data-now" in said
+        assert '<input type="hidden" name="level" value="participant">' in said
+    assert "<strong>s1</strong>" in seen("ada", f"{address}?study=s1")
+    undecided = seen("olga", f"{address}?study=s1")  # two tenants: the study outlives the choice
+    assert '<input type="hidden" name="study" value="s1">' in undecided
+    assert "export-form" not in undecided
+    assert '<input type="hidden" name="study" value="s1">' in seen("olga", "page/context?tab=requests&organization=north&study=s1")
+    chosen = {"tab": "requests", "organization": "north", "tenant": "globex", "study": "s1"}
+    place = "settings/exports" if address.startswith("settings") else "page/choose"
+    assert "<strong>s1</strong>" in seen("olga", f"{place}?{urlencode(chosen)}")

@@ -135,3 +135,12 @@ def test_types_exports_stay_with_those_whom_access_controls_let_in(shop: Shop, w
     for method, path in [("GET", ""), ("POST", "/link"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/resubmit")]:
         assert code(shop(method, f"/{one['id']}{path}", who=who))[0] in (403, 404)
     assert b"Person 1" not in shop("GET", f"/{one['id']}", who=who).content
+
+
+def test_types_who_signs_in_for_the_page_comes_back_to_it_with_what_was_asked(shop: Shop) -> None:
+    asked = "/settings/exports?new=1&tenant=acme"
+    sign_in = shop.client.get(asked)
+    assert sign_in.url.path == "/page/sign-in"
+    answer = shop.client.post("/page/sign-in", data={"token": shop.issuer.token(**shop.sample.people["ada"]), **dict(sign_in.url.params)})
+    assert (answer.status_code, answer.url.raw_path.decode()) == (200, asked)
+    assert "data-now" in answer.text

@@ -29,7 +29,7 @@ from waybill.web import (
 )
 from waybill.web.calling import EstateDep
 from waybill.web.pages_overview import first_page
-from waybill.web.pages_render import SETTINGS, below, page, route_of
+from waybill.web.pages_render import SETTINGS, below, in_settings, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def mount(app: FastAPI) -> None:
     """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
     pages = _application(app, ROUTERS)
     pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    pages.add_api_route("/settings/exports", lambda: RedirectResponse("../../settings/exports", 303), methods=["GET"])
+    pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
@@ -87,7 +87,18 @@ def _home(request: Request) -> Response:
     return RedirectResponse("page/", 307)
 
 
-def sign_in(request: Request, next: Annotated[str, Query(max_length=500)] = "", why: Annotated[str, Query(max_length=40)] = "") -> Response:
+def _settings(request: Request) -> Response:
+    """Where the exports stand beside the pages, found from below them: by habit, and by who signed in there."""
+    return RedirectResponse(f"../..{SETTINGS}{_query(request)}", 303)
+
+
+def _query(request: Request) -> str:
+    return f"?{request.url.query}" if request.url.query else ""
+
+
+def sign_in(
+    request: Request, next: Annotated[str, Query(max_length=2000)] = "", why: Annotated[str, Query(max_length=40)] = ""
+) -> Response:
     """Where a token is pasted; inside Airflow there is nothing to paste."""
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
@@ -193,7 +204,7 @@ def _facts(error: Exception) -> tuple[int, str]:
 
 
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:
-    here = route_of(request).lstrip("/") + (f"?{request.url.query}" if request.url.query and not by_htmx else "")
+    here = (SETTINGS if in_settings(request) else route_of(request)).lstrip("/") + _query(request)
     ended = "&why=ended" if COOKIE in request.cookies else ""
     if by_htmx:
         return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
@@ -29,13 +29,25 @@ Tab = Literal["overview", "tenant", "requests", "catalogue"]
 PLACES: Mapping[str, str] = {"overview": "", "tenant": "", "requests": "/requests", "catalogue": "/catalogue"}
 
 
+Name = Annotated[str, Query(max_length=200)]
+
+
+def _wish(new: bool = False, study: Name = "", participant: Name = "") -> dict[str, str]:
+    return {name: value for name, value in (("new", "1" if new else ""), ("study", study), ("participant", participant)) if value}
+
+
+Wish = Annotated[dict[str, str], Depends(_wish)]
+"""What an address asks of the form of an export: to be open, with a study and a participant fixed. Empty where it asks for nothing."""
+
+
 @dataclass(frozen=True)
 class Context:
-    """What can be chosen and what is. An organization that is the only one counts as chosen."""
+    """What can be chosen and what is. An organization that is the only one counts as chosen. The wish outlives the choice."""
 
     members: Mapping[str, list[str]]
     organization: str
     tenant: str
+    wish: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def offered(self) -> list[str]:
@@ -54,7 +66,9 @@ class Context:
         return max(0, len(self.members.get(self.organization, ())) - MOST)
 
 
-def context(estate: Estate, caller: Caller, tab: str, organization: str = "", tenant: str = "") -> Context:
+def context(
+    estate: Estate, caller: Caller, tab: str, organization: str = "", tenant: str = "", wish: Mapping[str, str] | None = None
+) -> Context:
     """The tenants for which the caller may see pages of this kind, by organization, and the choice out of them."""
     wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
     policy = estate.configuration.policy
@@ -69,12 +83,19 @@ def context(estate: Estate, caller: Caller, tab: str, organization: str = "", te
         found.setdefault(organization, [])
     elif len(found) == 1:
         organization = next(iter(found))
-    return Context(found, organization if organization in found else "", tenant)
+    return Context(found, organization if organization in found else "", tenant, wish or {})
 
 
-def frame(estate: Estate, caller: Caller, tab: Tab, tenant: str = "", organization: str = "") -> dict[str, Any]:
+def frame(
+    estate: Estate, caller: Caller, tab: Tab, tenant: str = "", organization: str = "", wish: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What every page shows around its content."""
-    return {"tab": tab, "tenant": tenant or None, "context": context(estate, caller, tab, organization, tenant)}
+    return {"tab": tab, "tenant": tenant or None, "context": context(estate, caller, tab, organization, tenant, wish)}
+
+
+def asking(values: Mapping[str, str]) -> str:
+    """The query of an address, with its question mark; empty for nothing."""
+    return "?" + urlencode(values) if values else ""
 
 
 @router.get("/context")
@@ -82,11 +103,12 @@ def show_context(
     request: Request,
     caller: PageCaller,
     estate: EstateDep,
-    organization: Annotated[str, Query(max_length=200)] = "",
+    wish: Wish,
+    organization: Name = "",
     tab: Tab = "overview",
 ) -> Response:
     """The selectors after another organization was chosen, put in place of the old ones."""
-    return page(request, "context.html", caller, tab=tab, context=context(estate, caller, tab, organization))
+    return page(request, "context.html", caller, tab=tab, context=context(estate, caller, tab, organization, wish=wish))
 
 
 @router.get("/choose")
@@ -94,13 +116,14 @@ def choose(
     request: Request,
     caller: PageCaller,
     estate: EstateDep,
-    organization: Annotated[str, Query(max_length=200)] = "",
+    wish: Wish,
+    organization: Name = "",
     tenant: Annotated[str, Query(max_length=63)] = "",
     tab: Tab = "overview",
 ) -> Response:
     """The page of what was chosen, of the kind one came from."""
     found = context(estate, caller, tab, organization)
     if tenant in found.members.get(organization, ()):
-        return RedirectResponse(f"{below(request)}tenants/{tenant}{PLACES[tab]}", 303)
-    rest = "?" + urlencode({"organization": organization}) if organization else ""
+        return RedirectResponse(f"{below(request)}tenants/{tenant}{PLACES[tab]}{asking(wish)}", 303)
+    rest = asking(({"organization": organization} if organization else {}) | wish)
     return RedirectResponse(f"{below(request)}{'' if tab in ('overview', 'tenant') else tab}{rest}", 303)

@@ -20,7 +20,7 @@ from waybill.service.linking import DOWNLOADS
 from waybill.service.offering import options
 from waybill.service.requesting import Origin, zone_of
 from waybill.web.calling import EstateDep, TenantPath, refuse
-from waybill.web.pages_context import NOBODY, context, frame
+from waybill.web.pages_context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages_recurring import EVERY, create_recurring, listed
 from waybill.web.pages_render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
@@ -67,18 +67,17 @@ RANGES = {
     "last_year": "Last year",
     "all_time": "All time",
 }
-Name = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/requests")
-def choose(request: Request, caller: PageCaller, estate: EstateDep, organization: Name = "") -> Response:
+def choose(request: Request, caller: PageCaller, estate: EstateDep, wish: Wish, organization: Name = "") -> Response:
     """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so.
 
-    Where there is but one tenant to choose it is chosen.
+    Where there is but one tenant to choose it is chosen. What the address asks of the form goes on to the tenant's page.
     """
-    around = frame(estate, caller, "requests", organization=organization)
+    around = frame(estate, caller, "requests", organization=organization, wish=wish)
     if only := around["context"].only:
-        return RedirectResponse(f"{below(request)}tenants/{only}/requests", 303, HEADERS)
+        return RedirectResponse(f"{below(request)}tenants/{only}/requests{asking(wish)}", 303, HEADERS)
     return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
 
 
@@ -87,10 +86,10 @@ def show_in_settings(
     request: Request,
     caller: PageCaller,
     estate: EstateDep,
+    wish: Wish,
     organization: Name = "",
     tenant: Name = "",
     cursor: Cursor = "",
-    new: bool = False,
 ) -> Response:
     """The exports of the tenant chosen here, of the only one where there is but one. Raises view_denied when there is none to be seen."""
     found = context(estate, caller, "requests", organization)
@@ -98,27 +97,18 @@ def show_in_settings(
         raise refused("view_denied")
     tenant = tenant if tenant in found.members.get(found.organization, ()) else found.only
     if not tenant:
-        return choose(request, caller, estate, organization)
-    return _requests(request, caller, estate, tenant, cursor, {"new": new})
+        return choose(request, caller, estate, wish, organization)
+    return _requests(request, caller, estate, tenant, cursor, wish)
 
 
 @router.get("/tenants/{tenant}/requests")
-def show_requests(
-    request: Request,
-    tenant: TenantPath,
-    caller: PageCaller,
-    estate: EstateDep,
-    cursor: Cursor = "",
-    new: bool = False,
-    study: Name = "",
-    participant: Name = "",
-) -> Response:
-    """The table and the form. `new` opens the form; a study and a participant in the address are fixed in it."""
-    return _requests(request, caller, estate, tenant, cursor, {"new": new or bool(study), "study": study, "participant": participant})
+def show_requests(request: Request, tenant: TenantPath, caller: PageCaller, estate: EstateDep, wish: Wish, cursor: Cursor = "") -> Response:
+    """The table and the form. `new` opens the form; a study and a participant in the address do so too, and are fixed in it."""
+    return _requests(request, caller, estate, tenant, cursor, wish)
 
 
 def _requests(
-    request: Request, caller: Caller, estate: Estate, tenant: str, cursor: str = "", fixed: dict[str, Any] | None = None
+    request: Request, caller: Caller, estate: Estate, tenant: str, cursor: str = "", wish: dict[str, str] | None = None
 ) -> Response:
     offered = options(estate, caller, tenant)
     knobs = estate.configuration.knobs(tenant)
@@ -148,21 +138,21 @@ def _requests(
     if request.headers.get("hx-target") == "requests-list":
         return page(request, "requests_list.html", caller, **shown)
     shown["recurring"] = [] if cursor else listed(estate, caller, tenant)
-    return page(request, "requests.html", caller, **shown | _form_frame(estate, knobs, tenant, offered, fixed or {}))
+    return page(request, "requests.html", caller, **shown | _form_frame(estate, knobs, tenant, offered, wish or {}))
 
 
-def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, Any], wish: dict[str, str]) -> dict[str, Any]:
     # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
     worded = knobs.page.scope_labels or knobs.scopes
     carried = {"tenant", "organization"}.union(*(one["scopes"] for one in offered["entities"]))
     levels = [one for one in knobs.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])]
-    level = "participant" if fixed.get("participant") else "study" if fixed.get("study") else ""
+    level = next((one for one in ("participant", "study") if one in wish), "")
     return {
         "looks": knobs.page,
         "offered": offered,
         "levels": levels,
         "takes": TAKES,
-        "fixed": {"new": False, "study": "", "participant": "", **fixed, "level": level},
+        "fixed": {"study": "", "participant": "", **wish, "new": bool(wish), "level": level},
         "formats": _formats(knobs, offered),
         "one_format": bool(knobs.page.formats),
         "all_by_default": knobs.all_entities_by_default,
