@@ -124,9 +124,10 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
     [
         (MIDNIGHT, MIDNIGHT, "--from must lie before --to"),
         (MIDNIGHT, MIDNIGHT + 2 * DAY, "ends after the last delivery"),
+        (MIDNIGHT.replace(year=1026), MIDNIGHT, r"begins in the year 1026 \(allowed: from 1970\)"),
     ],
 )
-def test_a_range_that_was_not_delivered_yet_is_refused(place: Place, start: Any, end: Any, message: str) -> None:
+def test_a_range_that_was_not_delivered_yet_or_never_can_have_been_is_refused(place: Place, start: Any, end: Any, message: str) -> None:
     with pytest.raises(PermanentError, match=message):
         backfill(place, start, end)
     assert service.listed(place.estate(), "acme", status="open") == []

@@ -19,15 +19,19 @@ from waybill.service.planning import entity_ids
 from waybill.service.running import Progress, Result, deliver, silent
 from waybill.window import export_date
 
+FIRST_YEAR = 1970
+"""No change is dated earlier than computers count their time: an earlier year is a slip of the hand. What is older a full load brings."""
+
 
 class BadRange(PermanentError):
-    """A range that cannot be delivered again: empty, or ending after `delivered_until`, which is None while nothing was delivered."""
+    """A range that cannot be delivered again: empty, `too_early`, or ending after `delivered_until`, None while nothing was delivered."""
 
     code = "bad_range"
 
-    def __init__(self, what: str, stream: Stream, *, allowed: str = "", next_step: str = "") -> None:
+    def __init__(self, what: str, stream: Stream, *, allowed: str = "", next_step: str = "", too_early: bool = False) -> None:
         super().__init__(what, where=f"tenant {stream.tenant}, entity {stream.entity}", allowed=allowed, next_step=next_step)
         self.delivered_until = stream.watermark
+        self.too_early = too_early
 
 
 def backfill(
@@ -44,7 +48,8 @@ def backfill(
     """Deliver the rows of `[start, end)` as they are now, at `<entity>/backfill-<id>/`.
 
     The id follows from stream and range: asking twice finishes or verifies the same backfill, `again` makes another. Raises PermanentError
-    when the tenant does not receive the entity, the range is not wholly delivered yet, or the entity's rows cannot be told apart by time.
+    when the tenant does not receive the entity, the range begins before 1970 or is not wholly delivered yet, or the entity's rows cannot be
+    told apart by time.
     """
     registered = estate.registered(tenant)
     (name,) = entity_ids(estate, tenant, [entity])
@@ -81,6 +86,9 @@ def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> 
 def _check(stream: Stream, start: datetime, end: datetime) -> None:
     if start >= end:
         raise BadRange("the range is empty: --from must lie before --to", stream)
+    if start.year < FIRST_YEAR:
+        step = "Look at the year; a full load delivers whatever is older"
+        raise BadRange(f"the range begins in the year {start.year}", stream, allowed=f"from {FIRST_YEAR}", next_step=step, too_early=True)
     if stream.watermark is None:
         step = "The first run delivers the complete history"
         raise BadRange("nothing was delivered yet, so there is nothing to backfill", stream, next_step=step)

@@ -18,7 +18,7 @@ from waybill.catalog import Catalog
 from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.registration import ExportOption
 from waybill.service import Estate
-from waybill.service.backfilling import BadRange
+from waybill.service.backfilling import FIRST_YEAR, BadRange
 
 LABELS = {
     "exportOption": "Exports",
@@ -121,6 +121,8 @@ def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInpu
     """A range of days that cannot be delivered again, told of the fields it was chosen in."""
     if empty:
         return InvalidInput([Finding("", "to", "must not lie before the first day")])
+    if error.too_early:
+        return InvalidInput([Finding("", "from", f"must be {FIRST_YEAR}-01-01 or later: a full load delivers whatever is older")])
     if error.delivered_until is None:
         return InvalidInput([Finding("", "entity", "has delivered nothing yet; its first run brings the complete history")])
     last = error.delivered_until.astimezone(zone).date() - timedelta(days=1)
