@@ -76,6 +76,27 @@ def test_the_overview_says_what_comes_next_and_a_run_can_be_started_from_it(hous
     assert "tenants/initech/run" not in house.look("?q=initech")
 
 
+def test_who_is_behind_and_held_by_a_paused_dag_is_no_good_news_and_stands_before_who_has_their_data(house: House) -> None:
+    doing(house, paused=True)
+    said = house.look("")
+    assert '<section class="verdict warn"' in said
+    assert "1 tenant is paused in Airflow and behind" in words(said)
+    order = [said.index(f'tenants/{name}">') for name in ("initech", "globex", "acme")]
+    assert order == sorted(order)
+    assert "Its DAG is paused in Airflow. Switch it on there" in words(house.look("?state=held"))
+    assert house.scheduler.doings is not None
+    house.scheduler.doings["acme"] = Doing(paused=True)  # has its data: nothing is owed to it
+    assert "initech" not in words(house.look("?state=paused")).partition("Next run")[2]
+
+
+def test_what_is_due_without_a_schedule_can_be_started_from_the_overview(house: House) -> None:
+    assert house.scheduler.doings is not None
+    house.scheduler.doings["globex"] = Doing(scheduled=False)
+    said = house.look("?q=globex&state=due")
+    assert "runs are started by hand, with “Run what is due”." in words(said)
+    assert 'hx-post="./tenants/globex/run"' in said
+
+
 def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> None:
     doing(house, run="queued")
     said = house.look("tenants/initech?said=run_now")

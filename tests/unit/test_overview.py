@@ -74,7 +74,8 @@ def test_what_comes_by_itself_is_what_the_scheduler_does(doing: Doing | None, co
     next_run = None if doing is not None and not doing.scheduled else AT
     facts = {"frequency": Frequency.DAILY, "zone": ZoneInfo("UTC"), "entities": 1, "until": None, "due": AT, "due_at": AT}
     failing = Row("acme", State.FAILING, next_run=next_run, troubles=(trouble("a", "gone", "lost"),), doing=doing, **facts)
-    assert failing.coming == coming
+    assert failing.coming(may_run=True) == coming
+    assert "“Run what is due”" not in failing.coming(may_run=False)
     assert failing.next_step.startswith("Its DAG is paused" if doing and doing.paused else "Nothing, if it was once.")
     delivered = Row("acme", State.DELIVERED, next_run=next_run, doing=doing, **facts)
-    assert delivered.coming == (coming if at_rest is ... else at_rest)
+    assert delivered.coming(may_run=True) == (coming if at_rest is ... else at_rest)

@@ -22,18 +22,15 @@ GRACE = timedelta(hours=3)
 
 BARS = 30
 _DAY = timedelta(days=1)
-_SPAN = {
-    Frequency.DAILY: timedelta(days=BARS + 2),
-    Frequency.WEEKLY: timedelta(weeks=BARS + 1),
-    Frequency.MONTHLY: timedelta(days=31 * BARS),
-}
+_SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS + 1), Frequency.MONTHLY: _DAY * 31 * BARS}
 
 
 class State(StrEnum):
-    """How a tenant stands, worst first."""
+    """How a tenant stands, worst first. `held`: it is behind, and its DAG is paused, so that nothing will come."""
 
     FAILING = "failing"
     LATE = "late"
+    HELD = "held"
     DUE = "due"
     DELIVERED = "delivered"
     PAUSED = "paused"
@@ -91,8 +88,8 @@ class Row:
 
     @property
     def at_work(self) -> bool:
-        """Whether a run is under way or waits for room."""
-        return not self.held and self.doing is not None and bool(self.doing.run)
+        """Whether a run of what it asks for is under way or waits for room."""
+        return not (self.held or self.disabled) and self.doing is not None and bool(self.doing.run)
 
     @property
     def by_hand(self) -> bool:
@@ -130,31 +127,39 @@ class Row:
             return _HELD
         if self.troubles:
             return self.causes[0].next_step
-        if self.state is not State.LATE:
-            return ""
-        return "No delivery has failed" + (": its run has not begun, or is not over." if self.doing is None else ".")
+        unseen = self.state is State.LATE and self.doing is None
+        return "See in Airflow why its run has not begun, or is not over." if unseen else ""
 
     @property
-    def coming(self) -> str:
-        """What happens by itself, and what “Run what is due” would do; instants as RFC 3339. Empty when that goes without saying."""
+    def wanting(self) -> bool:
+        """Whether more is to be said than its state: something is to be done, or what is outstanding does not come by itself."""
+        return bool(self.next_step) or self.state is State.LATE or (self.state is State.DUE and self.by_hand and not self.at_work)
+
+    def coming(self, *, may_run: bool) -> str:
+        """What happens by itself, and what “Run what is due” would do for those who may; instants as RFC 3339. Often nothing."""
+        fact, button = self._coming
+        return f"{fact}{button if may_run else ''}." if fact else ""
+
+    @property
+    def _coming(self) -> tuple[str, str]:
         doing, missing = self.doing, bool(self.troubles) or self.state is State.LATE
         if self.held or self.disabled or not self.entities:
-            return ""
+            return "", ""
         if doing is None:
-            return "The next run tries again." if self.troubles else ""
+            return ("The next run tries again" if self.troubles else ""), ""
         if doing.retry_at:
-            return f"Airflow tries again by itself at {doing.retry_at.isoformat(timespec='seconds')}; “Run what is due” tries at once."
+            return f"Airflow tries again by itself at {doing.retry_at.isoformat(timespec='seconds')}", "; “Run what is due” tries at once"
         if doing.run == "running":
-            return "A run is under way; what “Run what is due” asks for begins after it."
+            return "A run is under way", "; what “Run what is due” asks for begins after it"
         if doing.run == "queued":
-            return "A run is queued: Airflow starts it as soon as it has room."
+            return "A run is queued: Airflow starts it as soon as it has room", ""
         if not doing.known:
-            return "Its DAG is not in Airflow yet; it appears there within seconds."
+            return "Its DAG is not in Airflow yet; it appears there within seconds", ""
         if missing and self.next_run:
-            return f"No run is under way; the next one is at {self.next_run.isoformat()}, “Run what is due” starts one at once."
+            return f"No run is under way; the next one is at {self.next_run.isoformat()}", ", “Run what is due” starts one at once"
         if not doing.scheduled:
-            return "It has no schedule in this Airflow: runs are started by hand, with “Run what is due”."
-        return ""
+            return "It has no schedule in this Airflow: runs are started by hand", ", with “Run what is due”"
+        return "", ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,7 @@ def overview(estate: Estate, visible: Visible, asked: Asked = Asked(), doings: D
     causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
     totals = Totals(len(rows), {state: counts[state] for state in State}, causes, *(sum(one[place] for one in sums) for place in range(3)))
     word = asked.search.strip().casefold()
-    matching = [row for row in rows if word in row.tenant and (asked.state is None or row.state is asked.state)]
+    matching = [row for row in rows if word in row.tenant and asked.state in (None, row.state)]
     matching.sort(key=lambda row: (RANK[row.state], row.tenant))
     pages = max(1, -(-len(matching) // asked.size))
     page = min(max(1, asked.page), pages)
@@ -280,7 +285,7 @@ def _row(
     until = None if one.new else one.behind
     return Row(
         tenant=one.tenant,
-        state=_state(off or held, bool(troubles), until, due, due_at + grace, now),
+        state=State.PAUSED if off else _state(held, bool(troubles), until is None or until < due, now >= due_at + grace),
         frequency=clock.frequency,
         zone=clock.zone,
         entities=one.streams,
@@ -294,14 +299,14 @@ def _row(
     )
 
 
-def _state(paused: bool, failed: bool, until: datetime | None, due: datetime, late_from: datetime, now: datetime) -> State:
-    if paused:
-        return State.PAUSED
+def _state(held: bool, failed: bool, behind: bool, late: bool) -> State:
+    if held:
+        return State.HELD if behind else State.PAUSED
     if failed:
         return State.FAILING
-    if until is not None and until >= due:
+    if not behind:
         return State.DELIVERED
-    return State.LATE if now >= late_from else State.DUE
+    return State.LATE if late else State.DUE
 
 
 def _charted(estate: Estate, rows: list[Row], now: datetime) -> list[Row]:

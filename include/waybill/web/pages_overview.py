@@ -56,7 +56,7 @@ def show_overview(
 
     name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
     airflow = not takes_tokens(request)
-    stuck = [row.tenant for row in found.rows if row.next_step and not row.held]
+    stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found,

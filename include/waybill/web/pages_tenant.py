@@ -118,7 +118,7 @@ def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
     under_way = not row.held and (bool(doing.run) or (row.behind and not doing.known))
     beginning = asked.said == "created" and row.doing is not None and doing.scheduled and row.behind and look < BEGINNING
     watching = (under_way or beginning) and look < LOOKS
-    facts = repr((row.state, row.coming, row.troubles, standing["deliveries"], standing["streams"]))
+    facts = repr((row.state, row.coming(may_run=True), row.troubles, standing["deliveries"], standing["streams"]))
     seen = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return {
         "after": asked.said,
