@@ -7,6 +7,7 @@ extracts, hashes, uploads, verifies by reading back, publishes, writes manifests
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
@@ -150,6 +151,7 @@ def _work(folder: Path) -> None:
         import_module(name)
     for name in PLACES:
         _deliver(folder, name, FIRST, False)  # nothing is due; registers the tenant
+    gc.freeze()  # as LocalExecutor does
     while True:
         try:
             given = pickle.load(sys.stdin.buffer)  # noqa: S301 (our own)

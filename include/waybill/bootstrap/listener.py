@@ -26,6 +26,7 @@ WARM = (
     "waybill.destinations.sftp",
     "waybill.destinations.folder",
     "waybill.sources.duckdb",
+    "waybill.sources.postgres",
     "waybill.bootstrap.requests",
     "waybill.bootstrap.retries",
     "waybill.bootstrap.runs",
