@@ -81,12 +81,21 @@ class CsvOptions(Strict):
         return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
 
 
+def _straight(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError("'..' leads nobody knows where; allowed: a path without '..'")
+    return path
+
+
+Root = Annotated[str, AfterValidator(_straight)]
+
+
 class SftpDestination(Strict):
     """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
 
     kind: Literal["sftp"]
     connection: ConnectionId
-    root: str = "/"
+    root: Root = "/"
 
 
 class FolderDestination(Strict):
@@ -102,7 +111,7 @@ class S3Destination(Strict):
     kind: Literal["s3"]
     bucket: Annotated[str, Field(min_length=3)]
     connection: ConnectionId
-    root: str = "/"
+    root: Root = "/"
 
 
 DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination, Field(discriminator="kind")]

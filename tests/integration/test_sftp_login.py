@@ -189,3 +189,13 @@ def test_no_error_tells_a_secret(demo: RunningServer, openssh: SftpAccess, tmp_p
         told = "".join(traceback.format_exception(error)) + repr(error) + repr(connection)
         assert secret not in told
         assert "PRIVATE KEY" not in told
+
+
+@pytest.mark.parametrize("root", ["../there-is-no-such-folder", "{x}", "/in/deep"])
+@pytest.mark.parametrize("step", ["prepare", "probe"])
+def test_a_root_that_is_not_there_is_named_with_what_to_do(openssh: SftpAccess, root: str, step: str) -> None:
+    with Sftp(key_connection(openssh), root).connect() as session, pytest.raises(PermanentError) as caught:
+        getattr(session, step)("/exports/acme")
+    assert caught.value.code == "root_missing"
+    assert f"there is no folder {root} on the server" in str(caught.value)
+    assert "Make it there, or correct the root in the registration" in str(caught.value)

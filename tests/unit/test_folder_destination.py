@@ -32,6 +32,15 @@ def test_a_missing_root_is_made(session: FolderSession, root: Path) -> None:
     assert (root / "exports" / "acme").is_dir()
 
 
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_a_root_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermanentError, match="Make it there, or correct the root") as caught, Folder(tmp_path / below).connect():
+        pass
+    assert caught.value.code == "root_missing"
+    assert str(tmp_path / below) in str(caught.value)
+
+
 def test_a_published_file_keeps_one_name_only(session: FolderSession, root: Path) -> None:
     session.prepare("/a")
     session.upload("/a/.user.csv.part", [b"id\n", b"1\n"])

@@ -45,6 +45,13 @@ def test_entities_are_understood_however_they_are_written(given_list):
     assert (found, findings) == (("user", "user_login_events"), [])
 
 
+@pytest.mark.parametrize("root", ["..", "../in", "/a/../b", "a/.."])
+@pytest.mark.parametrize("kind", [DESTINATIONS[0], DESTINATIONS[2]], ids=["sftp", "s3"])
+def test_a_root_leads_nowhere_else(kind, root):
+    with pytest.raises(ValidationError, match="allowed: a path without"):
+        Registration.model_validate({"destination": kind | {"root": root}})
+
+
 def test_an_unknown_entity_is_named_with_the_likely_one():
     _, findings = resolve_entities(
         Registration.model_validate({"entityList": ["usr logins", "user"]}), catalog(), "config/tenants/acme.yaml"

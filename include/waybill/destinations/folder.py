@@ -25,6 +25,7 @@ from waybill.destinations.names import (
     parent_and_name,
     part_missing,
     rehearsal,
+    root_missing,
 )
 from waybill.destinations.reading import Reading
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
@@ -47,7 +48,10 @@ class Folder:
             step = "Make the folder it leads to, or mount it"
             raise PermanentError("the root is a symlink that leads nowhere", where=label, next_step=step, code="refused")
         with translated(label, "open the root folder", ""):
-            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+                raise root_missing(f"the root cannot be made: {os.strerror(error.errno or 0)}", label) from error
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             yield FolderSession(label, root)

@@ -44,6 +44,12 @@ def no_such_file(path: str, label: str) -> PermanentError:
     return PermanentError(f"there is no file {path}", where=label, code="not_found")
 
 
+def root_missing(what: str, label: str) -> PermanentError:
+    """The folder everything stands below is not there, and Waybill cannot or does not make it."""
+    step = "Make it there, or correct the root in the registration (in policy.yaml, where the destination is the house's own)"
+    return PermanentError(what, where=label, next_step=step, code="root_missing")
+
+
 def too_large(path: str, label: str) -> PermanentError:
     return PermanentError(f"{path} is too large to be a manifest", where=label, allowed=f"{READ_LIMIT} bytes", code="too_large")
 

@@ -17,7 +17,7 @@ import asyncssh
 
 from waybill.connection import Connection
 from waybill.destinations.base import Item, Probe, Profile, Stored
-from waybill.destinations.names import components, damaged, no_such_file, only_own_folder, part_missing
+from waybill.destinations.names import components, damaged, no_such_file, only_own_folder, part_missing, root_missing
 from waybill.destinations.reading import Reading
 from waybill.destinations.sftp_errors import in_the_way, lost, refused
 from waybill.destinations.sftp_lanes import Lanes
@@ -101,9 +101,19 @@ class SftpSession(Reading):
         try:
             yield
         except Status as status:
+            if status.code == Code.NO_SUCH_FILE and self._lacks_root():
+                raise root_missing(f"there is no folder {self._root} on the server, which is the root", self.label) from status
             raise refused(self.label, doing, path, status, self._space() if status.code == Code.FAILURE else None) from status
         except Lost as error:
             raise lost(self.label, doing, path, error) from error
+
+    def _lacks_root(self) -> bool:
+        """Whether the root is not there, or no folder; a drop box shows nothing."""
+        if self._root and self._sees:
+            with suppress(Status, Lost):
+                facts = wait(self._loop, self._wire.attributes(Kind.LSTAT, self._root))
+                return facts is None or facts.is_file
+        return False
 
     def _space(self) -> Space | None:
         with suppress(Status, Lost):

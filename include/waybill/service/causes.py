@@ -18,6 +18,7 @@ NEXT_STEPS = {
     "destination_paused": "Check the server, then rehearse the destination: that says what is wrong, and ends the pause once it answers.",
     "disk_full": "Ask the server's owner for space.",
     "refused": "Ask the server's owner for the right to write below the tenant's folder, then rehearse the destination.",
+    "root_missing": "Make the root at the destination, or correct it in the registration, then rehearse the destination.",
     "foreign_file": "Somebody else's file stands where this delivery belongs. Have it moved away.",
     "schema_drift": "The source changed its columns. Bring config/catalog.yaml in line with it.",
     "source_unreachable": "Check the source database.",
