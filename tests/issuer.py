@@ -20,6 +20,7 @@ from jwt.algorithms import get_default_algorithms
 from tests.estates import Place
 from waybill.access import Caller
 from waybill.service.overview import Doing
+from waybill.service.unapplied import Failed
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
 
@@ -120,6 +121,7 @@ class RecordingScheduler:
     runs: list[str] = field(default_factory=list)
     starts: bool = True
     doings: dict[str, Doing] | None = None
+    failed: Failed | None = None
 
     def changed(self, tenant: str) -> None:
         self.changes.append(tenant)
@@ -130,6 +132,9 @@ class RecordingScheduler:
 
     def doing(self, tenant: str | None = None) -> dict[str, Doing] | None:
         return self.doings
+
+    def applying_failed(self) -> Failed | None:
+        return self.failed
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
         return None

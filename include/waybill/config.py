@@ -89,11 +89,15 @@ class Configuration:
         """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
         return knobs_of(self.policy, self.presets, tenant)
 
+    @property
+    def shared_findings(self) -> tuple[Finding, ...]:
+        """Those of the files all tenants share: while there is one, nothing is applied."""
+        return tuple(finding for finding in self.findings if "/tenants/" not in finding.file)
+
     def require_catalog(self) -> Catalog:
         """The catalog. Raises ConfigError when the catalog or the policy has problems."""
-        bad = [finding for finding in self.findings if "/tenants/" not in finding.file]
-        if bad:
-            raise ConfigError(bad)
+        if bad := self.shared_findings:
+            raise ConfigError(list(bad))
         return self.catalog
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from markupsafe import Markup
 
-from tests.asking import START, make_office
+from tests.asking import START, make_office, person
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
+from waybill.access import Caller
+from waybill.service import Estate
 from waybill.service.overview import Doing
+from waybill.service.unapplied import Failed
 from waybill.web.app import create_app
 
 FOLLOWING = {"HX-Request": "true", "HX-Target": "standing"}
@@ -23,6 +29,7 @@ FOLLOWING = {"HX-Request": "true", "HX-Target": "standing"}
 class House:
     client: TestClient
     scheduler: RecordingScheduler
+    estate: Estate
 
     def look(self, path: str, **headers: str) -> str:
         answer = self.client.get(f"/page/{path}", headers=headers)
@@ -46,7 +53,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         office.place.run(START, tenant)
     estate, scheduler = office.estate(), RecordingScheduler()
     with TestClient(create_app(lambda: estate, OpenDoor(), scheduler)) as client:
-        yield House(client, scheduler)
+        yield House(client, scheduler, estate)
     office.place.close()
 
 
@@ -135,3 +142,80 @@ def test_a_state_there_is_not_is_told_and_all_tenants_are_shown(house: House) ->
     said = words(house.look("?state=bogus"))
     assert "There is no state “bogus”: all tenants are shown." in said
     assert "initech" in said
+
+
+@dataclass(frozen=True)
+class DoorFor:
+    """A shell that knows but one person."""
+
+    who: Caller
+
+    async def caller(self, request: object) -> Caller:
+        return self.who
+
+
+Edited = Callable[..., House]
+
+
+@pytest.fixture
+def edited(house: House, tmp_path: Path) -> Iterator[Edited]:
+    """The same ledger, with files that were edited since they were applied; seen by somebody who may do everything, or by `who`."""
+    config = tmp_path / "config"
+    with ExitStack() as stack:
+
+        def edit(files: dict[str, str | None], who: Caller | None = None, failed: Failed | None = None) -> House:
+            shutil.copytree(house.estate.settings.config_dir, config, dirs_exist_ok=True)
+            for name, text in files.items():
+                (config / name).unlink(missing_ok=True)
+                if text is not None:
+                    (config / name).write_text(text)
+            estate = replace(house.estate, settings=replace(house.estate.settings, config_dir=config))
+            scheduler = RecordingScheduler(doings={name: Doing() for name in ("acme", "globex", "initech")}, failed=failed)
+            door = DoorFor(who) if who else OpenDoor()
+            client = stack.enter_context(TestClient(create_app(lambda: estate, door, scheduler)))
+            return House(client, scheduler, estate)
+
+        yield edit
+
+
+BROKEN = {"tenants/globex.yaml": "entityList: [measurement]\nfrequency: weakly\n", "tenants/umbrella.yaml": "entityList: [usr]\n"}
+FAILED = Failed(START, "dags/apply_config/runs/scheduled__1")
+
+
+def test_files_that_cannot_be_applied_are_told_above_all_tenants_and_on_their_own_pages(edited: Edited) -> None:
+    there = edited(BROKEN, failed=FAILED)
+    page = there.look("")
+    said = words(page)
+    assert "2 files of tenants are not applied: 2 problems; the first: config/tenants/globex.yaml: frequency: " in said
+    assert "apply_config fails since 2026-06-01 12:00 UTC: its last run." in said
+    assert 'href="./../../dags/apply_config/runs/scheduled__1"' in page
+    for tenant in ("globex", "umbrella"):
+        shown = words(there.look(f"tenants/{tenant}"))
+        assert f"{tenant} is managed as code by config/tenants/{tenant}.yaml, which is not applied: it has 1 mistake." in shown
+        assert "Managed as code by" not in shown
+
+
+def test_a_file_that_was_changed_or_removed_since_is_told_as_not_applied_yet(edited: Edited) -> None:
+    there = edited({"tenants/acme.yaml": "entityList: [site]\n"})
+    assert "managed as code by config/tenants/acme.yaml, which is not applied yet." in words(there.look("tenants/acme"))
+    assert "is not applied" not in words(there.look(""))
+    gone = edited({"tenants/globex.yaml": None}).look("tenants/globex")
+    assert "which is gone or switches its exports off. That is not applied yet." in words(gone)
+
+
+def test_who_sees_one_tenant_reads_nothing_of_other_tenants_files(edited: Edited) -> None:
+    ada = person("ada", "acme")
+    theirs = edited(BROKEN, ada, FAILED).look("")
+    assert '<section class="verdict good"' in theirs
+    for word in ("globex", "umbrella", "not applied", "apply_config"):
+        assert word not in theirs
+    shared = edited({"catalog.yaml": "sources: {}\n"}, ada).look("")
+    assert '<section class="verdict warn"' in shared
+    assert "Every tenant got its data; not all configuration is applied" in words(shared)
+    assert "No change of the configuration is applied: files that all tenants share have mistakes." in words(shared)
+    assert "catalog.yaml" not in shared
+
+
+def test_rounds_that_fail_for_another_reason_than_a_file_are_told_too(edited: Edited) -> None:
+    said = words(edited({}, failed=FAILED).look(""))
+    assert "The configuration was not applied. apply_config fails since 2026-06-01 12:00 UTC: its last run." in " ".join(said.split())

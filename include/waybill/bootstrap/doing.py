@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
@@ -14,9 +15,10 @@ from airflow.timetables.simple import NullTimetable
 from airflow.utils.session import create_session
 from sqlalchemy import func, select
 
-from waybill.bootstrap.names import dag_id, tenant_of
+from waybill.bootstrap.names import APPLY_DAG, dag_id, tenant_of
 from waybill.bootstrap.retries import retrying
 from waybill.service.overview import Doing
+from waybill.service.unapplied import Failed
 
 _UNDER_WAY = ("queued", "running")
 _BY_HAND = NullTimetable().summary
@@ -64,6 +66,18 @@ def _retry_at(row: Any) -> datetime | None:
     waits = {name: value for name, value in retrying().items() if name != "retry_policy"}
     formula: Callable[[Any], datetime] = TaskInstance.next_retry_datetime
     return formula(SimpleNamespace(task=SimpleNamespace(**waits), **row._mapping))
+
+
+def applying_failed() -> Failed | None:
+    """The runs of `apply_config` that failed since its last good one. One query of one row, two when there are any."""
+    mine = select(DagRun.run_id, DagRun.state, DagRun.end_date).where(DagRun.dag_id == APPLY_DAG, DagRun.end_date.is_not(None))
+    with create_session() as session:
+        newest = session.execute(mine.order_by(DagRun.id.desc()).limit(1)).first()
+        if newest is None or newest.state != "failed":
+            return None
+        good = select(func.max(DagRun.id)).where(DagRun.dag_id == APPLY_DAG, DagRun.state == "success").scalar_subquery()
+        first = session.execute(mine.where(DagRun.state == "failed", DagRun.id > func.coalesce(good, 0)).order_by(DagRun.id).limit(1)).one()
+    return Failed(first.end_date, f"dags/{APPLY_DAG}/runs/{quote(newest.run_id)}")
 
 
 def try_now(dag: str) -> bool:

@@ -13,6 +13,7 @@ from waybill.bootstrap.names import dag_id
 
 if TYPE_CHECKING:
     from waybill.service.overview import Doing
+    from waybill.service.unapplied import Failed
 
 EXPORTS_FILE = "tenant_exports.py"
 """The DAG file, relative to its bundle, that holds every tenant's DAG."""
@@ -125,6 +126,12 @@ class AirflowScheduler:
         from waybill.bootstrap.doing import doing
 
         return doing(tenant)
+
+    def applying_failed(self) -> Failed | None:
+        """By the runs of the DAG that applies it."""
+        from waybill.bootstrap.doing import applying_failed
+
+        return applying_failed()
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
         """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""

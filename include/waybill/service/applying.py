@@ -74,7 +74,7 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
     with estate.ledger.begin() as connection:
         before = {one.tenant: one for one in registrations.all_current(connection)}
         active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
-    changes = [_change(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
+    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
     gone = [
         one
         for one in before.values()
@@ -87,10 +87,11 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
         if refusal:
             raise refusal
         changes = [_carry_out(estate, change, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", _tenant_of(finding))), refusal)
+    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", tenant_of(finding))), refusal)
 
 
-def _tenant_of(finding: Finding) -> str:
+def tenant_of(finding: Finding) -> str:
+    """The tenant a finding is about, if it is one of a tenant's file."""
     return finding.file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")
 
 
@@ -99,7 +100,8 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
     return {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
 
 
-def _change(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
+def change_of(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
+    """What applying the file does, given the registration in force and the active entities."""
     diff = difference(active, file.entities)
     fields = changed_fields(before.body if before else {}, file.registration.body())
     if before is None:

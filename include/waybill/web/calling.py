@@ -20,6 +20,7 @@ from waybill.access import Caller, Permission
 from waybill.ledger import registrations
 from waybill.service import Estate
 from waybill.service.overview import Doings
+from waybill.service.unapplied import Failed
 from waybill.web.problems import Refused, unauthenticated
 
 
@@ -44,6 +45,10 @@ class Scheduler(Protocol):
 
     def doing(self, tenant: str | None = None) -> Doings | None:
         """What it does with every tenant now, or with that one; None where this shell does not know."""
+        ...
+
+    def applying_failed(self) -> Failed | None:
+        """The rounds of applying the configuration that failed since the last good one; None where it was good, or is not known here."""
         ...
 
     def log_of(self, tenant: str, delivery: str) -> str | None:

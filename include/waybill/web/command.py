@@ -30,6 +30,9 @@ class NoScheduler:
     def doing(self, tenant: str | None = None) -> None:
         return None
 
+    def applying_failed(self) -> None:
+        return None
+
     def log_of(self, tenant: str, delivery: str) -> str | None:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from waybill.layout import tenant_id
 from waybill.ledger import overviews
 from waybill.service import Estate
 from waybill.service.overview import Asked, State, overview
+from waybill.service.unapplied import unapplied
 from waybill.web.calling import EstateDep, SchedulerDep
 from waybill.web.pages_context import MOST, context, frame
 from waybill.web.pages_render import below, page
@@ -60,6 +62,7 @@ def show_overview(
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found,
+        "unapplied": unapplied(estate, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()),
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,

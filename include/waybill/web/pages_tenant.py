@@ -23,6 +23,7 @@ from waybill.registration import ExportOption, Registration
 from waybill.service import Estate, overview, registering
 from waybill.service.backfilling import BadRange, queue_backfill
 from waybill.service.redelivering import queue_redelivery
+from waybill.service.unapplied import file_of
 from waybill.web.calling import STARTED, EstateDep, SchedulerDep, TenantPath
 from waybill.web.pages_context import frame as around
 from waybill.web.pages_registration import form_values
@@ -102,7 +103,7 @@ def show_tenant(
         "now": estate.now(),
     }
     if registered is None:
-        return page(request, "tenant_new.html", caller, **frame)
+        return page(request, "tenant_new.html", caller, **frame, stands=file_of(estate, tenant, None))
     standing = _standing(request, estate, tenant, registered.registration, before, scheduler.doing(tenant))
     name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
@@ -141,6 +142,7 @@ def _standing(
         "registered": standing.registered,
         "registration": registration,
         "zone": registration.zone,
+        "stands": file_of(estate, tenant, standing.registered, standing.active),
         "row": overview.look(estate, tenant, doings),
         "active": standing.active,
         "streams": [one for one in every if one.active],
