@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
 import zipfile
 from datetime import timedelta
@@ -278,3 +279,12 @@ def test_metrics_export_can_be_verified(shop: Shop) -> None:
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (file["sha256"], file["bytes"])
         assert len(rows(archive, file["entity"])) == file["rows"]
     assert "Metrics data (metrics)" in archive.read("README.txt").decode()
+
+
+def test_mistakes_in_the_form_of_metrics_are_told_by_the_names_of_its_fields(shop: Shop) -> None:
+    page = {"HX-Request": "true", "HX-Trigger": "export-form", "Sec-Fetch-Site": "same-origin"}
+    headers = shop.issuer.bearer(**shop.sample.people["ada"]) | page
+    fields = {"entities": "", "formats": ""}
+    said = shop.client.post("/page/tenants/acme/requests", headers=headers, data=fields).text
+    told = re.findall(r'<li data-field="([^"]*)"><b>([^<]*):</b> <span>([^<]*)</span>', said)
+    assert told == [("entities", "Data types", "Choose at least one"), ("formats", "Format", "Choose at least one")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -185,3 +186,12 @@ def test_realms_page_has_its_form_on_the_left(shop: Shop) -> None:
     page = shop("GET", "/options").json()["page"]
     assert (page["title"], page["form"], page["dialog_title"]) == ("Data Export", "left", "Create Data Export Request")
     assert "expires" in page["columns"]
+
+
+def test_mistakes_in_the_form_of_realms_are_told_by_the_names_of_its_fields(shop: Shop) -> None:
+    page = {"HX-Request": "true", "HX-Trigger": "export-form", "Sec-Fetch-Site": "same-origin"}
+    headers = shop.issuer.bearer(**shop.sample.people["ada"]) | page
+    fields = {"entities": "jobs", "from": "2026-05-02", "to": "2026-06-02", "formats": "csv"}
+    said = shop.client.post("/page/tenants/acme/requests", headers=headers, data=fields).text
+    told = re.findall(r'<li data-field="([^"]*)"><b>([^<]*):</b> <span>([^<]*)</span>', said)
+    assert told == [("to", "End Date", "The date lies in the future")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -27,7 +28,7 @@ from waybill.web import (
     pages_words,
     problems,
 )
-from waybill.web.calling import EstateDep
+from waybill.web.calling import EstateDep, current_estate
 from waybill.web.pages_overview import first_page
 from waybill.web.pages_render import SETTINGS, below, in_settings, page, route_of
 from waybill.web.pages_session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
@@ -156,7 +157,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     if by_htmx:
         form = request.headers.get("hx-trigger", "")
         headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
-        told = pages_words.refusal(error, form) if isinstance(error, WaybillError) else None
+        told = pages_words.refusal(error, form, _called(request, form)) if isinstance(error, WaybillError) else None
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
@@ -177,6 +178,16 @@ async def _whoever(request: Request) -> Caller | None:
         return await page_caller(request)
     except WaybillError:
         return None
+
+
+def _called(request: Request, form: str) -> Mapping[str, str]:
+    """What policy calls the fields of an export's form, for the tenant whose form it is."""
+    if form != "export-form":
+        return {}
+    try:
+        return current_estate(request).configuration.knobs(request.path_params.get("tenant", "")).page.fields
+    except WaybillError:
+        return {}
 
 
 def _log_in(request: Request) -> str:

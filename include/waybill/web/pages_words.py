@@ -60,6 +60,9 @@ EXPORT = {
 }
 """The same for the form of an export, where policy does not call them otherwise."""
 
+_IN_POLICY = {"type": "exportType", "scope": "level", "format": "formats", "range": "preset"}
+"""Fields policy names by another word than their inputs have."""
+
 _FORMS = {
     "registration-form": LABELS,
     "replace-form": LABELS,
@@ -83,7 +86,7 @@ _FINDINGS = {
     ("destination", "not_allowed"): "is set by the operator: leave it as it is",
 }
 
-_CODES = {"scope_incomplete": "this scope needs it"}
+_CODES = {"scope_incomplete": "this scope needs it", "no_entities": "choose at least one", "format_required": "choose at least one"}
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,16 @@ class Told:
     findings: list[tuple[str, str, str]]
 
 
-def refusal(error: WaybillError, form: str) -> Told | None:
-    """What the page says of an error to whoever sent this form (its id); None where it says what everybody says."""
+def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Told | None:
+    """What the page says of an error to whoever sent this form (its id); None where it says what everybody says.
+
+    `called` are the words policy has for the fields of an export's form.
+    """
     labels = _FORMS.get("restore-form" if form.startswith("restore-") else form)
     if labels is None:
         return None
+    if labels is EXPORT:
+        labels = EXPORT | {_IN_POLICY.get(name, name): word.removesuffix(" (optional)") for name, word in called.items()}
     if error.code in _SAID:
         return Told(_SAID[error.code], [])
     if not isinstance(error, InvalidInput):
