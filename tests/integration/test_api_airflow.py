@@ -11,6 +11,7 @@ from tests.airflows import AirflowApi
 from tests.documented import sweep
 from waybill.bootstrap.web import AirflowScheduler
 from waybill.service.overview import Doing
+from waybill.service.unapplied import Failed
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROUTES = {
@@ -163,6 +164,31 @@ def test_a_tenant_that_is_to_receive_something_new_gets_a_run_at_once(acme: Airf
     assert AirflowScheduler().doing("acme") == {"acme": Doing(scheduled=False)}
     acme("ada", "PUT", "/acme/export", USER)
     assert runs_of("export__acme") == [("ada", "queued")]
+
+
+def test_the_rounds_of_applying_that_failed_since_the_last_good_one_are_known(airflow: AirflowApi) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunType
+    from sqlalchemy import delete
+
+    def ended(*states: str) -> Failed | None:
+        with create_session() as session:
+            session.execute(delete(DagRun).where(DagRun.dag_id == "apply_config"))
+            for at, state in enumerate(states):
+                run = DagRun("apply_config", run_id=f"round+{at}", run_type=DagRunType.MANUAL, run_after=FAILED_AT, state=state)
+                run.end_date = FAILED_AT + timedelta(minutes=5 * at)
+                session.add(run)
+                session.flush()
+        return AirflowScheduler().applying_failed()
+
+    second = Failed(FAILED_AT + timedelta(minutes=5), "dags/apply_config/runs/round%2B2")
+    assert ended("success", "failed", "failed") == second
+    assert ended("failed", "success") is None
+    first = ended("failed")
+    assert first is not None
+    assert first.since == FAILED_AT
+    assert ended() is None
 
 
 def save_dag(api: AirflowApi) -> None:
