@@ -186,8 +186,8 @@ def test_files_that_cannot_be_applied_are_told_above_all_tenants_and_on_their_ow
     there = edited(BROKEN, failed=FAILED)
     page = there.look("")
     said = words(page)
-    assert "2 files of tenants are not applied: 2 problems; the first: config/tenants/globex.yaml: frequency: " in said
-    assert "apply_config fails since 2026-06-01 12:00 UTC: its last run." in said
+    assert "2 files of tenants are not applied: 2 problems, the first: config/tenants/globex.yaml: frequency: " in said
+    assert "apply_config has failed since 2026-06-01 12:00 UTC: its last run." in said
     assert 'href="./../../dags/apply_config/runs/scheduled__1"' in page
     for tenant in ("globex", "umbrella"):
         shown = words(there.look(f"tenants/{tenant}"))
@@ -218,4 +218,4 @@ def test_who_sees_one_tenant_reads_nothing_of_other_tenants_files(edited: Edited
 
 def test_rounds_that_fail_for_another_reason_than_a_file_are_told_too(edited: Edited) -> None:
     said = words(edited({}, failed=FAILED).look(""))
-    assert "The configuration was not applied. apply_config fails since 2026-06-01 12:00 UTC: its last run." in " ".join(said.split())
+    assert "The configuration was not applied. apply_config has failed since 2026-06-01 12:00 UTC: its last run." in " ".join(said.split())
