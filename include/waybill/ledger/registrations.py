@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger import streams
 from waybill.ledger.tables import audit, registration, tenant
-from waybill.registration import Difference, Registration, difference
+from waybill.registration import KEPT, Difference, Registration, difference
 
 FILE_ORIGIN = "file:"
 
@@ -32,7 +32,7 @@ class Registered:
 
     @property
     def registration(self) -> Registration:
-        return Registration.model_validate(self.body)
+        return Registration.model_validate(self.body, context=KEPT)
 
     @property
     def managed_by_file(self) -> str | None:
