@@ -40,10 +40,12 @@ class Unapplied:
 def unapplied(estate: Estate, visible: Visible, failed: Failed | None = None) -> Unapplied | None:
     """None where all is in force, or only mistakes in files of tenants that `visible` does not let through keep it from being so."""
     configuration = estate.configuration
+    if not (configuration.findings or failed):
+        return None
     shared = configuration.shared_findings
     seen = set(visible(sorted(configuration.broken)))
     own = tuple(one for one in configuration.findings if one not in shared and tenant_of(one) in seen)
-    if not (shared or own) and (configuration.findings or failed is None):
+    if configuration.findings and not (shared or own):
         return None
     readable = shared if shared and _sees_all(estate, visible) else ()
     return Unapplied(tuple(dict.fromkeys(tenant_of(one) for one in own)), bool(shared), (*readable, *own), failed)
