@@ -118,7 +118,7 @@ class _Worker:
         first = self.final(self.target.part(1)) if self.in_parts else self.target.data
         seen = session.sha256(first)
         if seen is None:
-            return self._collected()
+            return self._collected(first)
         with self.means.ledger.begin() as connection:
             recorded = deliveries.attempts(connection, self.task.delivery.id)
         equal = [
@@ -143,10 +143,11 @@ class _Worker:
             chosen = deliveries.adopt(connection, self.task.delivery.id, [attempt.id for attempt in equal], preferred.id)
         return next(attempt for attempt in equal if attempt.id == chosen)
 
-    def _collected(self) -> Attempt | None:
+    def _collected(self, first: str) -> Attempt | None:
         """The adopted attempt when its manifest stands there complete and only the data is gone: the consumer was faster than COMMIT.
 
-        When the manifest is gone, too, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
+        A worker may have published and adopted between the look at the data and the one at the ledger: then its data stands there now.
+        When data and manifest are gone, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
         """
         with self.means.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
@@ -155,6 +156,8 @@ class _Worker:
             return None
         if self.means.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
             return adopted
+        if self.means.session.sha256(first) is not None:
+            return self.look()
         with self.means.ledger.begin() as connection:
             deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
         return None

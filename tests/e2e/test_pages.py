@@ -204,7 +204,7 @@ def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: 
     expect(page.locator("#requests-list")).to_contain_text("No export yet.")
     page.get_by_role("button", name="New export").click()
     page.get_by_role("button", name="Create export").click()
-    expect(page.locator("#export-form .wrong")).to_have_text("Choose at least one entity")
+    expect(page.locator("#export-form .wrong")).to_have_text("Choose at least one")
     page.get_by_role("checkbox", name="site").check()
     expect(page.get_by_role("checkbox", name="XLSX")).to_be_disabled()  # the entity says so
     page.get_by_role("button", name="Create export").click()

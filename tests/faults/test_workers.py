@@ -1,12 +1,21 @@
 """Several workers on one stream, and workers that come back from the dead: one delivery, one truth."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 import pytest
 
-from tests.estates import make_place
+from tests.estates import DAY, make_place
 from tests.faults import scenes
 from tests.faults.oracle import Watcher, judge, visible
 from tests.faults.scenes import MIDNIGHT, NEXT, UNTIL, Story
 from tests.faults.sweep import copied
+from waybill import delivery
+from waybill.destinations import Session
+from waybill.destinations.base import Stored
+from waybill.errors import TransientError
+from waybill.service import apply, plan, running
 
 STEPS = [
     r"^openat .*spool/.*user",
@@ -101,3 +110,48 @@ def test_runs_that_read_different_snapshots_still_deliver_one_of_them(launcher, 
     story.versions["theme"] *= 2
     assert launcher.run(tmp_path, "run", "acme", "--until", NEXT).status == 0
     assert judge(place.out, story.versions) == []
+
+
+@dataclass
+class Server:
+    """A destination at which something happens after the first look at a file, and whose manifests may be refused."""
+
+    inner: Session
+    after_look: Callable[[], None] = field(default=lambda: None)
+    refuses_manifests: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def sha256(self, path: str) -> str | None:
+        seen = self.inner.sha256(path)
+        happening, self.after_look = self.after_look, lambda: None
+        happening()
+        return seen
+
+    def upload(self, path: str, blocks: Iterable[bytes]) -> Stored:
+        if self.refuses_manifests and ".manifest" in path:
+            raise TransientError("the server went away")
+        return self.inner.upload(path, blocks)
+
+
+def test_a_worker_that_looked_just_before_another_published_takes_over_what_that_one_left(tmp_path):
+    """The data is not there at the look, but adopted at the next question to the ledger: it was published between the two."""
+    place = make_place(tmp_path)
+    place.user(1, "Ada", MIDNIGHT - 40 * DAY)
+    estate = place.estate()
+    apply(estate, actor="test")
+    (one,) = plan(estate, "acme", MIDNIGHT, entities=["user"])
+    task = running.task_of(estate, one)
+    with estate.session(estate.registered("acme")) as session:
+        means = delivery.Means(estate.ledger, estate.source(task.entity.source), session, tmp_path / "spool", None, estate.now)
+
+        def other() -> None:
+            with pytest.raises(TransientError, match="went away"):
+                delivery.deliver(task, replace(means, session=Server(session, refuses_manifests=True)))
+
+        outcome = delivery.deliver(task, replace(means, session=Server(session, after_look=other)))
+    assert (outcome.status, outcome.rows) == ("committed", 1)
+    [(_, manifest)] = place.manifests()
+    assert not manifest["possible_duplicate"]  # the other's attempt, not a second one that may repeat it
+    place.close()
