@@ -92,7 +92,12 @@ class Configuration:
     @property
     def shared_findings(self) -> tuple[Finding, ...]:
         """Those of the files all tenants share: while there is one, nothing is applied."""
-        return tuple(finding for finding in self.findings if "/tenants/" not in finding.file)
+        return tuple(finding for finding in self.findings if not _is_of_a_tenant(finding))
+
+    @property
+    def tenants_findings(self) -> tuple[Finding, ...]:
+        """Those of the tenants' own files: each keeps its own file from being applied."""
+        return tuple(finding for finding in self.findings if _is_of_a_tenant(finding))
 
     def require_catalog(self) -> Catalog:
         """The catalog. Raises ConfigError when the catalog or the policy has problems."""
@@ -120,6 +125,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _is_of_a_tenant(finding: Finding) -> bool:
+    return "/tenants/" in finding.file
 
 
 def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:

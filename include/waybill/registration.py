@@ -40,14 +40,17 @@ class ExportOption(StrEnum):
 
 
 @cache
-def _zones() -> frozenset[str]:
-    """Reading the names walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants."""
+def zones() -> frozenset[str]:
+    """The IANA names a registration may use.
+
+    Reading them walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants.
+    """
     return frozenset(available_timezones() - {"localtime", "Factory"})  # these two are whatever a machine says
 
 
 def _zone(name: str) -> str:
-    if name not in _zones():
-        near = closest(name, sorted(_zones()))
+    if name not in zones():
+        near = closest(name, sorted(zones()))
         raise ValueError(
             f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from waybill.config import TenantFile
+from waybill.config import Configuration, TenantFile
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
@@ -75,11 +75,7 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
         before = {one.tenant: one for one in registrations.all_current(connection)}
         active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
-    gone = [
-        one
-        for one in before.values()
-        if one.managed_by_file and one.tenant not in configuration.tenants and one.tenant not in configuration.broken
-    ]
+    gone = [one for one in before.values() if is_gone(configuration, one)]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
     changes = [change for change in changes if only in ("", change.tenant)]
     refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
@@ -88,6 +84,11 @@ def apply(estate: Estate, *, actor: str, dry_run: bool = False, allow_mass_deact
             raise refusal
         changes = [_carry_out(estate, change, before.get(change.tenant), actor) for change in changes]
     return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", tenant_of(finding))), refusal)
+
+
+def is_gone(configuration: Configuration, one: Registered) -> bool:
+    """Whether a registration's file is there no more; one with mistakes is still there."""
+    return bool(one.managed_by_file) and one.tenant not in configuration.tenants and one.tenant not in configuration.broken
 
 
 def tenant_of(finding: Finding) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from waybill.errors import Finding
 from waybill.ledger import tenants
 from waybill.ledger.registrations import Registered
-from waybill.service.applying import change_of, tenant_of
+from waybill.service.applying import change_of, is_gone, tenant_of
 from waybill.service.estate import Estate
 from waybill.service.overview import Visible
 
@@ -44,7 +44,7 @@ def unapplied(estate: Estate, visible: Visible, failed: Failed | None = None) ->
         return None
     shared = configuration.shared_findings
     seen = set(visible(sorted(configuration.broken)))
-    own = tuple(one for one in configuration.findings if one not in shared and tenant_of(one) in seen)
+    own = tuple(one for one in configuration.tenants_findings if tenant_of(one) in seen)
     if configuration.findings and not (shared or own):
         return None
     readable = shared if shared and _sees_all(estate, visible) else ()
@@ -72,8 +72,8 @@ def file_of(estate: Estate, tenant: str, registered: Registered | None, active: 
     """`active` are the tenant's entities that are delivered now."""
     configuration = estate.configuration
     if tenant in configuration.broken:
-        return File(tuple(one for one in configuration.findings if one not in configuration.shared_findings and tenant_of(one) == tenant))
+        return File(tuple(one for one in configuration.tenants_findings if tenant_of(one) == tenant))
     if file := configuration.tenants.get(tenant):
         action = change_of(file, registered, list(active)).action
         return File(outstanding="" if action == "keep" else action)
-    return File(outstanding="deactivate" if registered and registered.managed_by_file else "")
+    return File(outstanding="deactivate" if registered and is_gone(configuration, registered) else "")

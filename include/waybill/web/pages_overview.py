@@ -62,7 +62,6 @@ def show_overview(
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
         "found": found,
-        "unapplied": unapplied(estate, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()),
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,
@@ -73,6 +72,8 @@ def show_overview(
         "link": link,
         "airflow": airflow,
     }
+    if name == "overview.html":  # what stands above the list does not change with a search
+        shown["unapplied"] = unapplied(estate, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed())
     return page(request, name, caller, **around, **shown, now=estate.now(), states=list(State))
 
 

@@ -24,6 +24,7 @@ from waybill.web.pages_context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages_recurring import EVERY, create_recurring, listed
 from waybill.web.pages_render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages_session import Form, PageCaller, SentForm, takes_tokens
+from waybill.web.pages_words import export_labels
 from waybill.web.requests import parsed
 
 router = APIRouter()
@@ -149,6 +150,7 @@ def _form_frame(estate: Estate, knobs: Knobs, tenant: str, offered: dict[str, An
     level = next((one for one in ("participant", "study") if one in wish), "")
     return {
         "looks": knobs.page,
+        "labels": export_labels(knobs.page.fields),
         "offered": offered,
         "levels": levels,
         "takes": TAKES,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
@@ -19,7 +19,7 @@ from waybill.bootstrap.names import dag_id
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.ledger import streams, tenants
 from waybill.ledger.registrations import Registered
-from waybill.registration import ExportOption, Registration
+from waybill.registration import ExportOption, Registration, zones
 from waybill.service import Estate, overview, registering
 from waybill.service.backfilling import BadRange, queue_backfill
 from waybill.service.redelivering import queue_redelivery
@@ -97,7 +97,7 @@ def show_tenant(
         "form": form_values(estate, tenant, body),
         "version": registered.version if registered else 0,
         "entities": list(estate.catalog.entities.values()),
-        "zones": sorted(available_timezones()),
+        "zones": sorted(zones()),
         "labels": LABELS,
         "words": words(estate),
         "now": estate.now(),
@@ -152,14 +152,9 @@ def _standing(
         "before": before,
         "versions": registering.history(estate, tenant),
         **_rehearsed(estate, standing.registered),
-        "destination": _place(estate, standing.registered),
+        "own_destination": standing.registered.registration.destination is not None,
         "airflow": None if takes_tokens(request) else f"dags/{dag_id(tenant)}",
     }
-
-
-def _place(estate: Estate, registered: Registered) -> dict[str, Any]:
-    spec = estate.destination_spec(registered)
-    return {"own": registered.registration.destination is not None, **spec.model_dump(mode="json")}
 
 
 def _rehearsed(estate: Estate, registered: Registered) -> dict[str, Any]:

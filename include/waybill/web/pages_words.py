@@ -58,7 +58,7 @@ EXPORT = {
     "repeat": "Repeat",
     "name": "Name",
 }
-"""The same for the form of an export, where policy does not call them otherwise."""
+"""The same for the form of an export, where policy does not call them otherwise: see `export_labels`."""
 
 _IN_POLICY = {"type": "exportType", "scope": "level", "format": "formats", "range": "preset"}
 """Fields policy names by another word than their inputs have."""
@@ -89,6 +89,11 @@ _FINDINGS = {
 _CODES = {"scope_incomplete": "this scope needs it", "no_entities": "choose at least one", "format_required": "choose at least one"}
 
 
+def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
+    """The labels of an export's form by the name of the input, where policy has these words for its fields."""
+    return EXPORT | {_IN_POLICY.get(name, name): word for name, word in called.items()}
+
+
 @dataclass(frozen=True)
 class Told:
     """A refusal as the page tells it: a sentence, and `(field, label, message)` of each finding. The field is the name of an input."""
@@ -106,7 +111,7 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Told |
     if labels is None:
         return None
     if labels is EXPORT:
-        labels = EXPORT | {_IN_POLICY.get(name, name): word.removesuffix(" (optional)") for name, word in called.items()}
+        labels = {name: word.removesuffix(" (optional)") for name, word in export_labels(called).items()}
     if error.code in _SAID:
         return Told(_SAID[error.code], [])
     if not isinstance(error, InvalidInput):
