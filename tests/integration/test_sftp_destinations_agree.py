@@ -153,12 +153,12 @@ def test_a_slow_source_is_followed_as_it_grows(session: Session, place: Place) -
 
     def rows() -> Iterator[bytes]:
         for _ in range(4):
-            yield BYTES[:1_000_000]
+            yield BYTES * 3
             time.sleep(0.1)
             seen.append((place.root / PART[1:]).stat().st_size if (place.root / PART[1:]).exists() else 0)
 
-    assert session.upload(PART, rows()).bytes == 4_000_000
-    assert seen[-1] >= 1_000_000
+    assert session.upload(PART, rows()).bytes == 36_000_000
+    assert seen[-1] >= 9_000_000
     assert seen == sorted(seen)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from waybill.destinations.sftp_loop import running_loop, wait
 from waybill.destinations.sftp_packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp_probe import rehearse
 from waybill.destinations.sftp_reading import Download
-from waybill.destinations.sftp_transfer import Upload, chunks
+from waybill.destinations.sftp_transfer import Upload, begun, chunks
 from waybill.destinations.sftp_wire import Wire
 from waybill.errors import PermanentError, TransientError
 
@@ -47,7 +47,7 @@ class Sftp:
         chosen = settings(self._connection)
         with running_loop("waybill-sftp") as loop:
             connection, wire, block = wait(loop, _open(chosen))
-            lanes = Lanes(loop, connection, wire)
+            lanes = Lanes(loop, chosen, connection, wire)
             try:
                 yield SftpSession(chosen.label, loop, lanes, wire, self._root, self._profile, block)
             finally:
@@ -57,7 +57,7 @@ class Sftp:
 async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
     connection, wire = await log_in(chosen)
     try:
-        return connection, wire, await wire.largest_read()
+        return connection, wire, (await wire.limits())[0]
     except (Status, Lost) as error:
         connection.abort()
         raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
@@ -175,10 +175,11 @@ class SftpSession(Reading):
             wait(self._loop, download.close())
 
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        with self._lanes.lane() as wire:
+        pieces, large = begun(chunks(blocks))
+        with self._lane(large) as wire:
             upload = Upload(wire, self._at(part), verify=self._sees, block=self._block)
             try:
-                sent, back = self._send(part, upload, blocks)
+                sent, back = self._send(part, upload, pieces)
                 if self._sees:
                     self._compare(part, sent, back, upload)
             except BaseException:
@@ -186,11 +187,15 @@ class SftpSession(Reading):
                 raise
         return sent
 
-    def _send(self, part: str, upload: Upload, blocks: Iterable[bytes]) -> tuple[Stored, Stored]:
+    def _lane(self, large: bool) -> AbstractContextManager[Wire]:
+        client = self._lanes.client() if large else None
+        return nullcontext(client) if client else self._lanes.lane()
+
+    def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
         """What was sent, and what came back of it."""
         sent, back = hashlib.sha256(), hashlib.sha256()
         sent_bytes = back_bytes = 0
-        for chunk, last in chunks(blocks):
+        for chunk, last in pieces:
             sent.update(chunk)
             sent_bytes += len(chunk)
             for data in self._step(part, upload, chunk, last):
@@ -198,7 +203,7 @@ class SftpSession(Reading):
                 back_bytes += len(data)
         return Stored(sent_bytes, sent.hexdigest()), Stored(back_bytes, back.hexdigest())
 
-    def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[bytes]:
+    def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
         with self._told("write", part):
             try:
                 return wait(self._loop, upload.step(chunk, last=last))

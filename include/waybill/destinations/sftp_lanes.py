@@ -1,19 +1,22 @@
 """Several SFTP channels on one SSH connection, for many files at once.
 
 A server works through one channel's requests one after the other, its disk's fsync among them. Further channels cost no login, each has a
-process of its own on the server, and their fsyncs reach the disk together. A server that allows only one is used with one.
+process of its own on the server, and their fsyncs reach the disk together. A server that allows only one is used with one. Large files
+go through OpenSSH's client (`sftp_client`), with a login of its own, where that is to be had.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncssh
 
-from waybill.destinations.sftp_login import open_channel
+from waybill.destinations.sftp_client import open_client
+from waybill.destinations.sftp_login import Settings, open_channel
 from waybill.destinations.sftp_loop import wait
 from waybill.destinations.sftp_packets import Lost
 from waybill.destinations.sftp_wire import Wire
@@ -23,17 +26,22 @@ FULL = 3
 """Files at once on each channel before another is opened."""
 
 _OPENING_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 class Lanes:
     """The channels of one session, and how many files each is busy with."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection, first: Wire) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, chosen: Settings, connection: asyncssh.SSHClientConnection, first: Wire) -> None:
         self._loop = loop
+        self._chosen = chosen
         self._connection = connection
         self._busy = {first: 0}
         self._may_grow = True
         self._lock = threading.Lock()
+        self._client: Wire | None = None
+        self._may_log_in = True
+        self._logging_in = threading.Lock()
 
     @contextmanager
     def lane(self) -> Iterator[Wire]:
@@ -65,9 +73,20 @@ class Lanes:
 
     async def _open(self) -> Wire:
         async with asyncio.timeout(_OPENING_SECONDS):
-            return await open_channel(self._connection, next(iter(self._busy)).stall)
+            return await open_channel(self._connection, self._chosen.stall_seconds)
+
+    def client(self) -> Wire | None:
+        """The channel for large files, opened when first asked for; None where there is none to be had."""
+        with self._logging_in:
+            if self._may_log_in and not (self._client and self._client.is_open):
+                try:
+                    self._client = wait(self._loop, open_client(self._chosen))
+                except (Lost, OSError) as error:
+                    self._may_log_in, self._client = False, None
+                    _log.info("%s: large files take the slower way: %s", self._chosen.label, error)
+            return self._client
 
     def give_up(self, reason: str) -> None:
         """To be called in the loop's thread."""
-        for wire in self._busy:
+        for wire in filter(None, (*self._busy, self._client)):
             wire.give_up(reason)

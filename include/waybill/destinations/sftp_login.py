@@ -188,9 +188,30 @@ async def log_in(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire]:
 async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> Wire:
     """An SFTP channel on a connection. Raises asyncssh's errors and Lost."""
     wire = Wire(stall)
-    await connection.create_session(lambda: wire, subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
+    await connection.create_session(lambda: _Session(wire), subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
     await wire.start()
     return wire
+
+
+class _Session(asyncssh.SSHClientSession[bytes]):
+    """A channel of asyncssh's as a wire takes it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        self._wire.connection_made(chan)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire.connection_lost(exc)
+
+    def eof_received(self) -> bool:
+        self._wire.give_up("the server closed the channel")
+        return False
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        if datatype is None:  # else it is what the server prints to its error output
+            self._wire.data_received(data)
 
 
 async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConnection:

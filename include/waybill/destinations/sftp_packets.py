@@ -119,6 +119,15 @@ class Fields:
     def string(self) -> bytes:
         return self._take(self.number())
 
+    def block(self) -> memoryview:
+        """A string that may be large. Nothing is copied."""
+        size = self.number()
+        taken = memoryview(self._body)[self._at : self._at + size]
+        if len(taken) != size:
+            raise Lost("the server sent a malformed answer")
+        self._at += size
+        return taken
+
     def text(self) -> str:
         return self.string().decode("utf-8", "surrogateescape")
 

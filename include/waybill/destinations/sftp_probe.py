@@ -96,7 +96,7 @@ async def _write(wire: Wire, path: str, data: bytes) -> None:
 async def _read(wire: Wire, path: str) -> bytes:
     handle = await wire.open(path, READ)
     try:
-        return await wire.data(wire.read(handle, 0, 100))
+        return bytes(await wire.data(wire.read(handle, 0, 100)))
     finally:
         await wire.close(handle)
 

@@ -34,7 +34,7 @@ class ReadAhead:
             self._pending.append((self.asked, count, self._wire.read(self._handle, self.asked, count)))
             self.asked += count
 
-    async def take(self) -> tuple[bytes, bool]:
+    async def take(self) -> tuple[memoryview, bool]:
         """The next bytes, and whether all that was asked for came (False: the file ends here)."""
         offset, count, future = self._pending.popleft()
         data = await self._wire.data(future)
@@ -42,7 +42,7 @@ class ReadAhead:
             more = await self._wire.data(self._wire.read(self._handle, offset + len(data), count - len(data)))
             if not more:
                 return data, False
-            data += more
+            data = memoryview(b"".join((data, more)))
         return data, True
 
 
@@ -63,7 +63,7 @@ class Download:
 
     async def more(self) -> bytes:
         """The next few blocks, empty at the end."""
-        taken: list[bytes] = []
+        taken: list[memoryview] = []
         self._ahead.ask(self._size, whole=False)
         while self._ahead and len(taken) < READS:
             data, complete = await self._ahead.take()

@@ -6,16 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
-from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, SAFE_BLOCK, WRITE, Attributes, Code, Kind, Lost, Status
+from waybill.destinations.sftp_packets import CREATE, EXCLUSIVE, READ, WRITE, Attributes, Code, Kind, Lost, Status
 from waybill.destinations.sftp_reading import ReadAhead
 from waybill.destinations.sftp_wire import Answer, Wire
 
-WRITES = 128
-"""Writes under way at once: 4 MB, enough for 100 MB/s at 40 ms."""
+UNDER_WAY = 4 * 1024 * 1024
+"""Bytes sent and not acknowledged, enough for 100 MB/s at 40 ms."""
 
 LAG = 8 * 1024 * 1024
-"""How far reading back may fall behind; more than WRITES hold and REOPEN asks for, or both would wait for each other."""
+"""How far reading back may fall behind; more than UNDER_WAY and REOPEN together, or both would wait for each other."""
 
 REOPEN = 2 * 1024 * 1024
 """Acknowledged bytes that are worth opening the file for reading again."""
@@ -26,6 +27,9 @@ SYNC_EVERY = 256 * 1024 * 1024
 CHUNK = 512 * 1024
 SMALL = 2 * CHUNK
 """What is sent and read back without waiting in between."""
+
+LARGE = 8 * 1024 * 1024
+"""What is worth a login of its own."""
 
 _WRITE_HEADER = 25
 
@@ -41,6 +45,18 @@ def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
         gathered.append(block)
         size += len(block)
     yield b"".join(gathered), True
+
+
+def begun(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, bool]], bool]:
+    """The same pieces, and whether there are LARGE bytes or more; as many are waited for."""
+    first: list[tuple[bytes, bool]] = []
+    size = 0
+    for piece in pieces:
+        first.append(piece)
+        size += len(piece[0])
+        if size >= LARGE:
+            break
+    return chain(first, pieces), size >= LARGE
 
 
 class Upload:
@@ -62,14 +78,14 @@ class Upload:
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._reopening: asyncio.Future[Answer] | None = None
-        self._back: list[bytes] = []
+        self._back: list[memoryview] = []
         self.vanished = False
         """The file was gone when it was to be read back."""
 
         self.size: int | None = None
         """The size the server tells after closing; None when the file is gone or may not be looked at."""
 
-    async def step(self, data: bytes, *, last: bool) -> list[bytes]:
+    async def step(self, data: bytes, *, last: bool) -> list[memoryview]:
         """Send `data`, after the last wait for the server's disk and close. Returns what was read back meanwhile, in order.
 
         Raises Status or Lost; the caller then abandons.
@@ -91,7 +107,7 @@ class Upload:
         view = memoryview(data)
         piece = self._piece(handle)
         for start in range(0, len(view), piece):
-            while len(self._writes) >= WRITES:
+            while self._sent - self._acknowledged >= UNDER_WAY:
                 await self._settle()
             block = view[start : start + piece]
             future = self._wire.write(handle, self._sent, block)
@@ -107,8 +123,8 @@ class Upload:
             await self._wire.synced(self._wire.sync(handle))
 
     def _piece(self, handle: bytes) -> int:
-        """What one write holds, so that it fills one SSH packet."""
-        return SAFE_BLOCK - _WRITE_HEADER - len(handle)
+        """What one write holds. Through asyncssh it fills one SSH packet so."""
+        return self._wire.largest_write - _WRITE_HEADER - len(handle)
 
     async def _settle(self) -> None:
         end, future = self._writes.popleft()
@@ -136,7 +152,7 @@ class Upload:
     def _see(self, facts: Attributes | None) -> None:
         self.size = None if facts is None else facts.size or 0
 
-    async def _whole(self, data: bytes) -> list[bytes]:
+    async def _whole(self, data: bytes) -> list[memoryview]:
         """A small file: all that follows the first answer is asked at once; every status is looked at."""
         wire = self._wire
         handle = await wire.open(self._path, WRITE | CREATE | EXCLUSIVE)
@@ -151,7 +167,7 @@ class Upload:
         await self._end(closing)
         return [] if self._reopening is None else await self._read_whole(self._reopening, len(data))
 
-    async def _read_whole(self, reopening: asyncio.Future[Answer], size: int) -> list[bytes]:
+    async def _read_whole(self, reopening: asyncio.Future[Answer], size: int) -> list[memoryview]:
         try:
             handle = await self._wire.opened(reopening)
         except Status as status:
@@ -159,7 +175,8 @@ class Upload:
                 raise
             self.vanished = True
             return []
-        back, complete = [], True
+        back: list[memoryview] = []
+        complete = True
         ahead = ReadAhead(self._wire, handle, self._block)
         ahead.ask(size, whole=False)
         looking = self._wire.looking(Kind.LSTAT, self._path)

@@ -1,7 +1,7 @@
-"""SFTP version 3 on one channel of an SSH connection: requests out, answers in, nothing more.
+"""SFTP version 3 on one channel: requests out, answers in, nothing more.
 
-asyncssh brings SSH; its own SFTP client costs twice the CPU of this and hides the extensions. One SFTP write here fills exactly one
-SSH packet, and an answer finds its request without a task of its own.
+asyncssh or OpenSSH's client brings SSH. asyncssh's own SFTP client costs twice the CPU of this and hides the extensions. One SFTP write
+here fills exactly one of asyncssh's SSH packets, and an answer finds its request without a task of its own.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
-
-import asyncssh
+from typing import Protocol
 
 from waybill.destinations.sftp_packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Space, Status, string
 
 LARGEST_PACKET = 4 * 1024 * 1024
 LARGE = 8 * 1024
+_LARGE_BLOCK = 255 * 1024
 Answer = tuple[int, bytes]
 
 
-class Wire(asyncssh.SSHClientSession[bytes]):
-    """The channel. All methods belong to the event loop it was opened in.
+class Channel(Protocol):
+    """What carries the bytes. It tells the wire when there are some and when it is lost."""
+
+    def write(self, data: bytes) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Wire:
+    """SFTP over a channel. All methods belong to the event loop it was opened in.
 
     Servers answer in order or nearly so, so the request that waits longest tells how the server is: when it stays unanswered for `stall`
     seconds, everything waiting fails with Lost and the channel is given up.
@@ -36,23 +43,21 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         self._received = bytearray()
         self._watch: asyncio.TimerHandle | None = None
         self._reason = ""
-        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._channel: Channel | None = None
         self.extensions: dict[str, bytes] = {}
+        self.largest_write = SAFE_BLOCK
+        """What one write request may hold, itself included."""
 
     @property
     def is_open(self) -> bool:
         return not self._reason
 
-    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        self._channel = chan
+    def connection_made(self, channel: Channel) -> None:
+        self._channel = channel
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A reason of asyncssh's can quote what the server said, never what we sent.
         self.give_up(f"the connection was lost{f': {exc}' if exc else ''}")
-
-    def eof_received(self) -> bool:
-        self.give_up("the server closed the channel")
-        return False
 
     def give_up(self, reason: str) -> None:
         """Fail everything that waits and everything asked from now on."""
@@ -73,9 +78,7 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         else:
             self._watch = self._loop.call_later(self.stall / 4, self._look)
 
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        if datatype is not None:  # what the server prints to its error output
-            return
+    def data_received(self, data: bytes) -> None:
         received = self._received
         received += data
         at = 0
@@ -107,15 +110,16 @@ class Wire(asyncssh.SSHClientSession[bytes]):
         if future is not None and not future.done():
             future.set_result((kind, body))
 
-    def _send(self, kind: int, key: int, body: bytes, number: bytes) -> asyncio.Future[Answer]:
+    def _send(self, kind: int, key: int, *body: bytes | memoryview) -> asyncio.Future[Answer]:
         if self._reason or self._channel is None:
             raise Lost(self._reason or "the channel is closed")
         future: asyncio.Future[Answer] = self._loop.create_future()
         if not self._waiting:
             self._oldest_since = self._loop.time()
         self._waiting[key] = future
-        self._outgoing.append(struct.pack(">IB", len(body) + 1 + len(number), kind) + number + body)
-        if len(body) >= LARGE:
+        size = sum(map(len, body))
+        self._outgoing.append(b"".join((struct.pack(">IB", size + 1, kind), *body)))
+        if size >= LARGE:
             self._flush()
         elif len(self._outgoing) == 1:
             self._loop.call_soon(self._flush)
@@ -136,14 +140,14 @@ class Wire(asyncssh.SSHClientSession[bytes]):
     async def start(self) -> None:
         """Agree on version 3. Raises Lost."""
         self._look()
-        kind, _ = await self._send(Kind.INIT, 0, b"", struct.pack(">I", 3))
+        kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
         if kind != Kind.VERSION:
             raise Lost("the server does not speak SFTP")
 
     def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
         """Send a request; its answer comes with the future. Requests are sent in the order of the calls."""
         self._next = self._next % 0xFFFFFFFF + 1
-        return self._send(kind, self._next, b"".join(parts), struct.pack(">I", self._next))
+        return self._send(kind, self._next, struct.pack(">I", self._next), *parts)
 
     async def answer(self, future: asyncio.Future[Answer], wanted: Kind) -> Fields:
         """The fields of an answer. Raises Status when the server refused, Lost when it is not to be understood."""
@@ -183,13 +187,13 @@ class Wire(asyncssh.SSHClientSession[bytes]):
     def read(self, handle: bytes, offset: int, count: int) -> asyncio.Future[Answer]:
         return self.ask(Kind.READ, string(handle), struct.pack(">QI", offset, count))
 
-    async def data(self, future: asyncio.Future[Answer]) -> bytes:
+    async def data(self, future: asyncio.Future[Answer]) -> memoryview:
         """The bytes of a read, empty at the end of the file."""
         try:
-            return (await self.answer(future, Kind.DATA)).string()
+            return (await self.answer(future, Kind.DATA)).block()
         except Status as status:
             if status.code == Code.EOF:
-                return b""
+                return memoryview(b"")
             raise
 
     async def attributes(self, kind: Kind, name: str | bytes) -> Attributes | None:
@@ -252,13 +256,13 @@ class Wire(asyncssh.SSHClientSession[bytes]):
             if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # what OpenSSH makes of ENOSYS and EINVAL
                 raise
 
-    async def largest_read(self) -> int:
-        """The most bytes one read may ask for."""
+    async def limits(self) -> tuple[int, int]:
+        """The most bytes that one read and one write may hold."""
         if "limits@openssh.com" not in self.extensions:
-            return SAFE_BLOCK
+            return SAFE_BLOCK, SAFE_BLOCK
         fields = await self.answer(self.ask(Kind.EXTENDED, string("limits@openssh.com")), Kind.EXTENDED_REPLY)
-        _, most = fields.long(), fields.long()
-        return min(max(most, SAFE_BLOCK), 255 * 1024)
+        _, read, write = fields.long(), fields.long(), fields.long()
+        return min(max(read, SAFE_BLOCK), _LARGE_BLOCK), min(max(write, SAFE_BLOCK), _LARGE_BLOCK)
 
     async def space(self, path: str) -> Space | None:
         """None where the server does not tell."""
