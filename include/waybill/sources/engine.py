@@ -23,12 +23,21 @@ MEMORY = "512MB"
 
 _THREADS = min(4, os.cpu_count() or 1)
 """More would wait for the one thread that hashes and writes, and each needs memory of its own."""
-STREAMING = tuple(f"SET memory_limit = '{memory}'; SET threads = {_THREADS}" for memory in ("48MB", "128MB"))
-"""What reading rows in the order they are stored in is tried with: a table needs less than a Parquet file's row groups."""
-SORTING = ("SET memory_limit = '128MB'; SET threads = 1",)
+
+
+def _limits(memory: str, threads: int, buffer: str = "1MB") -> str:
+    return f"SET memory_limit = '{memory}'; SET threads = {threads}; SET streaming_buffer_size = '{buffer}'"
+
+
+STREAMING = tuple(_limits(memory, _THREADS, "32MB") for memory in ("80MB", "128MB"))
+"""What reading rows in the order they are stored in is tried with: a table needs less than some Parquet files' row groups.
+
+Several threads work at once only where what they are ahead fits the buffer, which is about the text of one group of rows.
+"""
+SORTING = (_limits("128MB", 1),)
 """What sorting up to `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
 SORTED_WITH_LITTLE = 8_000_000
-GENEROUS = f"SET memory_limit = '{MEMORY}'; RESET threads"
+GENEROUS = _limits(MEMORY, os.cpu_count() or 1)
 
 BATCH_ROWS = 8_192
 
@@ -64,14 +73,14 @@ def connect() -> Iterator[duckdb.DuckDBPyConnection]:
         step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
         raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
     with folder as spill:
-        settings: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": spill, "autoinstall_known_extensions": "false"}
+        settings: dict[str, Any] = {"temp_directory": spill, "autoinstall_known_extensions": "false"}
         connection = duckdb.connect(config=settings)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_progress_bar = false")
             connection.execute("SET enable_external_file_cache = false")
-            connection.execute("SET streaming_buffer_size = '1MB'")
+            connection.execute(GENEROUS)
             yield connection
         finally:
             connection.close()
