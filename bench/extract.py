@@ -18,17 +18,15 @@ from pathlib import Path
 import duckdb
 
 from bench.leg import Leg
+from bench.spooling import spool
 from tests.servers.postgres import Database, serve_postgres
 from waybill.catalog import DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.connection import Connection
-from waybill.formats.csv import write_csv
-from waybill.selection import Dialect, Selection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
 from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
 from waybill.sources.postgres import Postgres
-from waybill.spool import SpoolFile
 
 COLUMNS = {
     "id": "integer",
@@ -71,7 +69,7 @@ def legs(quick: bool) -> Iterator[Leg]:
             _fill_postgres(database, 300_000 if quick else 2_500_000)
             ours, ordered, plain = _turns(
                 rounds,
-                lambda: _ours(_postgres(database), folder),
+                lambda: spool(_postgres(database), ENTITY, folder / "ours.csv"),
                 lambda: _psql(database, folder, "ORDER BY id"),
                 lambda: _psql(database, folder),
             )
@@ -95,7 +93,7 @@ def legs(quick: bool) -> Iterator[Leg]:
         source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(file))
         yield Leg(
             "SQLite to CSV through dbapi | fetch loop into csv.writer",
-            *_turns(rounds, lambda: _ours(source, folder), lambda: _fetch_loop(file, folder)),
+            *_turns(rounds, lambda: spool(source, ENTITY, folder / "ours.csv"), lambda: _fetch_loop(file, folder)),
             1.0,
         )
 
@@ -109,21 +107,6 @@ def _turns(rounds: int, *jobs: Callable[[], None]) -> list[float]:
             job()
             taken.append(time.perf_counter() - began)
     return [statistics.median(taken) for taken in times]
-
-
-def _ours(source: Source, folder: Path, shape: Entity = ENTITY) -> None:
-    """As a delivery writes its spool, save that it is not forced to the disk: the others' files are not either."""
-    (folder / "ours.csv").unlink(missing_ok=True)
-    with source.snapshot() as snapshot:
-        blocks = snapshot.csv(Selection(shape, "acme", shape.columns), Dialect())
-        write_csv(blocks, shape.columns, Dialect(), lambda _: Unforced(folder / "ours.csv"))
-
-
-class Unforced(SpoolFile):
-    """A spool file that may lie in the page cache when it is finished."""
-
-    def finish(self) -> None:
-        self.abort()
 
 
 def _postgres(database: Database) -> Postgres:
@@ -150,7 +133,7 @@ def _beside_copy(rounds: int, source: Source, relation: str, warehouse: Path, th
             connection.execute(f"ATTACH '{warehouse}' AS warehouse (READ_ONLY)")
             connection.execute(f"COPY (SELECT * FROM {theirs} WHERE tenant_id = 'acme') TO '{folder}/theirs.csv' (HEADER false)")
 
-    return _turns(rounds, lambda: _ours(source, folder, shape), copy)
+    return _turns(rounds, lambda: spool(source, shape, folder / "ours.csv"), copy)
 
 
 def _fill_sqlite(file: Path, warehouse: Path, rows: int) -> None:

@@ -101,21 +101,14 @@ def _python(side: str, database: Database, folder: Path) -> Cost:
 
 def _ours(folder: Path, url: str) -> None:
     """The product's own way to hashed, counted CSV on disk."""
-    import hashlib
-
+    from bench.spooling import spool
     from waybill.catalog import PostgresSource
     from waybill.connection import Connection
-    from waybill.selection import Dialect, Selection
     from waybill.sources.postgres import Postgres
 
     entity, at = pickle.loads((folder / "entity").read_bytes()), urlsplit(url)  # noqa: S301 (our own)
     target = Connection("pg", "postgres", at.hostname or "", at.port, at.username or "", at.path.strip("/"))
-    source, digest, rows = Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target), hashlib.sha256(), 0
-    with source.snapshot() as snapshot, (folder / "ours.csv").open("wb") as file:
-        for block, count in snapshot.csv(Selection(entity, "acme", entity.columns), Dialect()):
-            digest.update(block)
-            file.write(block)
-            rows += count
+    spool(Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target), entity, folder / "ours.csv")
 
 
 def _sling(database: Database, folder: Path) -> Cost:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pyarrow as pa
 
 from waybill.catalog import Entity, Mode, PostgresSource
 from waybill.connection import Connections
 from waybill.errors import PermanentError
 from waybill.selection import Dialect, Extent, Selection
-from waybill.sources import drift, postgres_copy, postgres_extent, typed
+from waybill.sources import drift, postgres_copy, postgres_extent
 from waybill.sources import postgres_session as session
 from waybill.sources.postgres_sql import PostgresFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _COLUMNS = """
 SELECT a.attname,
@@ -100,6 +102,8 @@ class PostgresSnapshot:
             yield [bytes.fromhex(bytes(line).decode()) for line in lines]
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        from waybill.sources import typed  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
+
         yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity))
 
     def count(self, selection: Selection) -> int:
