@@ -1,41 +1,58 @@
 """The memory an extraction needs at its peak, for a tenth of the rows and for all of them.
 
 `python -m bench memory [--quick]` prints one line per leg: leg | against | ours | theirs | ratio | goal | met.
-Each extraction runs in a process of its own. Flat means that ten (quick) or twenty times the rows need no more than a fifth more memory.
+Each extraction is a process of its own. Flat means that ten (quick) or twenty times the rows need no more than a fifth more memory.
 """
 
 from __future__ import annotations
 
-import subprocess
+import pickle
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
-
-from bench.extract import ENTITY, ROWS
 from bench.leg import Leg
-from waybill.selection import Dialect, Selection
-from waybill.sources.duckdb import DuckDB
+from bench.processes import measured
 
 GOAL = 1.2
 
 
 def legs(quick: bool) -> Iterator[Leg]:
+    from bench.extract import ENTITY
+
     few, many = (200_000, 2_000_000) if quick else (1_000_000, 20_000_000)
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "entity").write_bytes(pickle.dumps(ENTITY))
+        peaks = [_postgres(folder, rows) for rows in (many, few)]
+        yield Leg(f"peak memory, {many:,} rows of PostgreSQL | {few:,} rows", *peaks, GOAL, "MB")
         for name, order in (("stored in key order", ""), ("that must be sorted", "ORDER BY hash(id)")):
-            peaks = []
-            for rows in (few, many):
-                file = Path(scratch, f"{rows}.duckdb")
-                with duckdb.connect(str(file)) as connection:
-                    filled = ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)")
-                    connection.execute(f"CREATE TABLE orders AS SELECT * FROM ({filled}) {order}")
-                argv = [sys.executable, "-m", "bench.memory", str(file)]
-                peaks.append(float(subprocess.run(argv, capture_output=True, text=True, check=True).stdout))
-                file.unlink()
-            yield Leg(f"peak memory, {many:,} rows of DuckDB {name} | {few:,} rows", peaks[1], peaks[0], GOAL, "MB")
+            peaks = [_duckdb(folder, rows, order) for rows in (many, few)]
+            yield Leg(f"peak memory, {many:,} rows of DuckDB {name} | {few:,} rows", *peaks, GOAL, "MB")
+
+
+def _postgres(folder: Path, rows: int) -> float:
+    from bench.extract import _fill_postgres
+    from tests.servers.postgres import serve_postgres
+
+    with serve_postgres() as cluster, cluster.database() as database:
+        _fill_postgres(database, rows)
+        return measured([sys.executable, "-m", "bench.rivals", "ours", str(folder), database.url], folder).megabytes
+
+
+def _duckdb(folder: Path, rows: int, order: str) -> float:
+    import duckdb
+
+    from bench.extract import ROWS
+
+    file = folder / f"{rows}.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        filled = ROWS.format(float="DOUBLE", range=f"range(1, {rows + 1}) r(i)")
+        connection.execute(f"CREATE TABLE orders AS SELECT * FROM ({filled}) {order}")
+    megabytes = measured([sys.executable, "-m", "bench.memory", str(folder), str(file)], folder).megabytes
+    file.unlink()
+    return megabytes
 
 
 def peak_megabytes() -> float:
@@ -44,14 +61,18 @@ def peak_megabytes() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _read(file: Path) -> None:
+def _read(folder: Path, file: Path) -> None:
+    """All rows as a delivery reads them."""
+    from waybill.selection import Dialect, Selection
+    from waybill.sources.duckdb import DuckDB
+
+    entity = pickle.loads((folder / "entity").read_bytes())  # noqa: S301 (our own)
     with DuckDB(file).snapshot() as snapshot:
-        selection = Selection(ENTITY, "acme", ENTITY.columns)
+        selection = Selection(entity, "acme", entity.columns)
         snapshot.check(selection)
         for _ in snapshot.csv(selection, Dialect()):
             pass
 
 
 if __name__ == "__main__":
-    _read(Path(sys.argv[1]))
-    print(peak_megabytes())
+    _read(Path(sys.argv[1]), Path(sys.argv[2]))
