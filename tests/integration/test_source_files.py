@@ -73,7 +73,48 @@ def test_rows_stored_out_of_order_are_sorted_and_rows_in_order_are_not(warehouse
     for relation, in_order in (("mixed", False), ("events", True)):
         shape = entity(relation=relation)
         with DuckDB(warehouse).snapshot() as snapshot:
-            assert snapshot._is_in_order(Selection(shape, "acme", shape.columns)) is in_order
+            assert (snapshot._parts(Selection(shape, "acme", shape.columns)) == []) is in_order
+
+
+KEYS = {
+    "integer": "i",
+    "few different first": "i % 3",
+    "one first": "7",
+    "text": "chr(CAST(97 + i % 20 AS INT)) || i % 7",
+    "null": "CASE WHEN i % 4 = 0 THEN NULL ELSE i END",
+    "decimal": "CAST(i / 7 AS DECIMAL(18, 3))",
+    "time": "TIMESTAMPTZ '1999-12-31 23:59:59.5+00' + to_minutes(CAST(i * 7919 % 1000 AS INT))",
+    "date": "DATE '1969-12-01' + CAST(i % 90 AS INT)",
+    "uuid": "CAST(md5(CAST(i AS VARCHAR)) AS UUID)",
+    "json": "CAST('{\"a\": ' || i % 50 || '}' AS JSON)",
+    "float": "CASE WHEN i % 5 = 0 THEN 'nan'::DOUBLE ELSE sqrt(i) END",
+}
+
+
+@pytest.mark.parametrize("expression", KEYS.values(), ids=KEYS)
+def test_rows_sorted_in_parts_are_those_that_are_sorted_at_once(warehouse: Path, expression: str) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        rows = "SELECT i, 'acme' AS tenant_id, i AS id, 'n' AS note, TIMESTAMP '2026-01-01' AS updated_at FROM range(1000) r(i)"
+        connection.execute(f"CREATE TABLE many AS SELECT *, {expression} AS first FROM ({rows} ORDER BY hash(i))")
+    shape = entity(relation="many", key=["first", "id"])
+    selection = Selection(shape, "acme", shape.columns)
+    with DuckDB(warehouse).snapshot() as whole, DuckDB(warehouse).snapshot() as parted:
+        parted.at_once = 150
+        found = [b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())) for snapshot in (whole, parted)]
+        assert len(parted._parts(selection)) >= (1 if expression == "7" else 3)
+        parted.check(selection)
+    assert found[0] == found[1]
+    assert found[0].count(b"\n") == 1000
+
+
+def test_a_key_that_repeats_is_found_in_parts_too(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE TABLE twice AS SELECT * FROM events, range(30) ORDER BY hash(id)")
+    shape = entity(relation="twice")
+    with DuckDB(warehouse).snapshot() as snapshot:
+        snapshot.at_once = 30
+        with pytest.raises(PermanentError, match="is not unique"):
+            snapshot.check(Selection(shape, "acme", shape.columns))
 
 
 def test_rows_of_megabytes_are_sorted_with_more_memory_than_others(warehouse: Path) -> None:

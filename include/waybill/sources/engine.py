@@ -35,8 +35,8 @@ STREAMING = tuple(_limits(memory, _THREADS, "32MB") for memory in ("80MB", "128M
 Several threads work at once only where what they are ahead fits the buffer, which is about the text of one group of rows.
 """
 SORTING = (_limits("128MB", 1),)
-"""What sorting up to `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
-SORTED_WITH_LITTLE = 8_000_000
+"""What sorting about `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
+SORTED_WITH_LITTLE = 6_000_000
 GENEROUS = _limits(MEMORY, os.cpu_count() or 1)
 
 BATCH_ROWS = 8_192

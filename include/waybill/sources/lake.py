@@ -82,6 +82,7 @@ class LakeSnapshot(EngineSnapshot):
         super().__init__(connection, root or "lake")
         self.files = files
         self.root = root
+        self.reads_again = "://" not in root
         self._listed: dict[str, list[str]] = {}
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:

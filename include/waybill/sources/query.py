@@ -22,6 +22,7 @@ from waybill.sources.sql import Bind, Sql, either, every, join, sql
 _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
 _PLAIN_CHARACTERS = frozenset("+-.:/= ")
 _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
+_ALL = Sql()
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Query:
     """Builds the statements of one selection over one relation of one engine.
 
     `relation` is the quoted relation as it stands behind FROM. `narrowed` says that the rows are one tenant's already (a second stage over
-    fetched chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first.
+    fetched chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first, `part` is a
+    further condition, one of `parts`.
     """
 
     flavour: Flavour
@@ -39,6 +41,7 @@ class Query:
     narrowed: bool = False
     sorted: bool = True
     nulls: str = " NULLS FIRST"
+    part: Sql = _ALL
 
     @property
     def entity(self) -> Entity:
@@ -62,7 +65,7 @@ class Query:
     def where(self) -> Sql:
         """Every condition of the selection but the digest one."""
         owner = () if self.narrowed else (self.tenant(), *self._scope())
-        return every((*owner, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end)))
+        return every((*owner, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end), self.part))
 
     def tenant(self) -> Sql:
         return self.equal(self.entity.tenant_column, self.selection.tenant)
@@ -212,6 +215,22 @@ class Query:
     def digests(self) -> Sql:
         """One binary column `digest`."""
         return sql("SELECT {} AS digest FROM ({}) AS t", self.digest(), self.rows(digests=True))
+
+    def first_keys(self) -> Sql:
+        """One column `o0`: what the rows are sorted by first, in no order."""
+        return sql("SELECT {} AS o0 FROM {} WHERE {}", self._sort_value(self.entity.key[0]), self.relation, self.where())
+
+    def parts(self, cuts: list[Any]) -> list[Sql]:
+        """Conditions that part the rows at values of `first_keys`, in key order: each row meets exactly one."""
+        x, native = self._sort_value(self.entity.key[0]), self.natives[self.entity.key[0]]
+        kind = "VARCHAR" if x != self.flavour.name(self.entity.key[0]) else native
+        bounds = [Bind(cut, kind) for cut in cuts]
+        below = [sql("{} < {}", x, bound) for bound in bounds]
+        first, *others = [*below, Sql()]
+        return [
+            either((sql("{} IS NULL", x), first)) if first else Sql(),
+            *(every((sql("{} >= {}", x, bound), end)) for bound, end in zip(bounds, others, strict=True)),
+        ]
 
     def count(self) -> Sql:
         if self.has_late():

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 import duckdb
@@ -24,11 +25,17 @@ _FLAVOUR = engine.DuckDBFlavour()
 class EngineSnapshot(ABC):
     """A `Snapshot` over relations inside a DuckDB connection whose transaction is open."""
 
+    reads_again = True
+    """Whether it costs little to read the rows several times."""
+
+    at_once = engine.SORTED_WITH_LITTLE
+    """More rows are sorted in parts, where the rows can be read again."""
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
         self.connection = connection
         self.where = where
         self._described: dict[Sql, dict[str, str]] = {}
-        self._in_order: Selection | None = None
+        self._parted: tuple[Selection, list[Sql]] | None = None
         [(now,)] = connection.execute("SELECT now()").fetchall()
         self.taken_at: datetime = now.astimezone(UTC)
 
@@ -46,8 +53,8 @@ class EngineSnapshot(ABC):
             [(nulls,)] = self._run(selection, query.null_changes())
             if nulls:
                 raise drift.null_changes(selection, nulls)
-        if not self._is_in_order(selection):
-            [repeated] = self._stream(selection, query.repeated_key(), engine.SORTING)
+        for part in self._parts(selection):
+            [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.SORTING)
             if repeated.column(0)[0].as_py():
                 raise drift.repeated_key(selection)
 
@@ -97,11 +104,16 @@ class EngineSnapshot(ABC):
         """
         query = self.query(selection)
         if query.has_late():
-            return self._stream(selection, ask(query), engine.SORTING)
-        if self._is_in_order(selection):
-            return self._stream(selection, ask(replace(query, sorted=False)), engine.STREAMING)
-        rows = replace(query, relation=sql("({}) AS r", query.stored()), narrowed=True, sorted=False)
-        return self._stream(selection, ask(rows), engine.SORTING if self.count(selection) <= engine.SORTED_WITH_LITTLE else ())
+            yield from self._stream(selection, ask(query), engine.SORTING)
+            return
+        parts = self._parts(selection)
+        if not parts:
+            yield from self._stream(selection, ask(replace(query, sorted=False)), engine.STREAMING)
+        limits = engine.SORTING if self.reads_again or self.count(selection) <= self.at_once else ()
+        for part in parts:
+            stored = replace(query, part=part).stored()
+            rows = replace(query, relation=sql("({}) AS r", stored), narrowed=True, sorted=False)
+            yield from self._stream(selection, ask(rows), limits)
 
     def _stream(self, selection: Selection, statement: Sql, limits: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """The rows of a statement that has one order. Where the limits leave too little memory, it is begun again with more.
@@ -127,10 +139,25 @@ class EngineSnapshot(ABC):
                 self.connection.execute("ROLLBACK")
                 self.connection.execute("BEGIN TRANSACTION")
 
-    def _is_in_order(self, selection: Selection) -> bool:
-        if self._in_order != selection and not self._run(selection, self.query(selection).disorder()):
-            self._in_order = selection
-        return self._in_order == selection
+    def _parts(self, selection: Selection) -> list[Sql]:
+        """Conditions, in key order, each of which picks few enough rows to be sorted in little memory; none when the rows are stored in
+        key order.
+        """
+        if self._parted is None or self._parted[0] != selection:
+            query = self.query(selection)
+            in_order = not self._run(selection, query.disorder())
+            self._parted = selection, [] if in_order else query.parts(self._cuts(selection, query))
+        return self._parted[1]
+
+    def _cuts(self, selection: Selection, query: Query) -> list[Any]:
+        """Where to part the rows, by a sample of their keys. A source that is costly to read again is sorted at once."""
+        parts = ceil(self.count(selection) / self.at_once) if self.reads_again else 1
+        if parts < 2:
+            return []
+        points = ", ".join(str(number / parts) for number in range(1, parts))
+        sample = sql("SELECT * FROM ({}) AS k USING SAMPLE reservoir(20000 ROWS) REPEATABLE (1)", query.first_keys())
+        [(cuts,)] = self._run(selection, sql("SELECT quantile_disc(o0, [{}]) FROM ({}) AS s", points, sample))
+        return list(dict.fromkeys(cuts or ()))
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
         with engine.errors(self._at(selection)):
