@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import ceil
 from typing import IO, cast
 
 import asyncssh
@@ -51,6 +52,8 @@ async def open_client(chosen: Settings) -> Wire:
     program = shutil.which("ssh")
     if program is None or sys.platform != "linux":
         raise Lost("no OpenSSH client is installed" if program is None else "only Linux has files in memory")
+    if "\n" in chosen.password or "\r" in chosen.password:
+        raise Lost("the password holds a line break")  # the client would take its first line, and a wrong login may lock the account
     with _memory() as memory:
         said = memory.file(b"")
         argv, environment = _command(program, chosen, memory)
@@ -116,7 +119,7 @@ def _command(program: str, chosen: Settings, memory: _Memory) -> tuple[list[str]
     options = _OPTIONS | {
         "BatchMode": "no" if chosen.password else "yes",
         "Ciphers": ",".join(chosen.ciphers),
-        "ConnectTimeout": f"{chosen.connect_seconds:.0f}",
+        "ConnectTimeout": str(ceil(chosen.connect_seconds)),
         "UserKnownHostsFile": memory.path(pins),
     }
     ways, environment = [], {"PATH": os.defpath}
