@@ -127,6 +127,15 @@ def test_without_openssh_everything_goes_the_usual_way(
         assert "no OpenSSH client is installed" in fallback(session, caplog)
 
 
+@pytest.mark.parametrize("password", ["two\nlines", "é" * 512], ids=["lines", "long"])
+def test_half_a_password_is_never_tried(tmp_path: Path, password: str, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        serve({"acme": password}, tmp_path / "tenants", tmp_path / "state") as server,
+        Sftp(password_connection(server)).connect() as session,
+    ):
+        assert "a part of the password" in fallback(session, caplog)
+
+
 def test_a_server_that_allows_one_login_is_used_with_one(caplog: pytest.LogCaptureFixture) -> None:
     with serve_proftpd(snippet="MaxClientsPerUser 1") as server, key_place(server).destination.connect() as session:
         assert "did not log in" in fallback(session, caplog)

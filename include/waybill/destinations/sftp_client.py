@@ -52,8 +52,8 @@ async def open_client(chosen: Settings) -> Wire:
     program = shutil.which("ssh")
     if program is None or sys.platform != "linux":
         raise Lost("no OpenSSH client is installed" if program is None else "only Linux has files in memory")
-    if "\n" in chosen.password or "\r" in chosen.password:
-        raise Lost("the password holds a line break")  # the client would take its first line, and a wrong login may lock the account
+    if not _is_taken_whole(chosen.password):
+        raise Lost("it would take only a part of the password")  # and a wrong login may lock the account
     with _memory() as memory:
         said = memory.file(b"")
         argv, environment = _command(program, chosen, memory)
@@ -73,6 +73,11 @@ async def open_client(chosen: Settings) -> Wire:
                 raise Lost(f"OpenSSH's client did not log in: {reason or str(error) or 'no answer in time'}") from error
             raise
     return wire
+
+
+def _is_taken_whole(password: str) -> bool:
+    """Whether the client reads all of it: one line of at most 1023 bytes."""
+    return len(password.encode()) < 1024 and not {"\n", "\r"} & set(password)
 
 
 class _Memory:
