@@ -73,6 +73,12 @@ def test_a_known_hosts_file_pins_too(openssh: SftpAccess, tmp_path: Path) -> Non
     assert "does not name 127.0.0.1" in str(refusal(with_extra(connection, known_hosts=str(tmp_path / "empty"))))
 
 
+def test_a_revoked_key_pins_nothing(openssh: SftpAccess, tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(openssh.known_hosts.read_text() + f"@revoked * {openssh.host_key}\n")
+    assert "has revoked every key" in str(refusal(key_connection(openssh, host_key=None, known_hosts=str(file))))
+
+
 @pytest.mark.parametrize("extra", [{"host_key": ""}, {"no_host_key_check": "true"}, {"host_key": "", "known_hosts": "none"}])
 def test_an_unpinned_host_is_never_talked_to(openssh: SftpAccess, extra: dict[str, Any]) -> None:
     error = refusal(key_connection(openssh, **extra))

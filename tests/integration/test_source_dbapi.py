@@ -16,6 +16,7 @@ import pymysql
 import pytest
 
 from tests.servers.mariadb import MariaDatabase
+from waybill.bootstrap import connect_db
 from waybill.catalog import DbApiSource, Entity
 from waybill.errors import PermanentError, TransientError
 from waybill.selection import Dialect, Selection
@@ -175,13 +176,34 @@ def test_a_hook_that_yields_pandas_frames_gives_the_same_bytes(lite: Path) -> No
 
 @pytest.mark.slow
 def test_airflows_own_hook_opens_the_connection(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.providers.sqlite.hooks.sqlite import SqliteHook
-
     monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": "sqlite", "host": str(lite)}))
-    source = open_source(SPEC, lite.parent, _no_connection, lambda name: SqliteHook(sqlite_conn_id=name).get_conn())
+    source = open_source(SPEC, lite.parent, _no_connection, connect_db)
     selection = Selection(ENTITY, "acme", ENTITY.columns)
     with source.snapshot() as snapshot:
         assert snapshot.count(selection) == 50_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("mysql", r"type 'mysql', which no installed provider knows.*apache-airflow-providers-mysql"),
+        ("generic", "type 'generic', which no installed provider knows"),
+        ("ssh", "type 'ssh', which is no database"),
+    ],
+)
+def test_a_connection_that_is_no_database_is_refused_by_its_type(monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": kind, "host": "nowhere.invalid"}))
+    with pytest.raises(PermanentError, match=says), DbApi(SPEC, connect_db).snapshot():
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "says"), [("redshift", "cluster_identifier"), ("athena", "region_name")])
+def test_a_connection_its_provider_cannot_use_is_refused_with_what_that_says(monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": kind, "extra": {"iam": True}}))
+    with pytest.raises(PermanentError, match=f"{kind}.*{says}"), DbApi(SPEC, connect_db).snapshot():
+        pass
 
 
 def test_without_airflow_the_source_says_what_it_misses(tmp_path: Path) -> None:

@@ -31,18 +31,31 @@ def lookup(connection_id: str) -> Connection:
 def connect_db(connection_id: str) -> Any:
     """An open DB-API connection through Airflow's hook for that connection, or the hook itself where it only yields frames.
 
-    Raises PermanentError when there is no such connection or its type has no database hook.
+    Raises PermanentError when there is no such connection, its type has no database hook or the hook cannot use it, and the driver's own
+    errors.
     """
     from airflow.sdk.exceptions import AirflowException
 
+    found = _airflow_connection(connection_id)
+    kind = found.conn_type or ""
     try:
-        hook = _airflow_connection(connection_id).get_hook()
-    except (AirflowException, ImportError) as error:
-        step = "Install the provider of its connection type"
+        hook = found.get_hook()
+    except (AirflowException, ImportError, AttributeError) as error:  # AttributeError: the type is known and has no hook
         raise PermanentError(
-            f"the connection {connection_id} has no usable hook ({type(error).__name__})", next_step=step, code="connection"
+            f"the connection {connection_id} is of type {kind!r}, which no installed provider knows",
+            next_step=f"Install the provider of that type, such as apache-airflow-providers-{kind}, or correct the type",
+            code="connection",
         ) from error
-    return hook.get_conn() if hasattr(hook, "get_conn") else hook
+    if not hasattr(hook, "get_df_by_chunks"):
+        raise PermanentError(f"the connection {connection_id} is of type {kind!r}, which is no database", code="connection")
+    try:
+        return hook.get_conn() if hasattr(hook, "get_conn") else hook
+    except (AirflowException, ImportError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise PermanentError(
+            f"the provider of type {kind!r} cannot use the connection {connection_id}: {str(error).rstrip('.')}",
+            next_step="Correct the connection, or install the driver the provider wants",
+            code="connection",
+        ) from error
 
 
 def _airflow_connection(connection_id: str) -> Any:

@@ -50,10 +50,11 @@ def settings(connection: Connection) -> Settings:
     port = connection.port or 22
     label = f"sftp {connection.id} ({connection.host}:{port})"
     extra = connection.extra
-    if not connection.host or not connection.login:
-        missing = "host" if not connection.host else "login"
+    host = connection.host.removeprefix("[").removesuffix("]")  # an IPv6 address as URLs write it
+    if not host or not connection.login:
+        missing = "login" if host else "host"
         raise _unusable(label, f"the connection has no {missing}", f"Set the {missing} of the Airflow connection {connection.id}")
-    pins = _pins(label, connection.host, port, extra)
+    pins = _pins(label, host, port, extra)
     key = _private_key(label, connection)
     if key is None and not connection.password:
         raise _unusable(
@@ -61,7 +62,7 @@ def settings(connection: Connection) -> Settings:
         )
     return Settings(
         label,
-        connection.host,
+        host,
         port,
         connection.login,
         pins,
@@ -111,12 +112,13 @@ def _pins(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[a
         return tuple(_host_key(label, line, how) for line in str(given).splitlines() if line.strip())
     if file and str(file).lower() != "none":
         try:
-            found = tuple(asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)[0])
+            known, _, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
         except (OSError, ValueError) as error:
             raise _unusable(label, f"the known_hosts file {file} cannot be read", how) from error
-        if found:
+        if found := tuple(key for key in known if key not in revoked):
             return found
-        raise _unusable(label, f"the known_hosts file {file} does not name {host}", how)
+        what = f"has revoked every key it names of {host}" if known else f"does not name {host}"
+        raise _unusable(label, f"the known_hosts file {file} {what}", how)
     raise _unusable(label, "the connection pins no host key", how)
 
 

@@ -278,6 +278,9 @@ def _errors(where: str) -> Iterator[None]:
         yield
     except (WaybillError, duckdb.Error):
         raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise TransientError(reason, where=where, code="source_unreachable", next_step="It is tried again") from error
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
