@@ -12,6 +12,7 @@ import pytest
 
 from tests.estates import DAY, NOON, THEME, USER, Place, make_place
 from waybill.bootstrap import connect_db, lookup
+from waybill.ledger.deliveries import Delivery
 from waybill.service import apply, run
 
 TABLE = """create table "{name}" (
@@ -89,3 +90,27 @@ def test_a_database_that_does_not_answer_is_one_clear_message(place, monkeypatch
         assert "acme" in message
         assert "app_db" in message
         assert "hunter2" not in message
+
+
+def test_a_surprise_in_one_entity_is_told_and_keeps_no_other_back(place, caplog):
+    sources = {"db": {"kind": "dbapi", "connection": "odd"}, "warehouse": {"kind": "duckdb", "path": "warehouse.duckdb"}}
+    surprising = {f"user{number}": {**USER, "name": f"user {number}", "source": "db", "relation": "user"} for number in range(6)}
+    place.write("catalog.yaml", {"sources": sources, "entities": {**surprising, "user": USER, "theme": THEME}})
+    place.tenant(entityList=[*surprising, "user", "theme"])
+
+    def connect(_: str) -> None:
+        raise ZeroDivisionError("hunter2")
+
+    def progress(one: Delivery, rows: int) -> None:
+        if one.entity == "user":
+            raise KeyError("hunter2")
+
+    estate = replace(place.estate(), connect_db=connect)
+    apply(estate, actor="test")
+    results = {result.delivery.entity: result for result in run(estate, "acme", NOON, progress=progress)}
+    assert [name for name, result in results.items() if not result.error] == ["theme"]
+    for entity, says in (("user3", "raised an unexpected ZeroDivisionError"), ("user", "an unexpected KeyError")):
+        said = str(results[entity].error)
+        assert says in said
+        assert "hunter2" not in said
+    assert "of user ended unexpectedly" in caplog.text

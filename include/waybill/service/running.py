@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from waybill.service.estate import PRODUCED_BY, Estate
 from waybill.service.planning import entity_ids, plan
 
 PARALLEL = 4
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[Delivery, int], None]
 
@@ -84,6 +86,9 @@ def _deliver_one(estate: Estate, registered: Registered, session: Session, one: 
     except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
+    except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
+        _log.exception("delivery %s of %s ended unexpectedly", one.id, one.entity)
+        failed = TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code="unexpected")
     if failed.where == session.label:
         failed.where = ""  # said once, below
     failed.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")

@@ -273,7 +273,7 @@ def _aware(clock: Any) -> datetime:
 
 @contextmanager
 def _errors(where: str) -> Iterator[None]:
-    """Translate a driver's errors. Drivers share no base class, only the names PEP 249 gives."""
+    """Translate a driver's errors. Drivers share no base class, only the names PEP 249 gives, and hooks raise whatever they like."""
     try:
         yield
     except (WaybillError, duckdb.Error):
@@ -284,7 +284,8 @@ def _errors(where: str) -> Iterator[None]:
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
-            raise
+            what = f"the driver or its hook raised an unexpected {type(error).__name__}"
+            raise TransientError(what, where=where, code="driver", next_step="The log shows where it came from") from error
         raise _translated(error, names, where) from error
 
 
