@@ -97,6 +97,7 @@ def test_a_surprise_in_one_entity_is_told_and_keeps_no_other_back(place, caplog)
     surprising = {f"user{number}": {**USER, "name": f"user {number}", "source": "db", "relation": "user"} for number in range(6)}
     place.write("catalog.yaml", {"sources": sources, "entities": {**surprising, "user": USER, "theme": THEME}})
     place.tenant(entityList=[*surprising, "user", "theme"])
+    place.user(1, "Ada", NOON - DAY)
 
     def connect(_: str) -> None:
         raise ZeroDivisionError("hunter2")
