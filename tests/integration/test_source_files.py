@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.servers.s3 import S3Server
+from tests.servers.s3 import S3Server, serve_s3
 from waybill.catalog import Entity, LakeSource
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
@@ -357,6 +357,27 @@ def test_a_bucket_that_refuses_or_is_busy_says_which(status: int, code: str, err
     with _answering(status, code) as endpoint, pytest.raises(error) as caught:
         read(s3_lake(endpoint), LAKE)
     assert "events in s3://waybill-lake/data" in str(caught.value)
+
+
+def test_storage_that_goes_away_between_two_requests_is_told_by_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    rows = "SELECT i AS id, 'acme' AS tenant_id, 'note ' || hash(i) AS note, now()::TIMESTAMP AS updated_at FROM range(200000) r(i)"
+    duckdb.sql(rows).write_parquet(str(path))
+    shape = entity(relation="events.parquet")
+    selection = Selection(shape, "acme", shape.columns)
+    with ExitStack() as while_it_answers:
+        server = while_it_answers.enter_context(serve_s3())
+        client = server.client()
+        client.create_bucket(Bucket="waybill-lake")
+        client.upload_file(str(path), "waybill-lake", "data/events.parquet")
+        with s3_lake(server.endpoint).snapshot() as snapshot:
+            snapshot.check(selection)
+            while_it_answers.close()
+            with pytest.raises(TransientError, match=r"the storage stopped answering \(EndpointConnectionError\)") as caught:
+                list(snapshot.csv(selection, Dialect()))
+    assert "Traceback" not in str(caught.value)
+    with pytest.raises(TransientError, match="the storage does not answer"):
+        read(s3_lake(server.endpoint), shape)
 
 
 def test_a_lake_on_s3_without_a_connection_is_refused() -> None:

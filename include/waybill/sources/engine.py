@@ -113,7 +113,10 @@ _MARKS = {
 
 
 def _translated(error: duckdb.Error, where: str) -> WaybillError:
-    first = str(error).splitlines()[0]
+    lines = str(error).strip().splitlines() or [""]
+    if "Traceback (most recent call last)" in str(error):  # a file system of ours raised it
+        return _storage_failed(lines[-1].partition(":")[0].rpartition(".")[2], where)
+    first = lines[0]
     if "Parquet" in first or "magic bytes" in first:
         step = "Write the file again; it may have been cut short"
         return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
@@ -130,6 +133,15 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         step = "Correct the source's path, or put the file back"
         return PermanentError(first, where=where, code="source_unreadable", next_step=step)
     return TransientError(first, where=where, code="source_busy", next_step="Another process may be writing; it is tried again")
+
+
+def _storage_failed(kind: str, where: str) -> WaybillError:
+    """What a file system raised in the middle of a statement, by the name of its class: no more of it reaches us."""
+    if kind == "PermissionError":
+        return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read the files")
+    if kind == "FileNotFoundError":
+        return PermanentError("a file is gone", where=where, code="source_unreadable", next_step="Put it back, or run again without it")
+    return TransientError(f"the storage stopped answering ({kind})", where=where, code="source_unreachable", next_step="It is tried again")
 
 
 def run(connection: duckdb.DuckDBPyConnection, statement: Sql) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import duckdb
 import fsspec
+from botocore.exceptions import BotoCoreError
 
 from waybill.catalog import ColumnType, Entity, LakeSource
 from waybill.connection import Connection, Connections
@@ -205,7 +206,7 @@ def _unreadable(where: str) -> Iterator[None]:
         raise PermanentError(
             "there is no such bucket or folder", where=where, code="relation_missing", next_step="Correct the path of the source"
         ) from error
-    except OSError as error:
+    except (OSError, BotoCoreError) as error:
         raise TransientError(
             f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step="It is tried again"
         ) from error
