@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from waybill.connection import Connection
@@ -92,7 +93,8 @@ def translated(label: str, doing: str, path: str, connection: Connection) -> Ite
 def _answered(label: str, what: str, response: Mapping[str, Any], connection: Connection) -> PermanentError | TransientError:
     code = str(response.get("Error", {}).get("Code", "unknown"))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    said = f"{what}: S3 says {code} ({status})"
+    named = HTTPStatus(status).phrase if code == str(status) and status in list(HTTPStatus) else code  # an answer to HEAD has no body
+    said = f"{what}: S3 says {named} ({status})"
     if code in _EXPIRED:
         if connection.extra.get("aws_session_token"):
             step = f"Put a fresh aws_session_token into the connection {connection.id}, or use role_arn"
