@@ -7,7 +7,8 @@ import sqlite3
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.servers.mariadb import MariaDatabase
 from waybill.bootstrap import connect_db
 from waybill.catalog import DbApiSource, Entity
 from waybill.errors import PermanentError, TransientError
-from waybill.selection import Dialect, Selection
+from waybill.selection import Changed, Dialect, Selection
 from waybill.sources import dbapi, open_source
 from waybill.sources.dbapi import DbApi
 
@@ -148,6 +149,54 @@ def test_a_huge_table_on_a_driver_that_cannot_stream_is_refused_with_advice(lite
         connection.commit()
     with pytest.raises(PermanentError, match="server-side cursors"):
         read(source, TIMELESS)
+
+
+class Fetched(sqlite3.Cursor):
+    """Keeps how much text each fetch brought."""
+
+    most = 0
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        rows = super().fetchmany(size)
+        Fetched.most = max(Fetched.most, sum(len(value) for row in rows for value in row if isinstance(value, str)))
+        return rows
+
+
+class Watched(sqlite3.Connection):
+    def cursor(self, factory: type[sqlite3.Cursor] = Fetched) -> sqlite3.Cursor:
+        return super().cursor(factory)
+
+
+Watched.__module__ = "sqlite3"
+
+
+def test_rows_of_megabytes_are_fetched_few_at_a_time(lite: Path) -> None:
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.execute("DELETE FROM events WHERE id >= 60")
+        connection.execute("UPDATE events SET note = printf('%.*c', 1000000, 'x')")
+        connection.commit()
+    rows = read(DbApi(SPEC, lambda _: sqlite3.connect(lite, factory=Watched)), TIMELESS)
+    assert len(rows) > 60 * 1_000_000
+    assert 1_000_000 < Fetched.most < 10_000_000
+
+
+def test_late_rows_stand_in_key_order_among_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "late.sqlite"
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER, tenant_id TEXT, note TEXT, updated_at TEXT)")
+        rows = ((number, "acme", "n", str(first + timedelta(minutes=number * 7919 % 20_000))[:19]) for number in range(20_000))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    overlap, start, end = (first + timedelta(minutes=minutes) for minutes in (5_000, 10_000, 15_000))
+    selection = Selection(ENTITY, "acme", ENTITY.columns, Changed(overlap, start))
+    with DbApi(SPEC, lambda _: sqlite3.connect(path)).snapshot() as snapshot:
+        late = tuple(digest for batch in snapshot.digests(selection) for digest in batch)[::3]
+        selection = replace(selection, changed=Changed(start, end, overlap, late))
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).splitlines()
+    keys = [int(line.partition(b",")[0]) for line in lines]
+    assert len(keys) == 5_000 + len(late)
+    assert keys == sorted(keys)
 
 
 class Frames:

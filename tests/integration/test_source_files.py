@@ -269,6 +269,18 @@ def test_a_file_cut_short_is_named(lake: Path, keep: int) -> None:
     assert caught.value.code == "source_unreadable"
 
 
+def test_a_damaged_page_is_told_as_damage(lake: Path) -> None:
+    path = lake / "lake/events/tenant_id=acme/day=2026-01-02/damaged.parquet"
+    rows = "SELECT i AS id, TIMESTAMP '2026-01-02' AS updated_at, 'note ' || hash(i) AS note FROM range(100000) r(i)"
+    duckdb.sql(rows).write_parquet(str(path))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    with pytest.raises(PermanentError, match=r"damaged\.parquet.*Write the file again") as caught:
+        read(local(lake), LAKE)
+    assert caught.value.code == "source_unreadable"
+
+
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [

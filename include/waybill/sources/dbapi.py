@@ -25,6 +25,7 @@ Connect = Callable[[str], Any]
 Raises PermanentError when there is no such connection.
 """
 
+FIRST_ROWS = 8
 FETCH_ROWS = 2_000
 CHUNK_BYTES = 16 << 20
 """Few rows at a time stay in the processor's caches while they become columns; the engine wants more of them, for it plans every chunk."""
@@ -169,8 +170,9 @@ class DbApiSnapshot:
         with closing(stream(self.connection)) as cursor:
             cursor.execute(text, values)
             gathered: list[pa.Table] = []
-            size = 0
-            while (fetched := chunks.table(cursor.fetchmany(FETCH_ROWS), columns)).num_rows:
+            size, wanted = 0, FIRST_ROWS
+            while (fetched := chunks.table(cursor.fetchmany(wanted), columns)).num_rows:
+                wanted = _as_many(fetched)
                 if gathered and (fetched.schema != gathered[0].schema or size >= CHUNK_BYTES):
                     yield pa.concat_tables(gathered)
                     gathered, size = [], 0
@@ -250,13 +252,21 @@ class TableQuery(Query):
         return bool(name) and dynamic
 
 
+def _as_many(fetched: pa.Table) -> int:
+    """How many rows to fetch next: an eighth of a chunk, should they be as long as these, which may be megabytes each."""
+    rows: int = fetched.num_rows
+    size = max(1, int(fetched.nbytes))
+    return max(1, min(CHUNK_BYTES // 8 * rows // size, 8 * rows, FETCH_ROWS))
+
+
 def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Query, ask: Callable[[Query], Sql]) -> list[pa.RecordBatch]:
     """What the engine says to a chunk. It runs beside the fetching of the next one."""
     view = connection.from_arrow(chunk)
     view = view.project(", ".join(map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))))
     view.create_view("chunk", replace=True)
     natives = dict(zip(view.columns, map(str, view.types), strict=True))
-    second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, query.selection, narrowed=True, sorted=False)
+    # Rows keep the database's order, unless some are picked by their digest: such a join may mix them up.
+    second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, query.selection, narrowed=True, sorted=query.has_late())
     return list(engine.stream(connection, ask(second)))
 
 

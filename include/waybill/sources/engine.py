@@ -117,7 +117,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
     if "Traceback (most recent call last)" in str(error):  # a file system of ours raised it
         return _storage_failed(lines[-1].partition(":")[0].rpartition(".")[2], where)
     first = lines[0]
-    if "Parquet" in first or "magic bytes" in first:
+    if any(mark in first for mark in ("Parquet", "magic bytes", "Failed to read file")):
         step = "Write the file again; it may have been cut short"
         return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
