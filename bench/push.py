@@ -7,6 +7,7 @@ Every figure is a median of rounds that take turns, on the same bytes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import statistics
@@ -19,7 +20,7 @@ from pathlib import Path
 from bench.leg import Leg
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
-from waybill.destinations.base import Profile, Session
+from waybill.destinations.base import Profile
 from waybill.destinations.sftp import Sftp
 
 MB = 1024 * 1024
@@ -34,26 +35,25 @@ def legs(quick: bool) -> Iterator[Leg]:
         _write_csv(large, megabytes)
         _write_csv(quarter, megabytes // 4)
         connection = _connection(server)
-        with _session(connection, server) as verified, _session(connection, server, Profile.DROPBOX) as unverified:
-            times = _take_turns(
-                rounds,
-                server,
-                verified=lambda name: _push(verified, large, name),
-                unverified=lambda name: _push(unverified, large, name),
-                openssh=lambda name: server.sftp(f"put {large} {server.root}/{name}"),
-            )
-            yield Leg(f"push of {megabytes} MB, unverified | sftp put", times["unverified"], times["openssh"], 1.0)
-            yield Leg(f"push of {megabytes} MB, verified by reading back | sftp put", times["verified"], times["openssh"], 1.8)
-            store = _hook(connection)
-            times = _take_turns(
-                1,
-                server,
-                verified=lambda name: _push(verified, quarter, name),
-                unverified=lambda name: _push(unverified, quarter, name),
-                hook=lambda name: store(f"{server.root}/{name}", str(quarter)),
-            )
-            for side in ("unverified", "verified"):
-                yield Leg(f"push of {megabytes // 4} MB, {side} | SFTPHook.store_file", times[side], times["hook"], 1 / 6)
+        times = _take_turns(
+            rounds,
+            server,
+            verified=lambda name: _push(connection, server, Profile.FULL, large, name),
+            unverified=lambda name: _push(connection, server, Profile.DROPBOX, large, name),
+            openssh=lambda name: server.sftp(f"put {large} {server.root}/{name}"),
+        )
+        yield Leg(f"push of {megabytes} MB, with login, unverified | sftp put", times["unverified"], times["openssh"], 1.0)
+        yield Leg(f"push of {megabytes} MB, with login, verified by reading back | sftp put", times["verified"], times["openssh"], 1.8)
+        store = _hook(connection)
+        times = _take_turns(
+            rounds,
+            server,
+            verified=lambda name: _push(connection, server, Profile.FULL, quarter, name),
+            unverified=lambda name: _push(connection, server, Profile.DROPBOX, quarter, name),
+            hook=lambda name: store(f"{server.root}/{name}", str(quarter)),
+        )
+        for side in ("unverified", "verified"):
+            yield Leg(f"push of {megabytes // 4} MB, with login, {side} | SFTPHook.store_file", times[side], times["hook"], 1 / 6)
         small = _small_files(folder)
         batch = [f"put {path} {server.root}/{path.name}" for path in small]
         times = _take_turns(
@@ -71,10 +71,6 @@ def legs(quick: bool) -> Iterator[Leg]:
 def _connection(server: SftpAccess) -> Connection:
     extra = {"host_key": server.host_key, "private_key": server.private_key.read_text()}
     return Connection("bench", "sftp", server.host, server.port, server.login, extra=extra)
-
-
-def _session(connection: Connection, server: SftpAccess, profile: Profile = Profile.FULL):  # type: ignore[no-untyped-def]
-    return Sftp(connection, server.remote_root, profile).connect()
 
 
 def _write_csv(path: Path, megabytes: int) -> None:
@@ -104,13 +100,14 @@ def _blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def _push(session: Session, path: Path, name: str) -> None:
-    session.upload(f"/{name}", _blocks(path))
+def _push(connection: Connection, server: SftpAccess, profile: Profile, path: Path, name: str) -> None:
+    with Sftp(connection, server.remote_root, profile).connect() as session:
+        session.upload(f"/{name}", _blocks(path))
 
 
 def _push_small(connection: Connection, server: SftpAccess, paths: list[Path]) -> None:
     """As a task with many small entities does it: log in, then for each file write, verify and publish."""
-    with _session(connection, server) as session, ThreadPoolExecutor(THREADS) as pool:
+    with Sftp(connection, server.remote_root).connect() as session, ThreadPoolExecutor(THREADS) as pool:
 
         def deliver(path: Path) -> None:
             session.upload(f"/.{path.name}.part", [path.read_bytes()])
@@ -126,6 +123,8 @@ def _hook(connection: Connection) -> Callable[[str, str], None]:
     given = {"conn_type": "sftp", "host": connection.host, "port": connection.port, "login": connection.login, "extra": extra}
     os.environ["AIRFLOW_CONN_BENCH"] = json.dumps(given)
     from airflow.providers.sftp.hooks.sftp import SFTPHook
+
+    logging.getLogger("paramiko").setLevel(logging.WARNING)  # it tells of every login at INFO, into the table
 
     hook = SFTPHook(ssh_conn_id="bench")
     return hook.store_file

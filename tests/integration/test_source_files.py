@@ -271,7 +271,7 @@ def test_a_file_cut_short_is_named(lake: Path, keep: int) -> None:
 
 def test_a_damaged_page_is_told_as_damage(lake: Path) -> None:
     path = lake / "lake/events/tenant_id=acme/day=2026-01-02/damaged.parquet"
-    rows = "SELECT i AS id, TIMESTAMP '2026-01-02' AS updated_at, 'note ' || hash(i) AS note FROM range(100000) r(i)"
+    rows = "SELECT 1000 + i AS id, TIMESTAMP '2026-01-02' AS updated_at, 'note ' || hash(i) AS note FROM range(100000) r(i)"
     duckdb.sql(rows).write_parquet(str(path))
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = b"\xff" * 200
