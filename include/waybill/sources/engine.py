@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from waybill import canonical_sql
 from waybill.catalog import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.query import Query
+from waybill.sources.spill import spill_folder
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 MEMORY = "512MB"
@@ -38,6 +38,8 @@ SORTING = (_limits("128MB", 1),)
 """What sorting about `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
 SORTED_WITH_LITTLE = 6_000_000
 GENEROUS = _limits(MEMORY, os.cpu_count() or 1)
+LAST = "RESET memory_limit; SET threads = 1"
+"""What is tried when nothing else did: rows of megabytes, which the engine works on 2,048 at a time, and most of the machine's memory."""
 
 BATCH_ROWS = 8_192
 
@@ -67,12 +69,7 @@ _WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
 @contextmanager
 def connect() -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="waybill-duckdb-", ignore_cleanup_errors=True)
-    except OSError as error:
-        step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
-        raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
-    with folder as spill:
+    with spill_folder() as spill:
         settings: dict[str, Any] = {"temp_directory": spill, "autoinstall_known_extensions": "false"}
         connection = duckdb.connect(config=settings)
         try:
@@ -127,7 +124,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         step = "Correct the entity's relation or columns in the catalog, or the source's path"
         return PermanentError(first, where=where, code="source_refused", next_step=step)
     if isinstance(error, duckdb.OutOfMemoryException):
-        step = "Free disk space in the temporary folder"
+        step = "Free memory, and disk space in the temporary folder; many rows of megabytes need most"
         return TransientError("the engine ran out of memory or spill space", where=where, code="out_of_memory", next_step=step)
     if isinstance(error, duckdb.IOException) and "lock" not in first:
         step = "Correct the source's path, or put the file back"

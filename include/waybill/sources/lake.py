@@ -127,6 +127,8 @@ class LakeSnapshot(EngineSnapshot):
         paths = [path.removeprefix(protocol) for path in matches]
         found = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
         if not found:
+            if not self.files.exists(self.root or fixed.rpartition("/")[0] or "."):
+                raise FileNotFoundError
             raise PermanentError(
                 f"no file matches {pattern}",
                 where=entity.id,

@@ -68,9 +68,8 @@ class EngineSnapshot(ABC):
         yield from engine.blocks(self._read(selection, lambda query: query.csv(dialect)), dialect.max_rows_per_file)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
-        with engine.errors(self._at(selection)):
-            for batch in engine.stream(self.connection, self.query(selection).digests()):
-                yield batch.column(0).to_pylist()
+        for batch in self._stream(selection, self.query(selection).digests(), ()):
+            yield batch.column(0).to_pylist()
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         yield from self._read(selection, engine.arrow)
@@ -121,7 +120,7 @@ class EngineSnapshot(ABC):
         It goes on from where it was: no row comes twice.
         """
         seen = 0
-        for limit in (*limits, engine.GENEROUS):
+        for limit in (*limits, engine.GENEROUS, engine.LAST):
             read = 0
             try:
                 with engine.errors(self._at(selection)):
@@ -134,7 +133,7 @@ class EngineSnapshot(ABC):
                     self.connection.execute(engine.GENEROUS)
                 return
             except TransientError as error:
-                if error.code != "out_of_memory" or limit == engine.GENEROUS:
+                if error.code != "out_of_memory" or limit == engine.LAST:
                     raise
                 self.connection.execute("ROLLBACK")
                 self.connection.execute("BEGIN TRANSACTION")

@@ -1,0 +1,50 @@
+"""Where the engine spills to: a folder of its own for each connection, removed with it, or by the next one on the machine."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from waybill.errors import TransientError
+
+_PREFIX = "waybill-duckdb-"
+_HELD = "in-use"
+"""The file in a folder that its process holds locked. The kernel lets go of it however that process ends."""
+
+
+@contextmanager
+def spill_folder() -> Iterator[str]:
+    """A folder for one connection. What killed processes left is removed first: it holds rows of tenants.
+
+    Raises TransientError when there is no room for one.
+    """
+    place = Path(tempfile.gettempdir())
+    _remove_left_behind(place)
+    try:
+        making = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
+        folder = making.with_name(making.name[1:])
+        held = (making / _HELD).open("x")
+        fcntl.flock(held, fcntl.LOCK_EX)
+        making.rename(folder)  # only now others may look at it
+    except OSError as error:
+        step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
+        raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        held.close()
+
+
+def _remove_left_behind(place: Path) -> None:
+    for folder in place.glob(f"{_PREFIX}*"):
+        try:
+            with (folder / _HELD).open() as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, somebody else's, or gone meanwhile
+            continue
