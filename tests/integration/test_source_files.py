@@ -131,11 +131,11 @@ def test_rows_of_megabytes_are_sorted_with_more_memory_than_others(warehouse: Pa
 def test_many_rows_of_megabytes_take_what_memory_there_is(warehouse: Path) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("CREATE TABLE huge AS FROM events LIMIT 0")
-        connection.execute("INSERT INTO huge SELECT i, 'acme', now()::TIMESTAMP, repeat('x', 2500000) FROM range(220) r(i)")
+        connection.execute("INSERT INTO huge SELECT i, 'acme', now()::TIMESTAMP, repeat('x', 2500000) FROM range(120) r(i)")
     shape = entity(relation="huge")
     with DuckDB(warehouse).snapshot() as snapshot:
         blocks = snapshot.csv(Selection(shape, "acme", shape.columns), Dialect())
-        assert sum(len(block) for block, _ in blocks) > 220 * 2_500_000
+        assert sum(len(block) for block, _ in blocks) > 120 * 2_500_000
 
 
 def test_a_value_that_does_not_fit_is_found_while_streaming_and_not_repeated(warehouse: Path) -> None:
