@@ -8,6 +8,7 @@ extracts, hashes, uploads, verifies by reading back, publishes, writes manifests
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import pickle
 import shutil
@@ -149,6 +150,7 @@ def _work(folder: Path) -> None:
     os.dup2(2, 1)  # Airflow's logging writes to standard output
     for name in WARM:
         import_module(name)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in PLACES:
         _deliver(folder, name, FIRST, False)  # nothing is due; registers the tenant
     gc.freeze()  # as LocalExecutor does
@@ -156,7 +158,7 @@ def _work(folder: Path) -> None:
         try:
             given = pickle.load(sys.stdin.buffer)  # noqa: S301 (our own)
         except EOFError:
-            return
+            os._exit(0)  # DuckDB counts aloud what it leaves behind at an ordinary end
         child = os.fork()
         if child == 0:
             status = 1
@@ -179,9 +181,10 @@ def _deliver(folder: Path, name: str, until: datetime, full_load: bool) -> int:
         place.close()
         return 0
     results = service.run(place.estate(), "acme", until, full_load=full_load)
-    for result in results:
-        print(result.error or result.outcome, file=sys.stderr)
-    return int(not results or any(result.error for result in results))
+    errors = [result.error for result in results if result.error]
+    for error in errors:
+        print(error, file=sys.stderr)
+    return int(bool(errors) or not results)
 
 
 if __name__ == "__main__":

@@ -157,13 +157,14 @@ class _Client(asyncio.Protocol):
         self._into, self._from = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         self._loop = asyncio.get_running_loop()
         self._outgoing: deque[memoryview] = deque()
+        self._reading: asyncio.ReadTransport | None = None
         for pipe in (self._into, self._from):
             with suppress(OSError):  # an account may hold only so much in pipes
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         os.set_blocking(self._into.fileno(), False)
 
     async def start(self) -> None:
-        await self._loop.connect_read_pipe(lambda: self, self._from)
+        self._reading, _ = await self._loop.connect_read_pipe(lambda: self, self._from)
         self._wire.connection_made(self)
 
     def write(self, data: bytes) -> None:
@@ -199,5 +200,6 @@ class _Client(asyncio.Protocol):
             return
         self._loop.remove_writer(self._into)
         self._into.close()
+        (self._reading or self._from).close()
         self._process.kill()
         self._process.wait()
