@@ -41,8 +41,12 @@ def legs(quick: bool) -> Iterator[Leg]:
             verified=lambda name: _push(connection, server, Profile.FULL, large, name),
             unverified=lambda name: _push(connection, server, Profile.DROPBOX, large, name),
             openssh=lambda name: server.sftp(f"put {large} {server.root}/{name}"),
+            synced=lambda name: server.sftp(f"put -f {large} {server.root}/{name}"),
         )
         yield Leg(f"push of {megabytes} MB, with login, unverified | sftp put", times["unverified"], times["openssh"], 1.0)
+        yield Leg(
+            f"push of {megabytes} MB, with login, unverified | sftp put that syncs, too (-f)", times["unverified"], times["synced"], 1.0
+        )
         yield Leg(f"push of {megabytes} MB, with login, verified by reading back | sftp put", times["verified"], times["openssh"], 1.8)
         store = _hook(connection)
         times = _take_turns(

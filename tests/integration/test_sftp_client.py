@@ -17,7 +17,7 @@ from tests.integration.sftp_places import embedded, key_connection, key_place, p
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.demo.sftp_server import new_accounts, serve
-from waybill.destinations.base import Session, Stored
+from waybill.destinations.base import Profile, Session, Stored
 from waybill.destinations.sftp import Sftp
 from waybill.errors import TransientError
 
@@ -66,6 +66,14 @@ def test_a_large_file_has_a_client_that_ends_with_the_session(openssh: SftpAcces
         assert session.publish(PART, FINAL)
     assert clients() == []
     assert (place.root / FINAL[1:]).read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("profile", [Profile.FULL, Profile.DROPBOX])
+def test_a_file_is_written_to_the_servers_disk_while_it_is_sent(openssh: SftpAccess, profile: Profile) -> None:
+    place = key_place(openssh, profile)
+    with place.destination.connect() as session:
+        assert session.upload(PART, (block for _ in range(15) for block in blocks())) == stored(LARGE * 15)
+    assert (place.root / PART[1:]).read_bytes() == LARGE * 15
 
 
 def test_several_large_files_at_once_share_the_client(openssh: SftpAccess) -> None:

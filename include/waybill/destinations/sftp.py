@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -176,8 +176,10 @@ class SftpSession(Reading):
 
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
         pieces, large = begun(chunks(blocks))
-        with self._lane(large) as wire:
-            upload = Upload(wire, self._at(part), verify=self._sees, block=self._block)
+        client = self._lanes.client() if large else None
+        with self._lanes.lane() as lane:
+            wire, another = (client, lane) if client else (lane, None)
+            upload = Upload(wire, self._at(part), verify=self._sees, block=self._block, another=another)
             try:
                 sent, back = self._send(part, upload, pieces)
                 if self._sees:
@@ -186,10 +188,6 @@ class SftpSession(Reading):
                 wait(self._loop, upload.abandon())
                 raise
         return sent
-
-    def _lane(self, large: bool) -> AbstractContextManager[Wire]:
-        client = self._lanes.client() if large else None
-        return nullcontext(client) if client else self._lanes.lane()
 
     def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
         """What was sent, and what came back of it."""

@@ -24,6 +24,9 @@ REOPEN = 2 * 1024 * 1024
 SYNC_EVERY = 256 * 1024 * 1024
 """Bytes after which the server is asked to write to its disk, so that the last such request answers soon also on a slow disk."""
 
+FLUSH_EVERY = 64 * 1024 * 1024
+"""The same where another channel asks: this one need not wait until SYNC_EVERY, which is more than this and UNDER_WAY together."""
+
 CHUNK = 512 * 1024
 SMALL = 2 * CHUNK
 """What is sent and read back without waiting in between."""
@@ -62,10 +65,11 @@ def begun(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, b
 class Upload:
     """A new file being written and read back at the same time over a second handle.
 
-    Reading follows what the server has acknowledged, so a file costs little more than the slower of both directions.
+    Reading follows what the server has acknowledged, so a file costs little more than the slower of both directions. Where there is
+    `another` channel, the server writes to its disk at its request meanwhile.
     """
 
-    def __init__(self, wire: Wire, path: str, *, verify: bool, block: int) -> None:
+    def __init__(self, wire: Wire, path: str, *, verify: bool, block: int, another: Wire | None = None) -> None:
         self._wire = wire
         self._path = path
         self._verify = verify
@@ -77,6 +81,8 @@ class Upload:
         self._complete = self._closed = self._abandoned = self._late = False
         self._more, self._moved = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._another = another
+        self._flusher: asyncio.Task[None] | None = None
         self._reopening: asyncio.Future[Answer] | None = None
         self._back: list[memoryview] = []
         self.vanished = False
@@ -97,6 +103,8 @@ class Upload:
             self.created = True
             if self._verify:
                 self._reader = asyncio.create_task(self._read_back())
+            if self._another is not None:
+                self._flusher = asyncio.create_task(self._flush(self._another))
         await self._write(self._handle, data)
         if last:
             await self._finish(self._handle)
@@ -118,9 +126,33 @@ class Upload:
         while self._verify and not self._late and self._sent - self._checked > LAG:
             self._moved.clear()
             await self._moved.wait()
+        while self._sent - self._synced > SYNC_EVERY and self._flusher is not None and not self._flusher.done():
+            self._moved.clear()
+            await self._moved.wait()
         if self._sent - self._synced > SYNC_EVERY:
             self._synced = self._sent
             await self._wire.synced(self._wire.sync(handle))
+
+    async def _flush(self, another: Wire) -> None:
+        """Have the server write to its disk what it has acknowledged. Where it does not let us, the writing channel asks, and waits."""
+        try:
+            handle = await another.open(self._path, READ)  # opened for writing twice, some servers keep what closes last
+            try:
+                while not (self._complete or self._abandoned):
+                    if self._acknowledged - self._synced >= FLUSH_EVERY:
+                        end = self._acknowledged
+                        await another.synced(another.sync(handle))
+                        self._synced = end
+                        self._moved.set()
+                    else:
+                        self._more.clear()
+                        await self._more.wait()
+            finally:
+                await another.close(handle)
+        except (Status, Lost):
+            return
+        finally:
+            self._moved.set()
 
     def _piece(self, handle: bytes) -> int:
         """What one write holds. Through asyncssh it fills one SSH packet so."""
@@ -141,6 +173,8 @@ class Upload:
         self._handle = None
         await self._end(self._wire.closing(handle))
         self._more.set()
+        if self._flusher is not None:
+            await self._flusher
         if self._reader is not None:
             await self._reader
             self._see(await self._wire.attributes(Kind.LSTAT, self._path))
@@ -258,6 +292,8 @@ class Upload:
             # Not cancelled: while its handle is open the server keeps the bytes of a removed file.
             await asyncio.wait([self._reader])
             self._reader.exception()
+        if self._flusher is not None:
+            await self._flusher
         await self._let_go()
         with suppress(Status, Lost):
             if self._handle is not None:
