@@ -62,12 +62,6 @@ def _duckdb(folder: Path, order: str, rows: int) -> float:
     return megabytes
 
 
-def peak_megabytes() -> float:
-    """Of this process, at its largest. Not ru_maxrss: a child begins with its parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 def _read(folder: Path, file: Path) -> None:
     """All rows as a delivery reads them."""
     from waybill.selection import Dialect, Selection

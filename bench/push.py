@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.leg import Leg
@@ -38,8 +39,7 @@ def legs(quick: bool) -> Iterator[Leg]:
         times = _take_turns(
             rounds,
             server,
-            verified=lambda name: _push(connection, server, Profile.FULL, large, name),
-            unverified=lambda name: _push(connection, server, Profile.DROPBOX, large, name),
+            **_pushes(connection, server, large),
             openssh=lambda name: server.sftp(f"put {large} {server.root}/{name}"),
             synced=lambda name: server.sftp(f"put -f {large} {server.root}/{name}"),
         )
@@ -52,8 +52,7 @@ def legs(quick: bool) -> Iterator[Leg]:
         times = _take_turns(
             rounds,
             server,
-            verified=lambda name: _push(connection, server, Profile.FULL, quarter, name),
-            unverified=lambda name: _push(connection, server, Profile.DROPBOX, quarter, name),
+            **_pushes(connection, server, quarter),
             hook=lambda name: store(f"{server.root}/{name}", str(quarter)),
         )
         for side in ("unverified", "verified"):
@@ -104,9 +103,14 @@ def _blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def _push(connection: Connection, server: SftpAccess, profile: Profile, path: Path, name: str) -> None:
-    with Sftp(connection, server.remote_root, profile).connect() as session:
-        session.upload(f"/{name}", _blocks(path))
+def _pushes(connection: Connection, server: SftpAccess, path: Path) -> dict[str, Callable[[str], None]]:
+    """Both of our sides, login included, each of the name to push to."""
+
+    def push(profile: Profile, name: str) -> None:
+        with Sftp(connection, server.remote_root, profile).connect() as session:
+            session.upload(f"/{name}", _blocks(path))
+
+    return {"verified": partial(push, Profile.FULL), "unverified": partial(push, Profile.DROPBOX)}
 
 
 def _push_small(connection: Connection, server: SftpAccess, paths: list[Path]) -> None:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from bench.memory import peak_megabytes
-from bench.push import Leg
+from bench.leg import Leg
 
 ROUNDS = 3
 FLAT = 1.2
@@ -113,11 +112,17 @@ def _pandas(format: str, rows: Path, target: Path) -> float:
     return time.perf_counter() - began
 
 
+def _peak_megabytes() -> float:
+    """Of this process, at its largest. Not ru_maxrss: a child begins with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def _write(side: str, format: str, rows: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, f"out.{format}")
         seconds = {"ours": _ours, "pandas": _pandas}[side](format, rows, target)
-    print(seconds, peak_megabytes())
+    print(seconds, _peak_megabytes())
 
 
 if __name__ == "__main__":

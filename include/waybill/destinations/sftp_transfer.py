@@ -123,15 +123,18 @@ class Upload:
             self._writes.append((self._sent, future))
         while self._writes and self._writes[0][1].done():
             await self._settle()
-        while self._verify and not self._late and self._sent - self._checked > LAG:
-            self._moved.clear()
-            await self._moved.wait()
-        while self._sent - self._synced > SYNC_EVERY and self._flusher is not None and not self._flusher.done():
+        while self._is_ahead():
             self._moved.clear()
             await self._moved.wait()
         if self._sent - self._synced > SYNC_EVERY:
             self._synced = self._sent
             await self._wire.synced(self._wire.sync(handle))
+
+    def _is_ahead(self) -> bool:
+        """Whether the reader, or the other channel's writing to disk, has to catch up first."""
+        reading = self._verify and not self._late
+        flushing = self._flusher is not None and not self._flusher.done()
+        return (reading and self._sent - self._checked > LAG) or (flushing and self._sent - self._synced > SYNC_EVERY)
 
     async def _flush(self, another: Wire) -> None:
         """Have the server write to its disk what it has acknowledged. Where it does not let us, the writing channel asks, and waits."""

@@ -93,7 +93,7 @@ def errors(where: str) -> Iterator[None]:
     except duckdb.Error as error:
         raise _translated(error, where) from error
     except PermissionError as error:
-        raise PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them") from error
+        raise _storage_failed(type(error).__name__, where) from error
     except (pa.ArrowException, OSError) as error:
         # What fails while a result is being streamed comes through Arrow, with only the text of DuckDB's error.
         kind = next((kind for mark, kind in _MARKS.items() if mark in str(error)), duckdb.Error)
@@ -135,7 +135,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
 def _storage_failed(kind: str, where: str) -> WaybillError:
     """What a file system raised in the middle of a statement, by the name of its class: no more of it reaches us."""
     if kind == "PermissionError":
-        return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read the files")
+        return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them")
     if kind == "FileNotFoundError":
         return PermanentError("a file is gone", where=where, code="source_unreadable", next_step="Put it back, or run again without it")
     return TransientError(f"the storage stopped answering ({kind})", where=where, code="source_unreachable", next_step="It is tried again")

@@ -108,6 +108,7 @@ class EngineSnapshot(ABC):
         parts = self._parts(selection)
         if not parts:
             yield from self._stream(selection, ask(replace(query, sorted=False)), engine.STREAMING)
+            return
         limits = engine.SORTING if self.reads_again or self.count(selection) <= self.at_once else ()
         for part in parts:
             stored = replace(query, part=part).stored()

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from waybill.errors import TransientError
@@ -24,20 +24,19 @@ def spill_folder() -> Iterator[str]:
     """
     place = Path(tempfile.gettempdir())
     _remove_left_behind(place)
-    try:
-        making = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
-        folder = making.with_name(making.name[1:])
-        held = (making / _HELD).open("x")
-        fcntl.flock(held, fcntl.LOCK_EX)
-        making.rename(folder)  # only now others may look at it
-    except OSError as error:
-        step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
-        raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
-    try:
+    with ExitStack() as made:
+        try:
+            making = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
+            folder = making.with_name(making.name[1:])
+            for path in (making, folder):
+                made.callback(shutil.rmtree, path, ignore_errors=True)
+            held = made.enter_context((making / _HELD).open("x"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+            making.rename(folder)  # only now others may look at it
+        except OSError as error:
+            step = "Free disk space or file descriptors; TMPDIR names another temporary folder"
+            raise TransientError(f"cannot make a folder to spill to: {error.strerror}", code="spill", next_step=step) from error
         yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        held.close()
 
 
 def _remove_left_behind(place: Path) -> None:
