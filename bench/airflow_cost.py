@@ -25,11 +25,11 @@ from typing import Any
 import psycopg
 
 from bench.leg import Figure, Line
-from tests.estates import USER, Place, catalog
+from tests.installations import USER, Place, catalog
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import free_port
-from waybill.demo.stage import Stage, environment
-from waybill.demo.standalone import Airflow, standalone
+from waybill_demo.stage import Stage, environment
+from waybill_demo.standalone import Airflow, standalone
 
 REPOSITORY = Path(__file__).parents[1]
 ENTITIES = 6
@@ -165,11 +165,11 @@ def _installation(tenants: int) -> Iterator[House]:
 
 
 def _register(place: Place, tenants: int) -> None:
-    from waybill import service
+    from waybill.registrations import applying
 
     for number in range(tenants):
         place.tenant(_name(number), entityList=NAMES)
-    service.apply(place.estate(), actor="bench")
+    applying.apply(place.installation(), actor="bench")
     place.close()
 
 

@@ -20,10 +20,10 @@ from typing import Any
 from bench.leg import Leg, Line
 from bench.processes import measured
 from tests.asking import MEASUREMENT, Office
-from tests.estates import Place, catalog
+from tests.installations import Place, catalog
 from tests.servers.process import free_port
-from waybill.demo.stage import Stage, environment
-from waybill.demo.standalone import Airflow, standalone
+from waybill_demo.stage import Stage, environment
+from waybill_demo.standalone import Airflow, standalone
 
 BUDGETS = {10_000: 60.0, 100_000: 300.0, 1_000_000: 900.0}
 """Seconds by rows."""
@@ -54,7 +54,7 @@ def legs(quick: bool) -> Iterator[Line]:
 
 def _place(root: Path, sizes: list[int]) -> Place:
     """An installation with one entity for each size."""
-    from waybill import service
+    from waybill.registrations import applying
 
     place = Place(root)
     entities = {_entity(rows): {**MEASUREMENT, "name": _entity(rows), "relation": _entity(rows)} for rows in sizes}
@@ -68,7 +68,7 @@ def _place(root: Path, sizes: list[int]) -> Place:
             "now() - to_days(2) + to_seconds(i / 1000.0) as taken_at, now() - to_days(1) as updated_at, null::timestamptz as deleted_at "
             f"from range({rows}) t(i)"
         )
-    service.apply(place.estate(), actor="bench")
+    applying.apply(place.installation(), actor="bench")
     return place
 
 
@@ -103,10 +103,10 @@ def _fulfil(place: Place, rows: int) -> float:
 
 
 def _work(root: Path, request: str) -> None:
-    from waybill import service
+    from waybill.requests import running
 
     place: Any = pickle.loads((root / "place").read_bytes())  # noqa: S301 (our own)
-    done = service.fulfil(place.estate(), request, worker="bench")
+    done = running.fulfil(place.installation(), request, worker="bench")
     if done is None or done.status != "done":
         raise RuntimeError(f"ended as {done}")
 

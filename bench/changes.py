@@ -24,10 +24,10 @@ import psycopg
 
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import program
-from waybill.catalog import Entity, PostgresSource
+from waybill.configuration.catalog import Entity, PostgresSource
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
-from waybill.selection import Changed, Dialect, Selection
-from waybill.sources.postgres import Postgres
+from waybill.sources.postgres.source import Postgres
 
 MIGRATION = Path(__file__).parents[1] / "examples/postgres_snapshot_mode.sql"
 WRITERS, HOLD, PAUSE = 12, 2.0, 0.5

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.leg import Leg, Line
-from tests.estates import Place
+from tests.installations import Place
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import program
 from tests.servers.sshd import SftpAccess, serve_sshd
@@ -144,7 +144,7 @@ def _worker(folder: Path) -> Iterator[Callable[..., None]]:
 
 
 def _work(folder: Path) -> None:
-    from waybill.bootstrap.listener import WARM
+    from waybill.airflow.listener import WARM
 
     reply = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Airflow's logging writes to standard output
@@ -173,14 +173,15 @@ def _work(folder: Path) -> None:
 
 def _deliver(folder: Path, name: str, until: datetime, full_load: bool) -> int:
     """The exit status: 0 when everything due was delivered."""
-    from waybill import service
+    from waybill.deliveries import running
+    from waybill.registrations import applying
 
     place: Place = pickle.loads((folder / name / "place").read_bytes())  # noqa: S301 (our own)
     if until == FIRST:
-        service.apply(place.estate(), actor="bench")
+        applying.apply(place.installation(), actor="bench")
         place.close()
         return 0
-    results = service.run(place.estate(), "acme", until, full_load=full_load)
+    results = running.run(place.installation(), "acme", until, full_load=full_load)
     errors = [result.error for result in results if result.error]
     for error in errors:
         print(error, file=sys.stderr)

@@ -20,13 +20,13 @@ import duckdb
 from bench.leg import Leg
 from bench.spooling import spool
 from tests.servers.postgres import Database, serve_postgres
-from waybill.catalog import DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.connection import Connection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
-from waybill.sources.postgres import Postgres
+from waybill.sources.postgres.source import Postgres
+from waybill.sources.relations import DuckDB
 
 COLUMNS = {
     "id": "integer",

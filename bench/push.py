@@ -22,7 +22,7 @@ from bench.leg import Leg
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
 from waybill.destinations.base import Profile
-from waybill.destinations.sftp import Sftp
+from waybill.destinations.sftp.session import Sftp
 
 MB = 1024 * 1024
 SMALL_FILES, SMALL_BYTES, THREADS = 500, 20_000, 16

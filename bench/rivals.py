@@ -102,9 +102,9 @@ def _python(side: str, database: Database, folder: Path) -> Cost:
 def _ours(folder: Path, url: str) -> None:
     """The product's own way to hashed, counted CSV on disk."""
     from bench.spooling import spool
-    from waybill.catalog import PostgresSource
+    from waybill.configuration.catalog import PostgresSource
     from waybill.connection import Connection
-    from waybill.sources.postgres import Postgres
+    from waybill.sources.postgres.source import Postgres
 
     entity, at = pickle.loads((folder / "entity").read_bytes()), urlsplit(url)  # noqa: S301 (our own)
     target = Connection("pg", "postgres", at.hostname or "", at.port, at.username or "", at.path.strip("/"))

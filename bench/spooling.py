@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waybill.catalog import Entity
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Dialect, Selection
+from waybill.deliveries.upload import SpoolFile
 from waybill.formats.csv import write_csv
-from waybill.selection import Dialect, Selection
 from waybill.sources import Source
-from waybill.spool import SpoolFile
 
 
 class Unforced(SpoolFile):

@@ -79,7 +79,8 @@ def _measure(side: str, format: str, rows: Path) -> tuple[float, float]:
 def _ours(format: str, rows: Path, target: Path) -> float:
     import pyarrow.parquet as pq
 
-    from waybill.catalog import Column, ColumnType
+    from waybill.canonical import ColumnType
+    from waybill.configuration.catalog import Column
     from waybill.formats import open_writer
     from waybill.formats.base import WriterOptions
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetAlias, Param, get_current_context, task
 
-from waybill.bootstrap import upkeep
-from waybill.bootstrap.names import APPLY_DAG, CONFIGURATION_ASSET, dag_id
+from waybill.airflow import tasks
+from waybill.airflow.names import APPLY_DAG, CONFIGURATION_ASSET, dag_id
 
 with DAG(
     APPLY_DAG,
@@ -38,7 +38,7 @@ this DAG with `allow_mass_deactivation`, or run `waybill apply --allow-mass-deac
         from airflow.sdk import Asset
 
         context = get_current_context()
-        if changes := upkeep.apply(allow_mass_deactivation=context["params"]["allow_mass_deactivation"]):
+        if changes := tasks.apply(allow_mass_deactivation=context["params"]["allow_mass_deactivation"]):
             events = context["outlet_events"][AssetAlias(CONFIGURATION_ASSET)]
             events.add(Asset(name=CONFIGURATION_ASSET), extra=changes)
         return [dag_id(tenant) for tenant, change in changes.items() if change["action"] == "change" and change["activated"]]
@@ -46,7 +46,7 @@ this DAG with `allow_mass_deactivation`, or run `waybill apply --allow-mass-deac
     @task
     def check() -> None:
         """Fails with every finding of every file; what was right is applied by then."""
-        upkeep.check()
+        tasks.check()
 
     applied = apply()
     applied >> check()

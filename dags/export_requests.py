@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Asset, AssetWatcher, get_current_context, task
 
-from waybill.bootstrap import requests
-from waybill.bootstrap.names import REQUESTS_ASSET, REQUESTS_DAG
-from waybill.bootstrap.retries import retrying
-from waybill.bootstrap.watching import RequestWatcher
+from waybill.airflow import tasks
+from waybill.airflow.names import REQUESTS_ASSET, REQUESTS_DAG
+from waybill.airflow.retries import retrying
+from waybill.airflow.watcher import RequestWatcher
 
 waiting = Asset(name=REQUESTS_ASSET, watchers=[AssetWatcher(name="ledger", trigger=RequestWatcher())])
 
@@ -30,16 +30,16 @@ whose worker went silent. Each request is claimed once; clearing a task does no 
 ):
 
     @task
-    def find() -> list[requests.Named]:
-        return requests.find()
+    def find() -> list[tasks.Named]:
+        return tasks.find()
 
     @task(map_index_template="{{ task.op_kwargs['named']['tenant'] }} {{ task.op_kwargs['named']['request'] }}")
-    def fulfil(named: requests.Named) -> None:
+    def fulfil(named: tasks.Named) -> None:
         context = get_current_context()
-        requests.fulfil(named, f"airflow:{context['dag_run'].run_id}:{context['ti'].map_index}")
+        tasks.fulfil(named, f"airflow:{context['dag_run'].run_id}:{context['ti'].map_index}")
 
     @task(trigger_rule="all_done")
     def tell() -> None:
-        requests.tell()
+        tasks.tell()
 
     fulfil.expand(named=find()) >> tell()

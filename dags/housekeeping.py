@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, task
 
-from waybill.bootstrap import upkeep
-from waybill.bootstrap.retries import retrying
+from waybill.airflow import tasks
+from waybill.airflow.retries import retrying
 
 with DAG(
     "housekeeping",
@@ -24,6 +24,6 @@ with DAG(
 
     @task
     def tidy() -> None:
-        upkeep.housekeeping()
+        tasks.housekeeping()
 
     tidy()

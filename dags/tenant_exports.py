@@ -13,11 +13,11 @@ from typing import Any
 from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, get_current_context, get_parsing_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from waybill.bootstrap import runs
-from waybill.bootstrap.names import alias_name, dag_id, tenant_of
-from waybill.bootstrap.params import Param
-from waybill.bootstrap.retries import retrying
-from waybill.bootstrap.schedule import Schedule, schedules
+from waybill.airflow import tasks
+from waybill.airflow.names import alias_name, dag_id, tenant_of
+from waybill.airflow.params import Param
+from waybill.airflow.retries import retrying
+from waybill.airflow.schedule import Schedule, schedules
 
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
 """Long past for every tenant, so that a new tenant's first run starts at once instead of after a whole period."""
@@ -68,19 +68,19 @@ def _params(entities: tuple[str, ...]) -> dict[str, Param]:
 
 
 @task
-def plan(tenant: str) -> list[runs.Batch]:
+def plan(tenant: str) -> list[tasks.Batch]:
     context = get_current_context()
-    if runs.is_backfill(context):
+    if tasks.is_backfill(context):
         raise AirflowSkipException(
             "Airflow's backfill plans nothing: a delivery continues where the last one ended, whatever interval a run stands for. "
             f"For a past range run: waybill backfill {tenant} ENTITY --from ... --to ..."
         )
-    return runs.plan(tenant, context)
+    return tasks.plan(tenant, context)
 
 
 @task(map_index_template="{{ task.op_kwargs['deliveries'] | join(', ') }}")
-def deliver(tenant: str, deliveries: runs.Batch) -> None:
-    runs.deliver(tenant, deliveries, get_current_context())
+def deliver(tenant: str, deliveries: tasks.Batch) -> None:
+    tasks.deliver(tenant, deliveries, get_current_context())
 
 
 @task(trigger_rule="all_done")
@@ -89,13 +89,13 @@ def announce(tenant: str) -> None:
     from airflow.sdk import Asset
 
     context = get_current_context()
-    for name, facts in runs.announcements(tenant, runs.planned_by(context) or {}):
+    for name, facts in tasks.announcements(tenant, tasks.planned_by(context) or {}):
         context["outlet_events"][AssetAlias(alias_name(tenant))].add(Asset(name=name), extra=facts)
 
 
 @task(trigger_rule="all_done")
 def close_day(tenant: str) -> None:
-    runs.close_day(tenant, runs.planned_by(get_current_context()))
+    tasks.close_day(tenant, tasks.planned_by(get_current_context()))
 
 
 parsing_for = get_parsing_context().dag_id

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from waybill.bootstrap import listener
+from waybill.airflow import listener
 
 
 class WaybillPlugin(AirflowPlugin):
@@ -24,8 +24,9 @@ class WaybillPlugin(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[Any]:
-        from waybill.bootstrap import estate
-        from waybill.bootstrap.web import AirflowAccess, AirflowScheduler
+        from waybill.airflow import open_installation
+        from waybill.airflow.access import AirflowAccess
+        from waybill.airflow.scheduler import AirflowScheduler
         from waybill.web.app import create_app
 
-        return [{"app": create_app(estate, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]
+        return [{"app": create_app(open_installation, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.estates import NOON, Place, make_place
+from tests.installations import NOON, Place, make_place
 
 ROLES = {"ada": "admin", "otto": "op", "uma": "user", "vic": "viewer", "nina": ""}
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.estates import Place, catalog, make_place
+from tests.installations import Place, catalog, make_place
 from waybill.access import Caller, TokenRights
-from waybill.request import ExportRequest, Submission
-from waybill.service import Estate, create
-from waybill.service.requesting import Origin
+from waybill.installation import Installation
+from waybill.ledger.request_records import ExportRequest
+from waybill.requests.creating import Origin, create
+from waybill.requests.submission import Submission
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -58,8 +59,8 @@ class Office:
 
     place: Place
 
-    def estate(self) -> Estate:
-        return self.place.estate()
+    def installation(self) -> Installation:
+        return self.place.installation()
 
     def policy(self, **knobs: Any) -> None:
         self.place.write("policy.yaml", knobs)
@@ -79,10 +80,10 @@ class Office:
         self.place.sql(f"insert into measurement values ({values})")
 
     def ask(
-        self, estate: Estate | None = None, who: Caller | None = None, tenant: str = "acme", key: str | None = None, **body: Any
+        self, installation: Installation | None = None, who: Caller | None = None, tenant: str = "acme", key: str | None = None, **body: Any
     ) -> ExportRequest:
         asked = {"entities": ["measurement"], "formats": ["ndjson"]} | body
-        return create(estate or self.estate(), who or person(), tenant, Submission.model_validate(asked), Origin(key=key))
+        return create(installation or self.installation(), who or person(), tenant, Submission.model_validate(asked), Origin(key=key))
 
 
 def make_office(root: Path, **fields: Any) -> Office:
@@ -104,11 +105,11 @@ def person(
     *tenants: str,
     roles: tuple[str, ...] = (),
     email: str = "",
-    estate: Estate | None = None,
+    installation: Installation | None = None,
     scopes: tuple[str, ...] = ("read", "write"),
 ) -> Caller:
-    """Somebody with a bearer token for these tenants (default: acme). With an estate, its policy's role table decides."""
-    granted = (lambda tenant, held: estate.configuration.knobs(tenant).permissions_of(held)) if estate else _everything
+    """Somebody with a bearer token for these tenants (default: acme). With an installation, its policy's role table decides."""
+    granted = (lambda tenant, held: installation.configuration.knobs(tenant).permissions_of(held)) if installation else _everything
     rights = TokenRights(frozenset(tenants or ("acme",)), frozenset(scopes), frozenset(roles), granted)
     return Caller(name, rights, name=name.title(), email=email)
 

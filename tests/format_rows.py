@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
 from waybill.formats import SUFFIXES, open_writer
 from waybill.formats.base import WriterOptions, Written
 

@@ -17,10 +17,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from jwt.algorithms import get_default_algorithms
 
-from tests.estates import Place
+from tests.installations import Place
 from waybill.access import Caller
-from waybill.service.overview import Doing
-from waybill.service.unapplied import Failed
+from waybill.deliveries.overview import Doing
+from waybill.registrations.applying import Failed
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
 
@@ -144,8 +144,8 @@ def tenant_api(
     place: Place, issuer: TestIssuer, scheduler: RecordingScheduler | None = None, settings: Issuer | None = None, **options: Any
 ) -> FastAPI:
     """The application as `waybill serve` makes it, on a test's installation."""
-    estate = place.estate()
-    return create_app(lambda: estate, TokenAccess(settings or issuer.settings, **options), scheduler or RecordingScheduler())
+    installation = place.installation()
+    return create_app(lambda: installation, TokenAccess(settings or issuer.settings, **options), scheduler or RecordingScheduler())
 
 
 @dataclass

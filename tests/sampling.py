@@ -23,17 +23,18 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.issuer import TestIssuer
-from waybill import service
-from waybill.config import Settings
+from waybill.configuration.loading import Settings
 from waybill.connection import Connection
-from waybill.demo.sample import Sample, prepare
+from waybill.installation import Installation
 from waybill.ledger import Ledger, requests
-from waybill.request import ExportRequest
-from waybill.service import Estate
+from waybill.ledger.request_records import ExportRequest
+from waybill.requests import mailing
+from waybill.requests.running import fulfil_all
 from waybill.web.app import create_app
-from waybill.web.calling import Estates
-from waybill.web.command import NoScheduler
+from waybill.web.dependencies import Installations
 from waybill.web.oauth import Issuer, TokenAccess
+from waybill.web.serve import NoScheduler
+from waybill_demo.sample import Sample, prepare
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -53,16 +54,16 @@ class Shop:
         settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(self.sample.config_dir), "WAYBILL_PUBLIC_URL": PUBLIC})
         self.ledger = Ledger(settings.ledger_url)
         self.ledger.ready()
-        estate = Estate(settings, self.ledger, self.connections.__getitem__, lambda: self.clock)
+        installation = Installation(settings, self.ledger, self.connections.__getitem__, lambda: self.clock)
         app = _application(self.issuer.settings)
-        app.state.estates = Estates(lambda: estate, every=0)
+        app.state.installations = Installations(lambda: installation, every=0)
         self.client = TestClient(app, base_url=PUBLIC, raise_server_exceptions=False)
-        self._estate = estate
+        self._installation = installation
 
     @property
-    def estate(self) -> Estate:
+    def installation(self) -> Installation:
         """As a new process would see it."""
-        return replace(self._estate)
+        return replace(self._installation)
 
     def __call__(self, method: str, path: str = "", body: Any = None, who: str = "", tenant: str = "acme", **headers: str) -> Any:
         """A call below `/tenants/<tenant>/exports`; a path with a leading `..` leaves that."""
@@ -78,7 +79,7 @@ class Shop:
         return dict(made.json())
 
     def fulfil(self) -> None:
-        service.fulfil_all(self.estate)
+        fulfil_all(self.installation)
 
     def get(self, one: dict[str, Any], who: str = "") -> dict[str, Any]:
         return dict(self("GET", f"/{one['id']}", who=who).json())
@@ -144,7 +145,7 @@ class Shop:
         """Send what is owed."""
         extra = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}
         self.connections["smtp_default"] = Connection("smtp_default", "smtp", host, port, extra=extra)
-        assert service.send_mails(self.estate) == []
+        assert mailing.send_mails(self.installation) == []
 
 
 @contextmanager
@@ -159,12 +160,12 @@ def opened(preset: str, folder: Path, issuer: TestIssuer, planted: str = "plante
 
 @cache
 def _application(issuer: Issuer) -> FastAPI:
-    """As `waybill serve` makes it; whoever takes it puts their estate in, since making it anew is what takes time."""
+    """As `waybill serve` makes it; whoever takes it puts their installation in, since making it anew is what takes time."""
     return create_app(_nothing, TokenAccess(issuer), NoScheduler())
 
 
-def _nothing() -> Estate:
-    raise AssertionError("no shop has put its estate in")
+def _nothing() -> Installation:
+    raise AssertionError("no shop has put its installation in")
 
 
 @cache

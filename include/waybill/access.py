@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+from waybill.errors import PermanentError
 
 
 class Permission(StrEnum):
@@ -104,3 +107,18 @@ class TokenRights:
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         return [tenant for tenant in tenants if self.allows(wanted, tenant)]
+
+
+TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
+
+
+def tenant_id(text: str) -> str:
+    """`text` itself when it is a valid tenant id. Raises PermanentError when not."""
+    if not TENANT_ID.match(text):
+        raise PermanentError(
+            f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id"
+        )
+    return text
+
+
+Visible = Callable[[Iterable[str]], Collection[str]]

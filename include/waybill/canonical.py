@@ -14,10 +14,9 @@ import json
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
-
-from waybill.catalog import ColumnType
 
 
 def timestamp_text(value: datetime) -> str:
@@ -132,3 +131,16 @@ def row_digest(keys: list[str | None], position: str | None, fields: list[str | 
     exported fields.
     """
     return hashlib.sha256(csv_line([*keys, position, *fields]).encode()).digest()[:16]
+
+
+class ColumnType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    UUID = "uuid"
+    JSON = "json"
+    BINARY = "binary"

@@ -9,23 +9,13 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from waybill.errors import PermanentError
+from waybill.access import tenant_id
 
-TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
 EXPORTS = "/exports"
 PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part\Z")
 """The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-
-
-def tenant_id(text: str) -> str:
-    """`text` itself when it is a valid tenant id. Raises PermanentError when not."""
-    if not TENANT_ID.match(text):
-        raise PermanentError(
-            f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id"
-        )
-    return text
 
 
 def tenant_folder(tenant: str) -> str:

@@ -18,8 +18,8 @@ import yaml
 from tests.issuer import TestIssuer
 from tests.sampling import Shop, opened
 from tests.servers.smtp import SmtpServer
-from waybill import config
-from waybill.demo.sample import PRESETS
+from waybill.configuration import loading
+from waybill_demo.sample import PRESETS
 
 PLANTED = f"planted{secrets.token_hex(12)}"
 KNOWN = "ghp_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(36))
@@ -47,7 +47,7 @@ def test_no_byte_that_leaves_holds_a_planted_credential(
     caplog.set_level(logging.DEBUG)
     with opened(preset, tmp_path, issuer, PLANTED) as shop:
         plant(shop, tmp_path)
-        entities = list(shop.estate.catalog.entities)
+        entities = list(shop.installation.catalog.entities)
         body = {"entities": entities, "formats": EVERY_FORMAT, "range": {"from": "2026-04-01", "to": "2026-05-31"}}
         one = shop.done(**body)
         failed = shop.failed(**body | {"range": {"from": "2026-05-01", "to": "2026-05-31"}})
@@ -88,5 +88,5 @@ def test_a_catalogue_that_would_export_a_credential_is_refused(name: str, tmp_pa
         catalog = yaml.safe_load(path.read_text())
         catalog["entities"]["integration_connections"]["columns"][name] = {"type": "string"}
         path.write_text(yaml.safe_dump(catalog))
-        (finding,) = config.load(tmp_path / "config").findings
+        (finding,) = loading.load(tmp_path / "config").findings
     assert (finding.code, finding.path) == ("credential", f"entities.integration_connections.columns.{name}")

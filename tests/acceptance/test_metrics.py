@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.sampling import NOW, PUBLIC, Shop, code, ends
-from waybill import service
-from waybill.service.recurring import make_recurring
+from waybill.requests import upkeep
+from waybill.requests.recurring import make_recurring
 
 PRESET = "metrics"
 EVERYTHING = ["Metrics data", "Integration connections", "Dashboards and widgets"]
@@ -171,12 +171,12 @@ def test_metrics_links_last_a_day_and_history_a_month(shop: Shop) -> None:
     shop.clock = NOW + timedelta(hours=24)
     assert code(shop.download(link["url"])) == (410, "expired")
     shop.clock = NOW + timedelta(days=31) - timedelta(seconds=1)
-    service.keep_requests(shop.estate)
+    upkeep.keep_requests(shop.installation)
     assert shop.get(one)["statusLabel"] == "expired"
     again = shop("POST", f"/{one['id']}/resubmit")
     assert again.status_code == 202
     shop.clock = NOW + timedelta(days=31)
-    service.keep_requests(shop.estate)
+    upkeep.keep_requests(shop.installation)
     assert code(shop("GET", f"/{one['id']}")) == (404, "not_found")
 
 
@@ -194,8 +194,8 @@ def test_metrics_exports_are_automated_weekly_and_monthly(shop: Shop, frequency:
     made = shop("POST", "../tenants/acme/export-templates", template)
     assert made.status_code == 201, made.json()
     shop.clock = NOW + timedelta(days=31)
-    (one,) = make_recurring(shop.estate)
-    assert make_recurring(shop.estate) == []
+    (one,) = make_recurring(shop.installation)
+    assert make_recurring(shop.installation) == []
     shop.fulfil()
     history = shop("GET", f"../tenants/acme/export-templates/{made.json()['id']}/exports").json()["items"]
     assert [(seen["id"], seen["status"]) for seen in history] == [(one.id, "done")]

@@ -72,15 +72,15 @@ def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
 
 
 def test_realms_requests_are_fulfilled_on_a_set_schedule_within_a_day(shop: Shop) -> None:
-    from waybill import service
+    from waybill.requests import running
 
     one = shop.ask(**ASK)
     due = datetime.fromisoformat(one["dueAt"])
     assert NOW < due <= NOW + DAY
     assert (due.hour, due.minute) == (1, 0)
-    assert service.fulfil_all(shop.estate, due_only=True) == []
+    assert running.fulfil_all(shop.installation, due_only=True) == []
     shop.clock = due
-    assert len(service.fulfil_all(shop.estate, due_only=True)) == 1
+    assert len(running.fulfil_all(shop.installation, due_only=True)) == 1
     assert shop.get(one)["status"] == "done"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from waybill.demo.sample import PRESETS
+from waybill_demo.sample import PRESETS
 
 
 def rows(repository: Path) -> list[tuple[str, list[str]]]:

@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 
 from tests.sampling import NOW, Shop, code, ends
-from waybill.policy import ALIASES
+from waybill.configuration.policy import ALIASES
 
 PRESET = "types"
 RECORDS = {"exportType": "records", "entities": ["Employees"], "formats": ["csv"]}

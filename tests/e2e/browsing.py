@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, expect, sync_playwright
 
-from tests.estates import Place
+from tests.installations import Place
 from tests.issuer import AUDIENCE, TestIssuer
 
 expect.set_options(timeout=60_000)

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.asking import MEASUREMENT, SITE, Office, make_office
-from tests.estates import THEME, USER, catalog
+from tests.installations import THEME, USER, catalog
 from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp
-from waybill import service
-from waybill.demo.stage import Stage, environment
-from waybill.demo.standalone import Airflow, standalone
+from waybill.registrations import applying
+from waybill_demo.stage import Stage, environment
+from waybill_demo.standalone import Airflow, standalone
 
 NEWCOMER = "contoso"
 """A tenant with data whom nobody has registered."""
@@ -56,7 +56,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
     for number in range(3):
         office.measure(number, datetime.now(UTC) - timedelta(days=1))
         office.place.user(number, f"user {number}", datetime.now(UTC) - timedelta(days=40), tenant=NEWCOMER)
-    service.apply(office.estate(), actor="test")
+    applying.apply(office.installation(), actor="test")
     port, password = free_port(), secrets.token_urlsafe(12)
     with serve_smtp() as smtp:
         mail = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.process import free_port, program, tail
-from waybill.demo.sample import PRESETS
+from waybill_demo.sample import PRESETS
 
 READY_SECONDS = 600
 

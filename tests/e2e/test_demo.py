@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.estates import read_csv
+from tests.installations import read_csv
 from tests.servers.process import program, tail
 
 READY_SECONDS = 1500

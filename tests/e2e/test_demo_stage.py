@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from tests.airflows import environment as in_environment
-from waybill.demo.stage import environment, free_port, stage
 from waybill.errors import PermanentError
+from waybill_demo.stage import environment, free_port, stage
 
 
 def test_each_demo_begins_with_a_clean_folder_and_a_copy_of_the_configuration(tmp_path):

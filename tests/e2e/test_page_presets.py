@@ -16,12 +16,12 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import update
 
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
-from tests.estates import Place
+from tests.installations import Place
 from tests.issuer import TestIssuer, serve_issuer
-from waybill import service
-from waybill.demo.sample import Sample, prepare
 from waybill.ledger.request_tables import export_request
-from waybill.request.refusals import SENTENCES
+from waybill.requests import running
+from waybill.requests.request import SENTENCES
+from waybill_demo.sample import Sample, prepare
 
 REQUESTS = "tenants/acme/requests"
 NOW = datetime.now(UTC)
@@ -45,11 +45,11 @@ class Counter:
             yield visitor
 
     def fulfil(self) -> None:
-        service.fulfil_all(self.place.estate())
+        running.fulfil_all(self.place.installation())
 
     def all_are(self, **values: Any) -> None:
         """Bring every request into a state, as a worker or the clock would."""
-        with self.place.estate().ledger.begin() as connection:
+        with self.place.installation().ledger.begin() as connection:
             connection.execute(update(export_request).values(**values))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
-from tests.estates import DAY, NOON, make_place
+from tests.installations import DAY, NOON, make_place
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
+from waybill.deliveries.overview import Doing
 from waybill.ledger import Ledger, tables
-from waybill.service.overview import Doing
 from waybill.web.app import create_app
 
 TENANTS, DAYS = 2000, 10
@@ -67,10 +67,10 @@ BOUND = 0.3
 
 def test_two_thousand_tenants_are_quick_pages(tmp_path: Path) -> None:
     place = make_place(tmp_path, clock=NOON)
-    estate = place.estate()
-    fill(estate.ledger)
+    installation = place.installation()
+    fill(installation.ledger)
     doings = {f"tenant-{number:04d}": Doing(paused=number == 0, run="running" if number == 7 else "") for number in range(TENANTS)}
-    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler(doings=doings))) as client:
+    with TestClient(create_app(lambda: installation, OpenDoor(), RecordingScheduler(doings=doings))) as client:
         first = client.get("/page/").text
         assert "20 of 2,000 tenants did not get their data" in first
         assert first.count('<span class="state state-failing">') == 20

@@ -18,8 +18,8 @@ from tests.asking import Office, make_office
 from tests.conftest import REPOSITORY
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
 from tests.issuer import TestIssuer, serve_issuer
-from waybill import service
-from waybill.request.refusals import SENTENCES
+from waybill.requests import running
+from waybill.requests.request import SENTENCES
 
 TENANTS = ["acme", "globex", "initech", "hooli", "umbrella", "newco"]
 PRESETS = {"globex": "realms", "initech": "types", "umbrella": "studies"}
@@ -211,7 +211,7 @@ def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: 
     row = page.locator("#requests-list tbody tr").first
     expect(row.locator(".state")).to_have_text("Pending")
     expect(row.get_by_role("progressbar")).to_be_visible()
-    service.fulfil_all(site.office.estate())
+    running.fulfil_all(site.office.installation())
     expect(row.locator(".state")).to_have_text("Done")  # the page asks by itself
     expect(page.get_by_role("progressbar")).to_have_count(0)
     with page.expect_download() as waiting:

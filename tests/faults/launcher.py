@@ -3,7 +3,7 @@
     python -m tests.faults.launcher SOCKET
 
 Each connection is one run: a JSON line with what to run, answered by `{"pid": ...}`, lines about traced calls, and `{"status": ...}`.
-What runs is the whole command line, `waybill.cli.main`, in a process of its own that signals and limits act on.
+What runs is the whole command line, `waybill.cli.app.main`, in a process of its own that signals and limits act on.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ DEPENDENCIES = [
     "typer",
 ]
 PRODUCT = [
-    "waybill.bootstrap",
-    "waybill.cli",
+    "waybill.airflow",
+    "waybill.cli.app",
+    "waybill.deliveries.repairs",
+    "waybill.deliveries.running",
+    "waybill.deliveries.views",
     "waybill.destinations.folder",
-    "waybill.destinations.sftp",
-    "waybill.service",
-    "waybill.sources.duckdb",
-    "waybill.sources.postgres",
+    "waybill.destinations.sftp.session",
+    "waybill.sources.relations",
+    "waybill.registrations.applying",
+    "waybill.sources.postgres.source",
 ]
 
 
@@ -147,7 +150,7 @@ def _work(wanted: dict[str, Any]) -> None:
 
 def _main() -> int:
     """What the interpreter does around a console script: exit codes, a traceback for an unexpected error, joining of threads."""
-    from waybill.cli import main
+    from waybill.cli.app import main
 
     try:
         main()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.estates import Place
 from tests.faults.consumer import deliveries
+from tests.installations import Place
 from tests.servers.postgres import Database
 from tests.servers.process import program
 

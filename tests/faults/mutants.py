@@ -17,7 +17,7 @@ from tests.faults.oracle import Watcher, judge
 from tests.faults.processes import REPOSITORY, Launcher
 from tests.faults.scenes import Scene
 from tests.faults.sweep import copied
-from waybill.demo.sftp_server import TenantFolder
+from waybill_demo.sftp_server import TenantFolder
 
 Attack = Callable[[Launcher, Path], list[str]]
 
@@ -116,7 +116,7 @@ MUTANTS = [
     ),
     Mutant(
         "commit before publish",
-        "delivery.py",
+        "deliveries/protocol.py",
         """        adopted = worker.look() or worker.publish(worker.extract(read))
         worker.write_manifest(adopted)
         worker.commit(adopted)
@@ -137,7 +137,7 @@ MUTANTS = [
     ),
     Mutant(
         "ignored CLOSE status",
-        "destinations/sftp_transfer.py",
+        "destinations/sftp/transfer.py",
         """        await self._wire.done(closing)
         self._closed = True
 """,
@@ -149,7 +149,7 @@ MUTANTS = [
     ),
     Mutant(
         "size-only verification",
-        "destinations/sftp.py",
+        "destinations/sftp/session.py",
         "if found != sent or upload.size != sent.bytes:",
         "if upload.size != sent.bytes:",
         sent_to(FlipsABit),
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     Mutant(
         "naive watermark",
-        "extraction.py",
+        "deliveries/extraction.py",
         """    changed, stream = selection.changed, task.stream
     if _is_imported""",
         """    return selection, False

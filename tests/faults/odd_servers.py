@@ -11,9 +11,9 @@ from typing import Any
 import asyncssh
 import yaml
 
-from tests.estates import Place
 from tests.faults.scenes import CONNECTION, Scene
-from waybill.demo.sftp_server import TenantFolder, new_accounts, serve
+from tests.installations import Place
+from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 MANY = 100
 

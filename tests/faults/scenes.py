@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from tests.estates import DAY, NOON, Place, make_place
 from tests.faults.consumer import Row
+from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.sshd import SftpAccess
 
 MIDNIGHT = NOON.replace(hour=0)

@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.estates import DAY, make_place
 from tests.faults.oracle import judge
 from tests.faults.scenes import text
+from tests.installations import DAY, make_place
 
 DAYS = [
     ("Europe/Berlin", date(2026, 3, 27), {"2026-03-28T23:00:00.000000Z": 23}),

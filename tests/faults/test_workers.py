@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from tests.estates import DAY, make_place
 from tests.faults import scenes
 from tests.faults.oracle import Watcher, judge, visible
 from tests.faults.scenes import MIDNIGHT, NEXT, UNTIL, Story
 from tests.faults.sweep import copied
-from waybill import delivery
+from tests.installations import DAY, make_place
+from waybill.deliveries import protocol, running
+from waybill.deliveries.planning import plan
 from waybill.destinations import Session
 from waybill.destinations.base import Stored
 from waybill.errors import TransientError
-from waybill.service import apply, plan, running
+from waybill.registrations.applying import apply
 
 STEPS = [
     r"^openat .*spool/.*user",
@@ -139,18 +140,20 @@ def test_a_worker_that_looked_just_before_another_published_takes_over_what_that
     """The data is not there at the look, but adopted at the next question to the ledger: it was published between the two."""
     place = make_place(tmp_path)
     place.user(1, "Ada", MIDNIGHT - 40 * DAY)
-    estate = place.estate()
-    apply(estate, actor="test")
-    (one,) = plan(estate, "acme", MIDNIGHT, entities=["user"])
-    task = running.task_of(estate, one)
-    with estate.session(estate.registered("acme")) as session:
-        means = delivery.Means(estate.ledger, estate.source(task.entity.source), session, tmp_path / "spool", None, estate.now)
+    installation = place.installation()
+    apply(installation, actor="test")
+    (one,) = plan(installation, "acme", MIDNIGHT, entities=["user"])
+    task = running.task_of(installation, one)
+    with installation.session(installation.registered("acme")) as session:
+        means = protocol.Means(
+            installation.ledger, installation.source(task.entity.source), session, tmp_path / "spool", None, installation.now
+        )
 
         def other() -> None:
             with pytest.raises(TransientError, match="went away"):
-                delivery.deliver(task, replace(means, session=Server(session, refuses_manifests=True)))
+                protocol.deliver(task, replace(means, session=Server(session, refuses_manifests=True)))
 
-        outcome = delivery.deliver(task, replace(means, session=Server(session, after_look=other)))
+        outcome = protocol.deliver(task, replace(means, session=Server(session, after_look=other)))
     assert (outcome.status, outcome.rows) == ("committed", 1)
     [(_, manifest)] = place.manifests()
     assert not manifest["possible_duplicate"]  # the other's attempt, not a second one that may repeat it

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
-from waybill.demo.sftp_server import RunningServer, TenantFolder, new_accounts, serve
 from waybill.destinations.base import Destination, Profile
 from waybill.destinations.folder import Folder
-from waybill.destinations.sftp import Sftp
+from waybill.destinations.sftp.session import Sftp
+from waybill_demo.sftp_server import RunningServer, TenantFolder, new_accounts, serve
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.airflows import AirflowApi
 from tests.documented import sweep
-from waybill.bootstrap.web import AirflowScheduler
-from waybill.service.overview import Doing
-from waybill.service.unapplied import Failed
+from waybill.airflow.scheduler import AirflowScheduler
+from waybill.deliveries.overview import Doing
+from waybill.registrations.applying import Failed
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROUTES = {

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 
-from tests.estates import NOON, Place, make_place
+from tests.installations import NOON, Place, make_place
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.ledger.tables import audit
 
@@ -26,7 +26,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def lines(place: Place) -> list[tuple[str, str, str, dict[str, Any]]]:
-    with place.estate().ledger.begin() as connection:
+    with place.installation().ledger.begin() as connection:
         return [
             tuple(row)
             for row in connection.execute(select(audit.c.tenant, audit.c.actor, audit.c.action, audit.c.detail).order_by(audit.c.id))
@@ -53,7 +53,7 @@ def test_changes_and_denied_attempts_are_written_down_with_who_did_them(place: P
 
 def test_replacing_and_upserting_change_no_line_either(place: Place, issuer: TestIssuer) -> None:
     Api(TestClient(tenant_api(place, issuer)), issuer.bearer())("PUT", "/acme/export", {"entityList": ["user"]})
-    engine = place.estate().ledger.engine
+    engine = place.installation().ledger.engine
     values = "INTO audit VALUES (1, '2026-01-01', 'acme', 'nobody', 'x', '{}')"
     conflicts = "ON CONFLICT (id) DO UPDATE SET actor = 'nobody'"
     ways = [f"INSERT {values} {conflicts}"] + ([f"INSERT OR REPLACE {values}"] if engine.dialect.name == "sqlite" else [])
@@ -67,6 +67,6 @@ def test_replacing_and_upserting_change_no_line_either(place: Place, issuer: Tes
 @pytest.mark.parametrize("statement", [update(audit).values(actor="nobody"), delete(audit)], ids=["update", "delete"])
 def test_the_database_refuses_to_change_or_remove_a_line(place: Place, issuer: TestIssuer, statement: Any) -> None:
     Api(TestClient(tenant_api(place, issuer)), issuer.bearer())("PUT", "/acme/export", {"entityList": ["user"]})
-    with pytest.raises(DBAPIError, match="append-only"), place.estate().ledger.engine.begin() as connection:
+    with pytest.raises(DBAPIError, match="append-only"), place.installation().ledger.engine.begin() as connection:
         connection.execute(statement)
     assert [action for _, _, action, _ in lines(place)] == ["register"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import Place, vacant_place
+from tests.installations import Place, vacant_place
 from tests.integration.test_api_registrations import BOTH, USER, assert_problem
 from tests.issuer import Api, TestIssuer, tenant_api
 

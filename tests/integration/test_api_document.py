@@ -14,24 +14,24 @@ import yaml
 from fastapi.testclient import TestClient
 
 from tests.documented import sweep
-from tests.estates import Place, vacant_place
+from tests.installations import Place, vacant_place
 from tests.issuer import Api, TestIssuer, tenant_api
+from waybill.configuration.schemas import KINDS, json_schema
 from waybill.web.app import create_app
-from waybill.web.command import NoScheduler
-from waybill.web.editors import KINDS, json_schema
+from waybill.web.serve import NoScheduler
 
 OPERATIONS = ("get", "put", "post", "delete", "patch")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with vacant_place(tmp_path_factory.mktemp("estate")) as place:
+    with vacant_place(tmp_path_factory.mktemp("installation")) as place:
         yield place
 
 
 def document() -> dict[str, Any]:
     """The document needs neither ledger nor issuer."""
-    app = create_app(lambda: pytest.fail("the document asked for the estate"), None, NoScheduler())  # type: ignore[arg-type]
+    app = create_app(lambda: pytest.fail("the document asked for the installation"), None, NoScheduler())  # type: ignore[arg-type]
     return dict(TestClient(app).get("/openapi.json").json())
 
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.estates import NOON, Place, make_place
+from tests.installations import NOON, Place, make_place
 from tests.issuer import RecordingScheduler, TestIssuer, serve_issuer, tenant_api
-from waybill import service
+from waybill.deliveries import running
 from waybill.ledger import deliveries, streams
 
 FOLDER = {"destination": {"kind": "folder", "root": "out"}}
@@ -40,7 +40,7 @@ class Registrations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        root = Path(self.folder.name) / "estate"
+        root = Path(self.folder.name) / "installation"
         shutil.copytree(self.template, root)
         self.place = Place(root, clock=NOON)
         self.client = TestClient(tenant_api(self.place, self.issuer, RecordingScheduler()))
@@ -106,7 +106,7 @@ class Registrations(RuleBasedStateMachine):
         self.place.clock += timedelta(days=days, hours=hours)
         self.users += 1
         self.place.user(self.users, f"user {self.users}", self.place.clock - timedelta(hours=30))
-        for result in service.run(self.place.estate(), "acme", self.place.clock):
+        for result in running.run(self.place.installation(), "acme", self.place.clock):
             assert result.error is None, result.error
 
     @invariant()
@@ -122,7 +122,7 @@ class Registrations(RuleBasedStateMachine):
     def the_active_streams_are_what_the_registration_says(self) -> None:
         shown = self.call("GET")
         if shown.status_code == 200:
-            with self.place.estate().ledger.begin() as connection:
+            with self.place.installation().ledger.begin() as connection:
                 active = {one.entity for one in streams.active(connection, "acme")}
             wanted = {"export all": {"user", "theme"}, "disable export": set()}.get(
                 shown.json()["exportOption"], set(shown.json()["entityList"])
@@ -130,7 +130,7 @@ class Registrations(RuleBasedStateMachine):
             assert active == set(shown.json()["entities"]) == wanted
 
     def chains(self) -> dict[int, list[Any]]:
-        with self.place.estate().ledger.begin() as connection:
+        with self.place.installation().ledger.begin() as connection:
             found = [one for one in deliveries.listed(connection, "acme", status="committed") if one.purpose == "schedule"]
         chains: dict[int, list[Any]] = {}
         for one in sorted(found, key=lambda one: one.sequence):
@@ -144,9 +144,9 @@ class Registrations(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = make_place(tmp_path_factory.mktemp("template") / "estate")
+    place = make_place(tmp_path_factory.mktemp("template") / "installation")
     (place.root / "config/tenants/acme.yaml").unlink()
-    place.estate()
+    place.installation()
     place.close()
     return place.root
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import NOON, Place, make_place, vacant_place
+from tests.installations import NOON, Place, make_place, vacant_place
 from tests.issuer import Api, RecordingScheduler, TestIssuer, tenant_api
-from waybill import service
+from waybill.deliveries import running
+from waybill.registrations import applying
 
 USER = {"entityList": ["user"], "frequency": "daily", "destination": {"kind": "folder", "root": "out"}}
 BOTH = {**USER, "entityList": ["user", "theme"]}
@@ -208,12 +209,12 @@ def test_a_tenant_with_a_file_is_managed_as_code_even_when_the_file_is_broken(pl
 
 def test_a_tenant_applied_from_a_file_stays_so_until_its_removal_is_applied(place: Place, api: Api) -> None:
     place.tenant()
-    service.apply(place.estate(), actor="test")
+    applying.apply(place.installation(), actor="test")
     assert api("GET", "/acme/export").json()["managedBy"] == {"kind": "file", "file": "config/tenants/acme.yaml"}
     (place.root / "config/tenants/acme.yaml").unlink()
     assert_problem(api("PUT", "/acme/export", USER), 409, "managed_as_code")
     assert_problem(api("POST", "/acme/export/versions/1/restore"), 409, "managed_as_code")
-    service.apply(place.estate(), actor="test", allow_mass_deactivation=True)
+    applying.apply(place.installation(), actor="test", allow_mass_deactivation=True)
     assert api("PUT", "/acme/export", USER).status_code == 200
 
 
@@ -232,7 +233,7 @@ def test_a_full_load_is_queued_or_started(api: Api, scheduler: RecordingSchedule
     assert_problem(api("POST", "/acme/export/full-load"), 404, "not_found")
     api("PUT", "/acme/export", USER)
     place.user(1, "one", NOON)
-    service.run(place.estate(), "acme", NOON)
+    running.run(place.installation(), "acme", NOON)
     assert_problem(api("POST", "/acme/export/full-load", {"entities": ["theme"]}), 400, "not_registered")
     assert_problem(api("POST", "/acme/export/full-load", {"entities": []}), 422, "validation")
     assert_problem(api("POST", "/acme/export/full-load", {"when": "soon"}), 422, "validation")
@@ -243,7 +244,7 @@ def test_a_full_load_is_queued_or_started(api: Api, scheduler: RecordingSchedule
     assert (started.json()["when"], scheduler.runs) == ("now", ["acme"])
     scheduler.starts = False
     assert api("POST", "/acme/export/full-load", {"when": "now"}).json()["when"] == "next"
-    results = service.run(place.estate(), "acme", NOON)
+    results = running.run(place.installation(), "acme", NOON)
     assert [(one.delivery.kind, one.delivery.generation) for one in results] == [("full", 2)]
     api("PUT", "/acme/export", {"exportOption": "disable export"})
     assert_problem(api("POST", "/acme/export/full-load"), 404, "not_found")
@@ -268,7 +269,7 @@ def test_deliveries_are_paged_newest_first_in_camel_case(api: Api, place: Place)
     assert_problem(api("GET", "/acme/deliveries"), 404, "not_found")
     api("PUT", "/acme/export", BOTH)
     place.user(1, "one", NOON)
-    service.run(place.estate(), "acme", NOON)
+    running.run(place.installation(), "acme", NOON)
     first = api("GET", "/acme/deliveries?limit=1").json()
     second = api("GET", f"/acme/deliveries?limit=1&cursor={first['nextCursor']}").json()
     assert second["nextCursor"] is None
@@ -283,13 +284,13 @@ def test_deliveries_are_paged_newest_first_in_camel_case(api: Api, place: Place)
 def test_a_redelivery_is_planned_once_and_taken_along_by_the_next_run(api: Api, place: Place, scheduler: RecordingScheduler) -> None:
     api("PUT", "/acme/export", USER)
     place.user(1, "one", NOON)
-    service.run(place.estate(), "acme", NOON)
+    running.run(place.installation(), "acme", NOON)
     delivery = api("GET", "/acme/deliveries").json()["items"][0]
     planned = [api("POST", f"/acme/deliveries/{delivery['deliveryId']}/redeliver") for _ in range(2)]
     assert [reply.status_code for reply in planned] == [202, 202]
     assert len({reply.json()["delivery"]["deliveryId"] for reply in planned}) == 1
     assert (planned[0].json()["when"], scheduler.runs) == ("now", ["acme", "acme"])
-    service.run(place.estate(), "acme", NOON)
+    running.run(place.installation(), "acme", NOON)
     again = api("GET", "/acme/deliveries").json()["items"][0]
     assert (again["purpose"], again["status"], again["sha256"]) == ("redelivery", "committed", delivery["sha256"])
     assert_problem(api("POST", f"/acme/deliveries/{'0' * 32}/redeliver"), 404, "not_found")

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from tests.asking import MINUTE, Office, make_office
 from tests.issuer import Api, TestIssuer, tenant_api
-from waybill import service
+from waybill.requests import running
 
 BODY = {"entities": ["measurement"], "formats": ["ndjson"]}
 
@@ -47,7 +47,7 @@ def assert_problem(response: Any, status: int, code: str, detail: str = "") -> d
 
 
 def fulfil(office: Office) -> None:
-    service.fulfil_all(office.estate())
+    running.fulfil_all(office.installation())
 
 
 def ready(office: Office, api: Api, **body: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.estates import Place, make_place
+from tests.installations import Place, make_place
 from tests.issuer import AUDIENCE, TestIssuer, serve_issuer
 from tests.servers.process import free_port
 

@@ -15,7 +15,7 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.estates import Place, vacant_place
+from tests.installations import Place, vacant_place
 from tests.issuer import AUDIENCE, Api, TestIssuer, new_key, tenant_api
 from waybill.access import Caller, Permission, TokenRights
 from waybill.errors import PermanentError
@@ -26,7 +26,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with vacant_place(tmp_path_factory.mktemp("estate")) as place:
+    with vacant_place(tmp_path_factory.mktemp("installation")) as place:
         yield place
 
 

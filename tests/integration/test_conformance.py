@@ -24,14 +24,14 @@ import pytest
 from tests.servers.mariadb import MariaDatabase, MariaServer
 from tests.servers.postgres import Cluster, Database
 from waybill import canonical
-from waybill.catalog import Column, DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.configuration.catalog import Column, DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
-from waybill.selection import Changed, Dialect, Selection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
-from waybill.sources.postgres import Postgres
+from waybill.sources.postgres.source import Postgres
+from waybill.sources.relations import DuckDB
 
 DEFAULT = Dialect()
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -163,7 +163,7 @@ ROWS = _rows()
 
 
 @dataclass(frozen=True)
-class Estate:
+class Installation:
     """A source that holds `rows`, which are ROWS as far as its engine can hold them."""
 
     source: Source
@@ -176,7 +176,7 @@ def _without(name: str, bad: Callable[[Any], bool]) -> list[dict[str, Any]]:
     return [row | {name: None} if row[name] is not None and bad(row[name]) else row for row in ROWS]
 
 
-def _duckdb(path: Path) -> Estate:
+def _duckdb(path: Path) -> Installation:
     def fill(file: Path, ddl: str, rows: list[tuple[Any, ...]], table: str = '"order"') -> Source:
         with duckdb.connect(str(file)) as connection:
             connection.execute(ddl)
@@ -191,14 +191,14 @@ def _duckdb(path: Path) -> Estate:
         updated_at TIMESTAMPTZ, deleted_at TIMESTAMP)"""
     rows = [tuple((row | {"from": _naive(row["from"]), "deleted_at": _naive(row["deleted_at"])}).values()) for row in ROWS]
     single = 'CREATE TABLE single ("only" VARCHAR, "group" VARCHAR)'
-    return Estate(
+    return Installation(
         fill(path / "a.duckdb", ddl, rows),
         ROWS,
         single=lambda values: fill(path / "b.duckdb", single, [(value, "acme") for value in values], "single"),
     )
 
 
-def _lake(path: Path) -> Estate:
+def _lake(path: Path) -> Installation:
     schema = pa.schema(
         [
             ("table", pa.string()),
@@ -237,10 +237,10 @@ def _lake(path: Path) -> Estate:
         pq.write_table(pa.table({"only": pa.array(values, pa.string())}), path / "single" / "group=acme" / "0.parquet")
         return Lake(LakeSource(kind="lake"), path, _no_connection)
 
-    return Estate(Lake(LakeSource(kind="lake"), path, _no_connection), ROWS, LAKE_ENTITY, single)
+    return Installation(Lake(LakeSource(kind="lake"), path, _no_connection), ROWS, LAKE_ENTITY, single)
 
 
-def _postgres(database: Database) -> Estate:
+def _postgres(database: Database) -> Installation:
     source = Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: _connection(database))
     json_text = [row | {"json": None} if row["json"] and "\\u0000" in row["json"] else row for row in ROWS]
     with psycopg.connect(database.dsn) as connection:
@@ -260,10 +260,10 @@ def _postgres(database: Database) -> Estate:
             connection.cursor().executemany("INSERT INTO single VALUES (%s, %s)", [(value, "acme") for value in values])
         return source
 
-    return Estate(source, json_text, single=single)
+    return Installation(source, json_text, single=single)
 
 
-def _mariadb(database: MariaDatabase) -> Estate:
+def _mariadb(database: MariaDatabase) -> Installation:
     def connect(_: str) -> Any:
         return pymysql.connect(host=database.host, port=database.port, user=database.user, database=database.name, charset="utf8mb4")
 
@@ -293,10 +293,10 @@ def _mariadb(database: MariaDatabase) -> Estate:
             connection.commit()
         return source
 
-    return Estate(source, rows, single=single)
+    return Installation(source, rows, single=single)
 
 
-def _sqlite(path: Path) -> Estate:
+def _sqlite(path: Path) -> Installation:
     """Times and decimals as text, as SQLite's users keep them; half of the times with an offset."""
 
     def plain(row: dict[str, Any]) -> list[Any]:
@@ -323,7 +323,7 @@ def _sqlite(path: Path) -> Estate:
         updated_at TEXT, deleted_at TEXT)"""
     rows = _without("float", lambda value: math.isnan(value) or _is_negative_zero(value))
     single = 'CREATE TABLE single ("only" TEXT, "group" TEXT)'
-    return Estate(
+    return Installation(
         fill(path / "a.sqlite", ddl, [plain(row) for row in rows]),
         rows,
         single=lambda values: fill(path / "b.sqlite", single, [(value, "acme") for value in values], "single"),
@@ -347,7 +347,7 @@ def _connection(database: Database) -> Connection:
 
 
 @pytest.fixture(scope="module", params=["duckdb", "lake", "postgres", "mariadb", "sqlite"])
-def estate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     path = tmp_path_factory.mktemp(request.param)
     match request.param:
         case "duckdb":
@@ -385,8 +385,8 @@ def read(source: Source, selection: Selection, dialect: Dialect = DEFAULT) -> tu
     return b"".join(block for block, _ in blocks), sum(count for _, count in blocks)
 
 
-def selection_of(estate: Estate, **changes: Any) -> Selection:
-    return replace(Selection(estate.entity, "acme", estate.entity.columns), **changes)
+def selection_of(installation: Installation, **changes: Any) -> Selection:
+    return replace(Selection(installation.entity, "acme", installation.entity.columns), **changes)
 
 
 @pytest.mark.parametrize(
@@ -394,31 +394,33 @@ def selection_of(estate: Estate, **changes: Any) -> Selection:
     [Dialect(), Dialect(delimiter=";", line_end="\r\n"), Dialect(delimiter="\t"), Dialect(delimiter="|", max_rows_per_file=7)],
     ids=["default", "semicolon-crlf", "tab", "pipe-parts"],
 )
-def test_the_same_rows_give_the_same_bytes_from_every_source(estate: Estate, dialect: Dialect) -> None:
-    lines = [canonical.csv_line(fields, dialect.delimiter, dialect.line_end) for fields in expected(estate.rows)]
-    data, count = read(estate.source, selection_of(estate), dialect)
+def test_the_same_rows_give_the_same_bytes_from_every_source(installation: Installation, dialect: Dialect) -> None:
+    lines = [canonical.csv_line(fields, dialect.delimiter, dialect.line_end) for fields in expected(installation.rows)]
+    data, count = read(installation.source, selection_of(installation), dialect)
     assert data.decode().split("\n") == "".join(lines).split("\n")
     assert count == len(lines)
 
 
-def test_no_block_crosses_the_end_of_a_file(estate: Estate) -> None:
-    with estate.source.snapshot() as snapshot:
-        counts = [count for _, count in snapshot.csv(selection_of(estate), Dialect(max_rows_per_file=7))]
+def test_no_block_crosses_the_end_of_a_file(installation: Installation) -> None:
+    with installation.source.snapshot() as snapshot:
+        counts = [count for _, count in snapshot.csv(selection_of(installation), Dialect(max_rows_per_file=7))]
     seen = 0
     for count in counts:
         assert seen // 7 == (seen + count - 1) // 7
         seen += count
 
 
-def test_pseudonyms_are_the_same_from_every_source(estate: Estate) -> None:
-    columns = {name: column.model_copy(update={"export": "anonymize"}) for name, column in estate.entity.columns.items()}
-    data, _ = read(estate.source, selection_of(estate, columns=columns, salt=b"a salt"))
-    assert data.decode().splitlines() == [canonical.csv_line(fields).rstrip("\n") for fields in expected(estate.rows, columns, b"a salt")]
+def test_pseudonyms_are_the_same_from_every_source(installation: Installation) -> None:
+    columns = {name: column.model_copy(update={"export": "anonymize"}) for name, column in installation.entity.columns.items()}
+    data, _ = read(installation.source, selection_of(installation, columns=columns, salt=b"a salt"))
+    assert data.decode().splitlines() == [
+        canonical.csv_line(fields).rstrip("\n") for fields in expected(installation.rows, columns, b"a salt")
+    ]
 
 
-def _digests(estate: Estate) -> dict[str, bytes]:
+def _digests(installation: Installation) -> dict[str, bytes]:
     found = {}
-    for row in estate.rows:
+    for row in installation.rows:
         if row["group"] == "acme":
             position = canonical.timestamp_text(max(row["updated_at"], row["deleted_at"] or row["updated_at"]))
             fields = [canonical.text(row[name], column.type) for name, column in ENTITY.columns.items()]
@@ -426,78 +428,80 @@ def _digests(estate: Estate) -> dict[str, bytes]:
     return found
 
 
-def test_version_digests_are_the_same_from_every_source_and_dialect(estate: Estate) -> None:
-    with estate.source.snapshot() as snapshot:
-        found = [digest for batch in snapshot.digests(selection_of(estate)) for digest in batch]
-    assert sorted(found) == sorted(_digests(estate).values())
+def test_version_digests_are_the_same_from_every_source_and_dialect(installation: Installation) -> None:
+    with installation.source.snapshot() as snapshot:
+        found = [digest for batch in snapshot.digests(selection_of(installation)) for digest in batch]
+    assert sorted(found) == sorted(_digests(installation).values())
 
 
-def test_the_window_is_half_open_over_the_later_of_change_and_deletion(estate: Estate) -> None:
+def test_the_window_is_half_open_over_the_later_of_change_and_deletion(installation: Installation) -> None:
     start, end = datetime(2026, 1, 1, 0, 2, tzinfo=UTC), datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
-    chosen = [row for row in estate.rows if start <= (row["deleted_at"] or row["updated_at"]) < end]
-    selection = selection_of(estate, changed=Changed(start, end))
-    data, _ = read(estate.source, selection)
+    chosen = [row for row in installation.rows if start <= (row["deleted_at"] or row["updated_at"]) < end]
+    selection = selection_of(installation, changed=Changed(start, end))
+    data, _ = read(installation.source, selection)
     assert data.decode() == "".join(map(canonical.csv_line, expected(chosen)))
-    with estate.source.snapshot() as snapshot:
+    with installation.source.snapshot() as snapshot:
         assert snapshot.count(selection) == 7
-    data, _ = read(estate.source, replace(selection, changed=Changed(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))))
+    data, _ = read(
+        installation.source, replace(selection, changed=Changed(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)))
+    )
     assert data.decode() == "".join(map(canonical.csv_line, expected([ROWS[3]])))
 
 
-def test_late_rows_are_picked_by_their_digest(estate: Estate) -> None:
+def test_late_rows_are_picked_by_their_digest(installation: Installation) -> None:
     start = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
-    late = _digests(estate)[ROWS[1]["table"]]
+    late = _digests(installation)[ROWS[1]["table"]]
     changed = Changed(start, datetime(2026, 1, 1, 0, 22, tzinfo=UTC), start - timedelta(hours=1), (late, b"\0" * 16))
-    chosen = [row for row in estate.rows if row["table"] in (ROWS[1]["table"], ROWS[20]["table"], ROWS[21]["table"])]
-    selection = selection_of(estate, changed=changed)
-    data, _ = read(estate.source, selection)
+    chosen = [row for row in installation.rows if row["table"] in (ROWS[1]["table"], ROWS[20]["table"], ROWS[21]["table"])]
+    selection = selection_of(installation, changed=changed)
+    data, _ = read(installation.source, selection)
     assert data.decode() == "".join(map(canonical.csv_line, expected(chosen)))
-    with estate.source.snapshot() as snapshot:
+    with installation.source.snapshot() as snapshot:
         assert snapshot.count(selection) == 3
 
 
-def test_late_digests_may_be_of_fewer_columns_than_are_exported(estate: Estate) -> None:
+def test_late_digests_may_be_of_fewer_columns_than_are_exported(installation: Installation) -> None:
     start = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
-    row = estate.rows[1]
+    row = installation.rows[1]
     few = {"select": ENTITY.columns["select"]}
     digest = canonical.row_digest([row["table"]], canonical.timestamp_text(row["updated_at"]), [row["select"]])
     changed = Changed(start, start, start - timedelta(hours=1), (digest,), few)
-    data, _ = read(estate.source, selection_of(estate, changed=changed))
+    data, _ = read(installation.source, selection_of(installation, changed=changed))
     assert data.decode() == "".join(map(canonical.csv_line, expected([row])))
 
 
-def test_live_rows_only_leaves_deleted_ones_out(estate: Estate) -> None:
-    data, count = read(estate.source, selection_of(estate, live_only=True))
-    assert count == len(expected(estate.rows)) - 1
-    assert data.decode() == "".join(map(canonical.csv_line, expected([row for row in estate.rows if row["deleted_at"] is None])))
+def test_live_rows_only_leaves_deleted_ones_out(installation: Installation) -> None:
+    data, count = read(installation.source, selection_of(installation, live_only=True))
+    assert count == len(expected(installation.rows)) - 1
+    assert data.decode() == "".join(map(canonical.csv_line, expected([row for row in installation.rows if row["deleted_at"] is None])))
 
 
-def test_arrow_batches_hold_the_same_values_in_the_catalogued_types(estate: Estate) -> None:
-    with estate.source.snapshot() as snapshot:
-        table = pa.Table.from_batches(list(snapshot.batches(selection_of(estate))))
+def test_arrow_batches_hold_the_same_values_in_the_catalogued_types(installation: Installation) -> None:
+    with installation.source.snapshot() as snapshot:
+        table = pa.Table.from_batches(list(snapshot.batches(selection_of(installation))))
     assert table.column_names == list(ENTITY.columns)
     for name, kind in {"int": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "date": pa.date32(), "binary": pa.binary()}.items():
         assert table.schema.field(name).type == kind, name
     assert all(table.schema.field(name).type == pa.timestamp("us", "UTC") for name in ("at", "from"))
     texts = [[canonical.text(value, column.type) for value in table.column(name).to_pylist()] for name, column in ENTITY.columns.items()]
-    assert [list(row) for row in zip(*texts, strict=True)] == expected(estate.rows)
+    assert [list(row) for row in zip(*texts, strict=True)] == expected(installation.rows)
 
 
-def test_a_single_column_keeps_null_apart_from_empty(estate: Estate) -> None:
+def test_a_single_column_keeps_null_apart_from_empty(installation: Installation) -> None:
     values = [None, "", "\\.", '"\\."', "x", '"', "two\nlines"]
     entity = Entity.model_validate(
         {
             "id": "single",
             "source": "any",
-            "relation": "single/*/*.parquet" if estate.entity is LAKE_ENTITY else "single",
+            "relation": "single/*/*.parquet" if installation.entity is LAKE_ENTITY else "single",
             "tenant_column": "group",
             "key": "only",
             "changes": {"mode": "full"},
             "columns": {"only": {"type": "string"}},
         }
     )
-    assert estate.single is not None
-    data, count = read(estate.single(values), Selection(entity, "acme", entity.columns))
+    assert installation.single is not None
+    data, count = read(installation.single(values), Selection(entity, "acme", entity.columns))
     inorder = sorted(values, key=lambda value: (value is not None, (value or "").encode()))
     assert data.decode() == "".join(canonical.csv_line([value]) for value in inorder)
     assert count == len(values)

@@ -13,9 +13,9 @@ __all__ = ["dags", "place"]
 
 @pytest.fixture
 def params(place, dags) -> ParamsDict:
-    from waybill.service import apply
+    from waybill.registrations.applying import apply
 
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     return dags()["export__acme"].params
 
 

@@ -17,14 +17,18 @@ import pendulum
 import pytest
 
 from tests.airflows import environment
-from tests.estates import DAY, NOON, THEME, Place, catalog, make_place
-from waybill.bootstrap import runs
-from waybill.bootstrap.retries import retry_policy
+from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
+from waybill.airflow import tasks
+from waybill.airflow.retries import retry_policy
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
-from waybill.service import apply
+from waybill.registrations.applying import apply
 from waybill.window import Frequency
 
-HEAVY = ("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic", "waybill.service", "waybill.config")
+HEAVY = (
+    *("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic"),
+    *("waybill.configuration.loading", "waybill.deliveries.running", "waybill.installation"),
+    *("waybill.registrations.applying", "waybill.requests.running"),
+)
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def imported_by(repository: Path, *names: str, **env: str) -> set[str]:
 
 def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place, dags):
     place.tenant(timezone="Europe/Berlin", deliverAt="02:30", destination={"kind": "sftp", "connection": "acme_sftp", "root": "/in"})
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     found = dags()
     assert {"apply_config", "export__acme", "housekeeping"} <= set(found)
     dag = found["export__acme"]
@@ -101,7 +105,7 @@ def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place,
 
 
 def test_the_manual_trigger_offers_the_tenants_entities(place, dags):
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     params = dags()["export__acme"].params
     assert params.get_param("entities").schema["examples"] == ["theme", "user"]
     assert params.dump() == {"entities": None, "full_load": False, "until": None}
@@ -117,7 +121,7 @@ def test_the_manual_trigger_offers_the_tenants_entities(place, dags):
 )
 def test_each_frequency_has_its_cron(place, dags, body, expression):
     place.tenant(**body)
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     assert dags()["export__acme"].timetable.expression == expression
 
 
@@ -137,7 +141,7 @@ def next_run(dag: Any, last: datetime) -> datetime:
 @pytest.mark.parametrize(("frequency", "days"), [("weekly", range(1, 8)), ("monthly", range(1, 32))])
 def test_after_a_change_of_the_frequency_the_first_due_day_is_not_skipped(place, dags, frequency, days):
     place.tenant(frequency=frequency, deliverAt="01:00")
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     last = datetime.now(UTC).replace(hour=1, minute=0, second=0, microsecond=0)
     starts = Frequency(frequency).first_day
     expected = next(day for day in (last + number * DAY for number in days) if starts(day.date()) == day.date())
@@ -146,7 +150,7 @@ def test_after_a_change_of_the_frequency_the_first_due_day_is_not_skipped(place,
 
 def test_a_disabled_tenant_keeps_its_dag_without_a_schedule(place, dags):
     place.tenant(exportOption="disable export")
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     dag = dags()["export__acme"]
     assert type(dag.timetable).__name__ == "NullTimetable"
     assert [task.task_id for task in dag.tasks] == ["plan", "deliver", "announce", "close_day"]
@@ -155,12 +159,12 @@ def test_a_disabled_tenant_keeps_its_dag_without_a_schedule(place, dags):
 
 
 def test_a_tenant_on_a_server_without_safe_renames_is_delivered_one_at_a_time(place, dags):
-    from waybill.ledger import tenants
+    from waybill.ledger import registrations
 
-    estate = place.estate()
-    apply(estate, actor="test")
-    with estate.ledger.begin() as connection:
-        tenants.store_probe(connection, "acme", {"profile": "no_cas"}, NOON)
+    installation = place.installation()
+    apply(installation, actor="test")
+    with installation.ledger.begin() as connection:
+        registrations.store_probe(connection, "acme", {"profile": "no_cas"}, NOON)
     assert dags()["export__acme"].get_task("deliver").partial_kwargs["max_active_tis_per_dag"] == 1
 
 
@@ -186,8 +190,8 @@ def test_a_worker_imports_nothing_heavy_to_parse(repository):
 
 
 def test_the_scheduler_imports_no_reader_or_sender_to_parse(place, repository):
-    apply(place.estate(), actor="test")
-    assert imported_by(repository, "tenant_exports") <= {"waybill.config"}
+    apply(place.installation(), actor="test")
+    assert imported_by(repository, "tenant_exports") <= {"waybill.configuration.loading"}
 
 
 @pytest.mark.parametrize(
@@ -206,24 +210,24 @@ def test_the_class_of_an_error_decides_whether_airflow_tries_again(error, action
 
 
 def test_several_errors_are_tried_again_when_that_may_help_any_of_them():
-    assert isinstance(runs.together([PermanentError("a"), TransientError("b")]), TransientError)
-    assert isinstance(runs.together([ConflictError("a"), PermanentError("b")]), ConflictError)
-    assert "a\nb" in str(runs.together([PermanentError("a"), PermanentError("b")]))
+    assert isinstance(tasks.together([PermanentError("a"), TransientError("b")]), TransientError)
+    assert isinstance(tasks.together([ConflictError("a"), PermanentError("b")]), ConflictError)
+    assert "a\nb" in str(tasks.together([PermanentError("a"), PermanentError("b")]))
 
 
 def test_deliveries_share_a_task_but_one_that_failed_before_has_its_own(place):
     entities = {f"e{number}": {**THEME, "name": f"e{number}"} for number in range(11)}
     place.write("catalog.yaml", catalog(**entities))
     place.tenant(exportOption="export all", entityList=[])
-    estate = place.estate()
-    apply(estate, actor="test")
+    installation = place.installation()
+    apply(installation, actor="test")
+    from waybill.deliveries.planning import plan
     from waybill.ledger import deliveries
-    from waybill.service import plan
 
-    third = plan(estate, "acme", NOON)[2]
-    with estate.ledger.begin() as connection:
+    third = plan(installation, "acme", NOON)[2]
+    with installation.ledger.begin() as connection:
         deliveries.fail(connection, third.id, "no", "transient")
-    batches = runs.batches(plan(estate, "acme", NOON))
+    batches = tasks.batches(plan(installation, "acme", NOON))
     assert [len(batch) for batch in batches] == [8, 2, 1]
     assert list(batches[-1]) == ["e10"]
 
@@ -272,7 +276,7 @@ def last_event() -> int:
 
 def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(run, place):
     seen = last_event()
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     place.user(1, "Ada", NOON - DAY)
     first = run(until=NOON.isoformat())
     assert states(first) == {"plan": "success", "deliver0": "success", "announce": "success", "close_day": "success"}
@@ -295,7 +299,7 @@ def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(
 
 def test_a_failing_entity_fails_the_run_and_leaves_the_others_delivered_and_announced(run, place):
     seen = last_event()
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     place.sql('alter table "user" rename column name to nome')
     found = run(until=NOON.isoformat())
     assert states(found) == {"plan": "success", "deliver0": "failed", "announce": "success", "close_day": "failed"}
@@ -313,7 +317,7 @@ def test_a_failing_entity_fails_the_run_and_leaves_the_others_delivered_and_anno
 
 
 def test_a_manual_run_takes_entities_and_a_full_load(run, place):
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     run(until=NOON.isoformat())
     found = run(until=NOON.isoformat(), entities=["user"], full_load=True)
     assert str(found.state) == "success"
@@ -321,20 +325,20 @@ def test_a_manual_run_takes_entities_and_a_full_load(run, place):
 
 
 def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     run(until=NOON.isoformat())
     again = context("manual", None, entities=["user"], full_load=True, until=NOON.isoformat())
     again["dag_run"].run_after = datetime.now(UTC)
-    first, second = runs.plan("acme", again), runs.plan("acme", again)
+    first, second = tasks.plan("acme", again), tasks.plan("acme", again)
     assert first == second
-    runs.deliver("acme", first[0], again)
-    assert runs.plan("acme", again) == []
+    tasks.deliver("acme", first[0], again)
+    assert tasks.plan("acme", again) == []
     assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
 
 
 def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):
     place.tenant(exportOption="disable export")
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     found = run(until=NOON.isoformat())
     assert states(found) == {"plan": "success", "deliver": "skipped", "announce": "success", "close_day": "success"}
     assert place.files() == []
@@ -345,7 +349,7 @@ def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_
     place.write("tenants/globex.yaml", {"frequency": "hourly"})
     found = run("apply_config")
     assert states(found) == {"apply": "success", "check": "failed", "start": "skipped"}
-    assert place.estate().registered("acme").actor == "airflow:apply_config"
+    assert place.installation().registered("acme").actor == "airflow:apply_config"
     assert [(name, list(extra), extra["acme"]["action"]) for _, name, extra in events(seen)] == [
         ("waybill/configuration", ["acme"], "create")
     ]
@@ -355,17 +359,17 @@ def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_
 
 
 def test_apply_config_switches_off_many_tenants_only_when_told_to(run, place):
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     (place.root / "config/tenants/acme.yaml").unlink()
     assert states(run("apply_config"))["apply"] == "failed"
-    assert not place.estate().registered("acme").registration.is_disabled
+    assert not place.installation().registered("acme").registration.is_disabled
     assert states(run("apply_config", allow_mass_deactivation=True))["apply"] == "success"
-    assert place.estate().registered("acme").registration.is_disabled
+    assert place.installation().registered("acme").registration.is_disabled
 
 
 def test_apply_config_starts_the_dag_of_a_tenant_that_is_to_receive_something_new(run, place):
     place.tenant(entityList=["user"])
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     run(until=NOON.isoformat())
     place.tenant(entityList=["user", "theme"])
     assert states(run("apply_config")) == {"apply": "success", "check": "success", "start0": "success"}
@@ -380,7 +384,7 @@ def test_apply_config_starts_the_dag_of_a_tenant_that_is_to_receive_something_ne
 
 
 def test_housekeeping_runs(run, place):
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     assert states(run("housekeeping")) == {"tidy": "success"}
 
 
@@ -395,17 +399,17 @@ def context(run_type: str, end: datetime | None, **params: Any) -> dict[str, Any
 
 
 def test_a_scheduled_run_delivers_up_to_the_end_of_its_interval_and_a_manual_one_up_to_now_or_what_is_asked():
-    assert runs.until_of(context("scheduled", NOON)) == NOON
-    assert runs.until_of(context("manual", NOON, until="2026-05-31T14:00:00+02:00")) == NOON
-    assert abs(runs.until_of(context("manual", None)) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert tasks.until_of(context("scheduled", NOON)) == NOON
+    assert tasks.until_of(context("manual", NOON, until="2026-05-31T14:00:00+02:00")) == NOON
+    assert abs(tasks.until_of(context("manual", None)) - datetime.now(UTC)) < timedelta(minutes=1)
     with pytest.raises(PermanentError, match="RFC 3339"):
-        runs.until_of(context("manual", None, until="2026-05-31"))
+        tasks.until_of(context("manual", None, until="2026-05-31"))
 
 
 def test_a_backfill_of_airflows_plans_nothing():
-    assert runs.is_backfill(context("backfill", NOON))
-    assert runs.planned_by(context("backfill", NOON)) == {}
-    assert not runs.is_backfill(context("scheduled", NOON))
+    assert tasks.is_backfill(context("backfill", NOON))
+    assert tasks.planned_by(context("backfill", NOON)) == {}
+    assert not tasks.is_backfill(context("scheduled", NOON))
 
 
 def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_changed_again(metadata, place, dags):
@@ -414,10 +418,10 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    from waybill.bootstrap import listener
+    from waybill.airflow import listener
 
     place.tenant(destination={"kind": "sftp", "connection": "pooled_sftp", "root": "/"})
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     dag = dags()["export__acme"]
     with create_session() as session:
         started = DagRun(dag_id="export__acme", run_id="a", run_type="manual")

@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.sftp_places import password_connection
 from waybill.connection import Connection
-from waybill.demo.sftp_server import new_accounts, serve
-from waybill.destinations.sftp import Sftp
+from waybill.destinations.sftp.session import Sftp
+from waybill_demo.sftp_server import new_accounts, serve
 
 
 def test_each_tenant_sees_only_its_own_folder(tmp_path: Path) -> None:

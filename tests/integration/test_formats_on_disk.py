@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.format_rows import OPTIONS, written
-from waybill.catalog import FORMATS, Entity
-from waybill.selection import Selection
-from waybill.sources.duckdb import DuckDB
+from waybill.configuration.catalog import FORMATS, Entity
+from waybill.configuration.selection import Selection
+from waybill.sources.relations import DuckDB
 
 ROWS = 20_000
 TYPES = {

@@ -10,11 +10,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import Ledger, deliveries, registrations, request_tables, streams, tenants
+from waybill.ledger import Ledger, deliveries, engine, registrations, request_tables, streams
 from waybill.ledger.engine import _MIGRATIONS
 from waybill.ledger.registrations import LostUpdate
-from waybill.registration import Registration
 
 NOW = datetime(2026, 6, 1, 2, 3, 4, 567891, tzinfo=UTC)
 BODY = Registration.model_validate({"entityList": ["user"]})
@@ -68,16 +68,16 @@ def test_a_failed_rehearsal_is_kept_beside_the_last_good_one(ledger):
     later = NOW + timedelta(hours=1)
     with ledger.begin() as connection:
         registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
-        assert tenants.last_probe(connection, "acme") is None
-        tenants.store_failed_probe(connection, "acme", {"what": "no answer"}, NOW)
-        assert tenants.profile(connection, "acme") is None
-        tenants.store_probe(connection, "acme", {"profile": "no_cas"}, NOW)
-        assert tenants.last_probe(connection, "acme") == tenants.Rehearsed({"profile": "no_cas"}, NOW, None, None)
-        tenants.store_failed_probe(connection, "acme", {"what": "no answer"}, later)
+        assert registrations.last_probe(connection, "acme") is None
+        registrations.store_failed_probe(connection, "acme", {"what": "no answer"}, NOW)
+        assert registrations.profile(connection, "acme") is None
+        registrations.store_probe(connection, "acme", {"profile": "no_cas"}, NOW)
+        assert registrations.last_probe(connection, "acme") == registrations.Rehearsed({"profile": "no_cas"}, NOW, None, None)
+        registrations.store_failed_probe(connection, "acme", {"what": "no answer"}, later)
     with ledger.begin() as connection:
-        kept = tenants.last_probe(connection, "acme")
-        assert tenants.profile(connection, "acme") == "no_cas"
-    assert kept == tenants.Rehearsed({"profile": "no_cas"}, NOW, {"what": "no answer", "at": later.isoformat()}, later)
+        kept = registrations.last_probe(connection, "acme")
+        assert registrations.profile(connection, "acme") == "no_cas"
+    assert kept == registrations.Rehearsed({"profile": "no_cas"}, NOW, {"what": "no answer", "at": later.isoformat()}, later)
 
 
 def test_an_instant_comes_back_as_it_went_in(ledger):
@@ -182,7 +182,7 @@ def test_a_shared_ledger_that_is_behind_asks_for_the_upgrade(postgres):
 
 
 def test_delivery_ids_sort_by_time_and_never_repeat():
-    ids = [deliveries.new_id() for _ in range(2000)]
+    ids = [engine.new_id() for _ in range(2000)]
     assert len(set(ids)) == 2000
     assert {(one[12], one[16] in "89ab") for one in ids} == {("7", True)}
     assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)

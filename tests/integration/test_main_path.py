@@ -11,11 +11,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.estates import DAY, NOON, THEME, USER, Place, catalog, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.connection import Connection
+from waybill.deliveries.planning import plan
+from waybill.deliveries.running import ask_full_load, deliver, run
+from waybill.deliveries.views import listed
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import streams
-from waybill.service import apply, ask_full_load, deliver, listed, plan, run
+from waybill.registrations.applying import apply
 
 MIDNIGHT = NOON.replace(hour=0)
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIy3gm7mNNjVWYlO9Q2bqfm2RRBmGqDJCBdKMHQQ2aGA"
@@ -124,7 +127,7 @@ def test_running_again_changes_nothing(place):
     before = {name: (place.out / name).stat().st_mtime_ns for name in place.files()}
     assert place.run(NOON) == []
     assert {name: (place.out / name).stat().st_mtime_ns for name in place.files()} == before
-    again = deliver(place.estate(), [result.delivery.id for result in first])
+    again = deliver(place.installation(), [result.delivery.id for result in first])
     assert [result.outcome.status for result in again if result.outcome] == ["verified", "verified"]
 
 
@@ -133,7 +136,7 @@ def test_a_committed_delivery_whose_file_was_collected_is_no_error_and_a_changed
     theme, user = sorted(first, key=lambda result: result.delivery.entity)
     (place.out / "exports/acme/2026/05/31/theme/theme.csv").unlink()
     (place.out / "exports/acme/2026/05/31/user/user.csv").write_text("tampered")
-    again = deliver(place.estate(), [theme.delivery.id, user.delivery.id])
+    again = deliver(place.installation(), [theme.delivery.id, user.delivery.id])
     assert again[0].outcome is not None
     assert again[0].outcome.status == "collected"
     assert isinstance(again[1].error, ConflictError)
@@ -237,7 +240,7 @@ def test_one_failing_entity_does_not_stop_the_others_and_the_next_run_repairs_it
     assert isinstance(failed[0].error, PermanentError)
     for part in ("acme", "user", "name", "nome"):
         assert part in str(failed[0].error)
-    assert listed(place.estate(), "acme", entity="user")[0]["error_code"] == "schema_drift"
+    assert listed(place.installation(), "acme", entity="user")[0]["error_code"] == "schema_drift"
     place.sql('alter table "user" rename column nome to name')
     place.run(NOON + DAY)
     assert [(one["sequence"], one["kind"], one["window"]["to"][:10]) for _, one in place.manifests() if one["entity"] == "user"] == [
@@ -291,7 +294,7 @@ def test_dialects_and_parts(place, compression):
 
 
 def test_a_delivery_keeps_the_dialect_it_was_planned_with(place):
-    plan_estate = place.estate()
+    plan_estate = place.installation()
     apply(plan_estate, actor="test")
     plan(plan_estate, "acme", NOON)
     place.tenant(csv={"compression": "gzip"})
@@ -304,11 +307,11 @@ def test_a_delivery_keeps_the_dialect_it_was_planned_with(place):
 def test_many_runs_at_once_give_one_delivery_each(ledgered):
     place = ledgered
     place.user(1, "Ada", MIDNIGHT - DAY)
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     problems = []
 
     def work():
-        results = run(place.estate(), "acme", NOON)
+        results = run(place.installation(), "acme", NOON)
         problems.extend(result.error for result in results if result.error)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -323,15 +326,15 @@ def test_many_runs_at_once_give_one_delivery_each(ledgered):
 
 
 def test_a_preview_writes_nothing(place):
-    apply(place.estate(), actor="test")
-    first = plan(place.estate(), "acme", NOON, preview=True)
+    apply(place.installation(), actor="test")
+    first = plan(place.installation(), "acme", NOON, preview=True)
     assert [one.entity for one in first] == ["theme", "user"]
-    assert listed(place.estate(), "acme") == []
+    assert listed(place.installation(), "acme") == []
 
 
 def test_until_is_bounded_by_the_sources_clock(place):
-    apply(place.estate(), actor="test")
-    due = plan(place.estate(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"), preview=True)
+    apply(place.installation(), actor="test")
+    due = plan(place.installation(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"), preview=True)
     assert due
     assert due[0].planned_to.year < 2999
 
@@ -339,21 +342,21 @@ def test_until_is_bounded_by_the_sources_clock(place):
 def test_a_removed_file_deactivates_the_tenant_and_mass_deactivation_is_refused(place):
     for number in range(8):
         place.tenant(f"t{number}")
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     (place.root / "config/tenants/t0.yaml").unlink()
-    assert [change.tenant for change in apply(place.estate(), actor="test").changes if change.action == "deactivate"] == ["t0"]
+    assert [change.tenant for change in apply(place.installation(), actor="test").changes if change.action == "deactivate"] == ["t0"]
     for number in range(1, 5):
         (place.root / f"config/tenants/t{number}.yaml").unlink()
-    rehearsed = apply(place.estate(), actor="test", dry_run=True)
+    rehearsed = apply(place.installation(), actor="test", dry_run=True)
     assert [line for line in rehearsed.lines(dry_run=True) if line.startswith("- ")] == [
         f"- t{number}  (config/tenants/t{number}.yaml)" for number in range(1, 5)
     ]
     assert "would deactivate 4 of 8" in str(rehearsed.refusal)
     with pytest.raises(PermanentError, match="would deactivate 4 of 8"):
-        apply(place.estate(), actor="test")
-    applied = apply(place.estate(), actor="test", allow_mass_deactivation=True)
+        apply(place.installation(), actor="test")
+    applied = apply(place.installation(), actor="test", allow_mass_deactivation=True)
     assert sum(change.action == "deactivate" for change in applied.changes) == 4
-    assert run(place.estate(), "t1", NOON) == []
+    assert run(place.installation(), "t1", NOON) == []
 
 
 def test_export_all_also_means_entities_catalogued_later(place):
@@ -366,9 +369,9 @@ def test_export_all_also_means_entities_catalogued_later(place):
 
 def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
     place.run(NOON)
-    assert ask_full_load(place.estate(), "acme", ["user"]) == ["user"]
-    estate = place.estate()
-    with estate.ledger.begin() as connection:
+    assert ask_full_load(place.installation(), "acme", ["user"]) == ["user"]
+    installation = place.installation()
+    with installation.ledger.begin() as connection:
         assert [one.full_load for one in streams.active(connection, "acme")] == [False, True]
     place.run(NOON + DAY)
     assert [one["generation"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
@@ -398,24 +401,24 @@ def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(pl
 def stop_before_commit(place: Place) -> None:
     """Deliver `user` up to COMMIT, which the ledger itself refuses once."""
     place.user(1, "Ada", MIDNIGHT - DAY)
-    estate = place.estate()
-    apply(estate, actor="test")
-    planned = [one for one in plan(estate, "acme", NOON) if one.entity == "user"]
-    with estate.ledger.begin() as connection:
+    installation = place.installation()
+    apply(installation, actor="test")
+    planned = [one for one in plan(installation, "acme", NOON) if one.entity == "user"]
+    with installation.ledger.begin() as connection:
         connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
-    [stopped] = deliver(place.estate(), [planned[0].id])
+    [stopped] = deliver(place.installation(), [planned[0].id])
     assert stopped.error is not None
     assert "unexpected IntegrityError" in str(stopped.error)
-    with estate.ledger.begin() as connection:
+    with installation.ledger.begin() as connection:
         connection.exec_driver_sql("drop trigger stop")
 
 
 def test_a_file_collected_between_manifest_and_commit_is_not_sent_again(place):
     stop_before_commit(place)
-    assert listed(place.estate(), "acme", entity="user")[0]["status"] == "open"
+    assert listed(place.installation(), "acme", entity="user")[0]["status"] == "open"
     (place.out / "exports/acme/2026/05/31/user/user.csv").unlink()
     place.run(NOON)
-    assert listed(place.estate(), "acme", entity="user")[0]["status"] == "committed"
+    assert listed(place.installation(), "acme", entity="user")[0]["status"] == "committed"
     assert not (place.out / "exports/acme/2026/05/31/user/user.csv").exists()
 
 
@@ -435,15 +438,15 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     place.connections["nowhere"] = Connection("nowhere", "sftp", "127.0.0.1", port, "u", password="p", extra={"host_key": HOST_KEY})
-    apply(place.estate(), actor="test")
-    planned = [one.id for one in plan(place.estate(), "acme", NOON)]
+    apply(place.installation(), actor="test")
+    planned = [one.id for one in plan(place.installation(), "acme", NOON)]
     codes = []
     for _ in range(6):
-        codes.append({result.error.code for result in deliver(place.estate(), planned, spare=True) if result.error})
+        codes.append({result.error.code for result in deliver(place.installation(), planned, spare=True) if result.error})
     assert codes[5] == {"destination_paused"}
     assert "destination_paused" not in codes[4]
     place.clock += timedelta(minutes=2)
-    assert {result.error.code for result in deliver(place.estate(), planned, spare=True) if result.error} == codes[0]
+    assert {result.error.code for result in deliver(place.installation(), planned, spare=True) if result.error} == codes[0]
     place.tenant()
     place.run(NOON + 2 * DAY)
     assert [one["sequence"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]

@@ -10,10 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.estates import DAY, NOON, THEME, USER, Place, make_place
-from waybill.bootstrap import connect_db, lookup
+from tests.installations import DAY, NOON, THEME, USER, Place, make_place
+from waybill.airflow import connect_db, lookup
+from waybill.deliveries.running import run
 from waybill.ledger.deliveries import Delivery
-from waybill.service import apply, run
+from waybill.registrations.applying import apply
 
 TABLE = """create table "{name}" (
     tenant_id varchar(20), id bigint, name varchar(200), updated_at {time}, deleted_at {time}, primary key (tenant_id, id))"""
@@ -39,9 +40,9 @@ def use(place: Place, source: dict[str, str], mode: str = "lookback") -> None:
 
 def deliver_both_days(place: Place, add_later) -> list[str | None]:
     for until in (NOON, NOON + DAY):
-        estate = replace(place.estate(), connections=lookup, connect_db=connect_db)
-        apply(estate, actor="test")
-        assert [str(result.error) for result in run(estate, "acme", until) if result.error] == []
+        installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+        apply(installation, actor="test")
+        assert [str(result.error) for result in run(installation, "acme", until) if result.error] == []
         add_later()
         add_later = list
     return [row[1] for row in place.rows()]
@@ -82,9 +83,9 @@ def test_postgres_by_copy(place, postgres, monkeypatch, mode):
 def test_a_database_that_does_not_answer_is_one_clear_message(place, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_APP_DB", "postgres://someone:hunter2@127.0.0.1:1/none")
     use(place, {"kind": "postgres", "connection": "app_db"})
-    estate = replace(place.estate(), connections=lookup, connect_db=connect_db)
-    apply(estate, actor="test")
-    messages = {str(result.error) for result in run(estate, "acme", NOON) if result.error}
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    messages = {str(result.error) for result in run(installation, "acme", NOON) if result.error}
     assert messages
     for message in messages:
         assert "acme" in message
@@ -106,9 +107,9 @@ def test_a_surprise_in_one_entity_is_told_and_keeps_no_other_back(place, caplog)
         if one.entity == "user":
             raise KeyError("hunter2")
 
-    estate = replace(place.estate(), connect_db=connect)
-    apply(estate, actor="test")
-    results = {result.delivery.entity: result for result in run(estate, "acme", NOON, progress=progress)}
+    installation = replace(place.installation(), connect_db=connect)
+    apply(installation, actor="test")
+    results = {result.delivery.entity: result for result in run(installation, "acme", NOON, progress=progress)}
     assert [name for name, result in results.items() if not result.error] == ["theme"]
     for entity, says in (("user3", "raised an unexpected ZeroDivisionError"), ("user", "an unexpected KeyError")):
         said = str(results[entity].error)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.estates import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import tenants
-from waybill.service import apply
+from waybill.ledger import registrations
+from waybill.registrations.applying import apply
 
 MIDNIGHT = NOON.replace(hour=0)
 WRITE_ONLY = "\n".join(f"<Limit {verb}>\n  DenyAll\n</Limit>" for verb in ("READ", "DIRS", "RNFR", "RNTO", "DELE"))
@@ -100,10 +100,10 @@ def test_a_drop_box_gets_uniquely_named_files_and_the_manifest_last(place, tmp_p
             path.chmod(0o777)
         place.connections["consumer"] = connection_to(server)
         place.tenant(destination={"kind": "sftp", "connection": "consumer", "root": server.remote_root})
-        estate = place.estate()
-        apply(estate, actor="test")
-        with estate.ledger.begin() as connection:
-            tenants.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
+        installation = place.installation()
+        apply(installation, actor="test")
+        with installation.ledger.begin() as connection:
+            registrations.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
         results = place.run(NOON)
         assert [str(result.error) for result in results if result.error] == []
         folder = server.root / "exports/acme/2026/05/31/user"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.estates import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, Place, make_place
 from waybill.connection import Connection
+from waybill.deliveries.notifying import tell_failed, tell_late
+from waybill.deliveries.views import listed
 from waybill.errors import TransientError
-from waybill.service import apply, listed, tell_failed, tell_late
+from waybill.registrations.applying import apply
 
 MAIL = {"disable_ssl": True, "disable_tls": True, "from_email": "waybill@example.org"}
 
@@ -27,8 +29,8 @@ def test_what_failed_is_mailed_with_its_cause(place, smtp):
     place.clock = NOON
     place.sql('alter table "user" rename column name to nome')
     place.run(NOON)
-    estate = place.estate()
-    assert tell_failed(estate, "acme", listed(estate, "acme", status="open"))
+    installation = place.installation()
+    assert tell_failed(installation, "acme", listed(installation, "acme", status="open"))
     (letter,) = (one.message for one in smtp.received)
     assert letter["Subject"] == "Waybill: 1 deliveries of acme failed"
     assert "nome" in letter.get_content()
@@ -37,35 +39,35 @@ def test_what_failed_is_mailed_with_its_cause(place, smtp):
 
 def test_a_late_tenant_is_mailed_once_for_each_boundary(place, smtp):
     place.clock = NOON - DAY
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     place.clock = NOON.replace(hour=2)
-    assert tell_late(place.estate()) == []
+    assert tell_late(place.installation()) == []
     place.clock = NOON.replace(hour=4)
-    assert tell_late(place.estate()) == ["acme"]
-    assert tell_late(place.estate()) == []
+    assert tell_late(place.installation()) == ["acme"]
+    assert tell_late(place.installation()) == []
     assert ["theme, user" in letter.get_content() for letter in (one.message for one in smtp.received)] == [True]
     place.run(NOON)
     place.clock += DAY
-    assert tell_late(place.estate()) == ["acme"]
+    assert tell_late(place.installation()) == ["acme"]
 
 
 def test_nobody_is_late_whose_run_delivered_or_who_was_just_registered(place, smtp):
     place.clock = NOON
-    apply(place.estate(), actor="test")
-    assert tell_late(place.estate()) == []
+    apply(place.installation(), actor="test")
+    assert tell_late(place.installation()) == []
     place.run(NOON)
     place.clock = NOON + timedelta(hours=9)
-    assert tell_late(place.estate()) == []
+    assert tell_late(place.installation()) == []
     assert smtp.received == []
 
 
 def test_a_mail_that_was_not_taken_is_sent_the_next_time(place, smtp):
     place.clock = NOON - DAY
-    apply(place.estate(), actor="test")
+    apply(place.installation(), actor="test")
     place.clock = NOON
     good = place.connections["smtp_default"]
     place.connections["smtp_default"] = Connection("smtp_default", "smtp", "127.0.0.1", 1, extra=MAIL)
     with pytest.raises(TransientError):
-        tell_late(place.estate())
+        tell_late(place.installation())
     place.connections["smtp_default"] = good
-    assert tell_late(place.estate()) == ["acme"]
+    assert tell_late(place.installation()) == ["acme"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.estates import DAY, NOON, USER, Place, catalog, make_place
-from waybill.cli import main
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.cli.app import main
 
 MIDNIGHT = NOON.replace(hour=0)
 
@@ -89,7 +89,7 @@ def test_a_rehearsed_mass_deactivation_shows_the_plan_and_then_the_refusal(waybi
         "this would deactivate 1 of 1 active tenants: acme (allowed: at most a quarter at once). Nothing was applied."
     )
     assert "would deactivate" not in waybill("apply", "--dry-run", "--allow-mass-deactivation")
-    assert not place.estate().registered("acme").registration.is_disabled
+    assert not place.installation().registered("acme").registration.is_disabled
 
 
 COMMANDS = [

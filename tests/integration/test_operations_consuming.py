@@ -15,10 +15,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.estates import DAY, NOON, Place, catalog, make_place
+from tests.installations import DAY, NOON, Place, catalog, make_place
 from tests.servers.postgres import Database
 from tests.servers.process import program
-from waybill import service
+from waybill.deliveries import repairs, views
 
 MIDNIGHT = NOON.replace(hour=0)
 LOGINS = {
@@ -57,10 +57,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         write(place, "1", "Ada", 1)
         write(place, "4", "Eve", 1)
         place.run(NOON + DAY)
-        estate = place.estate()
-        first = service.listed(estate, "acme")[-1]["delivery_id"]
-        service.redeliver(estate, first, actor="test")
-        service.backfill(estate, "acme", "user_login_events", MIDNIGHT - DAY, MIDNIGHT + DAY, actor="test")
+        installation = place.installation()
+        first = views.listed(installation, "acme")[-1]["delivery_id"]
+        repairs.redeliver(installation, first, actor="test")
+        repairs.backfill(installation, "acme", "user_login_events", MIDNIGHT - DAY, MIDNIGHT + DAY, actor="test")
         yield place
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from tests.estates import DAY, NOON, USER, Place, catalog, make_place, read_csv
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
 from tests.integration.sftp_places import password_connection
-from waybill import service
-from waybill.demo.sftp_server import new_accounts, serve
+from waybill import housekeeping
+from waybill.deliveries import reconciling, repairs, running, views
+from waybill.deliveries.repairs import backfill_id, queue_redelivery
+from waybill.deliveries.running import Result
 from waybill.errors import PermanentError, WaybillError
-from waybill.ledger import repairs, streams
-from waybill.service import Result
-from waybill.service.backfilling import backfill_id
-from waybill.service.redelivering import queue_redelivery
+from waybill.files import places
+from waybill.ledger import deliveries, streams
+from waybill.registrations import applying
+from waybill_demo.sftp_server import new_accounts, serve
 
 MIDNIGHT = NOON.replace(hour=0)
 HOUR = timedelta(hours=1)
@@ -49,20 +51,20 @@ def place(delivered: Path, tmp_path: Path) -> Iterator[Place]:
 
 
 def backfill(place: Place, start: Any, end: Any, **options: Any) -> Result:
-    return service.backfill(place.estate(), "acme", "user", start, end, actor="test", **options)
+    return repairs.backfill(place.installation(), "acme", "user", start, end, actor="test", **options)
 
 
 def committed(place: Place, **facts: Any) -> dict[str, Any]:
-    return next(one for one in service.listed(place.estate(), "acme") if facts.items() <= one.items())
+    return next(one for one in views.listed(place.installation(), "acme") if facts.items() <= one.items())
 
 
 def check(place: Place) -> None:
-    report = service.verify(str(place.out), {}.__getitem__)
+    report = places.verify(str(place.out), {}.__getitem__)
     assert [str(one) for one in report.problems] == []
 
 
 def marks(place: Place) -> tuple[int, Any]:
-    with place.estate().ledger.begin() as connection:
+    with place.installation().ledger.begin() as connection:
         (stream,) = streams.active(connection, "acme")
     return stream.sequence, stream.watermark
 
@@ -103,14 +105,14 @@ def test_the_same_backfill_asked_twice_is_one_and_again_makes_another(place: Pla
 
 def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_the_stream(place: Place) -> None:
     (place.root / "warehouse.duckdb").rename(place.root / "away")
-    estate = place.estate()
-    registered = estate.registered("acme")
-    with estate.ledger.begin() as connection:
+    installation = place.installation()
+    registered = installation.registered("acme")
+    with installation.ledger.begin() as connection:
         (stream,) = streams.active(connection, "acme")
-    from waybill.service import backfilling
+    from waybill.deliveries import repairs
 
-    planned = backfilling._plan(estate, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
-    assert service.deliver(estate, [planned.id])[0].error is not None
+    planned = repairs._plan(installation, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
+    assert running.deliver(installation, [planned.id])[0].error is not None
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     before = marks(place)
     results = place.run(NOON + DAY)
@@ -130,7 +132,7 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
 def test_a_range_that_was_not_delivered_yet_or_never_can_have_been_is_refused(place: Place, start: Any, end: Any, message: str) -> None:
     with pytest.raises(PermanentError, match=message):
         backfill(place, start, end)
-    assert service.listed(place.estate(), "acme", status="open") == []
+    assert views.listed(place.installation(), "acme", status="open") == []
 
 
 def test_an_entity_without_times_is_refused_with_advice_and_one_with_a_time_column_is_cut_by_it(place: Place) -> None:
@@ -149,7 +151,7 @@ def test_an_entity_without_times_is_refused_with_advice_and_one_with_a_time_colu
 
 
 def test_the_id_of_a_backfill_follows_from_stream_and_range(place: Place) -> None:
-    with place.estate().ledger.begin() as connection:
+    with place.installation().ledger.begin() as connection:
         (stream,) = streams.active(connection, "acme")
     ids = {backfill_id(stream, MIDNIGHT - DAY, end, number) for end in (MIDNIGHT, MIDNIGHT + DAY) for number in (0, 1)}
     assert len(ids) == 4
@@ -157,7 +159,7 @@ def test_the_id_of_a_backfill_follows_from_stream_and_range(place: Place) -> Non
 
 
 def redeliver(place: Place, delivery_id: str) -> Result:
-    return service.redeliver(place.estate(), delivery_id, actor="test")
+    return repairs.redeliver(place.installation(), delivery_id, actor="test")
 
 
 def test_neither_a_backfill_nor_its_redelivery_is_listed_in_a_day_manifest(place: Place) -> None:
@@ -216,7 +218,7 @@ def test_bytes_that_are_gone_are_refused_with_the_repair_that_is_left(place: Pla
     (place.out / original["path"][1:]).write_bytes(b"changed")
     with pytest.raises(PermanentError, match=advice):
         redeliver(place, original["delivery_id"])
-    assert service.listed(place.estate(), "acme", status="open") == []
+    assert views.listed(place.installation(), "acme", status="open") == []
 
 
 def test_unknown_and_open_deliveries_cannot_be_sent_again(place: Place) -> None:
@@ -237,16 +239,16 @@ def test_an_open_redelivery_is_finished_not_doubled(place: Place) -> None:
     foreign.unlink()
     finished = redeliver(place, original["delivery_id"])
     assert finished.error is None
-    with place.estate().ledger.begin() as connection:
-        assert len(repairs.family(connection, original["delivery_id"])) == 2
+    with place.installation().ledger.begin() as connection:
+        assert len(deliveries.family(connection, original["delivery_id"])) == 2
     check(place)
 
 
 def test_a_redelivery_that_was_asked_for_outlives_the_end_of_its_generation(place: Place) -> None:
     first = committed(place, sequence=1)["delivery_id"]
-    asked = queue_redelivery(place.estate(), "acme", first, actor="test")
-    service.ask_full_load(place.estate(), "acme")
-    assert [one.id for one in service.unfinished_repairs(place.estate(), "acme")] == [asked.id]
+    asked = queue_redelivery(place.installation(), "acme", first, actor="test")
+    running.ask_full_load(place.installation(), "acme")
+    assert [one.id for one in repairs.unfinished_repairs(place.installation(), "acme")] == [asked.id]
     results = place.run(NOON + 2 * DAY)
     assert [(one.delivery.kind, one.delivery.purpose, one.delivery.generation) for one in results] == [
         ("full", "schedule", 2),
@@ -283,10 +285,10 @@ def restore(place: Place, kept: Path) -> None:
     shutil.copytree(kept, place.root / ".waybill")
 
 
-def reconcile(place: Place) -> service.Reconciled:
-    estate = place.estate()
-    service.apply(estate, actor="test")
-    return service.reconcile(estate, "acme", actor="test")
+def reconcile(place: Place) -> reconciling.Reconciled:
+    installation = place.installation()
+    applying.apply(installation, actor="test")
+    return reconciling.reconcile(installation, "acme", actor="test")
 
 
 def names(place: Place) -> list[str | None]:
@@ -349,7 +351,7 @@ def test_reconciling_twice_changes_nothing_and_imported_deliveries_verify_and_re
     again = reconcile(restored)
     assert (again.imported, again.problems, again.notes) == ([], [], [])
     one = committed(restored, sequence=4)
-    assert service.deliver(restored.estate(), [one["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
+    assert running.deliver(restored.installation(), [one["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
     assert redeliver(restored, one["delivery_id"]).error is None
     check(restored)
 
@@ -400,7 +402,7 @@ def test_a_generation_the_ledger_forgot_becomes_the_active_one(place: Place) -> 
     restore(place, kept)
     done = reconcile(place)
     assert (len(done.imported), done.problems) == (1, [])
-    with place.estate().ledger.begin() as connection:
+    with place.installation().ledger.begin() as connection:
         (stream,) = streams.active(connection, "acme")
     assert (stream.generation, stream.sequence, stream.watermark) == (2, 1, MIDNIGHT + 2 * DAY)
     place.user(9, "Zoe", MIDNIGHT + 2 * DAY + HOUR)
@@ -416,7 +418,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_destination(place: Place) -> None:
     done = reconcile(place)
     assert (len(done.imported), done.problems, done.differences) == (4, [], [])
     assert marks(place) == (2, MIDNIGHT + DAY)
-    purposes = {one["purpose"] for one in service.listed(place.estate(), "acme")}
+    purposes = {one["purpose"] for one in views.listed(place.installation(), "acme")}
     assert purposes == {"schedule", "backfill", "redelivery"}
 
 
@@ -458,8 +460,8 @@ def test_all_of_it_works_over_sftp(place: Place, tmp_path: Path) -> None:
         assert (len(done.imported), done.problems, done.differences) == (1, [], [])
         redeliver(place, committed(place, sequence=2, generation=2)["delivery_id"])
         backfill(place, MIDNIGHT - 2 * DAY, MIDNIGHT)
-        assert service.housekeeping(place.estate()).failed == {}
-        report = service.verify("sftp:acme_sftp", place.connections.__getitem__)
+        assert housekeeping.housekeeping(place.installation()).failed == {}
+        report = places.verify("sftp:acme_sftp", place.connections.__getitem__)
         assert ([str(one) for one in report.problems], report.manifests) == ([], 4)
 
 

@@ -17,9 +17,9 @@ from tests.asking import START, make_office, person
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
 from waybill.access import Caller
-from waybill.service import Estate
-from waybill.service.overview import Doing
-from waybill.service.unapplied import Failed
+from waybill.deliveries.overview import Doing
+from waybill.installation import Installation
+from waybill.registrations.applying import Failed
 from waybill.web.app import create_app
 
 FOLLOWING = {"HX-Request": "true", "HX-Target": "standing"}
@@ -29,7 +29,7 @@ FOLLOWING = {"HX-Request": "true", "HX-Target": "standing"}
 class House:
     client: TestClient
     scheduler: RecordingScheduler
-    estate: Estate
+    installation: Installation
 
     def look(self, path: str, **headers: str) -> str:
         answer = self.client.get(f"/page/{path}", headers=headers)
@@ -51,9 +51,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     office.place.tenant("initech", entityList=["site"], destination={"kind": "sftp", "connection": "initech_sftp"})
     for tenant in ("acme", "initech"):
         office.place.run(START, tenant)
-    estate, scheduler = office.estate(), RecordingScheduler()
-    with TestClient(create_app(lambda: estate, OpenDoor(), scheduler)) as client:
-        yield House(client, scheduler, estate)
+    installation, scheduler = office.installation(), RecordingScheduler()
+    with TestClient(create_app(lambda: installation, OpenDoor(), scheduler)) as client:
+        yield House(client, scheduler, installation)
     office.place.close()
 
 
@@ -164,16 +164,16 @@ def edited(house: House, tmp_path: Path) -> Iterator[Edited]:
     with ExitStack() as stack:
 
         def edit(files: dict[str, str | None], who: Caller | None = None, failed: Failed | None = None) -> House:
-            shutil.copytree(house.estate.settings.config_dir, config, dirs_exist_ok=True)
+            shutil.copytree(house.installation.settings.config_dir, config, dirs_exist_ok=True)
             for name, text in files.items():
                 (config / name).unlink(missing_ok=True)
                 if text is not None:
                     (config / name).write_text(text)
-            estate = replace(house.estate, settings=replace(house.estate.settings, config_dir=config))
+            installation = replace(house.installation, settings=replace(house.installation.settings, config_dir=config))
             scheduler = RecordingScheduler(doings={name: Doing() for name in ("acme", "globex", "initech")}, failed=failed)
             door = DoorFor(who) if who else OpenDoor()
-            client = stack.enter_context(TestClient(create_app(lambda: estate, door, scheduler)))
-            return House(client, scheduler, estate)
+            client = stack.enter_context(TestClient(create_app(lambda: installation, door, scheduler)))
+            return House(client, scheduler, installation)
 
         yield edit
 

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.asking import MEASUREMENT, SITE, START, make_office
-from tests.estates import Place, catalog
+from tests.installations import Place, catalog
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
 from waybill.connection import Connection
@@ -71,8 +71,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     place = office.place
     place.write("catalog.yaml", catalog(measurement=MEASUREMENT | {"name": "sensor readings"}, site=SITE))
     place.run(START, "acme")
-    estate = office.estate()
-    with TestClient(create_app(lambda: estate, OpenDoor(), RecordingScheduler())) as client:
+    installation = office.installation()
+    with TestClient(create_app(lambda: installation, OpenDoor(), RecordingScheduler())) as client:
         yield Desk(place, client)
     place.close()
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.airflows import ROLES, AirflowApi, environment, under_fab
-from waybill import service
-from waybill.bootstrap import utc_now
+from waybill.airflow import utc_now
+from waybill.requests import running
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 BODY = {"entities": ["user"], "formats": ["csv"]}
@@ -28,7 +28,7 @@ def api(airflow_api: AirflowApi) -> Iterator[AirflowApi]:
 def ready(api: AirflowApi, user: str) -> dict[str, Any]:
     made = api(user, "POST", "/acme/exports", BODY)
     assert made.status_code == 202, made.text
-    service.fulfil_all(replace(api.place.estate(), now=utc_now))
+    running.fulfil_all(replace(api.place.installation(), now=utc_now))
     one: dict[str, Any] = api(user, "GET", f"/acme/exports/{made.json()['id']}").json()
     assert one["status"] == "done", one
     return one

@@ -19,15 +19,18 @@ import pytest
 from sqlalchemy import text
 
 from tests.asking import MINUTE, START, Office, make_office, person
-from waybill import service
+from waybill import housekeeping
 from waybill.access import Caller, TokenRights
-from waybill.demo.counter import work
 from waybill.errors import WaybillError
+from waybill.installation import Installation
 from waybill.ledger import requests
-from waybill.request import ExportRequest, Status
-from waybill.service import Estate
-from waybill.service.requests_upkeep import archives_of, spool_of
+from waybill.ledger.request_records import ExportRequest, Status
+from waybill.registrations import applying
+from waybill.requests import following, links, upkeep
+from waybill.requests.running import fulfil
+from waybill.requests.upkeep import archives_of, spool_of
 from waybill.sources import Source
+from waybill_demo.counter import work
 
 DAY = timedelta(days=1)
 
@@ -40,7 +43,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 @dataclass(frozen=True)
-class Interrupted(Estate):
+class Interrupted(Installation):
     """Its request is cancelled between the claim and the publication, too late for a heartbeat to notice."""
 
     request: str = ""
@@ -53,7 +56,7 @@ class Interrupted(Estate):
         return super().source(name)
 
 
-class Buggy(Estate):
+class Buggy(Installation):
     """Has a programming error where sources are opened."""
 
     def source(self, name: str) -> Source:
@@ -62,15 +65,15 @@ class Buggy(Estate):
 
 def fulfilled(office: Office, **body: Any) -> ExportRequest:
     one = office.ask(**body)
-    done = service.fulfil(office.estate(), one.id)
+    done = fulfil(office.installation(), one.id)
     assert done is not None
     return done
 
 
 def archive(office: Office, one: ExportRequest) -> zipfile.ZipFile:
-    estate = office.estate()
-    link = service.mint_link(estate, person(), one.tenant, one.id)
-    download = service.open_download(estate, link.token)
+    installation = office.installation()
+    link = links.mint_link(installation, person(), one.tenant, one.id)
+    download = links.open_download(installation, link.token)
     assert download.path is not None
     content = download.path.read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (one.bytes, one.sha256)
@@ -102,7 +105,7 @@ def test_an_export_becomes_an_archive_whose_counts_agree_everywhere(office: Offi
         local = office.place.root / entry["path"]
         local.write_bytes(content)
         assert duckdb.sql(f"select count(*) from {reader}('{local}')").fetchall() == [(entry["rows"],)]
-    files = service.files_of(office.estate(), one)
+    files = following.files_of(office.installation(), one)
     assert {(file.path, file.rows, file.sha256) for file in files} == {(e["path"], e["rows"], e["sha256"]) for e in manifest["files"]}
     assert manifest["rows"] == 7
     assert "value  decimal  What was read." in inside.read("README.txt").decode()
@@ -120,7 +123,7 @@ def test_rows_later_than_the_request_stay_out_and_are_counted(office: Office) ->
     office.measure(2, START + MINUTE)
     office.measure(3, START - DAY, updated=START + MINUTE)
     office.later(DAY)
-    done = service.fulfil(office.estate(), one.id)
+    done = fulfil(office.installation(), one.id)
     assert done is not None
     assert [row["id"] for row in lines(office, done)] == [1]
     manifest = json.loads(archive(office, done).read("manifest.json"))
@@ -157,7 +160,7 @@ def test_a_scope_holds_its_rows_and_no_others(office: Office, scope: dict[str, A
 
 def test_a_date_range_means_whole_days_of_the_tenants_zone(office: Office) -> None:
     office.place.tenant(entityList=["measurement"], timezone="Europe/Berlin")
-    service.apply(office.estate(), actor="test")
+    applying.apply(office.installation(), actor="test")
     for number, hour in enumerate(("2026-05-09 21:59", "2026-05-09 22:00", "2026-05-10 21:59:59.999999", "2026-05-10 22:00")):
         office.measure(number, hour + "+00")  # type: ignore[arg-type]
     one = fulfilled(office, range={"from": "2026-05-10", "to": "2026-05-10"})
@@ -178,11 +181,11 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
     office.measure(3, tenant_id="initech")
     both = person("ada", "acme", "globex")
     one = office.ask(who=both, scope={"level": "organization"})
-    done = service.fulfil(office.estate(), one.id)
+    done = fulfil(office.installation(), one.id)
     assert done is not None
     assert done.rows == 2
-    estate = office.estate()
-    download = service.open_download(estate, service.mint_link(estate, both, "acme", one.id).token)
+    installation = office.installation()
+    download = links.open_download(installation, links.mint_link(installation, both, "acme", one.id).token)
     assert download.path is not None
     names = set(zipfile.ZipFile(download.path).namelist())
     assert names == {"manifest.json", "README.txt", "SHA256SUMS", "acme/measurement.ndjson", "globex/measurement.ndjson"}
@@ -192,40 +195,40 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
 def test_an_organization_export_is_not_there_for_people_of_one_of_its_tenants(office: Office, visibility: str) -> None:
     office.policy(organizations={"group": ["acme", "globex"]}, visibility=visibility, cancel_by=["admin"])
     one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
-    estate, admin = office.estate(), person("bob", "acme", roles=("admin",))
+    installation, admin = office.installation(), person("bob", "acme", roles=("admin",))
     for call in (
-        lambda: service.get_request(estate, admin, "acme", one.id),
-        lambda: service.cancel(estate, admin, "acme", one.id),
-        lambda: service.delete(estate, admin, "acme", [one.id]),
-        lambda: service.mint_link(estate, admin, "acme", one.id),
+        lambda: following.get_request(installation, admin, "acme", one.id),
+        lambda: following.cancel(installation, admin, "acme", one.id),
+        lambda: following.delete(installation, admin, "acme", [one.id]),
+        lambda: links.mint_link(installation, admin, "acme", one.id),
     ):
         with pytest.raises(WaybillError) as caught:
             call()
         assert caught.value.code == "not_found"
-    assert service.list_requests(estate, admin, "acme").requests == []
+    assert following.list_requests(installation, admin, "acme").requests == []
     whole = person("eve", "acme", "globex", roles=("admin",))
-    assert service.cancel(estate, whole, "acme", one.id).status == "cancelled"
-    service.delete(estate, whole, "acme", [one.id])
+    assert following.cancel(installation, whole, "acme", one.id).status == "cancelled"
+    following.delete(installation, whole, "acme", [one.id])
 
 
 def test_an_organization_export_is_deleted_by_who_administers_every_tenant_in_it(office: Office) -> None:
     office.policy(organizations={"group": ["acme", "globex"]})
     one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
-    estate = office.estate()
+    installation = office.installation()
 
     def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
         return frozenset({"exports.view", "exports.create"} | ({"exports.admin"} if tenant == "acme" else set()))
 
     half = Caller("tom", TokenRights(frozenset({"acme", "globex"}), frozenset({"read", "write"}), frozenset(), granted))
     with pytest.raises(WaybillError) as caught:
-        service.delete(estate, half, "acme", [one.id])
+        following.delete(installation, half, "acme", [one.id])
     assert caught.value.code == "delete_denied"
 
 
 def test_a_source_that_is_away_fails_the_request_with_words_and_no_archive(office: Office) -> None:
     one = office.ask()
     office.place.sql("drop table measurement")
-    failed = service.fulfil(office.estate(), one.id, sleep=lambda seconds: None)
+    failed = fulfil(office.installation(), one.id, sleep=lambda seconds: None)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, "source_unavailable")
     assert failed.error_message
@@ -244,7 +247,7 @@ def test_a_busy_source_is_tried_again(office: Office) -> None:
         waits.append(seconds)
         writer.close()
 
-    done = service.fulfil(office.estate(), one.id, sleep=patience)
+    done = fulfil(office.installation(), one.id, sleep=patience)
     # Within one process DuckDB refuses a second way of opening a file; other processes see a lock.
     assert done is not None
     assert (done.status, len(waits)) == (Status.DONE, 1)
@@ -252,9 +255,9 @@ def test_a_busy_source_is_tried_again(office: Office) -> None:
 
 def test_a_request_whose_person_lost_the_right_is_not_started(office: Office) -> None:
     office.policy(roles={"exporter": ["exports.view", "exports.create"]})
-    one = office.ask(who=person(roles=("exporter",), estate=office.estate()))
+    one = office.ask(who=person(roles=("exporter",), installation=office.installation()))
     office.policy(roles={"exporter": ["exports.view"]})
-    failed = service.fulfil(office.estate(), one.id)
+    failed = fulfil(office.installation(), one.id)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, "permission_revoked")
 
@@ -266,35 +269,35 @@ def test_a_request_cancelled_while_it_runs_leaves_nothing(office: Office) -> Non
         " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(200000) t(i)"
     )
     one = office.ask()
-    estate, got = office.estate(), []
-    worker = threading.Thread(target=lambda: got.append(service.fulfil(estate, one.id)))
+    installation, got = office.installation(), []
+    worker = threading.Thread(target=lambda: got.append(fulfil(installation, one.id)))
     worker.start()
-    other = office.estate()
-    while service.get_request(other, person(), "acme", one.id).status == Status.PENDING:
+    other = office.installation()
+    while following.get_request(other, person(), "acme", one.id).status == Status.PENDING:
         pass
-    service.cancel(other, person(), "acme", one.id)
+    following.cancel(other, person(), "acme", one.id)
     worker.join(60)
     assert got == [None]
-    assert service.get_request(other, person(), "acme", one.id).status == Status.CANCELLED
+    assert following.get_request(other, person(), "acme", one.id).status == Status.CANCELLED
     assert leftovers(office) == []
 
 
 def test_a_zombie_that_published_its_file_takes_it_away_again(office: Office) -> None:
     office.measure(1)
     one = office.ask()
-    estate = Interrupted(**vars(office.estate()), request=one.id)
-    assert service.fulfil(estate, one.id) is None
+    installation = Interrupted(**vars(office.installation()), request=one.id)
+    assert fulfil(installation, one.id) is None
     assert leftovers(office) == []
-    assert service.get_request(office.estate(), person(), "acme", one.id).status == Status.CANCELLED
+    assert following.get_request(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
 
 
 def test_a_bug_fails_the_request_and_is_raised(office: Office) -> None:
     office.measure(1)
     one = office.ask()
-    estate = Buggy(**vars(office.estate()))
+    installation = Buggy(**vars(office.installation()))
     with pytest.raises(KeyError):
-        service.fulfil(estate, one.id)
-    seen = service.get_request(office.estate(), person(), "acme", one.id)
+        fulfil(installation, one.id)
+    seen = following.get_request(office.installation(), person(), "acme", one.id)
     assert (seen.status, seen.error_code) == (Status.FAILED, "internal")
     assert leftovers(office) == []
 
@@ -303,17 +306,17 @@ def test_an_archive_is_served_until_the_second_it_expires_with_no_sweeper(office
     office.policy(link_life="archive")
     office.measure(1)
     one = fulfilled(office)
-    estate = office.estate()
-    token = service.mint_link(estate, person(), "acme", one.id).token
+    installation = office.installation()
+    token = links.mint_link(installation, person(), "acme", one.id).token
     office.later(timedelta(days=7, seconds=-1))
-    assert service.open_download(office.estate(), token).path
+    assert links.open_download(office.installation(), token).path
     office.later(timedelta(seconds=2))
     with pytest.raises(WaybillError) as caught:
-        service.open_download(office.estate(), token)
+        links.open_download(office.installation(), token)
     assert caught.value.code == "expired"
-    listed = service.list_requests(office.estate(), person(), "acme", statuses=[Status.EXPIRED]).requests
+    listed = following.list_requests(office.installation(), person(), "acme", statuses=[Status.EXPIRED]).requests
     assert [one.id for one in listed] == [one.id]
-    assert service.list_requests(office.estate(), person(), "acme", statuses=[Status.DONE]).requests == []
+    assert following.list_requests(office.installation(), person(), "acme", statuses=[Status.DONE]).requests == []
 
 
 def test_the_sweeper_removes_expired_archives_then_history_and_leaves_scheduled_deliveries_alone(office: Office) -> None:
@@ -324,23 +327,23 @@ def test_the_sweeper_removes_expired_archives_then_history_and_leaves_scheduled_
     before = office.place.files()
     one = fulfilled(office)
     office.later(DAY)
-    assert service.keep_requests(office.estate()).expired == 1
+    assert upkeep.keep_requests(office.installation()).expired == 1
     assert not (office.place.root / ".waybill/archive/requests/acme" / f"{one.id}.1.zip").exists()
     office.later(30 * DAY)
-    assert service.keep_requests(office.estate()).history == 1
-    assert service.list_requests(office.estate(), person(), "acme").requests == []
+    assert upkeep.keep_requests(office.installation()).history == 1
+    assert following.list_requests(office.installation(), person(), "acme").requests == []
     assert office.place.files() == before
 
 
 def test_the_sweeper_removes_what_nobody_knows_after_a_day(office: Office) -> None:
     office.measure(1)
     kept = fulfilled(office)
-    store = archives_of(office.estate())
+    store = archives_of(office.installation())
     for name in (f"acme/{'0' * 32}.1.zip", f"acme/.{'0' * 32}.2.zip.part"):
         path = office.place.root / ".waybill/archive/requests" / name
         path.write_bytes(b"x")
         os.utime(path, (0, 0))
-    assert service.keep_requests(office.estate()).files == 2
+    assert upkeep.keep_requests(office.installation()).files == 2
     assert [name for name, _ in store.entries()] == [kept.archive]
 
 
@@ -348,7 +351,7 @@ def test_the_sweeper_leaves_foreign_entries_alone_names_them_and_goes_on(office:
     office.policy(archive_life="1d")
     office.measure(1)
     gone = fulfilled(office)
-    archive, spool = office.place.root / ".waybill/archive/requests", spool_of(office.estate())
+    archive, spool = office.place.root / ".waybill/archive/requests", spool_of(office.installation())
     hidden = "0" * 32
     folders = [archive / "acme/x", archive / f"acme/{hidden}.1.zip", spool / "lost+found"]
     files = [archive / "note.txt", archive / "acme/copy.zip", spool / "note.1", spool / f"{hidden}.7"]
@@ -362,7 +365,7 @@ def test_the_sweeper_leaves_foreign_entries_alone_names_them_and_goes_on(office:
     for path in (*folders, *files, *dead, dead[0].parent):
         os.utime(path, (0, 0))
     office.later(DAY)
-    done = service.housekeeping(office.estate())
+    done = housekeeping.housekeeping(office.installation())
     assert done.failed == {}
     assert (done.requests["expired"], done.requests["files"]) == (1, 3)
     assert not (archive / (gone.archive or "")).exists()
@@ -381,11 +384,11 @@ def test_an_archive_that_cannot_be_removed_stops_no_other_cleaning(office: Offic
     path = office.place.root / ".waybill/archive/requests" / (one.archive or "")
     path.unlink()
     path.mkdir()
-    left = spool_of(office.estate()) / f"{'0' * 32}.1"
+    left = spool_of(office.installation()) / f"{'0' * 32}.1"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
     office.later(DAY)
-    done = service.housekeeping(office.estate())
+    done = housekeeping.housekeeping(office.installation())
     assert "the archive cannot be reached: Is a directory" in done.failed["exports"]
     assert (done.requests["expired"], left.exists()) == (1, False)
 
@@ -393,12 +396,12 @@ def test_an_archive_that_cannot_be_removed_stops_no_other_cleaning(office: Offic
 def test_deleting_removes_the_archive_and_ends_its_links(office: Office) -> None:
     office.measure(1)
     one = fulfilled(office)
-    estate = office.estate()
-    token = service.mint_link(estate, person(), "acme", one.id).token
-    service.delete(estate, person(), "acme", [one.id])
+    installation = office.installation()
+    token = links.mint_link(installation, person(), "acme", one.id).token
+    following.delete(installation, person(), "acme", [one.id])
     assert leftovers(office) == []
     with pytest.raises(WaybillError) as caught:
-        service.open_download(estate, token)
+        links.open_download(installation, token)
     assert caught.value.code == "not_found"
 
 
@@ -407,21 +410,21 @@ def test_a_bulk_delete_with_one_wrong_id_deletes_nothing(office: Office) -> None
     office.measure(1)
     mine = [fulfilled(office).id for _ in range(2)]
     with pytest.raises(WaybillError) as caught:
-        service.delete(office.estate(), person(), "acme", [*mine, "0" * 32])
+        following.delete(office.installation(), person(), "acme", [*mine, "0" * 32])
     assert caught.value.code == "not_found"
-    assert {one.id for one in service.list_requests(office.estate(), person(), "acme").requests} == set(mine)
+    assert {one.id for one in following.list_requests(office.installation(), person(), "acme").requests} == set(mine)
 
 
 def test_a_revoked_person_finds_nothing_behind_an_old_link(office: Office) -> None:
     office.policy(roles={"reader": ["exports.view", "exports.create", "exports.download"]})
     office.measure(1)
-    who = person(roles=("reader",), estate=office.estate())
+    who = person(roles=("reader",), installation=office.installation())
     one = office.ask(who=who)
-    service.fulfil(office.estate(), one.id)
-    token = service.mint_link(office.estate(), who, "acme", one.id).token
+    fulfil(office.installation(), one.id)
+    token = links.mint_link(office.installation(), who, "acme", one.id).token
     office.policy(roles={"reader": ["exports.view"]})
     with pytest.raises(WaybillError) as caught:
-        service.open_download(office.estate(), token)
+        links.open_download(office.installation(), token)
     assert caught.value.code == "not_found"
 
 
@@ -431,14 +434,14 @@ def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
         " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(150000) t(i)"
     )
     one = office.ask(formats=["ndjson", "csv"])
-    estate, other = office.estate(), office.estate()
-    worker = threading.Thread(target=lambda: service.fulfil(estate, one.id))
+    installation, other = office.installation(), office.installation()
+    worker = threading.Thread(target=lambda: fulfil(installation, one.id))
     worker.start()
     seen = []
     while worker.is_alive():
-        seen.append(service.get_request(other, person(), "acme", one.id).progress)
+        seen.append(following.get_request(other, person(), "acme", one.id).progress)
         worker.join(0.1)
-    seen.append(service.get_request(other, person(), "acme", one.id).progress)
+    seen.append(following.get_request(other, person(), "acme", one.id).progress)
     assert seen == sorted(seen)
     assert seen[-1] == 100
     assert len(set(seen)) > 2
@@ -446,11 +449,11 @@ def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
 
 def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
     office.measure(1)
-    one, estate = office.ask(), office.estate()
+    one, installation = office.ask(), office.installation()
     turns = iter(range(4))
 
     def rename(old: str, new: str) -> None:
-        with estate.ledger.engine.begin() as connection:
+        with installation.ledger.engine.begin() as connection:
             connection.execute(text(f"alter table {old} rename to {new}"))
 
     def alive() -> bool:
@@ -460,6 +463,6 @@ def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Offic
         return turn is not None
 
     rename("export_request", "away")
-    work(estate, alive, every=timedelta(0))
+    work(installation, alive, every=timedelta(0))
     assert capsys.readouterr().err.count("the ledger has no tables yet") == 1
-    assert service.get_request(estate, person(), "acme", one.id).status == "done"
+    assert following.get_request(installation, person(), "acme", one.id).status == "done"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.asking import Office, make_office, person
-from waybill import service
 from waybill.errors import WaybillError
-from waybill.request import Status
+from waybill.ledger.request_records import Status
+from waybill.requests import creating, following, upkeep
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def files(office: Office) -> list[Path]:
 def test_a_killed_workers_place_is_free_after_the_stall_time_and_the_next_export_is_whole(office: Office) -> None:
     one = office.ask(formats=["ndjson", "csv"])
     process = worker(office)
-    estate = office.estate()
-    while service.get_request(estate, person(), "acme", one.id).status == Status.PENDING or not files(office):
+    installation = office.installation()
+    while following.get_request(installation, person(), "acme", one.id).status == Status.PENDING or not files(office):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
@@ -52,34 +52,34 @@ def test_a_killed_workers_place_is_free_after_the_stall_time_and_the_next_export
     with pytest.raises(WaybillError, match="Another export is in progress"):
         office.ask()
     deadline = time.monotonic() + 120
-    while service.get_request(estate, person(), "acme", one.id).status == Status.RUNNING:
+    while following.get_request(installation, person(), "acme", one.id).status == Status.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    seen = service.get_request(estate, person(), "acme", one.id)
+    seen = following.get_request(installation, person(), "acme", one.id)
     assert (seen.status, seen.error_code, seen.archive) == (Status.FAILED, "stalled", None)
-    again = service.resubmit(estate, person(), seen)
+    again = creating.resubmit(installation, person(), seen)
     assert worker(office).wait() == 0
-    done = service.get_request(estate, person(), "acme", again.id)
+    done = following.get_request(installation, person(), "acme", again.id)
     assert (done.status, done.rows) == (Status.DONE, 300_000)
     long_ago = 0
     for path in [*files(office), *(path.parent for path in files(office))]:
         if done.archive is None or not path.as_posix().endswith(done.archive):
             os.utime(path, (long_ago, long_ago))
-    service.keep_requests(estate)
+    upkeep.keep_requests(installation)
     assert [path.name for path in files(office)] == [f"{again.id}.1.zip"]
 
 
 def test_a_worker_that_was_stopped_for_too_long_publishes_nothing_when_it_goes_on(office: Office) -> None:
     one = office.ask(formats=["ndjson", "csv"])
     process = worker(office)
-    estate = office.estate()
-    while service.get_request(estate, person(), "acme", one.id).status == Status.PENDING or not files(office):
+    installation = office.installation()
+    while following.get_request(installation, person(), "acme", one.id).status == Status.PENDING or not files(office):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGSTOP)
     time.sleep(2.5)
-    assert service.get_request(estate, person(), "acme", one.id).error_code == "stalled"
+    assert following.get_request(installation, person(), "acme", one.id).error_code == "stalled"
     process.send_signal(signal.SIGCONT)
     process.wait(180)
-    assert service.get_request(estate, person(), "acme", one.id).status == Status.FAILED
+    assert following.get_request(installation, person(), "acme", one.id).status == Status.FAILED
     assert files(office) == []

@@ -12,11 +12,12 @@ import pytest
 from tests.asking import MINUTE, Office, make_office, person
 from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp
-from waybill import service
 from waybill.connection import Connection
-from waybill.request import Refused
-from waybill.service import Estate
-from waybill.service.linking import DOWNLOADS
+from waybill.installation import Installation
+from waybill.requests import following, links, running
+from waybill.requests.links import DOWNLOADS
+from waybill.requests.mailing import send_mails
+from waybill.requests.request import Refused
 
 ADA = person(email="ada@example.com")
 
@@ -30,19 +31,19 @@ def office(tmp_path: Path) -> Iterator[Office]:
     office.place.close()
 
 
-def mailing(office: Office, port: int) -> Estate:
+def mailing(office: Office, port: int) -> Installation:
     extra = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}
     office.place.connections["smtp_default"] = Connection("smtp_default", "smtp", "127.0.0.1", port, extra=extra)
-    estate = office.estate()
-    return replace(estate, settings=replace(estate.settings, public_url="https://exports.example.com/waybill"))
+    installation = office.installation()
+    return replace(installation, settings=replace(installation.settings, public_url="https://exports.example.com/waybill"))
 
 
 def test_a_finished_export_is_mailed_once_with_a_link_that_works_and_its_end(office: Office, smtp: SmtpServer) -> None:
     one = office.ask(who=ADA)
-    service.fulfil_all(office.estate())
-    estate = mailing(office, smtp.port)
-    assert service.send_mails(estate) == []
-    assert service.send_mails(estate) == []
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    assert send_mails(installation) == []
+    assert send_mails(installation) == []
     (received,) = smtp.received
     assert received.recipients == ("ada@example.com",)
     assert received.sender == "exports@example.com"
@@ -51,32 +52,32 @@ def test_a_finished_export_is_mailed_once_with_a_link_that_works_and_its_end(off
     assert "It expires on 2026-07-01 12:00 (UTC)" in text
     link = next(word for word in text.split() if word.startswith("https://"))
     assert link.startswith(f"https://exports.example.com/waybill{DOWNLOADS}")
-    assert service.open_download(estate, link.rpartition("/")[2]).request.id == one.id
+    assert links.open_download(installation, link.rpartition("/")[2]).request.id == one.id
     office.later(timedelta(days=30))
     with pytest.raises(Refused, match="expired"):
-        service.open_download(office.estate(), link.rpartition("/")[2])
+        links.open_download(office.installation(), link.rpartition("/")[2])
 
 
 def test_a_mail_server_that_is_down_means_later_and_once_and_changes_no_state(office: Office) -> None:
     one = office.ask(who=ADA)
-    service.fulfil_all(office.estate())
+    running.fulfil_all(office.installation())
     port = free_port()
-    assert len(service.send_mails(mailing(office, port))) == 1
-    assert service.send_mails(mailing(office, port)) == []
-    assert service.get_request(office.estate(), ADA, "acme", one.id).status == "done"
+    assert len(send_mails(mailing(office, port))) == 1
+    assert send_mails(mailing(office, port)) == []
+    assert following.get_request(office.installation(), ADA, "acme", one.id).status == "done"
     office.later(MINUTE)
     with serve_smtp() as smtp:
-        assert service.send_mails(mailing(office, smtp.port)) == []
+        assert send_mails(mailing(office, smtp.port)) == []
         office.later(timedelta(days=1))
-        assert service.send_mails(mailing(office, smtp.port)) == []
+        assert send_mails(mailing(office, smtp.port)) == []
         assert len(smtp.received) == 1
 
 
 def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: SmtpServer) -> None:
     one = office.ask(who=ADA)
     office.place.sql("drop table measurement")
-    service.fulfil(office.estate(), one.id, sleep=lambda seconds: None)
-    service.send_mails(mailing(office, smtp.port))
+    running.fulfil(office.installation(), one.id, sleep=lambda seconds: None)
+    send_mails(mailing(office, smtp.port))
     text = smtp.received[0].message.get_content()
     assert "could not be made (Failed)" in text
     assert "The data could not be read" in text
@@ -84,26 +85,26 @@ def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: 
 
 def test_nobody_is_mailed_without_an_address_or_a_policy_that_says_so(office: Office, smtp: SmtpServer) -> None:
     office.ask()
-    service.fulfil_all(office.estate())
+    running.fulfil_all(office.installation())
     office.policy()
     office.ask(who=ADA)
-    service.fulfil_all(office.estate())
-    service.send_mails(mailing(office, smtp.port))
+    running.fulfil_all(office.installation())
+    send_mails(mailing(office, smtp.port))
     assert smtp.received == []
 
 
 def test_an_archive_that_expired_before_its_mail_could_go_is_not_offered(office: Office, smtp: SmtpServer) -> None:
     office.ask(who=ADA)
-    service.fulfil_all(office.estate())
+    running.fulfil_all(office.installation())
     office.later(timedelta(days=30))
-    assert service.send_mails(mailing(office, smtp.port)) == []
+    assert send_mails(mailing(office, smtp.port)) == []
     assert smtp.received == []
 
 
 def test_a_public_address_without_encryption_is_refused(office: Office, smtp: SmtpServer) -> None:
     office.ask(who=ADA)
-    service.fulfil_all(office.estate())
-    estate = mailing(office, smtp.port)
-    plain = replace(estate, settings=replace(estate.settings, public_url="http://exports.example.com"))
-    (problem,) = service.send_mails(plain)
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    plain = replace(installation, settings=replace(installation.settings, public_url="http://exports.example.com"))
+    (problem,) = send_mails(plain)
     assert problem.code == "public_url"

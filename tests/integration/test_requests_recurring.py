@@ -12,10 +12,9 @@ from fastapi.testclient import TestClient
 
 from tests.asking import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
-from waybill import service
 from waybill.errors import WaybillError
-from waybill.service import recurring
-from waybill.service.recurring import TemplateBody, create_template, delete_template, make_recurring
+from waybill.requests import recurring, running
+from waybill.requests.recurring import TemplateBody, create_template, delete_template, make_recurring
 
 WEEKLY: dict[str, Any] = {"name": "backup", "frequency": "weekly", "request": {"entities": ["measurement"], "formats": ["ndjson"]}}
 
@@ -42,12 +41,12 @@ def test_a_weekly_template_asks_for_the_week_that_ended_each_monday_once(office:
     made = api("POST", "/acme/export-templates", WEEKLY)
     assert (made.status_code, made.json()["nextAt"]) == (201, "2026-06-08T00:00:00.000000Z")
     template = made.json()["id"]
-    assert make_recurring(office.estate()) == []
+    assert make_recurring(office.installation()) == []
     for expected in ({"from": "2026-06-01", "to": "2026-06-07"}, {"from": "2026-06-08", "to": "2026-06-14"}):
         office.later(timedelta(days=7))
-        make_recurring(office.estate())
-        make_recurring(office.estate())
-        service.fulfil_all(office.estate())
+        make_recurring(office.installation())
+        make_recurring(office.installation())
+        running.fulfil_all(office.installation())
         newest = history(api, template)[0]
         assert {key: newest["range"][key] for key in ("from", "to")} == expected
     assert len(history(api, template)) == 2
@@ -57,9 +56,9 @@ def test_a_slot_that_is_taken_delays_the_request_and_loses_none(office: Office, 
     template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
     office.later(timedelta(days=7))
     office.ask()
-    assert make_recurring(office.estate()) == []
-    service.fulfil_all(office.estate())
-    assert len(make_recurring(office.estate())) == 1
+    assert make_recurring(office.installation()) == []
+    running.fulfil_all(office.installation())
+    assert len(make_recurring(office.installation())) == 1
     assert len(history(api, template)) == 1
 
 
@@ -67,10 +66,10 @@ def test_a_paused_template_asks_for_nothing_and_goes_on_with_the_next_boundary(o
     template = api("POST", "/acme/export-templates", {**WEEKLY, "frequency": "monthly", "covers": "everything"}).json()["id"]
     assert api("POST", f"/acme/export-templates/{template}/pause").json()["paused"]
     office.later(timedelta(days=40))
-    assert make_recurring(office.estate()) == []
+    assert make_recurring(office.installation()) == []
     assert api("POST", f"/acme/export-templates/{template}/resume").json()["nextAt"] == "2026-08-01T00:00:00.000000Z"
     office.later(timedelta(days=20))
-    (one,) = make_recurring(office.estate())
+    (one,) = make_recurring(office.installation())
     assert (one.range_from, one.range_to) == (None, None)
 
 
@@ -87,7 +86,7 @@ def test_a_template_that_could_not_be_carried_out_is_refused_at_once(api: Api) -
 def test_deleting_a_template_leaves_its_requests(office: Office, api: Api) -> None:
     template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
     office.later(timedelta(days=7))
-    (one,) = make_recurring(office.estate())
+    (one,) = make_recurring(office.installation())
     assert api("DELETE", f"/acme/export-templates/{template}").status_code == 204
     assert api("GET", f"/acme/export-templates/{template}").status_code == 404
     assert api("GET", f"/acme/exports/{one.id}").status_code == 200
@@ -113,17 +112,17 @@ def test_what_is_refused_about_a_template_speaks_of_a_recurring_export(api: Api,
 def test_an_organizations_template_is_ended_by_who_administers_every_tenant_in_it(office: Office) -> None:
     office.policy(organizations={"group": ["acme", "globex"]}, visibility="tenant")
     body = TemplateBody.model_validate(WEEKLY | {"request": WEEKLY["request"] | {"scope": {"level": "organization"}}})
-    one = create_template(office.estate(), person("ada", "acme", "globex"), "acme", body)
+    one = create_template(office.installation(), person("ada", "acme", "globex"), "acme", body)
     office.later(timedelta(days=7))
-    assert len(make_recurring(office.estate())) == 1
-    estate, half = office.estate(), person("bob", "acme", roles=("admin",))
-    assert recurring.history(estate, half, "acme", one.id) == []
+    assert len(make_recurring(office.installation())) == 1
+    installation, half = office.installation(), person("bob", "acme", roles=("admin",))
+    assert recurring.history(installation, half, "acme", one.id) == []
     with pytest.raises(WaybillError) as caught:
-        delete_template(estate, half, "acme", one.id)
+        delete_template(installation, half, "acme", one.id)
     assert caught.value.code == "delete_denied"
     whole = person("eve", "acme", "globex", roles=("admin",))
-    assert len(recurring.history(estate, whole, "acme", one.id)) == 1
-    delete_template(estate, whole, "acme", one.id)
+    assert len(recurring.history(installation, whole, "acme", one.id)) == 1
+    delete_template(installation, whole, "acme", one.id)
 
 
 @pytest.mark.parametrize("asked", [{}, {"range": "last_7_days"}])
@@ -131,7 +130,7 @@ def test_asking_again_for_what_a_template_made_keeps_its_dates(office: Office, a
     office.policy(range={"presets": ["last_7_days"]})
     template = api("POST", "/acme/export-templates", WEEKLY | {"request": WEEKLY["request"] | asked}).json()["id"]
     office.later(timedelta(days=7))
-    make_recurring(office.estate())
+    make_recurring(office.installation())
     first = history(api, template)[0]
     assert first["range"]["from"]
     assert api("POST", f"/acme/exports/{first['id']}/cancel").status_code == 200

@@ -18,12 +18,12 @@ from uuid import uuid4
 import pytest
 
 from tests.servers.s3 import S3Server
+from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection
 from waybill.destinations.base import Profile, Session, Stored
 from waybill.destinations.s3 import S3
-from waybill.destinations.s3_upload import part_size, parts
+from waybill.destinations.s3_client import part_size, parts
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.registration import S3Destination
 
 DAY = "/exports/acme/2026/06/01/user"
 PART = f"{DAY}/.user.csv.{'a' * 32}.part"

@@ -16,10 +16,10 @@ import pytest
 from tests.integration.sftp_places import embedded, key_connection, key_place, password_connection
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, serve_sshd
-from waybill.demo.sftp_server import new_accounts, serve
 from waybill.destinations.base import Profile, Session, Stored
-from waybill.destinations.sftp import Sftp
+from waybill.destinations.sftp.session import Sftp
 from waybill.errors import TransientError
+from waybill_demo.sftp_server import new_accounts, serve
 
 MB = 1024 * 1024
 LARGE = os.urandom(20 * MB)

@@ -14,9 +14,9 @@ import pytest
 
 from tests.integration.sftp_places import embedded, key_place
 from tests.servers.sshd import serve_sshd
-from waybill.demo.sftp_server import TenantFolder
 from waybill.destinations.base import Profile
 from waybill.errors import PermanentError, TransientError
+from waybill_demo.sftp_server import TenantFolder
 
 PART, FINAL = "/.user.csv.part", "/user.csv"
 BLOCKS = [os.urandom(1_000_000) for _ in range(6)]

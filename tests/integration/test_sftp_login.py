@@ -18,9 +18,9 @@ from tests.servers.process import free_port
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, new_key, serve_sshd
 from waybill.connection import Connection
-from waybill.demo.sftp_server import RunningServer, new_accounts, serve
-from waybill.destinations.sftp import Sftp
+from waybill.destinations.sftp.session import Sftp
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill_demo.sftp_server import RunningServer, new_accounts, serve
 
 
 @pytest.fixture(scope="module")

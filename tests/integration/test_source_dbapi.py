@@ -17,10 +17,10 @@ import pymysql
 import pytest
 
 from tests.servers.mariadb import MariaDatabase
-from waybill.bootstrap import connect_db
-from waybill.catalog import DbApiSource, Entity
+from waybill.airflow import connect_db
+from waybill.configuration.catalog import DbApiSource, Entity
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.errors import PermanentError, TransientError
-from waybill.selection import Changed, Dialect, Selection
 from waybill.sources import dbapi, open_source
 from waybill.sources.dbapi import DbApi
 

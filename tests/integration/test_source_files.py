@@ -18,13 +18,13 @@ import duckdb
 import pytest
 
 from tests.servers.s3 import S3Server, serve_s3
-from waybill.catalog import Entity, LakeSource
+from waybill.configuration.catalog import Entity, LakeSource
+from waybill.configuration.selection import Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.selection import Dialect, Selection
 from waybill.sources import Source, engine
-from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
+from waybill.sources.relations import DuckDB
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -21,13 +21,13 @@ import pytest
 
 from tests.servers.postgres import Database
 from tests.servers.process import free_port
-from waybill.catalog import Entity, PostgresSource
+from waybill.configuration.catalog import Entity, PostgresSource
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.selection import Changed, Dialect, Selection
-from waybill.sources import postgres_extent
-from waybill.sources.postgres import Postgres
-from waybill.sources.postgres_session import Facts
+from waybill.sources.postgres import extent as postgres_extent
+from waybill.sources.postgres.session import Facts
+from waybill.sources.postgres.source import Postgres
 
 MIGRATION = Path(__file__).parents[2] / "examples" / "postgres_snapshot_mode.sql"
 FAR = timedelta(days=1)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waybill import canonical
-from waybill.catalog import ColumnType
+from waybill.canonical import ColumnType
 
 
 @given(st.floats())

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from waybill import config
-from waybill.catalog import warnings
-from waybill.config import Settings
+from waybill.configuration import loading
+from waybill.configuration.catalog import warnings
+from waybill.configuration.loading import Settings
 
 CATALOG = {
     "sources": {"warehouse": {"kind": "duckdb", "path": "w.duckdb"}},
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def findings(folder: Path) -> list[str]:
-    return [str(one) for one in config.load(folder).findings]
+    return [str(one) for one in loading.load(folder).findings]
 
 
 def with_catalog(folder: Path, text: str) -> list[str]:
@@ -48,7 +48,7 @@ def with_tenant(folder: Path, text: str, name: str = "globex") -> list[str]:
 
 
 def test_a_good_folder_has_no_findings_and_needs_no_policy(folder):
-    found = config.load(folder)
+    found = loading.load(folder)
     assert found.findings == ()
     assert found.tenants["acme"].entities == ("user",)
     assert found.policy.destination.kind == "sftp"
@@ -56,7 +56,7 @@ def test_a_good_folder_has_no_findings_and_needs_no_policy(folder):
 
 def test_an_empty_policy_is_all_defaults(folder):
     (folder / "policy.yaml").write_text("{}\n")
-    assert config.load(folder).policy == config.Policy()
+    assert loading.load(folder).policy == loading.Policy()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_catalog_that_cannot_be_read_brings_no_findings_about_entities(folder,
     lines = with_catalog(folder, text)
     assert len(lines) == 1, lines
     assert lines[0].startswith("config/catalog.yaml: ")
-    found = config.load(folder)
+    found = loading.load(folder)
     assert (set(found.tenants), found.broken) == (set(), {"acme"})
 
 
@@ -152,7 +152,7 @@ def test_a_list_with_a_number_in_it_is_told_its_unknown_names_too(folder):
 
 def test_a_bad_tenant_file_is_left_out_and_the_others_stay(folder):
     with_tenant(folder, "frequency: x\nentityList: user")
-    found = config.load(folder)
+    found = loading.load(folder)
     assert set(found.tenants) == {"acme"}
     assert found.broken == {"globex"}
 
@@ -210,8 +210,8 @@ def test_a_deletion_that_consumers_could_not_tell_is_a_warning_and_no_problem(fo
     body = yaml.safe_load(yaml.safe_dump(CATALOG))
     body["entities"]["user"]["deleted_column"] = "deleted_at"
     assert with_catalog(folder, yaml.safe_dump(body)) == []
-    (warning,) = warnings(config.load(folder).catalog, "config/catalog.yaml")
+    (warning,) = warnings(loading.load(folder).catalog, "config/catalog.yaml")
     assert str(warning).startswith("config/catalog.yaml: entities.user.deleted_column: deleted rows are delivered looking like live ones")
     body["entities"]["user"]["columns"]["deleted_at"] = {"type": "timestamp"}
     (folder / "catalog.yaml").write_text(yaml.safe_dump(body))
-    assert warnings(config.load(folder).catalog, "") == []
+    assert warnings(loading.load(folder).catalog, "") == []

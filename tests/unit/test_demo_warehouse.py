@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from waybill.demo import warehouse
-from waybill.demo.warehouse_text import HOSTILE
+from waybill_demo.warehouse import build
+from waybill_demo.warehouse.text import HOSTILE
 
 TENANTS = ("acme", "globex")
 UNTIL = date(2026, 5, 20)
@@ -23,7 +23,7 @@ def contents(path: Path) -> Contents:
     """Every row of every table as text, in key order; NULL stays None."""
     with duckdb.connect(str(path), read_only=True) as connection:
         found = {}
-        for table in warehouse.TABLES:
+        for table in build.TABLES:
             columns = ", ".join(f'CAST("{name}" AS VARCHAR)' for name in table.types)
             found[table.name] = connection.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY tenant_id, id').fetchall()
     return found
@@ -36,15 +36,15 @@ def midnight(day: date) -> datetime:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("built") / "warehouse.duckdb"
-    warehouse.build(path, TENANTS, UNTIL, DAYS, SCALE)
+    build.build(path, TENANTS, UNTIL, DAYS, SCALE)
     return path
 
 
 @pytest.fixture(scope="module")
 def advanced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("advanced") / "warehouse.duckdb"
-    warehouse.build(path, TENANTS, UNTIL, DAYS, SCALE)
-    warehouse.advance(path)
+    build.build(path, TENANTS, UNTIL, DAYS, SCALE)
+    build.advance(path)
     return path
 
 
@@ -52,8 +52,8 @@ def advanced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     """The story the demo shows, advanced by its day, but of one tenant."""
     path = tmp_path_factory.mktemp("history") / "warehouse.duckdb"
-    warehouse.build(path, ["acme"])
-    warehouse.advance(path)
+    build.build(path, ["acme"])
+    build.advance(path)
     with duckdb.connect(str(path), read_only=True) as connection:
         yield connection
 
@@ -64,33 +64,33 @@ def one(connection: duckdb.DuckDBPyConnection, query: str, *parameters: Any) -> 
 
 def test_the_same_arguments_give_the_same_rows(built: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.duckdb"
-    warehouse.build(again, TENANTS, UNTIL, DAYS, SCALE)
+    build.build(again, TENANTS, UNTIL, DAYS, SCALE)
     assert contents(again) == contents(built)
 
 
 def test_a_tenants_rows_do_not_depend_on_the_other_tenants(built: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.duckdb"
-    warehouse.build(alone, ["globex"], UNTIL, DAYS, SCALE)
+    build.build(alone, ["globex"], UNTIL, DAYS, SCALE)
     expected = {table: [row for row in rows if row[0] == "globex"] for table, rows in contents(built).items()}
     assert contents(alone) == expected
 
 
 def test_advancing_by_a_day_is_the_same_as_telling_a_day_more(advanced: Path, tmp_path: Path) -> None:
     longer = tmp_path / "longer.duckdb"
-    warehouse.build(longer, TENANTS, UNTIL + timedelta(days=1), DAYS + 1, SCALE)
+    build.build(longer, TENANTS, UNTIL + timedelta(days=1), DAYS + 1, SCALE)
     assert contents(advanced) == contents(longer)
 
 
 def test_advancing_by_days_at_once_is_the_same_as_one_by_one(advanced: Path, tmp_path: Path) -> None:
     leap = tmp_path / "leap.duckdb"
-    warehouse.build(leap, TENANTS, UNTIL - timedelta(days=2), DAYS - 2, SCALE)
-    warehouse.advance(leap, days=3)
+    build.build(leap, TENANTS, UNTIL - timedelta(days=2), DAYS - 2, SCALE)
+    build.advance(leap, days=3)
     assert contents(leap) == contents(advanced)
 
 
 def test_advancing_touches_only_that_day(built: Path, advanced: Path) -> None:
     before, after = contents(built), contents(advanced)
-    for table in warehouse.TABLES:
+    for table in build.TABLES:
         place = list(table.types).index("updated_at")
         changed = set(after[table.name]) ^ set(before[table.name])
         written = [datetime.fromisoformat(row[place]) for row in changed & set(after[table.name])]
@@ -101,9 +101,9 @@ def test_advancing_touches_only_that_day(built: Path, advanced: Path) -> None:
 
 def test_the_day_of_the_demo_brings_new_rows_edits_of_old_ones_and_deletions(history: duckdb.DuckDBPyConnection) -> None:
     born = edited = deleted = 0
-    for table in warehouse.TABLES:
+    for table in build.TABLES:
         query = "SELECT count(*) FILTER (created_at >= $1), count(*) FILTER (created_at < $1), count(*) FILTER (deleted_at >= $1)"
-        counts = history.execute(f'{query} FROM "{table.name}" WHERE updated_at >= $1', [midnight(warehouse.HISTORY_UNTIL)]).fetchall()[0]
+        counts = history.execute(f'{query} FROM "{table.name}" WHERE updated_at >= $1', [midnight(build.HISTORY_UNTIL)]).fetchall()[0]
         born, edited, deleted = born + counts[0], edited + counts[1], deleted + counts[2]
     assert born > 20
     assert edited > 5
@@ -112,18 +112,18 @@ def test_the_day_of_the_demo_brings_new_rows_edits_of_old_ones_and_deletions(his
 
 def test_rows_written_by_others_survive_an_advance(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
-    warehouse.build(path, ["acme"], UNTIL, 3, 0.1)
+    build.build(path, ["acme"], UNTIL, 3, 0.1)
     with duckdb.connect(str(path)) as connection:
         connection.execute("INSERT INTO user (tenant_id, id, updated_at) VALUES ('acme', 'mine', '2026-05-19 10:00:00+00')")
         connection.execute("""ALTER TABLE "comment" ADD COLUMN extra VARCHAR""")
-    warehouse.advance(path)
+    build.advance(path)
     with duckdb.connect(str(path), read_only=True) as connection:
         assert one(connection, "SELECT count(*) FROM user WHERE id = 'mine'") == 1
 
 
 def test_the_file_knows_its_day(built: Path, advanced: Path) -> None:
-    assert warehouse.today(built) == UNTIL
-    assert warehouse.today(advanced) == UNTIL + timedelta(days=1)
+    assert build.today(built) == UNTIL
+    assert build.today(advanced) == UNTIL + timedelta(days=1)
 
 
 def test_building_leaves_nothing_but_the_file(built: Path) -> None:
@@ -132,21 +132,21 @@ def test_building_leaves_nothing_but_the_file(built: Path) -> None:
 
 def test_building_again_replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
-    warehouse.build(path, ["acme"], UNTIL, 2, 0.1)
-    warehouse.build(path, ["globex"], UNTIL, 2, 0.1)
+    build.build(path, ["acme"], UNTIL, 2, 0.1)
+    build.build(path, ["globex"], UNTIL, 2, 0.1)
     assert {row[0] for row in contents(path)["user"]} == {"globex"}
 
 
 def test_nothing_in_the_file_is_later_than_its_day(built: Path) -> None:
     with duckdb.connect(str(built), read_only=True) as connection:
-        for table in warehouse.TABLES:
+        for table in build.TABLES:
             latest = f'SELECT max(greatest(created_at, updated_at, deleted_at)) < ? FROM "{table.name}"'
             assert one(connection, latest, midnight(UNTIL)), table.name
 
 
 def test_every_table_has_rows_with_unique_keys_and_a_change_time_for_each_tenant(built: Path) -> None:
     with duckdb.connect(str(built), read_only=True) as connection:
-        for table in warehouse.TABLES:
+        for table in build.TABLES:
             query = (
                 f'SELECT tenant_id, count(*) = count(DISTINCT id), count(*) = count(updated_at) FROM "{table.name}" GROUP BY ALL ORDER BY 1'
             )

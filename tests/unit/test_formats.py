@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from tests.format_rows import ARROW, COLUMNS, EXPORTED_AT, OPTIONS, SAMPLE, batch, rows, same, written
 from waybill import canonical
-from waybill.catalog import FORMATS, Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import FORMATS, Column
 from waybill.errors import TransientError
+from waybill.files.manifest import columns_of
 from waybill.formats import SUFFIXES, open_writer
-from waybill.formats.guard import guard, unguard
-from waybill.manifest import columns_of
+from waybill.formats.human_csv import guard, unguard
 
 in_one_folder = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FLAT = tuple(name for name in COLUMNS if name != "json")

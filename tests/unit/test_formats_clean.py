@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, written
-from waybill.catalog import FORMATS, Catalog, Column, ColumnType, problems
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import FORMATS, Catalog, Column, problems
+from waybill.configuration.credentials import looks_secret, secret_value
 from waybill.formats import clean
-from waybill.secrets_rule import looks_secret, secret_value
 
 
 def _names(text: str) -> list[str]:

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, batch, json_text, written
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
 from waybill.formats import flatten
 
 JSON = COLUMNS["json"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waybill import layout
+from waybill import access, layout
 from waybill.errors import PermanentError
 
 tenants = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
@@ -27,8 +27,8 @@ def test_every_path_stays_below_the_tenants_folder(tenant, day, entity, generati
 
 @given(st.text(max_size=70))
 def test_anything_but_a_tenant_id_is_refused(text):
-    if layout.TENANT_ID.fullmatch(text):
-        assert layout.tenant_id(text) == text
+    if access.TENANT_ID.fullmatch(text):
+        assert access.tenant_id(text) == text
     else:
         with pytest.raises(PermanentError, match="is not a tenant id"):
             layout.tenant_folder(text)
@@ -37,7 +37,7 @@ def test_anything_but_a_tenant_id_is_refused(text):
 @pytest.mark.parametrize("text", ["..", "Acme", "a/b", "", "-a", "a" * 64, "acme\n", "ac me"])
 def test_wellknown_bad_tenant_ids_are_refused(text):
     with pytest.raises(PermanentError):
-        layout.tenant_id(text)
+        access.tenant_id(text)
 
 
 def test_the_contracts_names():

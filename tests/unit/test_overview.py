@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from waybill.deliveries.causes import causes
+from waybill.deliveries.overview import UNKNOWN, Doing, Row, State
 from waybill.ledger.overviews import Trouble
-from waybill.service.causes import causes
-from waybill.service.overview import UNKNOWN, Doing, Row, State
-from waybill.web.pages_render import told
+from waybill.web.pages.render import told
 from waybill.window import Frequency
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

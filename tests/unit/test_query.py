@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from waybill.catalog import Entity
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.errors import PermanentError
-from waybill.selection import Changed, Dialect, Selection
 from waybill.sources.engine import DuckDBFlavour, arrow, render
 from waybill.sources.query import Query, hmac_pads
 from waybill.sources.sql import Bind, Sql, either, every, quote, split_name, sql

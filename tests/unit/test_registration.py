@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from waybill.catalog import Catalog
-from waybill.registration import KEPT, Registration, difference, entity_words, resolve_entities
+from waybill.configuration.catalog import Catalog
+from waybill.configuration.registration import KEPT, Registration, difference, entity_words, resolve_entities
 from waybill.window import Frequency
 
 ENTITIES = {"user": "user", "user_login_events": "user logins", "content_must_read_marked": "must reads"}

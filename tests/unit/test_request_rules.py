@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waybill import config
-from waybill.catalog import Catalog, Entity
+from waybill.configuration import loading
+from waybill.configuration.catalog import Catalog, Entity
+from waybill.configuration.policy import Knobs, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
-from waybill.links import Ticket, checked_keys, mint, read
-from waybill.policy import Knobs, Policy, Preset, RangeRule, TenantPolicy, knobs_of
-from waybill.request import Status, Submission, packed_progress, written_progress
-from waybill.request.model import label
-from waybill.request.ranges import frozen, previous_period, resolve, span_problems
-from waybill.request.submission import check
+from waybill.ledger.request_records import Status
+from waybill.requests.links import Ticket, checked_keys, mint, read
+from waybill.requests.ranges import frozen, previous_period, resolve, span_problems
+from waybill.requests.request import label, packed_progress, written_progress
+from waybill.requests.submission import Submission, check
 
 BERLIN, UTC_ZONE = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
 NOW = datetime(2026, 6, 1, 22, 30, tzinfo=UTC)
@@ -176,7 +176,7 @@ def test_progress_rises_with_rows_and_never_reaches_a_hundred(rows: int, more: i
     assert packed_progress(rows, expected) <= packed_progress(rows + more, expected) <= 99
 
 
-PRESETS = config.load(Path(__file__).parents[2] / "config").presets
+PRESETS = loading.load(Path(__file__).parents[2] / "config").presets
 
 
 def test_four_presets_ship_and_each_has_words_for_every_state() -> None:

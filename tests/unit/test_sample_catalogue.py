@@ -5,12 +5,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from waybill.catalog import Catalog, ColumnType, Mode
-from waybill.config import Configuration, load
-from waybill.demo import warehouse
-from waybill.demo.warehouse_text import PLANTED
-from waybill.policy import Policy
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Catalog, Mode
+from waybill.configuration.loading import Configuration, load
+from waybill.configuration.policy import Policy
 from waybill.window import Frequency
+from waybill_demo.warehouse import build
+from waybill_demo.warehouse.text import PLANTED
 
 DOCUMENTED = (
     "user, user logins, site, site category, content, comment, feed, file, interaction, must reads, theme, section instance, newsletter, "
@@ -47,7 +48,7 @@ def catalog(configuration: Configuration) -> Catalog:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """The native type of every column of a built warehouse, by table."""
     path = tmp_path_factory.mktemp("warehouse") / "warehouse.duckdb"
-    warehouse.build(path, tenants=["acme"], days=2, scale=0.1)
+    build.build(path, tenants=["acme"], days=2, scale=0.1)
     tables: dict[str, dict[str, str]] = {}
     with duckdb.connect(str(path), read_only=True) as connection:
         rows = connection.execute("SELECT table_name, column_name, data_type FROM information_schema.columns").fetchall()
@@ -102,10 +103,10 @@ def test_keys_scopes_and_times_are_exported_columns(catalog: Catalog) -> None:
 
 def test_columns_that_hold_secrets_are_stored_but_not_catalogued(catalog: Catalog, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
-    warehouse.build(path, tenants=["acme"], days=30, scale=0.3)
+    build.build(path, tenants=["acme"], days=30, scale=0.3)
     secret = set()
     with duckdb.connect(str(path), read_only=True) as connection:
-        for table in warehouse.TABLES:
+        for table in build.TABLES:
             for column in table.types:
                 query = f'SELECT count(*) FROM "{table.name}" WHERE contains(CAST("{column}" AS VARCHAR), ?)'
                 if connection.execute(query, [PLANTED]).fetchall()[0][0]:

@@ -19,9 +19,9 @@ import zstandard
 
 from waybill.canonical import csv_line, timestamp_text
 from waybill.destinations.folder import Folder
-from waybill.manifest import Csv
-from waybill.recount import recount
-from waybill.verification import Report, verify
+from waybill.files.manifest import Csv
+from waybill.files.recount import recount
+from waybill.files.verification import Report, verify
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 PLAIN: dict[str, Any] = {"delimiter": ",", "line_ending": "\n", "bom": False, "compression": "none"}
@@ -29,7 +29,7 @@ ROWS: list[list[str | None]] = [["1", "Ada"], ["2", None], ["3", ""], ["4", 'two
 
 
 @dataclass
-class Estate:
+class Installation:
     """Deliveries written by hand, as the contract says, without Waybill's own code for it."""
 
     root: Path
@@ -110,19 +110,19 @@ def packed(rows: list[list[str | None]], dialect: dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-def estate(tmp_path: Path) -> Estate:
-    return Estate(tmp_path)
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
 
 
 def problems(report: Report) -> list[str]:
     return [f"{one.path.rpartition('/')[2]}: {one.what}" for one in report.problems]
 
 
-def test_whole_deliveries_pass_with_their_numbers(estate: Estate) -> None:
+def test_whole_deliveries_pass_with_their_numbers(installation: Installation) -> None:
     for _ in range(3):
-        estate.deliver()
-    estate.close_day(1)
-    report = estate.verify()
+        installation.deliver()
+    installation.close_day(1)
+    report = installation.verify()
     assert (report.problems, report.notes) == ([], [])
     assert (report.manifests, report.files, report.rows, report.streams) == (3, 3, 12, 1)
     assert report.as_json()["whole"] is True
@@ -141,9 +141,9 @@ def test_whole_deliveries_pass_with_their_numbers(estate: Estate) -> None:
     ],
     ids=str,
 )
-def test_every_dialect_is_read_as_its_manifest_says(estate: Estate, dialect: dict[str, Any]) -> None:
-    estate.deliver(csv=dialect)
-    report = estate.verify()
+def test_every_dialect_is_read_as_its_manifest_says(installation: Installation, dialect: dict[str, Any]) -> None:
+    installation.deliver(csv=dialect)
+    report = installation.verify()
     assert report.problems == []
     assert report.rows == 4
 
@@ -151,19 +151,19 @@ def test_every_dialect_is_read_as_its_manifest_says(estate: Estate, dialect: dic
 @pytest.mark.parametrize(
     "below", [".", "exports", "exports/acme", "exports/acme/2026/06", "exports/acme/2026/06/02", "exports/acme/2026/06/02/user"]
 )
-def test_any_depth_can_be_checked(estate: Estate, below: str) -> None:
-    estate.deliver()
-    estate.deliver()
-    assert estate.verify(below).problems == []
+def test_any_depth_can_be_checked(installation: Installation, below: str) -> None:
+    installation.deliver()
+    installation.deliver()
+    assert installation.verify(below).problems == []
 
 
-def test_a_header_only_file_is_whole(estate: Estate) -> None:
-    estate.deliver(rows=[])
-    assert estate.verify().problems == []
+def test_a_header_only_file_is_whole(installation: Installation) -> None:
+    installation.deliver(rows=[])
+    assert installation.verify().problems == []
 
 
-def test_an_empty_place_is_not_taken_for_a_good_one(estate: Estate) -> None:
-    assert problems(estate.verify()) == [": there is no manifest here: nothing was delivered to this place"]
+def test_an_empty_place_is_not_taken_for_a_good_one(installation: Installation) -> None:
+    assert problems(installation.verify()) == [": there is no manifest here: nothing was delivered to this place"]
 
 
 def append(path: Path, more: bytes) -> None:
@@ -178,41 +178,41 @@ def unlink(path: Path) -> None:
     path.unlink()
 
 
-DAMAGES: dict[str, tuple[Callable[[Estate, Path], Any], str]] = {
-    "a flipped byte": (lambda estate, path: path.write_bytes(path.read_bytes().replace(b"Ada", b"Abe")), "user.csv: has SHA-256"),
-    "a lost tail": (lambda estate, path: path.write_bytes(path.read_bytes()[:-3]), "user.csv: has .* bytes, its manifest says"),
-    "a record too many": (lambda estate, path: append(path, b"5,Eve\n"), "user.csv: has 5 records, its manifest says 4"),
+DAMAGES: dict[str, tuple[Callable[[Installation, Path], Any], str]] = {
+    "a flipped byte": (lambda installation, path: path.write_bytes(path.read_bytes().replace(b"Ada", b"Abe")), "user.csv: has SHA-256"),
+    "a lost tail": (lambda installation, path: path.write_bytes(path.read_bytes()[:-3]), "user.csv: has .* bytes, its manifest says"),
+    "a record too many": (lambda installation, path: append(path, b"5,Eve\n"), "user.csv: has 5 records, its manifest says 4"),
     "a record cut in a quoted field": (
-        lambda estate, path: path.write_bytes(path.read_bytes()[:-8]),
+        lambda installation, path: path.write_bytes(path.read_bytes()[:-8]),
         "is not the CSV its manifest describes",
     ),
-    "a field too many": (lambda estate, path: append(path, b"5,Eve,x\n"), "1 records do not have 2 fields"),
-    "another header": (lambda estate, path: path.write_bytes(path.read_bytes().replace(b"id,", b"ID,")), "has the header ID, name"),
-    "bytes that are not UTF-8": (lambda estate, path: append(path, b"5,\xff\n"), "is not UTF-8"),
-    "a missing file": (lambda estate, path: path.unlink(), "user.csv: is listed in its manifest and missing"),
-    "an empty file": (lambda estate, path: path.write_bytes(b""), "is empty: not even a header"),
+    "a field too many": (lambda installation, path: append(path, b"5,Eve,x\n"), "1 records do not have 2 fields"),
+    "another header": (lambda installation, path: path.write_bytes(path.read_bytes().replace(b"id,", b"ID,")), "has the header ID, name"),
+    "bytes that are not UTF-8": (lambda installation, path: append(path, b"5,\xff\n"), "is not UTF-8"),
+    "a missing file": (lambda installation, path: path.unlink(), "user.csv: is listed in its manifest and missing"),
+    "an empty file": (lambda installation, path: path.write_bytes(b""), "is empty: not even a header"),
     "a missing manifest": (
-        lambda estate, path: path.with_name("user.manifest.json").unlink(),
+        lambda installation, path: path.with_name("user.manifest.json").unlink(),
         "user.csv: no manifest lists it: not delivered",
     ),
     "a manifest that is not JSON": (
-        lambda estate, path: path.with_name("user.manifest.json").write_text("{"),
+        lambda installation, path: path.with_name("user.manifest.json").write_text("{"),
         "user.manifest.json: not a Waybill manifest",
     ),
     "a manifest without a field of the contract": (
-        lambda estate, path: path.with_name("user.manifest.json").write_text('{"format_version": 1}'),
+        lambda installation, path: path.with_name("user.manifest.json").write_text('{"format_version": 1}'),
         "user.manifest.json: not a Waybill manifest: delivery_id",
     ),
     "a manifest whose sums are wrong": (
-        lambda estate, path: edit(path.with_name("user.manifest.json"), rows=5),
+        lambda installation, path: edit(path.with_name("user.manifest.json"), rows=5),
         "says 5 rows and .* bytes, its files add up to 4",
     ),
     "another tenant's manifest": (
-        lambda estate, path: edit(path.with_name("user.manifest.json"), tenant="globex"),
+        lambda installation, path: edit(path.with_name("user.manifest.json"), tenant="globex"),
         "is of tenant globex, entity user, and does not belong here",
     ),
     "a file name that leads elsewhere": (
-        lambda estate, path: edit(
+        lambda installation, path: edit(
             path.with_name("user.manifest.json"), files=[{"path": "../x.csv", "rows": 0, "bytes": 0, "sha256": "0" * 64}]
         ),
         "not a Waybill manifest: files.0.path",
@@ -221,46 +221,46 @@ DAMAGES: dict[str, tuple[Callable[[Estate, Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "found"), DAMAGES.values(), ids=DAMAGES)
-def test_every_damage_is_found(estate: Estate, damage: Callable[[Estate, Path], Any], found: str) -> None:
-    estate.deliver()
-    damage(estate, estate.folder(1) / "user.csv")
-    report = estate.verify()
+def test_every_damage_is_found(installation: Installation, damage: Callable[[Installation, Path], Any], found: str) -> None:
+    installation.deliver()
+    damage(installation, installation.folder(1) / "user.csv")
+    report = installation.verify()
     assert not report.is_whole
     assert any(re.search(found, one) for one in problems(report)), problems(report)
 
 
-def test_a_symlink_in_the_place_of_a_file_is_not_followed(estate: Estate, tmp_path: Path) -> None:
-    estate.deliver()
-    path = estate.folder(1) / "user.csv"
+def test_a_symlink_in_the_place_of_a_file_is_not_followed(installation: Installation, tmp_path: Path) -> None:
+    installation.deliver()
+    path = installation.folder(1) / "user.csv"
     path.rename(tmp_path / "elsewhere.csv")
     path.symlink_to(tmp_path / "elsewhere.csv")
-    assert any("user.csv: is listed in its manifest and missing" in one for one in problems(estate.verify()))
+    assert any("user.csv: is listed in its manifest and missing" in one for one in problems(installation.verify()))
 
 
-def test_a_truncated_gzip_file_is_not_whole(estate: Estate) -> None:
-    estate.deliver(csv={"compression": "gzip"})
-    path = estate.folder(1) / "user.csv.gz"
+def test_a_truncated_gzip_file_is_not_whole(installation: Installation) -> None:
+    installation.deliver(csv={"compression": "gzip"})
+    path = installation.folder(1) / "user.csv.gz"
     path.write_bytes(path.read_bytes()[:-6])
-    assert any("is not whole gzip data" in one for one in problems(estate.verify()))
+    assert any("is not whole gzip data" in one for one in problems(installation.verify()))
 
 
-def test_the_first_deliveries_may_have_been_collected(estate: Estate) -> None:
+def test_the_first_deliveries_may_have_been_collected(installation: Installation) -> None:
     for _ in range(3):
-        estate.deliver()
-    unlink(estate.folder(1) / "user.manifest.json")
-    unlink(estate.folder(1) / "user.csv")
-    report = estate.verify()
+        installation.deliver()
+    unlink(installation.folder(1) / "user.manifest.json")
+    unlink(installation.folder(1) / "user.csv")
+    report = installation.verify()
     assert report.problems == []
     assert ["the chain begins with sequence 2" in one.what for one in report.notes] == [True]
 
 
-def test_a_hole_in_the_chain_is_a_problem(estate: Estate) -> None:
+def test_a_hole_in_the_chain_is_a_problem(installation: Installation) -> None:
     for _ in range(4):
-        estate.deliver()
+        installation.deliver()
     for sequence in (2, 3):
-        unlink(estate.folder(sequence) / "user.manifest.json")
-        unlink(estate.folder(sequence) / "user.csv")
-    assert problems(estate.verify()) == ["user.manifest.json: sequence 2 to 3 of acme/user generation 1 is missing before it"]
+        unlink(installation.folder(sequence) / "user.manifest.json")
+        unlink(installation.folder(sequence) / "user.csv")
+    assert problems(installation.verify()) == ["user.manifest.json: sequence 2 to 3 of acme/user generation 1 is missing before it"]
 
 
 @pytest.mark.parametrize(
@@ -274,35 +274,35 @@ def test_a_hole_in_the_chain_is_a_problem(estate: Estate) -> None:
     ],
     ids=["gap", "other previous", "no previous", "empty window", "same sequence"],
 )
-def test_a_broken_chain_is_a_problem(estate: Estate, changed: dict[str, Any], found: str) -> None:
-    estate.deliver()
-    estate.deliver(**changed)
-    assert any(found in one for one in problems(estate.verify()))
+def test_a_broken_chain_is_a_problem(installation: Installation, changed: dict[str, Any], found: str) -> None:
+    installation.deliver()
+    installation.deliver(**changed)
+    assert any(found in one for one in problems(installation.verify()))
 
 
-def test_a_redelivery_stands_beside_its_original_or_in_its_place(estate: Estate) -> None:
-    estate.deliver()
-    first = estate.manifests[0]
-    estate.deliver()
+def test_a_redelivery_stands_beside_its_original_or_in_its_place(installation: Installation) -> None:
+    installation.deliver()
+    first = installation.manifests[0]
+    installation.deliver()
     again = {name: first[name] for name in ("sequence", "previous", "window", "kind")}
-    estate.deliver(name="user.g1.1.r2", possible_duplicate=True, redelivers=first["delivery_id"], **again)
-    assert estate.verify().problems == []
-    unlink(estate.folder(1) / "user.manifest.json")
-    unlink(estate.folder(1) / "user.csv")
-    assert estate.verify().problems == []
+    installation.deliver(name="user.g1.1.r2", possible_duplicate=True, redelivers=first["delivery_id"], **again)
+    assert installation.verify().problems == []
+    unlink(installation.folder(1) / "user.manifest.json")
+    unlink(installation.folder(1) / "user.csv")
+    assert installation.verify().problems == []
 
 
-def test_a_redelivery_of_other_bytes_is_a_problem(estate: Estate) -> None:
-    estate.deliver()
-    again = {name: estate.manifests[0][name] for name in ("sequence", "previous", "window", "kind")}
-    estate.deliver(rows=[["9", "other"]], name="user.g1.1.r2", possible_duplicate=True, redelivers="x", **again)
-    assert any("holds other bytes" in one for one in problems(estate.verify()))
+def test_a_redelivery_of_other_bytes_is_a_problem(installation: Installation) -> None:
+    installation.deliver()
+    again = {name: installation.manifests[0][name] for name in ("sequence", "previous", "window", "kind")}
+    installation.deliver(rows=[["9", "other"]], name="user.g1.1.r2", possible_duplicate=True, redelivers="x", **again)
+    assert any("holds other bytes" in one for one in problems(installation.verify()))
 
 
-def test_a_backfill_stands_apart_from_the_chain(estate: Estate) -> None:
-    estate.deliver()
-    estate.deliver(kind="backfill", sequence=0, previous=None)
-    assert estate.verify().problems == []
+def test_a_backfill_stands_apart_from_the_chain(installation: Installation) -> None:
+    installation.deliver()
+    installation.deliver(kind="backfill", sequence=0, previous=None)
+    assert installation.verify().problems == []
 
 
 @pytest.mark.parametrize(
@@ -315,43 +315,43 @@ def test_a_backfill_stands_apart_from_the_chain(estate: Estate) -> None:
     ],
     ids=["rows", "sha256", "files", "manifest"],
 )
-def test_a_day_manifest_must_agree_with_the_manifests(estate: Estate, changed: dict[str, Any], found: str) -> None:
-    estate.deliver()
-    estate.close_day(1, **changed)
-    assert any(found in one for one in problems(estate.verify()))
+def test_a_day_manifest_must_agree_with_the_manifests(installation: Installation, changed: dict[str, Any], found: str) -> None:
+    installation.deliver()
+    installation.close_day(1, **changed)
+    assert any(found in one for one in problems(installation.verify()))
 
 
-def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_that_lists_it(estate: Estate) -> None:
+def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_that_lists_it(installation: Installation) -> None:
     for number in (1, 2):
-        estate.deliver()
-        estate.close_day(number)
-    unlink(estate.folder(1) / "user.csv")
-    assert problems(estate.verify()) != [], "half of it is there"
-    unlink(estate.folder(1) / "user.manifest.json")
-    report = estate.verify()
+        installation.deliver()
+        installation.close_day(number)
+    unlink(installation.folder(1) / "user.csv")
+    assert problems(installation.verify()) != [], "half of it is there"
+    unlink(installation.folder(1) / "user.manifest.json")
+    report = installation.verify()
     assert problems(report) == []
     assert any("lists user/user.manifest.json, which was taken away" in str(one) for one in report.notes)
 
 
-def test_the_newest_delivery_that_a_day_manifest_lists_must_be_there(estate: Estate) -> None:
+def test_the_newest_delivery_that_a_day_manifest_lists_must_be_there(installation: Installation) -> None:
     for number in (1, 2):
-        estate.deliver()
-        estate.close_day(number)
+        installation.deliver()
+        installation.close_day(number)
     for name in ("user.csv", "user.manifest.json"):
-        unlink(estate.folder(2) / name)
-    assert any("lists user/user.manifest.json, which is missing" in one for one in problems(estate.verify()))
+        unlink(installation.folder(2) / name)
+    assert any("lists user/user.manifest.json, which is missing" in one for one in problems(installation.verify()))
 
 
-def test_hidden_parts_and_foreign_files_are_only_noted(estate: Estate) -> None:
-    estate.deliver()
-    folder = estate.folder(1)
+def test_hidden_parts_and_foreign_files_are_only_noted(installation: Installation) -> None:
+    installation.deliver()
+    folder = installation.folder(1)
     (folder / f".user.csv.{'a' * 32}.part").write_bytes(b"half")
     hidden = folder.parent / f".site.{'b' * 32}.part"
     hidden.mkdir()
     (hidden / "site-0001.csv").write_bytes(b"half")
     (folder / "README.txt").write_text("mine")
     (folder / "my notes.csv").write_text("mine")
-    report = estate.verify()
+    report = installation.verify()
     assert report.problems == []
     assert sorted(one.what for one in report.notes) == ["is an unfinished part, ignored"] * 2 + ["is not Waybill's, ignored"] * 2
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from waybill.configuration.registration import DestinationSpec, FolderDestination, S3Destination, SftpDestination
 from waybill.connection import Connections
 from waybill.destinations.base import Destination, Item, Probe, Profile, Session, Stored
-from waybill.registration import DestinationSpec, FolderDestination, S3Destination, SftpDestination
 
 __all__ = ["Destination", "Item", "Probe", "Profile", "Session", "Stored", "open_destination"]
 
@@ -19,7 +19,7 @@ def open_destination(spec: DestinationSpec, base: Path, connections: Connections
 
             return Folder(base / spec.root)
         case SftpDestination():
-            from waybill.destinations.sftp import Sftp
+            from waybill.destinations.sftp.session import Sftp
 
             return Sftp(connections(spec.connection), spec.root, profile)
         case S3Destination():

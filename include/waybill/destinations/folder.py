@@ -15,9 +15,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from waybill.destinations.base import Item, Probe, Profile, Stored
-from waybill.destinations.local import dropped_from_cache, free_bytes, rename_new, translated, write_all
-from waybill.destinations.names import (
+from waybill.destinations.base import (
+    Item,
+    Probe,
+    Profile,
+    Reading,
+    Stored,
     components,
     damaged,
     no_such_file,
@@ -27,7 +30,7 @@ from waybill.destinations.names import (
     rehearsal,
     root_missing,
 )
-from waybill.destinations.reading import Reading
+from waybill.destinations.local import dropped_from_cache, free_bytes, rename_new, translated, write_all
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 
 BLOCK = 1024 * 1024

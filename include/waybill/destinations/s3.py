@@ -11,15 +11,24 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
+from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection, Connections
-from waybill.destinations.base import Item, Probe, Profile, Stored
-from waybill.destinations.names import components, damaged, no_such_file, only_own_folder, part_missing, rehearsal
-from waybill.destinations.reading import Reading
-from waybill.destinations.s3_client import client_of, translated
-from waybill.destinations.s3_upload import send
+from waybill.destinations.base import (
+    Item,
+    Probe,
+    Profile,
+    Reading,
+    Stored,
+    components,
+    damaged,
+    no_such_file,
+    only_own_folder,
+    part_missing,
+    rehearsal,
+)
+from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import TransientError
 from waybill.layout import hidden
-from waybill.registration import S3Destination
 
 _BLOCK = 1024 * 1024
 _COPY_PART = 1024 * 1024 * 1024

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from waybill.catalog import Column
+    from waybill.configuration.catalog import Column
     from waybill.formats.base import Writer, WriterOptions
 
 SUFFIXES = {"ndjson": ".ndjson", "csv": ".csv", "json": ".json", "xlsx": ".xlsx", "parquet": ".parquet"}
 
 
 def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> Writer:
-    """A writer for one entity into a new file at `path`, which must not exist. `format` is a name of `waybill.catalog.FORMATS`.
+    """A writer for one entity into a new file at `path`, which must not exist. `format` is one of
+    `waybill.configuration.catalog.FORMATS`.
 
     Raises TransientError when the file cannot be made, PermanentError `row_limit_format` when the format cannot hold so many columns.
     """

@@ -1,6 +1,6 @@
 """Credentials are taken out of what people export, whatever the format.
 
-In JSON the member goes, key and all, wherever it stands: by its name (`waybill.secrets_rule.looks_secret`), also as
+In JSON the member goes, key and all, wherever it stands: by its name (`waybill.configuration.credentials.looks_secret`), also as
 `{"name": "api_key", "value": ...}` and in JSON inside a string; or because its value is an unmistakable credential. A text that holds an
 unmistakable credential becomes NULL, as does JSON with a secret name that cannot be taken apart. A column's written reason lets its values
 pass, never a secret name inside its JSON.
@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
+from waybill.configuration.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
 from waybill.formats import jsons
-from waybill.secrets_rule import VALUE_PATTERN, looks_secret, secret_below, secret_value
 
 MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/)"
 """Every JSON text with a secret name matches this; most others do not, and need no closer look."""

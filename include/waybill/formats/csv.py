@@ -12,7 +12,7 @@ from typing import Protocol
 import zstandard
 
 from waybill.canonical import csv_line
-from waybill.selection import Dialect
+from waybill.configuration.selection import Dialect
 
 
 class Sink(Protocol):

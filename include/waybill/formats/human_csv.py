@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from waybill import canonical_sql
-from waybill.canonical import csv_line
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType, csv_line
+from waybill.configuration.catalog import Column
 from waybill.formats import flatten, lines
 from waybill.formats.base import WriterOptions, Written
-from waybill.formats.guard import guard, guarded
 from waybill.formats.json_text import TextWriter
 
 _FREE_TEXT = (ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY)
@@ -79,3 +79,23 @@ class HumanCsvWriter(TextWriter):
         for number, (_, kind) in enumerate(self._header):
             pieces += ["','", canonical_sql.csv_field(f"v{number}", "','") if kind in _FREE_TEXT else f"v{number}"]
         return lines.concat([*pieces[1:], "chr(10)"])
+
+
+_DANGEROUS = r"^'*[=+\-@\t\r\n\x00]"
+_GUARDED = re.compile(r"^'+[=+\-@\t\r\n\x00]")
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+def guard(text: str) -> str:
+    return f"'{text}" if re.match(_DANGEROUS, text) and not re.fullmatch(_NUMBER, text) else text
+
+
+def unguard(text: str) -> str:
+    """The inverse of `guard`, for every text."""
+    return text[1:] if _GUARDED.match(text) else text
+
+
+def guarded(x: str) -> str:
+    """`guard` as an SQL expression of DuckDB; NULL stays NULL."""
+    dangerous = _DANGEROUS.replace("'", "''")
+    return f"CASE WHEN regexp_matches({x}, '{dangerous}') AND NOT regexp_full_match({x}, '{_NUMBER}') THEN '''' || {x} ELSE {x} END"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from waybill.canonical import timestamp_text
-from waybill.catalog import Column
+from waybill.configuration.catalog import Column
 from waybill.formats import lines
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from waybill import canonical_sql
-from waybill.catalog import ColumnType
+from waybill.canonical import ColumnType
 
 BLOCK = 8_192
 """Lines that are made before they are written."""

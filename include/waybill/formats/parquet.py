@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake
 

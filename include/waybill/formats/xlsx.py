@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import xlsxwriter
 from xlsxwriter.utility import xl_col_to_name
 
-from waybill.catalog import Column, ColumnType
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
 from waybill.formats import lines
 from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit
 from waybill.formats.intake import Intake

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
+from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import attempt, delivery, digest, stream
-
-
-def new_id() -> str:
-    """A UUIDv7 as 32 hex digits: sorts by creation time."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = secrets.randbits(74)
-    return f"{milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1:032x}"
-
-
-def is_id(text: str) -> bool:
-    """Whether a text has the form `new_id` gives."""
-    return len(text) == 32 and set(text) <= set("0123456789abcdef")
 
 
 @dataclass(frozen=True)
@@ -240,3 +227,28 @@ def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[s
 
 def stream_of(connection: Connection, one: Delivery) -> Stream:
     return Stream(**connection.execute(select(stream).where(stream.c.id == one.stream)).one()._mapping)
+
+
+def open_repairs(connection: Connection, tenant: str) -> list[Delivery]:
+    """The tenant's backfills and redeliveries that are not finished, oldest first."""
+    query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.status == "open", delivery.c.purpose != "schedule")
+    return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
+
+
+def backfills(connection: Connection, stream_id: int, start: datetime, end: datetime) -> list[Delivery]:
+    """All backfills of a stream over exactly this range, oldest first."""
+    same = (delivery.c.stream == stream_id, delivery.c.purpose == "backfill", delivery.c.window_from == start, delivery.c.planned_to == end)
+    query = select(delivery).where(*same, delivery.c.status != "abandoned").order_by(delivery.c.id)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def family(connection: Connection, original: str) -> list[Delivery]:
+    """A delivery and everything that ever repeated it, the original first."""
+    query = select(delivery).where(or_(delivery.c.id == original, delivery.c.redelivers == original)).order_by(delivery.c.id)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def abandon(connection: Connection, delivery_id: str, reason: str) -> None:
+    """Give an open delivery up for good."""
+    closed = update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open")
+    connection.execute(closed.values(status="abandoned", note=reason))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,3 +155,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def new_id() -> str:
+    """A UUIDv7 as 32 hex digits: sorts by creation time."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    return f"{milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1:032x}"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form `new_id` gives."""
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.ledger.request_tables import export_file, export_request
+from waybill.ledger.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
+from waybill.ledger.request_tables import export_file, export_request, link_key
 from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
-from waybill.request.model import ACTIVE, ExportFile, ExportRequest, Failure, Status
 
 _t = export_request.c
 CREATED = "create_export"
@@ -248,3 +248,20 @@ def mail_postponed(connection: Connection, one: ExportRequest, until: datetime |
     if until is None:
         values["mail"] = None
     connection.execute(update(export_request).where(_t.id == one.id).values(**values))
+
+
+def keys(connection: Connection, now: datetime) -> tuple[bytes, ...]:
+    """All keys, newest first; the first call makes one. Two first calls at once agree on it."""
+    found = _stored(connection)
+    if not found:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(link_key).values(id=1, secret=secrets.token_bytes(32), created_at=now))
+        except IntegrityError:
+            pass  # somebody else made the first one just now
+        found = _stored(connection)
+    return found
+
+
+def _stored(connection: Connection) -> tuple[bytes, ...]:
+    return tuple(bytes(one) for one in connection.execute(select(link_key.c.secret).order_by(link_key.c.id.desc())).scalars())

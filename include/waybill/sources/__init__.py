@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from waybill.catalog import DbApiSource, DuckDBSource, LakeSource, PostgresSource, SourceSpec
+from waybill.configuration.catalog import DbApiSource, DuckDBSource, LakeSource, PostgresSource, SourceSpec
 from waybill.connection import Connections
 from waybill.sources.base import Snapshot, Source
 
@@ -20,7 +20,7 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections, connect:
     """
     match spec:
         case DuckDBSource():
-            from waybill.sources.duckdb import DuckDB
+            from waybill.sources.relations import DuckDB
 
             return DuckDB(base / spec.path)
         case LakeSource():
@@ -28,7 +28,7 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections, connect:
 
             return Lake(spec, base, connections)
         case PostgresSource():
-            from waybill.sources.postgres import Postgres
+            from waybill.sources.postgres.source import Postgres
 
             return Postgres(spec, connections)
         case DbApiSource():

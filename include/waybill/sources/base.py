@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from waybill.catalog import Entity
-from waybill.selection import Dialect, Extent, Selection
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Dialect, Extent, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a third of a second that tasks without a source need not pay

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from waybill import canonical
-from waybill.catalog import ColumnType
+from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 
 _Values = Sequence[Any]

@@ -11,11 +11,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from waybill.catalog import ColumnType, DbApiSource, Entity, Mode
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import DbApiSource, Entity, Mode
+from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.selection import Dialect, Extent, Selection
 from waybill.sources import chunks, drift, drivers, engine, extents, typed
-from waybill.sources.frames import FrameConnection
+from waybill.sources.drivers import FrameConnection
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, either, every, join, quote, split_name, sql
 

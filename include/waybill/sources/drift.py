@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from waybill.catalog import ColumnType, Mode, closest
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Mode, closest
+from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
-from waybill.selection import Selection
-from waybill.sources.flavour import Flavour, Natives
+from waybill.sources.sql import Flavour, Natives
 
 _HOLDS = {
     ColumnType.INTEGER: {ColumnType.INTEGER},

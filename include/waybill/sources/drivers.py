@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from waybill.catalog import ColumnType
+from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -124,7 +124,7 @@ def _unbuffered(connection: Any) -> Any:
 
 @dataclass(frozen=True)
 class TableFlavour:
-    """The part of `waybill.sources.flavour.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
+    """The part of `waybill.sources.sql.Flavour` that picks and orders rows in the database; their text is made elsewhere."""
 
     database: Database
 
@@ -215,3 +215,52 @@ def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
     if natural is ColumnType.BOOLEAN and kind is ColumnType.INTEGER:
         return True
     return True if database.dynamic and natural is ColumnType.INTEGER and kind is ColumnType.BOOLEAN else None
+
+
+class FrameConnection:
+    """PEP 249 as far as the dbapi source uses it, over `DbApiHook.get_df_by_chunks`."""
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self.paramstyle = "qmark" if getattr(hook, "placeholder", "%s") == "?" else "format"
+
+    def cursor(self) -> FrameCursor:
+        return FrameCursor(self._hook)
+
+    def close(self) -> None:
+        """A hook closes what it opens itself."""
+
+
+class FrameCursor:
+    """Rows of one query, frame by frame."""
+
+    description = None
+    arraysize = 20_000
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self._frames: Iterator[Any] = iter(())
+
+    def execute(self, statement: str, parameters: Any = None, /) -> None:
+        self._frames = iter(self._hook.get_df_by_chunks(statement, parameters=parameters, chunksize=self.arraysize))
+
+    def fetchmany(self, size: int = 0, /) -> list[Any]:
+        """The rows of the next frame, however many; missing values become None."""
+        for frame in self._frames:
+            if len(frame):
+                values = frame.astype(object)
+                return list(values.where(frame.notna(), None).itertuples(index=False, name=None))
+        return []
+
+    def fetchone(self) -> Any:
+        rows = self.fetchmany()
+        return rows[0] if rows else None
+
+    def fetchall(self) -> list[Any]:
+        found = []
+        while rows := self.fetchmany():
+            found += rows
+        return found
+
+    def close(self) -> None:
+        self._frames = iter(())

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from waybill import canonical_sql
-from waybill.catalog import ColumnType
+from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.query import Query
 from waybill.sources.spill import spill_folder
@@ -188,7 +188,7 @@ def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tupl
 
 
 class DuckDBFlavour:
-    """How DuckDB spells the pieces of a query (`waybill.sources.flavour.Flavour`)."""
+    """How DuckDB spells the pieces of a query (`waybill.sources.sql.Flavour`)."""
 
     naive = "TIMESTAMP"
 

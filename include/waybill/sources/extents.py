@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from waybill.canonical import parse_timestamp, timestamp_text
-from waybill.catalog import Entity, Mode
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.selection import Changed, Extent
 from waybill.errors import PermanentError
-from waybill.selection import Changed, Extent
 
 
 def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None] | None) -> Extent:

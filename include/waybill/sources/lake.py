@@ -14,10 +14,11 @@ import duckdb
 import fsspec
 from botocore.exceptions import BotoCoreError
 
-from waybill.catalog import ColumnType, Entity, LakeSource
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity, LakeSource
+from waybill.configuration.selection import Selection
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.selection import Selection
 from waybill.sources import engine
 from waybill.sources.relations import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, sql

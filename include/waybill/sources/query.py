@@ -1,7 +1,7 @@
 """The one place where a selection becomes SQL, for every engine.
 
 The tenant predicate is always in, every value is a bind parameter, identifiers come from the catalog only and are always quoted.
-What engines spell differently is behind `waybill.sources.flavour.Flavour`.
+What engines spell differently is behind `waybill.sources.sql.Flavour`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from waybill.catalog import Column, ColumnType, Entity
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
-from waybill.selection import Dialect, Selection
-from waybill.sources.flavour import Flavour, Natives
-from waybill.sources.sql import Bind, Sql, either, every, join, sql
+from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join, sql
 
 _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
 _PLAIN_CHARACTERS = frozenset("+-.:/= ")

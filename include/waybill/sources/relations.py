@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from waybill.catalog import ColumnType, Entity, Mode
-from waybill.errors import TransientError
-from waybill.selection import Dialect, Extent, Selection
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.selection import Dialect, Extent, Selection
+from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, engine, extents
 from waybill.sources.query import Query
-from waybill.sources.sql import Sql, sql
+from waybill.sources.sql import Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()
 
@@ -165,3 +168,31 @@ class EngineSnapshot(ABC):
 
     def _at(self, selection: Selection) -> str:
         return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+
+
+class DuckDB:
+    """The source. Opens the file per snapshot, so that a writer is kept out no longer than an extraction takes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def snapshot(self) -> Iterator[DuckDBSnapshot]:
+        where = f"DuckDB file {self.path}"
+        if not self.path.is_file():
+            step = "Correct its path in the catalog; it counts from the parent of the config folder"
+            raise PermanentError("there is no such file", where=where, code="source_missing", next_step=step)
+        with engine.connect() as connection:
+            with engine.errors(where):
+                connection.execute(f"ATTACH {quote(str(self.path), chr(39))} AS warehouse (READ_ONLY)")
+                connection.execute("USE warehouse")
+                connection.execute("BEGIN TRANSACTION")
+            yield DuckDBSnapshot(connection, where)
+
+
+class DuckDBSnapshot(EngineSnapshot):
+    """One transaction over the attached file."""
+
+    def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        parts: list[Any] = split_name(entity.relation)
+        return sql("{}", ".".join(quote(part) for part in ["warehouse", *parts] if len(parts) < 3))

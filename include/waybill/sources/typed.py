@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 from pyarrow import csv
 
-from waybill.catalog import Column, ColumnType
-from waybill.selection import Selection
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column
+from waybill.configuration.selection import Selection
 from waybill.sources import engine
-from waybill.sources.flavour import Natives
-from waybill.sources.sql import quote
+from waybill.sources.sql import Natives, quote
 
 _CASTS = {
     ColumnType.INTEGER: "CAST({} AS BIGINT)",

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from fastapi import Depends, FastAPI
 
 from waybill import __version__
-from waybill.service import Estate
-from waybill.web import documenting, downloads, pages, parameters, problems, reference, registrations, requests, templates, tenants
-from waybill.web.calling import Access, Estates, Scheduler
+from waybill.installation import Installation
+from waybill.web import bodies, problems
+from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests
+from waybill.web.dependencies import Access, Installations, Scheduler
+from waybill.web.pages import app as pages
 
 API = "/api/v1"
-ROUTERS = [registrations.router, tenants.router, requests.router, requests.homeless, templates.router]
+ROUTERS = [registrations.router, deliveries.router, requests.router, requests.homeless, recurring.router]
 """What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
 
 ABOUT = """
@@ -28,10 +30,10 @@ TAGS = [
 ]
 
 
-def create_app(estate: Callable[[], Estate], access: Access, scheduler: Scheduler) -> FastAPI:
+def create_app(installation: Callable[[], Installation], access: Access, scheduler: Scheduler) -> FastAPI:
     """The API, documented at `/docs` and `/openapi.json`.
 
-    `estate` is called once, at the first request; `access` recognises callers; `scheduler` starts runs.
+    `installation` is called once, at the first request; `access` recognises callers; `scheduler` starts runs.
     """
     app = FastAPI(
         title="Waybill",
@@ -43,12 +45,12 @@ def create_app(estate: Callable[[], Estate], access: Access, scheduler: Schedule
         docs_url=None,
         redoc_url=None,
     )
-    app.state.estates, app.state.access, app.state.scheduler = Estates(estate), access, scheduler
+    app.state.installations, app.state.access, app.state.scheduler = Installations(installation), access, scheduler
     for router in ROUTERS:
-        app.include_router(router, prefix=API, dependencies=[Depends(parameters.declared_only)])
+        app.include_router(router, prefix=API, dependencies=[Depends(bodies.declared_only)])
     app.include_router(downloads.router, prefix=API)
     problems.install(app)
-    documenting.install(app)
+    openapi.install(app)
     reference.install(app)
     pages.mount(app)
     return app

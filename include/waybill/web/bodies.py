@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from email.message import Message
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Request
+from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
+from waybill.configuration.catalog import closest
+from waybill.configuration.findings import kind_of, validated
 from waybill.errors import Finding, InvalidInput
-from waybill.explaining import kind_of
+from waybill.web.dependencies import CallerDep
 from waybill.web.problems import Refused
 
 LARGEST = 256 * 1024
@@ -84,3 +89,33 @@ def _reason(error: ValueError) -> str:
 
 
 JsonBody = Annotated[dict[str, Any], Depends(json_object)]
+
+
+def declared_only(request: Request, _recognised_first: CallerDep) -> None:
+    """A dependency of every route of the API. Raises InvalidInput naming each parameter it does not know, or knows once only."""
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101 (how the dependency was installed)
+    fields = get_flat_dependant(route.dependant).query_params
+    several = {field.alias: _takes_several(field.field_info.annotation) for field in fields}
+    known, findings = sorted(several), []
+    for name in dict.fromkeys(request.query_params):
+        if name not in several:
+            meant = closest(name, known)
+            findings.append(Finding("", name, "unknown parameter", ", ".join(known) or "none here", meant, "unknown_parameter"))
+        elif not several[name] and len(request.query_params.getlist(name)) > 1:
+            findings.append(Finding("", name, "is given more than once", "one value", code="repeated_parameter"))
+    if findings:
+        raise InvalidInput(findings)
+
+
+def _takes_several(annotation: Any) -> bool:
+    return any(get_origin(one) is list for one in (annotation, *get_args(annotation)))
+
+
+def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:
+    """The body as a model. Raises InvalidInput with every problem."""
+    findings: list[Finding] = []
+    found = validated(model, body, "", findings)
+    if found is None or findings:
+        raise InvalidInput(findings)
+    return found

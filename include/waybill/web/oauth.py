@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from waybill.access import Caller, Granted, TokenRights
 from waybill.errors import PermanentError, TransientError
-from waybill.web.calling import current_estate
+from waybill.web.dependencies import current_installation
 from waybill.web.problems import unauthenticated
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
@@ -131,7 +131,7 @@ def granted_by_policy(request: Request) -> Granted:
     """What the policy in force at this request lets roles do."""
 
     def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
-        return current_estate(request).configuration.knobs(tenant).permissions_of(roles)
+        return current_installation(request).configuration.knobs(tenant).permissions_of(roles)
 
     return granted
 

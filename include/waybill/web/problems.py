@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from waybill import request as requests
+from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
-from waybill.explaining import parameter
+from waybill.requests import request as request_
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def of_error(error: WaybillError) -> JSONResponse:
     """What a caller gets to see of an error. Failures of the service itself are logged in full and told in general words."""
     status, code = status_of(error), SAID_AS.get(error.code, error.code)
     headers = dict(error.headers) if isinstance(error, Refused) else {}
-    if isinstance(error, requests.Refused) and error.retry_after is not None:
+    if isinstance(error, request_.Refused) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after.total_seconds())))
     if code in RETRY_AFTER or status == 503:
         headers.setdefault("Retry-After", str(RETRY_AFTER.get(code, _RETRY_WHEN_DOWN)))

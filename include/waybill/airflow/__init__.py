@@ -1,0 +1,36 @@
+"""All that touches Airflow: connections become plain values here, error classes become retry rules, registrations become schedules.
+
+DAG files and the plugin import from here at every task start, so nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from waybill.airflow.connections import connect_db, lookup
+
+if TYPE_CHECKING:
+    from waybill.configuration.loading import Settings
+    from waybill.installation import Installation
+
+__all__ = ["connect_db", "lookup", "open_installation", "utc_now"]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_installation(settings: Settings | None = None) -> Installation:
+    """The installation the environment describes, its ledger ready for use.
+
+    Raises PermanentError when a shared ledger needs an upgrade first.
+    """
+    from waybill.configuration.loading import Settings
+    from waybill.installation import Installation
+    from waybill.ledger import Ledger
+
+    settings = settings or Settings.from_environment()
+    ledger = Ledger(settings.ledger_url)
+    ledger.ready()
+    return Installation(settings, ledger, lookup, utc_now, connect_db)

@@ -1,0 +1,124 @@
+"""Whether an Airflow user, known by name alone, still holds a right: asked when a signed link is used without a login."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from waybill.access import Caller, Permission
+from waybill.airflow.names import dag_id
+
+if TYPE_CHECKING:
+    pass
+
+PREFIX = "airflow:"
+
+
+def still_may(person: str, tenant: str) -> bool:
+    """Whether somebody a link was made for may still download a tenant's exports.
+
+    False for a user who is gone or locked. True for people of other shells, whom policy's roles decide about, and under an auth manager
+    that cannot be asked for a user by name: there the link's own end is the limit.
+    """
+    from airflow.api_fastapi.app import get_auth_manager
+
+    if not person.startswith(PREFIX):
+        return True
+    manager = get_auth_manager()
+    known, user = _user(manager, person.removeprefix(PREFIX))
+    if not known:
+        return True
+    return user is not None and DagRights(user).allows(Permission.EXPORTS_DOWNLOAD, tenant)
+
+
+def _user(manager: Any, name: str) -> tuple[bool, Any]:
+    """Whether this kind of manager can be asked, and the user of that name, if any."""
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    from airflow.configuration import conf
+
+    if isinstance(manager, SimpleAuthManager):
+        if conf.getboolean("core", "simple_auth_manager_all_admins"):  # everybody is the one nameless administrator
+            return False, None
+        return True, next((user for user in manager.get_users() if user.get_name() == name), None)
+    if type(manager).__module__.startswith("airflow.providers.fab."):
+        return True, _fab_user(manager, name)
+    return False, None
+
+
+def _fab_user(manager: Any, name: str) -> Any:
+    from airflow.providers.fab.auth_manager.models import User
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalar(select(User.id).where(User.username == name, User.active.is_(True)))
+    if found is None:
+        return None
+    try:
+        return manager.deserialize_user({"sub": str(found)})
+    except ValueError:  # locked, or removed just now
+        return None
+
+
+_RIGHTS: dict[Permission, tuple[Literal["GET", "PUT", "POST"], bool]] = {
+    Permission.REGISTRATIONS_VIEW: ("GET", False),
+    Permission.EXPORTS_VIEW: ("GET", False),
+    Permission.REGISTRATIONS_EDIT: ("PUT", False),
+    Permission.EXPORTS_ADMIN: ("PUT", False),
+    Permission.DELIVERIES_RUN: ("POST", True),
+    Permission.EXPORTS_CREATE: ("POST", True),
+    Permission.EXPORTS_DOWNLOAD: ("POST", True),
+}
+"""Permission -> method on the tenant's DAG, and whether it is its runs the method is about."""
+
+
+@dataclass(frozen=True)
+class DagRights:
+    """What an Airflow user may do with a tenant: the auth manager's word on `export__<tenant>`, whether that DAG exists yet or not."""
+
+    user: Any
+
+    def allows(self, wanted: Permission, tenant: str) -> bool:
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+        from airflow.models.dag import DagModel
+
+        method, on_runs = _RIGHTS[wanted]
+        details = DagDetails(id=dag_id(tenant), team_name=DagModel.get_team_name(dag_id(tenant)))
+        entity = DagAccessEntity.RUN if on_runs else None
+        return bool(get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=self.user))
+
+    def reaches(self, tenant: str) -> bool:
+        return self.allows(Permission.REGISTRATIONS_VIEW, tenant)
+
+    def needed(self, wanted: Permission, tenant: str) -> str:
+        method, on_runs = _RIGHTS[wanted]
+        right = "create runs of" if on_runs else {"GET": "read", "PUT": "edit"}.get(method, "use")
+        return f"the right to {right} the DAG {dag_id(tenant)}, which an administrator of Airflow can give"
+
+    def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
+        from airflow.api_fastapi.app import get_auth_manager
+
+        readable = get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET")
+        # A tenant registered a moment ago has no DAG that could be listed: it is asked about by itself, as are rights beyond reading.
+        plain = _RIGHTS[wanted] == ("GET", False)
+        return [one for one in tenants if (plain and dag_id(one) in readable) or self.allows(wanted, one)]
+
+
+class AirflowAccess:
+    """Recognises Airflow's users: a token of `/auth/token`, or the session of Airflow's own pages."""
+
+    async def caller(self, request: Any) -> Caller:
+        """Raises Airflow's HTTPException when nobody is logged in."""
+        from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+
+        user = await get_user(request, None, await bearer_scheme(request))
+        email = getattr(user, "email", "") or ""
+        return Caller(user.get_name(), DagRights(user), name=user.get_name(), email=str(email), origin="airflow")
+
+    def still_may(self, person: str, tenant: str) -> bool:
+        """Whether the person a link was made for may still download (`rechecking.still_may`)."""
+        from waybill.airflow.access import still_may
+
+        return still_may(person, tenant)

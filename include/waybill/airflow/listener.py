@@ -1,0 +1,101 @@
+"""What Airflow's own processes do for Waybill, as a listener of the plugin. Tasks cannot: they have no way to the metadata database.
+
+Scheduler: what every task imports is imported once, before workers are forked. A pool is created in the same transaction that starts the
+first run using it, so no task ever waits for an unknown pool.
+API server: a changed configuration has the DAG file of all tenants parsed at once instead of at the next interval.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow.listeners import hookimpl
+
+from waybill.airflow.names import CONFIGURATION_ASSET, POOL_PREFIX
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SLOTS = 4
+"""Of a new pool: well below OpenSSH's limit of ten sessions. Operators may change it; an existing pool is never touched."""
+
+WARM = (
+    "waybill.deliveries.notifying",
+    "waybill.deliveries.repairs",
+    "waybill.deliveries.running",
+    "waybill.deliveries.views",
+    "waybill.housekeeping",
+    "waybill.registrations.applying",
+    "waybill.requests.mailing",
+    "waybill.requests.running",
+    "waybill.destinations.sftp.session",
+    "waybill.destinations.folder",
+    "waybill.sources.relations",
+    "waybill.sources.postgres.source",
+    "waybill.airflow.retries",
+    "waybill.airflow.tasks",
+    "waybill.airflow.schedule",
+    "airflow.dag_processing.bundles.local",
+    "airflow.providers.standard.decorators.python",
+    "airflow.sdk.definitions.decorators",
+    "airflow.sdk.definitions.retry_policy",
+    "jinja2.ext",
+)
+"""More than a CPU second of imports, which LocalExecutor's tasks inherit instead of each paying them."""
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """In the scheduler, before LocalExecutor forks its workers. What starts is not told apart yet by then, so the command line is asked."""
+    if sys.argv[1:2] != ["scheduler"]:
+        return
+    from airflow.configuration import conf
+
+    if "LocalExecutor" in conf.get("core", "executor"):
+        for name in WARM:
+            import_module(name)
+
+
+@hookimpl
+def on_dag_run_running(dag_run: Any, msg: str) -> None:
+    """Create the pools this run's tasks name, and any other of ours that a task already waits for."""
+    from airflow.models.pool import Pool
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+    from sqlalchemy.orm import object_session
+
+    session = object_session(dag_run)
+    if session is None:
+        return
+    waiting = select(TaskInstance.pool).where(TaskInstance.state == "scheduled", TaskInstance.pool.startswith(POOL_PREFIX)).distinct()
+    names = {task.pool for task in dag_run.dag.tasks} if dag_run.dag else set()
+    names = {name for name in names | set(session.scalars(waiting)) if name.startswith(POOL_PREFIX)}
+    if names:
+        for name in names - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(names)))):
+            _create_pool(session, name)
+
+
+def _create_pool(session: Session, name: str) -> None:
+    """Insert, or leave the one another scheduler inserts at the same time. No savepoint: the scheduler forbids commits inside its loop."""
+    from airflow.models.pool import Pool
+    from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+    values = {"pool": name, "slots": SLOTS, "description": "Deliveries to one destination (Waybill)", "include_deferred": False}
+    match session.get_bind().dialect.name:
+        case "postgresql":
+            session.execute(postgresql.insert(Pool).values(**values).on_conflict_do_nothing())
+        case "mysql":
+            session.execute(mysql.insert(Pool).values(**values).prefix_with("IGNORE"))
+        case _:
+            session.execute(sqlite.insert(Pool).values(**values).on_conflict_do_nothing())
+
+
+@hookimpl
+def on_asset_event_emitted(asset_event: Any) -> None:
+    """The tenants of a changed configuration get their new schedules now, those registered through the API in the same way."""
+    if asset_event.asset.name == CONFIGURATION_ASSET:
+        from waybill.airflow.scheduler import AirflowScheduler
+
+        AirflowScheduler().changed(next(iter(asset_event.extra), ""))

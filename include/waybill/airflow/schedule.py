@@ -1,0 +1,105 @@
+"""Registrations as Airflow sees them: one query of the ledger at parse time becomes the schedules of all tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.airflow.names import pool_name
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one tenant's DAG is scheduled and what it tells the operator. `cron` is None for a tenant whose exports are disabled.
+
+    `alone` asks for one delivery at a time, for a server on which a rename overwrites (profile `no_cas`).
+    """
+
+    tenant: str
+    cron: str | None
+    timezone: str
+    frequency: str
+    pool: str
+    alone: bool
+    entities: tuple[str, ...]
+    document: str
+
+
+def schedules() -> list[Schedule]:
+    """Every registered tenant's schedule, by tenant id; none while the ledger has no tables yet.
+
+    Raises TransientError when the ledger cannot be reached: no answer must not look like no tenant.
+    """
+    from sqlalchemy import select
+
+    from waybill.configuration.loading import Settings
+    from waybill.errors import PermanentError
+    from waybill.ledger import Ledger
+    from waybill.ledger.tables import registration, tenant
+
+    current = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
+    query = select(registration, tenant.c.probe).join(tenant, current).order_by(tenant.c.id)
+    ledger = Ledger(Settings.from_environment().ledger_url)
+    try:
+        with ledger.begin() as connection:
+            rows = [row._asdict() for row in connection.execute(query)]
+    except PermanentError as error:
+        if error.code != "ledger_not_upgraded":
+            raise
+        rows = []
+    finally:
+        ledger.close()
+    return [_schedule(row) for row in rows]
+
+
+def _schedule(row: dict[str, Any]) -> Schedule:
+    from waybill.configuration.registration import Registration
+
+    found = Registration.model_validate(row["body"])
+    entities = (*row["diff"].get("activated", ()), *row["diff"].get("kept", ()))
+    place = found.destination
+    return Schedule(
+        tenant=row["tenant"],
+        cron=None if found.is_disabled else found.cron(row["tenant"]),
+        timezone=found.timezone,
+        frequency=found.frequency.value,
+        pool="" if found.is_disabled else pool_name(place.kind, getattr(place, "connection", "")) if place else pool_name("default"),
+        alone=(row["probe"] or {}).get("profile") == "no_cas",
+        entities=tuple(sorted(entities)),
+        document=_document(row, found, sorted(entities)),
+    )
+
+
+def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
+    """What this tenant receives, in Markdown, for the DAG's page."""
+    origin = row["origin"]
+    managed = f"`{origin.removeprefix('file:')}`" if origin.startswith("file:") else "the API"
+    head = f"Exports of the tenant **{row['tenant']}**, registration version {row['version']}, managed by {managed}.\n\n"
+    if found.is_disabled:
+        return head + "Exports are **disabled**: nothing is scheduled."
+    listed = ", ".join(f"`{entity}`" for entity in entities)
+    every = "every entity of the catalog, also ones added later" if found.export_option.value == "export all" else f"{listed}"
+    return (
+        head + "| | |\n|---|---|\n"
+        f"| receives | {every} |\n"
+        f"| how often | {found.frequency.value}, {_when(found, row['tenant'])} {found.timezone} |\n"
+        f"| where | {_place(found.destination)} |\n\n"
+        "A run delivers what is due up to the last boundary before the time it is scheduled for; what an earlier run missed comes with it. "
+        "*Trigger* delivers now: choose entities, a full load, or a point in time. "
+        "Airflow's backfill delivers nothing here; for a past range run "
+        f"`waybill backfill {row['tenant']} ENTITY --from ... --to ...`."
+    )
+
+
+def _when(found: Any, tenant: str) -> str:
+    minute, hour, *_ = found.cron(tenant).split()
+    return f"at {int(hour):02d}:{int(minute):02d}"
+
+
+def _place(place: Any) -> str:
+    if place is None:
+        return "the house's own destination (`config/policy.yaml`)"
+    if place.kind == "folder":
+        return f"folder `{place.root}`"
+    return f"{place.kind}, connection `{place.connection}`, root `{place.root}`"

@@ -1,0 +1,125 @@
+"""The API inside Airflow's API server: Airflow's users, DAG rights as permissions, and DAGs that follow registrations within seconds."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from waybill.access import Caller
+from waybill.airflow.names import dag_id
+
+if TYPE_CHECKING:
+    from waybill.deliveries.overview import Doing
+    from waybill.registrations.applying import Failed
+
+EXPORTS_FILE = "tenant_exports.py"
+"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
+
+log = logging.getLogger(__name__)
+
+
+class AirflowScheduler:
+    """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
+
+    def changed(self, tenant: str) -> None:
+        """Ask the DAG processor to parse the tenants' DAG file before anything else; a new tenant's first run starts by itself then.
+
+        Never fails the change that was made: the file is parsed again on schedule anyhow.
+        """
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            _ask_for_parsing()
+        except SQLAlchemyError:
+            log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
+
+    def run_now(self, tenant: str, caller: Caller) -> str:
+        """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.
+
+        Returns "now", "behind" or "again" for one under way, "paused" while the DAG is, "" where there is none yet.
+        """
+        from airflow.api.common.trigger_dag import trigger_dag
+        from airflow.exceptions import DagNotFound
+        from airflow.utils.types import DagRunTriggeredByType
+
+        from waybill.airflow.state import try_now
+
+        dag = dag_id(tenant)
+        is_paused, states = _state_of(dag)
+        if "queued" not in states:  # one that waits will do what this one would
+            try:
+                trigger_dag(dag, triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=caller.name)
+            except DagNotFound:
+                self.changed(tenant)
+                return ""
+        if is_paused:
+            return "paused"
+        return ("again" if try_now(dag) else "behind") if states else "now"
+
+    def doing(self, tenant: str | None = None) -> dict[str, Doing]:
+        """What Airflow does with every tenant's DAG, or with that one's, by one query: those it has not seen yet are absent."""
+        from waybill.airflow.state import doing
+
+        return doing(tenant)
+
+    def applying_failed(self) -> Failed | None:
+        """By the runs of the DAG that applies it."""
+        from waybill.airflow.state import applying_failed
+
+        return applying_failed()
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import String, cast, select
+
+        dag = dag_id(tenant)
+        plans = select(XComModel).where(
+            XComModel.dag_id == dag, XComModel.task_id == "plan", cast(XComModel.value, String).contains(delivery)
+        )
+        with create_session() as session:
+            planned = session.scalars(plans.order_by(XComModel.timestamp.desc()).limit(1)).first()
+            if planned is None:
+                return None
+            batches = XComModel.deserialize_value(planned)
+            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), 0)
+            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == "deliver")
+            tried = session.scalar(select(TaskInstance.try_number).where(*where, TaskInstance.map_index == index))
+        return f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/deliver/mapped/{index}" + (f"?try_number={tried}" if tried else "")
+
+
+def _state_of(dag: str) -> tuple[bool, set[str]]:
+    """Whether the DAG is paused, and the states of its runs that have not ended."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    unfinished = select(DagRun.state).where(DagRun.dag_id == dag, DagRun.state.in_(("queued", "running")))
+    with create_session() as session:
+        is_paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag))
+        return bool(is_paused), {str(state) for state in session.scalars(unfinished)}
+
+
+def _ask_for_parsing() -> None:
+    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    with create_session() as session:
+        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
+        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
+        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
+    for bundle in bundles:
+        try:
+            with create_session() as session:
+                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
+        except IntegrityError:
+            continue  # asked for already

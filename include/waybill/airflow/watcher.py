@@ -1,0 +1,59 @@
+"""The trigger that watches the ledger for export requests, so that the API needs no right to start runs and no start can be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from waybill.airflow import open_installation
+from waybill.errors import WaybillError
+
+REMIND = 60.0
+"""Seconds after which what still waits is told again: a run may have died before it claimed anything."""
+
+log = logging.getLogger(__name__)
+
+
+class RequestWatcher(BaseEventTrigger):
+    """Fires when something about requests waits that it has not told yet. It remembers nothing over a restart, which is harmless:
+    a request is claimed once, whoever is told of it how often.
+    """
+
+    def __init__(self, every: float = 1.0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.every = every
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"every": self.every}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        told: dict[str, float] = {}
+        installation: Any = None
+        while True:
+            try:
+                if installation is None:
+                    installation = await asyncio.to_thread(open_installation)
+                found = await asyncio.to_thread(_look, installation)
+            except WaybillError as error:
+                log.warning("%s", error)
+                found = []
+                await asyncio.sleep(self.every * 10)
+            now = time.monotonic()
+            fresh = [word for word in found if now - told.get(word, -REMIND) >= REMIND]
+            told = {word: told.get(word, now) for word in found} | dict.fromkeys(fresh, now)
+            if fresh:
+                yield TriggerEvent({"waiting": len(fresh), "first": fresh[:10]})  # type: ignore[no-untyped-call]
+            await asyncio.sleep(self.every)
+
+
+def _look(installation: Any) -> list[str]:
+    from waybill.requests.upkeep import waiting
+
+    # A fresh copy has its configuration unread: a policy changed meanwhile counts from now on.
+    return waiting(replace(installation))

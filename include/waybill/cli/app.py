@@ -1,0 +1,239 @@
+"""The command line: the same use-cases without a scheduler. Exit 0 done, 1 refused with a message, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from waybill.airflow import open_installation
+from waybill.cli import operations
+from waybill.cli.options import AsJson, Tenant, actor, complain, dump, instant, write
+from waybill.cli.serve import app as web_commands
+from waybill.errors import PermanentError, TransientError, WaybillError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help and usage errors as plain sentences: nothing in them is markup, nothing is wrapped into a box
+    help="Recurring data exports for every tenant, as files they can trust.",
+)
+ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(operations.app)
+app.add_typer(web_commands)
+
+
+def main() -> None:
+    """The console script. Errors on purpose end in one sentence and exit 1."""
+    try:
+        app()
+    except WaybillError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+    except OSError as error:  # descriptors or disk ran out before anything could be named
+        sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}\n")
+        sys.exit(1)
+
+
+Until = Annotated[
+    datetime | None,
+    typer.Option(parser=instant, metavar="T", help="Deliver up to the last boundary at or before T (RFC 3339 with offset; default: now)."),
+]
+
+
+@app.command()
+def check() -> None:
+    """Validate catalog, policy and tenant files. Opens no connection; prints every problem of every file."""
+    from waybill.configuration import catalog, loading
+
+    settings = loading.Settings.from_environment()
+    found = loading.load(settings.config_dir)
+    for finding in found.findings:
+        write(str(finding))
+    for warning in catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml"):
+        complain(f"warning: {warning}")
+    if found.findings:
+        count = len(found.findings)
+        complain(f"{count} problem{'s' if count > 1 else ''} found")
+        raise typer.Exit(1)
+    entities, tenants = len(found.catalog.entities), len(found.tenants)
+    write(f"{entities} {'entity' if entities == 1 else 'entities'} and {tenants} tenant file{'' if tenants == 1 else 's'}: valid")
+
+
+@app.command()
+def apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")] = False,
+    allow_mass_deactivation: Annotated[
+        bool, typer.Option("--allow-mass-deactivation", help="Also deactivate more than a quarter of the active tenants.")
+    ] = False,
+) -> None:
+    """Bring the ledger to what the tenant files say."""
+    from waybill.registrations import applying
+
+    applied = applying.apply(open_installation(), actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
+    for line in applied.lines(dry_run=dry_run):
+        write(line)
+    for finding in applied.findings:
+        complain(str(finding))
+    if applied.refusal:
+        raise applied.refusal
+    if applied.findings:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _applied(tenant: str) -> Iterator[Any]:
+    """The installation with this tenant's own file applied first, if it has one; a bad file leaves the last good version, loudly."""
+    from waybill.registrations import applying
+
+    installation = open_installation()
+    for finding in applying.apply(installation, actor=actor(), only=tenant).findings:
+        complain(str(finding))
+    yield installation
+
+
+@app.command()
+def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
+    """Show the deliveries that are open or due, and start none. The tenant's file is applied first, as `run` does."""
+    from waybill.deliveries import planning, repairs, views
+
+    with _applied(tenant) as installation:
+        planned = planning.plan(installation, tenant, until or installation.now(), preview=True)
+        due = [views.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    if as_json:
+        dump(due)
+        return
+    if not due:
+        write(f"{tenant}: nothing is due")
+    for one in due:
+        window = f"[{one['window']['from'] or 'beginning'}, {one['window']['to']})"
+        write(f"{_what(one):10} {one['entity']:40} #{one['sequence']:<5} {window}  {one['path']}")
+
+
+def _what(one: dict[str, Any]) -> str:
+    """full, delta, backfill or redelivery."""
+    return str(one["kind"] if one["purpose"] == "schedule" else one["purpose"])
+
+
+@app.command()
+def run(
+    tenant: Tenant,
+    until: Until = None,
+    entity: Annotated[list[str] | None, typer.Option(help="Only this entity (id or display name); may be repeated.")] = None,
+    full_load: Annotated[bool, typer.Option("--full-load", help="Start a new generation with the complete history.")] = False,
+) -> None:
+    """Deliver everything that is due, over the same code as Airflow."""
+    from waybill.deliveries import running
+
+    with _applied(tenant) as installation, _progress() as progress:
+        results = running.run(
+            installation, tenant, until or installation.now(), entities=entity or (), full_load=full_load, progress=progress
+        )
+    for result in results:
+        one = result.delivery
+        if result.outcome:
+            write(
+                f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {result.outcome.rows:>10} rows  {one.folder}"
+            )
+    failed = [result for result in results if result.error]
+    for message in dict.fromkeys(str(result.error) for result in failed):
+        complain(message)
+    if not results:
+        off = installation.registered(tenant).registration.is_disabled
+        write(f"{tenant}: exports are disabled" if off else f"{tenant}: nothing is due")
+    if failed:
+        passing = all(isinstance(result.error, TransientError) for result in failed)
+        advice = "the next run finishes them" if passing else "mend the cause and run again"
+        complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Bars on a terminal, silence elsewhere. Yields the function that is told (delivery, rows)."""
+    if not sys.stderr.isatty():
+        yield lambda delivery, rows: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,} rows"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(delivery: Any, rows: int) -> None:
+            if delivery.id not in tasks:
+                tasks[delivery.id] = bars.add_task(delivery.entity, total=None)
+            bars.update(tasks[delivery.id], completed=rows)
+
+        yield tell
+
+
+@app.command()
+def deliveries(
+    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
+) -> None:
+    """List deliveries, newest first."""
+    from waybill.deliveries import views
+
+    found = views.listed(open_installation(), tenant)
+    if as_json:
+        dump(found)
+        return
+    for one in found:
+        rows = "-" if one["rows"] is None else one["rows"]
+        what = f"{one['tenant']:16} {one['entity']:40} {_what(one):10} g{one['generation']} #{one['sequence']:<5}"
+        write(f"{one['delivery_id']}  {what} {one['status']:10} {rows:>10} rows  {one['export_date']}")
+        if one["error"]:
+            write(f"    {one['error']}")
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Check everything and end; exit 0 only if all of it held.")] = False,
+    port: Annotated[int, typer.Option(help="Airflow's port; default 8080, or any free one where that is taken.")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where all of it is kept, swept at the start; default .waybill/demo.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="On-demand exports of this preset instead, without Airflow: studies, realms, metrics or types.")
+    ] = "",
+) -> None:
+    """The main job in a real Airflow on this machine: full loads, a day goes by, deltas, read back over SFTP and verified."""
+    try:
+        counter, story = import_module("waybill_demo.counter"), import_module("waybill_demo.story")
+    except ModuleNotFoundError as error:
+        if error.name != "waybill_demo":
+            raise
+        step = "Clone the repository and run `make demo` there"
+        raise PermanentError("the demo is not part of the installed package", next_step=step, code="no_demo") from error
+    if preset and once:
+        raise typer.BadParameter("--once belongs to the main job")
+    if preset:
+        counter.demo(preset, port, folder)
+        return
+    if not story.demo(once=once, port=port, folder=folder):
+        raise typer.Exit(1)
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade() -> None:
+    """Create the ledger's tables or bring them to this version."""
+    from waybill.configuration.loading import Settings
+    from waybill.ledger import Ledger
+
+    ledger = Ledger(Settings.from_environment().ledger_url)
+    ledger.upgrade()
+    write(f"the ledger stands at {ledger.revision()}")

@@ -1,0 +1,207 @@
+"""Commands around deliveries: verify, probe, housekeeping, and the repairs. Exit codes as in `cli`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from waybill.airflow import lookup, open_installation
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, write
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="A folder at any depth, sftp:CONNECTION_ID[/path], or sftp://user@host:port/path.", show_default=False
+        ),
+    ],
+    connection: Annotated[str, typer.Option(help="Airflow connection with host key and credentials for an sftp:// place.")] = "",
+    key: Annotated[Path | None, typer.Option(help="Private key for an sftp:// place (default: the first in ~/.ssh).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check delivered files as their consumer: every manifest, hash, record count and sequence. Needs no ledger."""
+    from waybill.files.places import verify as check
+
+    with _spinner() as progress:
+        report = check(place, lookup, connection=connection, key=key, progress=progress)
+    if as_json:
+        dump(report.as_json())
+    else:
+        for remark in report.problems:
+            write(str(remark))
+        for remark in report.notes:
+            write(f"note: {remark}")
+        summary = f"{counted(report.manifests, 'manifest')}, {counted(report.files, 'file')}, {counted(report.rows, 'row')}"
+        verdict = "all as delivered" if report.is_whole else counted(len(report.problems), "problem")
+        write(f"{summary}, {counted(report.bytes, 'byte')} in {counted(report.streams, 'stream')}: {verdict}")
+    if not report.is_whole:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _spinner() -> Iterator[Callable[[str], None]]:
+    """The file at hand on a terminal, silence elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda path: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("looking around") as status:
+        yield status.update
+
+
+@app.command()
+def probe(tenant: Tenant, as_json: AsJson = False) -> None:
+    """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept."""
+    from waybill.deliveries import views
+
+    found = views.as_json(views.probe(open_installation(), tenant))
+    if as_json:
+        dump(found)
+        return
+    for step, answer in found["steps"]:
+        write(f"{step:32} {answer}")
+    free = "not told" if found["free_bytes"] is None else f"{found['free_bytes']:,} bytes"
+    write(f"{'free space':32} {free}")
+    write(f"{'extensions':32} {', '.join(found['extensions']) or 'none'}")
+    write(f"{'profile':32} {found['profile']}")
+    write(found["advice"])
+
+
+@app.command()
+def backfill(
+    tenant: Tenant,
+    entity: Annotated[str, typer.Argument(help="Entity id or display name.")],
+    start: Annotated[datetime, typer.Option("--from", parser=instant, metavar="T", help="Begin of the range (RFC 3339 with offset).")],
+    end: Annotated[datetime, typer.Option("--to", parser=instant, metavar="T", help="End of the range, not in it; up to the watermark.")],
+    again: Annotated[bool, typer.Option("--again", help="Deliver a range once more that was backfilled before.")] = False,
+) -> None:
+    """Deliver the rows of a past range as they are now, beside the stream. Asking twice finishes or verifies the same backfill."""
+    from waybill.deliveries import repairs
+
+    with _rows() as progress:
+        result = repairs.backfill(open_installation(), tenant, entity, start, end, actor=actor(), again=again, progress=progress)
+    _tell(result)
+
+
+@app.command()
+def redeliver(
+    delivery_id: Annotated[str, typer.Argument(metavar="ID", help="A committed delivery, as `waybill deliveries` lists it.")],
+) -> None:
+    """Send the same bytes of a committed delivery again, under a new name."""
+    from waybill.deliveries import repairs
+
+    with _rows() as progress:
+        result = repairs.redeliver(open_installation(), delivery_id, actor=actor(), progress=progress)
+    _tell(result)
+
+
+def _tell(result: Any) -> None:
+    """One finished delivery on one line, or what stopped it."""
+    if result.error:
+        raise result.error
+    one = result.delivery
+    write(f"{result.outcome.status:10} {one.entity:40} {result.outcome.rows:>10} rows  {one.folder}/{one.stem}.csv  delivery {one.id}")
+
+
+@contextmanager
+def _rows() -> Iterator[Callable[[Any, int], None]]:
+    with _spinner() as show:
+        yield lambda delivery, rows: show(f"{delivery.entity}: {rows:,} rows")
+
+
+@app.command()
+def reconcile(tenant: Tenant, as_json: AsJson = False) -> None:
+    """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
+    from waybill.deliveries import reconciling
+    from waybill.registrations import applying
+
+    installation = open_installation()
+    applying.apply(installation, actor=actor(), only=tenant)
+    with _spinner() as progress:
+        done = reconciling.reconcile(installation, tenant, actor=actor(), progress=progress)
+    if as_json:
+        dump(done.as_json())
+    else:
+        for path in done.imported:
+            write(f"imported {path}")
+        for remark in done.notes:
+            write(f"note: {remark}")
+        for difference in done.differences:
+            write(str(difference))
+        trouble = f"{counted(len(done.differences), 'difference')}, {counted(len(done.problems), 'problem')}"
+        write(f"{tenant}: {len(done.imported)} imported, {trouble}")
+    for remark in done.problems:
+        complain(str(remark))
+    if done.problems or done.differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def housekeeping(as_json: AsJson = False) -> None:
+    """Remove what dead attempts left and what is past its keeping, and report what is stuck."""
+    from waybill.housekeeping import housekeeping as keep
+
+    done = keep(open_installation())
+    if as_json:
+        dump(done.as_json())
+    else:
+        write(
+            f"removed {counted(done.parts, 'unfinished part')}, {counted(done.files, 'delivered file')} past their keeping, "
+            f"{counted(done.spools, 'spool folder')}, {counted(done.archives, 'archive')}"
+        )
+        kept = done.requests
+        write(
+            f"exports: {kept['expired']} expired, {kept['stalled']} given up as stalled, {kept['history']} left the history, "
+            f"{counted(kept['files'], 'file')} of theirs removed"
+        )
+        for path in done.foreign:
+            write(f"left alone, not ours: {path}")
+        for one in done.stale:
+            write(f"open since {one.created_at:%Y-%m-%d %H:%M} UTC: {one.id} {one.tenant} {one.entity}: {one.error or 'never tried'}")
+    for message in done.failed.values():
+        complain(message)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fulfil(
+    due: Annotated[bool, typer.Option("--due", help="Leave requests alone whose time by policy has not come yet.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Work through the pending export requests once, then send the mail that is owed."""
+    from waybill.ledger.request_records import Status
+    from waybill.requests import following, mailing, running
+
+    installation = open_installation()
+    ended = running.fulfil_all(installation, due_only=due)
+    shown = [following.describe_request(installation, one) for one in ended]
+    if as_json:
+        dump(shown)
+    else:
+        _list_ended(shown)
+    for problem in mailing.send_mails(installation):
+        sys.stderr.write(f"{problem}\n")
+    if any(one.status == Status.FAILED for one in ended):
+        raise typer.Exit(1)
+
+
+def _list_ended(shown: list[dict[str, Any]]) -> None:
+    if not shown:
+        write("no export request is pending")
+    for one in shown:
+        rows = "-" if one["rows"] is None else one["rows"]
+        write(f"{one['id']}  {one['tenant']:16} {one['status']:10} {rows:>10} rows  {', '.join(one['entities'])}")
+        if one["error"]:
+            write(f"    {one['error']['message']} {one['error']['advice']}".rstrip())

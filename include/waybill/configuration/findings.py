@@ -1,0 +1,180 @@
+"""What pydantic complains of, as findings in Waybill's words: where, what, what is allowed, what was probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from waybill.access import TENANT_ID
+from waybill.configuration.catalog import CONNECTION_ID, SLUG, closest
+from waybill.errors import Finding
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_CODES = {
+    "missing": "required",
+    "union_tag_not_found": "required",
+    "extra_forbidden": "unknown_key",
+    "enum": "unknown_value",
+    "literal_error": "unknown_value",
+    "union_tag_invalid": "unknown_value",
+}
+_KINDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "model": "a mapping of keys to values",
+    "dict": "a mapping of keys to values",
+}
+"""What pydantic's `int_type`, `int_parsing` and so on ask for, by the start of their names."""
+_HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
+_FORMS = {
+    TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
+    SLUG: "1 to 63 of a-z 0-9 _, beginning with a letter",
+    CONNECTION_ID: "the id of an Airflow connection: letters, digits, _ . - and /",
+    "^[0-9a-f]{32}$": _HEX_ID,
+    "^([0-9a-f]{32})?$": _HEX_ID,
+}
+"""What a pattern allows, in words."""
+
+
+def explain(error: ValidationError, model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
+    """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
+    return [_explained(one, model, file, prefix) for one in error.errors(include_url=False)]
+
+
+def parameter(one: Any) -> Finding:
+    """pydantic's complaint about a parameter of a call, in the same words; where it was sent (path, query, header) left out."""
+    reason, allowed, meant = ("is required", "", "") if one["type"] == "missing" else _in_words(one)
+    return Finding("", str(one["loc"][1]), reason, allowed, meant, _CODES.get(one["type"], "invalid"))
+
+
+def kind_of(value: Any) -> str:
+    """What JSON and YAML would call a value that is not shown."""
+    kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "another kind of value")
+
+
+def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Finding:
+    loc = [str(part) for part in one["loc"] if not _is_union_tag(part, one, model)]
+    path = ".".join([prefix, *loc] if prefix else loc)
+    context = one.get("ctx", {})
+    allowed, meant = "", ""
+    match one["type"]:
+        case "missing":
+            reason = "is required"
+        case "extra_forbidden":
+            options = _keys_at(model, one["loc"][:-1])
+            reason, allowed, meant = "unknown key", ", ".join(options), closest(str(one["loc"][-1]), options)
+        case "union_tag_invalid":
+            allowed = context["expected_tags"].replace("'", "")
+            reason, meant = f"unknown kind {context['tag']!r}", closest(context["tag"], allowed.split(", "))
+            path += ".kind"
+        case "union_tag_not_found":
+            reason, allowed, path = "is required", "a kind", f"{path}.kind"
+        case _:
+            reason, allowed, meant = _in_words(one)
+            path = path.removesuffix(".id") if one["type"] == "string_pattern_mismatch" else path  # an entity's id is its key in the file
+    return Finding(file, path, reason, allowed, meant, _CODES.get(one["type"], "invalid"))
+
+
+def _in_words(one: Any) -> tuple[str, str, str]:
+    """What is wrong with a value, what is allowed, and what was probably meant."""
+    given, kind, context = one.get("input"), one["type"], one.get("ctx", {})
+    match kind:
+        case "enum" | "literal_error":
+            options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
+            return f"unknown value {_short(given)}", ", ".join(options), closest(str(given), options)
+        case "value_error":
+            reason, _, allowed = str(context["error"]).partition("; allowed: ")
+            allowed, _, meant = allowed.partition("; did you mean ")
+            named = not isinstance(given, str | int | float) or _short(given) in reason
+            return reason if named else f"{_short(given)}: {reason}", allowed, meant.removesuffix("?")
+        case "string_pattern_mismatch":
+            return f"{_short(given)} does not fit", _FORMS.get(context["pattern"], f"text matching {context['pattern']}"), ""
+        case "greater_than_equal":
+            return f"{_short(given)} is too small", f"at least {context['ge']}", ""
+        case "less_than_equal":
+            return f"{_short(given)} is too large", f"at most {context['le']}", ""
+        case "too_short" | "string_too_short":
+            return "is too short", _at("least", kind, context["min_length"]), ""
+        case "too_long" | "string_too_long":
+            return "is too long", _at("most", kind, context["max_length"]), ""
+    if kind.startswith(tuple(_KINDS)):
+        return f"{_short(given)} does not fit", next(words for start, words in _KINDS.items() if kind.startswith(start)), ""
+    return f"{_short(given)}: {one['msg'][:1].lower()}{one['msg'][1:]}", "", ""
+
+
+def _at(bound: str, kind: str, number: int) -> str:
+    what = "character" if kind.startswith("string") else "entry"
+    many = "characters" if kind.startswith("string") else "entries"
+    return f"at {bound} {number} {what if number == 1 else many}"
+
+
+def _short(value: Any) -> str:
+    """A value as JSON and YAML write it; what is not short is told by its kind, and an address, which may hold a password, is not shown."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        return kind_of(value)
+    if isinstance(value, str) and "://" in value:
+        return "an address, not shown,"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
+    """pydantic puts the chosen `kind` into the path of a discriminated union; nobody wrote it there."""
+    position = one["loc"].index(part)
+    return (
+        position > 0
+        and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3")
+        and (one["loc"][0] == "destination" or (one["loc"][0] == "sources" and position == 2))
+    )
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The keys a model accepts at a place inside it."""
+    here: Any = model.model_json_schema(by_alias=True)
+    root = here
+    for part in loc:
+        here = _follow(here, root)
+        if part in here.get("properties", {}):
+            here = here["properties"][part]
+        elif part in here.get("discriminator", {}).get("mapping", {}):
+            here = {"$ref": here["discriminator"]["mapping"][part]}
+        elif "additionalProperties" in here:
+            here = here["additionalProperties"]
+        else:
+            return []
+    return list(_follow(here, root).get("properties", {}))
+
+
+def _follow(schema: Any, root: Any) -> Any:
+    while "$ref" in schema or "anyOf" in schema:
+        schema = (
+            root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+            if "$ref" in schema
+            else next(one for one in schema["anyOf"] if one.get("type") != "null")
+        )
+    return schema
+
+
+def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: list[Finding], prefix: str = "") -> Model | None:
+    """The model; without the offending keys where it has some, so that later checks still see the rest; None when nothing is left."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        findings.extend(explain(error, model, file, prefix))
+        offending = {one["loc"][0] for one in error.errors() if one["loc"]}
+        rest = {key: value for key, value in raw.items() if key not in offending}
+        try:
+            return model.model_validate(rest)
+        except ValidationError:
+            return None

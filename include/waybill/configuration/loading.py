@@ -1,0 +1,285 @@
+"""Reading the configuration folder: YAML into values, and every problem of every file in one list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from waybill.access import TENANT_ID
+from waybill.configuration import catalog as catalogs
+from waybill.configuration.catalog import Catalog, Entity, closest
+from waybill.configuration.findings import kind_of, validated
+from waybill.configuration.policy import Knobs, Policy, Preset, knobs_of
+from waybill.configuration.policy import problems as policy_problems
+from waybill.configuration.registration import Registration, listed_entities
+from waybill.errors import ConfigError, Finding
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment's word on where things are. `base` is what relative paths are resolved against."""
+
+    config_dir: Path
+    base: Path
+    ledger_url: str = field(repr=False)
+    spool_dir: Path
+    archive_url: str
+    public_url: str = ""
+    link_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        config_dir = Path(environment.get("WAYBILL_CONFIG_DIR") or "config").absolute()
+        base = config_dir.parent
+        return cls(
+            config_dir=config_dir,
+            base=base,
+            ledger_url=_ledger_url(environment.get("WAYBILL_LEDGER_URL") or "sqlite:///.waybill/ledger.db", base),
+            spool_dir=base / (environment.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
+            archive_url=environment.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
+            public_url=(environment.get("WAYBILL_PUBLIC_URL") or "").rstrip("/"),
+            link_keys=tuple(key for key in (environment.get("WAYBILL_LINK_KEYS") or "").split(",") if key),
+        )
+
+
+def _ledger_url(url: str, base: Path) -> str:
+    scheme, slashes, path = url.partition(":///")
+    relative = scheme.startswith("sqlite") and slashes and path and not path.startswith(("/", ":memory:"))
+    return f"{scheme}:///{base / path}" if relative else url
+
+
+@dataclass(frozen=True)
+class TenantFile:
+    """One valid `config/tenants/<tenant>.yaml`. `file` is its path below the configuration folder's parent."""
+
+    tenant: str
+    file: str
+    registration: Registration
+    entities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that is valid, and a list of all that is not. `broken` names tenants whose file exists but cannot be used."""
+
+    catalog: Catalog
+    readable_policy: Policy
+    tenants: Mapping[str, TenantFile]
+    broken: frozenset[str]
+    findings: tuple[Finding, ...]
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    policy_findings: tuple[Finding, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """What policy.yaml says.
+
+        Raises ConfigError while it or a preset has a mistake: what they forbid must not become allowed because nobody can read it.
+        """
+        if self.policy_findings:
+            raise ConfigError(list(self.policy_findings))
+        return self.readable_policy
+
+    def knobs(self, tenant: str) -> Knobs:
+        """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
+        return knobs_of(self.policy, self.presets, tenant)
+
+    @property
+    def shared_findings(self) -> tuple[Finding, ...]:
+        """Those of the files all tenants share: while there is one, nothing is applied."""
+        return tuple(finding for finding in self.findings if not _is_of_a_tenant(finding))
+
+    @property
+    def tenants_findings(self) -> tuple[Finding, ...]:
+        """Those of the tenants' own files: each keeps its own file from being applied."""
+        return tuple(finding for finding in self.findings if _is_of_a_tenant(finding))
+
+    def require_catalog(self) -> Catalog:
+        """The catalog. Raises ConfigError when the catalog or the policy has problems."""
+        if bad := self.shared_findings:
+            raise ConfigError(list(bad))
+        return self.catalog
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of silently keeping the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, (dict, list)):
+            problem = "a key must be plain text; is this a template that nobody filled in?"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _is_of_a_tenant(finding: Finding) -> bool:
+    return "/tenants/" in finding.file
+
+
+def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """A file's mapping, or None with a finding. An empty file is an empty mapping."""
+    try:
+        # _Loader derives from SafeLoader: plain data only
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    except OSError as error:
+        findings.append(Finding(shown, "", f"cannot be read: {error.strerror}"))
+    except UnicodeDecodeError as error:
+        findings.append(Finding(shown, "", f"is not UTF-8 at byte {error.start}", "UTF-8 text"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        findings.append(
+            Finding(
+                shown,
+                f"line {mark.line + 1}, column {mark.column + 1}" if mark else "",
+                f"not valid YAML: {error.problem or error.context}",
+            )
+        )
+    except (yaml.YAMLError, ValueError) as error:
+        findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0].partition(';')[0]}"))
+    except (TypeError, KeyError, AttributeError):  # what PyYAML's own constructors raise for `!!bool foo` and the like
+        findings.append(Finding(shown, "", "not valid YAML: a value does not fit the type its tag (!!) names", "values without a tag"))
+    except RecursionError:
+        findings.append(Finding(shown, "", "not valid YAML: nested too deeply"))
+    else:
+        if data is None or isinstance(data, dict):
+            return data or {}
+        findings.append(Finding(shown, "", f"holds {kind_of(data)}", "a mapping of keys to values"))
+    return None
+
+
+"""pydantic's error types as the codes of findings."""
+
+
+def load(config_dir: Path) -> Configuration:
+    """Read the whole folder. Never raises for bad content: the findings say it all."""
+    findings: list[Finding] = []
+    root = config_dir.name
+    if not config_dir.is_dir():
+        findings.append(
+            Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR")
+        )
+    catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
+    unruly: list[Finding] = []
+    policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", unruly)
+    presets = _load_presets(config_dir / "presets", f"{root}/presets", unruly)
+    findings.extend(unruly)
+    across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
+    findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
+    tenants: dict[str, TenantFile] = {}
+    broken: set[str] = set()
+    folder = config_dir / "tenants"
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        shown = f"{root}/tenants/{path.name}"
+        own: list[Finding] = []
+        tenant = _load_tenant(path, shown, catalog, known_names, own)
+        if path.stem in tenants or path.stem in broken:
+            own.append(Finding(shown, "", f"the tenant {path.stem} has two files", "one file per tenant"))
+        if own or tenant is None:
+            broken.add(path.stem)
+            tenants.pop(path.stem, None)
+        else:
+            tenants[path.stem] = tenant
+        findings.extend(own)
+    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets, tuple(unruly))
+
+
+def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
+    raw = read_yaml(path, shown, findings) if path.exists() else {}
+    return validated(Policy, raw or {}, shown, findings) or Policy()
+
+
+def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str, Preset]:
+    presets = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        raw = read_yaml(path, f"{shown}/{path.name}", findings)
+        preset = None if raw is None else validated(Preset, raw, f"{shown}/{path.name}", findings)
+        if preset is not None:
+            presets[path.stem] = preset
+    return presets
+
+
+def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None]:
+    """The catalog's valid part, and every entity spelling that stands in the file, valid or not; None where no entity can be read."""
+    raw = read_yaml(path, shown, findings)
+    if raw is None:
+        return Catalog(), None
+    found: list[Finding] = []
+    for key in raw.keys() - {"sources", "entities"}:
+        found.append(Finding(shown, str(key), "unknown key", "sources, entities", closest(str(key), ["sources", "entities"])))
+    sources = _section(raw, "sources", shown, found)
+    shell = validated(Catalog, {"sources": sources}, shown, found)
+    bodies = _section(raw, "entities", shown, found)
+    if not bodies and not found:
+        found.append(Finding(shown, "entities", "no entity is defined", "at least one entity"))
+    entities = {}
+    for entity_id, body in bodies.items():
+        if not isinstance(body, dict):
+            found.append(Finding(shown, f"entities.{entity_id}", f"holds {kind_of(body)}", "a mapping of keys to values"))
+            continue
+        entity = validated(Entity, {**body, "id": entity_id}, shown, found, f"entities.{entity_id}")
+        if entity is not None:
+            entities[str(entity_id)] = entity
+        elif isinstance(body.get("source"), str) and body["source"] not in sources:
+            found.append(catalogs.unknown_source(str(entity_id), body["source"], [str(name) for name in sources], shown))
+    catalog = Catalog(sources=shell.sources if shell else {}, entities=entities)
+    known_sources = frozenset(str(name) for name in sources)
+    found.extend(one for one in catalogs.problems(catalog, shown) if not _follows_from(one, known_sources, catalog))
+    findings.extend(found)
+    names = {str(body["name"]).casefold() for body in bodies.values() if isinstance(body, dict) and "name" in body}
+    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies}) if bodies else None
+
+
+def _follows_from(finding: Finding, known_sources: frozenset[str], catalog: Catalog) -> bool:
+    """True for `unknown source` where the source is there but was reported as broken itself."""
+    if not finding.path.endswith(".source"):
+        return False
+    entity = catalog.entity(finding.path.split(".")[1])
+    return entity is not None and entity.source in known_sources
+
+
+def _section(raw: Mapping[str, Any], key: str, shown: str, findings: list[Finding]) -> dict[Any, Any]:
+    value = raw.get(key) or {}
+    if isinstance(value, dict):
+        return value
+    findings.append(Finding(shown, key, f"holds {kind_of(value)}", "a mapping of names to definitions"))
+    return {}
+
+
+def _load_tenant(
+    path: Path, shown: str, catalog: Catalog, known_names: frozenset[str] | None, findings: list[Finding]
+) -> TenantFile | None:
+    if not TENANT_ID.match(path.stem):
+        findings.append(
+            Finding(
+                shown, "", f"the file name {path.stem!r} is not a tenant id", "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"
+            )
+        )
+    raw = read_yaml(path, shown, findings)
+    if raw is None:
+        return None
+    registration = validated(Registration, raw, shown, findings)
+    if registration is None:
+        return None
+    if known_names is None:
+        return None
+    found = list(findings)
+    entities = listed_entities(registration, raw, catalog, shown, found)
+    # An entity whose own definition is broken is reported once, in the catalog.
+    spelled = {f"unknown entity {word!r}" for word in registration.entity_list if word.casefold() in known_names}
+    findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)
+    return TenantFile(path.stem, shown, registration, entities)

@@ -1,0 +1,265 @@
+"""House rules: one value per knob, each with a default, read from `config/policy.yaml`; presets are named sets of knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
+
+from waybill.configuration.catalog import (
+    FORMATS,
+    LONGEST_DAYS,
+    Catalog,
+    Clock,
+    ConnectionId,
+    Duration,
+    FormatName,
+    Strict,
+    closest,
+    parse_duration,
+)
+from waybill.configuration.registration import DestinationSpec, SftpDestination
+from waybill.errors import Finding
+
+ALIASES = {
+    "data.exports.create": "exports.create",
+    "pf.export_requests.create": "exports.create",
+    "pf.export_requests.view": "exports.view",
+}
+"""Names of permissions as the product documents spell them."""
+
+EVERYONE = "everyone"
+"""The role that every person of a tenant has, asked for or not."""
+
+Level = Literal["tenant", "organization", "project", "app", "study", "participant"]
+LEVELS: tuple[Level, ...] = ("tenant", "organization", "project", "app", "study", "participant")
+RangePreset = Literal["last_7_days", "last_30_days", "last_90_days", "last_year", "all_time"]
+
+
+def _permission(name: Any) -> Any:
+    return ALIASES.get(name, name) if isinstance(name, str) else name
+
+
+def _unless_none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+def _link_life(value: Any) -> Any:
+    return value if value == "archive" else parse_duration(value)
+
+
+OrNone = BeforeValidator(_unless_none)
+RequestPermission = Annotated[Literal["exports.view", "exports.create", "exports.download", "exports.admin"], BeforeValidator(_permission)]
+
+
+class Notify(Strict):
+    """Mail. About scheduled deliveries, `to` these addresses: on failure, and when a day is not complete `late_after` its run was due.
+
+    About on-demand exports, to the person who asked: those named in `requests`.
+    """
+
+    failed: StrictBool = False
+    late_after: Duration | None = None
+    to: tuple[str, ...] = ()
+    requests: tuple[Literal["ready", "failed"], ...] = ()
+
+
+class RangeRule(Strict):
+    """Which date ranges an export may ask for. `max_days` counts inclusive days; 366 is one year."""
+
+    required: StrictBool = False
+    max_days: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = None
+    not_in_future: StrictBool = False
+    presets: tuple[RangePreset, ...] = ()
+
+
+class Labels(Strict):
+    """What people read for each state, in page, mail and API alike. `{progress}` stands for the whole per cent."""
+
+    pending: str = "Pending"
+    running: str = "Running ({progress} %)"
+    done: str = "Done"
+    failed: str = "Failed"
+    cancelled: str = "Cancelled"
+    expired: str = "Expired"
+
+
+class Page(Strict):
+    """How the page of requests looks. Empty words mean the page's own."""
+
+    auto_poll: StrictBool = True
+    refresh: Literal["always", "active", "never"] = "always"
+    form: Literal["dialog", "left"] = "dialog"
+    path: str = ""
+    title: str = ""
+    new: str = ""
+    dialog_title: str = ""
+    dialog_description: str = ""
+    submit: str = ""
+    columns: tuple[str, ...] = ()
+    fields: Mapping[str, str] = Field(default_factory=dict)
+    scope_labels: Mapping[str, str] = Field(default_factory=dict)
+    formats: Mapping[str, str] = Field(default_factory=dict)
+    range_labels: Mapping[str, str] = Field(default_factory=dict)
+
+
+class ExportType(Strict):
+    """A named choice of entities and formats."""
+
+    entities: Annotated[Literal["all"] | tuple[str, ...], Field(min_length=1)] = "all"
+    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    description: str = ""
+
+
+class RateLimit(Strict):
+    """At most `requests` new requests a tenant in any span of length `per`."""
+
+    requests: Annotated[StrictInt, Field(ge=1)]
+    per: Duration = timedelta(hours=1)
+
+
+class Knobs(Strict):
+    """Everything that differs between products about on-demand exports (docs/requests.md explains each)."""
+
+    max_active_per_project: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = 1
+    refuse_duplicates: StrictBool = False
+    range: RangeRule = RangeRule()
+    fulfilment: Literal["immediate", "daily"] = "immediate"
+    fulfil_at: Clock = "01:00"
+    archive_life: Duration = timedelta(days=7)
+    link_life: Annotated[timedelta | Literal["archive"], BeforeValidator(_link_life)] = timedelta(hours=1)
+    history_ttl: Annotated[Duration | None, OrNone] = None
+    visibility: Literal["scope", "tenant", "own", "project", "organization"] = "scope"
+    view_without_create: StrictBool = True
+    scopes: Annotated[tuple[Level, ...], Field(min_length=1)] = LEVELS
+    all_entities_by_default: StrictBool = False
+    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    json_layout: Literal["objects", "arrays"] = "objects"
+    spreadsheet_guard: StrictBool = True
+    notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
+    cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
+    plan_required: Annotated[str | None, OrNone] = None
+    roles: Mapping[str, tuple[RequestPermission, ...]] = Field(default_factory=dict)
+    export_types: Mapping[str, ExportType] = Field(default_factory=dict)
+    rate_limit: Annotated[RateLimit | None, OrNone] = None
+    heartbeat: Duration = timedelta(seconds=15)
+    stall_after: Duration = timedelta(minutes=2)
+    support_after: Annotated[Duration | None, OrNone] = None
+    support_contact: str = ""
+    labels: Labels = Labels()
+    page: Page = Page()
+
+    def permissions_of(self, roles: Iterable[str]) -> frozenset[str]:
+        """What these roles may do. Without a role table everybody may do everything but administer; what lets people in bounds it."""
+        if not self.roles:
+            return frozenset({"exports.view", "exports.create", "exports.download"})
+        return frozenset(name for role in (EVERYONE, *roles) for name in self.roles.get(role, ()))
+
+
+class Preset(Knobs):
+    """One file of `config/presets`."""
+
+    description: str = ""
+
+
+class TenantPolicy(Knobs):
+    """Knobs of one tenant. Its `preset` takes the place of the policy's."""
+
+    preset: str | None = None
+
+
+class Mail(Strict):
+    """An Airflow SMTP connection. Without `sender`, its extra's `from_email` or its login signs."""
+
+    connection: ConnectionId = "smtp_default"
+    sender: str = ""
+
+
+TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class Policy(Knobs):
+    """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
+
+    Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
+    choose or change a destination: only files can. An organization is a named list of tenants; `plans` names
+    the plan a tenant has.
+    """
+
+    destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
+    archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
+    destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
+    api_destinations: Literal["any", "policy"] = "any"
+    preset: str | None = None
+    tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
+    organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)
+    plans: Mapping[TenantId, str] = Field(default_factory=dict)
+    mail: Mail = Mail()
+
+    def organization_of(self, tenant: str) -> str | None:
+        """The first organization a tenant belongs to."""
+        return next((name for name, members in self.organizations.items() if tenant in members), None)
+
+    @property
+    def named_tenants(self) -> frozenset[str]:
+        """Every tenant the policy speaks of."""
+        return frozenset([*self.tenants, *self.plans, *(one for members in self.organizations.values() for one in members)])
+
+
+def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> Knobs:
+    """A tenant's knobs. The tenant's explicit ones win over the policy's explicit ones, these over the preset's, these over the defaults.
+
+    Fixed groups (`range`, `labels`, `page`, `notify`) are merged key by key; tables (`roles`, `export_types`) are replaced whole.
+    """
+    own = policy.tenants.get(tenant, TenantPolicy())
+    preset = presets.get(own.preset or policy.preset or "", Preset())
+    merged: dict[str, Any] = {}
+    for layer in (preset, policy, own):
+        for name in layer.model_fields_set & Knobs.model_fields.keys():
+            value, before = getattr(layer, name), merged.get(name)
+            if isinstance(value, Strict) and isinstance(before, type(value)):
+                value = before.model_copy(update={key: getattr(value, key) for key in value.model_fields_set})
+            merged[name] = value
+    return Knobs(**merged)
+
+
+def problems(policy: Policy, presets: Mapping[str, Preset], catalog: Catalog, file: str) -> list[Finding]:
+    """What only shows when policy, presets and catalog are seen together."""
+    found = []
+    named = [("preset", policy.preset), *((f"tenants.{tenant}.preset", own.preset) for tenant, own in policy.tenants.items())]
+    for path, name in named:
+        if name is not None and name not in presets:
+            allowed = ", ".join(presets) or "files of config/presets, of which there are none"
+            found.append(Finding(file, path, f"unknown preset {name!r}", allowed, closest(name, presets)))
+    for path, layer in [("", policy), *((f"tenants.{tenant}.", own) for tenant, own in policy.tenants.items())]:
+        found += _export_type_problems(layer, catalog, file, path)
+        found += _heartbeat_problems(layer, file, path)
+    return found
+
+
+def _export_type_problems(layer: Knobs, catalog: Catalog, file: str, path: str) -> list[Finding]:
+    names = catalog.ids_by_name()
+    known = [entity.display_name for entity in catalog.entities.values()]
+    return [
+        Finding(
+            file,
+            f"{path}export_types.{name}.entities",
+            f"unknown entity {word!r}",
+            ", ".join(known),
+            closest(word, [*known, *names]),
+            "unknown_entity",
+        )
+        for name, kind in layer.export_types.items()
+        if kind.entities != "all"
+        for word in kind.entities
+        if word.casefold() not in names
+    ]
+
+
+def _heartbeat_problems(layer: Knobs, file: str, path: str) -> list[Finding]:
+    """A heartbeat that is not well below the stall time would fail requests that are alive."""
+    if layer.heartbeat * 2 > layer.stall_after or layer.heartbeat <= timedelta(0):
+        return [Finding(file, f"{path}stall_after", "must be at least twice the heartbeat", "such as heartbeat: 15s, stall_after: 2m")]
+    return []

@@ -1,0 +1,296 @@
+"""What a tenant receives and how often: one model for the YAML file, the API body and the ledger, and the rules around it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Strict, closest
+from waybill.configuration.selection import Dialect
+from waybill.errors import Finding
+from waybill.window import Frequency
+
+DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
+LINE_ENDS = {"lf": "lf", "crlf": "crlf", "\n": "lf", "\r\n": "crlf"}
+
+
+class ExportOption(StrEnum):
+    ALL = "export all"
+    SELECTED = "export selected"
+    DISABLE = "disable export"
+
+
+@cache
+def zones() -> frozenset[str]:
+    """The IANA names a registration may use.
+
+    Reading them walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants.
+    """
+    return frozenset(available_timezones() - {"localtime", "Factory"})  # these two are whatever a machine says
+
+
+def _zone(name: str) -> str:
+    if name not in zones():
+        near = closest(name, sorted(zones()))
+        raise ValueError(
+            f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
+        )
+    return name
+
+
+def _words(table: Mapping[str, str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(table)})
+
+
+def _one_of(table: Mapping[str, str], what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value not in table:
+            raise ValueError(f"not a {what}; allowed: {', '.join(repr(option) for option in table)}")
+        return table[value]
+
+    return BeforeValidator(check)
+
+
+class CsvOptions(Strict):
+    """The dialect a tenant wants; every key is optional."""
+
+    delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter"), _words(DELIMITERS)] = ","
+    line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending"), _words(LINE_ENDS)] = "lf"
+    bom: StrictBool = False
+    compression: Literal["none", "gzip", "zstd"] = "none"
+    max_rows_per_file: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
+
+
+KEPT = {"kept": True}
+"""The context to read what was accepted once with: a rule that came later does not count for it."""
+
+
+def _straight(path: str, info: ValidationInfo) -> str:
+    if ".." in path.split("/") and info.context != KEPT:
+        raise ValueError("'..' leads nobody knows where; allowed: a path without '..'")
+    return path
+
+
+Root = Annotated[str, AfterValidator(_straight)]
+
+
+class SftpDestination(Strict):
+    """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
+
+    kind: Literal["sftp"]
+    connection: ConnectionId
+    root: Root = "/"
+
+
+class FolderDestination(Strict):
+    """A local folder; needs no connection."""
+
+    kind: Literal["folder"]
+    root: Annotated[str, Field(min_length=1)]
+
+
+class S3Destination(Strict):
+    """A bucket behind an Airflow aws connection; `root` is the key prefix `/exports` stands in."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, Field(min_length=3)]
+    connection: ConnectionId
+    root: Root = "/"
+
+
+DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination, Field(discriminator="kind")]
+
+
+def entity_words(value: Any) -> Any:
+    """The entries of an entityList given as a list or a comma-separated string; blanks dropped, order kept, each once."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise ValueError("not a list of entity names; allowed: a list of names or one comma-separated string")
+    return tuple(dict.fromkeys(word.strip() for word in value if word.strip()))
+
+
+def _entity_list(value: Any, info: ValidationInfo) -> Any:
+    """As `entity_words`; where the option ignores the list, one that is none is an empty one."""
+    if info.data.get("export_option") in (ExportOption.ALL, ExportOption.DISABLE) and not isinstance(value, str | list | tuple):
+        return ()
+    return entity_words(value)
+
+
+EntityList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_entity_list),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}, {"type": "null"}],
+            "description": "Entity names, as a list or comma-separated. Required with `export selected`, ignored otherwise.",
+        }
+    ),
+]
+
+
+class Registration(Strict):
+    """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+
+    export_option: ExportOption = Field(
+        ExportOption.SELECTED,
+        description="`export all`: every entity, also later ones; `export selected`: those of entityList; `disable export`: none.",
+    )
+    entity_list: EntityList = ()
+    frequency: Frequency = Field(
+        Frequency.DAILY, description="How often: every day, every Monday, or on the 1st of each month, at midnight of the time zone."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="An IANA name such as `Europe/Berlin`.")
+    deliver_at: Clock | None = Field(None, description="Local time of day at which runs start; by default soon after 01:00.")
+    destination: DestinationSpec | None = Field(
+        None, description="Where files go, through an Airflow connection; by default where policy says."
+    )
+    csv: CsvOptions = Field(default_factory=CsvOptions, description="How files are written.")
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.export_option is ExportOption.DISABLE
+
+    def body(self) -> dict[str, Any]:
+        """The registration as JSON: sending it back changes nothing. Defaults that were not given stay out, but for the three fields of
+        reference/004.
+        """
+        given = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {"exportOption": self.export_option.value, "entityList": list(self.entity_list), "frequency": self.frequency.value, **given}
+
+    def cron(self, tenant: str) -> str:
+        """When runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+        at = self.starts(tenant)
+        return self.frequency.cron(at.minute, at.hour)
+
+    def starts(self, tenant: str) -> time:
+        """The local time of day at which runs start."""
+        return starts_at(tenant, self.deliver_at)
+
+    def due(self, tenant: str, now: datetime) -> tuple[datetime, datetime]:
+        """The latest boundary whose run has started by `now`, and when that run started; both UTC."""
+        boundary = self.frequency.floor(now, self.zone)
+        started = self._run_for(tenant, boundary)
+        if started > now:
+            boundary = self.frequency.floor(boundary - timedelta(microseconds=1), self.zone)
+            started = self._run_for(tenant, boundary)
+        return boundary, started
+
+    def _run_for(self, tenant: str, boundary: datetime) -> datetime:
+        return datetime.combine(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone).astimezone(UTC)
+
+
+def starts_at(tenant: str, deliver_at: str | None) -> time:
+    """The local time of day at which a tenant's runs start: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
+    if deliver_at:
+        return time.fromisoformat(deliver_at)
+    return time(1, int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60)
+
+
+def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:
+    """The entity ids a registration stands for, in catalog order, and what is wrong with its list.
+
+    `export all` and `disable export` ignore entityList, even a wrong one; `export selected` needs at least one known entity.
+    """
+    if registration.export_option is ExportOption.ALL:
+        return tuple(catalog.entities), []
+    if registration.is_disabled:
+        return (), []
+    if not registration.entity_list:
+        return (), [
+            Finding(
+                file,
+                "entityList",
+                "export selected needs at least one entity",
+                "a list of entity names, or exportOption: export all",
+                code="no_entities",
+            )
+        ]
+    names = catalog.ids_by_name()
+    unknown = [word for word in registration.entity_list if word.casefold() not in names]
+    wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
+    display = [entity.display_name for entity in catalog.entities.values()]
+    options = [*display, *catalog.entities]
+    findings = [
+        Finding(file, "entityList", f"unknown entity {word!r}", _shortened(display), closest(word, options), "unknown_entity")
+        for word in unknown
+    ]
+    return tuple(entity for entity in catalog.entities if entity in wanted), findings
+
+
+def listed_entities(
+    registration: Registration, raw: Mapping[str, Any], catalog: Catalog, file: str, findings: list[Finding]
+) -> tuple[str, ...]:
+    """As `resolve_entities`, for what was made of `raw` with `findings`, to which those of the list are added.
+
+    Where the list itself was refused, the unknown names among its texts are told all the same; where the option was, nothing is, since
+    it decides whether the list counts.
+    """
+    refused = {finding.path.partition(".")[0] for finding in findings}
+    if "exportOption" in refused:
+        return ()
+    if "entityList" in refused and isinstance(raw.get("entityList"), list):
+        texts = entity_words([word for word in raw["entityList"] if isinstance(word, str)])
+        registration = registration.model_copy(update={"entity_list": texts})
+    entities, found = resolve_entities(registration, catalog, file)
+    findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
+    return entities
+
+
+def _shortened(names: Iterable[str], most: int = 40) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a replace changes: entities switched on, off, and kept with their streams."""
+
+    activated: tuple[str, ...]
+    deactivated: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.activated or self.deactivated)
+
+
+def difference(active: Iterable[str], wanted: Iterable[str]) -> Difference:
+    """The diff between the active entities and the wanted ones; order follows `wanted`, deactivated ones are sorted."""
+    active, wanted = set(active), tuple(dict.fromkeys(wanted))
+    return Difference(
+        activated=tuple(entity for entity in wanted if entity not in active),
+        deactivated=tuple(sorted(active - set(wanted))),
+        kept=tuple(entity for entity in wanted if entity in active),
+    )

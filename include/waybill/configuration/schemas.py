@@ -1,0 +1,47 @@
+"""JSON Schemas of the configuration files, for editors. `waybill check` remains the judge: it also knows what only shows across files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from waybill.access import ON_REQUESTS, Permission
+from waybill.configuration.catalog import Catalog
+from waybill.configuration.policy import ALIASES, Policy, Preset
+from waybill.configuration.registration import Registration
+
+KINDS: dict[str, type[BaseModel]] = {"catalog": Catalog, "tenant": Registration, "policy": Policy, "preset": Preset}
+
+_DURATION = {"type": "string", "pattern": r"^\s*\d+\s*(s|m|h|d|w)\s*$", "examples": ["30m", "24h", "7d"]}
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The schema of one kind of file, allowing every spelling the reader of that file accepts."""
+    schema: dict[str, Any] = _as_written(KINDS[kind].model_json_schema(by_alias=True), with_none=kind in ("policy", "preset"))
+    if kind == "catalog":
+        entity = schema["$defs"]["Entity"]
+        entity["properties"].pop("id")  # it is the key in the file
+        entity["required"].remove("id")
+        entity["properties"]["key"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        schema["$defs"]["Column"]["properties"]["export"]["enum"].append(True)  # a bare yes
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _as_written(node: Any, *, with_none: bool) -> Any:
+    """Durations as `24h`, in policies `none` where null is allowed, and a list for `notify`, all as they stand in YAML."""
+    if isinstance(node, list):
+        return [_as_written(one, with_none=with_none) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("format") == "duration":
+        return dict(_DURATION)
+    found = {key: _as_written(value, with_none=with_none) for key, value in node.items()}
+    options = found.get("anyOf", [])
+    if with_none and {"type": "null"} in options:
+        found["anyOf"] = [*options, {"const": "none"}]
+    if found.get("enum") == [one.value for one in Permission if one in ON_REQUESTS]:
+        found["enum"] += list(ALIASES)
+    if found.get("$ref") == "#/$defs/Notify":
+        return {"anyOf": [{"$ref": found["$ref"]}, {"type": "array", "items": {"enum": ["ready", "failed"]}}]}
+    return found

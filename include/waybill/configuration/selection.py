@@ -1,0 +1,71 @@
+"""What one extraction reads, as a value: which entity, whose rows, which changes. Sources turn it into their own query language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from waybill.configuration.catalog import Column, Entity
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A half-open span `[start, end)` of an entity's change position; None leaves that side open.
+
+    `start` and `end` are aware datetimes (lookback, horizon, append by time), ints (append by id) or PostgreSQL snapshot texts (snapshot).
+    The change position of a row is the later of its change column and its deletion time, so a deletion that forgot to touch the change
+    column is still found.
+    `overlap` reaches back before `start`: of the rows in `[overlap, start)` only those whose version digest is in `late` are read.
+    """
+
+    start: Any = None
+    end: Any = None
+    overlap: Any = None
+    late: tuple[bytes, ...] = ()
+    late_columns: Mapping[str, Column] | None = None
+    """The columns the digests in `late` were computed with; None: those of the selection."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of one entity that belong to one tenant. The tenant predicate is always there; every value is a bind parameter."""
+
+    entity: Entity
+    tenant: str
+    columns: Mapping[str, Column]
+    changed: Changed = field(default_factory=Changed)
+    salt: bytes = field(default=b"", repr=False)
+    scope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    time_from: datetime | None = None
+    time_to: datetime | None = None
+    live_only: bool = False
+    """Leave rows with a deletion time out (on-demand exports)."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a delivery may read in one snapshot.
+
+    `end` is the window's end as an instant; `position` the opaque, JSON-able place the next extraction starts from; `short` tells, in a
+    sentence, why the end
+    lies before the planned boundary; `lost` why the position of the stream is no longer valid and a new generation must start.
+    """
+
+    end: datetime
+    changed: Changed
+    position: Any = None
+    short: str = ""
+    lost: str = ""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How CSV is written. `line_end` is LF or CR LF; `compression` none, gzip or zstd."""
+
+    delimiter: str = ","
+    line_end: str = "\n"
+    bom: bool = False
+    compression: str = "none"
+    max_rows_per_file: int | None = None

@@ -1,0 +1,209 @@
+"""Comparing a source with what was delivered of it, window by window, by counts and by keys, and naming the smallest repair.
+
+A row that was changed again has left its old window, so a source may hold fewer rows than were delivered. It must hold none that never was,
+but for the last look back, whose late rows the next delta brings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from waybill.canonical import parse_timestamp, timestamp_text
+from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.deliveries.extraction import changes_by_time
+from waybill.deliveries.resending import located
+from waybill.destinations import Session
+from waybill.errors import PermanentError
+from waybill.files.manifest import Csv
+from waybill.files.recount import records_of
+from waybill.installation import Installation
+from waybill.ledger import deliveries, streams, upkeep
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Stream
+from waybill.sources import Snapshot
+
+_TICK = timedelta(microseconds=1)
+_PLAIN = Csv(delimiter=",", line_ending="\n", bom=False, compression="none")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A window in which the source holds rows that were not delivered. `missing` is at least that many; `command` repairs it."""
+
+    entity: str
+    start: datetime | None
+    end: datetime
+    source_rows: int
+    delivered_rows: int
+    missing: int
+    command: str
+
+    def __str__(self) -> str:
+        window = f"[{timestamp_text(self.start) if self.start else 'beginning'}, {timestamp_text(self.end)})"
+        counts = f"the source holds {self.source_rows} rows, {self.delivered_rows} were delivered"
+        return f"{self.entity} {window}: {counts}, {self.missing} never. Repair: {self.command}"
+
+    def as_json(self) -> dict[str, Any]:
+        span = {"from": timestamp_text(self.start) if self.start else None, "to": timestamp_text(self.end)}
+        return {**vars(self), "start": span["from"], "end": span["to"]}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One delivery's reach over the entity's change position."""
+
+    delivery: Delivery
+    attempt: Attempt
+    changed: Changed
+
+
+def compare(installation: Installation, registered: Registered, session: Session, progress: Callable[[str], None]) -> list[Difference]:
+    """Every window of the tenant's active streams in which the source holds more than was delivered.
+
+    Looked at are the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared where key and change
+    column are exported as they are and the files are still to be had; elsewhere counts are. Eight bytes are held for each row.
+    """
+    found: list[Difference] = []
+    with installation.ledger.begin() as connection:
+        active = streams.active(connection, registered.tenant)
+    for stream in active:
+        entity = installation.catalog.entity(stream.entity)
+        if entity is None or entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT) or stream.watermark is None:
+            continue
+        progress(stream.entity)
+        found += _compare_stream(installation, session, stream, entity)
+    return found
+
+
+def _compare_stream(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Iterator[Difference]:
+    with installation.ledger.begin() as connection:
+        committed = upkeep.committed(connection, stream.id)
+        adopted = deliveries.adopted_of(connection, committed)
+    settled = _settled(stream, entity)
+    windows = [_window(one, adopted[one.id], settled) for one in committed if one.purpose == "schedule"]
+    identity = _identity(entity)
+    delivered = _delivered(installation, session, committed, adopted, identity) if identity else None
+    with installation.source(entity.source).snapshot() as snapshot:
+        for window in windows:
+            span = window.changed
+            if span.start is None or span.start < span.end:
+                yield from _compare_window(snapshot, entity, window, identity, delivered)
+
+
+def _settled(stream: Stream, entity: Entity) -> datetime | None:
+    """Before which instant everything must have been delivered: later rows may still come with the next delta."""
+    if stream.watermark is None or entity.changes.mode is Mode.HORIZON:
+        return stream.watermark
+    return stream.watermark - entity.changes.lookback
+
+
+def _window(one: Delivery, attempt: Attempt, settled: datetime | None) -> _Window:
+    """By id where positions are ids, else by time; the first window has no beginning."""
+    start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
+    if isinstance(end, int):
+        return _Window(one, attempt, Changed(start, end))
+    until = one.window_to or one.planned_to
+    return _Window(one, attempt, Changed(one.window_from, min(until, settled or until)))
+
+
+def _identity(entity: Entity) -> dict[str, Column]:
+    """The exported columns that tell a row version: key, change and deletion; empty when one of the first two is not exported as it is."""
+    needed = {*entity.key, entity.changes.column}
+    plain = {name: column for name, column in entity.columns.items() if column.export != "anonymize"}
+    if not needed <= plain.keys():
+        return {}
+    return {name: column for name, column in plain.items() if name in needed or name == entity.tombstone_column}
+
+
+def _delivered(
+    installation: Installation, session: Session, committed: list[Delivery], adopted: dict[str, Attempt], identity: dict[str, Column]
+) -> pa.Array | None:
+    """What tells every delivered row version, hashed; None when some file is gone or lacks a column."""
+    hashes = array("q")
+    for one in committed:
+        if one.purpose == "redelivery":
+            continue
+        attempt = adopted[one.id]
+        names = [column["name"] for column in attempt.columns]
+        if not identity.keys() <= set(names):
+            return None
+        try:
+            files = located(installation, session, [one], adopted)
+        except PermanentError:
+            return None
+        picked = [names.index(name) for name in identity]
+        for blocks in files:
+            hashes.extend(_hash([record[at] for at in picked]) for record in records_of(blocks(), Csv.model_validate(attempt.facts["csv"])))
+    return _arrow(hashes)
+
+
+def _compare_window(
+    snapshot: Snapshot, entity: Entity, window: _Window, identity: dict[str, Column], delivered: pa.Array | None
+) -> Iterator[Difference]:
+    one = window.delivery
+    selection = Selection(entity, one.tenant, identity or entity.columns, window.changed)
+    count = snapshot.count(selection)
+    start, end = one.window_from, one.window_to or one.planned_to
+    if delivered is None:
+        missing = count - window.attempt.rows
+    else:
+        hashes = array("q", (_hash(record) for record in _records(snapshot, selection)))
+        known = pc.is_in(_arrow(hashes), value_set=delivered)
+        missing = len(hashes) - (pc.sum(known).as_py() or 0)
+        if missing:
+            start, end = _narrowed(snapshot, selection, known, start, end)
+    if missing > 0:
+        yield Difference(
+            entity.id, one.window_from, one.window_to or end, count, window.attempt.rows, missing, _repair(one, entity, start, end)
+        )
+
+
+def _narrowed(
+    snapshot: Snapshot, selection: Selection, known: pa.Array, start: datetime | None, end: datetime
+) -> tuple[datetime | None, datetime]:
+    """The smallest range of change positions around the missing rows, where positions are times."""
+    names = list(selection.columns)
+    times = [
+        names.index(name) for name in dict.fromkeys((selection.entity.changes.column, selection.entity.tombstone_column)) if name in names
+    ]
+    missing = (record for record, kept in zip(_records(snapshot, selection), known, strict=True) if not kept.as_py())
+    try:
+        positions = [max(parse_timestamp(record[at]) for at in times if record[at]) for record in missing]
+    except ValueError:
+        return start, end
+    return min(positions), max(positions) + _TICK
+
+
+def _records(snapshot: Snapshot, selection: Selection) -> Iterator[list[str]]:
+    """The source's rows as they would be delivered, each a record of text."""
+    header = b",".join(b"" for _ in selection.columns) + b"\n"
+    yield from records_of(_with(header, (bytes(block) for block, _ in snapshot.csv(selection, Dialect()))), _PLAIN)
+
+
+def _with(header: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    yield header
+    yield from blocks
+
+
+def _hash(fields: list[str]) -> int:
+    return int.from_bytes(hashlib.blake2b("\x1f".join(fields).encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _arrow(hashes: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
+
+
+def _repair(one: Delivery, entity: Entity, start: datetime | None, end: datetime) -> str:
+    if start is None or not changes_by_time(entity):
+        return f"waybill run {one.tenant} --entity {one.entity} --full-load"
+    return f"waybill backfill {one.tenant} {one.entity} --from {timestamp_text(start)} --to {timestamp_text(end)}"

@@ -1,0 +1,106 @@
+"""Where a delivery's files stand, and its documents: their bytes, and how a small file is published that may be there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from waybill import layout
+from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.selection import Dialect
+from waybill.destinations import Session
+from waybill.errors import ConflictError, TransientError
+from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document, instant
+from waybill.layout import Target
+from waybill.ledger.deliveries import Attempt, Delivery
+
+
+def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str = "") -> Target:
+    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename.
+
+    `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
+    """
+    if unique:
+        return Target(delivery.folder, f"{delivery.stem}.{unique}", compression)
+    nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
+    folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
+    return Target(folder, delivery.stem, compression)
+
+
+def placed(delivery: Delivery, attempt: Attempt) -> Target:
+    """Where the files of a recorded attempt stand."""
+    facts = attempt.facts
+    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"])
+
+
+def facts_of(entity: Entity, columns: Mapping[str, Column], dialect: Dialect, produced_by: str) -> dict[str, Any]:
+    """What a manifest says beyond the attempt's own columns, to be frozen with the attempt."""
+    return {
+        "entity_name": entity.display_name,
+        "mode": entity.changes.mode.value,
+        "key": list(entity.key),
+        "tombstone_column": entity.tombstone_column,
+        "columns": columns_of(columns),
+        "csv": dialect_of(dialect),
+        "produced_by": produced_by,
+    }
+
+
+def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
+    """The manifest of a delivery: a pure function of the two records."""
+    facts = adopted.facts
+    previous = None if delivery.previous_sequence is None else {"sequence": delivery.previous_sequence, "sha256": delivery.previous_sha256}
+    at = [None if position is None else position["at"] for position in (adopted.position_from, adopted.position_to)]
+    body: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "delivery_id": delivery.id,
+        "tenant": delivery.tenant,
+        "entity": delivery.entity,
+        "entity_name": facts["entity_name"],
+        "generation": delivery.generation,
+        "sequence": delivery.sequence,
+        "previous": previous,
+        "kind": delivery.kind,
+        "window": {"from": instant(delivery.window_from), "to": instant(adopted.window_to), "mode": facts["mode"]},
+        "position": {"from": at[0], "to": at[1]},
+        "snapshot_time": adopted.snapshot_time,
+        "rows": adopted.rows,
+        "bytes": adopted.bytes,
+        "sha256": adopted.sha256,
+        "files": adopted.files,
+        "columns": facts["columns"],
+        "key": facts["key"],
+        "schema_version": adopted.schema_version,
+        "csv": facts["csv"],
+        "possible_duplicate": adopted.possible_duplicate,
+        "tombstone_column": facts["tombstone_column"],
+        "produced_by": facts["produced_by"],
+    }
+    if facts["mode"] == Mode.FULL.value:
+        body["unchanged"] = adopted.sha256 == delivery.previous_sha256
+    if adopted.note:
+        body["note"] = adopted.note
+    if delivery.redelivers:
+        body["redelivers"] = delivery.redelivers
+    return document(body)
+
+
+def publish_document(session: Session, final: str, data: bytes, token: str) -> None:
+    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others."""
+    part = layout.hidden(final, token)
+    session.upload(part, [data])
+    try:
+        if session.publish(part, final):
+            return
+    except TransientError:
+        if session.read(final) == data:
+            return
+        raise
+    session.remove(part)
+    if session.read(final) != data:
+        raise ConflictError(
+            f"{final} exists and holds something else than Waybill wrote",
+            where=session.label,
+            next_step="Nothing was touched. Move it away and run again",
+            code="changed_manifest",
+        )

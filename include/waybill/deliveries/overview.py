@@ -1,0 +1,319 @@
+"""Did every tenant get its data? One look at all tenants, failures first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from waybill.access import Visible
+from waybill.configuration.registration import ExportOption, starts_at
+from waybill.deliveries.causes import Cause, causes
+from waybill.installation import Installation
+from waybill.ledger import overviews
+from waybill.ledger.overviews import Day, Standing, Trouble
+from waybill.window import Frequency
+
+GRACE = timedelta(hours=3)
+"""How long after its run a delivery may be outstanding before it is late, where policy's `notify.late_after` says nothing."""
+
+BARS = 30
+_DAY = timedelta(days=1)
+_SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS + 1), Frequency.MONTHLY: _DAY * 31 * BARS}
+
+
+class State(StrEnum):
+    """How a tenant stands, worst first. `held`: it is behind, and its DAG is paused, so that nothing will come."""
+
+    FAILING = "failing"
+    LATE = "late"
+    HELD = "held"
+    DUE = "due"
+    DELIVERED = "delivered"
+    PAUSED = "paused"
+
+
+RANK = {state: rank for rank, state in enumerate(State)}
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What the scheduler does with a tenant now. `retry_at` is when what failed in the run under way is tried again by itself.
+
+    `paused` by an operator; `scheduled` is false where it starts no run by itself, `known` while the tenant has not reached it yet.
+    """
+
+    paused: bool = False
+    scheduled: bool = True
+    known: bool = True
+    run: Literal["", "queued", "running"] = ""
+    retry_at: datetime | None = None
+
+
+UNKNOWN = Doing(known=False)
+Doings = Mapping[str, Doing]
+"""What the scheduler does, by tenant; those it does not know are absent."""
+
+_HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started.
+
+    `disabled` by its registration. `doing` is None where nobody here knows the scheduler.
+    """
+
+    tenant: str
+    state: State
+    frequency: Frequency
+    zone: ZoneInfo
+    entities: int
+    until: datetime | None
+    due: datetime
+    due_at: datetime
+    next_run: datetime | None
+    troubles: tuple[Trouble, ...] = ()
+    disabled: bool = False
+    doing: Doing | None = None
+    days: tuple[Day, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator paused its DAG, so that no scheduled run starts what its registration asks for."""
+        return self.entities > 0 and not self.disabled and self.doing is not None and self.doing.paused
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run of what it asks for is under way or waits for room."""
+        return not (self.held or self.disabled) and self.doing is not None and bool(self.doing.run)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether nothing but a person starts its runs, though its registration asks for them."""
+        return self.entities > 0 and not self.disabled and self.doing is not None and not self.doing.scheduled
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When something was last committed, as far back as the charts go."""
+        return max((one.committed_at for one in self.days), default=None)
+
+    @property
+    def behind(self) -> bool:
+        """Whether data is outstanding that was due."""
+        return self.entities > 0 and (self.until is None or self.until < self.due)
+
+    @property
+    def rows(self) -> list[tuple[str, int]]:
+        """Rows by delivery day, oldest first."""
+        return [(one.date, one.rows) for one in self.days]
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Bytes by delivery day, oldest first."""
+        return [(one.date, one.bytes) for one in self.days]
+
+    @property
+    def causes(self) -> list[Cause]:
+        return causes(self.troubles)
+
+    @property
+    def next_step(self) -> str:
+        """What a person has to do; empty when nothing."""
+        if self.held:
+            return _HELD
+        if self.troubles:
+            return self.causes[0].next_step
+        unseen = self.state is State.LATE and self.doing is None
+        return "See in Airflow why its run has not begun, or is not over." if unseen else ""
+
+    @property
+    def wanting(self) -> bool:
+        """Whether more is to be said than its state: something is to be done, or what is outstanding does not come by itself."""
+        return bool(self.next_step) or self.state is State.LATE or (self.state is State.DUE and self.by_hand and not self.at_work)
+
+    def coming(self, *, may_run: bool) -> str:
+        """What happens by itself, and what “Run what is due” would do for those who may; instants as RFC 3339. Often nothing."""
+        fact, button = self._coming
+        return f"{fact}{button if may_run else ''}." if fact else ""
+
+    @property
+    def _coming(self) -> tuple[str, str]:
+        doing, missing = self.doing, bool(self.troubles) or self.state is State.LATE
+        if self.held or self.disabled or not self.entities:
+            return "", ""
+        if doing is None:
+            return ("The next run tries again" if self.troubles else ""), ""
+        if doing.retry_at:
+            return f"Airflow tries again by itself at {doing.retry_at.isoformat(timespec='seconds')}", "; “Run what is due” tries at once"
+        if doing.run == "running":
+            return "A run is under way", "; what “Run what is due” asks for begins after it"
+        if doing.run == "queued":
+            return "A run is queued: Airflow starts it as soon as it has room", ""
+        if not doing.known:
+            return "Its DAG is not in Airflow yet; it appears there within seconds", ""
+        if missing and self.next_run:
+            return f"No run is under way; the next one is at {self.next_run.isoformat()}", ", “Run what is due” starts one at once"
+        if not doing.scheduled:
+            return "It has no schedule in this Airflow: runs are started by hand", ", with “Run what is due”"
+        return "", ""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All tenants the caller sees. Deliveries, rows and bytes are those committed since midnight UTC.
+
+    `causes` counts the failing tenants by their newest error's code, most frequent first.
+    """
+
+    tenants: int
+    states: dict[State, int]
+    causes: list[tuple[str, int]]
+    deliveries: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One page of tenants, failures first; `found` counts those that match search and filter."""
+
+    rows: list[Row]
+    found: int
+    page: int
+    pages: int
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What part of the overview is wanted. `page` counts from 1."""
+
+    search: str = ""
+    state: State | None = None
+    page: int = 1
+    size: int = 50
+
+
+def overview(installation: Installation, visible: Visible, asked: Asked = Asked(), doings: Doings | None = None) -> Overview:
+    """Tenants out of those `visible` lets through, worst first, then by id. Without `doings` nobody here knows the scheduler."""
+    now = installation.now()
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with installation.ledger.begin() as connection:
+        standings = overviews.standings(connection)
+        troubles = overviews.troubles(connection)
+        today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
+    seen = set(visible([one.tenant for one in standings]))
+    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, doings, now)
+    counts = Counter(row.state for row in rows)
+    sums = [today[row.tenant] for row in rows if row.tenant in today]
+    causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
+    totals = Totals(len(rows), {state: counts[state] for state in State}, causes, *(sum(one[place] for one in sums) for place in range(3)))
+    word = asked.search.strip().casefold()
+    matching = [row for row in rows if word in row.tenant and asked.state in (None, row.state)]
+    matching.sort(key=lambda row: (RANK[row.state], row.tenant))
+    pages = max(1, -(-len(matching) // asked.size))
+    page = min(max(1, asked.page), pages)
+    chosen = matching[(page - 1) * asked.size : page * asked.size]
+    return Overview(_charted(installation, chosen, now), len(matching), page, pages, totals)
+
+
+def look(installation: Installation, tenant: str, doings: Doings | None = None) -> Row | None:
+    """One tenant as the overview shows it, without its charts, or None when it is not registered."""
+    with installation.ledger.begin() as connection:
+        standings = overviews.standings(connection, tenant)
+        troubles = overviews.troubles(connection, tenant)
+    return next(iter(_rows(installation, standings, troubles, doings, installation.now())), None)
+
+
+def _rows(
+    installation: Installation, standings: Sequence[Standing], troubles: Sequence[Trouble], doings: Doings | None, now: datetime
+) -> list[Row]:
+    broken: dict[str, list[Trouble]] = {}
+    for trouble in troubles:
+        broken.setdefault(trouble.tenant, []).append(trouble)
+    grace = installation.configuration.policy.notify.late_after or GRACE
+    clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
+    doing = {} if doings is None else {one.tenant: doings.get(one.tenant, UNKNOWN) for one in standings}
+    return [_row(one, broken.get(one.tenant, ()), grace, doing.get(one.tenant), clocks, now) for one in standings]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    zone: ZoneInfo
+    frequency: Frequency
+    at: time
+
+    def on(self, day: date) -> datetime:
+        return datetime.combine(day, self.at, self.zone).astimezone(UTC)
+
+    def around(self, now: datetime) -> tuple[datetime, datetime]:
+        """The last run that should have started at or before now, and the next one after it."""
+        today = now.astimezone(self.zone).date()
+        first = self.frequency.first_day(today)
+        before = self.frequency.first_day(first - _DAY)
+        after = first + (_DAY if self.frequency is Frequency.DAILY else timedelta(days=7 if self.frequency is Frequency.WEEKLY else 32))
+        candidates = [self.on(before), self.on(first), self.on(self.frequency.first_day(after))]
+        return max(one for one in candidates[:2] if one <= now), min(one for one in candidates[1:] if one > now)
+
+
+def _row(
+    one: Standing,
+    troubles: Sequence[Trouble],
+    grace: timedelta,
+    doing: Doing | None,
+    clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
+    now: datetime,
+) -> Row:
+    # The body was validated when it was recorded; validating two thousand again would be most of this page's time.
+    clock = _Clock(
+        ZoneInfo(one.body.get("timezone", "UTC")), Frequency(one.body["frequency"]), starts_at(one.tenant, one.body.get("deliverAt"))
+    )
+    if clock not in clocks:
+        before, after = clock.around(now)
+        clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)
+    last, following, due = clocks[clock]
+    # A first run starts as soon as the tenant is registered.
+    due_at = max(last, one.created_at) if one.new else last
+    disabled = one.body["exportOption"] == ExportOption.DISABLE.value
+    off = disabled or not one.streams
+    held = doing is not None and doing.paused
+    until = None if one.new else one.behind
+    return Row(
+        tenant=one.tenant,
+        state=State.PAUSED if off else _state(held, bool(troubles), until is None or until < due, now >= due_at + grace),
+        frequency=clock.frequency,
+        zone=clock.zone,
+        entities=one.streams,
+        until=until,
+        due=due,
+        due_at=due_at,
+        next_run=None if off or held or (doing is not None and not (doing.scheduled and doing.known)) else following,
+        troubles=() if off else tuple(troubles),
+        disabled=disabled,
+        doing=doing,
+    )
+
+
+def _state(held: bool, failed: bool, behind: bool, late: bool) -> State:
+    if held:
+        return State.HELD if behind else State.PAUSED
+    if failed:
+        return State.FAILING
+    if not behind:
+        return State.DELIVERED
+    return State.LATE if late else State.DUE
+
+
+def _charted(installation: Installation, rows: list[Row], now: datetime) -> list[Row]:
+    found: dict[str, list[Day]] = {}
+    with installation.ledger.begin() as connection:
+        for frequency, span in _SPAN.items():
+            names = [row.tenant for row in rows if row.frequency is frequency]
+            for day in overviews.days(connection, names, now - span) if names else []:
+                found.setdefault(day.tenant, []).append(day)
+    return [replace(row, days=tuple(found.get(row.tenant, [])[-BARS:])) for row in rows]

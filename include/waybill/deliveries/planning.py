@@ -1,0 +1,145 @@
+"""PLAN, step 1 of the delivery protocol: which deliveries are due, frozen in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from waybill import layout
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.registration import resolve_entities
+from waybill.errors import PermanentError, WaybillError
+from waybill.installation import Installation
+from waybill.ledger import deliveries, streams
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Stream
+from waybill.window import Window, export_date, next_window
+
+
+class _Preview(Exception):
+    """Rolls the planning transaction back when only a look was asked for."""
+
+
+def plan(
+    installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = (), preview: bool = False
+) -> list[Delivery]:
+    """The open and the newly due deliveries of a tenant, by entity.
+
+    With `preview` nothing is written, and ids of new ones mean nothing.
+
+    `entities` (ids or display names) narrows the streams looked at. Raises PermanentError for an unknown tenant or entity.
+    """
+    registered = installation.registered(tenant)
+    if registered.registration.is_disabled:
+        return []
+    chosen = entity_ids(installation, tenant, entities)
+    clocks = _clocks(installation, registered, until)
+    found: list[Delivery] = []
+    try:
+        with installation.ledger.begin() as connection:
+            _activate_new(connection, installation, registered)
+            for stream in streams.active(connection, tenant):
+                if not chosen or stream.entity in chosen:
+                    entity = installation.catalog.entity(stream.entity)
+                    boundary = clocks.get(entity.source, until) if entity else until
+                    one = _plan_stream(connection, stream, entity, registered, boundary, installation.now())
+                    found += [one] if one else []
+            if preview:
+                raise _Preview
+    except _Preview:
+        pass
+    return found
+
+
+def undelivered(installation: Installation, tenant: str) -> list[str]:
+    """The entities the tenant is to receive and has got nothing of yet, in their present generation."""
+    with installation.ledger.begin() as connection:
+        return [stream.entity for stream in streams.active(connection, tenant) if stream.watermark is None]
+
+
+def entity_ids(installation: Installation, tenant: str, words: Collection[str]) -> set[str]:
+    """Ids of entities given by id or display name. Raises PermanentError for one that the tenant does not receive."""
+    names = installation.catalog.ids_by_name()
+    with installation.ledger.begin() as connection:
+        active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()
+    wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
+    if unknown := sorted(wanted - active):
+        raise PermanentError(
+            f"the tenant {tenant} does not receive {', '.join(unknown)}",
+            allowed=", ".join(sorted(active)) or "nothing is registered",
+            code="not_registered",
+        )
+    return wanted
+
+
+def _activate_new(connection: Connection, installation: Installation, registered: Registered) -> None:
+    """`export all` also means entities catalogued since; a registration never deactivates here."""
+    wanted, _ = resolve_entities(registered.registration, installation.catalog, "")
+    active = {stream.entity for stream in streams.active(connection, registered.tenant)}
+    streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), "catalogued")
+
+
+def _clocks(installation: Installation, registered: Registered, until: datetime) -> dict[str, datetime]:
+    """The smaller of `until` and each source's own clock, for the sources something could be due from.
+
+    A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are
+    finished later.
+    """
+    with installation.ledger.begin() as connection:
+        entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, registered.tenant)]
+    names = {entity.source for entity in entities if entity}
+    if not names and not registered.registration.is_disabled:
+        names = set(installation.catalog.sources)
+    clocks = {}
+    for name in names:
+        try:
+            with installation.source(name).snapshot() as snapshot:
+                clocks[name] = min(until, snapshot.taken_at)
+        except WaybillError:
+            clocks[name] = min(until, installation.now())
+    return clocks
+
+
+def _plan_stream(
+    connection: Connection, stream: Stream, entity: Entity | None, registered: Registered, until: datetime, now: datetime
+) -> Delivery | None:
+    existing = deliveries.open_of(connection, stream.id)
+    if existing is not None:
+        return existing
+    if stream.full_load:
+        streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
+        stream = next(one for one in streams.active(connection, stream.tenant) if one.entity == stream.entity)
+    registration = registered.registration
+    reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
+    window = next_window(registration.frequency, registration.zone, until, stream.watermark, reached)
+    if window is None:
+        return None
+    kind = "full" if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else "delta"
+    values = delivery_values(connection, stream, window, registered, now)
+    return deliveries.plan(connection, values | {"purpose": "schedule", "kind": kind})
+
+
+def delivery_values(connection: Connection, stream: Stream, window: Window, registered: Registered, now: datetime) -> dict[str, Any]:
+    """The columns of a delivery of the stream's next sequence number over a window."""
+    day = export_date(window.end, registered.registration.zone)
+    first = deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
+    return {
+        "stream": stream.id,
+        "tenant": stream.tenant,
+        "entity": stream.entity,
+        "generation": stream.generation,
+        "sequence": stream.sequence + 1,
+        "window_from": window.start,
+        "planned_to": window.end,
+        "export_date": day.isoformat(),
+        "folder": layout.entity_folder(stream.tenant, day, stream.entity),
+        "stem": layout.stem(stream.entity, stream.generation, stream.sequence + 1, first_of_day=first),
+        "previous_sequence": stream.sequence or None,
+        "previous_sha256": stream.sha256,
+        "registration_version": registered.version,
+        "created_at": now,
+    }

@@ -1,0 +1,320 @@
+"""The delivery protocol (PROTOCOL.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `service`.
+
+The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that
+was thought dead, finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from waybill import layout
+from waybill.deliveries import extraction
+from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
+from waybill.deliveries.extraction import Extracted, Read, Task, extract
+from waybill.deliveries.upload import Uploads
+from waybill.destinations import Profile, Session
+from waybill.errors import ConflictError, TransientError
+from waybill.files.manifest import package_hash
+from waybill.layout import Target
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.deliveries import Attempt
+from waybill.ledger.engine import new_id
+from waybill.sources import Source
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a worker delivers with. `progress` is told the rows read so far."""
+
+    ledger: Ledger
+    source: Source
+    session: Session
+    spool_dir: Path
+    archive_dir: Path | None
+    now: Callable[[], datetime]
+    progress: Callable[[int], None] = lambda rows: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`status`: committed, verified (committed before, and the file is right) or collected (committed before, and the consumer took it)."""
+
+    delivery: str
+    status: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def deliver(task: Task, means: Means, read: Read = extract) -> Outcome:
+    """Extract (or `read` otherwise), upload, verify, publish and commit one delivery; or verify it when it is committed already.
+
+    Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
+    goes on from there.
+    """
+    in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), means.session.profile is Profile.DROPBOX
+    target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
+    worker = _Worker(task, means, target, in_parts, token, blind)
+    if task.delivery.status == "committed":
+        return worker.verify()
+    try:
+        worker.prepare()
+        adopted = worker.look() or worker.publish(worker.extract(read))
+        worker.write_manifest(adopted)
+        worker.commit(adopted)
+        worker.archive(adopted)
+        return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
+    except _Overtaken:
+        worker.withdraw()
+        return worker.verify()
+    finally:
+        worker.clean()
+
+
+class _Overtaken(Exception):
+    """Another worker has committed the delivery. What it published may be collected by now and must not come back."""
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """One attempt at one delivery. `token` names everything this attempt writes, so two workers never share a file."""
+
+    task: Task
+    means: Means
+    target: Target
+    in_parts: bool
+    token: str
+    blind: bool
+    """The destination is a drop box: nothing can be renamed, looked at or read there, so names are unique and nothing is hidden."""
+
+    @property
+    def spool(self) -> Path:
+        return self.means.spool_dir / self.token
+
+    def prepare(self) -> None:
+        folder = self.target.folder
+        self.means.session.prepare(folder.rpartition("/")[0] if self.in_parts and not self.blind else folder)
+
+    def final(self, name: str) -> str:
+        return f"{self.target.folder}/{name}"
+
+    @property
+    def hidden(self) -> str:
+        """The name this attempt's data is uploaded under: a file, or for parts a folder."""
+        return layout.hidden(self.target.folder if self.in_parts else self.target.data, self.token)
+
+    def look(self) -> Attempt | None:
+        """LOOK and ADOPT: the recorded attempt whose bytes stand under the final name, or None when nothing stands there.
+
+        Raises ConflictError for bytes that no attempt of this delivery recorded.
+        """
+        if self.blind:
+            return None
+        session = self.means.session
+        first = self.final(self.target.part(1)) if self.in_parts else self.target.data
+        seen = session.sha256(first)
+        if seen is None:
+            return self._collected(first)
+        with self.means.ledger.begin() as connection:
+            recorded = deliveries.attempts(connection, self.task.delivery.id)
+        equal = [
+            attempt
+            for attempt in recorded
+            if attempt.files[0]["sha256"] == seen
+            and all(session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:])
+        ]
+        if equal:
+            return self._adopt(equal, equal[-1])
+        raise ConflictError(
+            f"{first} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
+            where=session.label,
+            next_step="Nothing was touched. If the ledger was restored from a backup run `waybill reconcile`; "
+            "else move the foreign file away and run again",
+            code="foreign_file",
+        )
+
+    def _adopt(self, equal: list[Attempt], preferred: Attempt) -> Attempt:
+        """One of several attempts with the same bytes, the same one for every worker: the ledger holds the choice."""
+        with self.means.ledger.begin() as connection:
+            chosen = deliveries.adopt(connection, self.task.delivery.id, [attempt.id for attempt in equal], preferred.id)
+        return next(attempt for attempt in equal if attempt.id == chosen)
+
+    def _collected(self, first: str) -> Attempt | None:
+        """The adopted attempt when its manifest stands there complete and only the data is gone: the consumer was faster than COMMIT.
+
+        A worker may have published and adopted between the look at the data and the one at the ledger: then its data stands there now.
+        When data and manifest are gone, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
+        """
+        with self.means.ledger.begin() as connection:
+            now = deliveries.get(connection, self.task.delivery.id)
+            adopted = next((one for one in deliveries.attempts(connection, self.task.delivery.id) if now and one.id == now.adopted), None)
+        if adopted is None:
+            return None
+        if self.means.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
+            return adopted
+        if self.means.session.sha256(first) is not None:
+            return self.look()
+        with self.means.ledger.begin() as connection:
+            deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
+        return None
+
+    def extract(self, read: Read) -> Attempt:
+        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet.
+
+        A drop box shows bytes as they come, so there nothing is sent before RECORD.
+        """
+        if self.in_parts and not self.blind:
+            self.means.session.prepare(self.hidden)
+        with Uploads(self.means.session, self._spool_path, self._upload_name, hold=self.blind) as uploads:
+
+            def progress(rows: int) -> None:
+                uploads.check()  # a refused upload ends the extraction, too
+                self.means.progress(rows)
+
+            attempt = self._record(read(self.task, self.means.source, uploads.new_file, self._known_digests, progress))
+            if self.blind:
+                self._still_open(attempt)
+            uploads.finish()
+        return attempt
+
+    def _spool_path(self, number: int) -> Path:
+        return self.spool / self.target.part(number)
+
+    def _upload_name(self, number: int) -> str:
+        if self.blind:
+            return self.final(self.target.part(number) if self.in_parts else self.target.data.rpartition("/")[2])
+        return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
+
+    def _known_digests(self) -> set[bytes]:
+        with self.means.ledger.begin() as connection:
+            return deliveries.known_digests(connection, self.task.stream.id)
+
+    def _record(self, extracted: Extracted) -> Attempt:
+        """RECORD: one transaction, before any byte can become visible."""
+        task = self.task
+        names = [self.target.part(one.number) if self.in_parts else self.target.data.rpartition("/")[2] for one in extracted.files]
+        files = [
+            {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
+            for name, one in zip(names, extracted.files, strict=True)
+        ]
+        with self.means.ledger.begin() as connection:
+            earlier = deliveries.attempts(connection, task.delivery.id)
+            values: dict[str, Any] = {
+                "id": self.token,
+                "delivery": task.delivery.id,
+                "window_to": extracted.end,
+                "position_from": extracted.position_from,
+                "position_to": extracted.position_to,
+                "snapshot_time": extracted.snapshot_time,
+                "schema_version": extracted.schema_version,
+                "columns": extraction.as_json(extracted.columns),
+                "facts": (extracted.facts or facts_of(task.entity, extracted.columns, task.dialect, task.produced_by))
+                | {"folder": self.target.folder, "stem": self.target.stem},
+                "files": files,
+                "rows": sum(one.rows for one in extracted.files),
+                "bytes": sum(one.bytes for one in extracted.files),
+                "sha256": package_hash([one.sha256 for one in extracted.files]),
+                # An earlier attempt may have published, and the consumer may have taken the file away since.
+                "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
+                "note": extracted.note,
+                "digests_from": extracted.digests_from,
+                "recorded_at": self.means.now(),
+            }
+            deliveries.record(connection, values, task.stream.id, extracted.digests)
+            return next(attempt for attempt in deliveries.attempts(connection, task.delivery.id) if attempt.id == self.token)
+
+    def publish(self, attempt: Attempt) -> Attempt:
+        """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
+        session = self.means.session
+        if self.blind:
+            return self._adopt([attempt], attempt)
+        self._still_open(attempt)
+        final = self.target.folder if self.in_parts else self.target.data
+        try:
+            if session.publish(self.hidden, final):
+                with self.means.ledger.begin() as connection:
+                    recorded = deliveries.attempts(connection, self.task.delivery.id)
+                return self._adopt([one for one in recorded if one.files == attempt.files], attempt)
+        except TransientError:
+            adopted = self.look()  # the answer was lost: the rename may have happened
+            if adopted is None:
+                raise
+            return adopted
+        session.remove(self.hidden)
+        adopted = self.look()
+        if adopted is None:
+            raise TransientError(
+                f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished"
+            )
+        return adopted
+
+    def _still_open(self, publishing: Attempt | None = None) -> None:
+        """Raises _Overtaken when the delivery is open no more; else notes which attempt may become visible from now on."""
+        with self.means.ledger.begin() as connection:
+            now = deliveries.get(connection, self.task.delivery.id)
+            if now is None or now.status != "open":
+                raise _Overtaken
+            if publishing is not None:
+                deliveries.mark_publishing(connection, publishing.id, self.means.now())
+
+    def write_manifest(self, adopted: Attempt) -> None:
+        """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
+        self._still_open()
+        if self.blind:
+            self.means.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
+            return
+        publish_document(self.means.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
+
+    def commit(self, adopted: Attempt) -> None:
+        """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""
+        with self.means.ledger.begin() as connection:
+            if deliveries.commit(connection, self.task.delivery, adopted, self.means.now()):
+                return
+            now = deliveries.get(connection, self.task.delivery.id)
+        if now is None or now.status != "committed" or now.adopted != adopted.id:
+            raise _Overtaken
+
+    def withdraw(self) -> None:
+        """Remove what this attempt uploaded and nobody saw."""
+        if not self.blind:
+            self.means.session.remove(self.hidden)
+
+    def verify(self) -> Outcome:
+        """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
+        with self.means.ledger.begin() as connection:
+            now = deliveries.get(connection, self.task.delivery.id)
+            if now is None or now.status != "committed":
+                what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
+                raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
+            adopted = deliveries.adopted_of(connection, [now])[now.id]
+        self.archive(adopted)
+        folder = placed(now, adopted).folder
+        hashes = [(file, self.means.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
+        wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
+        if wrong:
+            raise ConflictError(
+                f"{', '.join(wrong)} in {self.target.folder} is not what was delivered",
+                where=self.means.session.label,
+                next_step="Ask who changed it; `waybill redeliver` sends the right bytes again",
+                code="changed_file",
+            )
+        status = "collected" if any(seen is None for _, seen in hashes) else "verified"
+        return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
+
+    def archive(self, adopted: Attempt) -> None:
+        """Keep the delivered bytes for redelivery when they are this attempt's own."""
+        if self.means.archive_dir is not None and adopted.id == self.token and self.spool.exists():
+            place = self.means.archive_dir / "deliveries" / self.task.delivery.id
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.move(self.spool, place)
+
+    def clean(self) -> None:
+        """CLEAN: this attempt's spool goes away. Parts left at the destination by dead attempts are housekeeping's."""
+        shutil.rmtree(self.spool, ignore_errors=True)

@@ -1,0 +1,296 @@
+"""Reconciling a tenant after the ledger was restored from an older backup: what stands at the destination and proves itself is the truth.
+
+A manifest whose files agree with it (or were collected) brings its delivery back. What a manifest does not hold is which versions the
+delivery's look back had seen: the next delta then repeats the rows of one look back and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from waybill import layout
+from waybill.canonical import timestamp_text
+from waybill.deliveries.comparing import Difference, compare
+from waybill.deliveries.documents import manifest_bytes
+from waybill.destinations import Item, Session
+from waybill.errors import PermanentError
+from waybill.files import manifest
+from waybill.files.chain import Remark
+from waybill.files.manifest import Manifest
+from waybill.files.recount import recount
+from waybill.files.verification import DATA, MANIFEST
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations, upkeep
+from waybill.ledger.days import Day
+from waybill.ledger.engine import new_id
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Stream
+
+_PLACE = re.compile(
+    r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
+)
+_DAY = re.compile(r".*/(\d{4})/(\d\d)/(\d\d)/_MANIFEST(?:\.(\d+))?\.json\Z")
+
+
+@dataclass
+class Reconciled:
+    """`imported`: manifests that brought a delivery back. `problems` need a person, `differences` name a repair."""
+
+    imported: list[str] = field(default_factory=list)
+    problems: list[Remark] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        remarks = {name: [vars(one) for one in getattr(self, name)] for name in ("problems", "notes")}
+        return {"imported": self.imported, **remarks, "differences": [one.as_json() for one in self.differences]}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A manifest at the destination, and its bytes."""
+
+    path: str
+    data: bytes
+    manifest: Manifest
+
+
+def reconcile(installation: Installation, tenant: str, *, actor: str, progress: Callable[[str], None] = lambda path: None) -> Reconciled:
+    """Import deliveries the ledger does not know, in chain order, each in one transaction; then compare the source with what was delivered.
+
+    Safe to call again. Raises PermanentError for an unknown tenant, TransientError when the destination or the source is out of reach.
+    """
+    registered = installation.registered(tenant)
+    done = Reconciled()
+    with installation.session(registered) as session:
+        items = [item for item in session.walk(layout.tenant_folder(tenant)) if not item.is_folder and "/." not in item.path]
+        work = _Import(installation, registered, session, {item.path for item in items}, done, actor)
+        stopped: set[tuple[str, int]] = set()
+        for found in sorted(work.forgotten(items, progress), key=_order):
+            stream = (found.manifest.entity, found.manifest.generation)
+            if stream not in stopped and not work.bring_back(found):
+                stopped.add(stream)
+        work.report_orphans()
+        work.bring_back_days(items)
+        done.differences = compare(installation, registered, session, progress)
+    return done
+
+
+def _order(one: _Found) -> tuple[str, int, bool, int, str]:
+    """Chain by chain; repetitions after the original they repeat."""
+    found = one.manifest
+    return found.entity, found.generation, found.redelivers is not None, found.sequence, found.delivery_id
+
+
+class _Import:
+    def __init__(
+        self, installation: Installation, registered: Registered, session: Session, paths: set[str], done: Reconciled, actor: str
+    ) -> None:
+        self._installation = installation
+        self._registered = registered
+        self._session = session
+        self._paths = paths
+        self._done = done
+        self._actor = actor
+        self._listed: set[str] = set()
+
+    def _problem(self, path: str, what: str) -> bool:
+        self._done.problems.append(Remark(path, what))
+        return False
+
+    def forgotten(self, items: list[Item], progress: Callable[[str], None]) -> Iterator[_Found]:
+        """Manifests whose delivery the ledger does not hold as committed."""
+        with self._installation.ledger.begin() as connection:
+            known = upkeep.states(connection, self._registered.tenant)
+        for item in items:
+            if not item.path.endswith(MANIFEST):
+                continue
+            progress(item.path)
+            try:
+                data = self._session.read(item.path) or b""
+                one = manifest.parse(data, "")
+            except PermanentError as error:
+                self._problem(item.path, error.what)
+                continue
+            folder = item.path.rpartition("/")[0]
+            self._listed |= {f"{folder}/{file.path}" for file in one.files}
+            if known.get(one.delivery_id) == "committed":
+                continue
+            if one.tenant != self._registered.tenant:
+                self._problem(item.path, f"is of tenant {one.tenant}, and does not belong here")
+            elif not (known.get(one.delivery_id) == "open" and self._recorded(one)):
+                yield _Found(item.path, data, one)
+
+    def _recorded(self, one: Manifest) -> bool:
+        """An open delivery whose attempt the ledger holds needs no help: the next run adopts it."""
+        with self._installation.ledger.begin() as connection:
+            return any(attempt.sha256 == one.sha256 for attempt in deliveries.attempts(connection, one.delivery_id))
+
+    def bring_back(self, found: _Found) -> bool:
+        """Import one delivery. False when it contradicts its files or the ledger; its chain then stops there."""
+        place = _PLACE.match(found.path)
+        if place is None:
+            return self._problem(found.path, "does not stand where Waybill puts manifests")
+        if not self._files_agree(found):
+            return False
+        now = self._installation.now()
+        with self._installation.ledger.begin() as connection:
+            one = found.manifest
+            stream = upkeep.stream_for(connection, one.tenant, one.entity, one.generation, now)
+            version = self._registered.version
+            values = delivery_values(found.path, one, stream, place, version, now)
+            attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
+            blocking = upkeep.in_the_way(connection, values)
+            if settled := [other for other in blocking if other.status == "committed"]:
+                return self._problem(
+                    found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(one)}"
+                )
+            if wrong := _breaks_chain(one, stream) if values["purpose"] == "schedule" else "":
+                return self._problem(found.path, f"{wrong}. Start over: {self._anew(one)}")
+            for other in blocking:
+                upkeep.forget(connection, other.id)
+            upkeep.bring_back(connection, values, attempt)
+            detail = {"delivery": one.delivery_id, "sequence": one.sequence, "replaced": [other.id for other in blocking]}
+            registrations.note(connection, one.tenant, self._actor, "reconcile", detail, now)
+        self._done.imported.append(found.path)
+        self._note_oddities(found, stream, values, attempt)
+        return True
+
+    def _anew(self, one: Manifest) -> str:
+        return f"waybill run {one.tenant} --entity {one.entity} --full-load"
+
+    def _files_agree(self, found: _Found) -> bool:
+        """Every file still there must be what its manifest says; one that is gone was collected."""
+        folder, one = found.path.rpartition("/")[0], found.manifest
+        for file in one.files:
+            path = f"{folder}/{file.path}"
+            if path not in self._paths:
+                self._done.notes.append(Remark(path, "was collected", is_problem=False))
+                continue
+            seen = recount(self._session.blocks(path), one.csv, len(one.columns))
+            if (seen.sha256, seen.rows) != (file.sha256, file.rows):
+                return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
+        return True
+
+    def _attempt_values(self, found: _Found, now: datetime) -> dict[str, Any]:
+        one = found.manifest
+        entity = self._installation.catalog.entity(one.entity)
+        changes = entity.changes if entity else None
+        # Another way of finding changes today: an unknown column makes the next delivery start a new generation.
+        column = changes.column if changes and changes.mode.value == one.window.mode else ""
+        position = {"mode": one.window.mode, "column": column}
+        exports = {name: known.export for name, known in entity.columns.items()} if entity else {}
+        at = one.position
+        return {
+            "window_to": one.window.end,
+            "position_from": None if at.get("from") is None else position | {"at": at["from"]},
+            "position_to": None if at.get("to") is None else position | {"at": at["to"], "imported": True},
+            "snapshot_time": one.snapshot_time,
+            "schema_version": one.schema_version,
+            "columns": [{**known, "export": exports.get(known["name"], "yes")} for known in one.columns],
+            "facts": _facts(found),
+            "files": [file.model_dump() for file in one.files],
+            "rows": one.rows,
+            "bytes": one.bytes,
+            "sha256": one.sha256,
+            "possible_duplicate": one.possible_duplicate,
+            "note": one.note,
+            "recorded_at": now,
+            "publishing_at": now,
+        }
+
+    def _note_oddities(self, found: _Found, stream: Stream, values: dict[str, Any], attempt: dict[str, Any]) -> None:
+        one = found.manifest
+        if values["purpose"] == "schedule" and one.sequence > stream.sequence + 1:
+            what = f"sequence {stream.sequence + 1} to {one.sequence - 1} was collected with its manifests: this one names it as delivered"
+            self._done.notes.append(Remark(found.path, what, is_problem=False))
+        with self._installation.ledger.begin() as connection:
+            back = deliveries.get(connection, values["id"])
+            adopted = next(known for known in deliveries.attempts(connection, values["id"]) if known.id == attempt["id"])
+        if back is not None and manifest_bytes(back, adopted) != found.data:
+            self._done.notes.append(Remark(found.path, "its manifest is not spelt as this version spells it", is_problem=False))
+
+    def report_orphans(self) -> None:
+        """Data that no manifest lists and no attempt explains: published, and its attempt forgotten before the manifest came."""
+        with self._installation.ledger.begin() as connection:
+            explained = upkeep.unfinished(connection, self._registered.tenant) | self._listed
+        for path in sorted(self._paths - explained):
+            if DATA.match(path.rpartition("/")[2]):
+                self._problem(
+                    path, "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
+                )
+
+    def bring_back_days(self, items: list[Item]) -> None:
+        """Import day manifests, so that the next one of a date gets the next number."""
+        now = self._installation.now()
+        for item in items:
+            place = _DAY.match(item.path)
+            if place is None:
+                continue
+            data = self._session.read(item.path) or b""
+            one = Day(
+                self._registered.tenant, "-".join(place.groups()[:3]), int(place[4] or 1), hashlib.sha256(data).hexdigest(), data, now, now
+            )
+            with self._installation.ledger.begin() as connection:
+                kept = upkeep.bring_back_day(connection, one, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace")))
+            if not kept:
+                self._problem(item.path, "the ledger holds another day manifest of that number")
+
+
+def _breaks_chain(one: Manifest, stream: Stream) -> str:
+    """Why a delivery cannot be the next of its stream, or nothing. A gap before it is no reason: it proves what came before it."""
+    if one.sequence <= stream.sequence:
+        return f"the ledger's stream is at sequence {stream.sequence} already"
+    if one.sequence > stream.sequence + 1:
+        return ""
+    if stream.sequence and (one.previous is None or one.previous.sha256 != stream.sha256):
+        return "it follows another file than the one the ledger delivered before"
+    if one.window.start != stream.watermark:
+        shown = "none" if stream.watermark is None else timestamp_text(stream.watermark)
+        return f"its window does not begin at the ledger's watermark ({shown})"
+    return ""
+
+
+def delivery_values(path: str, one: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
+    """The row of a delivery as its manifest tells it. The planned boundary is not in a manifest: the window's end stands for it."""
+    purpose = "redelivery" if one.redelivers else "backfill" if one.kind == "backfill" else "schedule"
+    return {
+        "id": one.delivery_id,
+        "stream": stream.id,
+        "tenant": one.tenant,
+        "entity": one.entity,
+        "generation": one.generation,
+        "sequence": one.sequence,
+        "purpose": purpose,
+        "kind": one.kind,
+        "window_from": one.window.start,
+        "planned_to": one.window.end,
+        "window_to": one.window.end,
+        "export_date": f"{place['y']}-{place['m']}-{place['d']}",
+        "folder": place["folder"],
+        "stem": place["stem"],
+        "previous_sequence": one.previous.sequence if one.previous else None,
+        "previous_sha256": one.previous.sha256 if one.previous else None,
+        "registration_version": version,
+        "status": "committed",
+        "adopted": new_id(),
+        "redelivers": one.redelivers,
+        "note": one.note,
+        "created_at": now,
+        "committed_at": now,
+    }
+
+
+def _facts(found: _Found) -> dict[str, Any]:
+    """What the manifest says beyond columns of the ledger, as `delivery` freezes it."""
+    import json
+
+    raw = json.loads(found.data)
+    folder, _, name = found.path.rpartition("/")
+    kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
+    return {**{key: raw[key] for key in kept}, "mode": found.manifest.window.mode, "folder": folder, "stem": name.removesuffix(MANIFEST)}

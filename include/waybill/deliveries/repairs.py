@@ -1,0 +1,215 @@
+"""Redelivery: the same bytes of a committed delivery once more, under a name of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from waybill import layout
+from waybill.canonical import timestamp_text
+from waybill.configuration.selection import Selection
+from waybill.deliveries import extraction
+from waybill.deliveries.extraction import ranged
+from waybill.deliveries.planning import entity_ids
+from waybill.deliveries.resending import located
+from waybill.deliveries.running import Progress, Result, close_day, deliver, silent
+from waybill.errors import PermanentError, TransientError
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Stream
+from waybill.window import export_date
+
+
+def redeliver(installation: Installation, delivery_id: str, *, actor: str, progress: Progress = silent) -> Result:
+    """Deliver the bytes of a committed delivery again as `<entity>.g<generation>.<sequence>.r<n>`, n from 2; its manifest says so.
+
+    An unfinished redelivery of the same delivery is finished instead. Raises PermanentError when the delivery is unknown or not committed,
+    or when its bytes are gone; the message then names the repair that is left.
+    """
+    family = _committed_family(installation, delivery_id)
+    original = family[0]
+    unfinished = [one for one in family if one.status == "open"]
+    if not unfinished:
+        with installation.ledger.begin() as connection:
+            adopted = deliveries.adopted_of(connection, family)
+        with installation.session(installation.registered(original.tenant)) as session:
+            located(installation, session, family, adopted)
+        unfinished = [_plan_redelivery(installation, original, len(family), actor)]
+    result = deliver(installation, [unfinished[0].id], progress)[0]
+    close_day(installation, original.tenant)
+    return result
+
+
+def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, *, actor: str) -> Delivery:
+    """Plan a redelivery for the tenant's next run, without asking the destination; an unfinished one is returned instead.
+
+    Raises PermanentError when the tenant has no such delivery or it is not committed. Whether the bytes are still kept shows in the run.
+    """
+    with installation.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+    if found is None or found.tenant != tenant:
+        raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
+    family = _committed_family(installation, delivery_id)
+    return next((one for one in family if one.status == "open"), None) or _plan_redelivery(installation, family[0], len(family), actor)
+
+
+def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
+    """The tenant's open redeliveries and backfills, oldest first: a run takes them along."""
+    with installation.ledger.begin() as connection:
+        return deliveries.open_repairs(connection, tenant)
+
+
+def _committed_family(installation: Installation, delivery_id: str) -> list[Delivery]:
+    """The original of a delivery with all that repeated it. Raises PermanentError when it is unknown or not committed."""
+    with installation.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+        family = deliveries.family(connection, found.redelivers or found.id) if found else []
+    if not family:
+        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    if family[0].status != "committed":
+        step = "It is delivered by the next run" if family[0].status == "open" else "There is nothing to send again"
+        raise PermanentError(f"the delivery {family[0].id} is {family[0].status}, not committed", next_step=step, code="not_committed")
+    return family
+
+
+def _plan_redelivery(installation: Installation, original: Delivery, count: int, actor: str) -> Delivery:
+    kept = ("stream", "tenant", "entity", "generation", "sequence", "kind", "window_from", "planned_to", "export_date", "folder")
+    facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
+    stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{count + 1}"
+    now = installation.now()
+    with installation.ledger.begin() as connection:
+        planned = deliveries.plan(connection, facts | {"purpose": "redelivery", "stem": stem, "redelivers": original.id, "created_at": now})
+        if planned is not None:
+            detail = {"delivery": original.id, "redelivery": planned.id}
+            registrations.note(connection, original.tenant, actor, "redeliver", detail, now)
+            return planned
+        beside = [one for one in deliveries.family(connection, original.id) if one.stem == stem]
+    if not beside:
+        raise TransientError(f"{stem} is taken", where=original.folder, next_step="Try again", code="busy")
+    return beside[0]
+
+
+FIRST_YEAR = 1970
+"""No change is dated earlier than computers count their time: an earlier year is a slip of the hand. What is older a full load brings."""
+
+
+class BadRange(PermanentError):
+    """A range that cannot be delivered again: empty, `too_early`, or ending after `delivered_until`, None while nothing was delivered."""
+
+    code = "bad_range"
+
+    def __init__(self, what: str, stream: Stream, *, allowed: str = "", next_step: str = "", too_early: bool = False) -> None:
+        super().__init__(what, where=f"tenant {stream.tenant}, entity {stream.entity}", allowed=allowed, next_step=next_step)
+        self.delivered_until = stream.watermark
+        self.too_early = too_early
+
+
+def backfill(
+    installation: Installation,
+    tenant: str,
+    entity: str,
+    start: datetime,
+    end: datetime,
+    *,
+    actor: str,
+    again: bool = False,
+    progress: Progress = silent,
+) -> Result:
+    """Deliver the rows of `[start, end)` as they are now, at `<entity>/backfill-<id>/`.
+
+    The id follows from stream and range: asking twice finishes or verifies the same backfill, `again` makes another. Raises PermanentError
+    when the tenant does not receive the entity, the range begins before 1970 or is not wholly delivered yet, or the entity's rows cannot be
+    told apart by time.
+    """
+    registered = installation.registered(tenant)
+    (name,) = entity_ids(installation, tenant, [entity])
+    with installation.ledger.begin() as connection:
+        stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
+        earlier = deliveries.backfills(connection, stream.id, start, end)
+    if earlier and not (again and earlier[-1].status == "committed"):
+        return deliver(installation, [earlier[-1].id], progress)[0]
+    _check(stream, start, end)
+    _rehearse(installation, stream, start, end)
+    return deliver(installation, [_plan_backfill(installation, registered, stream, start, end, len(earlier), actor).id], progress)[0]
+
+
+def queue_backfill(installation: Installation, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str) -> Delivery:
+    """Plan a backfill for the tenant's next run; an unfinished one of the same range is returned instead. Raises as `backfill`."""
+    registered = installation.registered(tenant)
+    (name,) = entity_ids(installation, tenant, [entity])
+    with installation.ledger.begin() as connection:
+        stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
+        earlier = deliveries.backfills(connection, stream.id, start, end)
+    if earlier and earlier[-1].status == "open":
+        return earlier[-1]
+    _check(stream, start, end)
+    _rehearse(installation, stream, start, end)
+    return _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
+
+
+def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> str:
+    """12 hex digits that stand for the `number`th backfill (from 0) of a range of a stream."""
+    words = (stream.tenant, stream.entity, str(stream.generation), timestamp_text(start), timestamp_text(end), str(number))
+    return hashlib.sha256("/".join(words).encode()).hexdigest()[:12]
+
+
+def _check(stream: Stream, start: datetime, end: datetime) -> None:
+    if start >= end:
+        raise BadRange("the range is empty: --from must lie before --to", stream)
+    if start.year < FIRST_YEAR:
+        step = "Look at the year; a full load delivers whatever is older"
+        raise BadRange(f"the range begins in the year {start.year}", stream, allowed=f"from {FIRST_YEAR}", next_step=step, too_early=True)
+    if stream.watermark is None:
+        step = "The first run delivers the complete history"
+        raise BadRange("nothing was delivered yet, so there is nothing to backfill", stream, next_step=step)
+    if end > stream.watermark:
+        raise BadRange(
+            f"the range ends after the last delivery, which covers everything before {timestamp_text(stream.watermark)}",
+            stream,
+            allowed=f"--to up to {timestamp_text(stream.watermark)}",
+            next_step="What follows comes with the next run",
+        )
+
+
+def _rehearse(installation: Installation, stream: Stream, start: datetime, end: datetime) -> None:
+    """Let the source refuse what it cannot cut by time before anything is planned."""
+    entity = installation.entity(stream.entity)
+    columns, _ = extraction.arranged(stream.columns, stream.schema_version, entity.columns)
+    with installation.source(entity.source).snapshot() as snapshot:
+        snapshot.count(ranged(Selection(entity, stream.tenant, columns), start, end))
+
+
+def _plan_backfill(
+    installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime, number: int, actor: str
+) -> Delivery:
+    own = backfill_id(stream, start, end, number)
+    day = export_date(end, registered.registration.zone)
+    folder, now = layout.backfill_folder(stream.tenant, day, stream.entity, own), installation.now()
+    values = {
+        "stream": stream.id,
+        "tenant": stream.tenant,
+        "entity": stream.entity,
+        "generation": stream.generation,
+        "sequence": 0,
+        "purpose": "backfill",
+        "kind": "backfill",
+        "window_from": start,
+        "planned_to": end,
+        "export_date": day.isoformat(),
+        "folder": folder,
+        "stem": stream.entity,
+        "registration_version": registered.version,
+        "created_at": now,
+    }
+    with installation.ledger.begin() as connection:
+        planned = deliveries.plan(connection, values)
+        if planned is not None:
+            span = {"entity": stream.entity, "from": timestamp_text(start), "to": timestamp_text(end), "delivery": planned.id}
+            registrations.note(connection, stream.tenant, actor, "backfill", span, now)
+            return planned
+        beside = [one for one in deliveries.backfills(connection, stream.id, start, end) if one.folder == folder]
+    if not beside:
+        raise TransientError(f"{folder} is taken", next_step="Try again", code="busy")
+    return beside[0]

@@ -1,0 +1,155 @@
+"""Where the bytes of a committed delivery are still to be had, and how a redelivery repeats them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from waybill.canonical import timestamp_text
+from waybill.configuration.selection import Dialect
+from waybill.deliveries import extraction
+from waybill.deliveries.documents import placed
+from waybill.deliveries.extraction import Extracted, Read, Task
+from waybill.destinations import Session
+from waybill.errors import PermanentError, TransientError
+from waybill.formats.csv import Sink, Written
+from waybill.installation import Installation
+from waybill.ledger import deliveries
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.sources import Source
+
+BLOCK = 1 << 20
+Blocks = Callable[[], Iterable[bytes]]
+
+
+def again(installation: Installation, session: Session, task: Task) -> tuple[Task, Read]:
+    """What the protocol needs to deliver a redelivery: the bytes, the facts and the dialect of the original, whatever the catalog says now.
+
+    Raises PermanentError when the bytes are gone, and gives the redelivery up then (for a committed one they are not looked for).
+    """
+    with installation.ledger.begin() as connection:
+        found = deliveries.family(connection, task.delivery.redelivers or "")
+        adopted = deliveries.adopted_of(connection, found)
+    attempt = adopted[found[0].id]
+    try:
+        files = [] if task.delivery.status == "committed" else located(installation, session, found, adopted)
+    except PermanentError as error:
+        with installation.ledger.begin() as connection:
+            deliveries.abandon(connection, task.delivery.id, error.what)
+        raise
+    return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files)
+
+
+def located(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
+    """A way to read each file of the original, checked by hash: from the archive, else from the destination.
+
+    Raises PermanentError when one of them is nowhere; its next step names the repair that is left.
+    """
+    original = family[0]
+    wanted = [file["sha256"] for file in adopted[original.id].files]
+    committed = [one for one in family if one.id in adopted and one.status == "committed"]
+    found: list[Blocks] = []
+    for number, sha256 in enumerate(wanted):
+        places = [*_archived(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
+        intact = next((place for place in places if _hash(place) == sha256), None)
+        if intact is None:
+            raise gone(original)
+        found.append(intact)
+    return found
+
+
+def gone(original: Delivery) -> PermanentError:
+    """The bytes of a delivery are neither archived nor still at the destination."""
+    if original.window_from is None or original.window_to is None:
+        step = f"Deliver it anew: waybill run {original.tenant} --entity {original.entity} --full-load"
+    else:
+        span = f"--from {timestamp_text(original.window_from)} --to {timestamp_text(original.window_to)}"
+        step = f"Deliver the range anew: waybill backfill {original.tenant} {original.entity} {span}"
+    what = f"the bytes of delivery {original.id} are kept neither in the archive nor at the destination"
+    return PermanentError(what, next_step=step, code="bytes_gone")
+
+
+def _archived(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
+    if installation.archive_dir is None:
+        return
+    for one in family:
+        folder = installation.archive_dir / "deliveries" / one.id
+        kept = sorted(folder.iterdir()) if folder.is_dir() else []
+        if len(kept) == count:
+            yield _reader(kept[number])
+
+
+def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
+    for one in family:
+        attempt = adopted[one.id]
+        path = f"{placed(one, attempt).folder}/{attempt.files[number]['path']}"
+        if session.size(path) is not None:
+            yield _remote(session, path)
+
+
+def _reader(path: Path) -> Blocks:
+    def blocks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block
+
+    return blocks
+
+
+def _remote(session: Session, path: str) -> Blocks:
+    return lambda: session.blocks(path)
+
+
+def _hash(place: Blocks) -> str:
+    digest = hashlib.sha256()
+    for block in place():
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _dialect(attempt: Attempt) -> Dialect:
+    """How the original was written. That it was in parts is all that matters of its rows per file."""
+    csv = attempt.facts["csv"]
+    in_parts = len(attempt.files) > 1 or str(attempt.files[0]["path"]).startswith(f"{attempt.facts['stem']}-0001.")
+    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], attempt.rows or 1 if in_parts else None)
+
+
+def _repeat(attempt: Attempt, files: list[Blocks]) -> Read:
+    def read(
+        task: Task,
+        source: Source,
+        new_file: Callable[[int], Sink],
+        known: Callable[[], set[bytes]],
+        progress: Callable[[int], None],
+    ) -> Extracted:
+        written = [_copy(number, file, blocks, new_file) for number, (file, blocks) in enumerate(zip(attempt.files, files, strict=True), 1)]
+        progress(attempt.rows)
+        return Extracted(
+            attempt.window_to,
+            attempt.position_from,
+            attempt.position_to,
+            attempt.snapshot_time,
+            extraction.from_json(attempt.columns),
+            attempt.schema_version,
+            written,
+            [],
+            None,
+            attempt.note,
+            may_repeat=True,
+            facts=attempt.facts,
+        )
+
+    return read
+
+
+def _copy(number: int, file: dict[str, Any], blocks: Blocks, new_file: Callable[[int], Sink]) -> Written:
+    sink = new_file(number)
+    for block in blocks():
+        sink.write(block)
+    sink.finish()
+    if sink.sha256 != file["sha256"]:
+        raise TransientError("the archived bytes changed while they were read", next_step="Try again", code="verify")
+    return Written(number, file["rows"], sink.bytes, sink.sha256)

@@ -1,0 +1,309 @@
+"""Delivering what is planned, closing days, and the whole of it in one go without a scheduler."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection
+
+from waybill import layout
+from waybill.deliveries import protocol, resending
+from waybill.deliveries.documents import placed, publish_document
+from waybill.deliveries.extraction import PositionLost, Task
+from waybill.deliveries.planning import entity_ids, plan
+from waybill.deliveries.protocol import Means, Outcome
+from waybill.destinations import Profile, Session
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.files.manifest import day_document, instant
+from waybill.installation import PRODUCED_BY, Installation
+from waybill.ledger import days, deliveries, registrations, streams
+from waybill.ledger.days import Day
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.engine import new_id
+from waybill.ledger.registrations import Registered
+from waybill.registrations.replacing import require
+
+PARALLEL = 4
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[Delivery, int], None]
+
+
+def silent(delivery: Delivery, rows: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one delivery: an outcome, or the error that stopped it (kept in the ledger as well)."""
+
+    delivery: Delivery
+    outcome: Outcome | None = None
+    error: WaybillError | None = None
+
+
+def deliver(installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False) -> list[Result]:
+    """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
+
+    `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
+
+    Raises PermanentError for an unknown id. What connecting raises is kept with every delivery.
+    """
+    found = [_find(installation, delivery_id) for delivery_id in delivery_ids]
+    if not found:
+        return []
+    registered = installation.registered(found[0].tenant)
+    try:
+        with installation.session(registered, spare=spare) as session:
+            workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
+            with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
+                return list(pool.map(lambda one: _deliver_one(installation, registered, session, one, progress), found))
+    except WaybillError as error:
+        error.located(f"tenant {registered.tenant}, destination")
+        for one in found:
+            _keep_failure(installation, one, error)
+        return [Result(one, error=error) for one in found]
+
+
+def _find(installation: Installation, delivery_id: str) -> Delivery:
+    with installation.ledger.begin() as connection:
+        found = deliveries.get(connection, delivery_id)
+    if found is None:
+        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    return found
+
+
+def _deliver_one(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
+    try:
+        return Result(one, outcome=_with_renewal(installation, registered, session, one, progress))
+    except WaybillError as error:
+        failed: WaybillError = error
+    except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
+    except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
+        _log.exception("delivery %s of %s ended unexpectedly", one.id, one.entity)
+        failed = TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code="unexpected")
+    if failed.where == session.label:
+        failed.where = ""  # said once, below
+    failed.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
+    _keep_failure(installation, one, failed)
+    return Result(one, error=failed)
+
+
+def _with_renewal(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Outcome:
+    """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
+    task = task_of(installation, one)
+    if one.status == "abandoned":
+        raise PermanentError(
+            "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
+        )
+    means = Means(
+        installation.ledger,
+        installation.source(task.entity.source),
+        session,
+        installation.settings.spool_dir,
+        installation.archive_dir,
+        installation.now,
+        lambda rows: progress(one, rows),
+    )
+    if one.purpose == "redelivery":
+        repeated, read = resending.again(installation, session, task)
+        return protocol.deliver(repeated, means, read)
+    try:
+        return protocol.deliver(task, means)
+    except PositionLost as lost:
+        with installation.ledger.begin() as connection:
+            streams.renew(connection, one.tenant, one.entity, installation.now(), lost.what[:255])
+            registrations.note(
+                connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, installation.now()
+            )
+        following = plan(installation, one.tenant, one.planned_to, entities=[one.entity])
+        return protocol.deliver(task_of(installation, following[0]), means)
+
+
+def task_of(installation: Installation, one: Delivery) -> Task:
+    """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
+    with installation.ledger.begin() as connection:
+        stream = deliveries.stream_of(connection, one)
+        planned_under = registrations.version(connection, one.tenant, one.registration_version)
+        salt = registrations.salt(connection, one.tenant)
+    return Task(one, stream, installation.entity(one.entity), planned_under.registration.csv.dialect, salt, PRODUCED_BY)
+
+
+def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:
+    """A ledger that is away keeps nothing; who runs the delivery is told all the same."""
+    with suppress(TransientError), installation.ledger.begin() as connection:
+        deliveries.fail(connection, one.id, str(error), error.code)
+
+
+def close_day(installation: Installation, tenant: str) -> list[str]:
+    """Write the day manifests that are due and return their paths. Safe to call at any time, also twice at once."""
+    with _naming(f"tenant {tenant}, day manifest"):
+        return _close_days(installation, installation.registered(tenant))
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    try:
+        yield
+    except WaybillError as error:
+        error.located(place)
+        raise
+
+
+def _close_days(installation: Installation, registered: Registered) -> list[str]:
+    tenant = registered.tenant
+    with installation.ledger.begin() as connection:
+        for export_date in days.unlisted_dates(connection, tenant):
+            if _is_complete(connection, registered, export_date):
+                _freeze_day(connection, tenant, export_date, installation.now())
+        waiting = days.unpublished(connection, tenant)
+    if not waiting:
+        return []
+    with installation.session(registered) as session:
+        return [_publish_day(installation, session, one) for one in waiting]
+
+
+def _is_complete(connection: Connection, registered: Registered, export_date: str) -> bool:
+    """True when nothing of the date is open and every active stream has got as far as that date."""
+    if days.count_open(connection, registered.tenant, export_date):
+        return False
+    here = days.committed(connection, registered.tenant, export_date)
+    boundary = max(one.planned_to for one in here)
+    delivered = {one.entity for one in here}
+    return all(
+        one.entity in delivered or (one.watermark is not None and one.watermark >= boundary)
+        for one in streams.active(connection, registered.tenant)
+    )
+
+
+def _freeze_day(connection: Connection, tenant: str, export_date: str, now: datetime) -> None:
+    listed = days.committed(connection, tenant, export_date)
+    adopted = deliveries.adopted_of(connection, listed)
+    number = days.next_number(connection, tenant, export_date)
+    entries = [_day_entry(one, adopted[one.id]) for one in listed]
+    document = day_document(tenant, date.fromisoformat(export_date), number, entries, PRODUCED_BY)
+    days.freeze(
+        connection, Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None), [one.id for one in listed]
+    )
+
+
+def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
+    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
+    target = placed(one, attempt)
+    return {
+        "entity": one.entity,
+        "delivery_id": one.id,
+        "kind": one.kind,
+        "generation": one.generation,
+        "sequence": one.sequence,
+        "window": {"from": instant(one.window_from), "to": instant(one.window_to)},
+        "manifest": target.manifest.removeprefix(f"{folder}/"),
+        "files": [{**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")} for file in attempt.files],
+        "rows": attempt.rows,
+        "bytes": attempt.bytes,
+        "sha256": attempt.sha256,
+    }
+
+
+def _publish_day(installation: Installation, session: Session, one: Day) -> str:
+    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
+    path = f"{folder}/{layout.day_manifest_name(one.number)}"
+    session.prepare(folder)
+    blind = session.profile is Profile.DROPBOX
+    if not blind:
+        publish_document(session, path, one.document, new_id())
+    with installation.ledger.begin() as connection:
+        days.mark_published(connection, one, installation.now())
+    if blind:  # a second try could not see that the first succeeded, and would fail for ever: at most once is the better failure here
+        session.upload(path, [one.document])
+    return path
+
+
+def run(
+    installation: Installation,
+    tenant: str,
+    until: datetime,
+    *,
+    entities: Collection[str] = (),
+    full_load: bool = False,
+    progress: Progress = silent,
+) -> list[Result]:
+    """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
+    with _naming(f"tenant {tenant}"):
+        if full_load:
+            ask_full_load(installation, tenant, entities)
+        planned = plan(installation, tenant, until, entities=entities)
+        results = finish(installation, tenant, until, [one.id for one in planned], progress)
+        with installation.ledger.begin() as connection:
+            interrupted = deliveries.open_repairs(connection, tenant)
+        results += deliver(installation, [one.id for one in interrupted], progress)
+    close_day(installation, tenant)
+    return results
+
+
+def finish(
+    installation: Installation,
+    tenant: str,
+    until: datetime,
+    delivery_ids: Sequence[str],
+    progress: Progress = silent,
+    *,
+    spare: bool = False,
+) -> list[Result]:
+    """Deliver these of one tenant, then what is due behind them: one left open by an earlier run ends before the boundary asked for now."""
+    results: dict[str, Result] = {}
+    fresh = list(delivery_ids)
+    while fresh:
+        for result in deliver(installation, fresh, progress, spare=spare):
+            results[result.delivery.id] = result
+        with installation.ledger.begin() as connection:
+            active = {stream.entity for stream in streams.active(connection, tenant)}
+        done = {result.delivery.entity for result in results.values() if result.error is None} & active
+        following = plan(installation, tenant, until, entities=done) if done else []
+        fresh = [one.id for one in following if _is_new(one, results)]
+    return list(results.values())
+
+
+def _is_new(one: Delivery, results: dict[str, Result]) -> bool:
+    """False for what this run tried already, and for what follows a failed or shortened delivery of the same stream."""
+    same_stream = [result for result in results.values() if result.delivery.stream == one.stream]
+    return one.id not in results and all(result.error is None and one.planned_to > result.delivery.planned_to for result in same_stream)
+
+
+def ask_full_load(installation: Installation, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
+    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids.
+
+    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one. Nor does a
+    stream need marking that has delivered nothing yet: what it delivers first is its full load.
+    """
+    installation.registered(tenant)
+    chosen = entity_ids(installation, tenant, entities)
+    with installation.ledger.begin() as connection:
+        active = [one for one in streams.active(connection, tenant) if not chosen or one.entity in chosen]
+        wanted = [one for one in active if asked_at is None or one.activated_at < asked_at]
+        streams.ask_full_load(connection, tenant, [one.entity for one in wanted if one.watermark is not None])
+    return [one.entity for one in wanted]
+
+
+def queue_full_load(installation: Installation, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:
+    """Full history with the next run, of these entities (ids or display names) or of all. Returns the ids.
+
+    Raises not_found when nothing is active, not_registered for an entity the tenant does not receive.
+    """
+    require(installation, tenant)
+    with installation.ledger.begin() as connection:
+        active = streams.active(connection, tenant)
+    if not active:
+        raise PermanentError(f"nothing is active for the tenant {tenant}", next_step="Register entities first", code="not_found")
+    chosen = ask_full_load(installation, tenant, entities)
+    with installation.ledger.begin() as connection:
+        registrations.note(connection, tenant, actor, "full_load", {"entities": chosen, "when": when}, installation.now())
+    return chosen

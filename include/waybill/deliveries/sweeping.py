@@ -1,0 +1,164 @@
+"""Sweeping a tenant's folder at its destination: parts of dead attempts, and delivered files past their keeping."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from waybill import layout
+from waybill.deliveries.documents import manifest_bytes, placed
+from waybill.destinations import Item, Session
+from waybill.errors import ConflictError, PermanentError
+from waybill.ledger import Ledger, deliveries, upkeep
+from waybill.ledger.deliveries import Attempt, Delivery
+
+_ATTEMPT = re.compile(r"\.([0-9a-f]{32})\.part\Z")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many things were removed, and old files that were left alone because they are not what was delivered."""
+
+    parts: int = 0
+    files: int = 0
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A part is dead when nothing moved in it for `dead_after`; files committed before `keep_from` are past their keeping."""
+
+    now: datetime
+    dead_after: timedelta
+    keep_from: datetime | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A hidden file, or a hidden folder with what is in it."""
+
+    path: str
+    attempt: str
+    modified: datetime | None
+
+
+def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> Swept:
+    """One walk through the tenant's folder. Only what carries Waybill's own name or the ledger's own hash is ever removed."""
+    root = layout.tenant_folder(tenant)
+    parts: list[_Part] = []
+    files, foreign = 0, []
+    for date, items in _by_date(session.walk(root), root):
+        parts += _parts(items)
+        if date and limits.keep_from:
+            visible = {item.path for item in items if not item.is_folder and "/." not in item.path}
+            removed, left = _retire(ledger, session, tenant, date, visible, limits.keep_from)
+            files += removed
+            foreign += left
+    return Swept(_remove_dead(ledger, session, root, parts, limits), files, tuple(foreign))
+
+
+def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]]]:
+    """What stands under each export date, oldest date first; what stands under none comes with an empty date."""
+    day = re.compile(re.escape(root) + r"/(\d{4})/(\d\d)/(\d\d)/")
+    date, gathered = "", list[Item]()
+    for item in items:
+        found = day.match(item.path)
+        here = "-".join(found.groups()) if found else ""
+        if here != date and gathered:
+            yield date, gathered
+            gathered = []
+        date = here
+        gathered.append(item)
+    if gathered:
+        yield date, gathered
+
+
+def _parts(items: list[Item]) -> Iterator[_Part]:
+    """Waybill's own unfinished files; a folder of parts is as young as the youngest thing in it."""
+    for item in items:
+        above, _, name = item.path.rpartition("/")
+        if layout.is_part(name) and "/." not in above:
+            inside = [one.modified for one in items if one.path.startswith(f"{item.path}/") and one.modified]
+            known = [*inside, *([item.modified] if item.modified else [])]
+            yield _Part(item.path, _ATTEMPT.findall(name)[0], max(known, default=None))
+
+
+def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part], limits: Limits) -> int:
+    if not parts:
+        return 0
+    with ledger.begin() as connection:
+        owners = upkeep.owners(connection, [part.attempt for part in parts])
+    before = _server_now(session, root, limits.now) - limits.dead_after
+    removed = 0
+    for part in parts:
+        owner = owners.get(part.attempt)
+        finished = owner is None or owner.status != "open"
+        age = part.modified or born(part.attempt)
+        if finished and age is not None and age < before:
+            session.remove(part.path)
+            removed += 1
+    return removed
+
+
+def _server_now(session: Session, root: str, now: datetime) -> datetime:
+    """The server's own clock, as a file written just now shows it; `now` where that cannot be had."""
+    own = f"{root}/.waybill-clock.{uuid4().hex}.part"
+    with suppress(PermanentError, ConflictError):
+        session.prepare(own)
+        try:
+            session.upload(f"{own}/now", [b""])
+            return next((item.modified for item in session.walk(own) if item.modified), now)
+        finally:
+            session.remove(own)
+    return now
+
+
+def born(attempt: str) -> datetime | None:
+    """When an attempt began, as its id tells (a UUIDv7); None for other ids."""
+    if attempt[12] != "7":
+        return None
+    return datetime.fromtimestamp((int(attempt, 16) >> 80) / 1000, UTC)
+
+
+def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:
+    """Remove a whole date once everything of it is past its keeping; the day manifest first, so that no listed file is ever missing."""
+    with ledger.begin() as connection:
+        planned = [one for one in upkeep.of_date(connection, tenant, date) if one.status != "abandoned"]
+        adopted = deliveries.adopted_of(connection, planned)
+        days = upkeep.days_of(connection, tenant, date)
+    if not planned or any(one.committed_at is None or one.committed_at >= keep_from for one in planned):
+        return 0, []
+    folder = f"{layout.tenant_folder(tenant)}/{date.replace('-', '/')}"
+    removed, foreign = 0, []
+    for day in reversed(days):
+        path = f"{folder}/{layout.day_manifest_name(day.number)}"
+        if path in visible:
+            same = session.read(path) == day.document
+            removed += _removed(session, path) if same else 0
+            foreign += [] if same else [path]
+    for one in planned:
+        gone, left = _retire_delivery(session, one, adopted[one.id], visible)
+        removed, foreign = removed + gone, foreign + left
+    return removed, foreign
+
+
+def _retire_delivery(session: Session, one: Delivery, attempt: Attempt, visible: set[str]) -> tuple[int, list[str]]:
+    target = placed(one, attempt)
+    files = {f"{target.folder}/{file['path']}": file["sha256"] for file in attempt.files}
+    here = [path for path in files if path in visible]
+    foreign = [path for path in here if session.sha256(path) != files[path]]
+    if target.manifest in visible and session.read(target.manifest) != manifest_bytes(one, attempt):
+        foreign.append(target.manifest)
+    if foreign:
+        return 0, foreign
+    mine = [target.manifest] * (target.manifest in visible) + here
+    return sum(_removed(session, path) for path in mine), []
+
+
+def _removed(session: Session, path: str) -> int:
+    session.remove(path)
+    return 1

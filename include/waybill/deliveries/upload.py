@@ -1,0 +1,166 @@
+"""UPLOAD: the spool files of one attempt on their way to the destination, each sent while it still grows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from waybill.destinations import Session, Stored
+from waybill.errors import TransientError
+
+TRIES = 3
+
+
+class Uploads:
+    """As a context manager: an error inside ends every upload, whose hidden parts are then removed.
+
+    `spool` and `place` give a file's spool path and its name at the destination by number. With `hold` nothing is sent before `finish`: for
+    a
+    destination that shows bytes at once.
+    """
+
+    def __init__(self, session: Session, spool: Callable[[int], Path], place: Callable[[int], str], *, hold: bool) -> None:
+        self._session = session
+        self._spool = spool
+        self._place = place
+        self._hold = hold
+        self._spools: list[SpoolFile] = []
+        self._sent: list[Future[Stored]] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            for spool in self._spools:
+                spool.abort()
+        self._pool.shutdown()
+
+    def new_file(self, number: int) -> SpoolFile:
+        """Begin file `number`; numbers rise by one from 1."""
+        spool = SpoolFile(self._spool(number))
+        self._spools.append(spool)
+        if not self._hold:
+            self._sent.append(self._pool.submit(self._session.upload, self._place(number), spool.follow()))
+        return spool
+
+    def check(self) -> None:
+        """Raise what stopped an upload so far, so that reading from the source can end early."""
+        for sent in self._sent:
+            if sent.done():
+                sent.result()
+
+    def finish(self) -> None:
+        """Wait until every file is there and verified; what arrived damaged is sent again from the spool."""
+        for number, spool in enumerate(self._spools, 1):
+            first = self._sent[number - 1].result if not self._hold else None
+            self._ensure(self._place(number), spool, first)
+
+    def _ensure(self, place: str, spool: SpoolFile, first: Callable[[], Stored] | None) -> None:
+        def send() -> Stored:
+            return self._session.upload(place, spool.follow())
+
+        tries = [first or send, *[send] * (TRIES - 1)]
+        for number, attempt in enumerate(tries, 1):
+            try:
+                if attempt().sha256 == spool.sha256:
+                    return
+            except TransientError as error:
+                if error.code != "verify" or number == TRIES:
+                    raise
+            else:
+                self._session.remove(place)
+        step = "Check the server's disk and the network"
+        raise TransientError("the uploaded bytes differ from the extracted ones", where=self._session.label, next_step=step, code="verify")
+
+
+BLOCK = 1 << 20
+
+
+class SpoolFile:
+    """One file of one attempt. `write` and `finish` from one thread, `follow` from any other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._failed = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("xb", buffering=0)
+        except OSError as error:
+            raise _disk_error(error, path) from error
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, block: bytes | memoryview) -> None:
+        """Append a block. Raises TransientError when the disk is full or fails."""
+        try:
+            view = memoryview(block)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _disk_error(error, self.path) from error
+        self._hash.update(block)
+        with self._changed:
+            self.bytes += len(block)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Make the bytes durable and tell followers that this was all. Raises TransientError when the disk fails."""
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise _disk_error(error, self.path) from error
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Tell followers that the rest will never come."""
+        with self._changed:
+            self._failed = not self._finished
+            self._changed.notify_all()
+        self._file.close()
+
+    def follow(self) -> Iterator[bytes]:
+        """The file's blocks from the beginning, waiting for more until it is finished. Raises TransientError when it was aborted."""
+        position = 0
+        with self.path.open("rb", buffering=0) as reader:
+            while True:
+                ready, last = self._await(position + BLOCK)
+                while position < ready:
+                    block = reader.read(min(BLOCK, ready - position))
+                    position += len(block)
+                    yield block
+                if last:
+                    return
+
+    def _await(self, wanted: int) -> tuple[int, bool]:
+        """Wait until `wanted` bytes are there or the file is finished; returns the bytes there and whether they are all."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted)
+            if self._failed:
+                raise TransientError("reading from the source stopped before the file was complete", code="extraction_stopped")
+            return self.bytes, self._finished
+
+
+def _disk_error(error: OSError, path: Path) -> TransientError:
+    return TransientError(
+        f"cannot write the spool file {path.name}: {error.strerror}",
+        where=f"spool folder {path.parent}",
+        next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk",
+        code="spool",
+    )

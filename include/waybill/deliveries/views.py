@@ -1,0 +1,98 @@
+"""Facts for people and programs: deliveries with their attempts, as plain data with the manifest's words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from waybill import layout
+from waybill.deliveries.documents import placed, target_of
+from waybill.destinations import Probe, Profile
+from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
+from waybill.files.manifest import instant
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations
+from waybill.ledger.deliveries import Attempt, Delivery
+
+
+def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
+    """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed."""
+    target = placed(one, attempt) if attempt else target_of(one, compression="none", parts=False)
+    path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
+    return {
+        "delivery_id": one.id,
+        "tenant": one.tenant,
+        "entity": one.entity,
+        "generation": one.generation,
+        "sequence": one.sequence,
+        "purpose": one.purpose,
+        "kind": one.kind,
+        "status": one.status,
+        "window": {"from": instant(one.window_from), "to": instant(one.window_to or one.planned_to)},
+        "export_date": one.export_date,
+        "path": target.folder if attempt and len(attempt.files) > 1 else path,
+        "manifest": target.manifest,
+        "rows": attempt.rows if attempt else None,
+        "bytes": attempt.bytes if attempt else None,
+        "sha256": attempt.sha256 if attempt else None,
+        "files": attempt.files if attempt else [],
+        "possible_duplicate": attempt.possible_duplicate if attempt else None,
+        "note": one.note,
+        "error": one.error or None,
+        "error_code": one.error_code or None,
+        "failures": one.failures,
+        "created_at": instant(one.created_at),
+        "committed_at": instant(one.committed_at),
+    }
+
+
+def listed(
+    installation: Installation, tenant: str | None = None, *, entity: str = "", status: str = "", limit: int = 1000, before: str = ""
+) -> list[dict[str, Any]]:
+    """Deliveries, newest first. Raises PermanentError for an unknown tenant."""
+    if tenant is not None:
+        installation.registered(tenant)
+    with installation.ledger.begin() as connection:
+        found = deliveries.listed(connection, tenant, entity=entity, status=status, limit=limit, before=before)
+        adopted = deliveries.adopted_of(connection, found)
+    return [describe(one, adopted.get(one.id)) for one in found]
+
+
+ADVICE = {
+    Profile.FULL: "Nothing to do: the whole protocol works here, files appear complete and are never overwritten.",
+    Profile.NO_CAS: "Renaming overwrites here: deliveries go one at a time, and two runs at once may deliver a window twice. "
+    "Ask the server's owner for renames that refuse to overwrite.",
+    Profile.DROPBOX: "Files cannot be looked at or renamed here: they are uploaded under their final names. "
+    "The consumer must wait for the manifest, which comes last.",
+    Profile.PICKUP: "Files are taken away as soon as they land: one that is gone after a good upload counts as collected.",
+}
+
+
+def probe(installation: Installation, tenant: str) -> Probe:
+    """Rehearse below the tenant's folder and keep the result, which decides how the next deliveries go about it.
+
+    Raises PermanentError, TransientError or ConflictError when the destination cannot be used; why is kept, beside the last good result.
+    """
+    registered = installation.registered(tenant)
+    place = installation.destination_spec(registered).model_dump(mode="json")
+    try:
+        with installation.session(registered) as session:
+            found = session.probe(layout.tenant_folder(tenant))
+    except (PermanentError, TransientError, ConflictError) as error:
+        with installation.ledger.begin() as connection:
+            registrations.store_failed_probe(connection, tenant, {**_failure(error), "destination": place}, installation.now())
+        raise
+    with installation.ledger.begin() as connection:
+        registrations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
+    return found
+
+
+def as_json(found: Probe) -> dict[str, Any]:
+    """The rehearsal as it is kept and shown, with advice."""
+    facts = asdict(found)
+    return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile]}
+
+
+def _failure(error: WaybillError) -> dict[str, str]:
+    said = str(error).removesuffix(error.next_step).rstrip() if error.next_step else str(error)
+    return {"code": error.code, "what": said, "next_step": error.next_step}

@@ -1,0 +1,127 @@
+"""Several SFTP channels on one SSH connection, for many files at once.
+
+A server works through one channel's requests one after the other, its disk's fsync among them. Further channels cost no login, each has a
+process of its own on the server, and their fsyncs reach the disk together. A server that allows only one is used with one. Large files
+go through OpenSSH's client (`sftp_client`), with a login of its own, where that is to be had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import asyncssh
+
+from waybill.destinations.sftp.login import Settings, open_channel
+from waybill.destinations.sftp.openssh import open_client
+from waybill.destinations.sftp.packets import Lost
+from waybill.destinations.sftp.wire import Wire
+
+MOST = 4
+FULL = 3
+"""Files at once on each channel before another is opened."""
+
+_OPENING_SECONDS = 10.0
+_log = logging.getLogger(__name__)
+
+
+class Lanes:
+    """The channels of one session, and how many files each is busy with."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, chosen: Settings, connection: asyncssh.SSHClientConnection, first: Wire) -> None:
+        self._loop = loop
+        self._chosen = chosen
+        self._connection = connection
+        self._busy = {first: 0}
+        self._may_grow = True
+        self._lock = threading.Lock()
+        self._client: Wire | None = None
+        self._may_log_in = True
+        self._logging_in = threading.Lock()
+
+    @contextmanager
+    def lane(self) -> Iterator[Wire]:
+        """The least busy channel, for one file."""
+        with self._lock:
+            grow = self._may_grow and len(self._busy) < MOST and min(self._busy.values()) >= FULL
+            if grow:
+                self._may_grow = False  # one at a time; the others go on meanwhile
+        if grow:
+            self._grow()
+        with self._lock:
+            alive = {wire: count for wire, count in self._busy.items() if wire.is_open} or self._busy
+            chosen = min(alive, key=alive.__getitem__)
+            self._busy[chosen] += 1
+        try:
+            yield chosen
+        finally:
+            with self._lock:
+                self._busy[chosen] -= 1
+
+    def _grow(self) -> None:
+        try:
+            wire = wait(self._loop, self._open())
+        except (asyncssh.Error, Lost, OSError):
+            return  # no more than there are
+        with self._lock:
+            self._busy[wire] = 0
+            self._may_grow = True
+
+    async def _open(self) -> Wire:
+        async with asyncio.timeout(_OPENING_SECONDS):
+            return await open_channel(self._connection, self._chosen.stall_seconds)
+
+    def client(self) -> Wire | None:
+        """The channel for large files, opened when first asked for; None where there is none to be had."""
+        with self._logging_in:
+            if self._may_log_in and not (self._client and self._client.is_open):
+                try:
+                    self._client = wait(self._loop, open_client(self._chosen))
+                except (Lost, OSError) as error:
+                    self._may_log_in, self._client = False, None
+                    _log.info("%s: large files take the slower way: %s", self._chosen.label, error)
+            return self._client
+
+    def give_up(self, reason: str) -> None:
+        """To be called in the loop's thread."""
+        for wire in filter(None, (*self._busy, self._client)):
+            wire.give_up(reason)
+
+
+T = TypeVar("T")
+
+
+@contextmanager
+def running_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop running in a thread for the length of the block; what still runs at the end is cancelled."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(_cancel_the_rest())
+        loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+
+
+def wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, run in the loop's thread. Interrupting the caller cancels it."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

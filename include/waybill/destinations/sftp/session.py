@@ -1,0 +1,291 @@
+"""An SFTP server as a destination.
+
+asyncio lives in a thread of its own behind each session. The session's methods may be called from several threads at once, so many
+small files share one connection and travel at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncssh
+
+from waybill.connection import Connection
+from waybill.destinations.base import (
+    Item,
+    Probe,
+    Profile,
+    Reading,
+    Stored,
+    components,
+    damaged,
+    no_such_file,
+    only_own_folder,
+    part_missing,
+    root_missing,
+)
+from waybill.destinations.sftp.channels import Lanes, running_loop, wait
+from waybill.destinations.sftp.errors import in_the_way, lost, refused
+from waybill.destinations.sftp.login import Settings, log_in, settings
+from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
+from waybill.destinations.sftp.probe import rehearse
+from waybill.destinations.sftp.reading import Download
+from waybill.destinations.sftp.transfer import Upload, begun, chunks
+from waybill.destinations.sftp.wire import Wire
+from waybill.errors import PermanentError, TransientError
+
+T = TypeVar("T")
+_GOODBYE_SECONDS = 5.0
+
+
+class Sftp:
+    """A folder on a server behind an Airflow connection. A relative root is below the folder the login begins in."""
+
+    def __init__(self, connection: Connection, root: str = "/", profile: Profile = Profile.FULL) -> None:
+        self._connection = connection
+        self._root = root.rstrip("/")
+        self._profile = profile
+
+    @contextmanager
+    def connect(self) -> Iterator[SftpSession]:
+        chosen = settings(self._connection)
+        with running_loop("waybill-sftp") as loop:
+            connection, wire, block = wait(loop, _open(chosen))
+            lanes = Lanes(loop, chosen, connection, wire)
+            try:
+                yield SftpSession(chosen.label, loop, lanes, wire, self._root, self._profile, block)
+            finally:
+                wait(loop, _leave(connection, lanes))
+
+
+async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
+    connection, wire = await log_in(chosen)
+    try:
+        return connection, wire, (await wire.limits())[0]
+    except (Status, Lost) as error:
+        connection.abort()
+        raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
+
+
+async def _leave(connection: asyncssh.SSHClientConnection, lanes: Lanes) -> None:
+    lanes.give_up("the session is closed")
+    connection.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await connection.wait_closed()
+    except TimeoutError:
+        connection.abort()
+
+
+class SftpSession(Reading):
+    """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
+
+    def __init__(
+        self, label: str, loop: asyncio.AbstractEventLoop, lanes: Lanes, wire: Wire, root: str, profile: Profile, block: int
+    ) -> None:
+        self.label = label
+        self.profile = profile
+        self._loop = loop
+        self._lanes = lanes
+        self._wire = wire
+        self._root = root
+        self._block = block
+        self._sees = profile is not Profile.DROPBOX
+
+    def _at(self, path: str) -> str:
+        """Where `path` is on the server."""
+        return f"{self._root}/{'/'.join(components(path))}" if path != "/" else self._root or "/"
+
+    def _run(self, doing: str, path: str, work: Coroutine[Any, Any, T]) -> T:
+        with self._told(doing, path):
+            return wait(self._loop, work)
+
+    @contextmanager
+    def _told(self, doing: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except Status as status:
+            if status.code == Code.NO_SUCH_FILE and self._lacks_root():
+                raise root_missing(f"there is no folder {self._root} on the server, which is the root", self.label) from status
+            raise refused(self.label, doing, path, status, self._space() if status.code == Code.FAILURE else None) from status
+        except Lost as error:
+            raise lost(self.label, doing, path, error) from error
+
+    def _lacks_root(self) -> bool:
+        """Whether the root is not there, or no folder; a drop box shows nothing."""
+        if self._root and self._sees:
+            with suppress(Status, Lost):
+                facts = wait(self._loop, self._wire.attributes(Kind.LSTAT, self._root))
+                return facts is None or facts.is_file
+        return False
+
+    def _space(self) -> Space | None:
+        with suppress(Status, Lost):
+            return wait(self._loop, self._wire.space(self._root or "/"))
+        return None
+
+    def _look(self, path: str) -> Attributes | None:
+        """What stands at `path`, not following a symlink there. A drop box shows nothing."""
+        return self._run("look at", path, self._wire.attributes(Kind.LSTAT, self._at(path))) if self._sees else None
+
+    def prepare(self, folder: str) -> None:
+        names = components(folder)
+        prefixes = ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]
+        found = self._run("look at", folder, self._look_at_all(prefixes)) if self._sees else [None] * len(prefixes)
+        for prefix, facts in zip(prefixes, found, strict=True):
+            with self._told("look at", prefix):
+                if isinstance(facts, BaseException):
+                    raise facts
+            if facts is None:
+                self._make_one(prefix)
+            elif not facts.is_folder:
+                raise in_the_way(self.label, prefix, facts)
+
+    async def _look_at_all(self, paths: list[str]) -> list[Attributes | BaseException | None]:
+        """In one round trip. What a server says of a path matters only when all before it are folders."""
+        asked = (self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    def _make_one(self, path: str) -> None:
+        """Somebody else may make it meanwhile; a drop box does not tell, the upload will."""
+        with self._told("make the folder", path):
+            try:
+                wait(self._loop, self._wire.make_folder(self._at(path)))
+            except Status as status:
+                facts = self._look(path)
+                if facts is not None and not facts.is_folder:
+                    raise in_the_way(self.label, path, facts) from status
+                if facts is None and self._sees:
+                    raise
+
+    def _file(self, path: str) -> Attributes | None:
+        facts = self._look(path)
+        if facts is not None and not facts.is_file:
+            raise in_the_way(self.label, path, facts)
+        return facts
+
+    def size(self, path: str) -> int | None:
+        facts = self._file(path)
+        return None if facts is None else facts.size or 0
+
+    def blocks(self, path: str) -> Iterator[bytes]:
+        if self._sees and self._file(path) is None:
+            raise no_such_file(path, self.label)
+        download = self._run("read", path, Download.start(self._wire, self._at(path), self._block))
+        try:
+            while block := self._run("read", path, download.more()):
+                yield block
+        finally:
+            wait(self._loop, download.close())
+
+    def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
+        pieces, large = begun(chunks(blocks))
+        client = self._lanes.client() if large else None
+        with self._lanes.lane() as lane:
+            wire, another = (client, lane) if client else (lane, None)
+            upload = Upload(wire, self._at(part), verify=self._sees, block=self._block, another=another)
+            try:
+                sent, back = self._send(part, upload, pieces)
+                if self._sees:
+                    self._compare(part, sent, back, upload)
+            except BaseException:
+                wait(self._loop, upload.abandon())
+                raise
+        return sent
+
+    def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
+        """What was sent, and what came back of it."""
+        sent, back = hashlib.sha256(), hashlib.sha256()
+        sent_bytes = back_bytes = 0
+        for chunk, last in pieces:
+            sent.update(chunk)
+            sent_bytes += len(chunk)
+            for data in self._step(part, upload, chunk, last):
+                back.update(data)
+                back_bytes += len(data)
+        return Stored(sent_bytes, sent.hexdigest()), Stored(back_bytes, back.hexdigest())
+
+    def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
+        with self._told("write", part):
+            try:
+                return wait(self._loop, upload.step(chunk, last=last))
+            except Status as status:
+                if upload.created or self._look(part) is None:
+                    raise
+                step = "Remove it first: it is left over from an earlier try"
+                raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from status
+
+    def _compare(self, part: str, sent: Stored, found: Stored, upload: Upload) -> None:
+        """Hash and size as read back, then the size the server tells. Collected meanwhile is fine where files are picked up."""
+        if upload.size is None and self.profile is Profile.PICKUP and (upload.vanished or found == sent):
+            return
+        if found != sent or upload.size != sent.bytes:
+            raise damaged(part, sent, Stored(found.bytes if upload.size is None else upload.size, found.sha256), self.label)
+
+    def publish(self, part: str, final: str) -> bool:
+        if not self._sees:
+            raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
+        if self.profile is Profile.NO_CAS and self._look(final) is not None:
+            return False
+        with self._told("publish", final), self._lanes.lane() as wire:
+            try:
+                wait(self._loop, wire.rename(self._at(part), self._at(final)))
+            except Status as status:
+                # Servers name many reasons for a taken name; what stands there tells.
+                if self._look(part) is None:
+                    if self.profile is Profile.PICKUP:
+                        return True
+                    raise part_missing(part, self.label) from status
+                if self._look(final) is None:
+                    raise
+                return False
+        return True
+
+    def remove(self, path: str) -> None:
+        facts = self._look(path)
+        if facts is None and self._sees:
+            return
+        if facts is not None and facts.is_folder:
+            only_own_folder(path, self.label)
+            self._remove_folder(path)
+        elif facts is not None and not facts.is_file:
+            raise in_the_way(self.label, path, facts)
+        else:
+            self._unless_missing("remove", path, self._wire.remove)
+
+    def _remove_folder(self, path: str) -> None:
+        for item in reversed(list(self.walk(path))):
+            self._unless_missing("remove", item.path, self._wire.remove_folder if item.is_folder else self._wire.remove)
+        self._unless_missing("remove", path, self._wire.remove_folder)
+
+    def _unless_missing(self, doing: str, path: str, call: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        with self._told(doing, path):
+            try:
+                wait(self._loop, call(self._at(path)))
+            except Status as status:
+                if status.code != Code.NO_SUCH_FILE:
+                    raise
+
+    def walk(self, folder: str) -> Iterator[Item]:
+        """See `base.Session`. Symlinks and special files are left out; a drop box shows nothing."""
+        facts = self._look(folder)
+        if facts is None or not facts.is_folder:
+            return
+        found = self._run("list", folder, self._wire.list(self._at(folder)))
+        for name, inner in sorted(found.items()):
+            path = f"{folder.rstrip('/')}/{name}"
+            modified = None if inner.modified is None else datetime.fromtimestamp(inner.modified, UTC)
+            if inner.is_folder:
+                yield Item(path, True, 0, modified)
+                yield from self.walk(path)
+            elif inner.is_file:
+                yield Item(path, False, inner.size or 0, modified)
+
+    def probe(self, folder: str) -> Probe:
+        with self._told("rehearse below", folder):
+            return wait(self._loop, rehearse(self._wire, self._at, folder))

@@ -1,0 +1,280 @@
+"""SFTP version 3 on one channel: requests out, answers in, nothing more.
+
+asyncssh or OpenSSH's client brings SSH. asyncssh's own SFTP client costs twice the CPU of this and hides the extensions. One SFTP write
+here fills exactly one of asyncssh's SSH packets, and an answer finds its request without a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Space, Status, string
+
+LARGEST_PACKET = 4 * 1024 * 1024
+LARGE = 8 * 1024
+_LARGE_BLOCK = 255 * 1024
+Answer = tuple[int, bytes]
+
+
+class Channel(Protocol):
+    """What carries the bytes. It tells the wire when there are some and when it is lost."""
+
+    def write(self, data: bytes) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Wire:
+    """SFTP over a channel. All methods belong to the event loop it was opened in.
+
+    Servers answer in order or nearly so, so the request that waits longest tells how the server is: when it stays unanswered for `stall`
+    seconds, everything waiting fails with Lost and the channel is given up.
+    """
+
+    def __init__(self, stall: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.stall = stall
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._next = 0
+        self._oldest_since = 0.0
+        self._outgoing: list[bytes] = []
+        self._received = bytearray()
+        self._watch: asyncio.TimerHandle | None = None
+        self._reason = ""
+        self._channel: Channel | None = None
+        self.extensions: dict[str, bytes] = {}
+        self.largest_write = SAFE_BLOCK
+        """What one write request may hold, itself included."""
+
+    @property
+    def is_open(self) -> bool:
+        return not self._reason
+
+    def connection_made(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # A reason of asyncssh's can quote what the server said, never what we sent.
+        self.give_up(f"the connection was lost{f': {exc}' if exc else ''}")
+
+    def give_up(self, reason: str) -> None:
+        """Fail everything that waits and everything asked from now on."""
+        self._reason = self._reason or reason
+        if self._watch is not None:
+            self._watch.cancel()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Lost(self._reason))
+                future.exception()  # marks it as seen: not everything waiting is still being awaited
+        self._waiting.clear()
+        if self._channel is not None:
+            self._channel.abort()
+
+    def _look(self) -> None:
+        if self._waiting and self._loop.time() - self._oldest_since > self.stall:
+            self.give_up(f"the server did not answer for {self.stall:g} seconds")
+        else:
+            self._watch = self._loop.call_later(self.stall / 4, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        at = 0
+        while len(received) - at >= 9:
+            size = int.from_bytes(received[at : at + 4], "big")
+            if size > LARGEST_PACKET or size < 5:
+                self.give_up("the server sent a malformed answer")
+                return
+            if len(received) - at - 4 < size:
+                break
+            key = int.from_bytes(received[at + 5 : at + 9], "big")
+            with memoryview(received) as view:
+                body = bytes(view[at + 9 : at + 4 + size])
+            self._answered(received[at + 4], key, body)
+            at += 4 + size
+        if at:
+            del received[:at]
+
+    def _answered(self, kind: int, key: int, body: bytes) -> None:
+        if kind == Kind.VERSION:  # has no request number; where it would stand is the version
+            extensions = Fields(body)
+            while extensions:
+                name = extensions.text()
+                self.extensions[name] = extensions.string()
+            key = 0
+        if key == next(iter(self._waiting), None):
+            self._oldest_since = self._loop.time()
+        future = self._waiting.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result((kind, body))
+
+    def _send(self, kind: int, key: int, *body: bytes | memoryview) -> asyncio.Future[Answer]:
+        if self._reason or self._channel is None:
+            raise Lost(self._reason or "the channel is closed")
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        if not self._waiting:
+            self._oldest_since = self._loop.time()
+        self._waiting[key] = future
+        size = sum(map(len, body))
+        self._outgoing.append(b"".join((struct.pack(">IB", size + 1, kind), *body)))
+        if size >= LARGE:
+            self._flush()
+        elif len(self._outgoing) == 1:
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        """Hand over what was asked since the last time: small requests of many files share an SSH packet, a large one has its own."""
+        outgoing, self._outgoing = self._outgoing, []
+        if not outgoing or self._channel is None or self._reason:
+            return
+        last = [outgoing.pop()] if len(outgoing[-1]) >= LARGE else []
+        try:
+            for data in filter(None, (b"".join(outgoing), *last)):
+                self._channel.write(data)
+        except OSError:
+            self.give_up("the connection was lost")
+
+    async def start(self) -> None:
+        """Agree on version 3. Raises Lost."""
+        self._look()
+        kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
+        if kind != Kind.VERSION:
+            raise Lost("the server does not speak SFTP")
+
+    def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
+        """Send a request; its answer comes with the future. Requests are sent in the order of the calls."""
+        self._next = self._next % 0xFFFFFFFF + 1
+        return self._send(kind, self._next, struct.pack(">I", self._next), *parts)
+
+    async def answer(self, future: asyncio.Future[Answer], wanted: Kind) -> Fields:
+        """The fields of an answer. Raises Status when the server refused, Lost when it is not to be understood."""
+        kind, body = await future
+        fields = Fields(body)
+        if kind == Kind.STATUS:
+            code = fields.number()
+            if code or wanted != Kind.STATUS:
+                raise Status(code, fields.text() if fields else "")
+        elif kind != wanted:
+            raise Lost("the server sent an answer of the wrong kind")
+        return fields
+
+    async def done(self, future: asyncio.Future[Answer]) -> None:
+        """Waits until the server says a request succeeded."""
+        await self.answer(future, Kind.STATUS)
+
+    def opening(self, path: str, flags: int) -> asyncio.Future[Answer]:
+        return self.ask(Kind.OPEN, string(path), struct.pack(">II", flags, 0))
+
+    async def opened(self, asked: asyncio.Future[Answer]) -> bytes:
+        """The handle."""
+        return (await self.answer(asked, Kind.HANDLE)).string()
+
+    async def open(self, path: str, flags: int) -> bytes:
+        return await self.opened(self.opening(path, flags))
+
+    def closing(self, handle: bytes) -> asyncio.Future[Answer]:
+        return self.ask(Kind.CLOSE, string(handle))
+
+    async def close(self, handle: bytes) -> None:
+        await self.done(self.closing(handle))
+
+    def write(self, handle: bytes, offset: int, data: bytes | memoryview) -> asyncio.Future[Answer]:
+        return self.ask(Kind.WRITE, string(handle), struct.pack(">QI", offset, len(data)), data)
+
+    def read(self, handle: bytes, offset: int, count: int) -> asyncio.Future[Answer]:
+        return self.ask(Kind.READ, string(handle), struct.pack(">QI", offset, count))
+
+    async def data(self, future: asyncio.Future[Answer]) -> memoryview:
+        """The bytes of a read, empty at the end of the file."""
+        try:
+            return (await self.answer(future, Kind.DATA)).block()
+        except Status as status:
+            if status.code == Code.EOF:
+                return memoryview(b"")
+            raise
+
+    async def attributes(self, kind: Kind, name: str | bytes) -> Attributes | None:
+        """LSTAT of a path or FSTAT of a handle; None when there is no such file."""
+        return await self.looked(self.looking(kind, name))
+
+    def looking(self, kind: Kind, name: str | bytes) -> asyncio.Future[Answer]:
+        return self.ask(kind, string(name))
+
+    async def looked(self, asked: asyncio.Future[Answer]) -> Attributes | None:
+        try:
+            return (await self.answer(asked, Kind.ATTRS)).attributes()
+        except Status as status:
+            if status.code == Code.NO_SUCH_FILE:
+                return None
+            raise
+
+    async def make_folder(self, path: str) -> None:
+        await self.done(self.ask(Kind.MKDIR, string(path), struct.pack(">I", 0)))
+
+    async def remove(self, path: str) -> None:
+        await self.done(self.ask(Kind.REMOVE, string(path)))
+
+    async def remove_folder(self, path: str) -> None:
+        await self.done(self.ask(Kind.RMDIR, string(path)))
+
+    async def rename(self, old: str, new: str) -> None:
+        """The plain rename of version 3, which a conforming server refuses when `new` exists."""
+        await self.done(self.ask(Kind.RENAME, string(old), string(new)))
+
+    async def list(self, folder: str) -> dict[str, Attributes]:
+        """All names in a folder but `.` and `..`."""
+        handle = (await self.answer(self.ask(Kind.OPENDIR, string(folder)), Kind.HANDLE)).string()
+        found: dict[str, Attributes] = {}
+        try:
+            while True:
+                fields = await self.answer(self.ask(Kind.READDIR, string(handle)), Kind.NAME)
+                found.update(_names(fields))
+        except Status as status:
+            if status.code != Code.EOF:
+                raise
+        finally:
+            if not self._reason:
+                await self.close(handle)
+        return {name: facts for name, facts in found.items() if name not in (".", "..")}
+
+    def sync(self, handle: bytes) -> asyncio.Future[Answer] | None:
+        """Ask that a file be forced to the server's disk; None where the server does not offer that."""
+        if "fsync@openssh.com" not in self.extensions:
+            return None
+        return self.ask(Kind.EXTENDED, string("fsync@openssh.com"), string(handle))
+
+    async def synced(self, asked: asyncio.Future[Answer] | None) -> None:
+        """Waits for the answer to `sync`. A file system that knows no such thing is as good as a server that does not offer it."""
+        if asked is None:
+            return
+        try:
+            await self.done(asked)
+        except Status as status:
+            if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # what OpenSSH makes of ENOSYS and EINVAL
+                raise
+
+    async def limits(self) -> tuple[int, int]:
+        """The most bytes that one read and one write may hold."""
+        if "limits@openssh.com" not in self.extensions:
+            return SAFE_BLOCK, SAFE_BLOCK
+        fields = await self.answer(self.ask(Kind.EXTENDED, string("limits@openssh.com")), Kind.EXTENDED_REPLY)
+        _, read, write = fields.long(), fields.long(), fields.long()
+        return min(max(read, SAFE_BLOCK), _LARGE_BLOCK), min(max(write, SAFE_BLOCK), _LARGE_BLOCK)
+
+    async def space(self, path: str) -> Space | None:
+        """None where the server does not tell."""
+        if "statvfs@openssh.com" not in self.extensions:
+            return None
+        fields = await self.answer(self.ask(Kind.EXTENDED, string("statvfs@openssh.com"), string(path)), Kind.EXTENDED_REPLY)
+        _, fragment, _, _, available, _, _, nodes, _, flags, _ = (fields.long() for _ in range(11))
+        return Space(available * fragment, nodes, bool(flags & 0x1))
+
+
+def _names(fields: Fields) -> Iterator[tuple[str, Attributes]]:
+    for _ in range(fields.number()):
+        name = fields.text()
+        fields.string()
+        yield name, fields.attributes()

@@ -1,0 +1,83 @@
+"""Where a consumer's files are: a folder, or a place on an SFTP server. Needs neither ledger nor configuration."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from waybill.configuration.registration import FolderDestination, SftpDestination
+from waybill.connection import Connection, Connections
+from waybill.destinations import Destination, open_destination
+from waybill.errors import PermanentError
+from waybill.files import verification
+from waybill.files.verification import Report
+
+_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+_FORMS = "a folder, sftp:CONNECTION_ID[/path], sftp://CONNECTION_ID/path, or sftp://user@host[:port]/path"
+
+
+def verify(
+    place: str,
+    connections: Connections,
+    *,
+    connection: str = "",
+    key: Path | None = None,
+    progress: Callable[[str], None] = lambda path: None,
+) -> Report:
+    """Check everything at `place`: a folder, `sftp:CONNECTION_ID[/path]`, `sftp://CONNECTION_ID/path` or `sftp://user@host[:port]/path`.
+
+    The last form takes host key and credentials from `connection` when given, else the host key from ~/.ssh/known_hosts and a key file:
+    `key`, or the own one. Raises PermanentError when the place is not there or not allowed, TransientError when it is out of reach.
+    """
+    destination, base = _place(place, connections, connection, key)
+    with destination.connect() as session:
+        return verification.verify(session, base, progress)
+
+
+def _place(place: str, connections: Connections, connection: str, key: Path | None) -> tuple[Destination, str]:
+    if not place.startswith("sftp:"):
+        folder = Path(place).resolve()
+        if not folder.is_dir():
+            raise PermanentError(f"{place!r} is not a folder", allowed=_FORMS, code="no_such_place")
+        return open_destination(FolderDestination(kind="folder", root=str(folder)), folder, connections), str(folder)
+    found, path = _server(place, connections, connection, key)
+    spec = SftpDestination.model_construct(kind="sftp", connection=found.id, root=path)  # nobody's registration; walking checks the path
+    return open_destination(spec, Path.cwd(), lambda _: found), path
+
+
+def _server(place: str, connections: Connections, connection: str, key: Path | None) -> tuple[Connection, str]:
+    """The connection to use, and the path on the server."""
+    if not place.startswith("sftp://"):
+        name, _, path = place.removeprefix("sftp:").partition("/")
+        if not name:
+            raise PermanentError(f"{place!r} names no connection", allowed=_FORMS, code="no_such_place")
+        return connections(name), f"/{path}"
+    try:
+        url = urlsplit(place)
+        port = url.port
+    except ValueError as error:
+        raise PermanentError(f"{place!r} is not a location: {error}", allowed=_FORMS, code="no_such_place") from error
+    if url.password is not None:
+        step = "Passwords do not belong into a command line: put it into an Airflow connection and name that with --connection"
+        raise PermanentError("the location holds a password", next_step=step, code="secret_in_location")
+    path = unquote(url.path) or "/"
+    if url.username is None and port is None and not connection and key is None:
+        return connections(url.netloc), path
+    login = unquote(url.username or "")
+    if connection:
+        known = connections(connection)
+        return replace(known, host=url.hostname or known.host, port=port or known.port, login=login or known.login), path
+    extra = {"known_hosts": "~/.ssh/known_hosts", "key_file": str(key or _own_key())}
+    return Connection(url.hostname or "", "sftp", url.hostname or "", port, login or getpass.getuser(), extra=extra), path
+
+
+def _own_key() -> Path:
+    """The first of the account's usual private keys."""
+    found = [path for name in _KEYS if (path := Path.home() / ".ssh" / name).exists()]
+    if not found:
+        step = "Name one with --key, or an Airflow connection with --connection"
+        raise PermanentError(f"~/.ssh holds none of {', '.join(_KEYS)}", next_step=step, code="no_key")
+    return found[0]

@@ -1,0 +1,145 @@
+"""Housekeeping: what crashed attempts left behind, what is past its keeping, what is stuck. Safe at any time, also twice at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from waybill.deliveries.sweeping import Limits, Swept, sweep
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.ledger import registrations, upkeep
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.engine import is_id
+from waybill.ledger.registrations import Registered
+from waybill.requests.upkeep import keep_requests
+
+DEAD_AFTER = timedelta(days=1)
+PARALLEL = 4
+
+
+@dataclass
+class Housekeeping:
+    """What was done. `stale`: deliveries open for over a day.
+
+    `failed`: a message per tenant whose destination could not be swept, and one about `exports`.
+    """
+
+    parts: int = 0
+    files: int = 0
+    spools: int = 0
+    archives: int = 0
+    foreign: list[str] = field(default_factory=list)
+    requests: dict[str, int] = field(default_factory=dict)
+    stale: list[Delivery] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        stale = [{"delivery_id": one.id, "tenant": one.tenant, "entity": one.entity, "error": one.error or None} for one in self.stale]
+        return {**vars(self), "stale": stale}
+
+
+def housekeeping(installation: Installation) -> Housekeeping:
+    """Clean up once. One tenant's destination out of reach does not stop the rest.
+
+    Raises ConfigError when the catalog or the policy is broken: what to keep would be a guess.
+    """
+    installation.configuration.require_catalog()
+    done = Housekeeping()
+    now = installation.now()
+    _sweep_destinations(installation, done, now)
+    _clear_spool(installation, done, now)
+    _clear_archive(installation, done, now)
+    kept = keep_requests(installation)
+    done.requests = {name: value for name, value in vars(kept).items() if isinstance(value, int)}
+    done.foreign += kept.foreign
+    if kept.failed:
+        done.failed["exports"] = "exports: " + "; ".join(kept.failed)
+    with installation.ledger.begin() as connection:
+        upkeep.drop_ended_digests(connection)
+        done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
+    return done
+
+
+def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
+    """Tenants of the same destination share one connection; a few destinations are swept at a time."""
+    with installation.ledger.begin() as connection:
+        tenants = registrations.all_current(connection)
+    shared: dict[str, list[Registered]] = {}
+    for one in tenants:
+        shared.setdefault(installation.destination_spec(one).model_dump_json(), []).append(one)
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="sweep") as pool:
+        for swept, failed in pool.map(lambda group: _sweep_group(installation, group, now), shared.values()):
+            done.failed |= failed
+            done.parts += sum(one.parts for one in swept)
+            done.files += sum(one.files for one in swept)
+            done.foreign += [path for one in swept for path in one.foreign]
+
+
+def _sweep_group(installation: Installation, group: list[Registered], now: datetime) -> tuple[list[Swept], dict[str, str]]:
+    days = installation.configuration.policy.destination_days
+    limits = Limits(now, DEAD_AFTER, now - timedelta(days=days) if days else None)
+    swept: list[Swept] = []
+    failed: dict[str, str] = {}
+    tenants = [one.tenant for one in group]
+    try:
+        with installation.session(group[0]) as session:
+            for tenant in tenants:
+                try:
+                    swept.append(sweep(installation.ledger, session, tenant, limits))
+                except WaybillError as error:
+                    failed[tenant] = str(error.located(f"tenant {tenant}"))
+    except WaybillError as error:
+        if error.code == "missing_connection" and all(one.registration.is_disabled for one in group):
+            return [], {}  # a tenant that left, and its connection with it
+        failed |= {tenant: f"tenant {tenant}: {error}" for tenant in tenants[len(swept) + len(failed) :]}
+    return swept, failed
+
+
+def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
+    """Spools that no process can still be writing. One whose bytes were delivered, but not archived any more, is archived now."""
+    found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
+    with installation.ledger.begin() as connection:
+        owners = upkeep.owners(connection, [path.name for path in found])
+    for path in found:
+        owner = owners.get(path.name)
+        if owner is not None and owner.status == "open":
+            continue
+        place = installation.archive_dir / "deliveries" / owner.delivery if installation.archive_dir and owner and owner.adopted else None
+        if place is not None and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, place)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        done.spools += 1
+
+
+def _clear_archive(installation: Installation, done: Housekeeping, now: datetime) -> None:
+    """Delivered bytes kept for redelivery for longer than policy wants, counted from COMMIT."""
+    if "://" in installation.settings.archive_url:
+        return
+    keep = timedelta(days=installation.configuration.policy.archive_days)
+    found = list(_own(installation.settings.base / installation.settings.archive_url / "deliveries"))
+    with installation.ledger.begin() as connection:
+        committed = upkeep.committed_at(connection, [path.name for path in found])
+    for path in found:
+        if (committed.get(path.name) or _youngest(path)) < now - keep:
+            shutil.rmtree(path, ignore_errors=True)
+            done.archives += 1
+
+
+def _own(folder: Path) -> Iterator[Path]:
+    """The folders below that carry an id of ours as their name."""
+    if folder.is_dir():
+        yield from (path for path in sorted(folder.iterdir()) if is_id(path.name) and path.is_dir() and not path.is_symlink())
+
+
+def _youngest(folder: Path) -> datetime:
+    """When something last changed in a folder."""
+    times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+    return datetime.fromtimestamp(max(times), UTC)

@@ -1,0 +1,114 @@
+"""What every use-case works with: settings, configuration, ledger, connections and a clock, handed down by a shell."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from waybill import __version__
+from waybill.access import tenant_id
+from waybill.configuration import loading
+from waybill.configuration.catalog import Catalog, Entity, closest
+from waybill.configuration.loading import Configuration, Settings
+from waybill.configuration.registration import DestinationSpec
+from waybill.connection import Connections
+from waybill.destinations import Destination, Profile, Session, open_destination
+from waybill.errors import PermanentError, TransientError
+from waybill.ledger import Ledger, registrations, streams
+from waybill.ledger.registrations import Registered
+from waybill.sources import Source, open_source
+
+PRODUCED_BY = f"waybill {__version__}"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One installation of Waybill. `connect_db` opens a database connection by its id, for sources of kind dbapi."""
+
+    settings: Settings
+    ledger: Ledger
+    connections: Connections
+    now: Callable[[], datetime]
+    connect_db: Callable[[str], Any] | None = field(default=None, repr=False)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """Read once per installation; a long-lived process makes a new installation to see changes."""
+        return loading.load(self.settings.config_dir)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Raises ConfigError when the catalog or the policy has problems."""
+        return self.configuration.require_catalog()
+
+    @property
+    def archive_dir(self) -> Path | None:
+        """Where delivered bytes are kept for redelivery, or None when policy keeps none."""
+        kept = self.configuration.policy.archive_days and "://" not in self.settings.archive_url
+        return self.settings.base / self.settings.archive_url if kept else None
+
+    def registered(self, tenant: str) -> Registered:
+        """The tenant's registration in force. Raises PermanentError for an unknown tenant."""
+        with self.ledger.begin() as connection:
+            found = registrations.current(connection, tenant_id(tenant))
+            known = [] if found else [one.tenant for one in registrations.all_current(connection)]
+        if found is None:
+            raise PermanentError(
+                f"the tenant {tenant!r} is not registered" + (f"; did you mean {near}?" if (near := closest(tenant, known)) else ""),
+                next_step=f"Add config/tenants/{tenant}.yaml and run `waybill apply`, or register it through the API",
+                code="unknown_tenant",
+            )
+        return found
+
+    def entity(self, entity_id: str) -> Entity:
+        """A catalogued entity. Raises PermanentError when the catalog has none of that id."""
+        found = self.catalog.entity(entity_id)
+        if found is None:
+            raise PermanentError(
+                f"the catalog has no entity {entity_id!r}",
+                allowed=", ".join(self.catalog.entities),
+                next_step="Put it back, or take it out of the registration",
+                code="unknown_entity",
+            )
+        return found
+
+    def source(self, name: str) -> Source:
+        return open_source(self.catalog.sources[name], self.settings.base, self.connections, self.connect_db)
+
+    def destination_spec(self, registered: Registered) -> DestinationSpec:
+        return registered.registration.destination or self.configuration.policy.destination
+
+    def destination(self, registered: Registered) -> Destination:
+        with self.ledger.begin() as connection:
+            profile = registrations.profile(connection, registered.tenant)
+        return open_destination(self.destination_spec(registered), self.settings.base, self.connections, Profile(profile or Profile.FULL))
+
+    @contextmanager
+    def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:
+        """The tenant's destination, connected. With `spare` (schedulers) one that failed several times in a row is left alone for a while.
+
+        Raises TransientError `destination_paused` then, without connecting: the first try after the pause connects again.
+        """
+        key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
+        with self.ledger.begin() as connection:
+            paused = streams.paused_until(connection, key, self.now()) if spare else None
+        if paused is not None:
+            what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
+            next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
+            raise TransientError(what, next_step=next_step, code="destination_paused")
+        with ExitStack() as stack:
+            try:
+                session = stack.enter_context(self.destination(registered).connect())
+            except TransientError:
+                with self.ledger.begin() as connection:
+                    streams.failed(connection, key, self.now())
+                raise
+            with self.ledger.begin() as connection:
+                streams.succeeded(connection, key)
+            yield session

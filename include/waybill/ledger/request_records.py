@@ -1,0 +1,126 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The states of a request.
+
+    `pending` -claim-> `running` -publish-> `done` -expires-> `expired`; `running` or `pending` end in `failed` or `cancelled`.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ACTIVE = (Status.PENDING, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request failed: a code, one sentence, and what to do. Never a stack trace, a secret or a row."""
+
+    code: str
+    message: str
+    advice: str = ""
+
+
+FAILURES = {
+    "stalled": Failure("stalled", "The export stopped making progress and was given up.", "Request it again."),
+    "permission_revoked": Failure(
+        "permission_revoked", "The person who asked may no longer create exports.", "Ask an organization or tenant admin."
+    ),
+    "storage_full": Failure(
+        "storage_full", "There was no space left for the archive.", "Request less, or tell your operator that the archive's disk is full."
+    ),
+    "internal": Failure("internal", "Something went wrong inside Waybill.", "Request it again; if it fails again, tell your operator."),
+}
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """The rows of one entity in one format. Formats that hold all entities in one file repeat its path, bytes and hash per entity."""
+
+    tenant: str
+    entity: str
+    format: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One request as the ledger keeps it.
+
+    `status` is the stored one: `shown` tells what it is now. `slot` is what one active request at a time may hold, None where policy sets
+    no limit. `roles` are those of the requester's token, None when another authority than policy's role table decides. `tenants` are those
+    the export covers, more than one for an organization only. `due_at` is when it may start. `rows` counts records, `bytes` the archive;
+    both are None until done.
+    """
+
+    id: str
+    tenant: str
+    tenants: list[str]
+    export_type: str | None
+    scope: dict[str, Any]
+    project: str | None
+    entities: list[str]
+    range_from: datetime | None
+    range_to: datetime | None
+    range_asked: dict[str, Any]
+    formats: list[str]
+    submission: dict[str, Any]
+    status: str
+    progress: int
+    rows: int | None
+    bytes: int | None
+    error_code: str | None
+    error_message: str | None
+    error_advice: str | None
+    requested_by: str
+    requester_name: str
+    email: str
+    roles: list[str] | None
+    created_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    heartbeat_at: datetime | None
+    downloaded_at: datetime | None
+    attempt: int
+    worker: str
+    resubmitted_from: str | None
+    template: str | None
+    idempotency_key: str | None
+    body_hash: str
+    slot: str | None
+    fingerprint: str | None
+    archive: str | None
+    sha256: str | None
+    mail: str | None
+    mail_due_at: datetime | None
+    mail_claimed_at: datetime | None
+    mail_sent_at: datetime | None
+    mail_tries: int
+
+    def shown(self, now: datetime) -> Status:
+        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it."""
+        if self.status == Status.DONE and self.expires_at is not None and self.expires_at <= now:
+            return Status.EXPIRED
+        return Status(self.status)
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ACTIVE

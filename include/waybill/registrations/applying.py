@@ -1,0 +1,225 @@
+"""Configuration files -> ledger: what `waybill apply` and the DAG `apply_config` do."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from waybill.access import Visible
+from waybill.configuration.loading import Configuration, TenantFile
+from waybill.configuration.registration import Difference, ExportOption, Registration, difference
+from waybill.errors import Finding, PermanentError, TransientError
+from waybill.installation import Installation
+from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
+
+TRIES = 5
+MOST_DEACTIVATED = 0.25
+_SIGNS = {"create": "+", "change": "~", "deactivate": "-"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What apply does to one tenant. `action`: create, change, deactivate, keep. `fields` are those of the body whose value changes: old
+    and new.
+    """
+
+    tenant: str
+    action: str
+    file: str
+    difference: Difference
+    fields: dict[str, tuple[object, object]] = field(default_factory=dict)
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Every tenant's change, and the findings of files that were left out; those tenants stay on their last good version.
+
+    `refusal` is why a dry run's changes would not be carried out.
+    """
+
+    changes: list[Change]
+    findings: tuple[Finding, ...]
+    refusal: PermanentError | None = None
+
+    @property
+    def changed(self) -> list[Change]:
+        return [change for change in self.changes if change.action != "keep"]
+
+    def lines(self, *, dry_run: bool) -> Iterator[str]:
+        """The changes as people read them in a terminal or a task's log, and a count at the end."""
+        for change in self.changed:
+            yield f"{_SIGNS[change.action]} {change.tenant}  ({change.file})"
+            for key, (old, new) in change.fields.items():
+                before = "" if change.action == "create" else f"{json.dumps(old, ensure_ascii=False)} -> "
+                yield f"    {key}: {before}{json.dumps(new, ensure_ascii=False)}"
+            yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
+            yield from (f"    - {entity}" for entity in change.difference.deactivated)
+        counts = Counter(change.action for change in self.changes)
+        verb = "to " if dry_run else ""
+        yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
+
+
+def apply(
+    installation: Installation, *, actor: str, dry_run: bool = False, allow_mass_deactivation: bool = False, only: str = ""
+) -> Applied:
+    """Bring the ledger to what the files say: one transaction per tenant, so a bad file harms nobody else.
+
+    Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be
+    deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
+    """
+    configuration = installation.configuration
+    configuration.require_catalog()
+    with installation.ledger.begin() as connection:
+        before = {one.tenant: one for one in registrations.all_current(connection)}
+        active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
+    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
+    gone = [one for one in before.values() if is_gone(configuration, one)]
+    changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
+    changes = [change for change in changes if only in ("", change.tenant)]
+    refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
+    if not dry_run:
+        if refusal:
+            raise refusal
+        changes = [_carry_out(installation, change, before.get(change.tenant), actor) for change in changes]
+    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", tenant_of(finding))), refusal)
+
+
+def is_gone(configuration: Configuration, one: Registered) -> bool:
+    """Whether a registration's file is there no more; one with mistakes is still there."""
+    return bool(one.managed_by_file) and one.tenant not in configuration.tenants and one.tenant not in configuration.broken
+
+
+def tenant_of(finding: Finding) -> str:
+    """The tenant a finding is about, if it is one of a tenant's file."""
+    return finding.file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
+    """The fields of a registration's body whose value changes: old and new, None where a body leaves one out."""
+    return {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+
+
+def change_of(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
+    """What applying the file does, given the registration in force and the active entities."""
+    diff = difference(active, file.entities)
+    fields = changed_fields(before.body if before else {}, file.registration.body())
+    if before is None:
+        action = "create"
+    elif fields or not diff.is_empty or before.origin != FILE_ORIGIN + file.file:
+        action = "deactivate" if file.registration.is_disabled and not before.registration.is_disabled else "change"
+    else:
+        action = "keep"
+    return Change(file.tenant, action, file.file, diff, fields, before.version if before else None)
+
+
+def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
+    """Why changes that would switch off many tenants at once are not carried out; a folder that was not mounted looks just like that."""
+    active = {tenant for tenant, one in before.items() if not one.registration.is_disabled}
+    ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
+    if len(ending) <= MOST_DEACTIVATED * len(active):
+        return None
+    return PermanentError(
+        f"this would deactivate {len(ending)} of {len(active)} active tenants: {', '.join(ending[:10])}"
+        + (" ..." if len(ending) > 10 else ""),
+        allowed="at most a quarter at once",
+        next_step="Nothing was applied. If it is meant, run `waybill apply --allow-mass-deactivation`, or trigger the DAG apply_config "
+        "with allow_mass_deactivation",
+        code="mass_deactivation",
+    )
+
+
+def _carry_out(installation: Installation, change: Change, before: Registered | None, actor: str) -> Change:
+    if change.action == "keep":
+        return change
+    if file := installation.configuration.tenants.get(change.tenant):
+        wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
+    else:  # the file was removed: keep its words, switch everything off, and let the API take over
+        words = before.registration if before else Registration()
+        wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
+    version, diff, _ = record(installation, change.tenant, wanted, entities, by=Provenance(origin, actor))
+    return Change(change.tenant, change.action, change.file, diff, change.fields, version)
+
+
+def record(
+    installation: Installation, tenant: str, wanted: Registration, entities: tuple[str, ...], *, by: Provenance, expected: int | None = None
+) -> Recorded:
+    """Replace a tenant's registration in one transaction. Raises LostUpdate when `expected` is given and is not the version in force."""
+    for _ in range(TRIES):
+        try:
+            with installation.ledger.begin() as connection:
+                return registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+        except LostUpdate:
+            if expected is not None:
+                raise
+    raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Rounds of applying that failed since the last good one: when the first of them ended, and where the newest stands below the
+    shell's root.
+    """
+
+    since: datetime
+    place: str
+
+
+@dataclass(frozen=True)
+class Unapplied:
+    """What one reader may know of it. `tenants` have a file with mistakes; `whole`: mistakes in what all share hold up every file.
+
+    `findings` are those the reader may read: a tenant's by the right to see it, those of the shared files by seeing every tenant.
+    """
+
+    tenants: tuple[str, ...]
+    whole: bool
+    findings: tuple[Finding, ...]
+    failed: Failed | None
+
+
+def unapplied(installation: Installation, visible: Visible, failed: Failed | None = None) -> Unapplied | None:
+    """None where all is in force, or only mistakes in files of tenants that `visible` does not let through keep it from being so."""
+    configuration = installation.configuration
+    if not (configuration.findings or failed):
+        return None
+    shared = configuration.shared_findings
+    seen = set(visible(sorted(configuration.broken)))
+    own = tuple(one for one in configuration.tenants_findings if tenant_of(one) in seen)
+    if configuration.findings and not (shared or own):
+        return None
+    readable = shared if shared and _sees_all(installation, visible) else ()
+    return Unapplied(tuple(dict.fromkeys(tenant_of(one) for one in own)), bool(shared), (*readable, *own), failed)
+
+
+def _sees_all(installation: Installation, visible: Visible) -> bool:
+    with installation.ledger.begin() as connection:
+        every = {*registrations.ids(connection), *installation.configuration.tenants, *installation.configuration.broken}
+    return len(set(visible(sorted(every)))) == len(every)
+
+
+@dataclass(frozen=True)
+class File:
+    """How a tenant's file stands to its registration in force. `outstanding` is what the next round does: change, deactivate, or nothing.
+
+    `findings` keep the file from being applied.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    outstanding: str = ""
+
+
+def file_of(installation: Installation, tenant: str, registered: Registered | None, active: Collection[str] = ()) -> File:
+    """`active` are the tenant's entities that are delivered now."""
+    configuration = installation.configuration
+    if tenant in configuration.broken:
+        return File(tuple(one for one in configuration.tenants_findings if tenant_of(one) == tenant))
+    if file := configuration.tenants.get(tenant):
+        action = change_of(file, registered, list(active)).action
+        return File(outstanding="" if action == "keep" else action)
+    return File(outstanding="deactivate" if registered and is_gone(configuration, registered) else "")

@@ -1,0 +1,80 @@
+"""How much a full load would be: rows counted at the source, bytes from what earlier files of the same entity weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Selection
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.ledger import deliveries
+
+PATIENCE = 10.0
+"""Seconds a look may take; what is not counted by then stays unknown."""
+
+_COUNTERS = ThreadPoolExecutor(2, thread_name_prefix="estimate")
+
+_WIDTHS = {
+    ColumnType.STRING: 18,
+    ColumnType.INTEGER: 6,
+    ColumnType.DECIMAL: 8,
+    ColumnType.FLOAT: 12,
+    ColumnType.BOOLEAN: 5,
+    ColumnType.DATE: 10,
+    ColumnType.TIMESTAMP: 27,
+    ColumnType.UUID: 36,
+    ColumnType.JSON: 80,
+    ColumnType.BINARY: 64,
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One entity's full load, uncompressed. None where it could not be told within `PATIENCE`; `note` then says why."""
+
+    entity: str
+    rows: int | None = None
+    bytes: int | None = None
+    note: str = ""
+
+
+def estimate(installation: Installation, tenant: str, entities: Collection[str], patience: float = PATIENCE) -> list[Estimate]:
+    """What the first full loads of these entities would hold now. Never raises for a source that cannot be asked."""
+    catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
+    found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
+    by_source: dict[str, list[Entity]] = {}
+    for entity in catalogued:
+        by_source.setdefault(entity.source, []).append(entity)
+    wait([_COUNTERS.submit(_count, installation, tenant, source, asked, found) for source, asked in by_source.items()], timeout=patience)
+    return [found[entity.id] for entity in catalogued]
+
+
+def _count(installation: Installation, tenant: str, source: str, asked: Iterable[Entity], found: dict[str, Estimate]) -> None:
+    asked = list(asked)
+    try:
+        with installation.source(source).snapshot() as snapshot:
+            for entity in asked:
+                rows = snapshot.count(Selection(entity, tenant, entity.columns))
+                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, entity)))
+    except WaybillError as error:
+        # A preview must not fail because a source does: the delivery will tell it in full.
+        for entity in asked:
+            if found[entity.id].rows is None:
+                found[entity.id] = Estimate(entity.id, note=f"the source cannot be counted now ({error.code})")
+
+
+def _width(installation: Installation, tenant: str, entity: Entity) -> float:
+    """Bytes a record: measured on this entity's latest files, this tenant's first, else guessed from the types."""
+    with installation.ledger.begin() as connection:
+        for whose in (tenant, None):
+            latest = deliveries.listed(connection, whose, entity=entity.id, status="committed", limit=20)
+            attempts = [
+                one for one in deliveries.adopted_of(connection, latest).values() if one.rows and one.facts["csv"]["compression"] == "none"
+            ]
+            if attempts:
+                return sum(one.bytes for one in attempts) / sum(one.rows for one in attempts)
+    return sum(_WIDTHS[column.type] for column in entity.columns.values()) + len(entity.columns)

@@ -1,0 +1,223 @@
+"""A tenant's registration as the API works with it: look, rehearse, replace, go back. The rules are those of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.access import tenant_id
+from waybill.configuration.findings import validated
+from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
+from waybill.errors import Finding, InvalidInput, PermanentError
+from waybill.installation import Installation
+from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import LostUpdate, Provenance, Registered
+from waybill.ledger.streams import Stream
+from waybill.registrations.applying import changed_fields, record
+from waybill.registrations.estimating import Estimate, estimate
+
+API_ORIGIN = "api"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A tenant's registration in force with what it means: active entities by id, and the last stream of every inactive one."""
+
+    registered: Registered
+    active: tuple[str, ...]
+    inactive: tuple[Stream, ...]
+    managed_by: str | None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a replace would do. `fields` are those of the body whose value changes: old and new."""
+
+    difference: Difference
+    fields: dict[str, tuple[object, object]]
+    estimates: list[Estimate]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.difference.is_empty and not self.fields
+
+
+@dataclass(frozen=True)
+class Version:
+    """A recorded registration with the fields it changed: old and new. `restored` is the earlier version whose words these are again."""
+
+    registered: Registered
+    fields: dict[str, tuple[object, object]]
+
+    @property
+    def restored(self) -> int | None:
+        return self.registered.diff.get("restored_from")
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a replace did. `created` is true for a tenant's first registration."""
+
+    standing: Standing
+    difference: Difference
+    created: bool
+    changed: bool
+
+
+def read(raw: Mapping[str, Any], installation: Installation) -> tuple[Registration, tuple[str, ...]]:
+    """A body and the entity ids it stands for. Raises InvalidInput with every finding."""
+    findings: list[Finding] = []
+    wanted = validated(Registration, raw, "", findings)
+    if wanted is None:
+        raise InvalidInput(findings)
+    entities = listed_entities(wanted, raw, installation.catalog, "", findings)
+    if findings:
+        raise InvalidInput(findings)
+    return wanted, entities
+
+
+def _refuse_chosen_destination(installation: Installation, wanted: Registration, before: Registered | None) -> None:
+    """Where policy keeps destinations to files, a call may only repeat the one in force."""
+    in_force = before.registration.destination if before else None
+    if installation.configuration.policy.api_destinations == "policy" and wanted.destination != in_force:
+        raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
+
+
+def find(installation: Installation, tenant: str) -> Registered | None:
+    """The registration in force, or None."""
+    with installation.ledger.begin() as connection:
+        return registrations.current(connection, tenant_id(tenant))
+
+
+def require(installation: Installation, tenant: str) -> Registered:
+    """The registration in force. Raises not_found, and names no other tenant while doing so."""
+    found = find(installation, tenant)
+    if found is None:
+        raise PermanentError(f"the tenant {tenant} is not registered", code="not_found")
+    return found
+
+
+def standing(installation: Installation, tenant: str) -> Standing:
+    """Raises not_found for a tenant that was never registered."""
+    registered = require(installation, tenant)
+    with installation.ledger.begin() as connection:
+        every = streams.every(connection, tenant)
+    active = {stream.entity for stream in every if stream.active}
+    latest: dict[str, Stream] = {}
+    for stream in every:  # newest generation first
+        latest.setdefault(stream.entity, stream)
+    inactive = tuple(stream for entity, stream in latest.items() if entity not in active)
+    return Standing(registered, _in_catalog_order(installation, active), inactive, managing_file(installation, tenant, registered))
+
+
+def _in_catalog_order(installation: Installation, entities: Collection[str]) -> tuple[str, ...]:
+    # Also with a catalog that is broken just now: what the ledger knows can be told.
+    known = [entity for entity in installation.configuration.catalog.entities if entity in entities]
+    return (*known, *sorted(set(entities) - set(known)))
+
+
+def managing_file(installation: Installation, tenant: str, registered: Registered | None) -> str | None:
+    """The file a tenant is managed by: one that exists, valid or not, or the one its registration in force came from."""
+    folder = installation.settings.config_dir
+    for suffix in ("yaml", "yml"):
+        if (folder / "tenants" / f"{tenant_id(tenant)}.{suffix}").is_file():
+            return f"{folder.name}/tenants/{tenant}.{suffix}"
+    return registered.managed_by_file if registered else None
+
+
+def _refuse_managed_as_code(installation: Installation, tenant: str) -> Registered | None:
+    registered = find(installation, tenant)
+    file = managing_file(installation, tenant, registered)
+    if file is not None:
+        raise PermanentError(
+            f"the tenant {tenant} is managed as code by {file}",
+            next_step="Change that file and run `waybill apply`",
+            code="managed_as_code",
+        )
+    return registered
+
+
+def rehearse(installation: Installation, tenant: str, raw: Mapping[str, Any], *, expected: int | None = None) -> Rehearsal:
+    """What `replace` would do with this body; changes nothing. Raises what `replace` raises."""
+    registered = _refuse_managed_as_code(installation, tenant)
+    wanted, entities = read(raw, installation)
+    if expected is not None and expected != (registered.version if registered else 0):
+        raise _mismatch(tenant, expected)
+    _refuse_chosen_destination(installation, wanted, registered)
+    with installation.ledger.begin() as connection:
+        active = [stream.entity for stream in streams.active(connection, tenant)]
+    diff = difference(active, entities)
+    fields = changed_fields(registered.body if registered else {}, wanted.body())
+    return Rehearsal(diff, fields, estimate(installation, tenant, diff.activated))
+
+
+def replace(installation: Installation, tenant: str, raw: Mapping[str, Any], *, actor: str, expected: int | None = None) -> Replaced:
+    """Make this body the tenant's registration. `expected` is the version the caller saw (0: none yet).
+
+    Raises managed_as_code, etag_mismatch when another version is in force, InvalidInput.
+    """
+    _refuse_managed_as_code(installation, tenant)
+    return _record(installation, tenant, raw, Provenance(API_ORIGIN, actor), expected)
+
+
+def restore(installation: Installation, tenant: str, number: int, *, actor: str, expected: int | None = None) -> Replaced:
+    """Replace the registration by what an earlier version said, as a new version, held against today's catalog.
+
+    Raises not_found, managed_as_code, etag_mismatch, InvalidInput when the catalog has lost what that version names.
+    """
+    earlier = version(installation, tenant, number)
+    _refuse_managed_as_code(installation, tenant)
+    return _record(installation, tenant, earlier.body, Provenance(API_ORIGIN, actor, restored=number), expected)
+
+
+def version(installation: Installation, tenant: str, number: int) -> Registered:
+    """A version the tenant ever had. Raises not_found."""
+    found = next((one for one in versions(installation, tenant) if one.version == number), None)
+    if found is None:
+        raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
+    return found
+
+
+def _record(installation: Installation, tenant: str, raw: Mapping[str, Any], by: Provenance, expected: int | None) -> Replaced:
+    wanted, entities = read(raw, installation)
+    _refuse_chosen_destination(installation, wanted, find(installation, tenant))
+    try:
+        recorded = record(installation, tenant, wanted, entities, by=by, expected=expected)
+    except LostUpdate as error:
+        raise _mismatch(tenant, expected) from error
+    created = recorded.changed and recorded.version == 1
+    return Replaced(standing(installation, tenant), recorded.difference, created, recorded.changed)
+
+
+def _mismatch(tenant: str, expected: int | None) -> PermanentError:
+    what, step = f"the registration of {tenant} is not the one that If-Match names", "GET it again and repeat your change"
+    if expected == 0:
+        what, step = f"the tenant {tenant} has a registration already", "GET it, and send its ETag as If-Match to replace it"
+    return PermanentError(what, next_step=step, code="etag_mismatch")
+
+
+def versions(installation: Installation, tenant: str) -> list[Registered]:
+    """Every version, newest first. Raises not_found."""
+    require(installation, tenant)
+    with installation.ledger.begin() as connection:
+        return registrations.history(connection, tenant)
+
+
+def history(installation: Installation, tenant: str) -> list[Version]:
+    """Every version with what it changed, newest first. Raises not_found."""
+    found = versions(installation, tenant)
+    bodies = [*(one.body for one in found[1:]), {}]
+    return [Version(one, changed_fields(before, one.body)) for one, before in zip(found, bodies, strict=True)]
+
+
+def unusable_connection(installation: Installation, raw: Mapping[str, Any]) -> PermanentError | None:
+    """What is wrong with the connection a body names, as far as it shows from here; None where it names none."""
+    wanted, _ = read(raw, installation)
+    if wanted.destination is None or isinstance(wanted.destination, FolderDestination):
+        return None
+    try:
+        installation.connections(wanted.destination.connection)
+    except PermanentError as error:
+        return error
+    return None

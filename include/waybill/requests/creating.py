@@ -1,0 +1,231 @@
+"""Asking for an export: every check, and one insert that either takes the place or finds it taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from waybill.access import Caller, Permission
+from waybill.configuration.policy import Knobs
+from waybill.errors import Finding, InvalidInput
+from waybill.installation import Installation
+from waybill.ledger import registrations, requests
+from waybill.ledger.engine import new_id
+from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
+from waybill.requests.ranges import PREVIOUS_PERIOD
+from waybill.requests.request import Refused, refused
+from waybill.requests.rights import has_plan, require, require_project, roles_of
+from waybill.requests.submission import Checked, Scope, Submission, check
+from waybill.requests.upkeep import fail_stalled
+
+TRIES = 20
+_DAY = timedelta(days=1)
+_TRY_AGAIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Requester:
+    """The person a request is made for, as the ledger keeps them. `roles` is None where policy's role table does not decide."""
+
+    actor: str
+    name: str
+    email: str
+    roles: list[str] | None
+
+    @classmethod
+    def of(cls, caller: Caller) -> Requester:
+        return cls(caller.actor, (caller.name or caller.subject)[:255], caller.email[:320], roles_of(caller))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request comes from besides a person's body: an idempotency key, an older request, a recurring template and its period."""
+
+    key: str | None = None
+    resubmitted_from: str | None = None
+    template: str | None = None
+    period: Mapping[str, Any] | None = None
+
+
+def create(installation: Installation, caller: Caller, tenant: str, submission: Submission, origin: Origin = Origin()) -> ExportRequest:
+    """A new pending request, or the one this person made before with the same idempotency key and body.
+
+    Raises Refused (not_found, create_denied, plan_required, export_in_progress, duplicate_request, idempotency_key_reused, rate_limited)
+    and InvalidInput with every problem of the body.
+    """
+    require(installation, caller, tenant, Permission.EXPORTS_CREATE)
+    require_project(caller, submission.scope.project)
+    tenants = covered(installation, caller, tenant, submission.scope)
+    return enter(installation, Requester.of(caller), tenant, tenants, submission, origin)
+
+
+def covered(installation: Installation, caller: Caller, tenant: str, scope: Scope) -> list[str]:
+    """The tenants an export covers: for an organization those of its tenants the requester may create exports of, else the one."""
+    if scope.level != "organization":
+        return [tenant]
+    policy = installation.configuration.policy
+    name = scope.organization or policy.organization_of(tenant)
+    members = policy.organizations.get(name or "", ())
+    if tenant not in members:
+        reason = "the tenant belongs to no such organization"
+        raise InvalidInput([Finding("", "scope.organization", reason, code="unknown_organization")])
+    return caller.rights.among(Permission.EXPORTS_CREATE, members)
+
+
+def enter(
+    installation: Installation, person: Requester, tenant: str, tenants: list[str], submission: Submission, origin: Origin
+) -> ExportRequest:
+    """`create` for a person whose right to ask is settled."""
+    now, knobs = installation.now(), installation.configuration.knobs(tenant)
+    if origin.key and (before := _made_before(installation, person.actor, tenant, submission.digest(), origin.key)):
+        return before
+    require_plan(installation, knobs, tenant)
+    zone = zone_of(installation, tenant)
+    checked = check(submission, installation.catalog, knobs, zone, now, period=origin.period)
+    one = _pending(person, submission, checked, origin, tenants, now)
+    fingerprint = checked.fingerprint(person.actor) if knobs.refuse_duplicates else None
+    placed = replace(one, tenant=tenant, due_at=due_at(knobs, zone, now), fingerprint=fingerprint)
+    return _insert(installation, knobs, placed, checked)
+
+
+def require_plan(installation: Installation, knobs: Knobs, tenant: str) -> None:
+    """Raises plan_required unless the tenant's plan includes exports."""
+    if not has_plan(installation, tenant):
+        raise Refused("plan_required", f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan.")
+
+
+def zone_of(installation: Installation, tenant: str) -> ZoneInfo:
+    """The tenant's zone: its registration's, UTC where it has none."""
+    with installation.ledger.begin() as connection:
+        registered = registrations.current(connection, tenant)
+    return registered.registration.zone if registered else ZoneInfo("UTC")
+
+
+def _made_before(installation: Installation, actor: str, tenant: str, digest: str, key: str) -> ExportRequest | None:
+    """What this person made under this key. Raises idempotency_key_reused where its body was another."""
+    with installation.ledger.begin() as connection:
+        before = requests.by_key(connection, tenant, actor, key)
+    if before is not None and before.body_hash != digest:
+        raise refused("idempotency_key_reused")
+    return before
+
+
+def _pending(
+    person: Requester, submission: Submission, checked: Checked, origin: Origin, tenants: list[str], now: datetime
+) -> ExportRequest:
+    nothing: dict[str, Any] = dict.fromkeys(ExportRequest.__dataclass_fields__)
+    return ExportRequest(
+        **nothing
+        | {
+            "id": new_id(),
+            "tenant": tenants[0],
+            "tenants": tenants,
+            "export_type": checked.export_type,
+            "scope": checked.scope.body(),
+            "project": checked.scope.project,
+            "entities": list(checked.entities),
+            "range_from": checked.span.start,
+            "range_to": checked.span.end,
+            "range_asked": checked.span.asked or {},
+            "formats": list(checked.formats),
+            "submission": submission.body(),
+            "status": Status.PENDING.value,
+            "progress": 0,
+            "requested_by": person.actor,
+            "requester_name": person.name,
+            "email": person.email,
+            "roles": person.roles,
+            "created_at": now,
+            "due_at": now,
+            "attempt": 0,
+            "worker": "",
+            "resubmitted_from": origin.resubmitted_from,
+            "template": origin.template,
+            "idempotency_key": origin.key,
+            "body_hash": submission.digest(),
+            "mail_tries": 0,
+        }
+    )
+
+
+def due_at(knobs: Knobs, zone: ZoneInfo, now: datetime) -> datetime:
+    """When a request made now may start: at once, or at the next `fulfil_at` of the tenant's day, which is at most 24 hours away."""
+    if knobs.fulfilment == "immediate":
+        return now
+    at = time.fromisoformat(knobs.fulfil_at)
+    today: date = now.astimezone(zone).date()
+    candidates = (datetime.combine(today + days * _DAY, at, zone) for days in (0, 1))
+    return next((one for one in candidates if one.astimezone(now.tzinfo) > now), now + _DAY)
+
+
+def _insert(installation: Installation, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest:
+    """Enter the request, or raise what stands in its way. The indexes decide; looking first only finds the words."""
+    for _ in range(TRIES):
+        with installation.ledger.begin() as connection:
+            requests.expire(connection, one.created_at, one.tenant)
+            fail_stalled(connection, installation, one.tenant)
+        refusal = None
+        try:
+            if entered := _entered(installation, knobs, one, checked):
+                return entered
+        except Refused as error:
+            refusal = error
+        # Asked after the attempt: what stood in its way may be this request, entered under the same key a moment before.
+        if one.idempotency_key and (before := _made_before(installation, one.requested_by, one.tenant, one.body_hash, one.idempotency_key)):
+            return before
+        if refusal is not None:
+            raise refusal
+    raise refused("export_in_progress", retry_after=_TRY_AGAIN)
+
+
+def _entered(installation: Installation, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest | None:
+    """The request as it was entered, None where another took its place meanwhile. Raises Refused for what stands in its way."""
+    with installation.ledger.begin() as connection:
+        _within_rate(connection, knobs, one)
+        if one.fingerprint and requests.standing(connection, one.tenant, one.fingerprint):
+            raise refused("duplicate_request")
+        placed = _placed(connection, knobs, one, checked)
+        if not requests.create(connection, placed):
+            return None
+        detail = {"request": one.id, "entities": one.entities, "formats": one.formats, "scope": one.scope}
+        registrations.note(connection, one.tenant, one.requested_by, requests.CREATED, detail, one.created_at)
+        return placed
+
+
+def _placed(connection: Connection, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest:
+    """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress."""
+    if knobs.max_active_per_project is None:
+        return one
+    slots = [f"{checked.slot}#{number}" for number in range(1, knobs.max_active_per_project + 1)]
+    taken = requests.holders(connection, one.tenant, slots)
+    free = next((slot for slot in slots if slot not in taken), None)
+    if free is None:
+        raise refused("export_in_progress", retry_after=_TRY_AGAIN)
+    return replace(one, slot=free)
+
+
+def _within_rate(connection: Connection, knobs: Knobs, one: ExportRequest) -> None:
+    limit = knobs.rate_limit
+    if limit is None:
+        return
+    made = requests.created_since(connection, one.tenant, one.created_at - limit.per)
+    if len(made) >= limit.requests:
+        raise refused("rate_limited", retry_after=made[-limit.requests] + limit.per - one.created_at)
+
+
+def resubmit(installation: Installation, caller: Caller, one: ExportRequest, key: str | None = None) -> ExportRequest:
+    """Ask again for what a request that ended without a usable archive asked for. Raises not_resubmittable for any other.
+
+    What a template asked for keeps the dates it had: its body alone may name no range, which would mean everything.
+    """
+    if one.shown(installation.now()) in (*ACTIVE, Status.DONE):
+        raise refused("not_resubmittable")
+    submission = Submission.model_validate(one.submission)
+    recurring = one.template is not None or one.range_asked.get("preset") == PREVIOUS_PERIOD
+    period = one.range_asked if recurring else None
+    return create(installation, caller, one.tenant, submission, Origin(key=key, resubmitted_from=one.id, period=period))

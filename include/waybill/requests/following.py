@@ -1,0 +1,238 @@
+"""Following requests: list, read, cancel, delete; and how one looks to people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from waybill.access import Caller, Permission
+from waybill.configuration.policy import Knobs
+from waybill.errors import Finding, InvalidInput
+from waybill.installation import Installation
+from waybill.ledger import registrations, requests
+from waybill.ledger.engine import is_id
+from waybill.ledger.request_records import ExportFile, ExportRequest, Status
+from waybill.requests.ranges import instant
+from waybill.requests.request import label, name_of, needs_support, refused
+from waybill.requests.rights import (
+    has_plan,
+    may_cancel,
+    may_delete,
+    may_download,
+    may_see,
+    note_denied,
+    require,
+    sees_only_own,
+    visible_tenants,
+)
+from waybill.requests.upkeep import archives_of, fail_stalled
+
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of requests, newest first; `cursor` leads to the next, None at the end."""
+
+    requests: list[ExportRequest]
+    cursor: str | None
+
+
+def list_requests(
+    installation: Installation,
+    caller: Caller,
+    tenant: str,
+    *,
+    statuses: Collection[Status] = (),
+    mine: bool = False,
+    limit: int = 50,
+    cursor: str = "",
+) -> Listing:
+    """What the caller may see of a tenant's requests. Raises not_found, view_denied, and InvalidInput for a cursor that is none."""
+    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    if cursor and not is_id(cursor):
+        raise InvalidInput([Finding("", "cursor", "not a cursor of this list", code="bad_cursor")])
+    limit = max(1, min(limit, MOST))
+    person = caller.actor if mine or sees_only_own(caller, tenant, knobs) else None
+    tenants = visible_tenants(installation, caller, tenant, knobs)
+    found: list[ExportRequest] = []
+    with installation.ledger.begin() as connection:
+        fail_stalled(connection, installation, tenant)
+        while len(found) <= limit:
+            page = requests.listed(
+                connection, tenants, installation.now(), statuses=statuses, person=person, limit=limit + 1, before=cursor
+            )
+            found += [one for one in page if may_see(caller, one, knobs)]
+            if len(page) <= limit:
+                break
+            cursor = page[-1].id
+    return Listing(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def get_request(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
+    """A request the caller may see at this tenant. Raises not_found for all others, view_denied."""
+    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    if not is_id(request_id):
+        raise refused("not_found")
+    with installation.ledger.begin() as connection:
+        fail_stalled(connection, installation, tenant)
+        one = requests.get(connection, request_id)
+    if one is None or one.tenant not in visible_tenants(installation, caller, tenant, knobs) or not may_see(caller, one, knobs):
+        raise refused("not_found")
+    return one
+
+
+def cancel(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
+    """Stop an active request; its slot is free at once. Raises not_found, cancel_denied, not_active."""
+    while True:
+        one = get_request(installation, caller, tenant, request_id)
+        knobs = installation.configuration.knobs(one.tenant)
+        if not may_cancel(caller, one, knobs):
+            note_denied(installation, caller, tenant, "cancel", one.id)
+            raise refused("cancel_denied")
+        if not one.is_active:
+            raise refused("not_active")
+        with installation.ledger.begin() as connection:
+            if requests.cancel(connection, one, installation.now()):
+                registrations.note(connection, one.tenant, caller.actor, "cancel_export", {"request": one.id}, installation.now())
+                stopped = requests.get(connection, one.id)
+                return stopped if stopped is not None else one
+
+
+def delete(installation: Installation, caller: Caller, tenant: str, request_ids: Sequence[str]) -> None:
+    """Delete requests with their archives, all or none; an active one is stopped by it. Touches nothing else.
+
+    Raises not_found when one of them is not there for the caller, delete_denied when one may not be deleted by them.
+    """
+    seen = [get_request(installation, caller, tenant, one) for one in dict.fromkeys(request_ids)]
+    for one in seen:
+        if not may_delete(caller, one, installation.configuration.knobs(one.tenant)):
+            note_denied(installation, caller, tenant, "delete", one.id)
+            raise refused("delete_denied")
+    with installation.ledger.begin() as connection:
+        gone = [_delete(connection, installation, caller, one) for one in seen]
+    archives = archives_of(installation)
+    for name in gone:
+        if name:
+            archives.remove(name)
+
+
+def _delete(connection: Connection, installation: Installation, caller: Caller, seen: ExportRequest) -> str | None:
+    """Remove one row whatever state it has reached meanwhile, and return the archive it leaves."""
+    current: ExportRequest | None = seen
+    while current is not None and not requests.remove(connection, current):
+        current = requests.get(connection, seen.id)
+    if current is None:
+        raise refused("not_found")  # somebody else deleted it: nothing of this call is done
+    registrations.note(connection, seen.tenant, caller.actor, "delete_export", {"request": seen.id}, installation.now())
+    return current.archive
+
+
+def describe_request(
+    installation: Installation, one: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
+) -> dict[str, Any]:
+    """A request as JSON. `rows`, `bytes` and `sha256` are null until done; `files` is left out where it was not read."""
+    knobs, now = installation.configuration.knobs(one.tenant), installation.now()
+    status = one.shown(now)
+    names = installation.catalog.entities
+    shown: dict[str, Any] = {
+        "id": one.id,
+        "tenant": one.tenant,
+        "tenants": one.tenants,
+        "exportType": one.export_type,
+        "scope": one.scope,
+        "entities": one.entities,
+        "entityNames": [names[entity].display_name if entity in names else entity for entity in one.entities],
+        "range": one.range_asked,
+        "formats": one.formats,
+        "formatLabels": [knobs.page.formats.get(name, name.upper()) for name in one.formats],
+        "status": status.value,
+        "statusLabel": label(knobs, status, one.progress),
+        "progress": one.progress,
+        "rows": one.rows,
+        "bytes": one.bytes,
+        "sha256": one.sha256,
+        "error": _error(one),
+        "requestedBy": {"id": one.requested_by, "name": one.requester_name},
+        "createdAt": instant(one.created_at),
+        "dueAt": instant(one.due_at),
+        "startedAt": instant(one.started_at),
+        "finishedAt": instant(one.finished_at),
+        "expiresAt": instant(one.expires_at),
+        "heartbeatAt": instant(one.heartbeat_at),
+        "firstDownloadedAt": instant(one.downloaded_at),
+        "attempt": one.attempt,
+        "resubmittedFrom": one.resubmitted_from,
+        "template": one.template,
+        "supportContact": knobs.support_contact if needs_support(one, knobs, now) else None,
+    }
+    if caller is not None:
+        shown["actions"] = _actions(caller, one, knobs, status)
+    if files is not None:
+        shown["files"] = [vars(file) for file in files]
+    return shown
+
+
+def _error(one: ExportRequest) -> dict[str, str | None] | None:
+    if one.error_code is None:
+        return None
+    return {"code": one.error_code, "message": one.error_message, "advice": one.error_advice}
+
+
+def _actions(caller: Caller, one: ExportRequest, knobs: Knobs, status: Status) -> dict[str, bool]:
+    """What the caller may do with the request now."""
+    ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+    return {
+        "download": status is Status.DONE and may_download(caller, one),
+        "cancel": one.is_active and may_cancel(caller, one, knobs),
+        "resubmit": ended and caller.allows(Permission.EXPORTS_CREATE, one.tenant),
+        "delete": may_delete(caller, one, knobs),
+    }
+
+
+def files_of(installation: Installation, one: ExportRequest) -> list[ExportFile]:
+    with installation.ledger.begin() as connection:
+        return requests.files_of(connection, one.id)
+
+
+def options(installation: Installation, caller: Caller, tenant: str) -> dict[str, Any]:
+    """Everything a form needs, as JSON. Raises not_found, view_denied."""
+    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    policy = installation.configuration.policy
+    planned = has_plan(installation, tenant)
+    return {
+        "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
+        "formats": list(knobs.formats),
+        "jsonLayout": knobs.json_layout,
+        "scopes": list(knobs.scopes),
+        "exportTypes": {name: kind.model_dump(mode="json") for name, kind in knobs.export_types.items()},
+        "entities": [
+            {
+                "id": one.id,
+                "name": one.display_name,
+                "description": one.description,
+                "formats": list(one.formats),
+                "scopes": list(one.scopes),
+                "ranged": bool(one.time_column),
+                "columns": [
+                    {"name": name, "type": column.type.value, "description": column.description} for name, column in one.columns.items()
+                ],
+            }
+            for one in installation.catalog.entities.values()
+        ],
+        "range": {
+            "required": knobs.range.required,
+            "maxDays": knobs.range.max_days,
+            "notInFuture": knobs.range.not_in_future,
+            "presets": list(knobs.range.presets),
+        },
+        "labels": {status.value: name_of(knobs, status) for status in Status},
+        "page": knobs.page.model_dump(mode="json"),
+        "fulfilment": knobs.fulfilment,
+        "maxActivePerProject": knobs.max_active_per_project,
+        "planRequired": None if planned else knobs.plan_required,
+        "organization": policy.organization_of(tenant),
+    }

@@ -1,0 +1,254 @@
+"""The fulfilment protocol: one export request becomes one archive, or a failed request, never half of either.
+
+CLAIM     pending -> running, a conditional update; from here on a pulse tells the ledger that this attempt lives
+EXTRACT   one snapshot per source, cut at the time the request was made; every format is written in one pass, files are closed and hashed
+PACK      zip64 archive with manifest and README, under a hidden name, made durable
+PUBLISH   rename into place under a name of this attempt, then running -> done: whoever loses that update removes its own archive
+MAIL      the outbox was filled by the same update; sending is somebody else's work
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from waybill.configuration.catalog import Entity
+from waybill.configuration.policy import Knobs
+from waybill.configuration.selection import Changed, Selection
+from waybill.destinations.archives import Archives, archive_name
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.formats import SUFFIXES, open_writer
+from waybill.formats.base import Writer, WriterOptions, Written
+from waybill.ledger import Ledger, requests
+from waybill.ledger.request_records import FAILURES, ExportFile, ExportRequest, Failure
+from waybill.requests import packing
+from waybill.requests.packing import Part
+from waybill.requests.pulse import Lost, Pulse
+from waybill.requests.request import written_progress
+from waybill.sources import Snapshot, Source
+
+RETRIES = (1.0, 5.0, 15.0)
+"""Seconds to wait before a source that was busy is tried again."""
+
+ADVICE = "If it fails again, tell your operator, who finds the details in the log."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A claimed request with everything it is made from. `salts` are the tenants' own, for anonymized columns."""
+
+    request: ExportRequest
+    knobs: Knobs
+    entities: tuple[Entity, ...]
+    salts: Mapping[str, bytes]
+    produced_by: str
+
+    @property
+    def where(self) -> str:
+        return f"tenant {self.request.tenant}, export {self.request.id}"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a request is fulfilled with. `mail` names the mail that success or failure owes, if any."""
+
+    ledger: Ledger
+    source: Callable[[str], Source]
+    archives: Archives
+    spool: Path
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    mail: Callable[[str], str | None]
+
+
+def fulfil(task: Task, means: Means) -> ExportRequest | None:
+    """Carry a claimed request to `done` or `failed`. None when it was cancelled, deleted or given up meanwhile: nothing is left of it then.
+
+    Errors on purpose end in `failed` and are returned so; anything else is kept as `internal` and raised on.
+    """
+    one = task.request
+    folder = means.spool / f"{one.id}.{one.attempt}"
+    name = archive_name(one.tenant, one.id, one.attempt)
+    part = means.archives.part(name, folder)
+    pulse = Pulse(means.ledger, one, task.knobs.heartbeat, means.now)
+    try:
+        with pulse:
+            parts = _extract(task, means, folder, pulse)
+            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by)
+            pulse.check()
+            means.archives.publish(part, name)
+        return _settle(task, means, parts, name, size, sha256)
+    except Lost:
+        means.archives.remove(name)
+        return None
+    except WaybillError as error:
+        log.warning("%s: %s", task.where, error)
+        return _fail(means, one, failure_of(error))
+    except BaseException:
+        _fail(means, one, FAILURES["internal"])
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settle(task: Task, means: Means, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
+    """running -> done. The archive of an attempt that is not the running one any more is taken away again."""
+    one, now = task.request, means.now()
+    files = [ExportFile(p.tenant, p.entity.id, p.format, p.path, p.written.rows, p.written.bytes, p.written.sha256) for p in parts]
+    values = {
+        "rows": packing.total_rows(parts),
+        "bytes": size,
+        "sha256": sha256,
+        "archive": name,
+        "expires_at": now + task.knobs.archive_life,
+    }
+    with means.ledger.begin() as connection:
+        done = requests.publish(connection, one, files, values, means.mail("ready"), now)
+        settled = requests.get(connection, one.id)
+    if not done:
+        raise Lost
+    return settled
+
+
+def _fail(means: Means, one: ExportRequest, why: Failure) -> ExportRequest | None:
+    with means.ledger.begin() as connection:
+        requests.fail(connection, one, why, means.mail("failed"), means.now())
+        return requests.get(connection, one.id)
+
+
+def failure_of(error: WaybillError) -> Failure:
+    """What a person is told: what failed and what to do, in the codes of requests.
+
+    The source's own words may name hosts, logins and tables, which are no business of a tenant's: they stand in the log only.
+    """
+    if error.code in FAILURES:
+        return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
+    if error.code == "row_limit_format":
+        return Failure("row_limit_format", f"{error.where}: {error.what}" if error.where else error.what, error.next_step or ADVICE)
+    if error.code in ("storage_unavailable", "spool", "ledger_unreachable"):
+        return Failure("internal", "The archive could not be stored.", ADVICE)
+    why = " The source did not answer in time or was busy." if isinstance(error, TransientError) else ""
+    return Failure("source_unavailable", f"The data could not be read.{why}", f"Try again later. {ADVICE}" if why else ADVICE)
+
+
+def _extract(task: Task, means: Means, folder: Path, pulse: Pulse) -> list[Part]:
+    """All files of the archive. A source that is busy is tried again a few times before the request fails."""
+    for wait in (*RETRIES, None):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            return _extract_once(task, means, folder, pulse)
+        except TransientError as error:
+            if wait is None or error.code.startswith(("storage", "ledger")):
+                raise
+            pulse.check()
+            means.sleep(wait)
+    raise AssertionError  # the last wait is None
+
+
+def _extract_once(task: Task, means: Means, folder: Path, pulse: Pulse) -> list[Part]:
+    parts: list[Part] = []
+    by_source: dict[str, list[Entity]] = {}
+    for entity in task.entities:
+        by_source.setdefault(entity.source, []).append(entity)
+    shares = len(by_source)
+    for number, (name, entities) in enumerate(by_source.items()):
+        with means.source(name).snapshot() as snapshot:
+            chosen = [(tenant, entity, selection(task, tenant, entity, snapshot)) for tenant in task.request.tenants for entity in entities]
+            expected = 0
+            for _, _, wanted in chosen:
+                snapshot.check(wanted)
+                expected += snapshot.count(wanted)
+                pulse.check()
+            seen = 0
+            for tenant, _, wanted in chosen:
+                before = seen
+                for found in _write(task, snapshot, wanted, folder, tenant):
+                    if isinstance(found, int):
+                        seen = before + found
+                        pulse.tell((number * 90 + written_progress(seen, expected)) // shares)
+                    else:
+                        parts.append(found)
+    order = {entity.id: number for number, entity in enumerate(task.entities)}
+    return sorted(parts, key=lambda part: (part.tenant, order[part.entity.id]))
+
+
+def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Selection:
+    """A tenant's live rows of an entity within the request's scope and range, as of the time the request was made.
+
+    That cut is made on the change column where it is a time; a row changed since is left out, as its earlier version is gone. Where the
+    change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands.
+    """
+    one = task.request
+    scope = {level: tuple(values) for level, values in scope_filters(one).items()}
+    by_change = changes_by_time(entity, snapshot)
+    ends = [end for end in (one.range_to, None if by_change else one.created_at) if end is not None]
+    return Selection(
+        entity,
+        tenant,
+        entity.columns,
+        Changed(end=one.created_at) if by_change else Changed(),
+        task.salts[tenant],
+        scope,
+        one.range_from if entity.time_column else None,
+        min(ends) if ends and entity.time_column else None,
+        live_only=True,
+    )
+
+
+def scope_filters(one: ExportRequest) -> dict[str, list[str]]:
+    """The scope as the ledger keeps it, as conditions on scope columns."""
+    named = {level: [str(one.scope[level])] for level in ("project", "study", "participant") if one.scope.get(level)}
+    return named | ({"app": [str(app) for app in one.scope["apps"]]} if one.scope.get("apps") else {})
+
+
+def changes_by_time(entity: Entity, snapshot: Snapshot) -> bool:
+    """Whether the change column holds times."""
+    name = entity.changes.column
+    if not name or name not in (native := snapshot.columns(entity)):
+        return False
+    return any(word in native[name].lower() for word in ("timestamp", "datetime", "date"))
+
+
+def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
+    """Write one entity in every format in one pass; yields the rows so far, and the finished parts at the end."""
+    one, entity = task.request, wanted.entity
+    inside = f"{tenant}/" if len(one.tenants) > 1 else ""
+    paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in one.formats}
+    after = replace(wanted, changed=Changed(start=one.created_at)) if wanted.changed.end else None
+    with _open(task, wanted, folder, paths) as writers:
+        rows = 0
+        for batch in snapshot.batches(wanted):
+            for writer in writers.values():
+                writer.write(batch)
+            rows += batch.num_rows
+            yield rows
+        changed_since = snapshot.count(after) if after else 0
+        for name, writer in writers.items():
+            written: Written = writer.close()
+            if written.rows != rows:
+                raise PermanentError(f"{name} holds {written.rows} of {rows} rows", where=entity.id, code="internal")
+            yield Part(tenant, entity, name, paths[name], folder / paths[name], written, changed_since, wanted)
+
+
+@contextmanager
+def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
+    """A writer per format; all of them are given up when anything goes wrong."""
+    one, writers = task.request, dict[str, Writer]()
+    options = WriterOptions(one.created_at, task.knobs.json_layout, task.knobs.spreadsheet_guard, (one.range_from, one.range_to), one.scope)
+    try:
+        for name, path in paths.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            writers[name] = open_writer(name, folder / path, wanted.entity.id, wanted.columns, options)
+        yield writers
+    finally:
+        for writer in writers.values():
+            writer.discard()

@@ -1,0 +1,200 @@
+"""Links: minted per click, checked again when they are used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous.encoding import base64_decode, base64_encode
+
+from waybill.access import Caller, Permission
+from waybill.errors import PermanentError
+from waybill.installation import Installation
+from waybill.ledger import registrations, requests
+from waybill.ledger.request_records import ExportRequest, Status
+from waybill.requests.following import get_request
+from waybill.requests.request import SENTENCES, Refused, refused
+from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
+from waybill.requests.upkeep import archives_of
+
+DOWNLOADS = "/api/v1/downloads/"
+
+StillMay = Callable[[str, str], bool]
+"""Asks the shell's own authority whether a person (as the ledger names them) may still download exports of a tenant."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A signed link: `token` stands behind `DOWNLOADS`."""
+
+    token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive to serve: a local file, or the address of the store that serves it."""
+
+    request: ExportRequest
+    filename: str
+    path: Path | None
+    url: str | None
+
+
+def mint_link(installation: Installation, caller: Caller, tenant: str, request_id: str) -> Link:
+    """A link for this caller. Raises not_found, download_denied, not_ready, expired."""
+    one = get_request(installation, caller, tenant, request_id)
+    if not may_download(caller, one):
+        note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, one.id)
+        raise refused("download_denied")
+    _require_ready(one, installation.now())
+    link = sign(installation, one, caller.actor, roles_of(caller))
+    with installation.ledger.begin() as connection:
+        detail = {"request": one.id, "expires": link.expires_at.isoformat()}
+        registrations.note(connection, one.tenant, caller.actor, "link_export", detail, installation.now())
+    return link
+
+
+def sign(installation: Installation, one: ExportRequest, person: str, roles: list[str] | None) -> Link:
+    """A link to a finished export, for policy's `link_life` and never beyond the archive's own."""
+    life = installation.configuration.knobs(one.tenant).link_life
+    end = one.expires_at or installation.now()
+    if life != "archive":
+        end = min(end, installation.now() + life)
+    end = end.replace(microsecond=0)  # a token knows whole seconds
+    token = mint(keys(installation), Ticket(one.id, one.attempt, person, None if roles is None else tuple(roles), end))
+    return Link(token, end)
+
+
+def keys(installation: Installation) -> tuple[bytes, ...]:
+    """The signing keys, newest first: those of the environment, else the ledger's own."""
+    if installation.settings.link_keys:
+        return checked_keys(installation.settings.link_keys)
+    with installation.ledger.begin() as connection:
+        return requests.keys(connection, installation.now())
+
+
+def _require_ready(one: ExportRequest, now: datetime) -> None:
+    status = one.shown(now)
+    if status is Status.EXPIRED:
+        raise refused("expired")
+    if status is not Status.DONE:
+        raise refused("not_ready")
+
+
+def open_download(installation: Installation, token: str, still_may: StillMay = lambda person, tenant: True) -> Download:
+    """The archive behind a token, its bearer's rights checked again.
+
+    Raises expired when the link's or the archive's time is over, storage_unavailable, and not_found for everything else.
+    """
+    ticket, now = read(keys(installation), token), installation.now()
+    if ticket is None:
+        raise refused("not_found")
+    with installation.ledger.begin() as connection:
+        one = requests.get(connection, ticket.request)
+    if one is None or one.attempt != ticket.attempt or not _may_still(installation, ticket, one, still_may):
+        raise refused("not_found")
+    if one.shown(now) is Status.EXPIRED:
+        raise refused("expired")
+    if one.status != Status.DONE or one.archive is None:
+        raise refused("not_found")
+    if ticket.expires <= now:
+        raise Refused("expired", SENTENCES["link_expired"])
+    filename = f"{one.tenant}-export-{one.created_at:%Y%m%d-%H%M%S}.zip"
+    archives = archives_of(installation)
+    path = archives.path(one.archive)
+    url = None if path else archives.presigned(one.archive, filename, ticket.expires - now)
+    with installation.ledger.begin() as connection:
+        requests.downloaded(connection, one, now)
+    return Download(one, filename, path, url)
+
+
+def _may_still(installation: Installation, ticket: Ticket, one: ExportRequest, still_may: StillMay) -> bool:
+    roles = None if ticket.roles is None else list(ticket.roles)
+    by_policy = still_holds(installation, roles, one.tenants, Permission.EXPORTS_DOWNLOAD)
+    return by_policy and all(still_may(ticket.person, tenant) for tenant in one.tenants)
+
+
+def public_url(installation: Installation) -> str:
+    """WAYBILL_PUBLIC_URL, which may be empty. Raises PermanentError when it is not https and not on this machine."""
+    url = installation.settings.public_url
+    parts = urlsplit(url)
+    if url and parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        raise PermanentError(
+            "WAYBILL_PUBLIC_URL must begin with https://",
+            allowed="http:// only for localhost and loopback addresses",
+            code="public_url",
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_PURPOSE = b"waybill.download"
+_SHORTEST = 32
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a token says. `roles` is None where policy's role table does not decide. `expires` is in whole seconds."""
+
+    request: str
+    attempt: int
+    person: str
+    roles: tuple[str, ...] | None
+    expires: datetime
+
+
+def checked_keys(keys: Sequence[str]) -> tuple[bytes, ...]:
+    """Keys as given by WAYBILL_LINK_KEYS, newest first. Raises PermanentError for one that is too short to be a secret."""
+    if any(len(key) < _SHORTEST for key in keys):
+        raise PermanentError(
+            f"WAYBILL_LINK_KEYS holds a key of fewer than {_SHORTEST} characters",
+            next_step="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            code="link_keys",
+        )
+    return tuple(key.encode() for key in keys)
+
+
+def mint(keys: Sequence[bytes], ticket: Ticket) -> str:
+    """A token signed with the newest (first) key."""
+    roles = None if ticket.roles is None else list(ticket.roles)
+    payload = [ticket.request, ticket.attempt, ticket.person, roles, int(ticket.expires.timestamp())]
+    return _serializer(keys).dumps(payload)
+
+
+def read(keys: Sequence[bytes], token: str) -> Ticket | None:
+    """What a token says if any of the keys signed it, else None. Whether its time is over is the caller's question."""
+    if not _is_spelt_out(token):
+        return None
+    try:
+        request, attempt, person, roles, expires = _serializer(keys).loads(token)
+        held = None if roles is None else tuple(str(role) for role in roles)
+        return Ticket(str(request), int(attempt), str(person), held, datetime.fromtimestamp(int(expires), UTC))
+    except (BadData, ValueError, TypeError, OverflowError, OSError):
+        return None
+
+
+def _is_spelt_out(token: str) -> bool:
+    """False where the signature's last character hides bits that decoding drops: only one spelling of a token is good."""
+    signature = token.rpartition(".")[2]
+    try:
+        return base64_encode(base64_decode(signature)).decode() == signature
+    except BadData:
+        return False
+
+
+def _serializer(keys: Sequence[bytes]) -> URLSafeSerializer:
+    # itsdangerous signs with the last key of its list and accepts all.
+    return URLSafeSerializer(list(reversed(keys)), salt=_PURPOSE, signer_kwargs={"digest_method": hashlib.sha256})

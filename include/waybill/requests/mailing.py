@@ -1,0 +1,125 @@
+"""The outbox: mail that requests owe, sent once. A mail that cannot be sent is tried again and never changes a request's state."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from zoneinfo import ZoneInfo
+
+from waybill import mail
+from waybill.configuration.policy import Knobs
+from waybill.connection import Connection
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.ledger import requests
+from waybill.ledger.request_records import ExportRequest, Status
+from waybill.requests.creating import zone_of
+from waybill.requests.links import DOWNLOADS, public_url, sign
+from waybill.requests.ranges import spoken
+from waybill.requests.request import label
+
+WAITS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=1))
+GIVEN_UP_AFTER = timedelta(days=3)
+
+
+def send_mails(installation: Installation) -> list[WaybillError]:
+    """Send what is due. Returns the problems; what could not be sent is tried again later."""
+    now = installation.now()
+    with installation.ledger.begin() as connection:
+        due = requests.mails_due(connection, now)
+    problems = []
+    for one in due:
+        with installation.ledger.begin() as connection:
+            if not requests.claim_mail(connection, one, now):
+                continue  # another process sends it
+        try:
+            _send(installation, one, now)
+        except WaybillError as error:
+            problems.append(error.located(f"mail about export {one.id}"))
+            with installation.ledger.begin() as connection:
+                requests.mail_postponed(connection, one, _next_try(one, now))
+    return problems
+
+
+def _next_try(one: ExportRequest, now: datetime) -> datetime | None:
+    later = now + WAITS[min(one.mail_tries, len(WAITS) - 1)]
+    return later if one.finished_at is None or later < one.finished_at + GIVEN_UP_AFTER else None
+
+
+def _send(installation: Installation, one: ExportRequest, now: datetime) -> None:
+    if one.mail == "ready" and one.shown(now) is not Status.DONE:
+        with installation.ledger.begin() as ledger:
+            requests.mail_postponed(ledger, one, None)  # there is nothing to download any more
+        return
+    connection_id = installation.configuration.policy.mail.connection
+    connection = installation.connections(connection_id)
+    mail.send(connection, _message(installation, connection, one))
+    with installation.ledger.begin() as ledger:
+        requests.mail_sent(ledger, one, installation.now())
+
+
+def _message(installation: Installation, connection: Connection, one: ExportRequest) -> EmailMessage:
+    knobs = installation.configuration.knobs(one.tenant)
+    entities = installation.catalog.entities
+    names = [entities[entity].display_name if entity in entities else entity for entity in one.entities]
+    if one.mail == "ready":
+        subject, text = ready(one, knobs, names, zone_of(installation, one.tenant), _link(installation, one))
+    else:
+        subject, text = failed(one, knobs, names)
+    message = EmailMessage()
+    sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
+    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, one.email
+    # The same mail has the same id however often it is tried, so that a reader can tell a repetition.
+    message["Message-ID"] = f"<{one.id}.{one.mail}@{sender.rpartition('@')[2].strip('>')}>"
+    message["Date"] = installation.now()
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    return message
+
+
+def _link(installation: Installation, one: ExportRequest) -> str:
+    base = public_url(installation)
+    return f"{base}{DOWNLOADS}{sign(installation, one, one.requested_by, one.roles).token}" if base else ""
+
+
+def ready(one: ExportRequest, knobs: Knobs, names: list[str], zone: ZoneInfo, link: str) -> tuple[str, str]:
+    """Subject and text of the mail that an export can be downloaded. `link` may be empty."""
+    words = label(knobs, Status.DONE, 100)
+    where = link or "Open the page of exports to download it."
+    lines = [
+        f"Your data export is ready for download ({words}).",
+        "",
+        *_about(one, names),
+        f"Records: {one.rows}",
+        "",
+        where,
+        "",
+        f"It expires on {_date(one.expires_at, zone)}. After this date it can no longer be downloaded, but it may be requested again.",
+    ]
+    return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
+
+
+def failed(one: ExportRequest, knobs: Knobs, names: list[str]) -> tuple[str, str]:
+    """Subject and text of the mail that an export failed, with the reason and what to do."""
+    words = label(knobs, Status.FAILED, one.progress)
+    lines = [
+        f"Your data export could not be made ({words}).",
+        "",
+        *_about(one, names),
+        "",
+        " ".join(part for part in (one.error_message, one.error_advice) if part),
+    ]
+    return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
+
+
+def _about(one: ExportRequest, names: list[str]) -> list[str]:
+    return [
+        f"Data: {', '.join(names)}",
+        f"Date range: {spoken(one.range_asked)}",
+        f"Format: {', '.join(name.upper() for name in one.formats)}",
+        f"Request: {one.id}",
+    ]
+
+
+def _date(value: datetime | None, zone: ZoneInfo) -> str:
+    return f"{value.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})" if value else "no date"

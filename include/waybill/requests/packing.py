@@ -1,0 +1,167 @@
+"""PACK: the archive of an export: zip64, its files, a manifest for programs and a README for people."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from waybill.configuration.catalog import Entity
+from waybill.configuration.selection import Selection
+from waybill.files.manifest import columns_of, document, instant
+from waybill.formats.base import Written, disk_errors
+from waybill.ledger.request_records import ExportRequest
+from waybill.requests.pulse import Pulse
+from waybill.requests.ranges import spoken
+from waybill.requests.request import packed_progress
+
+FORMAT_VERSION = 1
+BLOCK = 1 << 20
+_PACKED_ALREADY = frozenset({"xlsx", "parquet"})
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the archive: one entity of one tenant in one format. `path` is that inside the archive, `local` where it was written."""
+
+    tenant: str
+    entity: Entity
+    format: str
+    path: str
+    local: Path
+    written: Written
+    changed_since: int
+    selection: Selection
+
+
+def total_rows(parts: Sequence[Part]) -> int:
+    """Records of the export: each counted once, in however many formats it was written."""
+    return sum({(part.tenant, part.entity.id): part.written.rows for part in parts}.values())
+
+
+def pack(
+    one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], target: Path, pulse: Pulse, produced_by: str
+) -> tuple[int, str]:
+    """Write the archive, make it durable, and return its size and SHA-256. Raises Lost, TransientError when the disk is full."""
+    size, packed = sum(part.written.bytes for part in parts), 0
+    moment = one.created_at.timetuple()[:6]
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+            for name, text in (
+                ("manifest.json", _manifest(one, entities, parts, produced_by)),
+                ("README.txt", _readme(one, entities, parts)),
+                ("SHA256SUMS", "".join(f"{part.written.sha256}  {part.path}\n" for part in parts)),
+            ):
+                archive.writestr(_entry(name, moment), text)
+            for part in parts:
+                entry = _entry(part.path, moment)
+                if part.format in _PACKED_ALREADY:
+                    entry.compress_type = zipfile.ZIP_STORED
+                with part.local.open("rb") as source, archive.open(entry, "w", force_zip64=True) as inside:
+                    while block := source.read(BLOCK):
+                        inside.write(block)
+                        packed += len(block)
+                        pulse.tell(packed_progress(packed, size))
+                part.local.unlink()
+        return _seal(target)
+
+
+def _entry(name: str, moment: Any) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, max(moment, (1980, 1, 1, 0, 0, 0)))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _seal(target: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with target.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def _manifest(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], produced_by: str) -> bytes:
+    return document(
+        {
+            "format_version": FORMAT_VERSION,
+            "request_id": one.id,
+            "attempt": one.attempt,
+            "tenant": one.tenant,
+            "tenants": one.tenants,
+            "export_type": one.export_type,
+            "scope": one.scope,
+            "range": {**one.range_asked, "from_instant": instant(one.range_from), "to_instant": instant(one.range_to)},
+            "snapshot_time": one.created_at,
+            "formats": one.formats,
+            "rows": total_rows(parts),
+            "files": [
+                {
+                    "path": part.path,
+                    "tenant": part.tenant,
+                    "entity": part.entity.id,
+                    "format": part.format,
+                    "rows": part.written.rows,
+                    "bytes": part.written.bytes,
+                    "sha256": part.written.sha256,
+                    "columns": list(part.written.columns),
+                    "values_withheld": dict(part.written.withheld),
+                }
+                for part in parts
+            ],
+            "entities": [_about(entity, parts) for entity in entities],
+            "produced_by": produced_by,
+        }
+    )
+
+
+def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
+    mine = {part.tenant: part for part in parts if part.entity.id == entity.id}
+    one = next(iter(mine.values()))
+    return {
+        "entity": entity.id,
+        "name": entity.display_name,
+        "description": entity.description,
+        "rows": sum(part.written.rows for part in mine.values()),
+        "rows_left_out_as_later": sum(part.changed_since for part in mine.values()),
+        "range_column": entity.time_column or None,
+        "cut_at_the_request_by": entity.changes.column if one.selection.changed.end else (entity.time_column or None),
+        "columns": columns_of(entity.columns),
+    }
+
+
+def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part]) -> str:
+    lines = [
+        f"Export {one.id} of {', '.join(one.tenants)}",
+        "",
+        f"Requested: {instant(one.created_at)}. Rows are as of that time; later ones are not in here.",
+        f"Scope: {_scope(one)}",
+        f"Date range: {spoken(one.range_asked)}",
+        f"Records: {total_rows(parts)}",
+        "",
+        "Check the files with: sha256sum -c SHA256SUMS. manifest.json lists them with their rows and columns.",
+        "",
+    ]
+    for entity in entities:
+        about = _about(entity, parts)
+        lines += [f"{entity.display_name} ({entity.id}): {about['rows']} rows", f"  {entity.description}".rstrip()]
+        if about["rows_left_out_as_later"]:
+            lines.append(f"  {about['rows_left_out_as_later']} rows were added or changed after the request and are left out.")
+        lines += [
+            f"  {name}  {column.leaves_as}{', pseudonym' if column.export == 'anonymize' else ''}  {column.description}".rstrip()
+            for name, column in entity.columns.items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _scope(one: ExportRequest) -> str:
+    rest = {key: value for key, value in one.scope.items() if key != "level"}
+    words = "; ".join(f"{key} {', '.join(value) if isinstance(value, list) else value}" for key, value in rest.items())
+    return f"{one.scope['level']}" + (f" ({words})" if words else "")

@@ -1,0 +1,72 @@
+"""The sign of life of a running request: a thread tells the ledger, and learns from it when the request is this attempt's no longer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from waybill.errors import TransientError
+from waybill.ledger import Ledger, requests
+from waybill.ledger.request_records import ExportRequest
+
+_SOON = 1.0
+"""Seconds after which progress that has moved is told without waiting for the next beat."""
+
+
+class Lost(Exception):
+    """The request was cancelled, deleted, or given up as stalled: this attempt must stop and may publish nothing."""
+
+
+class Pulse:
+    """Use as a context manager around the work; `tell` and `check` from the working thread."""
+
+    def __init__(self, ledger: Ledger, one: ExportRequest, every: timedelta, now: Callable[[], datetime]) -> None:
+        self._ledger, self._one, self._every, self._now = ledger, one, every.total_seconds(), now
+        self._wake, self._progress, self._told = threading.Event(), one.progress, one.progress
+        self._stopped, self._lost = threading.Event(), threading.Event()
+        self._last = time.monotonic()
+        self._thread = threading.Thread(target=self._beat_on, name=f"pulse-{one.id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped.set()
+        self._wake.set()
+        self._thread.join()
+
+    def tell(self, progress: int) -> None:
+        """Progress in whole per cent, which never falls. Raises Lost."""
+        self._progress = max(self._progress, progress)
+        if self._progress > self._told and time.monotonic() - self._last >= _SOON:
+            self._wake.set()
+        self.check()
+
+    def check(self) -> None:
+        """Raises Lost once the ledger has said so."""
+        if self._lost.is_set():
+            raise Lost
+
+    def _beat_on(self) -> None:
+        while not self._lost.is_set():
+            self._wake.wait(self._every)
+            self._wake.clear()
+            if self._stopped.is_set():
+                return
+            self._beat()
+
+    def _beat(self) -> None:
+        progress = self._progress
+        try:
+            with self._ledger.begin() as connection:
+                alive = requests.beat(connection, self._one, progress, self._now())
+        except TransientError:
+            return  # the ledger may be back at the next beat; if it is away too long, the request is given up as stalled
+        if not alive:
+            self._lost.set()
+        self._told, self._last = progress, time.monotonic()

@@ -1,0 +1,111 @@
+"""Date ranges: inclusive days in the tenant's zone or exact instants, as half-open spans of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from waybill.canonical import parse_timestamp, timestamp_text
+from waybill.configuration.policy import RangeRule
+from waybill.errors import Finding
+from waybill.window import start_of_day
+
+DAY = timedelta(days=1)
+PREVIOUS_PERIOD = "previous_period"
+"""What the range of a recurring export is called; only a template asks for it."""
+
+PRESET_DAYS = {"last_7_days": 7, "last_30_days": 30, "last_90_days": 90}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Half-open `[start, end)`; None leaves a side open. `asked` is the range as it was given, a preset frozen to dates."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    asked: dict[str, Any] | None = None
+
+
+def frozen(preset: str, today: date) -> dict[str, Any]:
+    """A named preset as inclusive dates that end today: exactly so many days, or a year; `all_time` has no dates."""
+    if preset == "all_time":
+        return {"preset": preset, "from": None, "to": None}
+    first = _a_year_before(today) + DAY if preset == "last_year" else today - (PRESET_DAYS[preset] - 1) * DAY
+    return {"preset": preset, "from": first.isoformat(), "to": today.isoformat()}
+
+
+def _a_year_before(day: date) -> date:
+    try:
+        return day.replace(year=day.year - 1)
+    except ValueError:  # 29 February
+        return day.replace(year=day.year - 1, day=28)
+
+
+def resolve(given: dict[str, Any], zone: ZoneInfo) -> Span:
+    """`from` and `to` as instants. A date means its whole local day, an RFC 3339 time itself. Raises ValueError naming the field."""
+    start, end = _edge(given.get("from"), zone, "range.from", 0), _edge(given.get("to"), zone, "range.to", 1)
+    return Span(start, end, {**given, "from": given.get("from"), "to": given.get("to")})
+
+
+def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        if not isinstance(text, str):
+            raise ValueError
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return start_of_day(date.fromisoformat(text) + days * DAY, zone)
+        return parse_timestamp(text)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(field) from error
+
+
+def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:
+    """What policy has against a span."""
+    if rule.required and (span.start is None or span.end is None):
+        for field, edge in (("range.from", span.start), ("range.to", span.end)):
+            if edge is None:
+                yield Finding("", field, "a start date and an end date are required", code="range_required")
+        return
+    if span.start is not None and span.end is not None and span.start >= span.end:
+        yield Finding("", "range.from", "the start lies after the end", code="start_after_end")
+        return
+    tomorrow = start_of_day(now.astimezone(zone).date() + DAY, zone)
+    if rule.not_in_future:
+        late = [("range.from", span.start, now), ("range.to", span.end, tomorrow)]
+        for field, edge, latest in late:
+            if edge is not None and edge > latest:
+                yield Finding("", field, "the date lies in the future", code="date_in_future")
+    if rule.max_days is None:
+        return
+    if span.start is None or _days(span.start, span.end or tomorrow, zone) > rule.max_days:
+        limit = "one year" if rule.max_days == 366 else f"{rule.max_days} days"
+        yield Finding("", "range", f"Date range must not exceed {limit}", code="range_too_long")
+
+
+def _days(start: datetime, end: datetime, zone: ZoneInfo) -> int:
+    """How many local days a span touches."""
+    return ((end - timedelta(microseconds=1)).astimezone(zone).date() - start.astimezone(zone).date()).days + 1
+
+
+def spoken(span: dict[str, Any]) -> str:
+    """A range for people."""
+    first, last = span.get("from"), span.get("to")
+    if not first and not last:
+        return "all time"
+    return f"{first or 'the beginning'} to {last or 'the request'}"
+
+
+def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    """The week or month that ended at `boundary`, as inclusive dates."""
+    last = boundary.astimezone(zone).date() - DAY
+    first = last.replace(day=1) if frequency == "monthly" else last - 6 * DAY
+    return {"preset": PREVIOUS_PERIOD, "from": first.isoformat(), "to": last.isoformat()}
+
+
+def instant(value: datetime | None) -> str | None:
+    return None if value is None else timestamp_text(value)

@@ -1,0 +1,198 @@
+"""Recurring requests: a stored template makes a request of its own at every week's or month's beginning, with its own history."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AliasGenerator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from waybill.access import Caller, Permission
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.ledger import recurring, registrations, requests
+from waybill.ledger.engine import new_id
+from waybill.ledger.recurring import Template
+from waybill.ledger.request_records import ExportRequest
+from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
+from waybill.requests.ranges import instant, previous_period
+from waybill.requests.request import Refused, refused
+from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
+from waybill.requests.submission import Asked, Submission, check
+from waybill.window import Frequency, start_of_day
+
+_DAY = timedelta(days=1)
+_BUSY = ("export_in_progress", "rate_limited")
+"""Refusals that go by themselves: the request is made a little later."""
+
+
+class TemplateBody(Asked):
+    """The body of `POST /tenants/{tenant}/export-templates`.
+
+    `covers` is what a request without a range of its own is about: the week or month that just ended, or everything.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+
+    name: str = Field(min_length=1, max_length=200)
+    frequency: Literal["weekly", "monthly"]
+    covers: Literal["period", "everything"] = "period"
+    request: Submission
+
+    def stored(self, tenants: list[str]) -> dict[str, Any]:
+        return {"covers": self.covers, "request": self.request.body(), "tenants": tenants}
+
+
+def create_template(installation: Installation, caller: Caller, tenant: str, body: TemplateBody) -> Template:
+    """Store a template; its first request is made at the next boundary. Raises what `create` raises for a request made now."""
+    knobs = require(installation, caller, tenant, Permission.EXPORTS_CREATE)
+    require_project(caller, body.request.scope.project)
+    require_plan(installation, knobs, tenant)
+    stored = body.stored(covered(installation, caller, tenant, body.request.scope))
+    zone, now, person = zone_of(installation, tenant), installation.now(), Requester.of(caller)
+    period = _period(stored, body.frequency, Frequency(body.frequency).floor(now, zone), zone)
+    check(body.request, installation.catalog, knobs, zone, now, period=period)
+    one = Template(
+        new_id(), tenant, body.name, body.frequency, stored, person.actor, person.name, person.email, person.roles,
+        False, now, next_boundary(body.frequency, now, zone), "",
+    )  # fmt: skip
+    with installation.ledger.begin() as connection:
+        recurring.create(connection, one)
+        registrations.note(connection, tenant, caller.actor, "create_template", {"template": one.id, "name": one.name}, now)
+    return one
+
+
+def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
+    """The first beginning of a week or month after `now`, in the zone."""
+    kind = Frequency(frequency)
+    first: date = kind.first_day(now.astimezone(zone).date())
+    after = first + 7 * _DAY if kind is Frequency.WEEKLY else (first + 31 * _DAY).replace(day=1)
+    return start_of_day(after, zone)
+
+
+def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any] | None:
+    if stored["covers"] != "period" or stored["request"].get("range"):
+        return None
+    return previous_period(frequency, boundary, zone)
+
+
+def list_templates(installation: Installation, caller: Caller, tenant: str) -> list[Template]:
+    """The templates the caller may see: all of the tenant, or their own where policy says so."""
+    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    with installation.ledger.begin() as connection:
+        found = recurring.listed(connection, tenant)
+    own = sees_only_own(caller, tenant, knobs)
+    return [one for one in found if caller.belongs_to(_project_of(one)) and (one.requested_by == caller.actor or not own)]
+
+
+def _project_of(one: Template) -> str | None:
+    return Submission.model_validate(one.submission["request"]).scope.project
+
+
+def get_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
+    """Raises not_found for one the caller may not see."""
+    found = next((one for one in list_templates(installation, caller, tenant) if one.id == template_id), None)
+    if found is None:
+        raise Refused("not_found", "There is no such recurring export.")
+    return found
+
+
+def history(installation: Installation, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
+    """The requests a template made, newest first, as far as the caller may see them."""
+    one, knobs = get_template(installation, caller, tenant, template_id), installation.configuration.knobs(tenant)
+    with installation.ledger.begin() as connection:
+        made = requests.listed(connection, [tenant], installation.now(), template=one.id, limit=limit)
+    return [request for request in made if may_see(caller, request, knobs)]
+
+
+def may_change(caller: Caller, one: Template) -> bool:
+    """Whoever made it, and administrators of every tenant it covers."""
+    return one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.submission["tenants"])
+
+
+def _owned(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
+    one = get_template(installation, caller, tenant, template_id)
+    if not may_change(caller, one):
+        raise Refused("delete_denied", "You don’t have permission to change this recurring export.")
+    return one
+
+
+def pause_template(installation: Installation, caller: Caller, tenant: str, template_id: str, *, paused: bool) -> Template:
+    """Stop making requests, or go on with the next boundary. Repeating it changes nothing."""
+    one = _owned(installation, caller, tenant, template_id)
+    now = installation.now()
+    next_at = next_boundary(one.frequency, now, zone_of(installation, tenant))
+    with installation.ledger.begin() as connection:
+        if recurring.pause(connection, one.id, paused, next_at):
+            action = "pause_template" if paused else "resume_template"
+            registrations.note(connection, tenant, caller.actor, action, {"template": one.id}, now)
+    return get_template(installation, caller, tenant, template_id)
+
+
+def delete_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> None:
+    """End a template; the requests it made stay."""
+    one = _owned(installation, caller, tenant, template_id)
+    with installation.ledger.begin() as connection:
+        if recurring.remove(connection, one.id):
+            registrations.note(connection, tenant, caller.actor, "delete_template", {"template": one.id}, installation.now())
+
+
+def make_recurring(installation: Installation) -> list[ExportRequest]:
+    """Make the requests that templates owe. Each boundary gives one request, however often and by whomever this is called."""
+    with installation.ledger.begin() as connection:
+        due = recurring.due(connection, installation.now())
+    made = []
+    for one in due:
+        zone = zone_of(installation, one.tenant)
+        try:
+            made.append(_make(installation, one, zone))
+            note = ""
+        except WaybillError as error:
+            if error.code in _BUSY and installation.now() < next_boundary(one.frequency, one.next_at, zone):
+                continue
+            note = str(error)
+        with installation.ledger.begin() as connection:
+            recurring.advance(connection, one, next_boundary(one.frequency, installation.now(), zone), note)
+    return made
+
+
+def _make(installation: Installation, one: Template, zone: ZoneInfo) -> ExportRequest:
+    person = Requester(one.requested_by, one.requester_name, one.email, one.roles)
+    submission = Submission.model_validate(one.submission["request"])
+    tenants = _tenants_of(installation, one, submission)
+    if not still_holds(installation, one.roles, tenants, Permission.EXPORTS_CREATE):
+        raise refused("create_denied")
+    boundary = Frequency(one.frequency).floor(one.next_at, zone)
+    origin = Origin(
+        key=f"template:{one.id}:{instant(one.next_at)}", template=one.id, period=_period(one.submission, one.frequency, boundary, zone)
+    )
+    return enter(installation, person, one.tenant, tenants, submission, origin)
+
+
+def _tenants_of(installation: Installation, one: Template, submission: Submission) -> list[str]:
+    """The tenants the requester was allowed when the template was made, as far as they still belong to its organization."""
+    tenants: list[str] = one.submission["tenants"]
+    if submission.scope.level != "organization":
+        return tenants
+    policy = installation.configuration.policy
+    members = policy.organizations.get(submission.scope.organization or policy.organization_of(one.tenant) or "", ())
+    return [tenant for tenant in tenants if tenant in members]
+
+
+def describe_template(installation: Installation, one: Template) -> dict[str, Any]:
+    """A template as JSON."""
+    return {
+        "id": one.id,
+        "tenant": one.tenant,
+        "name": one.name,
+        "frequency": one.frequency,
+        "covers": one.submission["covers"],
+        "request": one.submission["request"],
+        "requestedBy": {"id": one.requested_by, "name": one.requester_name},
+        "paused": one.paused,
+        "createdAt": instant(one.created_at),
+        "nextAt": None if one.paused else instant(one.next_at),
+        "note": one.note or None,
+    }

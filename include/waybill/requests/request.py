@@ -1,0 +1,83 @@
+"""One export request and its files, as the ledger keeps them, and the rules that read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from waybill.configuration.policy import Knobs
+from waybill.errors import PermanentError
+from waybill.ledger.request_records import ExportRequest, Status
+
+
+def label(knobs: Knobs, status: Status, progress: int) -> str:
+    """The state in the words of policy; page, mail and API all ask here."""
+    words: str = getattr(knobs.labels, status.value)
+    return words.replace("{progress}", str(progress))
+
+
+def name_of(knobs: Knobs, status: Status) -> str:
+    """The state's label where no request is meant: without the place of the per cent."""
+    words: str = getattr(knobs.labels, status.value)
+    return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
+
+
+def needs_support(one: ExportRequest, knobs: Knobs, now: datetime) -> bool:
+    """Whether a running request has taken so long that people should be told whom to ask."""
+    waiting = knobs.support_after
+    return waiting is not None and one.status == Status.RUNNING and one.started_at is not None and one.started_at + waiting <= now
+
+
+def stalled(one: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
+    """Whether a running request has gone without a sign of life for the whole stall time."""
+    seen = one.heartbeat_at or one.started_at
+    return one.status == Status.RUNNING and seen is not None and seen + stall_after <= now
+
+
+WRITING, PACKING = 90, 99
+"""Per cent reached when all rows are written, and when the archive is whole; 100 comes with done alone."""
+
+
+def written_progress(rows: int, expected: int) -> int:
+    """Per cent after `rows` of about `expected` rows were written."""
+    return WRITING if expected <= 0 else min(WRITING, rows * WRITING // expected)
+
+
+def packed_progress(packed: int, size: int) -> int:
+    """Per cent after `packed` of `size` bytes were put into the archive."""
+    return PACKING if size <= 0 else min(PACKING, WRITING + packed * (PACKING - WRITING) // size)
+
+
+SENTENCES = {
+    "context_required": "Select an organization and tenant to view and create exports.",
+    "create_denied": "You don’t have permission to create exports. Ask an organization or tenant admin.",
+    "view_denied": "You don’t have permission to view exports.",
+    "download_denied": "You don’t have permission to download exports.",
+    "cancel_denied": "You don’t have permission to cancel this export.",
+    "delete_denied": "You don’t have permission to delete this export.",
+    "plan_required": "Data export is not part of your plan.",
+    "not_found": "There is no such export.",
+    "export_in_progress": "Another export is in progress",
+    "duplicate_request": "The same export was requested already.",
+    "not_ready": "The export is not ready for download yet.",
+    "not_active": "The export is not active any more.",
+    "not_resubmittable": "Only an export that failed, expired or was cancelled can be requested again.",
+    "expired": "The export has expired. Request it again.",
+    "link_expired": "The link has expired. Ask for a new one.",
+    "idempotency_key_reused": "This Idempotency-Key was used before with another body.",
+    "rate_limited": "Too many exports were requested in a short time.",
+    "storage_unavailable": "The archive cannot be read just now. Try again later.",
+}
+
+
+class Refused(PermanentError):
+    """A call about an export request that cannot be served. `retry_after` says when it may be tried again."""
+
+    def __init__(self, code: str, sentence: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(sentence or SENTENCES[code], code=code)
+        self.retry_after = retry_after
+
+
+def refused(code: str, **more: timedelta | None) -> Refused:
+    """The refusal of that code in its own words."""
+    return Refused(code, retry_after=more.get("retry_after"))

@@ -1,0 +1,115 @@
+"""Who may do what with export requests: asked by every use-case about them, in one place."""
+
+from __future__ import annotations
+
+from waybill.access import Caller, Permission, TokenRights
+from waybill.configuration.policy import Knobs
+from waybill.installation import Installation
+from waybill.ledger import registrations
+from waybill.ledger.request_records import ExportRequest
+from waybill.requests.request import Refused, refused
+
+_DENIED = {
+    Permission.EXPORTS_VIEW: "view_denied",
+    Permission.EXPORTS_CREATE: "create_denied",
+    Permission.EXPORTS_DOWNLOAD: "download_denied",
+    Permission.EXPORTS_ADMIN: "view_denied",
+}
+
+
+def require(installation: Installation, caller: Caller, tenant: str, wanted: Permission) -> Knobs:
+    """The tenant's knobs, when the caller holds the permission.
+
+    Raises not_found when there is no such tenant or the caller must not know it; else the refusal in the permission's words. Refusals are
+    written to the audit log.
+    """
+    known = caller.rights.reaches(tenant) and is_known(installation, tenant)
+    knobs = installation.configuration.knobs(tenant)
+    needed = {wanted} | ({Permission.EXPORTS_CREATE} if wanted is Permission.EXPORTS_VIEW and not knobs.view_without_create else set())
+    if known and all(caller.allows(one, tenant) for one in needed):
+        return knobs
+    code = _DENIED[wanted] if known else "not_found"
+    note_denied(installation, caller, tenant, wanted.value)
+    raise Refused("not_found", f"There is no tenant {tenant}.") if code == "not_found" else refused(code)
+
+
+def require_project(caller: Caller, project: str | None) -> None:
+    """Raises not_found for a project the caller is no member of, create_denied for what reaches beyond one when they are bound to some."""
+    if not caller.belongs_to(project):
+        raise Refused("not_found", f"There is no project {project}.") if project else refused("create_denied")
+
+
+def note_denied(installation: Installation, caller: Caller, tenant: str, wanted: str, request_id: str = "") -> None:
+    """Write a denied attempt to the audit log."""
+    detail = {"permission": wanted} | ({"request": request_id} if request_id else {})
+    with installation.ledger.begin() as connection:
+        registrations.note(connection, tenant[:63], caller.actor, "denied", detail, installation.now())
+
+
+def has_plan(installation: Installation, tenant: str) -> bool:
+    """Whether the tenant's plan includes exports."""
+    wanted = installation.configuration.knobs(tenant).plan_required
+    return wanted is None or installation.configuration.policy.plans.get(tenant) == wanted
+
+
+def is_known(installation: Installation, tenant: str) -> bool:
+    """Whether the tenant is registered, has a file, or is named by policy."""
+    if tenant in installation.configuration.tenants or tenant in installation.configuration.policy.named_tenants:
+        return True
+    with installation.ledger.begin() as connection:
+        return registrations.current(connection, tenant) is not None
+
+
+def visible_tenants(installation: Installation, caller: Caller, tenant: str, knobs: Knobs) -> list[str]:
+    """The tenants whose requests are seen at a tenant: itself, and where visibility is `organization` its siblings the caller may view."""
+    organization = installation.configuration.policy.organization_of(tenant)
+    if knobs.visibility != "organization" or organization is None:
+        return [tenant]
+    siblings = [one for one in installation.configuration.policy.organizations[organization] if one != tenant]
+    return [tenant, *caller.rights.among(Permission.EXPORTS_VIEW, siblings)]
+
+
+def sees_only_own(caller: Caller, tenant: str, knobs: Knobs) -> bool:
+    return knobs.visibility == "own" and not caller.allows(Permission.EXPORTS_ADMIN, tenant)
+
+
+def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    """Whether a request shows up for the caller, given that they may view its tenant.
+
+    One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
+    """
+    others = [tenant for tenant in one.tenants if tenant != one.tenant]
+    if not caller.belongs_to(one.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
+        return False
+    return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, knobs)
+
+
+def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
+    """Whether the caller has the right for every one of these tenants."""
+    return all(caller.allows(wanted, tenant) for tenant in tenants)
+
+
+def may_cancel(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    by_creator = "creator" in knobs.cancel_by and one.requested_by == caller.actor
+    return by_creator or ("admin" in knobs.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
+
+
+def may_delete(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+    """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
+    owner = one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
+    return owner and (not one.is_active or may_cancel(caller, one, knobs))
+
+
+def may_download(caller: Caller, one: ExportRequest) -> bool:
+    """The right to download, for every tenant whose rows are in the archive."""
+    return holds(caller, Permission.EXPORTS_DOWNLOAD, one.tenants)
+
+
+def roles_of(caller: Caller) -> list[str] | None:
+    """The roles policy's table is asked about later on, None when the shell's own authority decides."""
+    return sorted(caller.rights.roles) if isinstance(caller.rights, TokenRights) else None
+
+
+def still_holds(installation: Installation, roles: list[str] | None, tenants: list[str], wanted: Permission) -> bool:
+    """Whether policy's role tables still grant a permission to the roles somebody had; True where another authority decides."""
+    return roles is None or all(wanted in installation.configuration.knobs(tenant).permissions_of(roles) for tenant in tenants)

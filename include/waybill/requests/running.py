@@ -1,0 +1,95 @@
+"""Working through pending requests: what `waybill fulfil` and the DAG `export_requests` do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from waybill.access import Permission
+from waybill.errors import WaybillError
+from waybill.installation import PRODUCED_BY, Installation
+from waybill.ledger import requests
+from waybill.ledger.request_records import FAILURES, ExportRequest, Failure
+from waybill.requests import fulfilment
+from waybill.requests.fulfilment import Means, Task
+from waybill.requests.rights import has_plan, still_holds
+from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
+
+Progress = Callable[[ExportRequest], None]
+
+
+def pending(installation: Installation, due: datetime | None = None) -> list[ExportRequest]:
+    """Pending requests in the order they were made; with `due` only those whose time has come by then. Gives stalled ones up first."""
+    with installation.ledger.begin() as connection:
+        fail_stalled(connection, installation)
+        return requests.pending(connection, due)
+
+
+def fulfil(
+    installation: Installation, request_id: str, *, worker: str = "", sleep: Callable[[float], None] = time.sleep
+) -> ExportRequest | None:
+    """Claim one pending request and carry it to its end. None when it is not pending (any more), or was stopped on the way.
+
+    Errors on purpose end in a failed request; a bug fails it too and is raised on.
+    """
+    with installation.ledger.begin() as connection:
+        one = requests.get(connection, request_id)
+        claimed = one and requests.claim(connection, one, worker or f"{socket.gethostname()}:{os.getpid()}", installation.now())
+    if not claimed:
+        return None
+    knobs = installation.configuration.knobs(claimed.tenant)
+    try:
+        refusal = None if _may_start(installation, claimed) else FAILURES["permission_revoked"]
+        task = None if refusal else _task(installation, claimed)
+    except WaybillError as error:
+        fulfilment.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
+        refusal, task = fulfilment.failure_of(error), None
+    if task is None:
+        return _refuse(installation, claimed, refusal or FAILURES["internal"])
+    means = Means(
+        installation.ledger,
+        installation.source,
+        archives_of(installation),
+        spool_of(installation),
+        installation.now,
+        sleep,
+        lambda kind: mail_about(claimed, kind, knobs),
+    )
+    return fulfilment.fulfil(task, means)
+
+
+def _may_start(installation: Installation, one: ExportRequest) -> bool:
+    """Plan and right to create are asked for again at the start; for an organization also whether its tenants still belong together."""
+    if one.scope["level"] == "organization":
+        members = installation.configuration.policy.organizations.get(
+            one.scope.get("organization") or installation.configuration.policy.organization_of(one.tenant) or "", ()
+        )
+        if not set(one.tenants) <= set(members):
+            return False
+    return has_plan(installation, one.tenant) and still_holds(installation, one.roles, one.tenants, Permission.EXPORTS_CREATE)
+
+
+def _task(installation: Installation, one: ExportRequest) -> Task:
+    entities = tuple(installation.entity(entity) for entity in one.entities)
+    with installation.ledger.begin() as connection:
+        salts = {tenant: requests.salt(connection, tenant) for tenant in one.tenants}
+    return Task(one, installation.configuration.knobs(one.tenant), entities, salts, PRODUCED_BY)
+
+
+def _refuse(installation: Installation, one: ExportRequest, why: Failure) -> ExportRequest | None:
+    with installation.ledger.begin() as connection:
+        requests.fail(connection, one, why, mail_about(one, "failed", installation.configuration.knobs(one.tenant)), installation.now())
+        return requests.get(connection, one.id)
+
+
+def fulfil_all(installation: Installation, *, due_only: bool = False, progress: Progress = lambda one: None) -> list[ExportRequest]:
+    """Work through what is pending now, once, oldest first."""
+    ended = []
+    for one in pending(installation, installation.now() if due_only else None):
+        progress(one)
+        if (done := fulfil(installation, one.id)) is not None:
+            ended.append(done)
+    return ended

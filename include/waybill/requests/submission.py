@@ -1,0 +1,243 @@
+"""What a person sends to ask for an export, and what becomes of it under policy and catalog: all problems at once, or a checked request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+
+from waybill.configuration.catalog import Catalog, Entity, Strict, closest
+from waybill.configuration.policy import ExportType, Knobs, Level, RangePreset
+from waybill.configuration.registration import entity_words
+from waybill.errors import Finding, InvalidInput
+from waybill.requests.ranges import Span, frozen, resolve, span_problems
+
+_BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+_UNSEEN = frozenset({"Cc", "Zl", "Zp"})
+"""Unicode's control characters and its separators of lines: no name or id holds one, and some ledgers and files cannot."""
+
+
+class Asked(Strict):
+    """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _visible(cls, value: Any) -> Any:
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and any(unicodedata.category(letter) in _UNSEEN for letter in text):
+                raise ValueError("holds a control character; allowed: text of one line, without tabs and control characters")
+        return value
+
+
+class Scope(Asked):
+    """Whose rows. `app` needs a project and one or more apps, `participant` a study; a study may name the project it belongs to."""
+
+    model_config = _BODY
+
+    level: Level = "tenant"
+    organization: Name | None = None
+    project: Name | None = None
+    apps: Annotated[tuple[Name, ...], BeforeValidator(entity_words)] = ()
+    study: Name | None = None
+    participant: Name | None = None
+
+    def filters(self) -> dict[str, tuple[str, ...]]:
+        """The scope as conditions on an entity's scope columns."""
+        named = {"project": self.project, "study": self.study, "participant": self.participant}
+        return {level: (value,) for level, value in named.items() if value} | ({"app": self.apps} if self.apps else {})
+
+    def body(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"level": self.level}
+
+
+class DateRange(Asked):
+    """Inclusive dates (`2026-01-31`, in the tenant's zone) or RFC 3339 times (`to` exclusive), or a named preset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    start: Annotated[str | None, Field(alias="from")] = None
+    end: Annotated[str | None, Field(alias="to")] = None
+    preset: RangePreset | None = None
+
+
+class Submission(Asked):
+    """The body of `POST /tenants/{tenant}/exports`."""
+
+    model_config = _BODY
+
+    export_type: str | None = None
+    scope: Scope = Scope()
+    entities: Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: None if value is None else entity_words(value))] = None
+    range: DateRange = DateRange()
+    formats: Annotated[tuple[str, ...], BeforeValidator(entity_words)] = ()
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"preset": value} if isinstance(value, str) else value
+
+    def body(self) -> dict[str, Any]:
+        """The submission as JSON: submitting it again asks for the same."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+    def digest(self) -> str:
+        """What tells two bodies apart under one idempotency key."""
+        return _sha256(self.body())
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A submission that may be carried out: entity ids in catalog order, formats without repetition."""
+
+    export_type: str | None
+    scope: Scope
+    entities: tuple[str, ...]
+    span: Span
+    formats: tuple[str, ...]
+
+    def fingerprint(self, person: str) -> str:
+        """Equal for two requests of one person that ask for the same."""
+        asked = [self.export_type, self.scope.body(), list(self.entities), str(self.span.start), str(self.span.end), sorted(self.formats)]
+        return _sha256([person, *asked])
+
+    @property
+    def slot(self) -> str:
+        """What allows one active request: the scope's project, else the tenant as a whole. The two do not conflict with each other."""
+        return f"project:{self.scope.project}" if self.scope.project else "tenant"
+
+
+def check(
+    submission: Submission, catalog: Catalog, knobs: Knobs, zone: ZoneInfo, now: datetime, *, period: Mapping[str, Any] | None = None
+) -> Checked:
+    """The checked request. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
+    found: list[Finding] = []
+    kind = _export_type(submission, knobs, found)
+    found += _scope_problems(submission.scope, knobs)
+    entities = _entities(submission, kind, catalog, knobs, found)
+    formats = _formats(submission, kind, entities, knobs, found)
+    span = _span(submission.range, dict(period) if period else None, knobs, zone, now, found)
+    if found:
+        raise InvalidInput(found)
+    return Checked(submission.export_type, submission.scope, tuple(one.id for one in entities), span, formats)
+
+
+def _export_type(submission: Submission, knobs: Knobs, found: list[Finding]) -> ExportType | None:
+    name, known = submission.export_type, list(knobs.export_types)
+    if name is None:
+        if known:
+            found.append(Finding("", "exportType", "choose an export type", ", ".join(known), code="export_type_required"))
+        return None
+    kind = knobs.export_types.get(name)
+    if kind is None:
+        allowed = ", ".join(known) or "none, this tenant has no export types"
+        found.append(Finding("", "exportType", f"unknown export type {name!r}", allowed, closest(name, known), "unknown_export_type"))
+    return kind
+
+
+def _scope_problems(scope: Scope, knobs: Knobs) -> Iterator[Finding]:
+    if scope.level not in knobs.scopes:
+        yield Finding(
+            "", "scope.level", f"exports of one {scope.level} are not offered", ", ".join(knobs.scopes), code="scope_not_supported"
+        )
+        return
+    takes = {
+        "project": ("project",),
+        "app": ("project", "apps"),
+        "study": ("project", "study"),
+        "participant": ("project", "study", "participant"),
+    }
+    needs = {"project": ("project",), "app": ("project", "apps"), "study": ("study",), "participant": ("study", "participant")}
+    for field in ("project", "apps", "study", "participant"):
+        given = bool(getattr(scope, field))
+        if given and field not in takes.get(scope.level, ()):
+            yield Finding("", f"scope.{field}", f"does not belong to the scope {scope.level}", code="scope_not_supported")
+        if not given and field in needs.get(scope.level, ()):
+            yield Finding("", f"scope.{field}", f"the scope {scope.level} needs it", code="scope_incomplete")
+    if scope.organization and scope.level != "organization":
+        yield Finding("", "scope.organization", f"does not belong to the scope {scope.level}", code="scope_not_supported")
+
+
+def _entities(submission: Submission, kind: ExportType | None, catalog: Catalog, knobs: Knobs, found: list[Finding]) -> list[Entity]:
+    names = catalog.ids_by_name()
+    offered = [one for one in catalog.entities.values() if kind is None or kind.entities == "all" or _is_listed(one, kind.entities, names)]
+    levels = submission.scope.filters()
+    if submission.entities is None and knobs.all_entities_by_default:
+        return [one for one in offered if levels.keys() <= one.scopes.keys()]
+    if not submission.entities:
+        found.append(Finding("", "entities", "choose at least one entity", code="no_entities"))
+        return []
+    shown = [one.display_name for one in offered]
+    by_id = {one.id: one for one in offered}
+    chosen = {}
+    for word in submission.entities:
+        one = by_id.get(names.get(word.casefold(), ""))
+        if one is None:
+            found.append(
+                Finding("", "entities", f"unknown entity {word!r}", ", ".join(shown), closest(word, [*shown, *by_id]), "unknown_entity")
+            )
+        else:
+            chosen[one.id] = one
+    for one in chosen.values():
+        for level in levels.keys() - one.scopes.keys():
+            found.append(Finding("", "entities", f"{one.display_name} cannot be narrowed to one {level}", code="scope_not_supported"))
+    return [one for one in offered if one.id in chosen]
+
+
+def _is_listed(entity: Entity, words: tuple[str, ...], names: Mapping[str, str]) -> bool:
+    return entity.id in {names.get(word.casefold()) for word in words}
+
+
+def _formats(
+    submission: Submission, kind: ExportType | None, entities: list[Entity], knobs: Knobs, found: list[Finding]
+) -> tuple[str, ...]:
+    offered = kind.formats if kind else knobs.formats
+    wanted = tuple(dict.fromkeys(word.lower() for word in submission.formats))
+    if not wanted:
+        found.append(Finding("", "formats", "choose at least one format", ", ".join(offered), code="format_required"))
+    for word in wanted:
+        if word not in offered:
+            found.append(
+                Finding(
+                    "", "formats", f"the format {word!r} is not offered", ", ".join(offered), closest(word, offered), "format_not_supported"
+                )
+            )
+            continue
+        for one in entities:
+            if word not in one.formats:
+                reason = f"{one.display_name} cannot be exported as {word}"
+                found.append(Finding("", "formats", reason, ", ".join(one.formats), code="format_not_supported"))
+    return wanted
+
+
+def _span(given: DateRange, period: dict[str, Any] | None, knobs: Knobs, zone: ZoneInfo, now: datetime, found: list[Finding]) -> Span:
+    asked = period or given.model_dump(by_alias=True)
+    if period is None and given.preset:
+        if given.start or given.end:
+            found.append(Finding("", "range", "give either a preset or dates", code="range_ambiguous"))
+        elif given.preset not in knobs.range.presets:
+            allowed = ", ".join(knobs.range.presets) or "from and to"
+            found.append(Finding("", "range.preset", f"{given.preset} is not offered", allowed, code="range_not_offered"))
+        asked = frozen(given.preset, now.astimezone(zone).date())
+    try:
+        span = resolve({key: value for key, value in asked.items() if value is not None or key != "preset"}, zone)
+    except ValueError as error:
+        allowed = "a date such as 2026-01-31, or an RFC 3339 time with an offset"
+        found.append(Finding("", str(error), "not a date", allowed, code="not_a_date"))
+        return Span()
+    found.extend(span_problems(span, knobs.range, zone, now))
+    return span
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,158 @@
+"""What keeps requests true without anybody asking: stalls, expiry, history, orphans."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from waybill.configuration.policy import Knobs
+from waybill.destinations.archives import Archives, is_own, open_archives
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.ledger import recurring, registrations, requests
+from waybill.ledger.request_records import FAILURES, ExportRequest
+from waybill.requests.request import stalled
+
+ORPHANED_AFTER = timedelta(days=1)
+_SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")
+_WAITING = re.compile(r"[0-9a-f]{32}\.\d+\.zip\.part")
+
+
+@dataclass
+class Kept:
+    """What one sweep did: how many requests expired, were given up as stalled, left history; files and folders removed.
+
+    `foreign`: old entries of archive and spool that were left alone because they are not ours; `failed`: what could not be done.
+    """
+
+    expired: int = 0
+    stalled: int = 0
+    history: int = 0
+    files: int = 0
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def archives_of(installation: Installation) -> Archives:
+    return open_archives(installation.settings.archive_url, installation.settings.base, installation.connections)
+
+
+def spool_of(installation: Installation) -> Path:
+    return installation.settings.spool_dir / "requests"
+
+
+def mail_about(one: ExportRequest, kind: str, knobs: Knobs) -> str | None:
+    """`kind` when policy wants that mail and there is somebody to write to."""
+    return kind if kind in knobs.notify.requests and one.email else None
+
+
+def fail_stalled(connection: Connection, installation: Installation, tenant: str | None = None) -> int:
+    """Give up running requests without a sign of life; they are never started again by themselves. Returns how many."""
+    count = 0
+    for one in requests.running(connection, tenant):
+        knobs, now = installation.configuration.knobs(one.tenant), installation.now()
+        if stalled(one, knobs.stall_after, now):
+            count += requests.fail(connection, one, FAILURES["stalled"], mail_about(one, "failed", knobs), now)
+    return count
+
+
+def keep_requests(installation: Installation) -> Kept:
+    """One sweep over all requests. Safe at any time and from several processes at once. What fails on one section stops no other."""
+    now, archives = installation.now(), archives_of(installation)
+    with installation.ledger.begin() as connection:
+        given_up = fail_stalled(connection, installation)
+        expired = requests.expire(connection, now)
+    kept = Kept(expired, given_up)
+    for section in (_drop_dead, _forget_history, _remove_orphans, _empty_spool):
+        try:
+            section(installation, archives, kept, now)
+        except WaybillError as error:
+            kept.failed.append(str(error))
+    return kept
+
+
+def _drop_dead(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+    """The archives of requests that ended without one."""
+    with installation.ledger.begin() as connection:
+        dead = requests.with_dead_archives(connection)
+    for one in dead:
+        archives.remove(one.archive or "")
+        with installation.ledger.begin() as connection:
+            requests.forget_archive(connection, one)
+        kept.files += 1
+
+
+def _forget_history(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+    with installation.ledger.begin() as connection:
+        tenants = requests.tenants(connection)
+    for tenant in tenants:
+        life = installation.configuration.knobs(tenant).history_ttl
+        if life is None:
+            continue
+        with installation.ledger.begin() as connection:
+            over = requests.ended_before(connection, tenant, now - life)
+        for one in over:
+            if one.archive:
+                archives.remove(one.archive)
+            with installation.ledger.begin() as connection:
+                if requests.remove(connection, one):
+                    kept.history += 1
+                    registrations.note(connection, tenant, "waybill", "forget_export", {"request": one.id}, now)
+
+
+def _remove_orphans(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+    """Remove what no request speaks of and nobody has written for a day: archives of lost attempts, and parts of dead ones."""
+    old = [name for name, written in archives.entries() if written <= now - ORPHANED_AFTER]
+    kept.foreign += [f"requests/{name} in the archive" for name in old if not is_own(name)]
+    if not old:
+        return
+    with installation.ledger.begin() as connection:
+        known = requests.archives(connection)
+    for name in old:
+        if is_own(name) and name not in known:
+            archives.remove(name)
+            kept.files += 1
+
+
+def _empty_spool(installation: Installation, _archives: Archives, kept: Kept, now: datetime) -> None:
+    """Remove what workers left that are gone: their folders, and archives that wait beside them for their upload."""
+    oldest = (now - ORPHANED_AFTER).timestamp()
+    for path in spool_of(installation).glob("*"):
+        is_folder = path.is_dir() and not path.is_symlink()
+        own = (_SPOOL if is_folder else _WAITING).fullmatch(path.name) is not None
+        try:
+            newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if own and is_folder else ())))
+        except FileNotFoundError:
+            continue  # its worker is tidying up just now
+        except OSError as error:
+            kept.failed.append(f"the spool cannot be read: {error.strerror} ({path})")
+            continue
+        if newest > oldest:
+            continue
+        if not own:
+            kept.foreign.append(str(path))
+        elif is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+            kept.files += 1
+        else:
+            with suppress(OSError):
+                path.unlink()
+                kept.files += 1
+
+
+def waiting(installation: Installation) -> list[str]:
+    """One word per thing that waits: ids of pending requests whose time has come, mails, stalled requests and templates that are due."""
+    now = installation.now()
+    with installation.ledger.begin() as connection:
+        pending = [one.id for one in requests.pending(connection, now)]
+        mails = [f"mail:{one.id}:{one.mail_tries}" for one in requests.mails_due(connection, now)]
+        running = requests.running(connection)
+        due = [f"template:{one.id}:{one.next_at.isoformat()}" for one in recurring.due(connection, now)]
+    silent = [f"stalled:{one.id}" for one in running if stalled(one, installation.configuration.knobs(one.tenant).stall_after, now)]
+    return [*pending, *mails, *silent, *due]

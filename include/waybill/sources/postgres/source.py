@@ -1,0 +1,267 @@
+"""A PostgreSQL database: rows become CSV inside the server (COPY) and stream out of one REPEATABLE READ READ ONLY transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import generators, waiting
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+
+from waybill.configuration.catalog import Entity, Mode, PostgresSource
+from waybill.configuration.selection import Dialect, Extent, Selection
+from waybill.connection import Connections
+from waybill.errors import PermanentError
+from waybill.sources import drift
+from waybill.sources.postgres import extent as postgres_extent
+from waybill.sources.postgres import session
+from waybill.sources.postgres.spelling import PostgresFlavour
+from waybill.sources.query import Query
+from waybill.sources.sql import Bind, Sql, quote, split_name, sql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLUMNS = """
+SELECT a.attname,
+       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
+       a.attnotnull,
+       coalesce(c.collname IN ('C', 'POSIX') OR c.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'),
+                false),
+       NOT coalesce(c.collisdeterministic, true) OR t.typname = 'citext'
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  JOIN pg_database d ON d.datname = current_database()
+  LEFT JOIN pg_collation c ON c.oid = a.attcollation
+ WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attnum
+"""
+_UNIQUE = """
+SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
+  FROM pg_index i
+ WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+
+
+class Postgres:
+    """The source. One session per snapshot."""
+
+    def __init__(self, spec: PostgresSource, connections: Connections) -> None:
+        self.spec = spec
+        self.connections = connections
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresSnapshot]:
+        with session.connect(self.connections(self.spec.connection), self.spec.statement_timeout) as connection:
+            yield PostgresSnapshot(connection, f"PostgreSQL connection {self.spec.connection}")
+
+
+class PostgresSnapshot:
+    """One snapshot; `facts` were read just before it opened."""
+
+    def __init__(self, connection: psycopg.Connection, where: str) -> None:
+        self.connection = connection
+        self.where = where
+        self._relations: dict[str, list[Any]] = {}
+        with session.errors(where):
+            self.facts = session.facts(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
+            self.visible, now = connection.execute(f"SELECT {visible}, clock_timestamp()").fetchone() or ("", datetime.now(UTC))
+        self.taken_at: datetime = now.astimezone(UTC)
+
+    def columns(self, entity: Entity) -> dict[str, str]:
+        return {name: native for name, native, *_ in self._relation(entity)}
+
+    def check(self, selection: Selection) -> None:
+        entity = selection.entity
+        query = self.query(selection)
+        drift.check_columns(selection, query.natives, query.flavour)
+        if entity.changes.column and entity.changes.mode is not Mode.FULL:
+            [(nulls,)] = self._run(selection, query.null_changes())
+            if nulls:
+                raise drift.null_changes(selection, nulls)
+        if not self._has_unique_index(entity) and self._run(selection, query.repeated_key())[0][0]:
+            raise drift.repeated_key(selection)
+
+    def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
+        natives = self.columns(entity)
+        return postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
+
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+        query = self.query(selection)
+        names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
+        options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"
+        rewrite = _rewrite(len(selection.columns), dialect.line_end)
+        most = dialect.max_rows_per_file
+        yield from blocks(self._copy(selection, query.ordered(query.rows(), names), options, most), rewrite, most)
+
+    def digests(self, selection: Selection) -> Iterator[list[bytes]]:
+        digests = sql("SELECT encode(digest, 'hex') FROM ({}) AS h", self.query(selection).digests())
+        for lines in self._copy(selection, digests, "FORMAT text"):
+            yield [bytes.fromhex(bytes(line).decode()) for line in lines]
+
+    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        from waybill.sources import typed  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
+
+        yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity))
+
+    def count(self, selection: Selection) -> int:
+        [(count,)] = self._run(selection, self.query(selection).count())
+        return int(count)
+
+    def query(self, selection: Selection) -> Query:
+        entity = selection.entity
+        columns = self._relation(entity)
+        bytewise = {quote(name) for name, _, _, bytewise, _ in columns if bytewise}
+        loose = {quote(name) for name, _, _, _, loose in columns if loose}
+        never_null = {name for name, _, not_null, _, _ in columns if not_null}
+        nulls = "" if set(entity.key) <= never_null else " NULLS FIRST"
+        flavour = PostgresFlavour(frozenset(bytewise), frozenset(loose))
+        return SnapshotQuery(flavour, sql("{}", self._name(entity)), self.columns(entity), selection, nulls=nulls)
+
+    def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
+        """The records of a statement, in lists that never cross a multiple of `most`."""
+        text, values = _render(statement)
+        with session.errors(self._at(selection)):
+            yield from records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
+
+    def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
+        with session.errors(self._at(selection)):
+            text, values = _render(statement)
+            return self.connection.execute(text, values).fetchall()
+
+    def _relation(self, entity: Entity) -> list[Any]:
+        found = self._relations.get(entity.id)
+        if found is None:
+            with session.errors(f"{entity.id} in {self.where}"):
+                found = self.connection.execute(_COLUMNS, [self._name(entity)]).fetchall()
+            if not found:
+                raise PermanentError(
+                    f"there is no relation {entity.relation}",
+                    where=f"{entity.id} in {self.where}",
+                    code="relation_missing",
+                    next_step=f"Correct entities.{entity.id}.relation, or grant USAGE on its schema",
+                )
+            self._relations[entity.id] = found
+        return found
+
+    def _name(self, entity: Entity) -> str:
+        return ".".join(quote(part) for part in split_name(entity.relation))
+
+    def _has_unique_index(self, entity: Entity) -> bool:
+        """Whether a unique index covers no more than key and tenant, with a key that is never NULL: then the database keeps it unique."""
+        rows = self.connection.execute(_UNIQUE, [self._name(entity)]).fetchall()
+        allowed = {*entity.key, entity.tenant_column}
+        never_null = {name for name, _, not_null, *_ in self._relation(entity) if not_null}
+        return any(set(columns) <= allowed and set(columns) <= never_null for (columns,) in rows)
+
+    def _max_id(self, entity: Entity) -> int | None:
+        with session.errors(f"{entity.id} in {self.where}"):
+            text, _ = _render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), self._name(entity)))
+            row = self.connection.execute(text).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _at(self, selection: Selection) -> str:
+        return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+
+
+class SnapshotQuery(Query):
+    """Spans over a pg_snapshot: what was not visible in the first and is in the second."""
+
+    def at_or_after(self, start: Any) -> Sql:
+        if start is None or not self._by_transaction():
+            return super().at_or_after(start)
+        x, seen = self.flavour.name(self.entity.changes.column), Bind(start, "pg_snapshot")
+        return sql("{} >= pg_snapshot_xmin({}) AND NOT pg_visible_in_snapshot({}, {})", x, seen, x, seen)
+
+    def before(self, end: Any) -> Sql:
+        if end is None or not self._by_transaction():
+            return super().before(end)
+        return sql("pg_visible_in_snapshot({}, {})", self.flavour.name(self.entity.changes.column), Bind(end, "pg_snapshot"))
+
+    def _by_transaction(self) -> bool:
+        return self.natives[self.entity.changes.column] == "xid8" and isinstance(self.selection.changed.end, str)
+
+
+def _render(statement: Sql) -> tuple[str, list[Any]]:
+    return statement.render(lambda bind: f"%s::{bind.cast}" if bind.cast else "%s", lambda text: text.replace("%", "%%"))
+
+
+def _rewrite(columns: int, line_end: str) -> Callable[[Buffer], bytes] | None:
+    """What turns a record of the server into the dialect's; None where it is that already.
+
+    The server quotes a lone \\. for readers of its own text format; a value with quotes of its own would have doubled them.
+    """
+    if columns > 1 and line_end == "\n":
+        return None
+    ending = line_end.encode()
+    return lambda record: (b"\\." if columns == 1 and bytes(record) == b'"\\."\n' else bytes(record)[:-1]) + ending
+
+
+def _escaped(delimiter: str) -> str:
+    return "E'\\t'" if delimiter == "\t" else quote(delimiter, "'")
+
+
+Buffer = bytes | bytearray | memoryview
+_RECORDS = 200
+"""What is joined while the processor's caches still hold it: lists of thousands of records cost more than twice as much each."""
+
+_BLOCK = 1 << 18
+
+
+def records(connection: psycopg.Connection, statement: str, values: list[Any], most: int | None = None) -> Iterator[list[Buffer]]:
+    """What `COPY (...) TO STDOUT` yields, in short lists of records that never cross a multiple of `most`: the server sends a message for
+    each.
+
+    COPY takes no bind parameters: psycopg quotes the values itself, as literals. A copy left early is cancelled.
+    """
+    seen, ended = 0, False
+    with connection.cursor().copy(statement, values):
+        while not ended:
+            found: list[Buffer] = []
+            size = 1
+            for size, record in map(connection.pgconn.get_copy_data, repeat(1, min(_RECORDS, most - seen % most) if most else _RECORDS)):
+                if size <= 0:
+                    break
+                found.append(record)
+            seen += len(found)
+            if found:
+                yield found
+            if size <= 0:
+                ended = connection.wait(_more(connection.pgconn) if size == 0 else _end(connection.pgconn))
+
+
+def blocks(lists: Iterator[list[Buffer]], rewrite: Callable[[Buffer], bytes] | None, most: int | None) -> Iterator[tuple[bytes, int]]:
+    """The records, each rewritten where that is asked for, in blocks with their number; none crosses a multiple of `most`."""
+    parts: list[bytes] = []
+    seen = rows = size = 0
+    for found in lists:
+        parts.append(b"".join(map(rewrite, found) if rewrite else found))
+        rows += len(found)
+        size += len(parts[-1])
+        if size >= _BLOCK or (most and (seen + rows) % most == 0):
+            yield b"".join(parts), rows
+            parts, seen, rows, size = [], seen + rows, 0, 0
+    if parts:
+        yield b"".join(parts), rows
+
+
+def _more(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
+    while not (yield waiting.WAIT_R):
+        continue
+    pgconn.consume_input()
+    return False
+
+
+def _end(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
+    [result] = yield from generators.fetch_many(pgconn)
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
+    return True

@@ -1,0 +1,107 @@
+"""Routes beside the registration: what a tenant may receive, and what it received."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+from pydantic.alias_generators import to_camel
+
+from waybill.configuration.catalog import Entity, closest
+from waybill.deliveries import views
+from waybill.deliveries.repairs import queue_redelivery
+from waybill.errors import Finding, InvalidInput
+from waybill.registrations import replacing
+from waybill.web.api import models
+from waybill.web.api.openapi import problems
+from waybill.web.dependencies import STARTED, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer
+
+router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
+
+
+def camel(value: Any) -> Any:
+    """Plain data with its keys in camelCase."""
+    if isinstance(value, dict):
+        return {to_camel(key): camel(one) for key, one in value.items()}
+    return [camel(one) for one in value] if isinstance(value, list) else value
+
+
+@router.get(
+    "/entities", response_model=models.Entities, responses=problems("denied", "not_found"), tags=["catalog"], summary="The catalogue"
+)
+def list_entities(tenant: TenantPath, caller: Viewer, installation: InstallationDep) -> JSONResponse:
+    """Everything the tenant may register, with its columns; also before anything is registered."""
+    found = replacing.find(installation, tenant)
+    active = replacing.standing(installation, tenant).active if found else ()
+    return JSONResponse(
+        {"items": [_entity(one, one.id in active).model_dump(mode="json") for one in installation.catalog.entities.values()]}
+    )
+
+
+def _entity(one: Entity, active: bool) -> models.CatalogEntity:
+    columns = [
+        models.CatalogColumn(name=name, type=column.type, description=column.description, anonymized=column.export == "anonymize")
+        for name, column in one.columns.items()
+    ]
+    return models.CatalogEntity(
+        id=one.id,
+        name=one.display_name,
+        description=one.description,
+        active=active,
+        key=list(one.key),
+        columns=columns,
+        formats=list(one.formats),
+        scopes=list(one.scopes),
+        tombstone_column=one.tombstone_column,
+        ranged=bool(one.time_column),
+    )
+
+
+@router.get("/deliveries", response_model=models.Deliveries, responses=problems("denied", "not_found"), summary="What was delivered")
+def list_deliveries(
+    tenant: TenantPath,
+    caller: Viewer,
+    installation: InstallationDep,
+    entity: Annotated[str, Query(max_length=200, description="Only this entity (id or display name).")] = "",
+    status: Annotated[Literal["", "open", "committed", "abandoned"], Query(description="Only deliveries in this state.")] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="`nextCursor` of the page before.")] = "",
+) -> JSONResponse:
+    """Deliveries with their windows, counts and hashes, newest first."""
+    replacing.require(installation, tenant)
+    names = installation.catalog.ids_by_name()
+    entity_id = names.get(entity.strip().casefold(), entity.strip())
+    if entity_id and entity_id not in installation.catalog.entities and not views.listed(installation, tenant, entity=entity_id, limit=1):
+        what = f"unknown entity {entity.strip()!r}"
+        raise InvalidInput(
+            [Finding("", "entity", what, ", ".join(installation.catalog.entities), closest(entity, names), "unknown_entity")]
+        )
+    found = views.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
+    page = found[:limit]
+    return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
+
+
+@router.post(
+    "/deliveries/{delivery}/redeliver",
+    status_code=202,
+    response_model=models.Redelivery,
+    responses=problems("denied", "not_found", "not_committed"),
+    summary="Send the same bytes again",
+)
+def redeliver(
+    tenant: TenantPath,
+    delivery: Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="`deliveryId` of a committed delivery.")],
+    caller: Operator,
+    installation: InstallationDep,
+    scheduler: SchedulerDep,
+) -> JSONResponse:
+    """Deliver a committed delivery's bytes once more, under a name of their own, with a manifest that says so.
+
+    Repeating the call while a redelivery is unfinished starts no second one.
+    """
+    planned = queue_redelivery(installation, tenant, delivery, actor=caller.actor)
+    started = scheduler.run_now(tenant, caller)
+    when = "now" if started else "next"
+    return JSONResponse({"delivery": camel(views.describe(planned)), "when": when, "detail": STARTED[started]}, 202)

@@ -1,0 +1,82 @@
+"""The archive behind a signed link."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Protocol, runtime_checkable
+
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, RedirectResponse, Response
+
+from waybill.requests import links
+from waybill.web.api.openapi import problems
+from waybill.web.dependencies import InstallationDep
+from waybill.web.problems import Refused
+
+router = APIRouter(prefix="/downloads", tags=["exports"])
+
+_REFUSED = ("not_found", "expired", "range_not_satisfiable", "storage_unavailable")
+_PART = re.compile(r"(\d{1,18})-(\d{1,18})?|-(\d{1,18})")
+_ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@runtime_checkable
+class Rechecks(Protocol):
+    """A shell that can tell, without a login, whether a person may still download exports of a tenant."""
+
+    def still_may(self, person: str, tenant: str) -> bool: ...
+
+
+@router.head("/{token}", include_in_schema=False)
+@router.get(
+    "/{token}",
+    response_class=FileResponse,
+    responses={
+        200: {"description": "The archive.", **_ZIP},
+        206: {"description": "The part asked for with `Range`.", **_ZIP},
+        307: {"description": "The store serves it, at an address made for this click."},
+        **{status: entry for status, entry in problems(*_REFUSED).items() if status != 401},
+    },
+    summary="Download an archive",
+)
+def download(request: Request, token: Annotated[str, InPath(max_length=2000)], installation: InstallationDep) -> Response:
+    """Needs no login: the link itself is signed for a person, whose right to download is checked again."""
+    access = request.app.state.access
+    found = (
+        links.open_download(installation, token, access.still_may)
+        if isinstance(access, Rechecks)
+        else links.open_download(installation, token)
+    )
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    if found.path is None:
+        return RedirectResponse(found.url or "", 307, headers)
+    if found.request.sha256:
+        headers["ETag"] = f'"{found.request.sha256}"'
+    _check_range(request, found.request.bytes or 0, headers.get("ETag", ""))
+    return FileResponse(found.path, media_type="application/zip", filename=found.filename, headers=headers)
+
+
+def _check_range(request: Request, size: int, etag: str) -> None:
+    """Raises range_not_satisfiable for bytes that are not there, unless If-Range makes it void.
+
+    A Range of another unit is taken out of the request: RFC 9110 wants it ignored.
+    """
+    wanted, unless = request.headers.get("range"), request.headers.get("if-range")
+    if wanted is None or (unless is not None and unless != etag):
+        return
+    unit, given, parts = wanted.partition("=")
+    if given and unit.strip().lower() != "bytes":
+        request.scope["headers"] = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+    elif not all(_is_there(part.strip(), size) for part in parts.split(",")):
+        what = f"The archive has {size} bytes, and Range asks for what is not among them."
+        raise Refused("range_not_satisfiable", what, {"Content-Range": f"bytes */{size}"})
+
+
+def _is_there(part: str, size: int) -> bool:
+    """Whether a part of a Range is one, and begins inside the archive."""
+    found = _PART.fullmatch(part)
+    if found is None:
+        return False
+    first, last, suffix = found.groups()
+    return int(suffix) > 0 if suffix else int(first) < size and (not last or int(first) <= int(last))

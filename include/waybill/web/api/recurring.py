@@ -1,0 +1,95 @@
+"""Routes of recurring requests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+
+from waybill.requests import following, recurring
+from waybill.requests.recurring import TemplateBody
+from waybill.web.api import openapi, request_models
+from waybill.web.api.models import Answer
+from waybill.web.api.openapi import problems
+from waybill.web.bodies import JsonBody, parsed
+from waybill.web.dependencies import CallerDep, InstallationDep, TenantPath
+
+router = APIRouter(prefix="/tenants/{tenant}/export-templates", tags=["exports"])
+
+TemplateId = Annotated[str, InPath(description="Template id.")]
+EXAMPLE = {"name": "Weekly backup", "frequency": "weekly", "request": {"entities": ["content"], "formats": ["csv"]}}
+_READING = ("view_denied", "not_found")
+openapi.REQUEST_MODELS.append(TemplateBody)
+
+
+class RecurringExport(Answer):
+    """A request that is made again at every week's or month's beginning, in the tenant's zone."""
+
+    id: str
+    tenant: str
+    name: str
+    frequency: Literal["weekly", "monthly"]
+    covers: Literal["period", "everything"]
+    request: dict[str, Any]
+    requested_by: request_models.Person
+    paused: bool
+    created_at: datetime
+    next_at: datetime | None
+    note: str | None
+
+
+class RecurringExports(Answer):
+    items: list[RecurringExport]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=RecurringExport,
+    responses=problems("bad_request", "too_large", "unsupported_media_type", "create_denied", "plan_required", "not_found"),
+    openapi_extra=openapi.body(TemplateBody, {"weekly": EXAMPLE}),
+    summary="Ask for an export every week or month",
+)
+def create_template(tenant: TenantPath, caller: CallerDep, body: JsonBody, installation: InstallationDep) -> JSONResponse:
+    """The first request is made at the next Monday or 1st; without a range it covers the week or month that ended."""
+    one = recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body))
+    return JSONResponse(recurring.describe_template(installation, one), 201)
+
+
+@router.get("", response_model=RecurringExports, responses=problems(*_READING), summary="Recurring exports")
+def list_templates(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
+    found = recurring.list_templates(installation, caller, tenant)
+    return JSONResponse({"items": [recurring.describe_template(installation, one) for one in found]})
+
+
+@router.get("/{template_id}", response_model=RecurringExport, responses=problems(*_READING), summary="One recurring export")
+def get_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
+    return JSONResponse(recurring.describe_template(installation, recurring.get_template(installation, caller, tenant, template_id)))
+
+
+@router.get("/{template_id}/exports", response_model=request_models.Exports, responses=problems(*_READING), summary="What it made")
+def template_history(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
+    """The requests it made, newest first, fifty at most."""
+    made = recurring.history(installation, caller, tenant, template_id)
+    return JSONResponse({"items": [following.describe_request(installation, one, caller=caller) for one in made], "nextCursor": None})
+
+
+@router.post(
+    "/{template_id}/{action}", response_model=RecurringExport, responses=problems("delete_denied", *_READING), summary="Pause, or go on"
+)
+def pause_template(
+    tenant: TenantPath, template_id: TemplateId, action: Literal["pause", "resume"], caller: CallerDep, installation: InstallationDep
+) -> JSONResponse:
+    """What was missed while paused is not made up for."""
+    one = recurring.pause_template(installation, caller, tenant, template_id, paused=action == "pause")
+    return JSONResponse(recurring.describe_template(installation, one))
+
+
+@router.delete("/{template_id}", status_code=204, responses=problems("delete_denied", *_READING), summary="End a recurring export")
+def delete_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> Response:
+    """The requests it made stay."""
+    recurring.delete_template(installation, caller, tenant, template_id)
+    return Response(status_code=204)

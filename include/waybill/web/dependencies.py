@@ -1,0 +1,171 @@
+"""What routes ask for: the caller, the installation, the shell's scheduler, and the check that a caller may do a thing to a tenant."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from fastapi import Path as InPath
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from waybill.access import Caller, Permission
+from waybill.deliveries import planning
+from waybill.deliveries.overview import Doings
+from waybill.installation import Installation
+from waybill.ledger import registrations
+from waybill.registrations.applying import Failed
+from waybill.web.problems import Refused, unauthenticated
+
+
+class Access(Protocol):
+    """How a shell recognises who calls."""
+
+    async def caller(self, request: Request) -> Caller:
+        """The caller. Raises `problems.unauthenticated`, or the shell's own HTTPException, when there is none to be recognised."""
+        ...
+
+
+class Scheduler(Protocol):
+    """How a shell gets deliveries going."""
+
+    def changed(self, tenant: str) -> None:
+        """A registration was replaced: schedules follow within seconds where the shell has any."""
+        ...
+
+    def run_now(self, tenant: str, caller: Caller) -> str:
+        """Start a run of what is due; the word of `STARTED` for what comes of it."""
+        ...
+
+    def doing(self, tenant: str | None = None) -> Doings | None:
+        """What it does with every tenant now, or with that one; None where this shell does not know."""
+        ...
+
+    def applying_failed(self) -> Failed | None:
+        """The rounds of applying the configuration that failed since the last good one; None where it was good, or is not known here."""
+        ...
+
+    def log_of(self, tenant: str, delivery: str) -> str | None:
+        """Where the log of a delivery's latest try stands, relative to the shell's own root; None when there is none."""
+        ...
+
+
+STARTED = {
+    "now": "A run was started.",
+    "behind": "A run was asked for. It starts when the one that is under way has ended.",
+    "again": "What failed in the run that is under way is tried again now, and a run was asked for that starts when it has ended.",
+    "paused": "A run was asked for. The tenant's DAG is paused in Airflow: it starts when somebody unpauses that.",
+    "": "This server starts no runs. The next run delivers it.",
+}
+"""What `run_now` brought about, in words."""
+
+
+def follow(installation: Installation, scheduler: Scheduler, caller: Caller, tenant: str, *, created: bool) -> None:
+    """After a replace: schedules change, and a run starts when the tenant is to receive what it has never got.
+
+    A tenant registered for the first time needs none started: its new DAG starts its first run by itself.
+    """
+    scheduler.changed(tenant)
+    if not created and planning.undelivered(installation, tenant):
+        scheduler.run_now(tenant, caller)
+
+
+class Installations:
+    """The installation of a long-lived process: opened at the first request, its configuration read again when a file of it changed."""
+
+    def __init__(self, factory: Callable[[], Installation], every: float = 1.0) -> None:
+        self._factory, self._every = factory, every
+        self._lock = threading.Lock()
+        self._installation: Installation | None = None
+        self._looked, self._seen = 0.0, ""
+
+    def current(self) -> Installation:
+        with self._lock:
+            if self._installation is None:
+                self._installation = self._factory()
+            if time.monotonic() - self._looked >= self._every:
+                seen = _fingerprint(self._installation.settings.config_dir)
+                if seen != self._seen:
+                    self._installation = replace(self._installation)  # same ledger, configuration unread
+                self._looked, self._seen = time.monotonic(), seen
+            return self._installation
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes when a file below the folder is added, removed or written."""
+    entries: list[str] = []
+    for place, _folders, files in os.walk(folder):
+        for name in files:
+            try:
+                facts = os.stat(os.path.join(place, name))  # noqa: PTH118, PTH116 (thousands of files, once a second)
+            except OSError:
+                continue
+            entries.append(f"{place}/{name}:{facts.st_mtime_ns}:{facts.st_size}:{facts.st_ino}")
+    return "\n".join(sorted(entries))
+
+
+def current_installation(request: Request) -> Installation:
+    installations: Installations = request.app.state.installations
+    return installations.current()
+
+
+def current_scheduler(request: Request) -> Scheduler:
+    scheduler: Scheduler = request.app.state.scheduler
+    return scheduler
+
+
+bearer = HTTPBearer(
+    auto_error=False, bearerFormat="JWT", description="Inside Airflow a token of `POST /auth/token`, else one of your OAuth2 issuer."
+)
+
+
+async def current_caller(request: Request, _documented: Annotated[object, Depends(bearer)]) -> Caller:
+    access: Access = request.app.state.access
+    try:
+        return await access.caller(request)
+    except HTTPException as error:
+        # Airflow answers 403 to a token that is none; who nobody is remains the question, so it is 401 here.
+        sent = "authorization" in request.headers
+        raise unauthenticated(str(error.detail), "invalid_token" if sent else "") from error
+
+
+InstallationDep = Annotated[Installation, Depends(current_installation)]
+SchedulerDep = Annotated[Scheduler, Depends(current_scheduler)]
+CallerDep = Annotated[Caller, Depends(current_caller)]
+TenantPath = Annotated[str, InPath(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Tenant id.", examples=["acme"])]
+
+
+def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Installation], Caller]:
+    """A dependency that yields the caller when they hold the permission for the path's tenant.
+
+    Raises not_found when they must not know the tenant, denied when they may see it but not do this. Both are written to the audit log.
+    """
+
+    def check(request: Request, tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> Caller:
+        if caller.allows(wanted, tenant):
+            return caller
+        refuse(request, installation, caller, wanted, tenant)
+        return caller
+
+    return check
+
+
+def refuse(request: Request, installation: Installation, caller: Caller, wanted: Permission, tenant: str) -> None:
+    """Record the denied attempt and raise what the caller gets to see of it."""
+    detail = {"permission": wanted.value, "method": request.method, "path": request.url.path[:500]}
+    with installation.ledger.begin() as connection:
+        registrations.note(connection, tenant, caller.actor, "denied", detail, installation.now())
+    if caller.rights.reaches(tenant):
+        raise Refused("denied", f"You may not do this for the tenant {tenant}. It needs {caller.rights.needed(wanted, tenant)}.")
+    raise Refused("not_found", f"There is no tenant {tenant}.")
+
+
+Viewer = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_VIEW))]
+Editor = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_EDIT))]
+Operator = Annotated[Caller, Depends(allowed(Permission.DELIVERIES_RUN))]

@@ -1,0 +1,215 @@
+"""The pages for people, mounted at `/page`: server-rendered, htmx for what changes in place. Errors are pages too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from waybill.access import Caller
+from waybill.errors import InvalidInput, WaybillError
+from waybill.requests.links import DOWNLOADS, public_url
+from waybill.web import problems
+from waybill.web.dependencies import InstallationDep, current_installation
+from waybill.web.pages import context, overview, recurring, registration, requests, tenant
+from waybill.web.pages import words as pages_words
+from waybill.web.pages.overview import first_page
+from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
+from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
+
+log = logging.getLogger(__name__)
+
+MOUNTED = "/page"
+ROUTERS = [one.router for one in (context, overview, tenant, registration, requests, recurring)]
+TITLES = {
+    401: "You are not logged in",
+    403: "Access denied",
+    404: "Not found",
+    409: "That is not possible now",
+    410: "Expired",
+    412: "Somebody was faster",
+    422: "That cannot be carried out",
+    503: "Not available just now",
+}
+HELP = {
+    401: "Logging in leads back to this page.",
+    403: "Ask an administrator for the right, or go back.",
+    404: "It may have been deleted, or it is not yours to see. The overview lists every tenant you may see.",
+    410: "On the page of exports every click on Download makes a new link, for as long as the archive is kept. Later, ask for it again.",
+    412: "Load the page again, look at what is in force now, and repeat your change.",
+    503: "Try again in a little while. If it stays, the log of the server holds the cause.",
+}
+
+
+def mount(app: FastAPI) -> None:
+    """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
+    pages = _application(app, ROUTERS)
+    pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    pages.add_api_route(SETTINGS, _settings, methods=["GET"])
+    pages.add_api_route("/sign-in", sign_in, methods=["GET"])
+    pages.add_api_route("/sign-in", signed_in, methods=["POST"])
+    pages.add_api_route("/sign-out", signed_out, methods=["POST"])
+    app.mount(MOUNTED, pages)
+    app.mount("/settings", _application(app, [requests.settings]))
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_exception_handler(WaybillError, _failed_download)
+
+
+def _application(app: FastAPI, routers: list[APIRouter]) -> FastAPI:
+    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill")
+    pages.state = app.state
+    for router in routers:
+        pages.include_router(router, dependencies=[Depends(same_page)])
+    for kind in (WaybillError, HTTPException, RequestValidationError, Exception):
+        pages.add_exception_handler(kind, _failed)
+    return pages
+
+
+def _home(request: Request) -> Response:
+    """People find the pages at the root; for programs there is nothing."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise HTTPException(404)
+    return RedirectResponse("page/", 307)
+
+
+def _settings(request: Request) -> Response:
+    """Where the exports stand beside the pages, found from below them: by habit, and by who signed in there."""
+    return RedirectResponse(f"../..{SETTINGS}{_query(request)}", 303)
+
+
+def _query(request: Request) -> str:
+    return f"?{request.url.query}" if request.url.query else ""
+
+
+def sign_in(
+    request: Request, next: Annotated[str, Query(max_length=2000)] = "", why: Annotated[str, Query(max_length=40)] = ""
+) -> Response:
+    """Where a token is pasted; inside Airflow there is nothing to paste."""
+    if not takes_tokens(request):
+        return RedirectResponse("./", 303)
+    said = "Your session has ended. Sign in again." if why == "ended" else ""
+    return page(request, "sign_in.html", next=next, said=said)
+
+
+async def signed_in(request: Request, form: SentForm, installation: InstallationDep) -> Response:
+    """Keep the token in a cookie when it is a good one. It is checked anew at every page."""
+    same_site(request)
+    token = form.one("token").removeprefix("Bearer ").strip()
+    place = form.one("next").lstrip("/.")
+    if not takes_tokens(request):
+        return RedirectResponse("./", 303)
+    try:
+        if len(token) > LONGEST:
+            raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
+        caller = await request.app.state.access.caller(with_token(request, token))
+    except WaybillError as error:
+        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
+    answer = RedirectResponse(f"./{place or await run_in_threadpool(first_page, installation, caller)}", 303, {"Cache-Control": "no-store"})
+    secure = request.url.scheme == "https" or public_url(installation).startswith("https:")
+    for path in _cookie_paths(request):
+        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
+    return answer
+
+
+async def signed_out(request: Request) -> Response:
+    same_site(request)
+    answer = RedirectResponse("sign-in", 303)
+    for path in _cookie_paths(request):
+        answer.delete_cookie(COOKIE, path=path, httponly=True, samesite="strict")
+    return answer
+
+
+def _cookie_paths(request: Request) -> list[str]:
+    """Where the pages stand, and nowhere else: other applications of this host must not see the token."""
+    mounted = str(request.scope.get("root_path", "")) or "/"
+    return [mounted, mounted.removesuffix(MOUNTED) + SETTINGS]
+
+
+async def _failed_download(request: Request, error: Exception) -> Response:
+    """A browser that follows a link gets a page, a program the problem."""
+    reads = route_of(request).startswith(DOWNLOADS) and "text/html" in request.headers.get("accept", "")
+    return await _failed(request, error) if reads else problems.on_waybill_error(request, error)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Every error as a page that helps; an answer to htmx goes into the place the form keeps for it."""
+    status, said = _facts(error)
+    by_htmx = "hx-request" in request.headers
+    if status == 401 and takes_tokens(request):
+        return _to_sign_in(request, by_htmx)
+    findings = problems._field_errors(error) if isinstance(error, InvalidInput) else []
+    if by_htmx:
+        form = request.headers.get("hx-trigger", "")
+        headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
+        told = pages_words.refusal(error, form, _called(request, form)) if isinstance(error, WaybillError) else None
+        words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
+        if told:
+            words = {"said": told.said, "told": told.findings, "findings": []}
+        return page(request, "problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
+    shown: dict[str, Any] = {
+        "said": said,
+        "title": TITLES.get(status, "Something went wrong"),
+        "help": HELP.get(status, ""),
+        "lock": status in (401, 403),
+        "log_in": _log_in(request) if status == 401 else "",
+    }
+    return page(request, "error.html", await _whoever(request), status=status, **shown)
+
+
+async def _whoever(request: Request) -> Caller | None:
+    """Who is signed in, so that they can sign out again, if that can be told."""
+    try:
+        return await page_caller(request)
+    except WaybillError:
+        return None
+
+
+def _called(request: Request, form: str) -> Mapping[str, str]:
+    """What policy calls the fields of an export's form, for the tenant whose form it is."""
+    if form != "export-form":
+        return {}
+    try:
+        return current_installation(request).configuration.knobs(request.path_params.get("tenant", "")).page.fields
+    except WaybillError:
+        return {}
+
+
+def _log_in(request: Request) -> str:
+    """Airflow's own login, from where one comes back to this page in Airflow's frame."""
+    mounted = str(request.scope.get("root_path", ""))
+    shown = f"{mounted.removesuffix('/waybill' + MOUNTED)}/plugin/waybill{mounted}{route_of(request)}"
+    return f"{below(request)}../../api/v2/auth/login?{urlencode({'next': shown})}"
+
+
+def _facts(error: Exception) -> tuple[int, str]:
+    """Status, and the sentence a person gets to see."""
+    if isinstance(error, WaybillError):
+        status = problems.status_of(error)
+        if status >= 500:
+            log.error("%s: %s", error.code, error)
+        if isinstance(error, InvalidInput):
+            return status, problems._counted(error)
+        return status, problems.DOWN if status == 500 else str(error)
+    if isinstance(error, HTTPException):
+        return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)
+    if isinstance(error, RequestValidationError):
+        return 404, "There is nothing at this address."
+    log.error("a page failed", exc_info=error)
+    return 500, "Something went wrong inside Waybill. The operator's log holds the cause."
+
+
+def _to_sign_in(request: Request, by_htmx: bool) -> Response:
+    here = (SETTINGS if in_settings(request) else route_of(request)).lstrip("/") + _query(request)
+    ended = "&why=ended" if COOKIE in request.cookies else ""
+    if by_htmx:
+        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})
+    return RedirectResponse(f"{below(request)}sign-in?next={quote(here)}{ended}", 303)

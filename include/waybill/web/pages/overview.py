@@ -1,0 +1,100 @@
+"""The page to open in the morning: did every tenant get its data?"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from waybill.access import Caller, Permission, tenant_id
+from waybill.airflow.names import APPLY_DAG, REQUESTS_DAG, tenant_of
+from waybill.deliveries.overview import Asked, State, overview
+from waybill.installation import Installation
+from waybill.ledger import overviews
+from waybill.registrations.applying import unapplied
+from waybill.web.dependencies import InstallationDep, SchedulerDep
+from waybill.web.pages.context import MOST, context, frame
+from waybill.web.pages.render import below, page
+from waybill.web.pages.session import PageCaller, takes_tokens
+
+router = APIRouter()
+
+DAGS = {
+    APPLY_DAG: "Brings what the files below config/tenants/ say into force, every few minutes. "
+    "Its task check fails with every finding of every file; a file with a mistake leaves its tenant as it was and holds up nobody else.",
+    REQUESTS_DAG: "Makes the exports that people ask for, within seconds of being asked.",
+    "housekeeping": "Removes once a day what has had its time: archives, delivered files past their retention, parts of dead attempts.",
+}
+"""What those of our DAGs are for that are no tenant's."""
+_FOREIGN = "This DAG is none of Waybill’s. Those that deliver to its tenants are called export__ and the tenant’s id."
+
+
+@router.get("/")
+def show_overview(
+    request: Request,
+    caller: PageCaller,
+    installation: InstallationDep,
+    scheduler: SchedulerDep,
+    organization: Annotated[str, Query(max_length=200)] = "",
+    q: Annotated[str, Query(max_length=63)] = "",
+    state: Annotated[str, Query(max_length=63)] = "",
+    p: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """Searched, filtered and paged here, not in the browser. A state there is not is no reason to show nothing."""
+    known, wrong = (state, "") if state in list(State) else ("", state)
+    around = frame(installation, caller, "overview", organization=organization)
+    members = around["context"].members
+    seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
+    found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.doing())
+
+    def link(**changes: object) -> str:
+        """This page with other search, filter or number; what is empty stays out."""
+        asked = {"organization": organization, "q": q, "state": known} | changes
+        return "?" + urlencode({name: value for name, value in asked.items() if value})
+
+    name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
+    airflow = not takes_tokens(request)
+    stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
+    runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
+    shown: dict[str, Any] = {
+        "found": found,
+        "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
+        "runs": runs,
+        "q": q,
+        "state": known,
+        "wrong": wrong,
+        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_EDIT, sorted(seen)[:MOST])),
+        "organization": organization,
+        "link": link,
+        "airflow": airflow,
+    }
+    if name == "overview.html":  # what stands above the list does not change with a search
+        shown["unapplied"] = unapplied(
+            installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
+        )
+    return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))
+
+
+@router.get("/open")
+def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]) -> Response:
+    """From the form that names a tenant to its page."""
+    return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant.strip())}", 303)
+
+
+@router.get("/dags/{dag}")
+def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
+    """The tab of a DAG in Airflow: the tenant's page, or what a DAG that is no tenant's is for."""
+    if tenant := tenant_of(dag):
+        return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
+    return page(request, "dag.html", caller, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
+
+
+def first_page(installation: Installation, caller: Caller) -> str:
+    """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
+    with installation.ledger.begin() as connection:
+        registered = [one.tenant for one in overviews.standings(connection)]
+    scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, registered)
+    return "requests" if not scheduled and context(installation, caller, "requests").members else ""

@@ -1,0 +1,75 @@
+"""Recurring exports on the page of requests: what is asked for every week or month, when next, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from fastapi.responses import Response
+
+from waybill.access import Caller
+from waybill.installation import Installation
+from waybill.requests import following, recurring
+from waybill.requests.creating import zone_of
+from waybill.requests.recurring import TemplateBody
+from waybill.web.bodies import parsed
+from waybill.web.dependencies import InstallationDep, TenantPath
+from waybill.web.pages.render import page
+from waybill.web.pages.session import Form, PageCaller, SentForm
+
+router = APIRouter(prefix="/tenants/{tenant}")
+
+TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
+EVERY = ("weekly", "monthly")
+
+
+def create_recurring(installation: Installation, caller: Caller, tenant: str, form: Form, request: dict[str, Any]) -> None:
+    """Store what the form asks for again and again; `request` is that of one time. The name may be left out."""
+    frequency = form.one("repeat")
+    body = {"name": form.one("name") or f"Every {frequency.removesuffix('ly')}", "frequency": frequency, "request": request}
+    recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body | {"covers": form.one("covers") or "period"}))
+
+
+def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict[str, Any]]:
+    """The recurring exports the caller may see, with the names of their entities; `mine` are theirs to pause and delete."""
+    names = installation.catalog.entities
+    found = []
+    for one in recurring.list_templates(installation, caller, tenant):
+        shown = recurring.describe_template(installation, one)
+        wanted = shown["request"].get("entities") or []
+        mine = recurring.may_change(caller, one)
+        found.append({**shown, "mine": mine, "entityNames": [names[each].display_name if each in names else each for each in wanted]})
+    return found
+
+
+def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
+    found = listed(installation, caller, tenant)
+    return page(request, "requests_recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
+
+
+@router.post("/recurring/{template_id}/pause")
+def pause(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
+    recurring.pause_template(installation, caller, tenant, template_id, paused=True)
+    return _list(request, caller, installation, tenant)
+
+
+@router.post("/recurring/{template_id}/resume")
+def resume(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
+    recurring.pause_template(installation, caller, tenant, template_id, paused=False)
+    return _list(request, caller, installation, tenant)
+
+
+@router.post("/delete-recurring")
+def delete(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
+    """The requests it made stay."""
+    recurring.delete_template(installation, caller, tenant, form.one("request"))
+    return _list(request, caller, installation, tenant)
+
+
+@router.get("/recurring/{template_id}/made")
+def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
+    """What it asked for so far, newest first."""
+    found = recurring.history(installation, caller, tenant, template_id)
+    items = [following.describe_request(installation, one, caller=caller) for one in found]
+    return page(request, "requests_made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)

@@ -1,0 +1,129 @@
+"""The registration of a tenant on its page: the form, what replacing it would change, putting that into force, and going back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from waybill.configuration.registration import DELIMITERS, ExportOption
+from waybill.errors import Finding, InvalidInput
+from waybill.installation import Installation
+from waybill.registrations import replacing
+from waybill.web.dependencies import InstallationDep, SchedulerDep, TenantPath, follow
+from waybill.web.pages.render import moved, page
+from waybill.web.pages.session import Editor, Form, SentForm
+from waybill.web.pages.words import DELIMITERS as NAMED
+from waybill.web.pages.words import KINDS, LINE_ENDS, words
+from waybill.window import Frequency
+
+router = APIRouter(prefix="/tenants/{tenant}")
+
+
+def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A registration's body as the fields of the form; names in its list become ids where the catalog knows them."""
+    names = installation.catalog.ids_by_name()
+    chosen = {names.get(word.casefold(), word) for word in body.get("entityList", ())}
+    place, csv = body.get("destination") or {}, body.get("csv") or {}
+    return {
+        "option": body["exportOption"],
+        "chosen": chosen,
+        "frequency": body["frequency"],
+        "frequencies": list(Frequency),
+        "options": list(ExportOption),
+        "timezone": body.get("timezone", "UTC"),
+        "deliverAt": body.get("deliverAt") or "",
+        "kind": place.get("kind", ""),
+        "connection": place.get("connection", ""),
+        "bucket": place.get("bucket", ""),
+        "root": place.get("root", ""),
+        "kinds": KINDS,
+        "delimiters": NAMED,
+        "lineEnds": LINE_ENDS,
+        "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
+        "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
+        "bom": csv.get("bom", False),
+        "compression": csv.get("compression", "none"),
+        "maxRows": csv.get("maxRowsPerFile", csv.get("max_rows_per_file")) or "",
+    }
+
+
+def registration_body(form: Form) -> dict[str, Any]:
+    """The form as the API's body. What stands at its default is left out, as in a file."""
+    body: dict[str, Any] = {"exportOption": form.one("exportOption"), "frequency": form.one("frequency")}
+    if body["exportOption"] == ExportOption.SELECTED.value:
+        body["entityList"] = form.every("entityList")
+    for name, default in (("timezone", "UTC"), ("deliverAt", "")):
+        if (value := form.one(name)) not in ("", default):
+            body[name] = value
+    if kind := form.one("kind"):
+        wanted = {"sftp": ("connection", "root"), "folder": ("root",), "s3": ("bucket", "connection", "root")}.get(kind, ())
+        body["destination"] = {"kind": kind, **{name: form.one(name) for name in wanted if form.one(name)}}
+    if csv := _csv(form):
+        body["csv"] = csv
+    return body
+
+
+def _csv(form: Form) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, default in (("delimiter", ","), ("line_ending", "lf"), ("compression", "none")):
+        value = form.one(name) or default
+        if value != default:
+            given[name] = DELIMITERS.get(value, value) if name == "delimiter" else value
+    if form.one("bom"):
+        given["bom"] = True
+    if rows := form.one("max_rows_per_file"):
+        given["max_rows_per_file"] = int(rows) if rows.isascii() and rows.isdigit() else rows
+    return given
+
+
+@router.post("/registration/preview")
+def preview(request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, form: SentForm) -> Response:
+    """What replacing would change, before anything is."""
+    body = registration_body(form)
+    expected = _version(form)
+    plan = replacing.rehearse(installation, tenant, body, expected=expected)
+    told = words(installation)
+    changes = told.changes(plan.fields, not plan.difference.is_empty)
+    shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, body)}
+    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, body=json.dumps(body), expected=expected, **shown)
+
+
+@router.post("/registration")
+def replace(
+    request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Replace the registration by the one that was previewed; refused when somebody changed it meanwhile."""
+    try:
+        body = json.loads(form.one("body"))
+    except ValueError as error:
+        raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
+    done = replacing.replace(installation, tenant, body, actor=caller.actor, expected=_version(form))
+    if done.changed:
+        follow(installation, scheduler, caller, tenant, created=done.created)
+    return moved(request, f"tenants/{tenant}?said={'created' if done.created else 'saved' if done.changed else 'same'}")
+
+
+@router.post("/restore")
+def restore(
+    request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Undo: make an earlier version the one in force."""
+    number = _whole(form, "number")
+    done = replacing.restore(installation, tenant, number, actor=caller.actor, expected=_version(form))
+    if done.changed:
+        follow(installation, scheduler, caller, tenant, created=done.created)
+    return moved(request, f"tenants/{tenant}?said={'restored' if done.changed else 'same'}")
+
+
+def _version(form: Form) -> int:
+    return _whole(form, "expected")
+
+
+def _whole(form: Form, name: str) -> int:
+    value = form.one(name)
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise InvalidInput([Finding("", name, "is not a whole number")])
+    return int(value)

@@ -1,0 +1,172 @@
+"""From values to HTML: templates, the way numbers and times are written, and the headers every page carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from waybill import __version__
+from waybill.access import Caller
+from waybill.requests.links import DOWNLOADS
+from waybill.web.pages.session import takes_tokens
+
+SETTINGS = "/settings/exports"
+OUTSIDE = {SETTINGS: "../page/", DOWNLOADS: "../../../page/"}
+"""Places people reach that lie beside the pages, and the way from there to where the pages begin."""
+
+_SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def route_of(request: Request) -> str:
+    """The path below the mount point."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+def number(value: int | None) -> str:
+    """Digits in groups of three; a dash for what is not known."""
+    return "–" if value is None else f"{value:,}"
+
+
+def size(value: int | None) -> str:
+    """Bytes with three significant digits, in steps of 1000."""
+    if value is None:
+        return "–"
+    amount, unit = float(value), 0
+    while amount >= 999.5 and unit < len(_SIZES) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{value} B" if unit == 0 else f"{amount:.3g} {_SIZES[unit]}"
+
+
+def span(value: timedelta | None) -> str:
+    """A length of time in its largest unit, whole: `4 minutes`, `3 days`."""
+    if value is None:
+        return "–"
+    seconds = max(0, int(value.total_seconds()))
+    for length, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {name}" + ("" if count == 1 else "s")
+    return f"{seconds} s"
+
+
+def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:
+    """An instant in the tenant's zone, with UTC on hover."""
+    if not value:
+        return Markup("–")
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    there, utc = at.astimezone(zone), at.astimezone(UTC)
+    shown = f"{there:%Y-%m-%d %H:%M} {there.tzname()}"
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", shown)
+
+
+_MARKED = re.compile(r"`([^`]+)`|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))")
+
+
+def told(words: str, zone: tzinfo = UTC) -> Markup:
+    """A message made for every reader, for people: what stands in backticks as code, instants in the tenant's zone."""
+    shown, end = Markup(), 0
+    for found in _MARKED.finditer(words):
+        code, instant = found.groups()
+        shown += words[end : found.start()]
+        shown += Markup("<code>{}</code>").format(code) if code else moment(instant, zone)
+        end = found.end()
+    return shown + words[end:]
+
+
+def day(value: datetime, zone: tzinfo) -> Markup:
+    """A boundary: the local day it begins, its instant on hover."""
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        value.isoformat(), f"{value.astimezone(UTC):%Y-%m-%d %H:%M}", f"{value.astimezone(zone):%Y-%m-%d}"
+    )
+
+
+def bars(values: list[tuple[str, int]], unit: str) -> Markup:
+    """A small chart, one bar a delivery day, with its numbers in words for those who do not see it. Nothing delivered is no chart."""
+    if not values:
+        return Markup('<span class="quiet">–</span>')
+    spell = size if unit == "bytes" else number
+    top = max(value for _, value in values) or 1
+    words = f"{unit.capitalize()} of the last {len(values)} delivery days: at most {spell(top)}, last {spell(values[-1][1])}"
+    # One path instead of thirty elements: two thousand tenants are many pages of charts. The last day stands at the end of the line.
+    first = 30 - len(values)
+    drawn = "".join(f"M{(first + at) * 4} 24v-{max(1, round(23 * value / top))}h3V24z" for at, (_, value) in enumerate(values))
+    svg = '<svg class="bars" viewBox="0 0 120 25" width="120" height="25" role="img"><title>{}</title><path d="{}M0 24h119v.6H0z"/></svg>'
+    return Markup(svg).format(words, drawn)  # noqa: S704 (numbers only)
+
+
+_templates = Environment(
+    loader=PackageLoader("waybill.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
+_templates.globals |= {"bars": bars}
+
+
+def below(request: Request) -> str:
+    """Where the pages begin, relative to the page the browser shows: such links survive any prefix a proxy or Airflow puts in front.
+
+    What htmx fetches is put into the page that asked, so its links are relative to that one.
+    """
+    route = route_of(request)
+    if "hx-request" in request.headers:
+        shown = urlsplit(request.headers.get("hx-current-url", "")).path
+        if shown.endswith(SETTINGS):
+            return OUTSIDE[SETTINGS]
+        if "/page/" in shown:
+            route = "/" + shown.partition("/page/")[2]
+    elif request.scope.get("root_path", "").endswith("/settings"):
+        return OUTSIDE[SETTINGS]
+    elif route.startswith(DOWNLOADS):
+        return OUTSIDE[DOWNLOADS]
+    return "../" * (route.count("/") - 1) or "./"
+
+
+def in_settings(request: Request) -> bool:
+    """Whether the browser shows the exports at `/settings/exports`."""
+    shown = request.headers.get("hx-current-url", "") if "hx-request" in request.headers else request.url.path
+    return urlsplit(shown).path.endswith(SETTINGS)
+
+
+def page(
+    request: Request, name: str, caller: Caller | None = None, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """A template as an answer. `tab` and `tenant` tell the navigation where one is."""
+    frame = {
+        "root": below(request),
+        "caller": caller,
+        "signs_in": takes_tokens(request),
+        "tab": "",
+        "tenant": None,
+        "context": None,
+        "settings": in_settings(request),
+        "version": __version__,
+    }
+    content = _templates.get_template(name).render(**(frame | values))
+    return HTMLResponse(content, status, {**HEADERS, **(headers or {})})
+
+
+def moved(request: Request, place: str) -> Response:
+    """Lead the browser to a page, given relative to where the pages begin; an answer to a form sent by htmx.
+
+    From the exports at `/settings/exports` one is led back there.
+    """
+    if in_settings(request):
+        shown = urlsplit(request.headers["hx-current-url"])
+        kept = [(name, value) for name, value in parse_qsl(shown.query) if name in ("organization", "tenant")]
+        return Response(status_code=204, headers={"HX-Redirect": "exports?" + urlencode(kept), **HEADERS})
+    return Response(status_code=204, headers={"HX-Redirect": below(request) + place, **HEADERS})

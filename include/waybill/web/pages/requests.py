@@ -1,0 +1,274 @@
+"""The page of on-demand exports: ask, follow, download, in the words and the order policy gives it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from fastapi import APIRouter, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import RedirectResponse, Response
+
+from waybill.access import Caller, Permission
+from waybill.configuration.policy import Knobs
+from waybill.installation import Installation
+from waybill.ledger.request_records import ACTIVE, Status
+from waybill.registrations import replacing
+from waybill.requests import creating, following, links
+from waybill.requests.creating import Origin, zone_of
+from waybill.requests.following import options
+from waybill.requests.links import DOWNLOADS
+from waybill.requests.request import SENTENCES, refused
+from waybill.requests.submission import Submission
+from waybill.web.bodies import parsed
+from waybill.web.dependencies import InstallationDep, TenantPath, refuse
+from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
+from waybill.web.pages.recurring import EVERY, create_recurring, listed
+from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
+from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
+from waybill.web.pages.words import export_labels
+
+router = APIRouter()
+settings = APIRouter()
+"""What stands below `/settings`, where one product looks for its exports."""
+
+RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
+Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
+
+COLUMNS = ("scope", "entities", "created", "status", "rows", "size", "format", "download")
+TITLES = {
+    "scope": "Scope",
+    "type": "Export type",
+    "entities": "Entities",
+    "created": "Created",
+    "requested": "Requested",
+    "range": "Date range",
+    "status": "Status",
+    "rows": "Rows",
+    "size": "Archive size",
+    "format": "Format",
+    "expires": "Expires",
+    "download": "Download",
+    "actions": "Actions",
+}
+SCOPES = {
+    "tenant": "Current tenant",
+    "organization": "Entire organization",
+    "project": "A project",
+    "app": "An app",
+    "study": "A study",
+    "participant": "A participant",
+}
+TAKES = {"project": "project", "app": "project apps", "study": "project study", "participant": "project study participant"}
+"""Fields a scope asks for beside its level."""
+
+RANGES = {
+    "last_7_days": "Last 7 days",
+    "last_30_days": "Last 30 days",
+    "last_90_days": "Last 90 days",
+    "last_year": "Last year",
+    "all_time": "All time",
+}
+
+
+@router.get("/requests")
+def choose(request: Request, caller: PageCaller, installation: InstallationDep, wish: Wish, organization: Name = "") -> Response:
+    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so.
+
+    Where there is but one tenant to choose it is chosen. What the address asks of the form goes on to the tenant's page.
+    """
+    around = frame(installation, caller, "requests", organization=organization, wish=wish)
+    if only := around["context"].only:
+        return RedirectResponse(f"{below(request)}tenants/{only}/requests{asking(wish)}", 303, HEADERS)
+    return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
+
+
+@settings.get("/exports")
+def show_in_settings(
+    request: Request,
+    caller: PageCaller,
+    installation: InstallationDep,
+    wish: Wish,
+    organization: Name = "",
+    tenant: Name = "",
+    cursor: Cursor = "",
+) -> Response:
+    """The exports of the tenant chosen here, of the only one where there is but one. Raises view_denied when there is none to be seen."""
+    found = context(installation, caller, "requests", organization)
+    if not found.members:
+        raise refused("view_denied")
+    tenant = tenant if tenant in found.members.get(found.organization, ()) else found.only
+    if not tenant:
+        return choose(request, caller, installation, wish, organization)
+    return _requests(request, caller, installation, tenant, cursor, wish)
+
+
+@router.get("/tenants/{tenant}/requests")
+def show_requests(
+    request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, wish: Wish, cursor: Cursor = ""
+) -> Response:
+    """The table and the form. `new` opens the form; a study and a participant in the address do so too, and are fixed in it."""
+    return _requests(request, caller, installation, tenant, cursor, wish)
+
+
+def _requests(
+    request: Request, caller: Caller, installation: Installation, tenant: str, cursor: str = "", wish: dict[str, str] | None = None
+) -> Response:
+    offered = options(installation, caller, tenant)
+    knobs = installation.configuration.knobs(tenant)
+    listing = following.list_requests(installation, caller, tenant, limit=50, cursor=cursor)
+    active = [one for one in listing.requests if one.is_active]
+    looks = knobs.page
+    chosen = {"organization": installation.configuration.policy.organization_of(tenant) or NOBODY, "tenant": tenant}
+    columns = list(looks.columns or COLUMNS)
+    shown: dict[str, Any] = {
+        **frame(installation, caller, "requests", tenant),
+        "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
+        "new_tab": bool(looks.path) and takes_tokens(request),
+        "zone": zone_of(installation, tenant),
+        "items": [following.describe_request(installation, one, caller=caller) for one in listing.requests],
+        "columns": columns + ([] if "actions" in columns else ["actions"]),
+        "titles": TITLES | {name: looks.fields[name] for name in ("entities",) if name in looks.fields},
+        "scopes": SCOPES | dict(looks.scope_labels),
+        "ranges": RANGES | dict(looks.range_labels),
+        "cursor": cursor,
+        "next": listing.cursor,
+        "poll": looks.auto_poll and bool(active),
+        "pace": 2 if any(one.status == Status.RUNNING or one.due_at <= installation.now() for one in active) else 30,
+        "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
+        "active": [one.value for one in ACTIVE],
+        "now": installation.now(),
+    }
+    if request.headers.get("hx-target") == "requests-list":
+        return page(request, "requests_list.html", caller, **shown)
+    shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
+    return page(request, "requests.html", caller, **shown | _form_frame(installation, knobs, tenant, offered, wish or {}))
+
+
+def _form_frame(installation: Installation, knobs: Knobs, tenant: str, offered: dict[str, Any], wish: dict[str, str]) -> dict[str, Any]:
+    # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
+    worded = knobs.page.scope_labels or knobs.scopes
+    carried = {"tenant", "organization"}.union(*(one["scopes"] for one in offered["entities"]))
+    levels = [one for one in knobs.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])]
+    level = next((one for one in ("participant", "study") if one in wish), "")
+    return {
+        "looks": knobs.page,
+        "labels": export_labels(knobs.page.fields),
+        "offered": offered,
+        "levels": levels,
+        "takes": TAKES,
+        "fixed": {"study": "", "participant": "", **wish, "new": bool(wish), "level": level},
+        "formats": _formats(knobs, offered),
+        "one_format": bool(knobs.page.formats),
+        "all_by_default": knobs.all_entities_by_default,
+        "denied": _denied(knobs, offered),
+        "key": uuid4().hex,
+        "catalogue": list(installation.catalog.entities.values()),
+        "fulfilment": knobs.fulfilment,
+        "fulfil_at": knobs.fulfil_at,
+    }
+
+
+def _denied(knobs: Knobs, offered: dict[str, Any]) -> str:
+    """Why the caller cannot create exports here, in the documents' words; empty when they can."""
+    if offered["canCreate"]:
+        return ""
+    if offered["planRequired"]:
+        return f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan."
+    return SENTENCES["create_denied"]
+
+
+def _formats(knobs: Knobs, offered: dict[str, Any]) -> dict[str, str]:
+    """What can be chosen, and how it is called. A key may hold several formats, joined by commas."""
+    known = set(offered["formats"]).union(*(kind["formats"] for kind in offered["exportTypes"].values()))
+    words = dict(knobs.page.formats) or {name: name.upper() for name in offered["formats"]}
+    return {key: words[key] for key in words if set(key.split(",")) <= known}
+
+
+def submission_body(form: Form) -> dict[str, Any]:
+    """The form as the API's body."""
+    scope: dict[str, Any] = {"level": form.one("level") or "tenant"}
+    for name in ("project", "study", "participant"):
+        if value := form.one(name):
+            scope[name] = value
+    if apps := form.one("apps"):
+        scope["apps"] = [one.strip() for one in apps.split(",") if one.strip()]
+    body: dict[str, Any] = {"scope": scope, "formats": [one for key in form.every("formats") for one in key.split(",")]}
+    if entities := form.every("entities"):
+        body["entities"] = entities
+    if kind := form.one("exportType"):
+        body["exportType"] = kind
+    if preset := form.one("preset"):
+        body["range"] = preset
+    elif dates := {name: form.one(name) for name in ("from", "to") if form.one(name)}:
+        body["range"] = dates
+    return body
+
+
+@router.post("/tenants/{tenant}/requests")
+def create(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
+    """Ask for an export, once or again and again. The form carries a key, so that sending it twice asks once."""
+    body = submission_body(form)
+    if form.one("repeat") in EVERY:
+        create_recurring(installation, caller, tenant, form, body)
+    else:
+        creating.create(installation, caller, tenant, parsed(Submission, body), Origin(key=form.one("key") or None))
+    return moved(request, f"tenants/{tenant}/requests")
+
+
+@router.post("/tenants/{tenant}/requests/{request_id}/cancel")
+def cancel(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, installation: InstallationDep) -> Response:
+    following.cancel(installation, caller, tenant, request_id)
+    return _requests(request, caller, installation, tenant)
+
+
+@router.post("/tenants/{tenant}/requests/{request_id}/resubmit")
+def resubmit(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, installation: InstallationDep) -> Response:
+    creating.resubmit(installation, caller, following.get_request(installation, caller, tenant, request_id))
+    return _requests(request, caller, installation, tenant)
+
+
+@router.post("/tenants/{tenant}/delete-request")
+def delete(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
+    following.delete(installation, caller, tenant, [form.one("request")])
+    return _requests(request, caller, installation, tenant)
+
+
+@router.get("/tenants/{tenant}/requests/{request_id}/download")
+def download(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, installation: InstallationDep) -> Response:
+    """A link made for this click, followed at once; it stands in no page and no history."""
+    link = links.mint_link(installation, caller, tenant, request_id)
+    return RedirectResponse(f"{below(request)}..{DOWNLOADS}{link.token}", 303, HEADERS)
+
+
+@router.get("/catalogue")
+def show_house_catalogue(
+    request: Request,
+    caller: PageCaller,
+    installation: InstallationDep,
+    q: Annotated[str, Query(max_length=100)] = "",
+    organization: Name = "",
+) -> Response:
+    """The data dictionary: every entity that can be exported."""
+    return _catalogue(request, caller, installation, q, frame(installation, caller, "catalogue", organization=organization), frozenset())
+
+
+@router.get("/tenants/{tenant}/catalogue")
+def show_catalogue(
+    request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, q: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """The data dictionary, with what this tenant receives."""
+    if not caller.allows(Permission.REGISTRATIONS_VIEW, tenant):
+        refuse(request, installation, caller, Permission.REGISTRATIONS_VIEW, tenant)
+    active = replacing.standing(installation, tenant).active if replacing.find(installation, tenant) else ()
+    return _catalogue(request, caller, installation, q, frame(installation, caller, "catalogue", tenant), frozenset(active))
+
+
+def _catalogue(
+    request: Request, caller: Caller, installation: Installation, q: str, around: dict[str, Any], active: frozenset[str]
+) -> Response:
+    word = q.strip().casefold()
+    every = list(installation.catalog.entities.values())
+    found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
+    return page(request, "catalogue.html", caller, **around, entities=found, q=q, active=active, known=bool(every))

@@ -1,0 +1,240 @@
+"""The page of one tenant: what it receives and where, what was delivered, and what can be done about it."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import RedirectResponse, Response
+
+from waybill.access import Permission
+from waybill.airflow.names import dag_id
+from waybill.configuration.registration import ExportOption, Registration, zones
+from waybill.deliveries import overview, running, views
+from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
+from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
+from waybill.installation import Installation
+from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import Registered
+from waybill.registrations import replacing
+from waybill.registrations.applying import file_of
+from waybill.web.dependencies import STARTED, InstallationDep, SchedulerDep, TenantPath
+from waybill.web.pages.context import frame as around
+from waybill.web.pages.registration import form_values
+from waybill.web.pages.render import HEADERS, below, moved, page
+from waybill.web.pages.session import Form, Operator, SentForm, Viewer, takes_tokens
+from waybill.web.pages.words import LABELS, days_refused, place, words
+
+router = APIRouter(prefix="/tenants/{tenant}")
+
+DeliveryId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
+SHOWN = 25
+_QUEUED = {
+    "full_load": "Full history was queued. ",
+    "redeliver": "The redelivery was queued. ",
+    "backfill": "The backfill was queued. ",
+    "run": "",
+}
+SAID = {
+    "created": "The tenant is registered.",
+    "saved": "The registration was replaced.",
+    "same": "Nothing was different, so nothing was changed.",
+    "restored": "The earlier version is in force again, as a new version.",
+    "full_load_next": "Full history was queued. The next run delivers it.",
+    **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in STARTED.items()},
+}
+"""What the page says after an action, by the name in its address."""
+
+LOOKS = 120
+"""How often a page looks again for what becomes of a run: ten minutes."""
+BEGINNING = 12
+"""So often of these it waits for the first run of a new tenant to be made: a minute."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a page that follows a run sends along: what it said first, how often it looked, and what it shows already."""
+
+    said: Annotated[str, Query(max_length=40)] = ""
+    look: Annotated[int, Query(ge=0, le=LOOKS)] = 0
+    seen: Annotated[str, Query(max_length=64)] = ""
+
+
+@dataclass(frozen=True)
+class May:
+    """Which actions the page offers."""
+
+    edit: bool
+    run: bool
+
+
+@router.get("")
+def show_tenant(
+    request: Request,
+    tenant: TenantPath,
+    caller: Viewer,
+    installation: InstallationDep,
+    scheduler: SchedulerDep,
+    followed: Annotated[Followed, Depends()],
+    before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
+) -> Response:
+    """Everything about a tenant; before it is registered, the form that registers it."""
+    may = May(caller.allows(Permission.REGISTRATIONS_EDIT, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
+    registered = replacing.find(installation, tenant)
+    file = replacing.managing_file(installation, tenant, registered)
+    body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}
+    frame: dict[str, Any] = {
+        **around(installation, caller, "tenant", tenant),
+        "may": May(may.edit and file is None, may.run),
+        "file": file,
+        "said": SAID.get(followed.said, ""),
+        "form": form_values(installation, tenant, body),
+        "version": registered.version if registered else 0,
+        "entities": list(installation.catalog.entities.values()),
+        "zones": sorted(zones()),
+        "labels": LABELS,
+        "words": words(installation),
+        "now": installation.now(),
+    }
+    if registered is None:
+        return page(request, "tenant_new.html", caller, **frame, stands=file_of(installation, tenant, None))
+    standing = _standing(request, installation, tenant, registered.registration, before, scheduler.doing(tenant))
+    name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
+    return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
+
+
+def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
+    """Whether the page goes on looking what becomes of a run that is under way or about to be; not for ever.
+
+    Of all that a run changes only what differs from what the page shows is sent.
+    """
+    row: overview.Row = standing["row"]
+    doing, look = row.doing or overview.Doing(), asked.look
+    under_way = not row.held and (bool(doing.run) or (row.behind and not doing.known))
+    beginning = asked.said == "created" and row.doing is not None and doing.scheduled and row.behind and look < BEGINNING
+    watching = (under_way or beginning) and look < LOOKS
+    facts = repr((row.state, row.coming(may_run=True), row.troubles, standing["deliveries"], standing["streams"]))
+    seen = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return {
+        "after": asked.said,
+        "look": look,
+        "watching": watching,
+        "over": look > 0 and not (watching or doing.run) and not (asked.said == "created" and row.behind),
+        "changed": look > 0 and seen != asked.seen,
+        "seen": seen,
+    }
+
+
+def _standing(
+    request: Request, installation: Installation, tenant: str, registration: Registration, before: str, doings: overview.Doings | None
+) -> dict[str, Any]:
+    listed = views.listed(installation, tenant, limit=SHOWN + 1, before=before)
+    with installation.ledger.begin() as connection:
+        every = streams.every(connection, tenant)
+    standing = replacing.standing(installation, tenant)
+    return {
+        "registered": standing.registered,
+        "registration": registration,
+        "zone": registration.zone,
+        "stands": file_of(installation, tenant, standing.registered, standing.active),
+        "row": overview.look(installation, tenant, doings),
+        "active": standing.active,
+        "streams": [one for one in every if one.active],
+        "ended": [one for one in every if not one.active],
+        "deliveries": [_shown(one) for one in listed[:SHOWN]],
+        "older": listed[SHOWN - 1]["delivery_id"] if len(listed) > SHOWN else "",
+        "before": before,
+        "versions": replacing.history(installation, tenant),
+        **_rehearsed(installation, standing.registered),
+        "own_destination": standing.registered.registration.destination is not None,
+        "airflow": None if takes_tokens(request) else f"dags/{dag_id(tenant)}",
+    }
+
+
+def _rehearsed(installation: Installation, registered: Registered) -> dict[str, Any]:
+    """What is kept of the rehearsals, and the destination in force to hold it against."""
+    with installation.ledger.begin() as connection:
+        kept = registrations.last_probe(connection, registered.tenant)
+    return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
+
+
+def _shown(one: dict[str, Any]) -> dict[str, Any]:
+    """A delivery with how long it took from plan to commit."""
+    took: timedelta | None = None
+    if one["committed_at"]:
+        took = datetime.fromisoformat(one["committed_at"]) - datetime.fromisoformat(one["created_at"])
+    return {**one, "took": took, "attempts": one["failures"] + (1 if one["committed_at"] else 0)}
+
+
+@router.get("/deliveries/{delivery}/log")
+def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: Viewer, scheduler: SchedulerDep) -> Response:
+    """The log of a delivery's latest try in Airflow; the task's page when it was not delivered by a run, or that run is forgotten."""
+    place = scheduler.log_of(tenant, delivery) or f"dags/{dag_id(tenant)}/tasks/deliver"
+    return RedirectResponse(f"{below(request)}../../{place}", 303, HEADERS)
+
+
+@router.post("/full-load")
+def full_load(
+    request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Full history again, with the next run or now."""
+    when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
+    if not (chosen or form.one("all")):
+        raise InvalidInput([Finding("", "entities", "choose all entities, or at least one")])
+    running.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
+    started = scheduler.run_now(tenant, caller) if when == "now" else "next"
+    return moved(request, f"tenants/{tenant}?said=full_load_{started}")
+
+
+@router.post("/run")
+def run(request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep) -> Response:
+    """Start a run of what is due."""
+    replacing.require(installation, tenant)
+    return moved(request, f"tenants/{tenant}?said=run_{scheduler.run_now(tenant, caller)}")
+
+
+@router.post("/redeliver")
+def redeliver(
+    request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Send the same bytes again."""
+    queue_redelivery(installation, tenant, form.one("delivery"), actor=caller.actor)
+    return moved(request, f"tenants/{tenant}?said=redeliver_{scheduler.run_now(tenant, caller)}")
+
+
+@router.post("/backfill")
+def backfill(
+    request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
+) -> Response:
+    """Deliver a past range again, days of the tenant's zone, both included."""
+    zone = replacing.require(installation, tenant).registration.zone
+    start, end = (_midnight(form, name, zone) for name in ("from", "to"))
+    try:
+        queue_backfill(installation, tenant, form.one("entity"), start, end + timedelta(days=1), actor=caller.actor)
+    except BadRange as error:
+        raise days_refused(error, empty=end < start, zone=zone) from error
+    return moved(request, f"tenants/{tenant}?said=backfill_{scheduler.run_now(tenant, caller)}")
+
+
+def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
+    try:
+        day = datetime.strptime(form.one(name), "%Y-%m-%d").date()  # noqa: DTZ007 (a date; the zone comes below)
+    except ValueError as error:
+        raise InvalidInput([Finding("", name, "is not a date", "such as 2026-01-31")]) from error
+    return datetime.combine(day, time(), zone)
+
+
+@router.post("/probe")
+def probe(request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep) -> Response:
+    """Rehearse the destination and show what was found, or what it failed on: both are kept, so both are read back."""
+    registered = replacing.require(installation, tenant)
+    with suppress(PermanentError, TransientError, ConflictError):
+        views.probe(installation, tenant)
+    shown = _rehearsed(installation, registered)
+    return page(request, "tenant_probe.html", caller, **shown, zone=registered.registration.zone, now=installation.now())

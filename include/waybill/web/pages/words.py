@@ -1,0 +1,215 @@
+"""The words of the pages' forms: their labels, a registration's values as the form names them, refusals told by both.
+
+What is refused is decided further down, in the words of the API and the command line; here it is only said again for people at a form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup, escape
+
+from waybill.configuration.catalog import Catalog
+from waybill.configuration.registration import ExportOption
+from waybill.deliveries.repairs import FIRST_YEAR, BadRange
+from waybill.errors import Finding, InvalidInput, WaybillError
+from waybill.installation import Installation
+
+LABELS = {
+    "exportOption": "Exports",
+    "entityList": "Entities",
+    "frequency": "Frequency",
+    "timezone": "Time zone",
+    "deliverAt": "Start at (local time)",
+    "destination": "Destination",
+    "kind": "Destination",
+    "bucket": "Bucket",
+    "connection": "Airflow connection id",
+    "root": "Root",
+    "csv": "CSV dialect",
+    "delimiter": "Delimiter",
+    "line_ending": "Line ends",
+    "compression": "Compression",
+    "max_rows_per_file": "Most rows a file",
+    "bom": "Byte order mark",
+}
+"""What the form of a registration calls its fields, by the name of the input."""
+
+REPAIRS = {"entities": "Entities", "entity": "Entity", "from": "First day", "to": "Last day"}
+"""The same for the dialogs of full loads and backfills."""
+
+EXPORT = {
+    "exportType": "Export type",
+    "level": "Scope",
+    "project": "Project",
+    "apps": "Apps",
+    "study": "Study",
+    "participant": "Participant",
+    "entities": "Entities",
+    "preset": "Date range",
+    "from": "From",
+    "to": "To",
+    "formats": "Format",
+    "repeat": "Repeat",
+    "name": "Name",
+}
+"""The same for the form of an export, where policy does not call them otherwise: see `export_labels`."""
+
+_IN_POLICY = {"type": "exportType", "scope": "level", "format": "formats", "range": "preset"}
+"""Fields policy names by another word than their inputs have."""
+
+_FORMS = {
+    "registration-form": LABELS,
+    "replace-form": LABELS,
+    "restore-form": LABELS,
+    "full-load-form": REPAIRS,
+    "backfill-form": REPAIRS,
+    "export-form": EXPORT,
+}
+_INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency": "repeat"}
+"""What stands for a whole part of a body."""
+
+KINDS = {"": "the house's own", "sftp": "SFTP server", "s3": "S3 bucket", "folder": "folder"}
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
+LINE_ENDS = {"lf": "LF", "crlf": "CR LF"}
+_UNSET = {"timezone": "UTC", "deliverAt": "between 01:00 and 02:00", "destination": KINDS[""], "csv": "the usual one"}
+"""What counts where a body leaves a field out."""
+
+_SAID = {"etag_mismatch": "Somebody else changed the registration meanwhile, so nothing of yours was put into force."}
+_FINDINGS = {
+    ("entityList", "no_entities"): f"choose at least one, or “{ExportOption.ALL.value}”",
+    ("destination", "not_allowed"): "is set by the operator: leave it as it is",
+}
+
+_CODES = {"scope_incomplete": "this scope needs it", "no_entities": "choose at least one", "format_required": "choose at least one"}
+
+
+def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
+    """The labels of an export's form by the name of the input, where policy has these words for its fields."""
+    return EXPORT | {_IN_POLICY.get(name, name): word for name, word in called.items()}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A refusal as the page tells it: a sentence, and `(field, label, message)` of each finding. The field is the name of an input."""
+
+    said: str
+    findings: list[tuple[str, str, str]]
+
+
+def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Told | None:
+    """What the page says of an error to whoever sent this form (its id); None where it says what everybody says.
+
+    `called` are the words policy has for the fields of an export's form.
+    """
+    labels = _FORMS.get("restore-form" if form.startswith("restore-") else form)
+    if labels is None:
+        return None
+    if labels is EXPORT:
+        labels = {name: word.removesuffix(" (optional)") for name, word in export_labels(called).items()}
+    if error.code in _SAID:
+        return Told(_SAID[error.code], [])
+    if not isinstance(error, InvalidInput):
+        return None
+    findings = [_finding(one, labels) for one in error.findings]
+    return Told("One field needs another look." if len(findings) == 1 else f"{len(findings)} fields need another look.", findings)
+
+
+def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
+    field = one.path.rpartition(".")[2]
+    field = field if field in labels else _INPUTS.get(one.path, field)
+    label = labels.get(field, "")
+    hints = [f"allowed: {one.allowed}"] if one.allowed else []
+    hints += [f"did you mean {one.meant}?"] if one.meant else []
+    said = _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
+    return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
+
+
+def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInput:
+    """A range of days that cannot be delivered again, told of the fields it was chosen in."""
+    if empty:
+        return InvalidInput([Finding("", "to", "must not lie before the first day")])
+    if error.too_early:
+        return InvalidInput([Finding("", "from", f"must be {FIRST_YEAR}-01-01 or later: a full load delivers whatever is older")])
+    if error.delivered_until is None:
+        return InvalidInput([Finding("", "entity", "has delivered nothing yet; its first run brings the complete history")])
+    last = error.delivered_until.astimezone(zone).date() - timedelta(days=1)
+    return InvalidInput([Finding("", "to", f"must be {last} or earlier: so far it was delivered, the rest comes with the next run")])
+
+
+@dataclass(frozen=True)
+class Words:
+    """A tenant's registration in words; entities by the names people know them by."""
+
+    catalog: Catalog
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        return self.catalog.ids_by_name()
+
+    def entity(self, word: str) -> str:
+        """The display name of an entity given by id or name; what the catalog no longer has, as it is."""
+        known = self.catalog.entities.get(self._ids.get(word.casefold(), word))
+        return known.display_name if known else word
+
+    def named(self, entity: str) -> Markup:
+        """The display name with the id beside it where that is another word."""
+        name = self.entity(entity)
+        return escape(name) if name == entity else Markup("{}<small>{}</small>").format(name, entity)
+
+    def entities(self, words: Iterable[str]) -> str:
+        return ", ".join(self.entity(one) for one in words)
+
+    def value(self, key: str, value: Any) -> str:
+        """The value of a body's field as the form would show it."""
+        match key:
+            case _ if value is None:
+                return _UNSET.get(key, "–")
+            case "entityList":
+                return self.entities(value) or "–"
+            case "destination":
+                return place(value)
+            case "csv":
+                return _dialect(value)
+        return str(value)
+
+    def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
+        """`(label, before, after)` of changed fields. With `moved` the list of entities is told already, by what it switches on and off."""
+        told = [(key, self.value(key, old), self.value(key, new)) for key, (old, new) in fields.items()]
+        return [(LABELS[key], old, new) for key, old, new in told if old != new and not (moved and key == "entityList")]
+
+    def summary(self, body: Mapping[str, Any]) -> str:
+        """A whole registration in one line."""
+        listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
+        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "destination", "csv") if key in body]
+        return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
+
+
+def words(installation: Installation) -> Words:
+    return Words(installation.configuration.catalog)
+
+
+def place(spec: Mapping[str, Any]) -> str:
+    """A destination in one line: `SFTP server, connection acme_sftp, root /in`."""
+    named = [("bucket", "bucket"), ("connection", "connection"), ("root", "root")]
+    rest = [f"{name} {spec[key]}" for key, name in named if spec.get(key) and (key, spec[key]) != ("root", "/")]
+    return ", ".join([KINDS.get(spec["kind"], spec["kind"]), *rest])
+
+
+def _dialect(csv: Mapping[str, Any]) -> str:
+    names = {sign: name for name, sign in DELIMITERS.items()} | {"\t": "tab"}
+    rows, given = csv.get("maxRowsPerFile", csv.get("max_rows_per_file")), csv.get("delimiter", ",")
+    ends = csv.get("lineEnding", csv.get("line_ending", "lf"))
+    parts = [
+        f"delimiter {names.get(given, given)}" if given != "," else "",
+        f"line ends {LINE_ENDS.get(ends, ends)}" if ends != "lf" else "",
+        "byte order mark" if csv.get("bom") else "",
+        csv.get("compression", "none").replace("none", ""),
+        f"at most {rows:,} rows a file" if rows else "",
+    ]
+    return ", ".join(part for part in parts if part) or _UNSET["csv"]

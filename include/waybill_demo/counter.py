@@ -1,0 +1,139 @@
+"""`waybill demo --preset`: exports of one product on this machine, served as `waybill serve` does, with an issuer and a mailbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import uvicorn
+
+from waybill.airflow import open_installation
+from waybill.errors import WaybillError
+from waybill.installation import Installation
+from waybill.requests import mailing, upkeep
+from waybill.requests.recurring import make_recurring
+from waybill.requests.running import fulfil_all
+from waybill.web.serve import tenant_app
+from waybill_demo.issuing import AUDIENCE, TokenIssuer, serve_issuer
+from waybill_demo.mailbox import serve_mailbox
+from waybill_demo.sample import TENANT, Sample, prepare
+from waybill_demo.stage import checkout, free_port, interruptible, swept
+
+PORT = 8080
+STOP_SECONDS = 10.0
+ROUND = 15.0
+"""Seconds after which also those requests are fulfilled that policy leaves to a daily schedule: nobody waits a day for a demonstration."""
+
+
+def demo(preset: str, port: int = 0, folder: Path | None = None) -> None:
+    """Serve a preset's sample until Ctrl-C. How to reach it stands in `access.env` of its folder."""
+    place = (folder or checkout() / ".waybill" / f"demo-{preset}").absolute()
+    with interruptible(), swept(place), ExitStack() as running:
+        sample = prepare(preset, place, datetime.now(UTC))
+        issuer = running.enter_context(serve_issuer())
+        smtp = running.enter_context(serve_mailbox(place / "mail"))
+        listening = running.enter_context(socket.create_server(("127.0.0.1", free_port(port or PORT))))
+        port = listening.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        os.environ.update(_environment(sample, issuer, smtp, url))
+        installation = open_installation()
+        installation.configuration.require_catalog()
+        access = place / "access.env"
+        _write_access(access, sample, issuer, url)
+        alive = running.enter_context(_serving(listening))
+        _tell(sample, access, url)
+        try:
+            work(installation, alive)
+        except KeyboardInterrupt:
+            print("everything is stopped", flush=True)
+
+
+def _environment(sample: Sample, issuer: TokenIssuer, smtp: int, url: str) -> dict[str, str]:
+    mail = {"conn_type": "smtp", "host": "127.0.0.1", "port": smtp, "extra": {"disable_ssl": True, "disable_tls": True}}
+    return {
+        "WAYBILL_CONFIG_DIR": str(sample.config_dir),
+        "WAYBILL_LEDGER_URL": "",
+        "WAYBILL_ARCHIVE_URL": "",
+        "WAYBILL_SPOOL_DIR": "",
+        "WAYBILL_PUBLIC_URL": url,
+        "WAYBILL_OAUTH_ISSUER": issuer.url,
+        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
+        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
+    }
+
+
+def _write_access(path: Path, sample: Sample, issuer: TokenIssuer, url: str) -> None:
+    """What a shell needs, readable by the owner only."""
+    tokens = {name: issuer.token(claims) for name, claims in sample.people.items()}
+    values = {
+        "API": f"{url}/api/v1",
+        "TENANT": TENANT,
+        "TOKEN": next(iter(tokens.values())),
+        **{f"TOKEN_{name.upper()}": token for name, token in tokens.items()},
+        "WAYBILL_CONFIG_DIR": str(sample.config_dir),
+    }
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+
+
+@contextmanager
+def _serving(listening: socket.socket) -> Iterator[Callable[[], bool]]:
+    """What `waybill serve` serves, from a thread. Yields whether it still does."""
+    server = uvicorn.Server(uvicorn.Config(tenant_app(), server_header=False, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive() and not server.started:
+            time.sleep(0.05)
+        yield thread.is_alive
+    finally:
+        server.should_exit = True
+        thread.join(STOP_SECONDS)
+
+
+def _tell(sample: Sample, access: Path, url: str) -> None:
+    people = ", ".join(f"{name} ({', '.join(claims['roles']) or 'no role'})" for name, claims in sample.people.items())
+    print(f"exports as the preset {sample.preset} has them; people: {people}")
+    print(f"page:  {url}/  sign in with a token of {access}")
+    print(f"shell: cd {shlex.quote(str(sample.folder))}; then the session with curl of docs/api.md")
+    print(f"mail:  {sample.folder / 'mail'}")
+    print("Ctrl-C ends everything", flush=True)
+
+
+def work(installation: Installation, alive: Callable[[], bool], every: timedelta = timedelta(seconds=ROUND)) -> None:
+    """What Airflow's DAG does, until the server ends. A round that fails is told and tried again; nothing ends for it."""
+    last, told = datetime.now(UTC), ""
+    while alive():
+        now = datetime.now(UTC)
+        everything = now - last >= every
+        if everything:
+            last = now
+        try:
+            problems = _round(installation, everything)
+        except WaybillError as error:
+            problems = [str(error)]
+        said = "\n".join(problems)
+        if said and said != told:
+            print(said, file=sys.stderr, flush=True)
+        told = said or ("" if everything else told)
+        time.sleep(0.5)
+
+
+def _round(installation: Installation, everything: bool) -> list[str]:
+    """Fulfil what is pending, make recurring requests, send mail, expire. Returns what did not work."""
+    problems: list[str] = []
+    if everything:
+        make_recurring(installation)
+        problems += upkeep.keep_requests(installation).failed
+    fulfil_all(installation, due_only=not everything)
+    return [*problems, *map(str, mailing.send_mails(installation))]

@@ -1,0 +1,153 @@
+"""A small installation for tests: a DuckDB source, a folder or SFTP destination, a ledger, and a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+
+from waybill.configuration.loading import Settings
+from waybill.connection import Connection
+from waybill.deliveries.running import Result, run
+from waybill.errors import PermanentError
+from waybill.installation import Installation
+from waybill.ledger import Ledger
+from waybill.registrations.applying import apply
+
+NOON = datetime(2026, 5, 31, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+USER = {
+    "name": "user",
+    "source": "warehouse",
+    "relation": "user",
+    "tenant_column": "tenant_id",
+    "key": ["id"],
+    "changes": {"mode": "lookback", "column": "updated_at", "lookback": "24h"},
+    "deleted_column": "deleted_at",
+    "columns": {
+        "id": {"type": "integer", "description": "Id."},
+        "name": {"type": "string", "description": "Name."},
+        "updated_at": {"type": "timestamp"},
+        "deleted_at": {"type": "timestamp"},
+    },
+}
+THEME = {**USER, "name": "theme", "relation": "theme", "changes": {"mode": "full"}}
+
+
+def catalog(**entities: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "sources": {"warehouse": {"kind": "duckdb", "path": "warehouse.duckdb"}},
+        "entities": entities or {"user": USER, "theme": THEME},
+    }
+
+
+@dataclass
+class Place:
+    """One installation below `root`. `installation()` makes a fresh one each time, as a new process would."""
+
+    root: Path
+    connections: dict[str, Connection] = field(default_factory=dict)
+    ledger_url: str = ""
+    clock: datetime | None = None
+    ledgers: list[Ledger] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def write(self, name: str, content: Any) -> None:
+        path = self.root / "config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def tenant(self, name: str = "acme", **body: Any) -> None:
+        defaults = {"entityList": ["user", "theme"], "destination": {"kind": "folder", "root": "out"}}
+        self.write(f"tenants/{name}.yaml", {**defaults, **body})
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.root / "warehouse.duckdb")) as connection:
+            return connection.execute(statement).fetchall()
+
+    def user(
+        self, number: int, name: str, updated: datetime, *, deleted: datetime | None = None, tenant: str = "acme", table: str = "user"
+    ) -> None:
+        """Insert or replace one row."""
+        with duckdb.connect(str(self.root / "warehouse.duckdb")) as connection:
+            connection.execute(f'delete from "{table}" where id = ? and tenant_id = ?', [number, tenant])
+            connection.execute(f'insert into "{table}" values (?, ?, ?, ?, ?)', [tenant, number, name, updated, deleted])
+
+    def installation(self) -> Installation:
+        environment = {"WAYBILL_CONFIG_DIR": str(self.root / "config")} | (
+            {"WAYBILL_LEDGER_URL": self.ledger_url} if self.ledger_url else {}
+        )
+        settings = Settings.from_environment(environment)
+        ledger = Ledger(settings.ledger_url)
+        self.ledgers.append(ledger)
+        ledger.ready()
+        return Installation(settings, ledger, self._connection, lambda: self.clock or datetime.now(UTC))
+
+    def _connection(self, name: str) -> Connection:
+        if name not in self.connections:
+            raise PermanentError(f"there is no Airflow connection {name!r}", code="missing_connection")
+        return self.connections[name]
+
+    def run(self, until: datetime, tenant: str = "acme", **options: Any) -> list[Result]:
+        installation = self.installation()
+        apply(installation, actor="test")
+        return run(installation, tenant, until, **options)
+
+    def close(self) -> None:
+        for ledger in self.ledgers:
+            ledger.close()
+
+    def manifests(self, tenant: str = "acme") -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in sorted((self.out / "exports" / tenant).rglob("*.manifest.json")):
+            yield path, json.loads(path.read_text())
+
+    def files(self) -> list[str]:
+        """Every path below the destination, hidden ones too."""
+        return sorted(str(path.relative_to(self.out)) for path in self.out.rglob("*") if path.is_file())
+
+    def rows(self, entity: str = "user", tenant: str = "acme") -> list[tuple[str, ...]]:
+        """Every delivered record of an entity in delivery order, parsed by DuckDB."""
+        found: list[tuple[str, ...]] = []
+        parts = sorted((one["generation"], one["sequence"], path, one) for path, one in self.manifests(tenant) if one["entity"] == entity)
+        for _, _, path, one in parts:
+            for file in one["files"]:
+                found += read_csv(path.parent / file["path"], one)
+        return found
+
+
+def read_csv(path: Path, manifest: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A file's records as text, NULL as None, by a reader that is not ours."""
+    names = {column["name"]: "VARCHAR" for column in manifest["columns"]}
+    delimiter = manifest["csv"]["delimiter"]
+    options = "header=true, quote='\"', escape='\"', auto_detect=false, strict_mode=true, allow_quoted_nulls=false"
+    query = f"select * from read_csv(?, delim=?, columns=?, {options})"
+    return duckdb.execute(query, [str(path), delimiter, names]).fetchall()
+
+
+@contextmanager
+def vacant_place(root: Path) -> Iterator[Place]:
+    """An installation at noon that nobody is registered in."""
+    place = make_place(root, clock=NOON)
+    (root / "config/tenants/acme.yaml").unlink()
+    yield place
+    place.close()
+
+
+def make_place(root: Path, **fields: Any) -> Place:
+    place = replace(Place(root), **fields)
+    place.write("catalog.yaml", catalog())
+    place.tenant()
+    for table in ("user", "theme"):
+        place.sql(f'create table "{table}" (tenant_id varchar, id bigint, name varchar, updated_at timestamptz, deleted_at timestamptz)')
+    return place
