@@ -62,8 +62,8 @@ class Office:
     def installation(self) -> Installation:
         return self.place.installation()
 
-    def policy(self, **knobs: Any) -> None:
-        self.place.write("policy.yaml", knobs)
+    def policy(self, **export_policy: Any) -> None:
+        self.place.write("policy.yaml", export_policy)
 
     def later(self, delay: timedelta) -> datetime:
         assert self.place.clock is not None
@@ -109,7 +109,7 @@ def person(
     scopes: tuple[str, ...] = ("read", "write"),
 ) -> Caller:
     """Somebody with a bearer token for these tenants (default: acme). With an installation, its policy's role table decides."""
-    granted = (lambda tenant, held: installation.configuration.knobs(tenant).permissions_of(held)) if installation else _everything
+    granted = (lambda tenant, held: installation.configuration.export_policy(tenant).permissions_of(held)) if installation else _everything
     rights = TokenRights(frozenset(tenants or ("acme",)), frozenset(scopes), frozenset(roles), granted)
     return Caller(name, rights, name=name.title(), email=email)
 

@@ -19,7 +19,7 @@ from jwt.algorithms import get_default_algorithms
 
 from tests.installations import Place
 from waybill.access import Caller
-from waybill.deliveries.overview import Doing
+from waybill.deliveries.overview import SchedulerState
 from waybill.registrations.applying import Failed
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
@@ -120,7 +120,7 @@ class RecordingScheduler:
     changes: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     starts: bool = True
-    doings: dict[str, Doing] | None = None
+    scheduler_states: dict[str, SchedulerState] | None = None
     failed: Failed | None = None
 
     def changed(self, tenant: str) -> None:
@@ -130,8 +130,8 @@ class RecordingScheduler:
         self.runs.append(tenant)
         return "now" if self.starts else ""
 
-    def doing(self, tenant: str | None = None) -> dict[str, Doing] | None:
-        return self.doings
+    def scheduler_state(self, tenant: str | None = None) -> dict[str, SchedulerState] | None:
+        return self.scheduler_states
 
     def applying_failed(self) -> Failed | None:
         return self.failed

@@ -137,9 +137,9 @@ class Shop:
             counts = [connection.execute(f"select count(*) from {table} where {condition}").fetchall()[0][0] for table in tables]
         return sum(counts)
 
-    def policy(self, **knobs: Any) -> None:
+    def policy(self, **export_policy: Any) -> None:
         path = self.sample.config_dir / "policy.yaml"
-        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | knobs))
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | export_policy))
 
     def mails(self, host: str, port: int) -> None:
         """Send what is owed."""

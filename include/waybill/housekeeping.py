@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from waybill.deliveries.sweeping import Limits, Swept, sweep
+from waybill.deliveries.upkeep import DestinationUpkeep, Limits, sweep
 from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.ledger import registrations, upkeep
@@ -81,10 +81,10 @@ def _sweep_destinations(installation: Installation, done: Housekeeping, now: dat
             done.foreign += [path for one in swept for path in one.foreign]
 
 
-def _sweep_group(installation: Installation, group: list[Registered], now: datetime) -> tuple[list[Swept], dict[str, str]]:
+def _sweep_group(installation: Installation, group: list[Registered], now: datetime) -> tuple[list[DestinationUpkeep], dict[str, str]]:
     days = installation.configuration.policy.destination_days
     limits = Limits(now, DEAD_AFTER, now - timedelta(days=days) if days else None)
-    swept: list[Swept] = []
+    swept: list[DestinationUpkeep] = []
     failed: dict[str, str] = {}
     tenants = [one.tenant for one in group]
     try:

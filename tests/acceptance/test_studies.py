@@ -32,7 +32,7 @@ def test_studies_creating_takes_its_permission_and_viewing_does_not(shop: Shop) 
     assert not shop("GET", "/options", who="vera").json()["canCreate"]
     assert [seen["id"] for seen in shop("GET", who="vera").json()["items"]] == [one["id"]]
     shop.policy(roles={"exporter": ["data.exports.create"]})  # the document's name of the permission
-    assert shop.installation.configuration.knobs("acme").permissions_of(["exporter"]) == {"exports.create"}
+    assert shop.installation.configuration.export_policy("acme").permissions_of(["exporter"]) == {"exports.create"}
 
 
 def test_studies_form_says_what_the_document_says(shop: Shop) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 from tests.installations import DAY, NOON, make_place
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
-from waybill.deliveries.overview import Doing
+from waybill.deliveries.overview import SchedulerState
 from waybill.ledger import Ledger, tables
 from waybill.web.app import create_app
 
@@ -69,8 +69,10 @@ def test_two_thousand_tenants_are_quick_pages(tmp_path: Path) -> None:
     place = make_place(tmp_path, clock=NOON)
     installation = place.installation()
     fill(installation.ledger)
-    doings = {f"tenant-{number:04d}": Doing(paused=number == 0, run="running" if number == 7 else "") for number in range(TENANTS)}
-    with TestClient(create_app(lambda: installation, OpenDoor(), RecordingScheduler(doings=doings))) as client:
+    scheduler_states = {
+        f"tenant-{number:04d}": SchedulerState(paused=number == 0, run="running" if number == 7 else "") for number in range(TENANTS)
+    }
+    with TestClient(create_app(lambda: installation, OpenDoor(), RecordingScheduler(scheduler_states=scheduler_states))) as client:
         first = client.get("/page/").text
         assert "20 of 2,000 tenants did not get their data" in first
         assert first.count('<span class="state state-failing">') == 20

@@ -145,15 +145,15 @@ def test_a_worker_that_looked_just_before_another_published_takes_over_what_that
     (one,) = plan(installation, "acme", MIDNIGHT, entities=["user"])
     task = running.task_of(installation, one)
     with installation.session(installation.registered("acme")) as session:
-        means = protocol.Means(
+        resources = protocol.Resources(
             installation.ledger, installation.source(task.entity.source), session, tmp_path / "spool", None, installation.now
         )
 
         def other() -> None:
             with pytest.raises(TransientError, match="went away"):
-                protocol.deliver(task, replace(means, session=Server(session, refuses_manifests=True)))
+                protocol.deliver(task, replace(resources, session=Server(session, refuses_manifests=True)))
 
-        outcome = protocol.deliver(task, replace(means, session=Server(session, after_look=other)))
+        outcome = protocol.deliver(task, replace(resources, session=Server(session, after_look=other)))
     assert (outcome.status, outcome.rows) == ("committed", 1)
     [(_, manifest)] = place.manifests()
     assert not manifest["possible_duplicate"]  # the other's attempt, not a second one that may repeat it

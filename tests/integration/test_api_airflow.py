@@ -10,7 +10,7 @@ import pytest
 from tests.airflows import AirflowApi
 from tests.documented import sweep
 from waybill.airflow.scheduler import AirflowScheduler
-from waybill.deliveries.overview import Doing
+from waybill.deliveries.overview import SchedulerState
 from waybill.registrations.applying import Failed
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
@@ -115,14 +115,14 @@ def test_a_full_load_now_starts_one_run_of_the_tenants_dag_and_says_what_it_wait
     replies = [acme("uma", "POST", "/acme/export/full-load", {"when": "now", "entities": ["user"]}) for _ in range(2)]
     assert [(reply.status_code, reply.json()["when"]) for reply in replies] == [(202, "now")] * 2
     assert [reply.json()["detail"][:18] for reply in replies] == ["A run was started.", "A run was asked fo"]
-    assert AirflowScheduler().doing()["acme"] == Doing(run="queued")
+    assert AirflowScheduler().scheduler_state()["acme"] == SchedulerState(run="queued")
     wait_to_be_tried_again("export__acme")
-    retry_at = AirflowScheduler().doing("acme")["acme"].retry_at
+    retry_at = AirflowScheduler().scheduler_state("acme")["acme"].retry_at
     assert retry_at is not None
     assert timedelta(minutes=2) <= retry_at - FAILED_AT <= timedelta(minutes=4)  # Airflow adds up to as much again
     reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
     assert reply.json()["detail"].startswith("What failed in the run that is under way is tried again now,")
-    assert AirflowScheduler().doing("acme")["acme"].retry_at is None
+    assert AirflowScheduler().scheduler_state("acme")["acme"].retry_at is None
     assert runs_of("export__acme") == [("uma", "queued")]
     pause("export__acme", True)
     reply = acme("uma", "POST", "/acme/export/full-load", {"when": "now"})
@@ -161,7 +161,7 @@ def test_a_tenant_that_is_to_receive_something_new_gets_a_run_at_once(acme: Airf
     acme("ada", "PUT", "/acme/export", {**USER, "exportOption": "disable export"})
     assert runs_of("export__acme") == []
     save_dag(acme)
-    assert AirflowScheduler().doing("acme") == {"acme": Doing(scheduled=False)}
+    assert AirflowScheduler().scheduler_state("acme") == {"acme": SchedulerState(scheduled=False)}
     acme("ada", "PUT", "/acme/export", USER)
     assert runs_of("export__acme") == [("ada", "queued")]
 

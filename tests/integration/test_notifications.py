@@ -9,7 +9,7 @@ import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.connection import Connection
-from waybill.deliveries.notifying import tell_failed, tell_late
+from waybill.deliveries.notifying import notify_failed, notify_late
 from waybill.deliveries.views import listed
 from waybill.errors import TransientError
 from waybill.registrations.applying import apply
@@ -30,7 +30,7 @@ def test_what_failed_is_mailed_with_its_cause(place, smtp):
     place.sql('alter table "user" rename column name to nome')
     place.run(NOON)
     installation = place.installation()
-    assert tell_failed(installation, "acme", listed(installation, "acme", status="open"))
+    assert notify_failed(installation, "acme", listed(installation, "acme", status="open"))
     (letter,) = (one.message for one in smtp.received)
     assert letter["Subject"] == "Waybill: 1 deliveries of acme failed"
     assert "nome" in letter.get_content()
@@ -41,23 +41,23 @@ def test_a_late_tenant_is_mailed_once_for_each_boundary(place, smtp):
     place.clock = NOON - DAY
     apply(place.installation(), actor="test")
     place.clock = NOON.replace(hour=2)
-    assert tell_late(place.installation()) == []
+    assert notify_late(place.installation()) == []
     place.clock = NOON.replace(hour=4)
-    assert tell_late(place.installation()) == ["acme"]
-    assert tell_late(place.installation()) == []
+    assert notify_late(place.installation()) == ["acme"]
+    assert notify_late(place.installation()) == []
     assert ["theme, user" in letter.get_content() for letter in (one.message for one in smtp.received)] == [True]
     place.run(NOON)
     place.clock += DAY
-    assert tell_late(place.installation()) == ["acme"]
+    assert notify_late(place.installation()) == ["acme"]
 
 
 def test_nobody_is_late_whose_run_delivered_or_who_was_just_registered(place, smtp):
     place.clock = NOON
     apply(place.installation(), actor="test")
-    assert tell_late(place.installation()) == []
+    assert notify_late(place.installation()) == []
     place.run(NOON)
     place.clock = NOON + timedelta(hours=9)
-    assert tell_late(place.installation()) == []
+    assert notify_late(place.installation()) == []
     assert smtp.received == []
 
 
@@ -68,6 +68,6 @@ def test_a_mail_that_was_not_taken_is_sent_the_next_time(place, smtp):
     good = place.connections["smtp_default"]
     place.connections["smtp_default"] = Connection("smtp_default", "smtp", "127.0.0.1", 1, extra=MAIL)
     with pytest.raises(TransientError):
-        tell_late(place.installation())
+        notify_late(place.installation())
     place.connections["smtp_default"] = good
-    assert tell_late(place.installation()) == ["acme"]
+    assert notify_late(place.installation()) == ["acme"]

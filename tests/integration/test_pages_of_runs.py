@@ -17,7 +17,7 @@ from tests.asking import START, make_office, person
 from tests.issuer import RecordingScheduler
 from tests.opendoor import OpenDoor
 from waybill.access import Caller
-from waybill.deliveries.overview import Doing
+from waybill.deliveries.overview import SchedulerState
 from waybill.installation import Installation
 from waybill.registrations.applying import Failed
 from waybill.web.app import create_app
@@ -60,80 +60,80 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture
 def house(opened: House) -> House:
     """No run is under way."""
-    opened.scheduler.doings = {name: Doing() for name in ("acme", "globex", "initech")}
+    opened.scheduler.scheduler_states = {name: SchedulerState() for name in ("acme", "globex", "initech")}
     return opened
 
 
-def doing(house: House, **facts: object) -> None:
-    assert house.scheduler.doings is not None
-    house.scheduler.doings["initech"] = Doing(**facts)  # type: ignore[arg-type]
+def scheduler_state(house: House, **facts: object) -> None:
+    assert house.scheduler.scheduler_states is not None
+    house.scheduler.scheduler_states["initech"] = SchedulerState(**facts)  # type: ignore[arg-type]
 
 
 def test_the_overview_says_what_comes_next_and_a_run_can_be_started_from_it(house: House) -> None:
     said = house.look("?q=initech")
     assert "No run is under way; the next one is at" in words(said)
     assert 'hx-post="./tenants/initech/run"' in said
-    doing(house, run="running", retry_at=START + timedelta(minutes=5))
+    scheduler_state(house, run="running", retry_at=START + timedelta(minutes=5))
     said = words(house.look("?q=initech"))
     assert "Airflow tries again by itself at 2026-06-01 12:05 UTC; “Run what is due” tries at once." in said
     assert "retrying" in said
-    doing(house, scheduled=False)
+    scheduler_state(house, scheduled=False)
     assert "no schedule here" in words(house.look("?q=initech"))
-    doing(house, paused=True)
+    scheduler_state(house, paused=True)
     assert "tenants/initech/run" not in house.look("?q=initech")
 
 
 def test_who_is_behind_and_held_by_a_paused_dag_is_no_good_news_and_stands_before_who_has_their_data(house: House) -> None:
-    doing(house, paused=True)
+    scheduler_state(house, paused=True)
     said = house.look("")
     assert '<section class="verdict warn"' in said
     assert "1 tenant is paused in Airflow and behind" in words(said)
     order = [said.index(f'tenants/{name}">') for name in ("initech", "globex", "acme")]
     assert order == sorted(order)
     assert "Its DAG is paused in Airflow. Switch it on there" in words(house.look("?state=held"))
-    assert house.scheduler.doings is not None
-    house.scheduler.doings["acme"] = Doing(paused=True)  # has its data: nothing is owed to it
+    assert house.scheduler.scheduler_states is not None
+    house.scheduler.scheduler_states["acme"] = SchedulerState(paused=True)  # has its data: nothing is owed to it
     assert "initech" not in words(house.look("?state=paused")).partition("Next run")[2]
 
 
 def test_what_is_due_without_a_schedule_can_be_started_from_the_overview(house: House) -> None:
-    assert house.scheduler.doings is not None
-    house.scheduler.doings["globex"] = Doing(scheduled=False)
+    assert house.scheduler.scheduler_states is not None
+    house.scheduler.scheduler_states["globex"] = SchedulerState(scheduled=False)
     said = house.look("?q=globex&state=due")
     assert "runs are started by hand, with “Run what is due”." in words(said)
     assert 'hx-post="./tenants/globex/run"' in said
 
 
 def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> None:
-    doing(house, run="queued")
+    scheduler_state(house, run="queued")
     said = house.look("tenants/initech?said=run_now")
     assert said.count("now-causes") == 1
     place = said.partition('id="standing" aria-label="Standing" hx-get="../')[2].partition('"')[0].replace("&amp;", "&")
     again = house.follow(place)
     assert "now-causes" not in again  # nothing is new
     assert "A run is queued" in words(again)
-    doing(house, run="running")
+    scheduler_state(house, run="running")
     assert 'id="now-causes" hx-swap-oob="innerHTML"' in house.follow(place)
-    doing(house)
+    scheduler_state(house)
     over = house.follow(place)
     assert "hx-get" not in over
     assert "The run has ended, and not everything that is due was delivered." in words(over)
     assert 'id="now-deliveries" hx-swap-oob="innerHTML"' in over
-    doing(house, run="running")
+    scheduler_state(house, run="running")
     assert "no longer brought up to date" in words(house.follow("tenants/initech?said=run_now&look=120"))
 
 
 def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_where_there_is_no_schedule(house: House) -> None:
-    assert house.scheduler.doings is not None
-    del house.scheduler.doings["globex"]
+    assert house.scheduler.scheduler_states is not None
+    del house.scheduler.scheduler_states["globex"]
     said = house.look("tenants/globex?said=created")
     assert "Its DAG is not in Airflow yet" in words(said)
     assert "look=1" in said
-    house.scheduler.doings["globex"] = Doing()
+    house.scheduler.scheduler_states["globex"] = SchedulerState()
     still = house.follow("tenants/globex?said=created&look=2")
     assert "look=3" in still
     assert "has ended" not in still
-    house.scheduler.doings["globex"] = Doing(scheduled=False)
+    house.scheduler.scheduler_states["globex"] = SchedulerState(scheduled=False)
     assert "hx-get" not in house.follow("tenants/globex?said=created&look=2")
     assert "runs are started by hand" in words(house.look("tenants/globex"))
 
@@ -170,7 +170,9 @@ def edited(house: House, tmp_path: Path) -> Iterator[Edited]:
                 if text is not None:
                     (config / name).write_text(text)
             installation = replace(house.installation, settings=replace(house.installation.settings, config_dir=config))
-            scheduler = RecordingScheduler(doings={name: Doing() for name in ("acme", "globex", "initech")}, failed=failed)
+            scheduler = RecordingScheduler(
+                scheduler_states={name: SchedulerState() for name in ("acme", "globex", "initech")}, failed=failed
+            )
             door = DoorFor(who) if who else OpenDoor()
             client = stack.enter_context(TestClient(create_app(lambda: installation, door, scheduler)))
             return House(client, scheduler, installation)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from waybill.deliveries.causes import causes
-from waybill.deliveries.overview import UNKNOWN, Doing, Row, State
+from waybill.deliveries.overview import UNKNOWN, Row, SchedulerState, State
 from waybill.ledger.overviews import Trouble
 from waybill.web.pages.render import told
 from waybill.window import Frequency
@@ -57,25 +57,27 @@ NEXT = "No run is under way; the next one is at 2026-01-02T00:00:00+00:00, “Ru
     ("doing", "coming", "at_rest"),
     [
         (None, "The next run tries again.", ""),
-        (Doing(), NEXT, ""),
-        (Doing(scheduled=False), BY_HAND, BY_HAND),
-        (Doing(run="queued"), "A run is queued: Airflow starts it as soon as it has room.", ...),
-        (Doing(run="running"), "A run is under way; what “Run what is due” asks for begins after it.", ...),
+        (SchedulerState(), NEXT, ""),
+        (SchedulerState(scheduled=False), BY_HAND, BY_HAND),
+        (SchedulerState(run="queued"), "A run is queued: Airflow starts it as soon as it has room.", ...),
+        (SchedulerState(run="running"), "A run is under way; what “Run what is due” asks for begins after it.", ...),
         (
-            Doing(run="running", retry_at=AT),
+            SchedulerState(run="running", retry_at=AT),
             "Airflow tries again by itself at 2026-01-02T00:00:00+00:00; “Run what is due” tries at once.",
             ...,
         ),
         (UNKNOWN, "Its DAG is not in Airflow yet; it appears there within seconds.", ...),
-        (Doing(paused=True, run="running"), "", ""),
+        (SchedulerState(paused=True, run="running"), "", ""),
     ],
 )
-def test_what_comes_by_itself_is_what_the_scheduler_does(doing: Doing | None, coming: str, at_rest: object) -> None:
-    next_run = None if doing is not None and not doing.scheduled else AT
+def test_what_comes_by_itself_is_what_the_scheduler_does(scheduler_state: SchedulerState | None, coming: str, at_rest: object) -> None:
+    next_run = None if scheduler_state is not None and not scheduler_state.scheduled else AT
     facts = {"frequency": Frequency.DAILY, "zone": ZoneInfo("UTC"), "entities": 1, "until": None, "due": AT, "due_at": AT}
-    failing = Row("acme", State.FAILING, next_run=next_run, troubles=(trouble("a", "gone", "lost"),), doing=doing, **facts)
+    failing = Row(
+        "acme", State.FAILING, next_run=next_run, troubles=(trouble("a", "gone", "lost"),), scheduler_state=scheduler_state, **facts
+    )
     assert failing.coming(may_run=True) == coming
     assert "“Run what is due”" not in failing.coming(may_run=False)
-    assert failing.next_step.startswith("Its DAG is paused" if doing and doing.paused else "Nothing, if it was once.")
-    delivered = Row("acme", State.DELIVERED, next_run=next_run, doing=doing, **facts)
+    assert failing.next_step.startswith("Its DAG is paused" if scheduler_state and scheduler_state.paused else "Nothing, if it was once.")
+    delivered = Row("acme", State.DELIVERED, next_run=next_run, scheduler_state=scheduler_state, **facts)
     assert delivered.coming(may_run=True) == (coming if at_rest is ... else at_rest)

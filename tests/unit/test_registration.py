@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from waybill.configuration.catalog import Catalog
-from waybill.configuration.registration import KEPT, Registration, difference, entity_words, resolve_entities
+from waybill.configuration.registration import STORED_EARLIER, Registration, difference, entity_words, resolve_entities
 from waybill.window import Frequency
 
 ENTITIES = {"user": "user", "user_login_events": "user logins", "content_must_read_marked": "must reads"}
@@ -50,7 +50,9 @@ def test_entities_are_understood_however_they_are_written(given_list):
 def test_a_root_leads_nowhere_else(kind, root):
     with pytest.raises(ValidationError, match="allowed: a path without"):
         Registration.model_validate({"destination": kind | {"root": root}})
-    kept = Registration.model_validate({"destination": kind | {"root": root}}, context=KEPT)  # as the ledger may hold it since earlier
+    kept = Registration.model_validate(
+        {"destination": kind | {"root": root}}, context=STORED_EARLIER
+    )  # as the ledger may hold it since earlier
     assert kept.destination.root == root
 
 

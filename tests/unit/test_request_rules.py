@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from waybill.configuration import loading
 from waybill.configuration.catalog import Catalog, Entity
-from waybill.configuration.policy import Knobs, Policy, Preset, RangeRule, TenantPolicy, knobs_of
+from waybill.configuration.policy import ExportPolicy, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
 from waybill.ledger.request_records import Status
 from waybill.requests.links import Ticket, checked_keys, mint, read
@@ -122,30 +122,30 @@ CATALOG = Catalog(
 )
 
 
-def checked(knobs: Knobs | None = None, **body: Any) -> Any:
+def checked(export_policy: ExportPolicy | None = None, **body: Any) -> Any:
     asked = Submission.model_validate({"entities": ["reading"], "formats": ["csv"], **body})
-    return check(asked, CATALOG, knobs or Knobs(), UTC_ZONE, NOW)
+    return check(asked, CATALOG, export_policy or ExportPolicy(), UTC_ZONE, NOW)
 
 
-def problem_codes(knobs: Knobs | None = None, **body: Any) -> set[tuple[str, str]]:
+def problem_codes(export_policy: ExportPolicy | None = None, **body: Any) -> set[tuple[str, str]]:
     with pytest.raises(InvalidInput) as caught:
-        checked(knobs, **body)
+        checked(export_policy, **body)
     return {(one.path, one.code) for one in caught.value.findings}
 
 
 def test_an_export_type_decides_about_entities_and_formats() -> None:
-    knobs = Knobs.model_validate({"export_types": {"sheets": {"entities": ["reading"], "formats": ["xlsx"]}}})
-    assert checked(knobs, exportType="sheets", formats=["XLSX"]).formats == ("xlsx",)
-    assert problem_codes(knobs) == {("exportType", "export_type_required")}
-    assert problem_codes(knobs, exportType="sheet") >= {("exportType", "unknown_export_type")}
-    assert problem_codes(knobs, exportType="sheets", entities=["site"], formats=["csv"]) == {
+    export_policy = ExportPolicy.model_validate({"export_types": {"sheets": {"entities": ["reading"], "formats": ["xlsx"]}}})
+    assert checked(export_policy, exportType="sheets", formats=["XLSX"]).formats == ("xlsx",)
+    assert problem_codes(export_policy) == {("exportType", "export_type_required")}
+    assert problem_codes(export_policy, exportType="sheet") >= {("exportType", "unknown_export_type")}
+    assert problem_codes(export_policy, exportType="sheets", entities=["site"], formats=["csv"]) == {
         ("entities", "unknown_entity"),
         ("formats", "format_not_supported"),
     }
 
 
 def test_leaving_entities_out_means_all_that_fit_the_scope_where_policy_says_so() -> None:
-    every = Knobs(all_entities_by_default=True)
+    every = ExportPolicy(all_entities_by_default=True)
     assert checked(every, entities=None).entities == ("reading", "site")
     assert checked(every, entities=None, scope={"level": "study", "study": "x"}).entities == ("reading",)
     assert problem_codes(every, entities=[]) == {("entities", "no_entities")}
@@ -156,7 +156,9 @@ def test_scopes_need_what_they_are_about_and_take_nothing_else() -> None:
     assert problem_codes(scope={"level": "tenant", "project": "x"}) == {
         ("scope.project", "scope_not_supported"),
     }
-    assert problem_codes(Knobs(scopes=("tenant",)), scope={"level": "study", "study": "x"}) == {("scope.level", "scope_not_supported")}
+    assert problem_codes(ExportPolicy(scopes=("tenant",)), scope={"level": "study", "study": "x"}) == {
+        ("scope.level", "scope_not_supported")
+    }
 
 
 def test_a_tenant_wide_request_and_one_of_a_project_do_not_share_a_slot() -> None:
@@ -187,8 +189,8 @@ def test_four_presets_ship_and_each_has_words_for_every_state() -> None:
 
 def test_labels_are_the_documents_own() -> None:
     def words(name: str) -> list[str]:
-        knobs = knobs_of(Policy(preset=name), PRESETS, "acme")
-        return [label(knobs, status, 42) for status in (Status.PENDING, Status.RUNNING, Status.DONE, Status.FAILED, Status.EXPIRED)]
+        export_policy = knobs_of(Policy(preset=name), PRESETS, "acme")
+        return [label(export_policy, status, 42) for status in (Status.PENDING, Status.RUNNING, Status.DONE, Status.FAILED, Status.EXPIRED)]
 
     assert words("studies")[:4] == ["Pending", "Running (42 %)", "Done", "Failed"]
     assert words("realms") == ["Submitted", "Submitted", "Available", "Failed", "Expired"]
@@ -214,7 +216,7 @@ def test_explicit_knobs_win_over_presets_and_a_tenants_over_all() -> None:
 
 
 def test_a_tenant_without_an_entry_has_the_defaults() -> None:
-    assert knobs_of(Policy(), {}, "acme") == Knobs()
+    assert knobs_of(Policy(), {}, "acme") == ExportPolicy()
     assert TenantPolicy().preset is None
     assert Preset().max_active_per_project == 1
 

@@ -10,7 +10,7 @@ from waybill.access import Caller
 from waybill.airflow.names import dag_id
 
 if TYPE_CHECKING:
-    from waybill.deliveries.overview import Doing
+    from waybill.deliveries.overview import SchedulerState
     from waybill.registrations.applying import Failed
 
 EXPORTS_FILE = "tenant_exports.py"
@@ -57,11 +57,11 @@ class AirflowScheduler:
             return "paused"
         return ("again" if try_now(dag) else "behind") if states else "now"
 
-    def doing(self, tenant: str | None = None) -> dict[str, Doing]:
+    def scheduler_state(self, tenant: str | None = None) -> dict[str, SchedulerState]:
         """What Airflow does with every tenant's DAG, or with that one's, by one query: those it has not seen yet are absent."""
-        from waybill.airflow.state import doing
+        from waybill.airflow.state import scheduler_state
 
-        return doing(tenant)
+        return scheduler_state(tenant)
 
     def applying_failed(self) -> Failed | None:
         """By the runs of the DAG that applies it."""

@@ -17,14 +17,14 @@ from sqlalchemy import func, select
 
 from waybill.airflow.names import APPLY_DAG, dag_id, tenant_of
 from waybill.airflow.retries import retrying
-from waybill.deliveries.overview import Doing
+from waybill.deliveries.overview import SchedulerState
 from waybill.registrations.applying import Failed
 
 _UNDER_WAY = ("queued", "running")
 _BY_HAND = NullTimetable().summary
 
 
-def doing(tenant: str | None = None) -> dict[str, Doing]:
+def scheduler_state(tenant: str | None = None) -> dict[str, SchedulerState]:
     """By tenant, of every DAG of a tenant or of that one's. One query, of one row for a DAG at rest."""
     mine = DagModel.dag_id.startswith(dag_id(""), autoescape=True) if tenant is None else DagModel.dag_id == dag_id(tenant)
     run = (DagRun.dag_id == DagModel.dag_id) & DagRun.state.in_(_UNDER_WAY)
@@ -40,7 +40,7 @@ def doing(tenant: str | None = None) -> dict[str, Doing]:
         .where(mine, DagModel.is_stale.is_(False))
         .group_by(*facts, *tried)
     )
-    found: dict[str, Doing] = {}
+    found: dict[str, SchedulerState] = {}
     with create_session() as session:
         for row in session.execute(query):
             if name := tenant_of(row.dag_id):
@@ -48,10 +48,10 @@ def doing(tenant: str | None = None) -> dict[str, Doing]:
     return found
 
 
-def _with(before: Doing | None, row: Any) -> Doing:
+def _with(before: SchedulerState | None, row: Any) -> SchedulerState:
     times = [one for one in (before.retry_at if before else None, _retry_at(row)) if one]
     states = {before.run if before else "", str(row.state or "")}
-    return Doing(
+    return SchedulerState(
         paused=bool(row.is_paused),
         scheduled=row.timetable_summary != _BY_HAND,
         run="running" if "running" in states else "queued" if "queued" in states else "",

@@ -131,7 +131,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
         one for one in views.listed(installation, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"
     ]
     if waiting:
-        notifying.tell_failed(installation, tenant, waiting)
+        notifying.notify_failed(installation, tenant, waiting)
         reasons = "".join(f"\n{one['entity']}: {one['error'] or 'not delivered yet'}" for one in waiting)
         raise PermanentError(
             f"{len(waiting)} of {len(planned)} entities of {tenant} are not delivered{reasons}",
@@ -215,7 +215,7 @@ def check() -> None:
     from waybill.configuration import loading
     from waybill.deliveries import notifying
 
-    for tenant in notifying.tell_late(open_installation()):
+    for tenant in notifying.notify_late(open_installation()):
         log.warning("%s is late; mail was sent", tenant)
     findings = loading.load(loading.Settings.from_environment().config_dir).findings
     if findings:

@@ -14,7 +14,7 @@ from waybill.access import TENANT_ID
 from waybill.configuration import catalog as catalogs
 from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.findings import kind_of, validated
-from waybill.configuration.policy import Knobs, Policy, Preset, knobs_of
+from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
 from waybill.configuration.registration import Registration, listed_entities
 from waybill.errors import ConfigError, Finding
@@ -85,7 +85,7 @@ class Configuration:
             raise ConfigError(list(self.policy_findings))
         return self.readable_policy
 
-    def knobs(self, tenant: str) -> Knobs:
+    def export_policy(self, tenant: str) -> ExportPolicy:
         """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
         return knobs_of(self.policy, self.presets, tenant)
 

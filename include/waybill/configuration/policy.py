@@ -120,7 +120,7 @@ class RateLimit(Strict):
     per: Duration = timedelta(hours=1)
 
 
-class Knobs(Strict):
+class ExportPolicy(Strict):
     """Everything that differs between products about on-demand exports (docs/requests.md explains each)."""
 
     max_active_per_project: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = 1
@@ -158,13 +158,13 @@ class Knobs(Strict):
         return frozenset(name for role in (EVERYONE, *roles) for name in self.roles.get(role, ()))
 
 
-class Preset(Knobs):
+class Preset(ExportPolicy):
     """One file of `config/presets`."""
 
     description: str = ""
 
 
-class TenantPolicy(Knobs):
+class TenantPolicy(ExportPolicy):
     """Knobs of one tenant. Its `preset` takes the place of the policy's."""
 
     preset: str | None = None
@@ -180,7 +180,7 @@ class Mail(Strict):
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
-class Policy(Knobs):
+class Policy(ExportPolicy):
     """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
 
     Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
@@ -208,7 +208,7 @@ class Policy(Knobs):
         return frozenset([*self.tenants, *self.plans, *(one for members in self.organizations.values() for one in members)])
 
 
-def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> Knobs:
+def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> ExportPolicy:
     """A tenant's knobs. The tenant's explicit ones win over the policy's explicit ones, these over the preset's, these over the defaults.
 
     Fixed groups (`range`, `labels`, `page`, `notify`) are merged key by key; tables (`roles`, `export_types`) are replaced whole.
@@ -217,12 +217,12 @@ def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> Knob
     preset = presets.get(own.preset or policy.preset or "", Preset())
     merged: dict[str, Any] = {}
     for layer in (preset, policy, own):
-        for name in layer.model_fields_set & Knobs.model_fields.keys():
+        for name in layer.model_fields_set & ExportPolicy.model_fields.keys():
             value, before = getattr(layer, name), merged.get(name)
             if isinstance(value, Strict) and isinstance(before, type(value)):
                 value = before.model_copy(update={key: getattr(value, key) for key in value.model_fields_set})
             merged[name] = value
-    return Knobs(**merged)
+    return ExportPolicy(**merged)
 
 
 def problems(policy: Policy, presets: Mapping[str, Preset], catalog: Catalog, file: str) -> list[Finding]:
@@ -239,7 +239,7 @@ def problems(policy: Policy, presets: Mapping[str, Preset], catalog: Catalog, fi
     return found
 
 
-def _export_type_problems(layer: Knobs, catalog: Catalog, file: str, path: str) -> list[Finding]:
+def _export_type_problems(layer: ExportPolicy, catalog: Catalog, file: str, path: str) -> list[Finding]:
     names = catalog.ids_by_name()
     known = [entity.display_name for entity in catalog.entities.values()]
     return [
@@ -258,7 +258,7 @@ def _export_type_problems(layer: Knobs, catalog: Catalog, file: str, path: str) 
     ]
 
 
-def _heartbeat_problems(layer: Knobs, file: str, path: str) -> list[Finding]:
+def _heartbeat_problems(layer: ExportPolicy, file: str, path: str) -> list[Finding]:
     """A heartbeat that is not well below the stall time would fail requests that are alive."""
     if layer.heartbeat * 2 > layer.stall_after or layer.heartbeat <= timedelta(0):
         return [Finding(file, f"{path}stall_after", "must be at least twice the heartbeat", "such as heartbeat: 15s, stall_after: 2m")]

@@ -84,12 +84,12 @@ class CsvOptions(Strict):
         return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
 
 
-KEPT = {"kept": True}
+STORED_EARLIER = {"kept": True}
 """The context to read what was accepted once with: a rule that came later does not count for it."""
 
 
 def _straight(path: str, info: ValidationInfo) -> str:
-    if ".." in path.split("/") and info.context != KEPT:
+    if ".." in path.split("/") and info.context != STORED_EARLIER:
         raise ValueError("'..' leads nobody knows where; allowed: a path without '..'")
     return path
 

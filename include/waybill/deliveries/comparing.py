@@ -20,7 +20,7 @@ from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.extraction import changes_by_time
-from waybill.deliveries.resending import located
+from waybill.deliveries.resending import find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import Csv
@@ -138,7 +138,7 @@ def _delivered(
         if not identity.keys() <= set(names):
             return None
         try:
-            files = located(installation, session, [one], adopted)
+            files = find_bytes(installation, session, [one], adopted)
         except PermanentError:
             return None
         picked = [names.index(name) for name in identity]

@@ -78,7 +78,7 @@ def extract(
         extent = _extent(task, snapshot)
         selection = Selection(task.entity, task.delivery.tenant, columns, extent.changed, task.salt)
         if task.delivery.purpose == "backfill":
-            selection = ranged(selection, task.delivery.window_from, task.delivery.planned_to)
+            selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
         selection, repeats = _with_late_rows(task, snapshot, selection, known)
         files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
@@ -121,7 +121,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
     return extent
 
 
-def ranged(selection: Selection, start: datetime | None, end: datetime) -> Selection:
+def within(selection: Selection, start: datetime | None, end: datetime) -> Selection:
     """The rows of a backfill: those whose change position lies in `[start, end)`, or whose time column does where that position is no time.
 
     Raises PermanentError when the entity has neither.

@@ -18,7 +18,7 @@ from waybill.ledger.registrations import Registered
 LATE = "told_late"
 
 
-def tell_failed(installation: Installation, tenant: str, waiting: Sequence[dict[str, Any]]) -> bool:
+def notify_failed(installation: Installation, tenant: str, waiting: Sequence[dict[str, Any]]) -> bool:
     """Mail the deliveries of a run that stayed open, with cause and next step. False when policy asks for none.
 
     Raises TransientError when the mail server does not take it, PermanentError when the connection is missing.
@@ -31,10 +31,10 @@ def tell_failed(installation: Installation, tenant: str, waiting: Sequence[dict[
     return True
 
 
-def tell_late(installation: Installation) -> list[str]:
+def notify_late(installation: Installation) -> list[str]:
     """Mail once for each tenant and boundary that is not delivered `late_after` its run was due; returns those tenants.
 
-    Raises as `tell_failed`; a tenant whose mail was not taken is told about the next time.
+    Raises as `notify_failed`; a tenant whose mail was not taken is told about the next time.
     """
     after = installation.configuration.policy.notify.late_after
     if after is None:

@@ -41,7 +41,7 @@ RANK = {state: rank for rank, state in enumerate(State)}
 
 
 @dataclass(frozen=True)
-class Doing:
+class SchedulerState:
     """What the scheduler does with a tenant now. `retry_at` is when what failed in the run under way is tried again by itself.
 
     `paused` by an operator; `scheduled` is false where it starts no run by itself, `known` while the tenant has not reached it yet.
@@ -54,8 +54,8 @@ class Doing:
     retry_at: datetime | None = None
 
 
-UNKNOWN = Doing(known=False)
-Doings = Mapping[str, Doing]
+UNKNOWN = SchedulerState(known=False)
+SchedulerStates = Mapping[str, SchedulerState]
 """What the scheduler does, by tenant; those it does not know are absent."""
 
 _HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
@@ -65,7 +65,7 @@ _HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers
 class Row:
     """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started.
 
-    `disabled` by its registration. `doing` is None where nobody here knows the scheduler.
+    `disabled` by its registration. `scheduler_state` is None where nobody here knows the scheduler.
     """
 
     tenant: str
@@ -79,23 +79,23 @@ class Row:
     next_run: datetime | None
     troubles: tuple[Trouble, ...] = ()
     disabled: bool = False
-    doing: Doing | None = None
+    scheduler_state: SchedulerState | None = None
     days: tuple[Day, ...] = ()
 
     @property
     def held(self) -> bool:
         """Whether an operator paused its DAG, so that no scheduled run starts what its registration asks for."""
-        return self.entities > 0 and not self.disabled and self.doing is not None and self.doing.paused
+        return self.entities > 0 and not self.disabled and self.scheduler_state is not None and self.scheduler_state.paused
 
     @property
     def at_work(self) -> bool:
         """Whether a run of what it asks for is under way or waits for room."""
-        return not (self.held or self.disabled) and self.doing is not None and bool(self.doing.run)
+        return not (self.held or self.disabled) and self.scheduler_state is not None and bool(self.scheduler_state.run)
 
     @property
     def by_hand(self) -> bool:
         """Whether nothing but a person starts its runs, though its registration asks for them."""
-        return self.entities > 0 and not self.disabled and self.doing is not None and not self.doing.scheduled
+        return self.entities > 0 and not self.disabled and self.scheduler_state is not None and not self.scheduler_state.scheduled
 
     @property
     def last_at(self) -> datetime | None:
@@ -128,7 +128,7 @@ class Row:
             return _HELD
         if self.troubles:
             return self.causes[0].next_step
-        unseen = self.state is State.LATE and self.doing is None
+        unseen = self.state is State.LATE and self.scheduler_state is None
         return "See in Airflow why its run has not begun, or is not over." if unseen else ""
 
     @property
@@ -143,22 +143,25 @@ class Row:
 
     @property
     def _coming(self) -> tuple[str, str]:
-        doing, missing = self.doing, bool(self.troubles) or self.state is State.LATE
+        scheduler_state, missing = self.scheduler_state, bool(self.troubles) or self.state is State.LATE
         if self.held or self.disabled or not self.entities:
             return "", ""
-        if doing is None:
+        if scheduler_state is None:
             return ("The next run tries again" if self.troubles else ""), ""
-        if doing.retry_at:
-            return f"Airflow tries again by itself at {doing.retry_at.isoformat(timespec='seconds')}", "; “Run what is due” tries at once"
-        if doing.run == "running":
+        if scheduler_state.retry_at:
+            return (
+                f"Airflow tries again by itself at {scheduler_state.retry_at.isoformat(timespec='seconds')}",
+                "; “Run what is due” tries at once",
+            )
+        if scheduler_state.run == "running":
             return "A run is under way", "; what “Run what is due” asks for begins after it"
-        if doing.run == "queued":
+        if scheduler_state.run == "queued":
             return "A run is queued: Airflow starts it as soon as it has room", ""
-        if not doing.known:
+        if not scheduler_state.known:
             return "Its DAG is not in Airflow yet; it appears there within seconds", ""
         if missing and self.next_run:
             return f"No run is under way; the next one is at {self.next_run.isoformat()}", ", “Run what is due” starts one at once"
-        if not doing.scheduled:
+        if not scheduler_state.scheduled:
             return "It has no schedule in this Airflow: runs are started by hand", ", with “Run what is due”"
         return "", ""
 
@@ -199,8 +202,10 @@ class Asked:
     size: int = 50
 
 
-def overview(installation: Installation, visible: Visible, asked: Asked = Asked(), doings: Doings | None = None) -> Overview:
-    """Tenants out of those `visible` lets through, worst first, then by id. Without `doings` nobody here knows the scheduler."""
+def overview(
+    installation: Installation, visible: Visible, asked: Asked = Asked(), scheduler_states: SchedulerStates | None = None
+) -> Overview:
+    """Tenants out of those `visible` lets through, worst first, then by id. Without `scheduler_states` nobody here knows the scheduler."""
     now = installation.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with installation.ledger.begin() as connection:
@@ -208,7 +213,7 @@ def overview(installation: Installation, visible: Visible, asked: Asked = Asked(
         troubles = overviews.troubles(connection)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
     seen = set(visible([one.tenant for one in standings]))
-    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, doings, now)
+    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, scheduler_states, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
     causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
@@ -222,24 +227,28 @@ def overview(installation: Installation, visible: Visible, asked: Asked = Asked(
     return Overview(_charted(installation, chosen, now), len(matching), page, pages, totals)
 
 
-def look(installation: Installation, tenant: str, doings: Doings | None = None) -> Row | None:
+def look(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
     """One tenant as the overview shows it, without its charts, or None when it is not registered."""
     with installation.ledger.begin() as connection:
         standings = overviews.standings(connection, tenant)
         troubles = overviews.troubles(connection, tenant)
-    return next(iter(_rows(installation, standings, troubles, doings, installation.now())), None)
+    return next(iter(_rows(installation, standings, troubles, scheduler_states, installation.now())), None)
 
 
 def _rows(
-    installation: Installation, standings: Sequence[Standing], troubles: Sequence[Trouble], doings: Doings | None, now: datetime
+    installation: Installation,
+    standings: Sequence[Standing],
+    troubles: Sequence[Trouble],
+    scheduler_states: SchedulerStates | None,
+    now: datetime,
 ) -> list[Row]:
     broken: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         broken.setdefault(trouble.tenant, []).append(trouble)
     grace = installation.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
-    doing = {} if doings is None else {one.tenant: doings.get(one.tenant, UNKNOWN) for one in standings}
-    return [_row(one, broken.get(one.tenant, ()), grace, doing.get(one.tenant), clocks, now) for one in standings]
+    scheduler_state = {} if scheduler_states is None else {one.tenant: scheduler_states.get(one.tenant, UNKNOWN) for one in standings}
+    return [_row(one, broken.get(one.tenant, ()), grace, scheduler_state.get(one.tenant), clocks, now) for one in standings]
 
 
 @dataclass(frozen=True)
@@ -265,7 +274,7 @@ def _row(
     one: Standing,
     troubles: Sequence[Trouble],
     grace: timedelta,
-    doing: Doing | None,
+    scheduler_state: SchedulerState | None,
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
     now: datetime,
 ) -> Row:
@@ -281,7 +290,7 @@ def _row(
     due_at = max(last, one.created_at) if one.new else last
     disabled = one.body["exportOption"] == ExportOption.DISABLE.value
     off = disabled or not one.streams
-    held = doing is not None and doing.paused
+    held = scheduler_state is not None and scheduler_state.paused
     until = None if one.new else one.behind
     return Row(
         tenant=one.tenant,
@@ -292,10 +301,12 @@ def _row(
         until=until,
         due=due,
         due_at=due_at,
-        next_run=None if off or held or (doing is not None and not (doing.scheduled and doing.known)) else following,
+        next_run=None
+        if off or held or (scheduler_state is not None and not (scheduler_state.scheduled and scheduler_state.known))
+        else following,
         troubles=() if off else tuple(troubles),
         disabled=disabled,
-        doing=doing,
+        scheduler_state=scheduler_state,
     )
 
 

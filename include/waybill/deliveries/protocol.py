@@ -29,7 +29,7 @@ from waybill.sources import Source
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What a worker delivers with. `progress` is told the rows read so far."""
 
     ledger: Ledger
@@ -52,15 +52,15 @@ class Outcome:
     sha256: str
 
 
-def deliver(task: Task, means: Means, read: Read = extract) -> Outcome:
+def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     """Extract (or `read` otherwise), upload, verify, publish and commit one delivery; or verify it when it is committed already.
 
     Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
     goes on from there.
     """
-    in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), means.session.profile is Profile.DROPBOX
+    in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), resources.session.profile is Profile.DROPBOX
     target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
-    worker = _Worker(task, means, target, in_parts, token, blind)
+    worker = _Worker(task, resources, target, in_parts, token, blind)
     if task.delivery.status == "committed":
         return worker.verify()
     try:
@@ -86,7 +86,7 @@ class _Worker:
     """One attempt at one delivery. `token` names everything this attempt writes, so two workers never share a file."""
 
     task: Task
-    means: Means
+    resources: Resources
     target: Target
     in_parts: bool
     token: str
@@ -95,11 +95,11 @@ class _Worker:
 
     @property
     def spool(self) -> Path:
-        return self.means.spool_dir / self.token
+        return self.resources.spool_dir / self.token
 
     def prepare(self) -> None:
         folder = self.target.folder
-        self.means.session.prepare(folder.rpartition("/")[0] if self.in_parts and not self.blind else folder)
+        self.resources.session.prepare(folder.rpartition("/")[0] if self.in_parts and not self.blind else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -116,12 +116,12 @@ class _Worker:
         """
         if self.blind:
             return None
-        session = self.means.session
+        session = self.resources.session
         first = self.final(self.target.part(1)) if self.in_parts else self.target.data
         seen = session.sha256(first)
         if seen is None:
             return self._collected(first)
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             recorded = deliveries.attempts(connection, self.task.delivery.id)
         equal = [
             attempt
@@ -141,7 +141,7 @@ class _Worker:
 
     def _adopt(self, equal: list[Attempt], preferred: Attempt) -> Attempt:
         """One of several attempts with the same bytes, the same one for every worker: the ledger holds the choice."""
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             chosen = deliveries.adopt(connection, self.task.delivery.id, [attempt.id for attempt in equal], preferred.id)
         return next(attempt for attempt in equal if attempt.id == chosen)
 
@@ -151,16 +151,16 @@ class _Worker:
         A worker may have published and adopted between the look at the data and the one at the ledger: then its data stands there now.
         When data and manifest are gone, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
         """
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             adopted = next((one for one in deliveries.attempts(connection, self.task.delivery.id) if now and one.id == now.adopted), None)
         if adopted is None:
             return None
-        if self.means.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
+        if self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
             return adopted
-        if self.means.session.sha256(first) is not None:
+        if self.resources.session.sha256(first) is not None:
             return self.look()
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             deliveries.forget_adopted(connection, self.task.delivery.id, adopted.id)
         return None
 
@@ -170,14 +170,14 @@ class _Worker:
         A drop box shows bytes as they come, so there nothing is sent before RECORD.
         """
         if self.in_parts and not self.blind:
-            self.means.session.prepare(self.hidden)
-        with Uploads(self.means.session, self._spool_path, self._upload_name, hold=self.blind) as uploads:
+            self.resources.session.prepare(self.hidden)
+        with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind) as uploads:
 
             def progress(rows: int) -> None:
                 uploads.check()  # a refused upload ends the extraction, too
-                self.means.progress(rows)
+                self.resources.progress(rows)
 
-            attempt = self._record(read(self.task, self.means.source, uploads.new_file, self._known_digests, progress))
+            attempt = self._record(read(self.task, self.resources.source, uploads.new_file, self._known_digests, progress))
             if self.blind:
                 self._still_open(attempt)
             uploads.finish()
@@ -192,7 +192,7 @@ class _Worker:
         return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
 
     def _known_digests(self) -> set[bytes]:
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             return deliveries.known_digests(connection, self.task.stream.id)
 
     def _record(self, extracted: Extracted) -> Attempt:
@@ -203,7 +203,7 @@ class _Worker:
             {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
             for name, one in zip(names, extracted.files, strict=True)
         ]
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
             values: dict[str, Any] = {
                 "id": self.token,
@@ -224,21 +224,21 @@ class _Worker:
                 "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
                 "note": extracted.note,
                 "digests_from": extracted.digests_from,
-                "recorded_at": self.means.now(),
+                "recorded_at": self.resources.now(),
             }
             deliveries.record(connection, values, task.stream.id, extracted.digests)
             return next(attempt for attempt in deliveries.attempts(connection, task.delivery.id) if attempt.id == self.token)
 
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
-        session = self.means.session
+        session = self.resources.session
         if self.blind:
             return self._adopt([attempt], attempt)
         self._still_open(attempt)
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
-                with self.means.ledger.begin() as connection:
+                with self.resources.ledger.begin() as connection:
                     recorded = deliveries.attempts(connection, self.task.delivery.id)
                 return self._adopt([one for one in recorded if one.files == attempt.files], attempt)
         except TransientError:
@@ -256,25 +256,25 @@ class _Worker:
 
     def _still_open(self, publishing: Attempt | None = None) -> None:
         """Raises _Overtaken when the delivery is open no more; else notes which attempt may become visible from now on."""
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             if now is None or now.status != "open":
                 raise _Overtaken
             if publishing is not None:
-                deliveries.mark_publishing(connection, publishing.id, self.means.now())
+                deliveries.mark_publishing(connection, publishing.id, self.resources.now())
 
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
         self._still_open()
         if self.blind:
-            self.means.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
+            self.resources.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
             return
-        publish_document(self.means.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
+        publish_document(self.resources.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
 
     def commit(self, adopted: Attempt) -> None:
         """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""
-        with self.means.ledger.begin() as connection:
-            if deliveries.commit(connection, self.task.delivery, adopted, self.means.now()):
+        with self.resources.ledger.begin() as connection:
+            if deliveries.commit(connection, self.task.delivery, adopted, self.resources.now()):
                 return
             now = deliveries.get(connection, self.task.delivery.id)
         if now is None or now.status != "committed" or now.adopted != adopted.id:
@@ -283,11 +283,11 @@ class _Worker:
     def withdraw(self) -> None:
         """Remove what this attempt uploaded and nobody saw."""
         if not self.blind:
-            self.means.session.remove(self.hidden)
+            self.resources.session.remove(self.hidden)
 
     def verify(self) -> Outcome:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
-        with self.means.ledger.begin() as connection:
+        with self.resources.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             if now is None or now.status != "committed":
                 what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
@@ -295,12 +295,12 @@ class _Worker:
             adopted = deliveries.adopted_of(connection, [now])[now.id]
         self.archive(adopted)
         folder = placed(now, adopted).folder
-        hashes = [(file, self.means.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
+        hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
             raise ConflictError(
                 f"{', '.join(wrong)} in {self.target.folder} is not what was delivered",
-                where=self.means.session.label,
+                where=self.resources.session.label,
                 next_step="Ask who changed it; `waybill redeliver` sends the right bytes again",
                 code="changed_file",
             )
@@ -309,8 +309,8 @@ class _Worker:
 
     def archive(self, adopted: Attempt) -> None:
         """Keep the delivered bytes for redelivery when they are this attempt's own."""
-        if self.means.archive_dir is not None and adopted.id == self.token and self.spool.exists():
-            place = self.means.archive_dir / "deliveries" / self.task.delivery.id
+        if self.resources.archive_dir is not None and adopted.id == self.token and self.spool.exists():
+            place = self.resources.archive_dir / "deliveries" / self.task.delivery.id
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(place, ignore_errors=True)
             shutil.move(self.spool, place)

@@ -9,9 +9,9 @@ from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Selection
 from waybill.deliveries import extraction
-from waybill.deliveries.extraction import ranged
+from waybill.deliveries.extraction import within
 from waybill.deliveries.planning import entity_ids
-from waybill.deliveries.resending import located
+from waybill.deliveries.resending import find_bytes
 from waybill.deliveries.running import Progress, Result, close_day, deliver, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
@@ -35,7 +35,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
         with installation.ledger.begin() as connection:
             adopted = deliveries.adopted_of(connection, family)
         with installation.session(installation.registered(original.tenant)) as session:
-            located(installation, session, family, adopted)
+            find_bytes(installation, session, family, adopted)
         unfinished = [_plan_redelivery(installation, original, len(family), actor)]
     result = deliver(installation, [unfinished[0].id], progress)[0]
     close_day(installation, original.tenant)
@@ -178,7 +178,7 @@ def _rehearse(installation: Installation, stream: Stream, start: datetime, end: 
     entity = installation.entity(stream.entity)
     columns, _ = extraction.arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot() as snapshot:
-        snapshot.count(ranged(Selection(entity, stream.tenant, columns), start, end))
+        snapshot.count(within(Selection(entity, stream.tenant, columns), start, end))
 
 
 def _plan_backfill(

@@ -35,7 +35,7 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
         adopted = deliveries.adopted_of(connection, found)
     attempt = adopted[found[0].id]
     try:
-        files = [] if task.delivery.status == "committed" else located(installation, session, found, adopted)
+        files = [] if task.delivery.status == "committed" else find_bytes(installation, session, found, adopted)
     except PermanentError as error:
         with installation.ledger.begin() as connection:
             deliveries.abandon(connection, task.delivery.id, error.what)
@@ -43,7 +43,7 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
     return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files)
 
 
-def located(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
+def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
     """A way to read each file of the original, checked by hash: from the archive, else from the destination.
 
     Raises PermanentError when one of them is nowhere; its next step names the repair that is left.
@@ -56,12 +56,12 @@ def located(installation: Installation, session: Session, family: list[Delivery]
         places = [*_archived(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
         intact = next((place for place in places if _hash(place) == sha256), None)
         if intact is None:
-            raise gone(original)
+            raise bytes_gone(original)
         found.append(intact)
     return found
 
 
-def gone(original: Delivery) -> PermanentError:
+def bytes_gone(original: Delivery) -> PermanentError:
     """The bytes of a delivery are neither archived nor still at the destination."""
     if original.window_from is None or original.window_to is None:
         step = f"Deliver it anew: waybill run {original.tenant} --entity {original.entity} --full-load"

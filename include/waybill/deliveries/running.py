@@ -17,7 +17,7 @@ from waybill.deliveries import protocol, resending
 from waybill.deliveries.documents import placed, publish_document
 from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.planning import entity_ids, plan
-from waybill.deliveries.protocol import Means, Outcome
+from waybill.deliveries.protocol import Outcome, Resources
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files.manifest import day_document, instant
@@ -104,7 +104,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         raise PermanentError(
             "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
         )
-    means = Means(
+    resources = Resources(
         installation.ledger,
         installation.source(task.entity.source),
         session,
@@ -115,9 +115,9 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
     )
     if one.purpose == "redelivery":
         repeated, read = resending.again(installation, session, task)
-        return protocol.deliver(repeated, means, read)
+        return protocol.deliver(repeated, resources, read)
     try:
-        return protocol.deliver(task, means)
+        return protocol.deliver(task, resources)
     except PositionLost as lost:
         with installation.ledger.begin() as connection:
             streams.renew(connection, one.tenant, one.entity, installation.now(), lost.what[:255])
@@ -125,7 +125,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
                 connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, installation.now()
             )
         following = plan(installation, one.tenant, one.planned_to, entities=[one.entity])
-        return protocol.deliver(task_of(installation, following[0]), means)
+        return protocol.deliver(task_of(installation, following[0]), resources)
 
 
 def task_of(installation: Installation, one: Delivery) -> Task:

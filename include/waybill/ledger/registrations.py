@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.configuration.registration import KEPT, Difference, Registration, difference
+from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
 from waybill.ledger import streams
 from waybill.ledger.tables import audit, registration, tenant
 
@@ -32,7 +32,7 @@ class Registered:
 
     @property
     def registration(self) -> Registration:
-        return Registration.model_validate(self.body, context=KEPT)
+        return Registration.model_validate(self.body, context=STORED_EARLIER)
 
     @property
     def managed_by_file(self) -> str | None:

@@ -171,7 +171,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Unapplied:
+class PendingChanges:
     """What one reader may know of it. `tenants` have a file with mistakes; `whole`: mistakes in what all share hold up every file.
 
     `findings` are those the reader may read: a tenant's by the right to see it, those of the shared files by seeing every tenant.
@@ -183,7 +183,7 @@ class Unapplied:
     failed: Failed | None
 
 
-def unapplied(installation: Installation, visible: Visible, failed: Failed | None = None) -> Unapplied | None:
+def pending_changes(installation: Installation, visible: Visible, failed: Failed | None = None) -> PendingChanges | None:
     """None where all is in force, or only mistakes in files of tenants that `visible` does not let through keep it from being so."""
     configuration = installation.configuration
     if not (configuration.findings or failed):
@@ -194,7 +194,7 @@ def unapplied(installation: Installation, visible: Visible, failed: Failed | Non
     if configuration.findings and not (shared or own):
         return None
     readable = shared if shared and _sees_all(installation, visible) else ()
-    return Unapplied(tuple(dict.fromkeys(tenant_of(one) for one in own)), bool(shared), (*readable, *own), failed)
+    return PendingChanges(tuple(dict.fromkeys(tenant_of(one) for one in own)), bool(shared), (*readable, *own), failed)
 
 
 def _sees_all(installation: Installation, visible: Visible) -> bool:

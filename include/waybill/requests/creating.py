@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from waybill.access import Caller, Permission
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.ledger import registrations, requests
@@ -81,22 +81,22 @@ def enter(
     installation: Installation, person: Requester, tenant: str, tenants: list[str], submission: Submission, origin: Origin
 ) -> ExportRequest:
     """`create` for a person whose right to ask is settled."""
-    now, knobs = installation.now(), installation.configuration.knobs(tenant)
+    now, export_policy = installation.now(), installation.configuration.export_policy(tenant)
     if origin.key and (before := _made_before(installation, person.actor, tenant, submission.digest(), origin.key)):
         return before
-    require_plan(installation, knobs, tenant)
+    require_plan(installation, export_policy, tenant)
     zone = zone_of(installation, tenant)
-    checked = check(submission, installation.catalog, knobs, zone, now, period=origin.period)
+    checked = check(submission, installation.catalog, export_policy, zone, now, period=origin.period)
     one = _pending(person, submission, checked, origin, tenants, now)
-    fingerprint = checked.fingerprint(person.actor) if knobs.refuse_duplicates else None
-    placed = replace(one, tenant=tenant, due_at=due_at(knobs, zone, now), fingerprint=fingerprint)
-    return _insert(installation, knobs, placed, checked)
+    fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
+    placed = replace(one, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
+    return _insert(installation, export_policy, placed, checked)
 
 
-def require_plan(installation: Installation, knobs: Knobs, tenant: str) -> None:
+def require_plan(installation: Installation, export_policy: ExportPolicy, tenant: str) -> None:
     """Raises plan_required unless the tenant's plan includes exports."""
     if not has_plan(installation, tenant):
-        raise Refused("plan_required", f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan.")
+        raise Refused("plan_required", f"Data export is available exclusively on the {str(export_policy.plan_required).capitalize()} plan.")
 
 
 def zone_of(installation: Installation, tenant: str) -> ZoneInfo:
@@ -153,17 +153,17 @@ def _pending(
     )
 
 
-def due_at(knobs: Knobs, zone: ZoneInfo, now: datetime) -> datetime:
+def due_at(export_policy: ExportPolicy, zone: ZoneInfo, now: datetime) -> datetime:
     """When a request made now may start: at once, or at the next `fulfil_at` of the tenant's day, which is at most 24 hours away."""
-    if knobs.fulfilment == "immediate":
+    if export_policy.fulfilment == "immediate":
         return now
-    at = time.fromisoformat(knobs.fulfil_at)
+    at = time.fromisoformat(export_policy.fulfil_at)
     today: date = now.astimezone(zone).date()
     candidates = (datetime.combine(today + days * _DAY, at, zone) for days in (0, 1))
     return next((one for one in candidates if one.astimezone(now.tzinfo) > now), now + _DAY)
 
 
-def _insert(installation: Installation, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest:
+def _insert(installation: Installation, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest:
     """Enter the request, or raise what stands in its way. The indexes decide; looking first only finds the words."""
     for _ in range(TRIES):
         with installation.ledger.begin() as connection:
@@ -171,7 +171,7 @@ def _insert(installation: Installation, knobs: Knobs, one: ExportRequest, checke
             fail_stalled(connection, installation, one.tenant)
         refusal = None
         try:
-            if entered := _entered(installation, knobs, one, checked):
+            if entered := _entered(installation, export_policy, one, checked):
                 return entered
         except Refused as error:
             refusal = error
@@ -183,13 +183,13 @@ def _insert(installation: Installation, knobs: Knobs, one: ExportRequest, checke
     raise refused("export_in_progress", retry_after=_TRY_AGAIN)
 
 
-def _entered(installation: Installation, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest | None:
+def _entered(installation: Installation, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest | None:
     """The request as it was entered, None where another took its place meanwhile. Raises Refused for what stands in its way."""
     with installation.ledger.begin() as connection:
-        _within_rate(connection, knobs, one)
+        _within_rate(connection, export_policy, one)
         if one.fingerprint and requests.standing(connection, one.tenant, one.fingerprint):
             raise refused("duplicate_request")
-        placed = _placed(connection, knobs, one, checked)
+        placed = _placed(connection, export_policy, one, checked)
         if not requests.create(connection, placed):
             return None
         detail = {"request": one.id, "entities": one.entities, "formats": one.formats, "scope": one.scope}
@@ -197,11 +197,11 @@ def _entered(installation: Installation, knobs: Knobs, one: ExportRequest, check
         return placed
 
 
-def _placed(connection: Connection, knobs: Knobs, one: ExportRequest, checked: Checked) -> ExportRequest:
+def _placed(connection: Connection, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest:
     """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress."""
-    if knobs.max_active_per_project is None:
+    if export_policy.max_active_per_project is None:
         return one
-    slots = [f"{checked.slot}#{number}" for number in range(1, knobs.max_active_per_project + 1)]
+    slots = [f"{checked.slot}#{number}" for number in range(1, export_policy.max_active_per_project + 1)]
     taken = requests.holders(connection, one.tenant, slots)
     free = next((slot for slot in slots if slot not in taken), None)
     if free is None:
@@ -209,8 +209,8 @@ def _placed(connection: Connection, knobs: Knobs, one: ExportRequest, checked: C
     return replace(one, slot=free)
 
 
-def _within_rate(connection: Connection, knobs: Knobs, one: ExportRequest) -> None:
-    limit = knobs.rate_limit
+def _within_rate(connection: Connection, export_policy: ExportPolicy, one: ExportRequest) -> None:
+    limit = export_policy.rate_limit
     if limit is None:
         return
     made = requests.created_since(connection, one.tenant, one.created_at - limit.per)

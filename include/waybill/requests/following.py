@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from waybill.access import Caller, Permission
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.ledger import registrations, requests
@@ -52,12 +52,12 @@ def list_requests(
     cursor: str = "",
 ) -> Listing:
     """What the caller may see of a tenant's requests. Raises not_found, view_denied, and InvalidInput for a cursor that is none."""
-    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if cursor and not is_id(cursor):
         raise InvalidInput([Finding("", "cursor", "not a cursor of this list", code="bad_cursor")])
     limit = max(1, min(limit, MOST))
-    person = caller.actor if mine or sees_only_own(caller, tenant, knobs) else None
-    tenants = visible_tenants(installation, caller, tenant, knobs)
+    person = caller.actor if mine or sees_only_own(caller, tenant, export_policy) else None
+    tenants = visible_tenants(installation, caller, tenant, export_policy)
     found: list[ExportRequest] = []
     with installation.ledger.begin() as connection:
         fail_stalled(connection, installation, tenant)
@@ -65,7 +65,7 @@ def list_requests(
             page = requests.listed(
                 connection, tenants, installation.now(), statuses=statuses, person=person, limit=limit + 1, before=cursor
             )
-            found += [one for one in page if may_see(caller, one, knobs)]
+            found += [one for one in page if may_see(caller, one, export_policy)]
             if len(page) <= limit:
                 break
             cursor = page[-1].id
@@ -74,13 +74,17 @@ def list_requests(
 
 def get_request(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
     """A request the caller may see at this tenant. Raises not_found for all others, view_denied."""
-    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if not is_id(request_id):
         raise refused("not_found")
     with installation.ledger.begin() as connection:
         fail_stalled(connection, installation, tenant)
         one = requests.get(connection, request_id)
-    if one is None or one.tenant not in visible_tenants(installation, caller, tenant, knobs) or not may_see(caller, one, knobs):
+    if (
+        one is None
+        or one.tenant not in visible_tenants(installation, caller, tenant, export_policy)
+        or not may_see(caller, one, export_policy)
+    ):
         raise refused("not_found")
     return one
 
@@ -89,8 +93,8 @@ def cancel(installation: Installation, caller: Caller, tenant: str, request_id: 
     """Stop an active request; its slot is free at once. Raises not_found, cancel_denied, not_active."""
     while True:
         one = get_request(installation, caller, tenant, request_id)
-        knobs = installation.configuration.knobs(one.tenant)
-        if not may_cancel(caller, one, knobs):
+        export_policy = installation.configuration.export_policy(one.tenant)
+        if not may_cancel(caller, one, export_policy):
             note_denied(installation, caller, tenant, "cancel", one.id)
             raise refused("cancel_denied")
         if not one.is_active:
@@ -109,7 +113,7 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
     """
     seen = [get_request(installation, caller, tenant, one) for one in dict.fromkeys(request_ids)]
     for one in seen:
-        if not may_delete(caller, one, installation.configuration.knobs(one.tenant)):
+        if not may_delete(caller, one, installation.configuration.export_policy(one.tenant)):
             note_denied(installation, caller, tenant, "delete", one.id)
             raise refused("delete_denied")
     with installation.ledger.begin() as connection:
@@ -135,7 +139,7 @@ def describe_request(
     installation: Installation, one: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
 ) -> dict[str, Any]:
     """A request as JSON. `rows`, `bytes` and `sha256` are null until done; `files` is left out where it was not read."""
-    knobs, now = installation.configuration.knobs(one.tenant), installation.now()
+    export_policy, now = installation.configuration.export_policy(one.tenant), installation.now()
     status = one.shown(now)
     names = installation.catalog.entities
     shown: dict[str, Any] = {
@@ -148,9 +152,9 @@ def describe_request(
         "entityNames": [names[entity].display_name if entity in names else entity for entity in one.entities],
         "range": one.range_asked,
         "formats": one.formats,
-        "formatLabels": [knobs.page.formats.get(name, name.upper()) for name in one.formats],
+        "formatLabels": [export_policy.page.formats.get(name, name.upper()) for name in one.formats],
         "status": status.value,
-        "statusLabel": label(knobs, status, one.progress),
+        "statusLabel": label(export_policy, status, one.progress),
         "progress": one.progress,
         "rows": one.rows,
         "bytes": one.bytes,
@@ -167,10 +171,10 @@ def describe_request(
         "attempt": one.attempt,
         "resubmittedFrom": one.resubmitted_from,
         "template": one.template,
-        "supportContact": knobs.support_contact if needs_support(one, knobs, now) else None,
+        "supportContact": export_policy.support_contact if needs_support(one, export_policy, now) else None,
     }
     if caller is not None:
-        shown["actions"] = _actions(caller, one, knobs, status)
+        shown["actions"] = _actions(caller, one, export_policy, status)
     if files is not None:
         shown["files"] = [vars(file) for file in files]
     return shown
@@ -182,14 +186,14 @@ def _error(one: ExportRequest) -> dict[str, str | None] | None:
     return {"code": one.error_code, "message": one.error_message, "advice": one.error_advice}
 
 
-def _actions(caller: Caller, one: ExportRequest, knobs: Knobs, status: Status) -> dict[str, bool]:
+def _actions(caller: Caller, one: ExportRequest, export_policy: ExportPolicy, status: Status) -> dict[str, bool]:
     """What the caller may do with the request now."""
     ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
     return {
         "download": status is Status.DONE and may_download(caller, one),
-        "cancel": one.is_active and may_cancel(caller, one, knobs),
+        "cancel": one.is_active and may_cancel(caller, one, export_policy),
         "resubmit": ended and caller.allows(Permission.EXPORTS_CREATE, one.tenant),
-        "delete": may_delete(caller, one, knobs),
+        "delete": may_delete(caller, one, export_policy),
     }
 
 
@@ -200,15 +204,15 @@ def files_of(installation: Installation, one: ExportRequest) -> list[ExportFile]
 
 def options(installation: Installation, caller: Caller, tenant: str) -> dict[str, Any]:
     """Everything a form needs, as JSON. Raises not_found, view_denied."""
-    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     policy = installation.configuration.policy
     planned = has_plan(installation, tenant)
     return {
         "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
-        "formats": list(knobs.formats),
-        "jsonLayout": knobs.json_layout,
-        "scopes": list(knobs.scopes),
-        "exportTypes": {name: kind.model_dump(mode="json") for name, kind in knobs.export_types.items()},
+        "formats": list(export_policy.formats),
+        "jsonLayout": export_policy.json_layout,
+        "scopes": list(export_policy.scopes),
+        "exportTypes": {name: kind.model_dump(mode="json") for name, kind in export_policy.export_types.items()},
         "entities": [
             {
                 "id": one.id,
@@ -224,15 +228,15 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
             for one in installation.catalog.entities.values()
         ],
         "range": {
-            "required": knobs.range.required,
-            "maxDays": knobs.range.max_days,
-            "notInFuture": knobs.range.not_in_future,
-            "presets": list(knobs.range.presets),
+            "required": export_policy.range.required,
+            "maxDays": export_policy.range.max_days,
+            "notInFuture": export_policy.range.not_in_future,
+            "presets": list(export_policy.range.presets),
         },
-        "labels": {status.value: name_of(knobs, status) for status in Status},
-        "page": knobs.page.model_dump(mode="json"),
-        "fulfilment": knobs.fulfilment,
-        "maxActivePerProject": knobs.max_active_per_project,
-        "planRequired": None if planned else knobs.plan_required,
+        "labels": {status.value: name_of(export_policy, status) for status in Status},
+        "page": export_policy.page.model_dump(mode="json"),
+        "fulfilment": export_policy.fulfilment,
+        "maxActivePerProject": export_policy.max_active_per_project,
+        "planRequired": None if planned else export_policy.plan_required,
         "organization": policy.organization_of(tenant),
     }

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.configuration.selection import Changed, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -45,7 +45,7 @@ class Task:
     """A claimed request with everything it is made from. `salts` are the tenants' own, for anonymized columns."""
 
     request: ExportRequest
-    knobs: Knobs
+    export_policy: ExportPolicy
     entities: tuple[Entity, ...]
     salts: Mapping[str, bytes]
     produced_by: str
@@ -56,7 +56,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What a request is fulfilled with. `mail` names the mail that success or failure owes, if any."""
 
     ledger: Ledger
@@ -68,59 +68,59 @@ class Means:
     mail: Callable[[str], str | None]
 
 
-def fulfil(task: Task, means: Means) -> ExportRequest | None:
+def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     """Carry a claimed request to `done` or `failed`. None when it was cancelled, deleted or given up meanwhile: nothing is left of it then.
 
     Errors on purpose end in `failed` and are returned so; anything else is kept as `internal` and raised on.
     """
     one = task.request
-    folder = means.spool / f"{one.id}.{one.attempt}"
+    folder = resources.spool / f"{one.id}.{one.attempt}"
     name = archive_name(one.tenant, one.id, one.attempt)
-    part = means.archives.part(name, folder)
-    pulse = Pulse(means.ledger, one, task.knobs.heartbeat, means.now)
+    part = resources.archives.part(name, folder)
+    pulse = Pulse(resources.ledger, one, task.export_policy.heartbeat, resources.now)
     try:
         with pulse:
-            parts = _extract(task, means, folder, pulse)
+            parts = _extract(task, resources, folder, pulse)
             size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by)
             pulse.check()
-            means.archives.publish(part, name)
-        return _settle(task, means, parts, name, size, sha256)
+            resources.archives.publish(part, name)
+        return _settle(task, resources, parts, name, size, sha256)
     except Lost:
-        means.archives.remove(name)
+        resources.archives.remove(name)
         return None
     except WaybillError as error:
         log.warning("%s: %s", task.where, error)
-        return _fail(means, one, failure_of(error))
+        return _fail(resources, one, failure_of(error))
     except BaseException:
-        _fail(means, one, FAILURES["internal"])
+        _fail(resources, one, FAILURES["internal"])
         raise
     finally:
         part.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _settle(task: Task, means: Means, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
+def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
     """running -> done. The archive of an attempt that is not the running one any more is taken away again."""
-    one, now = task.request, means.now()
+    one, now = task.request, resources.now()
     files = [ExportFile(p.tenant, p.entity.id, p.format, p.path, p.written.rows, p.written.bytes, p.written.sha256) for p in parts]
     values = {
         "rows": packing.total_rows(parts),
         "bytes": size,
         "sha256": sha256,
         "archive": name,
-        "expires_at": now + task.knobs.archive_life,
+        "expires_at": now + task.export_policy.archive_life,
     }
-    with means.ledger.begin() as connection:
-        done = requests.publish(connection, one, files, values, means.mail("ready"), now)
+    with resources.ledger.begin() as connection:
+        done = requests.publish(connection, one, files, values, resources.mail("ready"), now)
         settled = requests.get(connection, one.id)
     if not done:
         raise Lost
     return settled
 
 
-def _fail(means: Means, one: ExportRequest, why: Failure) -> ExportRequest | None:
-    with means.ledger.begin() as connection:
-        requests.fail(connection, one, why, means.mail("failed"), means.now())
+def _fail(resources: Resources, one: ExportRequest, why: Failure) -> ExportRequest | None:
+    with resources.ledger.begin() as connection:
+        requests.fail(connection, one, why, resources.mail("failed"), resources.now())
         return requests.get(connection, one.id)
 
 
@@ -139,29 +139,29 @@ def failure_of(error: WaybillError) -> Failure:
     return Failure("source_unavailable", f"The data could not be read.{why}", f"Try again later. {ADVICE}" if why else ADVICE)
 
 
-def _extract(task: Task, means: Means, folder: Path, pulse: Pulse) -> list[Part]:
+def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
     """All files of the archive. A source that is busy is tried again a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            return _extract_once(task, means, folder, pulse)
+            return _extract_once(task, resources, folder, pulse)
         except TransientError as error:
             if wait is None or error.code.startswith(("storage", "ledger")):
                 raise
             pulse.check()
-            means.sleep(wait)
+            resources.sleep(wait)
     raise AssertionError  # the last wait is None
 
 
-def _extract_once(task: Task, means: Means, folder: Path, pulse: Pulse) -> list[Part]:
+def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
     parts: list[Part] = []
     by_source: dict[str, list[Entity]] = {}
     for entity in task.entities:
         by_source.setdefault(entity.source, []).append(entity)
     shares = len(by_source)
     for number, (name, entities) in enumerate(by_source.items()):
-        with means.source(name).snapshot() as snapshot:
+        with resources.source(name).snapshot() as snapshot:
             chosen = [(tenant, entity, selection(task, tenant, entity, snapshot)) for tenant in task.request.tenants for entity in entities]
             expected = 0
             for _, _, wanted in chosen:
@@ -243,7 +243,9 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
     """A writer per format; all of them are given up when anything goes wrong."""
     one, writers = task.request, dict[str, Writer]()
-    options = WriterOptions(one.created_at, task.knobs.json_layout, task.knobs.spreadsheet_guard, (one.range_from, one.range_to), one.scope)
+    options = WriterOptions(
+        one.created_at, task.export_policy.json_layout, task.export_policy.spreadsheet_guard, (one.range_from, one.range_to), one.scope
+    )
     try:
         for name, path in paths.items():
             (folder / path).parent.mkdir(exist_ok=True)

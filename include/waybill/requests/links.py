@@ -63,7 +63,7 @@ def mint_link(installation: Installation, caller: Caller, tenant: str, request_i
 
 def sign(installation: Installation, one: ExportRequest, person: str, roles: list[str] | None) -> Link:
     """A link to a finished export, for policy's `link_life` and never beyond the archive's own."""
-    life = installation.configuration.knobs(one.tenant).link_life
+    life = installation.configuration.export_policy(one.tenant).link_life
     end = one.expires_at or installation.now()
     if life != "archive":
         end = min(end, installation.now() + life)

@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from zoneinfo import ZoneInfo
 
 from waybill import mail
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.connection import Connection
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -59,13 +59,13 @@ def _send(installation: Installation, one: ExportRequest, now: datetime) -> None
 
 
 def _message(installation: Installation, connection: Connection, one: ExportRequest) -> EmailMessage:
-    knobs = installation.configuration.knobs(one.tenant)
+    export_policy = installation.configuration.export_policy(one.tenant)
     entities = installation.catalog.entities
     names = [entities[entity].display_name if entity in entities else entity for entity in one.entities]
     if one.mail == "ready":
-        subject, text = ready(one, knobs, names, zone_of(installation, one.tenant), _link(installation, one))
+        subject, text = ready(one, export_policy, names, zone_of(installation, one.tenant), _link(installation, one))
     else:
-        subject, text = failed(one, knobs, names)
+        subject, text = failed(one, export_policy, names)
     message = EmailMessage()
     sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
     message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, one.email
@@ -82,9 +82,9 @@ def _link(installation: Installation, one: ExportRequest) -> str:
     return f"{base}{DOWNLOADS}{sign(installation, one, one.requested_by, one.roles).token}" if base else ""
 
 
-def ready(one: ExportRequest, knobs: Knobs, names: list[str], zone: ZoneInfo, link: str) -> tuple[str, str]:
+def ready(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str) -> tuple[str, str]:
     """Subject and text of the mail that an export can be downloaded. `link` may be empty."""
-    words = label(knobs, Status.DONE, 100)
+    words = label(export_policy, Status.DONE, 100)
     where = link or "Open the page of exports to download it."
     lines = [
         f"Your data export is ready for download ({words}).",
@@ -99,9 +99,9 @@ def ready(one: ExportRequest, knobs: Knobs, names: list[str], zone: ZoneInfo, li
     return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
 
 
-def failed(one: ExportRequest, knobs: Knobs, names: list[str]) -> tuple[str, str]:
+def failed(one: ExportRequest, export_policy: ExportPolicy, names: list[str]) -> tuple[str, str]:
     """Subject and text of the mail that an export failed, with the reason and what to do."""
-    words = label(knobs, Status.FAILED, one.progress)
+    words = label(export_policy, Status.FAILED, one.progress)
     lines = [
         f"Your data export could not be made ({words}).",
         "",

@@ -47,13 +47,13 @@ class TemplateBody(Asked):
 
 def create_template(installation: Installation, caller: Caller, tenant: str, body: TemplateBody) -> Template:
     """Store a template; its first request is made at the next boundary. Raises what `create` raises for a request made now."""
-    knobs = require(installation, caller, tenant, Permission.EXPORTS_CREATE)
+    export_policy = require(installation, caller, tenant, Permission.EXPORTS_CREATE)
     require_project(caller, body.request.scope.project)
-    require_plan(installation, knobs, tenant)
+    require_plan(installation, export_policy, tenant)
     stored = body.stored(covered(installation, caller, tenant, body.request.scope))
     zone, now, person = zone_of(installation, tenant), installation.now(), Requester.of(caller)
     period = _period(stored, body.frequency, Frequency(body.frequency).floor(now, zone), zone)
-    check(body.request, installation.catalog, knobs, zone, now, period=period)
+    check(body.request, installation.catalog, export_policy, zone, now, period=period)
     one = Template(
         new_id(), tenant, body.name, body.frequency, stored, person.actor, person.name, person.email, person.roles,
         False, now, next_boundary(body.frequency, now, zone), "",
@@ -80,10 +80,10 @@ def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: Zo
 
 def list_templates(installation: Installation, caller: Caller, tenant: str) -> list[Template]:
     """The templates the caller may see: all of the tenant, or their own where policy says so."""
-    knobs = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
+    export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     with installation.ledger.begin() as connection:
         found = recurring.listed(connection, tenant)
-    own = sees_only_own(caller, tenant, knobs)
+    own = sees_only_own(caller, tenant, export_policy)
     return [one for one in found if caller.belongs_to(_project_of(one)) and (one.requested_by == caller.actor or not own)]
 
 
@@ -101,10 +101,10 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
 
 def history(installation: Installation, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
     """The requests a template made, newest first, as far as the caller may see them."""
-    one, knobs = get_template(installation, caller, tenant, template_id), installation.configuration.knobs(tenant)
+    one, export_policy = get_template(installation, caller, tenant, template_id), installation.configuration.export_policy(tenant)
     with installation.ledger.begin() as connection:
         made = requests.listed(connection, [tenant], installation.now(), template=one.id, limit=limit)
-    return [request for request in made if may_see(caller, request, knobs)]
+    return [request for request in made if may_see(caller, request, export_policy)]
 
 
 def may_change(caller: Caller, one: Template) -> bool:

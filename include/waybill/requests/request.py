@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.errors import PermanentError
 from waybill.ledger.request_records import ExportRequest, Status
 
 
-def label(knobs: Knobs, status: Status, progress: int) -> str:
+def label(export_policy: ExportPolicy, status: Status, progress: int) -> str:
     """The state in the words of policy; page, mail and API all ask here."""
-    words: str = getattr(knobs.labels, status.value)
+    words: str = getattr(export_policy.labels, status.value)
     return words.replace("{progress}", str(progress))
 
 
-def name_of(knobs: Knobs, status: Status) -> str:
+def name_of(export_policy: ExportPolicy, status: Status) -> str:
     """The state's label where no request is meant: without the place of the per cent."""
-    words: str = getattr(knobs.labels, status.value)
+    words: str = getattr(export_policy.labels, status.value)
     return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
 
 
-def needs_support(one: ExportRequest, knobs: Knobs, now: datetime) -> bool:
+def needs_support(one: ExportRequest, export_policy: ExportPolicy, now: datetime) -> bool:
     """Whether a running request has taken so long that people should be told whom to ask."""
-    waiting = knobs.support_after
+    waiting = export_policy.support_after
     return waiting is not None and one.status == Status.RUNNING and one.started_at is not None and one.started_at + waiting <= now
 
 

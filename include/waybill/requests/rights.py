@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from waybill.access import Caller, Permission, TokenRights
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.ledger.request_records import ExportRequest
@@ -17,17 +17,19 @@ _DENIED = {
 }
 
 
-def require(installation: Installation, caller: Caller, tenant: str, wanted: Permission) -> Knobs:
+def require(installation: Installation, caller: Caller, tenant: str, wanted: Permission) -> ExportPolicy:
     """The tenant's knobs, when the caller holds the permission.
 
     Raises not_found when there is no such tenant or the caller must not know it; else the refusal in the permission's words. Refusals are
     written to the audit log.
     """
     known = caller.rights.reaches(tenant) and is_known(installation, tenant)
-    knobs = installation.configuration.knobs(tenant)
-    needed = {wanted} | ({Permission.EXPORTS_CREATE} if wanted is Permission.EXPORTS_VIEW and not knobs.view_without_create else set())
+    export_policy = installation.configuration.export_policy(tenant)
+    needed = {wanted} | (
+        {Permission.EXPORTS_CREATE} if wanted is Permission.EXPORTS_VIEW and not export_policy.view_without_create else set()
+    )
     if known and all(caller.allows(one, tenant) for one in needed):
-        return knobs
+        return export_policy
     code = _DENIED[wanted] if known else "not_found"
     note_denied(installation, caller, tenant, wanted.value)
     raise Refused("not_found", f"There is no tenant {tenant}.") if code == "not_found" else refused(code)
@@ -48,7 +50,7 @@ def note_denied(installation: Installation, caller: Caller, tenant: str, wanted:
 
 def has_plan(installation: Installation, tenant: str) -> bool:
     """Whether the tenant's plan includes exports."""
-    wanted = installation.configuration.knobs(tenant).plan_required
+    wanted = installation.configuration.export_policy(tenant).plan_required
     return wanted is None or installation.configuration.policy.plans.get(tenant) == wanted
 
 
@@ -60,20 +62,20 @@ def is_known(installation: Installation, tenant: str) -> bool:
         return registrations.current(connection, tenant) is not None
 
 
-def visible_tenants(installation: Installation, caller: Caller, tenant: str, knobs: Knobs) -> list[str]:
+def visible_tenants(installation: Installation, caller: Caller, tenant: str, export_policy: ExportPolicy) -> list[str]:
     """The tenants whose requests are seen at a tenant: itself, and where visibility is `organization` its siblings the caller may view."""
     organization = installation.configuration.policy.organization_of(tenant)
-    if knobs.visibility != "organization" or organization is None:
+    if export_policy.visibility != "organization" or organization is None:
         return [tenant]
     siblings = [one for one in installation.configuration.policy.organizations[organization] if one != tenant]
     return [tenant, *caller.rights.among(Permission.EXPORTS_VIEW, siblings)]
 
 
-def sees_only_own(caller: Caller, tenant: str, knobs: Knobs) -> bool:
-    return knobs.visibility == "own" and not caller.allows(Permission.EXPORTS_ADMIN, tenant)
+def sees_only_own(caller: Caller, tenant: str, export_policy: ExportPolicy) -> bool:
+    return export_policy.visibility == "own" and not caller.allows(Permission.EXPORTS_ADMIN, tenant)
 
 
-def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+def may_see(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
     """Whether a request shows up for the caller, given that they may view its tenant.
 
     One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
@@ -81,7 +83,7 @@ def may_see(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
     others = [tenant for tenant in one.tenants if tenant != one.tenant]
     if not caller.belongs_to(one.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
         return False
-    return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, knobs)
+    return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, export_policy)
 
 
 def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
@@ -89,15 +91,15 @@ def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
     return all(caller.allows(wanted, tenant) for tenant in tenants)
 
 
-def may_cancel(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
-    by_creator = "creator" in knobs.cancel_by and one.requested_by == caller.actor
-    return by_creator or ("admin" in knobs.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
+def may_cancel(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
+    by_creator = "creator" in export_policy.cancel_by and one.requested_by == caller.actor
+    return by_creator or ("admin" in export_policy.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
 
 
-def may_delete(caller: Caller, one: ExportRequest, knobs: Knobs) -> bool:
+def may_delete(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
     """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
     owner = one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
-    return owner and (not one.is_active or may_cancel(caller, one, knobs))
+    return owner and (not one.is_active or may_cancel(caller, one, export_policy))
 
 
 def may_download(caller: Caller, one: ExportRequest) -> bool:
@@ -112,4 +114,4 @@ def roles_of(caller: Caller) -> list[str] | None:
 
 def still_holds(installation: Installation, roles: list[str] | None, tenants: list[str], wanted: Permission) -> bool:
     """Whether policy's role tables still grant a permission to the roles somebody had; True where another authority decides."""
-    return roles is None or all(wanted in installation.configuration.knobs(tenant).permissions_of(roles) for tenant in tenants)
+    return roles is None or all(wanted in installation.configuration.export_policy(tenant).permissions_of(roles) for tenant in tenants)

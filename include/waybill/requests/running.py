@@ -14,7 +14,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import requests
 from waybill.ledger.request_records import FAILURES, ExportRequest, Failure
 from waybill.requests import fulfilment
-from waybill.requests.fulfilment import Means, Task
+from waybill.requests.fulfilment import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
@@ -40,7 +40,7 @@ def fulfil(
         claimed = one and requests.claim(connection, one, worker or f"{socket.gethostname()}:{os.getpid()}", installation.now())
     if not claimed:
         return None
-    knobs = installation.configuration.knobs(claimed.tenant)
+    export_policy = installation.configuration.export_policy(claimed.tenant)
     try:
         refusal = None if _may_start(installation, claimed) else FAILURES["permission_revoked"]
         task = None if refusal else _task(installation, claimed)
@@ -49,16 +49,16 @@ def fulfil(
         refusal, task = fulfilment.failure_of(error), None
     if task is None:
         return _refuse(installation, claimed, refusal or FAILURES["internal"])
-    means = Means(
+    resources = Resources(
         installation.ledger,
         installation.source,
         archives_of(installation),
         spool_of(installation),
         installation.now,
         sleep,
-        lambda kind: mail_about(claimed, kind, knobs),
+        lambda kind: mail_about(claimed, kind, export_policy),
     )
-    return fulfilment.fulfil(task, means)
+    return fulfilment.fulfil(task, resources)
 
 
 def _may_start(installation: Installation, one: ExportRequest) -> bool:
@@ -76,12 +76,14 @@ def _task(installation: Installation, one: ExportRequest) -> Task:
     entities = tuple(installation.entity(entity) for entity in one.entities)
     with installation.ledger.begin() as connection:
         salts = {tenant: requests.salt(connection, tenant) for tenant in one.tenants}
-    return Task(one, installation.configuration.knobs(one.tenant), entities, salts, PRODUCED_BY)
+    return Task(one, installation.configuration.export_policy(one.tenant), entities, salts, PRODUCED_BY)
 
 
 def _refuse(installation: Installation, one: ExportRequest, why: Failure) -> ExportRequest | None:
     with installation.ledger.begin() as connection:
-        requests.fail(connection, one, why, mail_about(one, "failed", installation.configuration.knobs(one.tenant)), installation.now())
+        requests.fail(
+            connection, one, why, mail_about(one, "failed", installation.configuration.export_policy(one.tenant)), installation.now()
+        )
         return requests.get(connection, one.id)
 
 

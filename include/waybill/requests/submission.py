@@ -15,7 +15,7 @@ from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_v
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Catalog, Entity, Strict, closest
-from waybill.configuration.policy import ExportType, Knobs, Level, RangePreset
+from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangePreset
 from waybill.configuration.registration import entity_words
 from waybill.errors import Finding, InvalidInput
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
@@ -118,37 +118,43 @@ class Checked:
 
 
 def check(
-    submission: Submission, catalog: Catalog, knobs: Knobs, zone: ZoneInfo, now: datetime, *, period: Mapping[str, Any] | None = None
+    submission: Submission,
+    catalog: Catalog,
+    export_policy: ExportPolicy,
+    zone: ZoneInfo,
+    now: datetime,
+    *,
+    period: Mapping[str, Any] | None = None,
 ) -> Checked:
     """The checked request. Raises InvalidInput with every problem. `period` stands in for the range of a recurring request."""
     found: list[Finding] = []
-    kind = _export_type(submission, knobs, found)
-    found += _scope_problems(submission.scope, knobs)
-    entities = _entities(submission, kind, catalog, knobs, found)
-    formats = _formats(submission, kind, entities, knobs, found)
-    span = _span(submission.range, dict(period) if period else None, knobs, zone, now, found)
+    kind = _export_type(submission, export_policy, found)
+    found += _scope_problems(submission.scope, export_policy)
+    entities = _entities(submission, kind, catalog, export_policy, found)
+    formats = _formats(submission, kind, entities, export_policy, found)
+    span = _span(submission.range, dict(period) if period else None, export_policy, zone, now, found)
     if found:
         raise InvalidInput(found)
     return Checked(submission.export_type, submission.scope, tuple(one.id for one in entities), span, formats)
 
 
-def _export_type(submission: Submission, knobs: Knobs, found: list[Finding]) -> ExportType | None:
-    name, known = submission.export_type, list(knobs.export_types)
+def _export_type(submission: Submission, export_policy: ExportPolicy, found: list[Finding]) -> ExportType | None:
+    name, known = submission.export_type, list(export_policy.export_types)
     if name is None:
         if known:
             found.append(Finding("", "exportType", "choose an export type", ", ".join(known), code="export_type_required"))
         return None
-    kind = knobs.export_types.get(name)
+    kind = export_policy.export_types.get(name)
     if kind is None:
         allowed = ", ".join(known) or "none, this tenant has no export types"
         found.append(Finding("", "exportType", f"unknown export type {name!r}", allowed, closest(name, known), "unknown_export_type"))
     return kind
 
 
-def _scope_problems(scope: Scope, knobs: Knobs) -> Iterator[Finding]:
-    if scope.level not in knobs.scopes:
+def _scope_problems(scope: Scope, export_policy: ExportPolicy) -> Iterator[Finding]:
+    if scope.level not in export_policy.scopes:
         yield Finding(
-            "", "scope.level", f"exports of one {scope.level} are not offered", ", ".join(knobs.scopes), code="scope_not_supported"
+            "", "scope.level", f"exports of one {scope.level} are not offered", ", ".join(export_policy.scopes), code="scope_not_supported"
         )
         return
     takes = {
@@ -168,11 +174,13 @@ def _scope_problems(scope: Scope, knobs: Knobs) -> Iterator[Finding]:
         yield Finding("", "scope.organization", f"does not belong to the scope {scope.level}", code="scope_not_supported")
 
 
-def _entities(submission: Submission, kind: ExportType | None, catalog: Catalog, knobs: Knobs, found: list[Finding]) -> list[Entity]:
+def _entities(
+    submission: Submission, kind: ExportType | None, catalog: Catalog, export_policy: ExportPolicy, found: list[Finding]
+) -> list[Entity]:
     names = catalog.ids_by_name()
     offered = [one for one in catalog.entities.values() if kind is None or kind.entities == "all" or _is_listed(one, kind.entities, names)]
     levels = submission.scope.filters()
-    if submission.entities is None and knobs.all_entities_by_default:
+    if submission.entities is None and export_policy.all_entities_by_default:
         return [one for one in offered if levels.keys() <= one.scopes.keys()]
     if not submission.entities:
         found.append(Finding("", "entities", "choose at least one entity", code="no_entities"))
@@ -199,9 +207,9 @@ def _is_listed(entity: Entity, words: tuple[str, ...], names: Mapping[str, str])
 
 
 def _formats(
-    submission: Submission, kind: ExportType | None, entities: list[Entity], knobs: Knobs, found: list[Finding]
+    submission: Submission, kind: ExportType | None, entities: list[Entity], export_policy: ExportPolicy, found: list[Finding]
 ) -> tuple[str, ...]:
-    offered = kind.formats if kind else knobs.formats
+    offered = kind.formats if kind else export_policy.formats
     wanted = tuple(dict.fromkeys(word.lower() for word in submission.formats))
     if not wanted:
         found.append(Finding("", "formats", "choose at least one format", ", ".join(offered), code="format_required"))
@@ -220,13 +228,15 @@ def _formats(
     return wanted
 
 
-def _span(given: DateRange, period: dict[str, Any] | None, knobs: Knobs, zone: ZoneInfo, now: datetime, found: list[Finding]) -> Span:
+def _span(
+    given: DateRange, period: dict[str, Any] | None, export_policy: ExportPolicy, zone: ZoneInfo, now: datetime, found: list[Finding]
+) -> Span:
     asked = period or given.model_dump(by_alias=True)
     if period is None and given.preset:
         if given.start or given.end:
             found.append(Finding("", "range", "give either a preset or dates", code="range_ambiguous"))
-        elif given.preset not in knobs.range.presets:
-            allowed = ", ".join(knobs.range.presets) or "from and to"
+        elif given.preset not in export_policy.range.presets:
+            allowed = ", ".join(export_policy.range.presets) or "from and to"
             found.append(Finding("", "range.preset", f"{given.preset} is not offered", allowed, code="range_not_offered"))
         asked = frozen(given.preset, now.astimezone(zone).date())
     try:
@@ -235,7 +245,7 @@ def _span(given: DateRange, period: dict[str, Any] | None, knobs: Knobs, zone: Z
         allowed = "a date such as 2026-01-31, or an RFC 3339 time with an offset"
         found.append(Finding("", str(error), "not a date", allowed, code="not_a_date"))
         return Span()
-    found.extend(span_problems(span, knobs.range, zone, now))
+    found.extend(span_problems(span, export_policy.range, zone, now))
     return span
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.destinations.archives import Archives, is_own, open_archives
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -25,7 +25,7 @@ _WAITING = re.compile(r"[0-9a-f]{32}\.\d+\.zip\.part")
 
 
 @dataclass
-class Kept:
+class RequestUpkeep:
     """What one sweep did: how many requests expired, were given up as stalled, left history; files and folders removed.
 
     `foreign`: old entries of archive and spool that were left alone because they are not ours; `failed`: what could not be done.
@@ -47,28 +47,28 @@ def spool_of(installation: Installation) -> Path:
     return installation.settings.spool_dir / "requests"
 
 
-def mail_about(one: ExportRequest, kind: str, knobs: Knobs) -> str | None:
+def mail_about(one: ExportRequest, kind: str, export_policy: ExportPolicy) -> str | None:
     """`kind` when policy wants that mail and there is somebody to write to."""
-    return kind if kind in knobs.notify.requests and one.email else None
+    return kind if kind in export_policy.notify.requests and one.email else None
 
 
 def fail_stalled(connection: Connection, installation: Installation, tenant: str | None = None) -> int:
     """Give up running requests without a sign of life; they are never started again by themselves. Returns how many."""
     count = 0
     for one in requests.running(connection, tenant):
-        knobs, now = installation.configuration.knobs(one.tenant), installation.now()
-        if stalled(one, knobs.stall_after, now):
-            count += requests.fail(connection, one, FAILURES["stalled"], mail_about(one, "failed", knobs), now)
+        export_policy, now = installation.configuration.export_policy(one.tenant), installation.now()
+        if stalled(one, export_policy.stall_after, now):
+            count += requests.fail(connection, one, FAILURES["stalled"], mail_about(one, "failed", export_policy), now)
     return count
 
 
-def keep_requests(installation: Installation) -> Kept:
+def keep_requests(installation: Installation) -> RequestUpkeep:
     """One sweep over all requests. Safe at any time and from several processes at once. What fails on one section stops no other."""
     now, archives = installation.now(), archives_of(installation)
     with installation.ledger.begin() as connection:
         given_up = fail_stalled(connection, installation)
         expired = requests.expire(connection, now)
-    kept = Kept(expired, given_up)
+    kept = RequestUpkeep(expired, given_up)
     for section in (_drop_dead, _forget_history, _remove_orphans, _empty_spool):
         try:
             section(installation, archives, kept, now)
@@ -77,7 +77,7 @@ def keep_requests(installation: Installation) -> Kept:
     return kept
 
 
-def _drop_dead(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+def _drop_dead(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
     """The archives of requests that ended without one."""
     with installation.ledger.begin() as connection:
         dead = requests.with_dead_archives(connection)
@@ -88,11 +88,11 @@ def _drop_dead(installation: Installation, archives: Archives, kept: Kept, now: 
         kept.files += 1
 
 
-def _forget_history(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+def _forget_history(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
     with installation.ledger.begin() as connection:
         tenants = requests.tenants(connection)
     for tenant in tenants:
-        life = installation.configuration.knobs(tenant).history_ttl
+        life = installation.configuration.export_policy(tenant).history_ttl
         if life is None:
             continue
         with installation.ledger.begin() as connection:
@@ -106,7 +106,7 @@ def _forget_history(installation: Installation, archives: Archives, kept: Kept, 
                     registrations.note(connection, tenant, "waybill", "forget_export", {"request": one.id}, now)
 
 
-def _remove_orphans(installation: Installation, archives: Archives, kept: Kept, now: datetime) -> None:
+def _remove_orphans(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
     """Remove what no request speaks of and nobody has written for a day: archives of lost attempts, and parts of dead ones."""
     old = [name for name, written in archives.entries() if written <= now - ORPHANED_AFTER]
     kept.foreign += [f"requests/{name} in the archive" for name in old if not is_own(name)]
@@ -120,7 +120,7 @@ def _remove_orphans(installation: Installation, archives: Archives, kept: Kept, 
             kept.files += 1
 
 
-def _empty_spool(installation: Installation, _archives: Archives, kept: Kept, now: datetime) -> None:
+def _empty_spool(installation: Installation, _archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
     """Remove what workers left that are gone: their folders, and archives that wait beside them for their upload."""
     oldest = (now - ORPHANED_AFTER).timestamp()
     for path in spool_of(installation).glob("*"):
@@ -154,5 +154,5 @@ def waiting(installation: Installation) -> list[str]:
         mails = [f"mail:{one.id}:{one.mail_tries}" for one in requests.mails_due(connection, now)]
         running = requests.running(connection)
         due = [f"template:{one.id}:{one.next_at.isoformat()}" for one in recurring.due(connection, now)]
-    silent = [f"stalled:{one.id}" for one in running if stalled(one, installation.configuration.knobs(one.tenant).stall_after, now)]
+    silent = [f"stalled:{one.id}" for one in running if stalled(one, installation.configuration.export_policy(one.tenant).stall_after, now)]
     return [*pending, *mails, *silent, *due]

@@ -29,16 +29,16 @@ def _limits(memory: str, threads: int, buffer: str = "1MB") -> str:
     return f"SET memory_limit = '{memory}'; SET threads = {threads}; SET streaming_buffer_size = '{buffer}'"
 
 
-STREAMING = tuple(_limits(memory, _THREADS, "32MB") for memory in ("80MB", "128MB"))
+MEMORY_STREAMING = tuple(_limits(memory, _THREADS, "32MB") for memory in ("80MB", "128MB"))
 """What reading rows in the order they are stored in is tried with: a table needs less than some Parquet files' row groups.
 
 Several threads work at once only where what they are ahead fits the buffer, which is about the text of one group of rows.
 """
-SORTING = (_limits("128MB", 1),)
+MEMORY_SORTING = (_limits("128MB", 1),)
 """What sorting about `SORTED_WITH_LITTLE` rows is tried with. Every thread sorts runs of its own, and merging needs memory for each run."""
 SORTED_WITH_LITTLE = 6_000_000
-GENEROUS = _limits(MEMORY, os.cpu_count() or 1)
-LAST = "RESET memory_limit; SET threads = 1"
+MEMORY_NORMAL = _limits(MEMORY, os.cpu_count() or 1)
+MEMORY_LAST_RESORT = "RESET memory_limit; SET threads = 1"
 """What is tried when nothing else did: rows of megabytes, which the engine works on 2,048 at a time, and most of the machine's memory."""
 
 BATCH_ROWS = 8_192
@@ -77,7 +77,7 @@ def connect() -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_progress_bar = false")
             connection.execute("SET enable_external_file_cache = false")
-            connection.execute(GENEROUS)
+            connection.execute(MEMORY_NORMAL)
             yield connection
         finally:
             connection.close()

@@ -57,7 +57,7 @@ class EngineSnapshot(ABC):
             if nulls:
                 raise drift.null_changes(selection, nulls)
         for part in self._parts(selection):
-            [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.SORTING)
+            [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.MEMORY_SORTING)
             if repeated.column(0)[0].as_py():
                 raise drift.repeated_key(selection)
 
@@ -106,13 +106,13 @@ class EngineSnapshot(ABC):
         """
         query = self.query(selection)
         if query.has_late():
-            yield from self._stream(selection, ask(query), engine.SORTING)
+            yield from self._stream(selection, ask(query), engine.MEMORY_SORTING)
             return
         parts = self._parts(selection)
         if not parts:
-            yield from self._stream(selection, ask(replace(query, sorted=False)), engine.STREAMING)
+            yield from self._stream(selection, ask(replace(query, sorted=False)), engine.MEMORY_STREAMING)
             return
-        limits = engine.SORTING if self.reads_again or self.count(selection) <= self.at_once else ()
+        limits = engine.MEMORY_SORTING if self.reads_again or self.count(selection) <= self.at_once else ()
         for part in parts:
             stored = replace(query, part=part).stored()
             rows = replace(query, relation=sql("({}) AS r", stored), narrowed=True, sorted=False)
@@ -124,7 +124,7 @@ class EngineSnapshot(ABC):
         It goes on from where it was: no row comes twice.
         """
         seen = 0
-        for limit in (*limits, engine.GENEROUS, engine.LAST):
+        for limit in (*limits, engine.MEMORY_NORMAL, engine.MEMORY_LAST_RESORT):
             read = 0
             try:
                 with engine.errors(self._at(selection)):
@@ -134,10 +134,10 @@ class EngineSnapshot(ABC):
                         if read > seen:
                             yield batch.slice(max(0, len(batch) - read + seen))
                             seen = read
-                    self.connection.execute(engine.GENEROUS)
+                    self.connection.execute(engine.MEMORY_NORMAL)
                 return
             except TransientError as error:
-                if error.code != "out_of_memory" or limit == engine.LAST:
+                if error.code != "out_of_memory" or limit == engine.MEMORY_LAST_RESORT:
                     raise
                 self.connection.execute("ROLLBACK")
                 self.connection.execute("BEGIN TRANSACTION")

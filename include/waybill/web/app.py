@@ -14,7 +14,7 @@ from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
 
 API = "/api/v1"
-ROUTERS = [registrations.router, deliveries.router, requests.router, requests.homeless, recurring.router]
+ROUTERS = [registrations.router, deliveries.router, requests.router, requests.without_tenant, recurring.router]
 """What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
 
 ABOUT = """

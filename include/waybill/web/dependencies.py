@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from waybill.access import Caller, Permission
 from waybill.deliveries import planning
-from waybill.deliveries.overview import Doings
+from waybill.deliveries.overview import SchedulerStates
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.registrations.applying import Failed
@@ -40,10 +40,10 @@ class Scheduler(Protocol):
         ...
 
     def run_now(self, tenant: str, caller: Caller) -> str:
-        """Start a run of what is due; the word of `STARTED` for what comes of it."""
+        """Start a run of what is due; the word of `RUN_STARTED` for what comes of it."""
         ...
 
-    def doing(self, tenant: str | None = None) -> Doings | None:
+    def scheduler_state(self, tenant: str | None = None) -> SchedulerStates | None:
         """What it does with every tenant now, or with that one; None where this shell does not know."""
         ...
 
@@ -56,7 +56,7 @@ class Scheduler(Protocol):
         ...
 
 
-STARTED = {
+RUN_STARTED = {
     "now": "A run was started.",
     "behind": "A run was asked for. It starts when the one that is under way has ended.",
     "again": "What failed in the run that is under way is tried again now, and a run was asked for that starts when it has ended.",

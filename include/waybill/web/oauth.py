@@ -131,7 +131,7 @@ def granted_by_policy(request: Request) -> Granted:
     """What the policy in force at this request lets roles do."""
 
     def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
-        return current_installation(request).configuration.knobs(tenant).permissions_of(roles)
+        return current_installation(request).configuration.export_policy(tenant).permissions_of(roles)
 
     return granted
 

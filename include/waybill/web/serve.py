@@ -22,7 +22,7 @@ class NoScheduler:
     def run_now(self, tenant: str, caller: Caller) -> str:
         return ""
 
-    def doing(self, tenant: str | None = None) -> None:
+    def scheduler_state(self, tenant: str | None = None) -> None:
         return None
 
     def applying_failed(self) -> None:

@@ -29,7 +29,7 @@ _OPENING_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Lanes:
+class Channels:
     """The channels of one session, and how many files each is busy with."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, chosen: Settings, connection: asyncssh.SSHClientConnection, first: Wire) -> None:

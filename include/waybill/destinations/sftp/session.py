@@ -29,13 +29,13 @@ from waybill.destinations.base import (
     part_missing,
     root_missing,
 )
-from waybill.destinations.sftp.channels import Lanes, running_loop, wait
+from waybill.destinations.sftp.channels import Channels, running_loop, wait
 from waybill.destinations.sftp.errors import in_the_way, lost, refused
 from waybill.destinations.sftp.login import Settings, log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
 from waybill.destinations.sftp.reading import Download
-from waybill.destinations.sftp.transfer import Upload, begun, chunks
+from waybill.destinations.sftp.transfer import Upload, chunks, peeked
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
 
@@ -56,11 +56,11 @@ class Sftp:
         chosen = settings(self._connection)
         with running_loop("waybill-sftp") as loop:
             connection, wire, block = wait(loop, _open(chosen))
-            lanes = Lanes(loop, chosen, connection, wire)
+            channels = Channels(loop, chosen, connection, wire)
             try:
-                yield SftpSession(chosen.label, loop, lanes, wire, self._root, self._profile, block)
+                yield SftpSession(chosen.label, loop, channels, wire, self._root, self._profile, block)
             finally:
-                wait(loop, _leave(connection, lanes))
+                wait(loop, _leave(connection, channels))
 
 
 async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
@@ -72,8 +72,8 @@ async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, i
         raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
 
 
-async def _leave(connection: asyncssh.SSHClientConnection, lanes: Lanes) -> None:
-    lanes.give_up("the session is closed")
+async def _leave(connection: asyncssh.SSHClientConnection, channels: Channels) -> None:
+    channels.give_up("the session is closed")
     connection.close()
     try:
         async with asyncio.timeout(_GOODBYE_SECONDS):
@@ -86,12 +86,12 @@ class SftpSession(Reading):
     """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
 
     def __init__(
-        self, label: str, loop: asyncio.AbstractEventLoop, lanes: Lanes, wire: Wire, root: str, profile: Profile, block: int
+        self, label: str, loop: asyncio.AbstractEventLoop, channels: Channels, wire: Wire, root: str, profile: Profile, block: int
     ) -> None:
         self.label = label
         self.profile = profile
         self._loop = loop
-        self._lanes = lanes
+        self._lanes = channels
         self._wire = wire
         self._root = root
         self._block = block
@@ -184,7 +184,7 @@ class SftpSession(Reading):
             wait(self._loop, download.close())
 
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        pieces, large = begun(chunks(blocks))
+        pieces, large = peeked(chunks(blocks))
         client = self._lanes.client() if large else None
         with self._lanes.lane() as lane:
             wire, another = (client, lane) if client else (lane, None)

@@ -50,7 +50,7 @@ def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield b"".join(gathered), True
 
 
-def begun(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, bool]], bool]:
+def peeked(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, bool]], bool]:
     """The same pieces, and whether there are LARGE bytes or more; as many are waited for."""
     first: list[tuple[bytes, bool]] = []
     size = 0

@@ -16,7 +16,7 @@ from waybill.errors import Finding, InvalidInput
 from waybill.registrations import replacing
 from waybill.web.api import models
 from waybill.web.api.openapi import problems
-from waybill.web.dependencies import STARTED, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer
+from waybill.web.dependencies import RUN_STARTED, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer
 
 router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
 
@@ -104,4 +104,4 @@ def redeliver(
     planned = queue_redelivery(installation, tenant, delivery, actor=caller.actor)
     started = scheduler.run_now(tenant, caller)
     when = "now" if started else "next"
-    return JSONResponse({"delivery": camel(views.describe(planned)), "when": when, "detail": STARTED[started]}, 202)
+    return JSONResponse({"delivery": camel(views.describe(planned)), "when": when, "detail": RUN_STARTED[started]}, 202)

@@ -18,7 +18,7 @@ from waybill.registrations import replacing
 from waybill.web.api import models, openapi
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody
-from waybill.web.dependencies import STARTED, Editor, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer, follow
+from waybill.web.dependencies import RUN_STARTED, Editor, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer, follow
 from waybill.web.problems import Refused
 
 router = APIRouter(prefix="/tenants/{tenant}/export", tags=["registrations"])
@@ -202,7 +202,7 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, installation
     chosen = running.queue_full_load(installation, tenant, wanted.entities or (), actor=caller.actor, when=wanted.when)
     started = scheduler.run_now(tenant, caller) if wanted.when == "now" else ""
     when: Literal["now", "next"] = "now" if started else "next"
-    detail = STARTED[started] if wanted.when == "now" else "The next scheduled run delivers it."
+    detail = RUN_STARTED[started] if wanted.when == "now" else "The next scheduled run delivers it."
     answer = models.FullLoadQueued(tenant=tenant, entities=chosen, when=when, detail=detail)
     return JSONResponse(answer.model_dump(mode="json"), 202)
 

@@ -26,7 +26,7 @@ from waybill.web.bodies import JsonBody, parsed
 from waybill.web.dependencies import CallerDep, InstallationDep, TenantPath
 
 router = APIRouter(prefix="/tenants/{tenant}/exports", tags=["exports"])
-homeless = APIRouter(prefix="/exports", tags=["exports"])
+without_tenant = APIRouter(prefix="/exports", tags=["exports"])
 
 RequestId = Annotated[str, InPath(description="Request id.")]
 IdempotencyKey = Annotated[
@@ -214,8 +214,8 @@ def _minted(request: Request, installation: Installation, caller: Caller, tenant
     return f"{base}{DOWNLOADS}{link.token}" if base else str(request.url_for("download", token=link.token)), link.expires_at
 
 
-@homeless.get("", responses=problems("context_required"), include_in_schema=False)
-@homeless.post("", responses=problems("context_required"), include_in_schema=False)
-def without_tenant(caller: CallerDep) -> Response:
+@without_tenant.get("", responses=problems("context_required"), include_in_schema=False)
+@without_tenant.post("", responses=problems("context_required"), include_in_schema=False)
+def tenant_missing(caller: CallerDep) -> Response:
     """Exports belong to a tenant."""
     raise refused("context_required")

@@ -178,7 +178,7 @@ def _called(request: Request, form: str) -> Mapping[str, str]:
     if form != "export-form":
         return {}
     try:
-        return current_installation(request).configuration.knobs(request.path_params.get("tenant", "")).page.fields
+        return current_installation(request).configuration.export_policy(request.path_params.get("tenant", "")).page.fields
     except WaybillError:
         return {}
 

@@ -14,7 +14,7 @@ from waybill.airflow.names import APPLY_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.overview import Asked, State, overview
 from waybill.installation import Installation
 from waybill.ledger import overviews
-from waybill.registrations.applying import unapplied
+from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages.context import MOST, context, frame
 from waybill.web.pages.render import below, page
@@ -48,7 +48,7 @@ def show_overview(
     around = frame(installation, caller, "overview", organization=organization)
     members = around["context"].members
     seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
-    found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.doing())
+    found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.scheduler_state())
 
     def link(**changes: object) -> str:
         """This page with other search, filter or number; what is empty stays out."""
@@ -72,7 +72,7 @@ def show_overview(
         "airflow": airflow,
     }
     if name == "overview.html":  # what stands above the list does not change with a search
-        shown["unapplied"] = unapplied(
+        shown["unapplied"] = pending_changes(
             installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
         )
     return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))

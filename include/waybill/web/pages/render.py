@@ -111,7 +111,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 
 
 _templates = Environment(
-    loader=PackageLoader("waybill.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
 _templates.globals |= {"bars": bars}

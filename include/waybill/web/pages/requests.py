@@ -11,7 +11,7 @@ from fastapi import Path as InPath
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
-from waybill.configuration.policy import Knobs
+from waybill.configuration.policy import ExportPolicy
 from waybill.installation import Installation
 from waybill.ledger.request_records import ACTIVE, Status
 from waybill.registrations import replacing
@@ -116,10 +116,10 @@ def _requests(
     request: Request, caller: Caller, installation: Installation, tenant: str, cursor: str = "", wish: dict[str, str] | None = None
 ) -> Response:
     offered = options(installation, caller, tenant)
-    knobs = installation.configuration.knobs(tenant)
+    export_policy = installation.configuration.export_policy(tenant)
     listing = following.list_requests(installation, caller, tenant, limit=50, cursor=cursor)
     active = [one for one in listing.requests if one.is_active]
-    looks = knobs.page
+    looks = export_policy.page
     chosen = {"organization": installation.configuration.policy.organization_of(tenant) or NOBODY, "tenant": tenant}
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
@@ -143,46 +143,50 @@ def _requests(
     if request.headers.get("hx-target") == "requests-list":
         return page(request, "requests_list.html", caller, **shown)
     shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
-    return page(request, "requests.html", caller, **shown | _form_frame(installation, knobs, tenant, offered, wish or {}))
+    return page(request, "requests.html", caller, **shown | _form_frame(installation, export_policy, tenant, offered, wish or {}))
 
 
-def _form_frame(installation: Installation, knobs: Knobs, tenant: str, offered: dict[str, Any], wish: dict[str, str]) -> dict[str, Any]:
+def _form_frame(
+    installation: Installation, export_policy: ExportPolicy, tenant: str, offered: dict[str, Any], wish: dict[str, str]
+) -> dict[str, Any]:
     # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
-    worded = knobs.page.scope_labels or knobs.scopes
+    worded = export_policy.page.scope_labels or export_policy.scopes
     carried = {"tenant", "organization"}.union(*(one["scopes"] for one in offered["entities"]))
-    levels = [one for one in knobs.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])]
+    levels = [
+        one for one in export_policy.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])
+    ]
     level = next((one for one in ("participant", "study") if one in wish), "")
     return {
-        "looks": knobs.page,
-        "labels": export_labels(knobs.page.fields),
+        "looks": export_policy.page,
+        "labels": export_labels(export_policy.page.fields),
         "offered": offered,
         "levels": levels,
         "takes": TAKES,
         "fixed": {"study": "", "participant": "", **wish, "new": bool(wish), "level": level},
-        "formats": _formats(knobs, offered),
-        "one_format": bool(knobs.page.formats),
-        "all_by_default": knobs.all_entities_by_default,
-        "denied": _denied(knobs, offered),
+        "formats": _formats(export_policy, offered),
+        "one_format": bool(export_policy.page.formats),
+        "all_by_default": export_policy.all_entities_by_default,
+        "denied": _denied(export_policy, offered),
         "key": uuid4().hex,
         "catalogue": list(installation.catalog.entities.values()),
-        "fulfilment": knobs.fulfilment,
-        "fulfil_at": knobs.fulfil_at,
+        "fulfilment": export_policy.fulfilment,
+        "fulfil_at": export_policy.fulfil_at,
     }
 
 
-def _denied(knobs: Knobs, offered: dict[str, Any]) -> str:
+def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
     """Why the caller cannot create exports here, in the documents' words; empty when they can."""
     if offered["canCreate"]:
         return ""
     if offered["planRequired"]:
-        return f"Data export is available exclusively on the {str(knobs.plan_required).capitalize()} plan."
+        return f"Data export is available exclusively on the {str(export_policy.plan_required).capitalize()} plan."
     return SENTENCES["create_denied"]
 
 
-def _formats(knobs: Knobs, offered: dict[str, Any]) -> dict[str, str]:
+def _formats(export_policy: ExportPolicy, offered: dict[str, Any]) -> dict[str, str]:
     """What can be chosen, and how it is called. A key may hold several formats, joined by commas."""
     known = set(offered["formats"]).union(*(kind["formats"] for kind in offered["exportTypes"].values()))
-    words = dict(knobs.page.formats) or {name: name.upper() for name in offered["formats"]}
+    words = dict(export_policy.page.formats) or {name: name.upper() for name in offered["formats"]}
     return {key: words[key] for key in words if set(key.split(",")) <= known}
 
 

@@ -24,7 +24,7 @@ from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
-from waybill.web.dependencies import STARTED, InstallationDep, SchedulerDep, TenantPath
+from waybill.web.dependencies import RUN_STARTED, InstallationDep, SchedulerDep, TenantPath
 from waybill.web.pages.context import frame as around
 from waybill.web.pages.registration import form_values
 from waybill.web.pages.render import HEADERS, below, moved, page
@@ -41,13 +41,13 @@ _QUEUED = {
     "backfill": "The backfill was queued. ",
     "run": "",
 }
-SAID = {
+FLASH_MESSAGES = {
     "created": "The tenant is registered.",
     "saved": "The registration was replaced.",
     "same": "Nothing was different, so nothing was changed.",
     "restored": "The earlier version is in force again, as a new version.",
     "full_load_next": "Full history was queued. The next run delivers it.",
-    **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in STARTED.items()},
+    **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in RUN_STARTED.items()},
 }
 """What the page says after an action, by the name in its address."""
 
@@ -93,7 +93,7 @@ def show_tenant(
         **around(installation, caller, "tenant", tenant),
         "may": May(may.edit and file is None, may.run),
         "file": file,
-        "said": SAID.get(followed.said, ""),
+        "said": FLASH_MESSAGES.get(followed.said, ""),
         "form": form_values(installation, tenant, body),
         "version": registered.version if registered else 0,
         "entities": list(installation.catalog.entities.values()),
@@ -104,7 +104,7 @@ def show_tenant(
     }
     if registered is None:
         return page(request, "tenant_new.html", caller, **frame, stands=file_of(installation, tenant, None))
-    standing = _standing(request, installation, tenant, registered.registration, before, scheduler.doing(tenant))
+    standing = _standing(request, installation, tenant, registered.registration, before, scheduler.scheduler_state(tenant))
     name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
 
@@ -115,9 +115,11 @@ def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
     Of all that a run changes only what differs from what the page shows is sent.
     """
     row: overview.Row = standing["row"]
-    doing, look = row.doing or overview.Doing(), asked.look
-    under_way = not row.held and (bool(doing.run) or (row.behind and not doing.known))
-    beginning = asked.said == "created" and row.doing is not None and doing.scheduled and row.behind and look < BEGINNING
+    scheduler_state, look = row.scheduler_state or overview.SchedulerState(), asked.look
+    under_way = not row.held and (bool(scheduler_state.run) or (row.behind and not scheduler_state.known))
+    beginning = (
+        asked.said == "created" and row.scheduler_state is not None and scheduler_state.scheduled and row.behind and look < BEGINNING
+    )
     watching = (under_way or beginning) and look < LOOKS
     facts = repr((row.state, row.coming(may_run=True), row.troubles, standing["deliveries"], standing["streams"]))
     seen = hashlib.sha256(facts.encode()).hexdigest()[:16]
@@ -125,14 +127,19 @@ def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
         "after": asked.said,
         "look": look,
         "watching": watching,
-        "over": look > 0 and not (watching or doing.run) and not (asked.said == "created" and row.behind),
+        "over": look > 0 and not (watching or scheduler_state.run) and not (asked.said == "created" and row.behind),
         "changed": look > 0 and seen != asked.seen,
         "seen": seen,
     }
 
 
 def _standing(
-    request: Request, installation: Installation, tenant: str, registration: Registration, before: str, doings: overview.Doings | None
+    request: Request,
+    installation: Installation,
+    tenant: str,
+    registration: Registration,
+    before: str,
+    scheduler_states: overview.SchedulerStates | None,
 ) -> dict[str, Any]:
     listed = views.listed(installation, tenant, limit=SHOWN + 1, before=before)
     with installation.ledger.begin() as connection:
@@ -143,7 +150,7 @@ def _standing(
         "registration": registration,
         "zone": registration.zone,
         "stands": file_of(installation, tenant, standing.registered, standing.active),
-        "row": overview.look(installation, tenant, doings),
+        "row": overview.look(installation, tenant, scheduler_states),
         "active": standing.active,
         "streams": [one for one in every if one.active],
         "ended": [one for one in every if not one.active],

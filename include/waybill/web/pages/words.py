@@ -95,14 +95,14 @@ def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Told:
+class Message:
     """A refusal as the page tells it: a sentence, and `(field, label, message)` of each finding. The field is the name of an input."""
 
     said: str
     findings: list[tuple[str, str, str]]
 
 
-def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Told | None:
+def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Message | None:
     """What the page says of an error to whoever sent this form (its id); None where it says what everybody says.
 
     `called` are the words policy has for the fields of an export's form.
@@ -113,11 +113,11 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Told |
     if labels is EXPORT:
         labels = {name: word.removesuffix(" (optional)") for name, word in export_labels(called).items()}
     if error.code in _SAID:
-        return Told(_SAID[error.code], [])
+        return Message(_SAID[error.code], [])
     if not isinstance(error, InvalidInput):
         return None
     findings = [_finding(one, labels) for one in error.findings]
-    return Told("One field needs another look." if len(findings) == 1 else f"{len(findings)} fields need another look.", findings)
+    return Message("One field needs another look." if len(findings) == 1 else f"{len(findings)} fields need another look.", findings)
 
 
 def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:

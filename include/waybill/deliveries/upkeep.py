@@ -20,7 +20,7 @@ _ATTEMPT = re.compile(r"\.([0-9a-f]{32})\.part\Z")
 
 
 @dataclass(frozen=True)
-class Swept:
+class DestinationUpkeep:
     """How many things were removed, and old files that were left alone because they are not what was delivered."""
 
     parts: int = 0
@@ -46,7 +46,7 @@ class _Part:
     modified: datetime | None
 
 
-def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> Swept:
+def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> DestinationUpkeep:
     """One walk through the tenant's folder. Only what carries Waybill's own name or the ledger's own hash is ever removed."""
     root = layout.tenant_folder(tenant)
     parts: list[_Part] = []
@@ -58,7 +58,7 @@ def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> Swep
             removed, left = _retire(ledger, session, tenant, date, visible, limits.keep_from)
             files += removed
             foreign += left
-    return Swept(_remove_dead(ledger, session, root, parts, limits), files, tuple(foreign))
+    return DestinationUpkeep(_remove_dead(ledger, session, root, parts, limits), files, tuple(foreign))
 
 
 def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]]]:
