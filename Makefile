@@ -29,8 +29,8 @@ demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks 
 test: $(READY) system ## the whole suite, on real servers, by two workers; a module stays with one
 	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(READY) ## unit tests only
-	@$(PYTEST) tests/unit
+test-fast: $(READY) ## what needs no server: the modules marked `fast`
+	@$(PYTEST) -m fast $$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.fast' tests)
 
 test-faults: $(READY) system ## the fault campaigns in full (half an hour and more): points tried, violations
 	@FAULTS=full $(PYTEST) tests/faults -s -o faulthandler_timeout=0

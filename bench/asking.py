@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.leg import Leg, Line
 from bench.processes import measured
-from tests.asking import MEASUREMENT, Office
+from tests.exports import MEASUREMENT, Office
 from tests.installations import Place, catalog
 from tests.servers.process import free_port
 from waybill_demo.stage import Stage, environment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.issuer import TestIssuer
-from tests.sampling import Shop, opened
+from tests.presets import Shop, opened
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sampling import Shop, code
+from tests.presets import Shop, code
 
 PRESET = "types"
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.issuer import TestIssuer
-from tests.sampling import Shop, opened
+from tests.presets import Shop, opened
 from tests.servers.smtp import SmtpServer
 from waybill.configuration import loading
 from waybill_demo.sample import PRESETS

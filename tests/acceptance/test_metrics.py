@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.sampling import NOW, PUBLIC, Shop, code, ends
+from tests.presets import NOW, PUBLIC, Shop, code, ends
 from waybill.requests import upkeep
 from waybill.requests.recurring import make_recurring
 

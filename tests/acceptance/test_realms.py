@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.sampling import DAY, NOW, PUBLIC, Shop, code, ends
+from tests.presets import DAY, NOW, PUBLIC, Shop, code, ends
 from tests.servers.smtp import SmtpServer
 
 PRESET = "realms"

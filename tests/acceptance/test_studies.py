@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.sampling import NOW, PUBLIC, Shop, code, lines
+from tests.presets import NOW, PUBLIC, Shop, code, lines
 
 PRESET = "studies"
 BOTH = ["ndjson", "csv"]

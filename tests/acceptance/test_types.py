@@ -9,7 +9,7 @@ from datetime import timedelta
 import openpyxl
 import pytest
 
-from tests.sampling import NOW, Shop, code, ends
+from tests.presets import NOW, Shop, code, ends
 from waybill.configuration.policy import ALIASES
 
 PRESET = "types"

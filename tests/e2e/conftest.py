@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.asking import MEASUREMENT, SITE, Office, make_office
+from tests.exports import MEASUREMENT, SITE, Office, make_office
 from tests.installations import THEME, USER, catalog
 from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 
 from tests.installations import DAY, NOON, make_place
 from tests.issuer import RecordingScheduler
-from tests.opendoor import OpenDoor
+from tests.open_access import OpenDoor
 from waybill.deliveries.overview import SchedulerState
 from waybill.ledger import Ledger, tables
 from waybill.web.app import create_app

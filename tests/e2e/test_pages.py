@@ -14,9 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.asking import Office, make_office
 from tests.conftest import REPOSITORY
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
+from tests.exports import Office, make_office
 from tests.issuer import TestIssuer, serve_issuer
 from waybill.requests import running
 from waybill.requests.request import SENTENCES

@@ -1,4 +1,4 @@
-"""SFTP servers that damage what they are given, for whole runs (`tests/integration/test_sftp_faults.py` tries many more, call by call)."""
+"""SFTP servers that damage what they are given, for whole runs (`tests/destinations/test_sftp_faults.py` tries many more, call by call)."""
 
 from __future__ import annotations
 

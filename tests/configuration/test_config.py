@@ -1,0 +1,219 @@
+"""The configuration folder: all problems of all files in one go, and nobody harmed by a neighbour's mistake."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from waybill.configuration import loading
+from waybill.configuration.catalog import warnings
+from waybill.configuration.loading import Settings
+
+pytestmark = pytest.mark.fast
+
+CATALOG = {
+    "sources": {"warehouse": {"kind": "duckdb", "path": "w.duckdb"}},
+    "entities": {
+        "user": {
+            "source": "warehouse",
+            "relation": "user",
+            "tenant_column": "tenant_id",
+            "key": ["id"],
+            "changes": {"mode": "lookback", "column": "updated_at", "lookback": "24h"},
+            "columns": {"id": {"type": "string"}},
+        },
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "config"
+    (root / "tenants").mkdir(parents=True)
+    (root / "catalog.yaml").write_text(yaml.safe_dump(CATALOG))
+    (root / "tenants" / "acme.yaml").write_text("entityList: [user]\n")
+    return root
+
+
+def findings(folder: Path) -> list[str]:
+    return [str(one) for one in loading.load(folder).findings]
+
+
+def with_catalog(folder: Path, text: str) -> list[str]:
+    (folder / "catalog.yaml").write_text(text)
+    return findings(folder)
+
+
+def with_tenant(folder: Path, text: str, name: str = "globex") -> list[str]:
+    (folder / "tenants" / f"{name}.yaml").write_text(text)
+    return findings(folder)
+
+
+def test_a_good_folder_has_no_findings_and_needs_no_policy(folder):
+    found = loading.load(folder)
+    assert found.findings == ()
+    assert found.tenants["acme"].entities == ("user",)
+    assert found.policy.destination.kind == "sftp"
+
+
+def test_an_empty_policy_is_all_defaults(folder):
+    (folder / "policy.yaml").write_text("{}\n")
+    assert loading.load(folder).policy == loading.Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        pytest.param(
+            "frequency: dayly\nentityList: user",
+            "frequency: unknown value 'dayly' (allowed: daily, weekly, monthly; did you mean daily?)",
+            id="frequency",
+        ),
+        pytest.param("entityList: [usr]", "entityList: unknown entity 'usr' (allowed: user; did you mean user?)", id="entity"),
+        pytest.param(
+            "entitylist: user",
+            "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv; "
+            "did you mean entityList?)",
+            id="key",
+        ),
+        pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: unknown time zone 'Mars/Base' (allowed: IANA names", id="zone"),
+        pytest.param(
+            "entityList: user\ndestination: {kind: ftp}", "destination.kind: unknown kind 'ftp' (allowed: sftp, folder, s3", id="kind"
+        ),
+        pytest.param(
+            "entityList: user\ndestination: {kind: sftp, connection: 'sftp://u:planted@h/'}",
+            "destination.connection: an address, not shown, does not fit (allowed: the id of an Airflow connection",
+            id="a URL as connection",
+        ),
+        pytest.param("entityList: user\ntimezone: localtime", "timezone: unknown time zone 'localtime'", id="the machine's zone"),
+        pytest.param("entityList: user\ndestination: {kind: sftp}", "destination.connection: is required", id="required"),
+        pytest.param("entityList: [user", "line 1, column 18: not valid YAML", id="syntax"),
+        pytest.param(
+            "entityList: user\nentityList: user", "line 2, column 1: not valid YAML: the key 'entityList' stands here twice", id="twice"
+        ),
+        pytest.param("destination: {{ destination }}", "line 1, column 15: not valid YAML: a key must be plain text", id="template"),
+        pytest.param("? [a]\n: b", "line 1, column 3: not valid YAML: a key must be plain text", id="a list as key"),
+        pytest.param("entityList: !!timestamp x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false time"),
+        pytest.param("entityList: !!bool x", "not valid YAML: a value does not fit the type its tag (!!) names", id="a false truth"),
+        pytest.param("entityList: " + "[" * 400 + "]" * 400, "not valid YAML: nested too deeply", id="depth"),
+        pytest.param("entityList: user\ncsv: {max_rows_per_file: true}", "csv.max_rows_per_file: true does not fit", id="yes as number"),
+        pytest.param("entityList: user\ncsv: {bom: 'yes'}", "csv.bom: 'yes' does not fit (allowed: true or false)", id="text as truth"),
+        pytest.param("- user", "holds a list (allowed: a mapping of keys to values)", id="a list"),
+    ],
+)
+def test_a_tenant_file_says_where_what_and_what_is_allowed(folder, text, finding):
+    assert any(finding in line for line in with_tenant(folder, text))
+
+
+def test_every_problem_of_every_file_is_reported_at_once(folder):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["source"] = "warehose"
+    broken["entities"]["user"]["columns"]["id"]["type"] = "strin"
+    broken["entities"]["user"]["colour"] = "red"
+    (folder / "catalog.yaml").write_text(yaml.safe_dump(broken))
+    (folder / "policy.yaml").write_text("archive_dais: 3\n")
+    (folder / "tenants" / "Up.yaml").write_text("entityList: user\n")
+    lines = with_tenant(folder, "frequency: x\nentityList: [nobody]\ncolour: red\n")
+    for part in [
+        "config/catalog.yaml: entities.user.source: unknown source 'warehose' (allowed: warehouse; did you mean warehouse?)",
+        "config/catalog.yaml: entities.user.columns.id.type: unknown value 'strin'",
+        "config/catalog.yaml: entities.user.colour: unknown key",
+        "config/policy.yaml: archive_dais: unknown key",
+        "config/tenants/Up.yaml: the file name 'Up' is not a tenant id",
+        "config/tenants/globex.yaml: frequency: unknown value 'x'",
+        "config/tenants/globex.yaml: entityList: unknown entity 'nobody'",
+        "config/tenants/globex.yaml: colour: unknown key",
+    ]:
+        assert any(line.startswith(part) for line in lines), part
+
+
+def test_a_tenant_is_not_blamed_for_an_entity_whose_definition_is_broken(folder):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["changes"]["mode"] = "magic"
+    assert [line for line in with_catalog(folder, yaml.safe_dump(broken)) if "tenants" in line] == []
+
+
+@pytest.mark.parametrize("text", ["entities: [", "- user", "entities: {}", "entities: 5"])
+def test_a_catalog_that_cannot_be_read_brings_no_findings_about_entities(folder, text):
+    (folder / "policy.yaml").write_text("export_types: {people: {entities: [user]}}\n")
+    lines = with_catalog(folder, text)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("config/catalog.yaml: ")
+    found = loading.load(folder)
+    assert (set(found.tenants), found.broken) == (set(), {"acme"})
+
+
+def test_a_list_with_a_number_in_it_is_told_its_unknown_names_too(folder):
+    lines = [line.partition("globex.yaml: ")[2] for line in with_tenant(folder, "entityList: [usr, user, 5, nobody]")]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "entityList: not a list of entity names",
+        "entityList: unknown entity 'usr'",
+        "entityList: unknown entity 'nobody'",
+    ]
+
+
+def test_a_bad_tenant_file_is_left_out_and_the_others_stay(folder):
+    with_tenant(folder, "frequency: x\nentityList: user")
+    found = loading.load(folder)
+    assert set(found.tenants) == {"acme"}
+    assert found.broken == {"globex"}
+
+
+def test_a_missing_folder_is_one_finding(tmp_path):
+    assert any("the configuration folder does not exist" in line for line in findings(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        pytest.param({"mode": "snapshot", "column": "v"}, "snapshot needs a postgres source", id="snapshot on duckdb"),
+        pytest.param({"mode": "lookback"}, "mode lookback needs the column", id="no change column"),
+        pytest.param(
+            {"mode": "lookback", "column": "u", "lookback": "soon"},
+            "'soon': not a duration (allowed: a whole number and a unit",
+            id="duration",
+        ),
+    ],
+)
+def test_change_modes_are_checked_against_the_source(folder, change, finding):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["changes"] = change
+    assert any(finding in line for line in with_catalog(folder, yaml.safe_dump(broken)))
+
+
+def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["changes"]["lookback"] = "99999999999w"
+    assert any("changes.lookback" in line and "at most 36500d" in line for line in with_catalog(folder, yaml.safe_dump(broken)))
+    (folder / "policy.yaml").write_text("archive_days: 99999999999\n")
+    assert any("archive_days" in line for line in findings(folder))
+
+
+def test_yaml_yes_means_yes(folder):
+    with_export = yaml.safe_dump(CATALOG).replace("type: string", "type: string\n        export: yes")
+    assert with_catalog(folder, with_export) == []
+
+
+def test_relative_paths_are_resolved_against_the_folder_above_the_configuration(tmp_path):
+    settings = Settings.from_environment(
+        {"WAYBILL_CONFIG_DIR": str(tmp_path / "etc"), "WAYBILL_SPOOL_DIR": "spool", "WAYBILL_LEDGER_URL": "sqlite:///l.db"}
+    )
+    assert settings.base == tmp_path
+    assert settings.spool_dir == tmp_path / "spool"
+    assert settings.ledger_url == f"sqlite:///{tmp_path}/l.db"
+    defaults = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(tmp_path / "etc")})
+    assert defaults.ledger_url == f"sqlite:///{tmp_path}/.waybill/ledger.db"
+    absolute = Settings.from_environment({"WAYBILL_LEDGER_URL": "postgresql+psycopg://u@h/d"})
+    assert absolute.ledger_url == "postgresql+psycopg://u@h/d"
+    assert "postgresql" not in repr(absolute)
+
+
+def test_a_deletion_that_consumers_could_not_tell_is_a_warning_and_no_problem(folder):
+    body = yaml.safe_load(yaml.safe_dump(CATALOG))
+    body["entities"]["user"]["deleted_column"] = "deleted_at"
+    assert with_catalog(folder, yaml.safe_dump(body)) == []
+    (warning,) = warnings(loading.load(folder).catalog, "config/catalog.yaml")
+    assert str(warning).startswith("config/catalog.yaml: entities.user.deleted_column: deleted rows are delivered looking like live ones")
+    body["entities"]["user"]["columns"]["deleted_at"] = {"type": "timestamp"}
+    (folder / "catalog.yaml").write_text(yaml.safe_dump(body))
+    assert warnings(loading.load(folder).catalog, "") == []

@@ -1,0 +1,318 @@
+"""Servers that fail, lie, stall or allow little: every call ends in time, says what to do, and leaves nothing half written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.destinations.sftp_places import embedded, key_place
+from tests.servers.sshd import serve_sshd
+from waybill.destinations.base import Profile
+from waybill.errors import PermanentError, TransientError
+from waybill_demo.sftp_server import TenantFolder
+
+PART, FINAL = "/.user.csv.part", "/user.csv"
+BLOCKS = [os.urandom(1_000_000) for _ in range(6)]
+
+
+class FlipsAByte(TenantFolder):
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        if offset > 3_000_000:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        return super().write(file_obj, offset, data)
+
+
+class LosesTheTail(TenantFolder):
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        return len(data) if offset > 5_500_000 else super().write(file_obj, offset, data)
+
+
+class FailsToWrite(TenantFolder):
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        if 3_000_000 < offset < 3_100_000:  # and takes everything after it: only the status tells
+            raise asyncssh.SFTPFailure("")
+        return super().write(file_obj, offset, data)
+
+
+class FailsToClose(TenantFolder):
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        if "r" not in file_obj.mode:
+            raise asyncssh.SFTPFailure("")
+
+
+class FailsToSync(TenantFolder):
+    def fsync(self, file_obj: Any) -> Any:
+        raise asyncssh.SFTPFailure("")
+
+
+class FullDisk(FailsToWrite):
+    def statvfs(self, path: bytes) -> Any:
+        return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, blocks=1000, bfree=10, bavail=0, files=10, ffree=10, favail=10)
+
+
+class ReadOnlyDisk(TenantFolder):
+    def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+        raise asyncssh.SFTPFailure("")
+
+    def statvfs(self, path: bytes) -> Any:
+        return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=100_000, favail=10_000, flags=1)
+
+
+class NeverWrites(TenantFolder):
+    async def write(self, file_obj: Any, offset: int, data: bytes) -> int:
+        await self.connection.wait_closed()
+        raise asyncssh.SFTPConnectionLost("")
+
+
+class CutsTheConnection(TenantFolder):
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        if offset > 3_000_000:
+            self.connection.abort()
+        return super().write(file_obj, offset, data)
+
+
+class RenamesWithoutAnswering(TenantFolder):
+    async def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        super().rename(oldpath, newpath)
+        await self.connection.wait_closed()
+
+
+class CutsAfterRename(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        super().rename(oldpath, newpath)
+        self.connection.abort()
+
+
+class Overwrites(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        Path(os.fsdecode(self.map_path(oldpath))).replace(os.fsdecode(self.map_path(newpath)))
+
+
+class ShowsWhenClosed(TenantFolder):
+    """As AWS Transfer Family in front of S3: an object is there once it is complete."""
+
+    def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+        if pflags & asyncssh.FXF_WRITE:
+            return super().open(path + b".hidden", pflags, attrs)
+        return super().open(path, pflags, attrs)
+
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        if "r" not in file_obj.mode:
+            hidden = Path(os.fsdecode(file_obj.name))
+            hidden.rename(hidden.with_suffix(""))
+
+
+class DropBox(TenantFolder):
+    """Takes files and shows nothing."""
+
+    def lstat(self, path: bytes) -> Any:
+        raise asyncssh.SFTPPermissionDenied("")
+
+    stat = lstat
+
+    def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+        if not pflags & asyncssh.FXF_WRITE:
+            raise asyncssh.SFTPPermissionDenied("")
+        return super().open(path, pflags, attrs)
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        raise asyncssh.SFTPPermissionDenied("")
+
+
+class NoRename(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        raise asyncssh.SFTPOpUnsupported("")
+
+
+class PicksUp(TenantFolder):
+    """Files vanish when they land."""
+
+    def close(self, file_obj: Any) -> Any:
+        super().close(file_obj)
+        Path(os.fsdecode(file_obj.name)).unlink(missing_ok=True)
+
+
+class PicksUpFinals(TenantFolder):
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        super().rename(oldpath, newpath)
+        Path(os.fsdecode(self.map_path(newpath))).unlink()
+
+
+@pytest.mark.parametrize(
+    ("view", "code", "says"),
+    [
+        (FlipsAByte, "verify", "damaged on the way"),
+        (LosesTheTail, "verify", "damaged on the way"),
+        (FailsToWrite, "transient", "could not write"),
+        (FailsToClose, "transient", "could not write"),
+        (FailsToSync, "transient", "could not write"),
+        (FullDisk, "disk_full", "disk full on the server: 0 bytes"),
+        (CutsTheConnection, "lost", "connection was lost"),
+        (NeverWrites, "lost", "did not answer for 1 seconds"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_failed_upload_is_an_error_that_may_be_tried_again(tmp_path: Path, view: type[TenantFolder], code: str, says: str) -> None:
+    began = time.monotonic()
+    with (
+        embedded(tmp_path, view, cmd_timeout=1) as place,
+        place.destination.connect() as session,
+        pytest.raises(TransientError, match=says) as caught,
+    ):
+        session.upload(PART, BLOCKS)
+    assert caught.value.code == code
+    assert "sftp acme_sftp (127.0.0.1:" in str(caught.value)
+    assert time.monotonic() - began < 10
+    if code != "lost":
+        assert list(place.root.iterdir()) == []
+
+
+def test_a_read_only_disk_is_told_as_such(tmp_path: Path) -> None:
+    with embedded(tmp_path, ReadOnlyDisk) as place, place.destination.connect() as session:
+        with pytest.raises(PermanentError, match="read-only file system") as caught:
+            session.upload(PART, BLOCKS)
+        assert caught.value.code == "refused"
+
+
+@pytest.mark.parametrize("view", [RenamesWithoutAnswering, CutsAfterRename])
+def test_a_lost_answer_to_a_rename_asks_to_look_again(tmp_path: Path, view: type[TenantFolder]) -> None:
+    with embedded(tmp_path, view, cmd_timeout=1) as place:
+        with place.destination.connect() as session:
+            session.upload(PART, [b"x"])
+            with pytest.raises(TransientError, match="Look again") as caught:
+                session.publish(PART, FINAL)
+            assert caught.value.code == "lost"
+        with place.destination.connect() as session:
+            assert session.read(FINAL) == b"x"
+            assert session.size(PART) is None
+
+
+def test_after_the_connection_is_lost_every_call_fails_at_once(tmp_path: Path) -> None:
+    with embedded(tmp_path, CutsTheConnection) as place, place.destination.connect() as session:
+        with pytest.raises(TransientError):
+            session.upload(PART, BLOCKS)
+        for call in (session.size, session.prepare, session.remove):
+            with pytest.raises(TransientError, match="connection was lost"):
+                call("/x")
+
+
+def test_a_rename_that_overwrites_makes_the_profile_no_cas(tmp_path: Path) -> None:
+    with embedded(tmp_path, Overwrites) as place, place.destination.connect() as session:
+        assert session.probe("/exports").profile is Profile.NO_CAS
+        assert list(place.root.iterdir()) == []
+
+
+def test_without_compare_and_set_the_name_is_looked_at_just_before(tmp_path: Path) -> None:
+    with embedded(tmp_path, Overwrites, Profile.NO_CAS) as place, place.destination.connect() as session:
+        for data, published in ((b"first", True), (b"second", False)):
+            session.upload(PART, [data])
+            assert session.publish(PART, FINAL) is published
+        assert session.read(FINAL) == b"first"
+
+
+@pytest.mark.parametrize("view", [DropBox, NoRename])
+def test_a_server_that_shows_or_renames_nothing_is_a_drop_box(tmp_path: Path, view: type[TenantFolder]) -> None:
+    with embedded(tmp_path, view) as place, place.destination.connect() as session:
+        probe = session.probe("/exports/deep")
+        assert probe.profile is Profile.DROPBOX
+        assert any("permission denied" in answer or "unsupported" in answer for _, answer in probe.steps)
+        assert list(place.root.iterdir()) == []
+
+
+def test_a_drop_box_takes_a_file_under_its_final_name_once(tmp_path: Path) -> None:
+    with embedded(tmp_path, DropBox, Profile.DROPBOX) as place, place.destination.connect() as session:
+        session.prepare("/exports/acme/user")
+        session.prepare("/exports/acme/user")
+        final = "/exports/acme/user/user.csv"
+        assert session.size(final) is session.read(final) is None
+        assert session.upload(final, BLOCKS).bytes == 6_000_000
+        assert (place.root / final[1:]).read_bytes() == b"".join(BLOCKS)
+        with pytest.raises(TransientError, match="could not write"):
+            session.upload(final, [b"second"])
+        with pytest.raises(PermanentError, match="cannot rename"):
+            session.publish(PART, FINAL)
+        assert (place.root / final[1:]).stat().st_size == 6_000_000
+
+
+def test_a_folder_that_cannot_be_looked_at_is_refused_and_not_recursed_into(tmp_path: Path) -> None:
+    with (
+        embedded(tmp_path, DropBox) as place,
+        place.destination.connect() as session,
+        pytest.raises(PermanentError, match=r"could not look at /exports: .*waybill probe"),
+    ):
+        session.prepare("/exports/acme/user")
+
+
+@pytest.mark.parametrize("blocks", [[b"small"], BLOCKS * 3], ids=["small", "large"])
+def test_a_file_that_shows_only_when_closed_is_read_back_then(tmp_path: Path, blocks: list[bytes]) -> None:
+    with embedded(tmp_path, ShowsWhenClosed) as place, place.destination.connect() as session:
+        assert session.upload(PART, blocks).bytes == sum(map(len, blocks))
+        assert session.publish(PART, FINAL)
+        assert session.size(FINAL) == sum(map(len, blocks))
+        assert session.probe("/exports").profile is Profile.FULL
+
+
+@pytest.mark.parametrize("view", [PicksUp, PicksUpFinals])
+def test_a_server_whose_files_vanish_is_a_pick_up(tmp_path: Path, view: type[TenantFolder]) -> None:
+    with embedded(tmp_path, view) as place, place.destination.connect() as session:
+        assert session.probe("/exports").profile is Profile.PICKUP
+
+
+@pytest.mark.parametrize("blocks", [[b"small"], BLOCKS], ids=["small", "large"])
+def test_a_file_picked_up_after_a_good_close_counts_as_collected(tmp_path: Path, blocks: list[bytes]) -> None:
+    with embedded(tmp_path, PicksUp, Profile.PICKUP) as place, place.destination.connect() as session:
+        assert session.upload(PART, blocks).bytes == sum(map(len, blocks))
+        assert session.publish(PART, FINAL)
+
+
+def test_a_server_that_forbids_writing_is_told_as_such() -> None:
+    with serve_sshd(sftp_options="-R") as server, key_place(server).destination.connect() as session:
+        for call in (lambda: session.prepare("/exports"), lambda: session.upload(PART, [b"x"]), lambda: session.probe("/exports")):
+            with pytest.raises(PermanentError, match=r"permission denied.*waybill probe"):
+                call()
+
+
+def test_a_failed_upload_leaves_no_open_file_that_keeps_its_space(tmp_path: Path) -> None:
+    opened: list[Any] = []
+
+    class Watched(FailsToWrite):
+        def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+            opened.append(super().open(path, pflags, attrs))
+            return opened[-1]
+
+    with embedded(tmp_path, Watched) as place, place.destination.connect() as session:
+        with pytest.raises(TransientError):
+            session.upload(PART, BLOCKS)
+        assert len(opened) == 2
+        assert all(file.closed for file in opened)
+
+
+def test_a_server_that_allows_one_channel_is_used_with_one() -> None:
+    with serve_sshd(extra_config="MaxSessions 1") as server, key_place(server).destination.connect() as session:
+
+        def deliver(number: int) -> bool:
+            session.upload(f"/.{number}.part", [b"x"])
+            return session.publish(f"/.{number}.part", f"/{number}")
+
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(deliver, range(60)))
+
+
+def test_an_interrupted_upload_leaves_no_part(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[bytes]:
+        yield from BLOCKS
+        raise KeyboardInterrupt
+
+    with embedded(tmp_path) as place, place.destination.connect() as session:
+        with pytest.raises(KeyboardInterrupt):
+            session.upload(PART, interrupted())
+        assert list(place.root.iterdir()) == []

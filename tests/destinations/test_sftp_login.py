@@ -1,0 +1,207 @@
+"""Only the pinned host, only good credentials, always in time, and never a secret in an error."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.destinations.sftp_places import key_connection, password_connection
+from tests.servers.process import free_port
+from tests.servers.proftpd import serve_proftpd
+from tests.servers.sshd import SftpAccess, new_key, serve_sshd
+from waybill.connection import Connection
+from waybill.destinations.sftp.session import Sftp
+from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill_demo.sftp_server import RunningServer, new_accounts, serve
+
+
+@pytest.fixture(scope="module")
+def openssh() -> Iterator[SftpAccess]:
+    with serve_sshd() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("demo")
+    with serve(new_accounts(["acme", "globex"]), folder / "tenants", folder / "state") as server:
+        yield server
+
+
+def refusal(connection: Connection) -> WaybillError:
+    with pytest.raises(WaybillError) as caught, Sftp(connection).connect():
+        pass
+    return caught.value
+
+
+def with_extra(connection: Connection, **extra: Any) -> Connection:
+    return replace(connection, extra={**connection.extra, **extra})
+
+
+def test_another_host_key_is_refused_naming_both_fingerprints(openssh: SftpAccess, tmp_path: Path) -> None:
+    other = new_key(tmp_path / "other")
+    error = refusal(key_connection(openssh, host_key=other))
+    assert isinstance(error, PermanentError)
+    assert error.code == "host_key"
+    for key in (other, openssh.host_key):
+        (tmp_path / "pub").write_text(key)
+        done = subprocess.run(["ssh-keygen", "-lf", tmp_path / "pub"], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[1] in str(error)
+    assert "Do not connect before" in str(error)
+
+
+@pytest.mark.parametrize("form", ["{key}", "{key} comment", "[127.0.0.1]:{port} {key}", "{other}\n{key}\n"])
+def test_the_pin_may_be_written_in_several_ways(openssh: SftpAccess, tmp_path: Path, form: str) -> None:
+    pin = form.format(key=openssh.host_key, port=openssh.port, other=new_key(tmp_path / "next"))
+    with Sftp(key_connection(openssh, host_key=pin)).connect() as session:
+        assert session.size("/no/such/file") is None
+
+
+def test_a_known_hosts_file_pins_too(openssh: SftpAccess, tmp_path: Path) -> None:
+    connection = key_connection(openssh, host_key="", known_hosts=str(openssh.known_hosts))
+    with Sftp(connection).connect() as session:
+        assert session.size("/no/such/file") is None
+    (tmp_path / "empty").write_text("")
+    assert "does not name 127.0.0.1" in str(refusal(with_extra(connection, known_hosts=str(tmp_path / "empty"))))
+
+
+def test_a_revoked_key_pins_nothing(openssh: SftpAccess, tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(openssh.known_hosts.read_text() + f"@revoked * {openssh.host_key}\n")
+    assert "has revoked every key" in str(refusal(key_connection(openssh, host_key=None, known_hosts=str(file))))
+
+
+@pytest.mark.parametrize("extra", [{"host_key": ""}, {"no_host_key_check": "true"}, {"host_key": "", "known_hosts": "none"}])
+def test_an_unpinned_host_is_never_talked_to(openssh: SftpAccess, extra: dict[str, Any]) -> None:
+    error = refusal(key_connection(openssh, **extra))
+    assert isinstance(error, PermanentError)
+    assert f"ssh-keyscan -p {openssh.port} 127.0.0.1" in str(error)
+
+
+def test_a_wrong_key_and_a_wrong_password_are_bad_logins(openssh: SftpAccess, demo: RunningServer, tmp_path: Path) -> None:
+    new_key(tmp_path / "stranger")
+    for connection in (
+        key_connection(openssh, private_key=(tmp_path / "stranger").read_text()),
+        replace(password_connection(demo), password="wrong"),
+        replace(password_connection(demo), login="nobody"),
+    ):
+        error = refusal(connection)
+        assert isinstance(error, PermanentError)
+        assert error.code == "login"
+        assert connection.login in str(error)
+
+
+def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(openssh.private_key.read_bytes())
+    key.chmod(0o600)
+    with Sftp(key_connection(openssh, private_key=None, key_file=str(key))).connect():
+        pass
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "correct horse", "-f", key], check=True, stdout=subprocess.DEVNULL)
+    for name in ("private_key_passphrase", "passphrase"):
+        with Sftp(key_connection(openssh, private_key=key.read_text(), **{name: "correct horse"})).connect():
+            pass
+    assert "private key in private_key cannot be used" in str(
+        refusal(key_connection(openssh, private_key=key.read_text(), passphrase="no"))
+    )
+    assert "cannot be read" in str(refusal(key_connection(openssh, private_key=None, key_file=str(tmp_path / "missing"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"host": ""}, "has no host"),
+        ({"login": ""}, "has no login"),
+        ({"password": ""}, "neither a password nor a private key"),
+        ({"extra": {"host_key": "ssh-ed25519 nonsense"}}, "not a public key"),
+        ({"extra": {"conn_timeout": "soon"}}, "conn_timeout in extra is not a number"),
+        ({"extra": {"ciphers": ["rot13"]}}, "unknown ciphers in extra: rot13"),
+    ],
+)
+def test_missing_settings_are_told_before_anything_is_opened(demo: RunningServer, change: dict[str, Any], says: str) -> None:
+    connection = password_connection(demo)
+    if "extra" in change:
+        connection, change = with_extra(connection, **change["extra"]), {}
+    error = refusal(replace(connection, **change))
+    assert isinstance(error, PermanentError)
+    assert says in str(error)
+
+
+def test_a_closed_port_and_an_unknown_name_may_pass(demo: RunningServer) -> None:
+    for change in ({"port": free_port()}, {"host": "no-such-host.invalid"}):
+        error = refusal(replace(password_connection(demo), **change))
+        assert isinstance(error, TransientError)
+        assert error.code == "unreachable"
+
+
+def test_a_black_hole_ends_in_time(demo: RunningServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        began = time.monotonic()
+        connection = with_extra(password_connection(demo), conn_timeout=0.5, banner_timeout=0.5)
+        error = refusal(replace(connection, port=hole.getsockname()[1]))
+    assert isinstance(error, TransientError)
+    assert time.monotonic() - began < 5
+
+
+def test_something_that_is_no_ssh_server_is_told_as_such(demo: RunningServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        import threading
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        error = refusal(replace(with_extra(password_connection(demo), banner_timeout=2), port=server.getsockname()[1]))
+        thread.join()
+    assert isinstance(error, TransientError)
+
+
+def test_a_connection_limit_may_pass() -> None:
+    with serve_sshd(extra_config="MaxSessions 0") as server:
+        error = refusal(key_connection(server))
+        assert isinstance(error, TransientError)
+        assert error.code == "busy"
+    with serve_proftpd(snippet="MaxClients 1") as server, Sftp(key_connection(server)).connect():
+        assert isinstance(refusal(key_connection(server)), TransientError)
+
+
+def test_no_error_tells_a_secret(demo: RunningServer, openssh: SftpAccess, tmp_path: Path) -> None:
+    secret = "planted-secret-5f1c"
+    good = password_connection(demo)
+    broken_key = openssh.private_key.read_text().replace("\n", f"\n{secret}", 2)
+    new_key(tmp_path / "other")
+    connections = [
+        replace(good, password=secret),
+        replace(good, password=secret, port=free_port()),
+        with_extra(replace(good, password=secret), host_key=new_key(tmp_path / "third")),
+        with_extra(good, private_key=broken_key),
+        with_extra(good, private_key=secret, passphrase=secret),
+        with_extra(key_connection(openssh), private_key=(tmp_path / "other").read_text(), passphrase=secret),
+        with_extra(replace(good, password=secret), host_key=""),
+    ]
+    for connection in connections:
+        error = refusal(connection)
+        told = "".join(traceback.format_exception(error)) + repr(error) + repr(connection)
+        assert secret not in told
+        assert "PRIVATE KEY" not in told
+
+
+@pytest.mark.parametrize("root", ["../there-is-no-such-folder", "{x}", "/in/deep"])
+@pytest.mark.parametrize("step", ["prepare", "probe"])
+def test_a_root_that_is_not_there_is_named_with_what_to_do(openssh: SftpAccess, root: str, step: str) -> None:
+    with Sftp(key_connection(openssh), root).connect() as session, pytest.raises(PermanentError) as caught:
+        getattr(session, step)("/exports/acme")
+    assert caught.value.code == "root_missing"
+    assert f"there is no folder {root} on the server" in str(caught.value)
+    assert "Make it there, or correct the root in the registration" in str(caught.value)

@@ -1,0 +1,185 @@
+"""Who wins when several ask, cancel, publish and delete at once: on SQLite and on PostgreSQL, with real threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exports import MINUTE, Office, make_office, person
+from tests.servers.postgres import Database
+from waybill.errors import WaybillError
+from waybill.ledger import requests
+from waybill.ledger.request_records import ExportRequest, Status
+from waybill.requests.following import cancel, delete, get_request, list_requests
+from waybill.requests.upkeep import keep_requests
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
+    url = ""
+    if request.param == "postgresql":
+        database: Database = request.getfixturevalue("postgres")
+        url = database.url
+    office = make_office(tmp_path, ledger_url=url)
+    yield office
+    office.place.close()
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """What `count` threads return that start together; an error on purpose is returned by its code."""
+    barrier = threading.Barrier(count)
+
+    def one(number: int) -> Any:
+        barrier.wait()
+        try:
+            return work(number)
+        except WaybillError as error:
+            return error.code
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_fifty_people_asking_at_once_for_one_project_give_one_request(office: Office) -> None:
+    installation = office.installation()
+    got = at_once(50, lambda number: office.ask(installation, person(f"p{number}"), scope={"level": "project", "project": "p1"}))
+    refused = Counter(one for one in got if isinstance(one, str))
+    assert refused == {"export_in_progress": 49}
+    assert len(list_requests(installation, person(), "acme").requests) == 1
+
+
+def test_two_requests_at_a_time_are_two_where_policy_allows_two(office: Office) -> None:
+    office.policy(max_active_per_project=2)
+    installation = office.installation()
+    got = at_once(12, lambda number: office.ask(installation, person(f"p{number}")))
+    assert Counter(isinstance(one, ExportRequest) for one in got) == {True: 2, False: 10}
+
+
+def test_the_same_key_in_twenty_threads_is_one_request(office: Office) -> None:
+    installation = office.installation()
+    got = at_once(20, lambda _: office.ask(installation, key="k1"))
+    assert {one.id for one in got} == {got[0].id}
+
+
+def test_a_person_asking_twice_at_once_for_the_same_is_refused_once_where_policy_says_so(office: Office) -> None:
+    office.policy(max_active_per_project="none", refuse_duplicates=True)
+    installation = office.installation()
+    got = at_once(10, lambda _: office.ask(installation))
+    assert Counter(one if isinstance(one, str) else "made" for one in got) == {"made": 1, "duplicate_request": 9}
+
+
+def test_one_worker_claims_a_request(office: Office) -> None:
+    installation = office.installation()
+    one = office.ask(installation)
+
+    def claim(number: int) -> bool:
+        with installation.ledger.begin() as connection:
+            return requests.claim(connection, one, f"w{number}", installation.now()) is not None
+
+    assert Counter(at_once(10, claim)) == {True: 1, False: 9}
+
+
+def claimed(office: Office, **body: Any) -> ExportRequest:
+    installation = office.installation()
+    one = office.ask(installation, **body)
+    with installation.ledger.begin() as connection:
+        got = requests.claim(connection, one, "w", installation.now())
+    assert got is not None
+    return got
+
+
+def publish(office: Office, one: ExportRequest) -> bool:
+    installation = office.installation()
+    values = {
+        "rows": 1,
+        "bytes": 1,
+        "sha256": "0" * 64,
+        "archive": f"acme/{one.id}.1.zip",
+        "expires_at": installation.now() + timedelta(days=7),
+    }
+    with installation.ledger.begin() as connection:
+        return requests.publish(connection, one, [], values, None, installation.now())
+
+
+def test_a_cancelled_request_cannot_be_published(office: Office) -> None:
+    one = claimed(office)
+    assert cancel(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
+    assert not publish(office, one)
+    assert get_request(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
+
+
+def test_a_published_request_cannot_be_cancelled(office: Office) -> None:
+    one = claimed(office)
+    assert publish(office, one)
+    with pytest.raises(WaybillError, match="not active") as caught:
+        cancel(office.installation(), person(), "acme", one.id)
+    assert caught.value.code == "not_active"
+
+
+def test_cancel_and_publish_at_once_have_one_winner(office: Office) -> None:
+    for _ in range(4):
+        one = claimed(office)
+        installation = office.installation()
+        outcome = at_once(
+            2,
+            lambda number, one=one, installation=installation: (
+                publish(office, one) if number else cancel(installation, person(), "acme", one.id).status
+            ),
+        )
+        status = get_request(installation, person(), "acme", one.id).status
+        assert outcome in ([Status.CANCELLED, False], ["not_active", True])
+        assert status == (Status.CANCELLED if outcome[1] is False else Status.DONE)
+
+
+def test_cancelling_frees_the_slot_at_once(office: Office) -> None:
+    one = claimed(office)
+    cancel(office.installation(), person(), "acme", one.id)
+    assert office.ask().status == Status.PENDING
+
+
+def test_a_silent_worker_is_given_up_and_cannot_publish_afterwards(office: Office) -> None:
+    zombie = claimed(office)
+    office.later(2 * MINUTE)
+    fresh = office.ask()
+    assert fresh.id != zombie.id
+    assert not publish(office, zombie)
+    installation = office.installation()
+    with installation.ledger.begin() as connection:
+        assert not requests.beat(connection, zombie, 50, installation.now())
+    seen = get_request(office.installation(), person(), "acme", zombie.id)
+    assert (seen.status, seen.error_code) == (Status.FAILED, "stalled")
+
+
+def test_a_worker_that_beats_is_not_given_up(office: Office) -> None:
+    one = claimed(office)
+    for _ in range(5):
+        now = office.later(MINUTE)
+        with office.installation().ledger.begin() as connection:
+            assert requests.beat(connection, one, 10, now)
+        assert keep_requests(office.installation()).stalled == 0
+
+
+def test_progress_never_falls_and_reaches_a_hundred_with_done_alone(office: Office) -> None:
+    one = claimed(office)
+    seen = []
+    for progress in (10, 40, 30, 100, 5):
+        installation = office.installation()
+        with installation.ledger.begin() as connection:
+            requests.beat(connection, one, progress, installation.now())
+        seen.append(get_request(installation, person(), "acme", one.id).progress)
+    publish(office, one)
+    assert [*seen, get_request(office.installation(), person(), "acme", one.id).progress] == [10, 40, 40, 99, 99, 100]
+
+
+def test_deleting_at_once_in_ten_threads_deletes_once(office: Office) -> None:
+    one = claimed(office)
+    publish(office, one)
+    got = at_once(10, lambda _: delete(office.installation(), person(), "acme", [one.id]))
+    assert Counter(got) == {None: 1, "not_found": 9}

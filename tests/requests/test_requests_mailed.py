@@ -1,0 +1,110 @@
+"""Mail about exports, through a real SMTP server: once, whatever was down in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.exports import MINUTE, Office, make_office, person
+from tests.servers.process import free_port
+from tests.servers.smtp import SmtpServer, serve_smtp
+from waybill.connection import Connection
+from waybill.installation import Installation
+from waybill.requests import following, links, running
+from waybill.requests.links import DOWNLOADS
+from waybill.requests.mailing import send_mails
+from waybill.requests.request import Refused
+
+ADA = person(email="ada@example.com")
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    office = make_office(tmp_path)
+    office.policy(notify=["ready", "failed"], archive_life="30d", link_life="archive", labels={"done": "Available"})
+    office.measure(1)
+    yield office
+    office.place.close()
+
+
+def mailing(office: Office, port: int) -> Installation:
+    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "exports@example.com"}
+    office.place.connections["smtp_default"] = Connection("smtp_default", "smtp", "127.0.0.1", port, extra=extra)
+    installation = office.installation()
+    return replace(installation, settings=replace(installation.settings, public_url="https://exports.example.com/waybill"))
+
+
+def test_a_finished_export_is_mailed_once_with_a_link_that_works_and_its_end(office: Office, smtp: SmtpServer) -> None:
+    one = office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    assert send_mails(installation) == []
+    assert send_mails(installation) == []
+    (received,) = smtp.received
+    assert received.recipients == ("ada@example.com",)
+    assert received.sender == "exports@example.com"
+    text = received.message.get_content()
+    assert "Available" in text
+    assert "It expires on 2026-07-01 12:00 (UTC)" in text
+    link = next(word for word in text.split() if word.startswith("https://"))
+    assert link.startswith(f"https://exports.example.com/waybill{DOWNLOADS}")
+    assert links.open_download(installation, link.rpartition("/")[2]).request.id == one.id
+    office.later(timedelta(days=30))
+    with pytest.raises(Refused, match="expired"):
+        links.open_download(office.installation(), link.rpartition("/")[2])
+
+
+def test_a_mail_server_that_is_down_means_later_and_once_and_changes_no_state(office: Office) -> None:
+    one = office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    port = free_port()
+    assert len(send_mails(mailing(office, port))) == 1
+    assert send_mails(mailing(office, port)) == []
+    assert following.get_request(office.installation(), ADA, "acme", one.id).status == "done"
+    office.later(MINUTE)
+    with serve_smtp() as smtp:
+        assert send_mails(mailing(office, smtp.port)) == []
+        office.later(timedelta(days=1))
+        assert send_mails(mailing(office, smtp.port)) == []
+        assert len(smtp.received) == 1
+
+
+def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: SmtpServer) -> None:
+    one = office.ask(who=ADA)
+    office.place.sql("drop table measurement")
+    running.fulfil(office.installation(), one.id, sleep=lambda seconds: None)
+    send_mails(mailing(office, smtp.port))
+    text = smtp.received[0].message.get_content()
+    assert "could not be made (Failed)" in text
+    assert "The data could not be read" in text
+
+
+def test_nobody_is_mailed_without_an_address_or_a_policy_that_says_so(office: Office, smtp: SmtpServer) -> None:
+    office.ask()
+    running.fulfil_all(office.installation())
+    office.policy()
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    send_mails(mailing(office, smtp.port))
+    assert smtp.received == []
+
+
+def test_an_archive_that_expired_before_its_mail_could_go_is_not_offered(office: Office, smtp: SmtpServer) -> None:
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    office.later(timedelta(days=30))
+    assert send_mails(mailing(office, smtp.port)) == []
+    assert smtp.received == []
+
+
+def test_a_public_address_without_encryption_is_refused(office: Office, smtp: SmtpServer) -> None:
+    office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    installation = mailing(office, smtp.port)
+    plain = replace(installation, settings=replace(installation.settings, public_url="http://exports.example.com"))
+    (problem,) = send_mails(plain)
+    assert problem.code == "public_url"
