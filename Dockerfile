@@ -6,7 +6,7 @@ WORKDIR /opt/airflow
 COPY --chown=airflow:root requirements-runtime.txt /tmp/waybill/
 RUN pip install --no-cache-dir --require-hashes -r /tmp/waybill/requirements-runtime.txt
 
-COPY --chown=airflow:root pyproject.toml README.md /tmp/waybill/
+COPY --chown=airflow:root pyproject.toml README.md LICENSE /tmp/waybill/
 COPY --chown=airflow:root include /tmp/waybill/include
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/waybill && rm -rf /tmp/waybill
 

@@ -1,4 +1,9 @@
-"""Places files go to: one module per kind."""
+"""Places files go to: a folder, an SFTP server, an S3 bucket, and where the archives of on-demand exports lie.
+
+In: a destination's specification and its connection. Out: a `Session` with the promise that the delivery protocol needs: a file
+appears under its final name whole or not at all, and nothing that exists is overwritten. `base` states that promise, `folder`, `sftp/` and
+`s3` keep it, and `archives` holds the files that people download.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Files in each format: CSV for scheduled deliveries (`csv`); all of them for on-demand exports (`open_writer`)."""
+"""Files in each format, written from Arrow batches or from records that are text already.
+
+In: a path that does not exist yet, the catalogued columns, and batches. Out: a closed file with its rows, bytes and SHA-256. `csv` writes
+scheduled deliveries, byte for byte the same from every source; `open_writer` picks the writer of an on-demand export: `json_text` (NDJSON
+and JSON), `human_csv`, `xlsx`, `parquet`. `clean` takes credentials out of values, `flatten` makes dotted columns of nested ones, and
+`intake` cuts what comes in into pieces that keep memory flat.
+"""
 
 from __future__ import annotations
 

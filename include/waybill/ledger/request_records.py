@@ -1,4 +1,4 @@
-"""TODO."""
+"""One export request, its files and why it failed, as the ledger keeps them. The rules that read them are in `waybill.requests`."""
 
 from __future__ import annotations
 
