@@ -1,8 +1,7 @@
 """The text of each type as it stands in a file, and what identifies a row version. The reference every source is held to.
 
 Rules: RFC 3339 UTC timestamps with six digits and `Z`; floats as PostgreSQL 12+ spells them (shortest round trip); decimals exact in the
-scale they
-come with; binary base64; nested values compact JSON in the key order they come with; NULL is None.
+scale they come with; binary base64; nested values compact JSON in the key order they come with; NULL is None.
 """
 
 from __future__ import annotations
@@ -23,6 +22,11 @@ def timestamp_text(value: datetime) -> str:
     """RFC 3339 in UTC, six fraction digits, `Z`. A value without a zone is taken as UTC."""
     aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return aware.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def optional_timestamp_text(value: datetime | None) -> str | None:
+    """`timestamp_text`, and None for None."""
+    return None if value is None else timestamp_text(value)
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -35,6 +35,13 @@ class Frequency(StrEnum):
             return day - timedelta(days=day.weekday())
         return day.replace(day=1) if self is Frequency.MONTHLY else day
 
+    def first_day_after(self, day: date) -> date:
+        """The first day of the period that follows the one `day` belongs to."""
+        first = self.first_day(day)
+        if self is Frequency.MONTHLY:
+            return (first + 31 * _DAY).replace(day=1)
+        return first + _DAY * (7 if self is Frequency.WEEKLY else 1)
+
     def floor(self, instant: datetime, zone: ZoneInfo) -> datetime:
         """The latest boundary at or before `instant`, as a UTC instant."""
         today = instant.astimezone(zone).date()
@@ -77,7 +84,7 @@ def next_window(
     """
     end = frequency.floor(until, zone)
     if watermark is None:
-        return Window(start=None, end=max(end, reached or end))
+        return Window(start=None, end=reached if reached is not None and reached > end else end)
     return Window(start=watermark, end=end) if watermark < end else None
 
 

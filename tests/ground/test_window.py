@@ -104,3 +104,10 @@ def test_days_begin_where_people_say_they_do(zone, day, start):
 )
 def test_boundaries_in_utc(frequency, until, end):
     assert Frequency(frequency).floor(datetime.fromisoformat(until), ZoneInfo("UTC")) == datetime.fromisoformat(f"{end}T00:00:00+00:00")
+
+
+@given(st.dates(min_value=date(1990, 1, 1), max_value=date(2090, 1, 1)), st.sampled_from(Frequency))
+def test_the_first_day_after_a_period_begins_the_very_next_one(day: date, frequency: Frequency) -> None:
+    after = frequency.first_day_after(day)
+    assert frequency.first_day(after) == after > day
+    assert frequency.first_day(after - timedelta(days=1)) == frequency.first_day(day)

@@ -162,9 +162,6 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
     return None
 
 
-"""pydantic's error types as the codes of findings."""
-
-
 def load(config_dir: Path) -> Configuration:
     """Read the whole folder. Never raises for bad content: the findings say it all."""
     findings: list[Finding] = []

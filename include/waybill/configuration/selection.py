@@ -49,8 +49,8 @@ class Extent:
     """How far a delivery may read in one snapshot.
 
     `end` is the window's end as an instant; `position` the opaque, JSON-able place the next extraction starts from; `short` tells, in a
-    sentence, why the end
-    lies before the planned boundary; `lost` why the position of the stream is no longer valid and a new generation must start.
+    sentence, why the end lies before the planned boundary; `lost` why the position of the stream is no longer valid and a new generation
+    must start.
     """
 
     end: datetime

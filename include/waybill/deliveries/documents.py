@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from waybill import layout
+from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.selection import Dialect
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
-from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document, instant
+from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
 
@@ -61,7 +62,11 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         "sequence": delivery.sequence,
         "previous": previous,
         "kind": delivery.kind,
-        "window": {"from": instant(delivery.window_from), "to": instant(adopted.window_to), "mode": facts["mode"]},
+        "window": {
+            "from": optional_timestamp_text(delivery.window_from),
+            "to": optional_timestamp_text(adopted.window_to),
+            "mode": facts["mode"],
+        },
         "position": {"from": at[0], "to": at[1]},
         "snapshot_time": adopted.snapshot_time,
         "rows": adopted.rows,

@@ -264,9 +264,7 @@ class _Clock:
         """The last run that should have started at or before now, and the next one after it."""
         today = now.astimezone(self.zone).date()
         first = self.frequency.first_day(today)
-        before = self.frequency.first_day(first - _DAY)
-        after = first + (_DAY if self.frequency is Frequency.DAILY else timedelta(days=7 if self.frequency is Frequency.WEEKLY else 32))
-        candidates = [self.on(before), self.on(first), self.on(self.frequency.first_day(after))]
+        candidates = [self.on(self.frequency.first_day(first - _DAY)), self.on(first), self.on(self.frequency.first_day_after(today))]
         return max(one for one in candidates[:2] if one <= now), min(one for one in candidates[1:] if one > now)
 
 

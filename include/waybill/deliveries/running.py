@@ -13,6 +13,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection
 
 from waybill import layout
+from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import protocol, resending
 from waybill.deliveries.documents import placed, publish_document
 from waybill.deliveries.extraction import PositionLost, Task
@@ -20,7 +21,7 @@ from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.files.manifest import day_document, instant
+from waybill.files.manifest import day_document
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import days, deliveries, registrations, streams
 from waybill.ledger.days import Day
@@ -204,7 +205,7 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
         "kind": one.kind,
         "generation": one.generation,
         "sequence": one.sequence,
-        "window": {"from": instant(one.window_from), "to": instant(one.window_to)},
+        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
         "manifest": target.manifest.removeprefix(f"{folder}/"),
         "files": [{**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")} for file in attempt.files],
         "rows": attempt.rows,

@@ -20,9 +20,8 @@ TRIES = 3
 class Uploads:
     """As a context manager: an error inside ends every upload, whose hidden parts are then removed.
 
-    `spool` and `place` give a file's spool path and its name at the destination by number. With `hold` nothing is sent before `finish`: for
-    a
-    destination that shows bytes at once.
+    `spool` and `place` give a file's spool path and its name at the destination by number. With `hold` nothing is sent before `finish`:
+    for a destination that shows bytes at once.
     """
 
     def __init__(self, session: Session, spool: Callable[[int], Path], place: Callable[[int], str], *, hold: bool) -> None:

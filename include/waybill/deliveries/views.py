@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from waybill import layout
+from waybill.canonical import optional_timestamp_text
 from waybill.deliveries.documents import placed, target_of
 from waybill.destinations import Probe, Profile
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
-from waybill.files.manifest import instant
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -28,7 +28,7 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
         "purpose": one.purpose,
         "kind": one.kind,
         "status": one.status,
-        "window": {"from": instant(one.window_from), "to": instant(one.window_to or one.planned_to)},
+        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to or one.planned_to)},
         "export_date": one.export_date,
         "path": target.folder if attempt and len(attempt.files) > 1 else path,
         "manifest": target.manifest,
@@ -41,8 +41,8 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
         "error": one.error or None,
         "error_code": one.error_code or None,
         "failures": one.failures,
-        "created_at": instant(one.created_at),
-        "committed_at": instant(one.committed_at),
+        "created_at": optional_timestamp_text(one.created_at),
+        "committed_at": optional_timestamp_text(one.committed_at),
     }
 
 

@@ -103,10 +103,6 @@ def package_hash(hashes: Sequence[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
 
 
-def instant(value: datetime | None) -> str | None:
-    return None if value is None else timestamp_text(value)
-
-
 def columns_of(columns: Mapping[str, Column]) -> list[dict[str, str]]:
     return [{"name": name, "type": column.leaves_as.value, "description": column.description} for name, column in columns.items()]
 

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from waybill.access import Caller, Permission
+from waybill.canonical import optional_timestamp_text
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.ledger import registrations, requests
 from waybill.ledger.engine import is_id
 from waybill.ledger.request_records import ExportFile, ExportRequest, Status
-from waybill.requests.ranges import instant
 from waybill.requests.request import label, name_of, needs_support, refused
 from waybill.requests.rights import (
     has_plan,
@@ -161,13 +161,13 @@ def describe_request(
         "sha256": one.sha256,
         "error": _error(one),
         "requestedBy": {"id": one.requested_by, "name": one.requester_name},
-        "createdAt": instant(one.created_at),
-        "dueAt": instant(one.due_at),
-        "startedAt": instant(one.started_at),
-        "finishedAt": instant(one.finished_at),
-        "expiresAt": instant(one.expires_at),
-        "heartbeatAt": instant(one.heartbeat_at),
-        "firstDownloadedAt": instant(one.downloaded_at),
+        "createdAt": optional_timestamp_text(one.created_at),
+        "dueAt": optional_timestamp_text(one.due_at),
+        "startedAt": optional_timestamp_text(one.started_at),
+        "finishedAt": optional_timestamp_text(one.finished_at),
+        "expiresAt": optional_timestamp_text(one.expires_at),
+        "heartbeatAt": optional_timestamp_text(one.heartbeat_at),
+        "firstDownloadedAt": optional_timestamp_text(one.downloaded_at),
         "attempt": one.attempt,
         "resubmittedFrom": one.resubmitted_from,
         "template": one.template,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Selection
-from waybill.files.manifest import columns_of, document, instant
+from waybill.files.manifest import columns_of, document
 from waybill.formats.base import Written, disk_errors
 from waybill.ledger.request_records import ExportRequest
 from waybill.requests.pulse import Pulse
@@ -97,7 +98,11 @@ def _manifest(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Pa
             "tenants": one.tenants,
             "export_type": one.export_type,
             "scope": one.scope,
-            "range": {**one.range_asked, "from_instant": instant(one.range_from), "to_instant": instant(one.range_to)},
+            "range": {
+                **one.range_asked,
+                "from_instant": optional_timestamp_text(one.range_from),
+                "to_instant": optional_timestamp_text(one.range_to),
+            },
             "snapshot_time": one.created_at,
             "formats": one.formats,
             "rows": total_rows(parts),
@@ -140,7 +145,7 @@ def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part
     lines = [
         f"Export {one.id} of {', '.join(one.tenants)}",
         "",
-        f"Requested: {instant(one.created_at)}. Rows are as of that time; later ones are not in here.",
+        f"Requested: {optional_timestamp_text(one.created_at)}. Rows are as of that time; later ones are not in here.",
         f"Scope: {_scope(one)}",
         f"Date range: {spoken(one.range_asked)}",
         f"Records: {total_rows(parts)}",

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from waybill.canonical import parse_timestamp, timestamp_text
+from waybill.canonical import parse_timestamp
 from waybill.configuration.policy import RangeRule
 from waybill.errors import Finding
 from waybill.window import start_of_day
@@ -105,7 +105,3 @@ def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[
     last = boundary.astimezone(zone).date() - DAY
     first = last.replace(day=1) if frequency == "monthly" else last - 6 * DAY
     return {"preset": PREVIOUS_PERIOD, "from": first.isoformat(), "to": last.isoformat()}
-
-
-def instant(value: datetime | None) -> str | None:
-    return None if value is None else timestamp_text(value)

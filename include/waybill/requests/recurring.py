@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -10,6 +10,7 @@ from pydantic import AliasGenerator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from waybill.access import Caller, Permission
+from waybill.canonical import optional_timestamp_text
 from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.ledger import recurring, registrations, requests
@@ -17,7 +18,7 @@ from waybill.ledger.engine import new_id
 from waybill.ledger.recurring import Template
 from waybill.ledger.request_records import ExportRequest
 from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
-from waybill.requests.ranges import instant, previous_period
+from waybill.requests.ranges import previous_period
 from waybill.requests.request import Refused, refused
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.submission import Asked, Submission, check
@@ -66,10 +67,7 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
 
 def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
     """The first beginning of a week or month after `now`, in the zone."""
-    kind = Frequency(frequency)
-    first: date = kind.first_day(now.astimezone(zone).date())
-    after = first + 7 * _DAY if kind is Frequency.WEEKLY else (first + 31 * _DAY).replace(day=1)
-    return start_of_day(after, zone)
+    return start_of_day(Frequency(frequency).first_day_after(now.astimezone(zone).date()), zone)
 
 
 def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any] | None:
@@ -166,7 +164,9 @@ def _make(installation: Installation, one: Template, zone: ZoneInfo) -> ExportRe
         raise refused("create_denied")
     boundary = Frequency(one.frequency).floor(one.next_at, zone)
     origin = Origin(
-        key=f"template:{one.id}:{instant(one.next_at)}", template=one.id, period=_period(one.submission, one.frequency, boundary, zone)
+        key=f"template:{one.id}:{optional_timestamp_text(one.next_at)}",
+        template=one.id,
+        period=_period(one.submission, one.frequency, boundary, zone),
     )
     return enter(installation, person, one.tenant, tenants, submission, origin)
 
@@ -192,7 +192,7 @@ def describe_template(installation: Installation, one: Template) -> dict[str, An
         "request": one.submission["request"],
         "requestedBy": {"id": one.requested_by, "name": one.requester_name},
         "paused": one.paused,
-        "createdAt": instant(one.created_at),
-        "nextAt": None if one.paused else instant(one.next_at),
+        "createdAt": optional_timestamp_text(one.created_at),
+        "nextAt": None if one.paused else optional_timestamp_text(one.next_at),
         "note": one.note or None,
     }

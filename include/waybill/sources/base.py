@@ -30,9 +30,8 @@ class Snapshot(Protocol):
         """Refuse what would lose or duplicate rows.
 
         Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type
-        cannot hold its catalogued
-        type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key that is not unique among the
-        selected rows (`key_not_unique`).
+        cannot hold its catalogued type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key
+        that is not unique among the selected rows (`key_not_unique`).
         """
         ...
 
