@@ -13,7 +13,20 @@ import pytest
 import yaml
 
 PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
-SERVICES = ["airflow-db", "api-server", "dag-processor", "init", "ledger-db", "scheduler", "sftp", "triggerer"]
+SERVICES = [
+    "airflow-db",
+    "api-server",
+    "archive",
+    "dag-processor",
+    "init",
+    "ledger-db",
+    "redis",
+    "scheduler",
+    "serve",
+    "sftp",
+    "triggerer",
+    "worker",
+]
 
 
 @pytest.fixture
@@ -81,6 +94,37 @@ def test_compose_gives_every_airflow_service_the_same_environment(compose: dict[
     }
 
 
+def test_compose_sets_only_what_airflow_knows(compose: dict[str, Any]) -> None:
+    from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
+
+    ProvidersManager().initialize_providers_configuration()
+    named = {name for service in compose["services"].values() for name in service.get("environment", {}) if name.startswith("AIRFLOW__")}
+    described = conf.configuration_description.items()
+    known = {f"AIRFLOW__{section}__{option}".upper() for section, details in described for option in details["options"]}
+    assert named
+    assert named - known == set()
+
+
+def test_compose_starts_commands_that_exist(compose: dict[str, Any]) -> None:
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer", "worker"):
+        argv = [sys.executable, "-m", "airflow", *compose["services"][name]["command"].split(), "--help"]
+        assert subprocess.run(argv, capture_output=True, check=True, text=True).stdout.startswith("Usage: airflow")
+    assert "waybill serve --host 0.0.0.0 --port 8081" in compose["services"]["serve"]["command"][0]
+
+
+def test_compose_gives_each_worker_a_disk_of_its_own_and_keeps_what_all_share_in_the_archive(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    assert "/opt/airflow/waybill" in worker["volumes"]
+    assert worker["environment"]["WAYBILL_ARCHIVE_URL"].startswith("s3://")
+    assert worker["environment"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+
+
+def test_compose_mounts_only_volumes_it_declares(compose: dict[str, Any]) -> None:
+    mounted = {str(volume).partition(":")[0] for service in compose["services"].values() for volume in service.get("volumes", [])}
+    assert {name for name in mounted if not name.startswith((".", "/"))} == compose["volumes"].keys()
+
+
 def test_compose_keeps_the_ledger_out_of_airflows_database(compose: dict[str, Any]) -> None:
     environment = compose["services"]["scheduler"]["environment"]
     assert "@ledger-db/" in environment["WAYBILL_LEDGER_URL"]
@@ -94,7 +138,7 @@ def test_compose_holds_no_secret_and_the_example_names_every_variable(repository
     assert [line for line in secret_lines if not re.search(r"\$\{[A-Z_]+:\?see \.env\.example\}", line)] == []
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (repository / ".env.example").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text)) == example.keys()
-    assert {name for name, value in example.items() if value} == {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM"}
+    assert {name for name, value in example.items() if value} == {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM", "AIRFLOW_WORKER_CONCURRENCY"}
 
 
 def test_the_image_is_built_on_the_pinned_airflow(repository: Path) -> None:

@@ -1,16 +1,13 @@
-"""Whether an Airflow user, known by name alone, still holds a right: asked when a signed link is used without a login."""
+"""Airflow's users and what they may do with a tenant: what they may do with the DAG `export__<tenant>`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from waybill.access import Caller, Permission
 from waybill.airflow.names import dag_id
-
-if TYPE_CHECKING:
-    pass
 
 PREFIX = "airflow:"
 

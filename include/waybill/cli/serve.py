@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from logging import LogRecord
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from waybill.web.serve import tenant_app
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The application that `waybill serve` runs: tenants with OAuth2 tokens, and no scheduler beside it."""
 
 from __future__ import annotations
 
