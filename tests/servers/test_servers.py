@@ -53,7 +53,7 @@ def test_sshd_can_be_read_only(local_file: Path) -> None:
 def test_sshd_is_gone_after_its_block() -> None:
     with serve_sshd() as server:
         assert listening(server.port)
-    assert not listening(server.port)
+    assert not Path(f"/proc/{server.pid}").exists()  # not the port: on a busy machine another server may have it by now
     assert not server.root.exists()
 
 
