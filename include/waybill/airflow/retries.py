@@ -9,8 +9,8 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from waybill.errors import ConflictError, PermanentError, TransientError
 
-RETRIES = 4
-"""Tries after the first; with the delays below the last is half an hour after the first."""
+RETRIES = 6
+"""Tries after the first; with the delays below the last is half an hour after the first, and a killed worker's task waits half a minute."""
 
 
 def retry_policy() -> ExceptionRetryPolicy:
@@ -28,7 +28,7 @@ def retrying() -> dict[str, Any]:
     """Task arguments: how often and when a failed task is tried again."""
     return {
         "retries": RETRIES,
-        "retry_delay": timedelta(minutes=2),
+        "retry_delay": timedelta(seconds=30),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=30),
         "retry_policy": retry_policy(),

@@ -1,0 +1,130 @@
+"""The distributed topology of docker-compose.yaml, for real: two Celery workers with separate disks, PostgreSQL, Redis, an S3 archive.
+
+A worker is killed in the middle of an upload, Redis, the scheduler and the ledger's PostgreSQL are restarted meanwhile.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import yaml
+
+from tests.e2e.topology import WORKERS, Topology, native_topology, sftp_connection, wait_for
+from tests.servers.postgres import Database
+from tests.servers.s3 import S3Server
+from tests.servers.sshd import SftpAccess
+
+ROWS = {"acme": 700_000, "globex": 2_000}
+ENTITY = {
+    "name": "events",
+    "source": "estate",
+    "relation": "events",
+    "tenant_column": "tenant_id",
+    "key": ["id"],
+    "changes": {"mode": "lookback", "column": "updated_at", "lookback": "24h"},
+    "time_column": "updated_at",
+    "columns": {"id": {"type": "integer"}, "text": {"type": "string"}, "updated_at": {"type": "timestamp"}},
+}
+
+
+@pytest.mark.slow
+def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledger_die(
+    tmp_path: Path, repository: Path, sshd: SftpAccess, s3: S3Server, postgres: Database
+) -> None:
+    source = json.dumps(
+        {"conn_type": "postgres", "host": postgres.host, "port": postgres.port, "schema": postgres.name, "login": postgres.user}
+    )
+    server = sftp_connection(sshd.host, sshd.port, sshd.login, sshd.private_key.read_text(), sshd.host_key)
+    _configure(tmp_path, sshd)
+    _fill(postgres)
+    connections = {"AIRFLOW_CONN_ESTATE_DB": source, "AIRFLOW_CONN_SHARED_SFTP": server}
+    with native_topology(repository, tmp_path, s3, connections) as topology:
+        topology.start("api-server")
+        client = topology.api()
+        for name in ("dag-processor", "triggerer", "scheduler", *WORKERS):
+            topology.start(name)
+        _trigger(client, "apply_config")
+        exports = sshd.root / "exports"
+        wait_for("an upload of the large entity", lambda: list((exports / "acme").rglob(".*.part")))
+        lost = next(name for name in WORKERS if any(topology.spool(name).rglob("*")))
+        topology.kill(lost)
+        topology.redis.stop(signal.SIGKILL)
+        topology.kill("scheduler")
+        topology.ledger_db.stop(signal.SIGQUIT)
+        topology.ledger_db.start()
+        topology.redis.start()
+        topology.start("scheduler")
+        for tenant in ROWS:
+            wait_for(f"the day manifest of {tenant}", lambda tenant=tenant: list((exports / tenant).rglob("_MANIFEST.json")))
+        for tenant, rows in ROWS.items():
+            assert _delivered_ids(exports / tenant) == list(range(rows))
+        assert "all as delivered" in topology.run("waybill", "verify", str(sshd.root))
+        _download(topology, client)
+        _redeliver(topology, exports, next(name for name in WORKERS if name != lost))
+
+
+def _configure(root: Path, sshd: SftpAccess) -> None:
+    catalog = {"sources": {"estate": {"kind": "postgres", "connection": "estate_db"}}, "entities": {"events": ENTITY}}
+    tenant = {"entityList": ["events"], "destination": {"kind": "sftp", "connection": "shared_sftp", "root": sshd.remote_root}}
+    files: dict[str, Any] = {"catalog.yaml": catalog, "policy.yaml": {}, **{f"tenants/{name}.yaml": tenant for name in ROWS}}
+    for name, content in files.items():
+        path = root / "config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+
+
+def _fill(postgres: Database) -> None:
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute("create table events (tenant_id text, id int, text text, updated_at timestamptz, primary key (tenant_id, id))")
+        for tenant, rows in ROWS.items():
+            connection.execute(
+                "insert into events select %s, i, repeat(md5(i::text), 4), '2026-01-01Z' from generate_series(0, %s) i", (tenant, rows - 1)
+            )
+
+
+def _trigger(client: httpx.Client, dag: str) -> None:
+    wait_for(f"the DAG {dag}", lambda: client.get(f"/api/v2/dags/{dag}").is_success)
+    client.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": {}}).raise_for_status()
+
+
+def _delivered_ids(folder: Path) -> list[int]:
+    ids: list[int] = []
+    for manifest in folder.rglob("*.manifest.json"):
+        facts = json.loads(manifest.read_text())
+        assert facts["possible_duplicate"] is False
+        for file in facts["files"]:
+            with (manifest.parent / file["path"]).open(newline="") as text:
+                ids += [int(row["id"]) for row in csv.DictReader(text)]
+    return sorted(ids)
+
+
+def _download(topology: Topology, client: httpx.Client) -> None:
+    """An export on demand that a worker makes is downloaded from the API server, which shares nothing with it but the archive."""
+    base = "/waybill/api/v1/tenants/globex/exports"
+    asked = client.post(base, json={"entities": ["events"], "formats": ["csv"]})
+    assert asked.status_code == httpx.codes.ACCEPTED, asked.text
+    path = f"{base}/{asked.json()['id']}"
+    done = wait_for("the export", lambda: (one := client.get(path).json())["status"] in ("done", "failed") and one)
+    assert (done["status"], done["rows"]) == ("done", ROWS["globex"])
+    link = client.post(f"{path}/link").json()["url"]
+    archive = httpx.get(link, follow_redirects=True, timeout=120, trust_env=False)
+    with zipfile.ZipFile(io.BytesIO(archive.raise_for_status().content)) as held:
+        assert held.testzip() is None
+
+
+def _redeliver(topology: Topology, exports: Path, machine: str) -> None:
+    """From a machine that did not deliver it."""
+    (manifest,) = (exports / "globex").rglob("events.manifest.json")
+    facts = json.loads(manifest.read_text())
+    topology.run("waybill", "redeliver", facts["delivery_id"], machine=machine)
+    (again,) = [path for path in (exports / "globex").rglob("*.csv") if path.name != "events.csv"]
+    assert again.read_bytes() == (manifest.parent / "events.csv").read_bytes()
