@@ -18,6 +18,9 @@ class EverybodysRights:
     def reaches(self, tenant: str) -> bool:
         return True
 
+    def operates(self) -> bool:
+        return True
+
     def needed(self, wanted: Permission, tenant: str) -> str:
         return "nothing"
 

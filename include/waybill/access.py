@@ -47,6 +47,10 @@ class Rights(Protocol):
         """What a caller who lacks a permission has to ask for, to stand behind "It needs"."""
         ...
 
+    def operates(self) -> bool:
+        """Whether the caller may change the registration of every tenant, also of those to come."""
+        ...
+
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         """Those of `tenants` the permission is held for, in their order. One question for thousands of tenants."""
         ...
@@ -74,6 +78,10 @@ class Caller:
     def allows(self, wanted: Permission, tenant: str) -> bool:
         return self.rights.allows(wanted, tenant)
 
+    @property
+    def is_operator(self) -> bool:
+        return self.rights.operates()
+
     def belongs_to(self, project: str | None) -> bool:
         """Whether exports of that project are theirs to see; None stands for what reaches beyond one project."""
         return self.projects is None or project in self.projects
@@ -97,6 +105,9 @@ class TokenRights:
 
     def reaches(self, tenant: str) -> bool:
         return tenant in self.tenants
+
+    def operates(self) -> bool:
+        return False  # a token binds its tenants
 
     def needed(self, wanted: Permission, tenant: str) -> str:
         return f"a token with the scope {_scope(wanted)}"

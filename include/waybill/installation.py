@@ -16,7 +16,7 @@ from waybill.access import tenant_id
 from waybill.configuration import loading
 from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.loading import Configuration, Settings
-from waybill.configuration.registration import DestinationSpec
+from waybill.configuration.registration import DestinationSpec, Registration
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
 from waybill.errors import PermanentError, TransientError
@@ -65,6 +65,13 @@ class Installation:
                 code="unknown_tenant",
             )
         return found
+
+    def words_of(self, tenant: str) -> Registration:
+        """What is registered of a tenant, or else what its file says; an empty registration for one that neither knows."""
+        with self.ledger.begin() as connection:
+            found = registrations.current(connection, tenant_id(tenant))
+        file = self.configuration.tenants.get(tenant)
+        return found.registration if found else file.registration if file else Registration()
 
     def entity(self, entity_id: str) -> Entity:
         """A catalogued entity. Raises PermanentError when the catalog has none of that id."""

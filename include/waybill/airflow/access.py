@@ -89,6 +89,11 @@ class DagRights:
     def reaches(self, tenant: str) -> bool:
         return self.allows(Permission.REGISTRATIONS_VIEW, tenant)
 
+    def operates(self) -> bool:
+        from airflow.api_fastapi.app import get_auth_manager
+
+        return bool(get_auth_manager().is_authorized_dag(method="PUT", user=self.user))  # without details: every DAG
+
     def needed(self, wanted: Permission, tenant: str) -> str:
         method, on_runs = _RIGHTS[wanted]
         right = "create runs of" if on_runs else {"GET": "read", "PUT": "edit"}.get(method, "use")

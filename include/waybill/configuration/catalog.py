@@ -12,10 +12,13 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints, WithJsonSchema
 
+from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
+from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
+from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 
 SLUG = r"^[a-z][a-z0-9_]{0,62}$"
@@ -61,12 +64,6 @@ Clock = Annotated[str, BeforeValidator(_clock), WithJsonSchema({"type": "string"
 """A local time of day."""
 
 
-class Strict(BaseModel):
-    """Base of everything read from YAML or a request body: unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
 def _yes(value: Any) -> Any:
     return "yes" if value is True else value  # YAML 1.1 reads a bare `yes` as true
 
@@ -102,6 +99,7 @@ class Changes(Strict):
     lag: Annotated[StrictInt, Field(ge=0)] = 0
 
 
+TenantId = Annotated[str, StringConstraints(pattern=TENANT_ID.pattern.replace(r"\Z", "$"))]
 ScopeLevel = Literal["project", "app", "study", "participant"]
 FormatName = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
 FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
@@ -114,11 +112,21 @@ class Entity(Strict):
     name: str = ""
     description: str = ""
     source: str
-    relation: Annotated[str, StringConstraints(min_length=1)]
-    tenant_column: Annotated[str, StringConstraints(min_length=1)]
+    relation: str = ""
+    query: str = ""
+    """One SELECT in place of a relation; the tenant's predicate is put around it."""
+    tenant_column: str = ""
+    tenant_through: tuple[Step, ...] = ()
+    """The joins that lead to the tenant from a table that does not hold it, in order."""
     key: Annotated[tuple[str, ...], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
     changes: Changes
     deleted_column: str = ""
+    deleted_when: Condition | None = None
+    """What tells a deleted row where no column holds the time of its deletion."""
+    only: tuple[TenantId, ...] = ()
+    """The tenants that may receive it; empty: all."""
+    optional: StrictBool = False
+    """`export all` does not include it: a registration has to name it."""
     scopes: Mapping[ScopeLevel, str] = Field(default_factory=dict)
     time_column: str = ""
     formats: tuple[FormatName, ...] = FORMATS
@@ -136,8 +144,24 @@ class Entity(Strict):
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Every source column an extraction touches, exported or not, each once."""
-        named = [*self.columns, *self.key, self.tenant_column, self.changes.column, self.deleted_column]
+        owner = self.tenant_through[0].on if self.tenant_through else (self.tenant_column,)
+        state = self.deleted_when.column if self.deleted_when else ""
+        named = [*self.columns, *self.key, *owner, self.changes.column, self.deleted_column, state]
         return tuple(dict.fromkeys(name for name in named if name))
+
+    @property
+    def read_from(self) -> str:
+        """The relation, as messages name it."""
+        return self.relation or "the entity's query"
+
+    def parents(self) -> tuple[Entity, ...]:
+        """The tables of `tenant_through` as what a source can be asked about."""
+        plain: dict[str, Any] = {"query": "", "tenant_through": ()}
+        return tuple(self.model_copy(update=plain | {"relation": step.table}) for step in self.tenant_through)
+
+    def is_offered(self, tenant: str) -> bool:
+        """Whether this tenant may receive it at all."""
+        return not self.only or tenant in self.only
 
 
 class DuckDBSource(Strict):
@@ -182,6 +206,12 @@ class Catalog(Strict):
     def entity(self, entity_id: str) -> Entity | None:
         return self.entities.get(entity_id)
 
+    def offered_to(self, tenant: str) -> Catalog:
+        """The catalog as this tenant may know it: without what is offered to others only."""
+        if not any(entity.only for entity in self.entities.values()):
+            return self
+        return Catalog(sources=self.sources, entities={name: one for name, one in self.entities.items() if one.is_offered(tenant)})
+
     def ids_by_name(self) -> dict[str, str]:
         """Every accepted spelling of an entity, casefolded, to its id: ids and display names."""
         names = {entity.display_name.casefold(): entity.id for entity in self.entities.values()}
@@ -214,16 +244,14 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
     """What is allowed but seldom meant: deletions that consumers cannot tell from changes, since their time is not exported."""
-    return [
-        Finding(
-            file,
-            f"entities.{entity.id}.deleted_column",
-            f"deleted rows are delivered looking like live ones: {entity.deleted_column} is not among the columns",
-            "add it to columns, or leave deleted_column out",
-        )
-        for entity in catalog.entities.values()
-        if entity.deleted_column and entity.tombstone_column is None
-    ]
+    found = []
+    for entity in catalog.entities.values():
+        name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
+        key = "deleted_when" if entity.deleted_when else "deleted_column"
+        if name and name not in entity.columns:
+            what = f"deleted rows are delivered looking like live ones: {name} is not among the columns"
+            found.append(Finding(file, f"entities.{entity.id}.{key}", what, f"add it to columns, or leave {key} out"))
+    return found
 
 
 def _ambiguous_names(catalog: Catalog, file: str) -> list[Finding]:
@@ -263,9 +291,36 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
             f"{entity.changes.mode} needs a postgres source, {entity.source} is {source.kind}",
             "lookback, append, full",
         )
+    yield from _reading_problems(entity, source, file)
     if any(separator in entity.display_name for separator in ",\n"):
         yield Finding(file, f"{at}.name", "a display name must not hold a comma or a line break, since entityList may be comma-separated")
     yield from _credentials(entity, file)
+
+
+def _reading_problems(entity: Entity, source: SourceSpec | None, file: str) -> Iterator[Finding]:
+    """What is wrong with where an entity's rows and their tenant are found."""
+    at = f"entities.{entity.id}"
+    if bool(entity.relation) == bool(entity.query):
+        what = "relation and query exclude each other" if entity.query else "is required"
+        yield Finding(file, f"{at}.relation", what, "a table, view or Parquet pattern, or a query in its place", code="required")
+    if entity.query and (wrong := query_problem(entity.query)):
+        yield Finding(file, f"{at}.query", *wrong)
+    if entity.query and source is not None and source.kind == "lake":
+        yield Finding(file, f"{at}.query", "a lake has files, not tables", "relation: a pattern of Parquet files")
+    if bool(entity.tenant_column) == bool(entity.tenant_through):
+        what = "tenant_column and tenant_through exclude each other" if entity.tenant_column else "is required"
+        yield Finding(file, f"{at}.tenant_column", what, "the column that tells the tenant, or tenant_through", code="required")
+    for number, step in enumerate(entity.tenant_through):
+        last = number == len(entity.tenant_through) - 1
+        if last != bool(step.column):
+            what = "the last step names the column that tells the tenant" if last else "only the last step names a column"
+            yield Finding(file, f"{at}.tenant_through.{number}.column", what, "a column of its table" if last else "leave it out")
+    if entity.deleted_when and entity.deleted_column:
+        yield Finding(file, f"{at}.deleted_when", "deleted_column and deleted_when exclude each other", "one of them")
+    if entity.deleted_when:
+        column = entity.columns.get(entity.deleted_when.column)
+        if wrong := entity.deleted_when.problem(column.type if column else None):
+            yield Finding(file, f"{at}.deleted_when.value", *wrong)
 
 
 def _credentials(entity: Entity, file: str) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.findings import kind_of, validated
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
-from waybill.configuration.registration import Registration, listed_entities
+from waybill.configuration.registration import Registration, listed_entities, same_rows, shared_rows
 from waybill.errors import ConfigError, Finding
 
 
@@ -192,7 +192,27 @@ def load(config_dir: Path) -> Configuration:
         else:
             tenants[path.stem] = tenant
         findings.extend(own)
+    for one in _reading_the_same(tenants):
+        findings.append(one)
+        broken.add(Path(one.file).stem)
+    tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
     return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets, tuple(unruly))
+
+
+def _reading_the_same(tenants: Mapping[str, TenantFile]) -> list[Finding]:
+    """Tenants that would receive the same rows: both are told, since nobody knows here which of the two is wrong."""
+    if not any(one.registration.source_tenant for one in tenants.values()):
+        return []
+    by_id: dict[str, list[TenantFile]] = {}
+    for one in tenants.values():
+        by_id.setdefault(one.registration.source_tenant or one.tenant, []).append(one)
+    found = []
+    for source_tenant, together in by_id.items():
+        for one in together:
+            others = [(source_tenant, other.entities) for other in together if other is not one]
+            if shared := shared_rows((source_tenant, one.entities), others):
+                found.append(same_rows(shared, one.file))
+    return found
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
@@ -275,8 +295,9 @@ def _load_tenant(
     if known_names is None:
         return None
     found = list(findings)
-    entities = listed_entities(registration, raw, catalog, shown, found)
+    entities = listed_entities(registration, raw, catalog.offered_to(path.stem), shown, found)
     # An entity whose own definition is broken is reported once, in the catalog.
-    spelled = {f"unknown entity {word!r}" for word in registration.entity_list if word.casefold() in known_names}
+    broken = known_names - catalog.ids_by_name().keys()
+    spelled = {f"unknown entity {word!r}" for word in (*registration.entity_list, *registration.where) if word.casefold() in broken}
     findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)
     return TenantFile(path.stem, shown, registration, entities)

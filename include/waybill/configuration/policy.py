@@ -16,11 +16,11 @@ from waybill.configuration.catalog import (
     ConnectionId,
     Duration,
     FormatName,
-    Strict,
     closest,
     parse_duration,
 )
 from waybill.configuration.registration import DestinationSpec, SftpDestination
+from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 
 ALIASES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
@@ -24,8 +24,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Strict, closest
+from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Entity, closest
+from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect
+from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 from waybill.window import Frequency
 
@@ -154,6 +156,18 @@ EntityList = Annotated[
 ]
 
 
+def _source_tenant(value: Any) -> Any:
+    """An integer is kept as its text: what it is compared with decides."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip() or len(str(value)) > 255:
+        raise ValueError("not an id; allowed: text, a whole number or a UUID")
+    return str(value)
+
+
+SourceTenant = Annotated[
+    str, BeforeValidator(_source_tenant), WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]})
+]
+
+
 class Registration(Strict):
     """The body of `PUT /tenants/{tenant}/export` and of `config/tenants/<tenant>.yaml`."""
 
@@ -173,10 +187,21 @@ class Registration(Strict):
         None, description="Where files go, through an Airflow connection; by default where policy says."
     )
     csv: CsvOptions = Field(default_factory=CsvOptions, description="How files are written.")
+    source_tenant: SourceTenant | None = Field(
+        None, description="The tenant's id in the data, as text, integer or UUID; by default the tenant id. Operators set it in the file."
+    )
+    where: Mapping[str, tuple[Condition, ...]] = Field(
+        default_factory=dict, description="By entity: conditions a row must meet to be delivered, each `{column, op, value}`."
+    )
 
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
+        """The tenant's id in the data, and what else is asked of a row of the entity."""
+        names = (entity.id.casefold(), entity.display_name.casefold())
+        return self.source_tenant or tenant, tuple(one for name, given in self.where.items() if name.casefold() in names for one in given)
 
     @property
     def is_disabled(self) -> bool:
@@ -219,12 +244,12 @@ def starts_at(tenant: str, deliver_at: str | None) -> time:
 
 
 def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:
-    """The entity ids a registration stands for, in catalog order, and what is wrong with its list.
+    """The entity ids a registration stands for, in catalog order, and what is wrong with its list. The catalog is as offered to the tenant.
 
     `export all` and `disable export` ignore entityList, even a wrong one; `export selected` needs at least one known entity.
     """
     if registration.export_option is ExportOption.ALL:
-        return tuple(catalog.entities), []
+        return tuple(entity.id for entity in catalog.entities.values() if not entity.optional), []
     if registration.is_disabled:
         return (), []
     if not registration.entity_list:
@@ -265,7 +290,40 @@ def listed_entities(
         registration = registration.model_copy(update={"entity_list": texts})
     entities, found = resolve_entities(registration, catalog, file)
     findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
+    findings += _where_problems(registration, catalog, file)
     return entities
+
+
+def _where_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
+    """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
+    names = catalog.ids_by_name()
+    for word, conditions in registration.where.items():
+        entity = catalog.entity(names.get(word.casefold(), ""))
+        if entity is None:
+            yield Finding(
+                file, f"where.{word}", f"unknown entity {word!r}", _shortened(catalog.entities), closest(word, names), "unknown_entity"
+            )
+            continue
+        plain = [name for name, column in entity.columns.items() if column.export == "yes"]
+        for number, one in enumerate(conditions):
+            at = f"where.{word}.{number}"
+            if one.column not in plain:
+                what = f"{entity.id} exports no column {one.column!r} as it is"
+                yield Finding(file, f"{at}.column", what, _shortened(plain), closest(one.column, plain), "unknown_column")
+            elif wrong := one.problem(entity.columns[one.column].type):
+                yield Finding(file, f"{at}.value", *wrong)
+
+
+def shared_rows(mine: tuple[str, Collection[str]], others: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ...]:
+    """The entities of which a tenant would receive another's rows; each tenant is given as its id in the data and its entities."""
+    taken = {entity for source_tenant, entities in others if source_tenant == mine[0] for entity in entities}
+    return tuple(entity for entity in mine[1] if entity in taken)
+
+
+def same_rows(entities: Sequence[str], file: str = "") -> Finding:
+    """Two tenants are read by one id. The finding names no other tenant: a tenant may see it."""
+    what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
+    return Finding(file, "sourceTenant", what, "an id of its own, or other entities", code="source_tenant_taken")
 
 
 def _shortened(names: Iterable[str], most: int = 40) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.conditions import Condition
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,10 @@ class Changed:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of one entity that belong to one tenant. The tenant predicate is always there; every value is a bind parameter."""
+    """Rows of one entity that belong to one tenant. The tenant predicate is always there; every value is a bind parameter.
+
+    `tenant` is the tenant's id in the data (`sourceTenant` of its registration).
+    """
 
     entity: Entity
     tenant: str
@@ -41,7 +45,9 @@ class Selection:
     time_from: datetime | None = None
     time_to: datetime | None = None
     live_only: bool = False
-    """Leave rows with a deletion time out (on-demand exports)."""
+    """Leave deleted rows out (on-demand exports)."""
+    where: tuple[Condition, ...] = ()
+    """What else the tenant's registration asks of a row."""
 
 
 @dataclass(frozen=True)

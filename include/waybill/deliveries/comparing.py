@@ -81,11 +81,13 @@ def compare(installation: Installation, registered: Registered, session: Session
         if entity is None or entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT) or stream.watermark is None:
             continue
         progress(stream.entity)
-        found += _compare_stream(installation, session, stream, entity)
+        found += _compare_stream(installation, registered, session, stream, entity)
     return found
 
 
-def _compare_stream(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Iterator[Difference]:
+def _compare_stream(
+    installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
+) -> Iterator[Difference]:
     with installation.ledger.begin() as connection:
         committed = upkeep.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
@@ -97,7 +99,9 @@ def _compare_stream(installation: Installation, session: Session, stream: Stream
         for window in windows:
             span = window.changed
             if span.start is None or span.start < span.end:
-                yield from _compare_window(snapshot, entity, window, identity, delivered)
+                source_tenant, where = registered.registration.reads(registered.tenant, entity)
+                selection = Selection(entity, source_tenant, identity or entity.columns, span, where=where)
+                yield from _compare_window(snapshot, selection, window, delivered)
 
 
 def _settled(stream: Stream, entity: Entity) -> datetime | None:
@@ -147,11 +151,8 @@ def _delivered(
     return _arrow(hashes)
 
 
-def _compare_window(
-    snapshot: Snapshot, entity: Entity, window: _Window, identity: dict[str, Column], delivered: pa.Array | None
-) -> Iterator[Difference]:
-    one = window.delivery
-    selection = Selection(entity, one.tenant, identity or entity.columns, window.changed)
+def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, delivered: pa.Array | None) -> Iterator[Difference]:
+    one, entity = window.delivery, selection.entity
     count = snapshot.count(selection)
     start, end = one.window_from, one.window_to or one.planned_to
     if delivered is None:

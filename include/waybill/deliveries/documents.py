@@ -41,10 +41,18 @@ def facts_of(entity: Entity, columns: Mapping[str, Column], dialect: Dialect, pr
         "mode": entity.changes.mode.value,
         "key": list(entity.key),
         "tombstone_column": entity.tombstone_column,
+        "tombstone_when": _told_state(entity),
         "columns": columns_of(columns),
         "csv": dialect_of(dialect),
         "produced_by": produced_by,
     }
+
+
+def _told_state(entity: Entity) -> dict[str, Any] | None:
+    """The state that tells a deleted row, where its column is exported as it is."""
+    state = entity.deleted_when
+    column = entity.columns.get(state.column) if state else None
+    return state.model_dump(mode="json") if state and column and column.export == "yes" else None
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
@@ -81,6 +89,8 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         "tombstone_column": facts["tombstone_column"],
         "produced_by": facts["produced_by"],
     }
+    if facts.get("tombstone_when"):
+        body["tombstone_when"] = facts["tombstone_when"]
     if facts["mode"] == Mode.FULL.value:
         body["unchanged"] = adopted.sha256 == delivery.previous_sha256
     if adopted.note:

@@ -9,6 +9,7 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.formats.csv import Sink, Written, write_csv
@@ -30,6 +31,10 @@ class Task:
     dialect: Dialect
     salt: bytes
     produced_by: str
+    source_tenant: str
+    """The tenant's id in the data."""
+    conditions: tuple[Condition, ...] = ()
+    """What else the registration asks of a row."""
 
     @property
     def where(self) -> str:
@@ -76,7 +81,7 @@ def extract(
     columns, version = arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
     with source.snapshot() as snapshot:
         extent = _extent(task, snapshot)
-        selection = Selection(task.entity, task.delivery.tenant, columns, extent.changed, task.salt)
+        selection = Selection(task.entity, task.source_tenant, columns, extent.changed, task.salt, where=task.conditions)
         if task.delivery.purpose == "backfill":
             selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
@@ -109,7 +114,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
         )
     if delivery.purpose == "backfill":
         return Extent(delivery.planned_to, Changed())
-    extent = snapshot.extent(task.entity, delivery.tenant, _position(task), delivery.planned_to)
+    extent = snapshot.extent(task.entity, task.source_tenant, _position(task), delivery.planned_to)
     if extent.lost:
         raise PositionLost(extent.lost)
     if delivery.window_from is not None and extent.end <= delivery.window_from:

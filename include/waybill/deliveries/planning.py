@@ -78,7 +78,7 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
 
 def _activate_new(connection: Connection, installation: Installation, registered: Registered) -> None:
     """`export all` also means entities catalogued since; a registration never deactivates here."""
-    wanted, _ = resolve_entities(registered.registration, installation.catalog, "")
+    wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
     active = {stream.entity for stream in streams.active(connection, registered.tenant)}
     streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), "catalogued")
 

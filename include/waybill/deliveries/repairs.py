@@ -131,7 +131,7 @@ def backfill(
     if earlier and not (again and earlier[-1].status == "committed"):
         return deliver(installation, [earlier[-1].id], progress)[0]
     _check(stream, start, end)
-    _rehearse(installation, stream, start, end)
+    _rehearse(installation, registered, stream, start, end)
     return deliver(installation, [_plan_backfill(installation, registered, stream, start, end, len(earlier), actor).id], progress)[0]
 
 
@@ -145,7 +145,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
     if earlier and earlier[-1].status == "open":
         return earlier[-1]
     _check(stream, start, end)
-    _rehearse(installation, stream, start, end)
+    _rehearse(installation, registered, stream, start, end)
     return _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
 
 
@@ -173,12 +173,13 @@ def _check(stream: Stream, start: datetime, end: datetime) -> None:
         )
 
 
-def _rehearse(installation: Installation, stream: Stream, start: datetime, end: datetime) -> None:
+def _rehearse(installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime) -> None:
     """Let the source refuse what it cannot cut by time before anything is planned."""
     entity = installation.entity(stream.entity)
     columns, _ = extraction.arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot() as snapshot:
-        snapshot.count(within(Selection(entity, stream.tenant, columns), start, end))
+        source_tenant, where = registered.registration.reads(stream.tenant, entity)
+        snapshot.count(within(Selection(entity, source_tenant, columns, where=where), start, end))
 
 
 def _plan_backfill(

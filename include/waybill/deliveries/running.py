@@ -134,8 +134,11 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     with installation.ledger.begin() as connection:
         stream = deliveries.stream_of(connection, one)
         planned_under = registrations.version(connection, one.tenant, one.registration_version)
+        in_force = registrations.current(connection, one.tenant) or planned_under
         salt = registrations.salt(connection, one.tenant)
-    return Task(one, stream, installation.entity(one.entity), planned_under.registration.csv.dialect, salt, PRODUCED_BY)
+    entity = installation.entity(one.entity)
+    source_tenant, where = in_force.registration.reads(one.tenant, entity)  # as it is now: a corrected id must not read another's rows
+    return Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where)
 
 
 def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:

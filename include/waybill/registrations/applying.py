@@ -153,11 +153,21 @@ def record(
     for _ in range(TRIES):
         try:
             with installation.ledger.begin() as connection:
-                return registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+                before = registrations.current(connection, tenant)
+                done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+                for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
+                    streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+                return done
         except LostUpdate:
             if expected is not None:
                 raise
     raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")
+
+
+def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:
+    """The entities of which a registration asks for other rows than the one before: their streams begin anew, with a full load."""
+    catalogued = [entity for name in entities if (entity := installation.configuration.catalog.entity(name))]
+    return [entity.id for entity in catalogued if before.reads(tenant, entity) != wanted.reads(tenant, entity)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
+from waybill.configuration.registration import Registration
 from waybill.configuration.selection import Selection
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -42,23 +43,29 @@ class Estimate:
     note: str = ""
 
 
-def estimate(installation: Installation, tenant: str, entities: Collection[str], patience: float = PATIENCE) -> list[Estimate]:
+def estimate(
+    installation: Installation, tenant: str, registration: Registration, entities: Collection[str], patience: float = PATIENCE
+) -> list[Estimate]:
     """What the first full loads of these entities would hold now. Never raises for a source that cannot be asked."""
     catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
     found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
     by_source: dict[str, list[Entity]] = {}
     for entity in catalogued:
         by_source.setdefault(entity.source, []).append(entity)
-    wait([_COUNTERS.submit(_count, installation, tenant, source, asked, found) for source, asked in by_source.items()], timeout=patience)
+    counting = [_COUNTERS.submit(_count, installation, tenant, registration, source, asked, found) for source, asked in by_source.items()]
+    wait(counting, timeout=patience)
     return [found[entity.id] for entity in catalogued]
 
 
-def _count(installation: Installation, tenant: str, source: str, asked: Iterable[Entity], found: dict[str, Estimate]) -> None:
+def _count(
+    installation: Installation, tenant: str, registration: Registration, source: str, asked: Iterable[Entity], found: dict[str, Estimate]
+) -> None:
     asked = list(asked)
     try:
         with installation.source(source).snapshot() as snapshot:
             for entity in asked:
-                rows = snapshot.count(Selection(entity, tenant, entity.columns))
+                source_tenant, where = registration.reads(tenant, entity)
+                rows = snapshot.count(Selection(entity, source_tenant, entity.columns, where=where))
                 found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, entity)))
     except WaybillError as error:
         # A preview must not fail because a source does: the delivery will tell it in full.

@@ -8,7 +8,15 @@ from typing import Any
 
 from waybill.access import tenant_id
 from waybill.configuration.findings import validated
-from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
+from waybill.configuration.registration import (
+    Difference,
+    FolderDestination,
+    Registration,
+    difference,
+    listed_entities,
+    same_rows,
+    shared_rows,
+)
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -65,13 +73,13 @@ class Replaced:
     changed: bool
 
 
-def read(raw: Mapping[str, Any], installation: Installation) -> tuple[Registration, tuple[str, ...]]:
-    """A body and the entity ids it stands for. Raises InvalidInput with every finding."""
+def read(raw: Mapping[str, Any], installation: Installation, tenant: str) -> tuple[Registration, tuple[str, ...]]:
+    """A tenant's body and the entity ids it stands for. Raises InvalidInput with every finding."""
     findings: list[Finding] = []
     wanted = validated(Registration, raw, "", findings)
     if wanted is None:
         raise InvalidInput(findings)
-    entities = listed_entities(wanted, raw, installation.catalog, "", findings)
+    entities = listed_entities(wanted, raw, installation.catalog.offered_to(tenant), "", findings)
     if findings:
         raise InvalidInput(findings)
     return wanted, entities
@@ -82,6 +90,24 @@ def _refuse_chosen_destination(installation: Installation, wanted: Registration,
     in_force = before.registration.destination if before else None
     if installation.configuration.policy.api_destinations == "policy" and wanted.destination != in_force:
         raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
+
+
+def _refuse_chosen_rows(
+    installation: Installation, tenant: str, wanted: Registration, entities: Collection[str], before: Registered | None, operator: bool
+) -> None:
+    """Whoever names the id a tenant has in the data chooses whose rows it receives: only who may change every tenant may do that."""
+    in_force = before.registration.source_tenant if before else None
+    if wanted.source_tenant != in_force and not operator:
+        allowed = "the one in force; operators set it in the tenant's file"
+        raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
+    with installation.ledger.begin() as connection:
+        current = [one for one in registrations.all_current(connection) if one.tenant != tenant]
+        words = [(one.tenant, one.registration.source_tenant) for one in current]
+        mine = wanted.source_tenant or tenant
+        rivals = [other for other, source_tenant in words if (source_tenant or other) == mine]
+        others = [(mine, [stream.entity for stream in streams.active(connection, other)]) for other in rivals]
+    if shared := shared_rows((mine, entities), others):
+        raise InvalidInput([same_rows(shared)])
 
 
 def find(installation: Installation, tenant: str) -> Registered | None:
@@ -138,37 +164,46 @@ def _refuse_managed_as_code(installation: Installation, tenant: str) -> Register
     return registered
 
 
-def rehearse(installation: Installation, tenant: str, raw: Mapping[str, Any], *, expected: int | None = None) -> Rehearsal:
+def rehearse(
+    installation: Installation, tenant: str, raw: Mapping[str, Any], *, expected: int | None = None, operator: bool = False
+) -> Rehearsal:
     """What `replace` would do with this body; changes nothing. Raises what `replace` raises."""
     registered = _refuse_managed_as_code(installation, tenant)
-    wanted, entities = read(raw, installation)
+    wanted, entities = read(raw, installation, tenant)
     if expected is not None and expected != (registered.version if registered else 0):
         raise _mismatch(tenant, expected)
     _refuse_chosen_destination(installation, wanted, registered)
+    _refuse_chosen_rows(installation, tenant, wanted, entities, registered, operator)
     with installation.ledger.begin() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
     fields = changed_fields(registered.body if registered else {}, wanted.body())
-    return Rehearsal(diff, fields, estimate(installation, tenant, diff.activated))
+    return Rehearsal(diff, fields, estimate(installation, tenant, wanted, diff.activated))
 
 
-def replace(installation: Installation, tenant: str, raw: Mapping[str, Any], *, actor: str, expected: int | None = None) -> Replaced:
+def replace(
+    installation: Installation, tenant: str, raw: Mapping[str, Any], *, actor: str, expected: int | None = None, operator: bool = False
+) -> Replaced:
     """Make this body the tenant's registration. `expected` is the version the caller saw (0: none yet).
+
+    `operator`: the caller may change every tenant's registration, and so may say which rows are this one's.
 
     Raises managed_as_code, etag_mismatch when another version is in force, InvalidInput.
     """
     _refuse_managed_as_code(installation, tenant)
-    return _record(installation, tenant, raw, Provenance(API_ORIGIN, actor), expected)
+    return _record(installation, tenant, raw, Provenance(API_ORIGIN, actor), expected, operator)
 
 
-def restore(installation: Installation, tenant: str, number: int, *, actor: str, expected: int | None = None) -> Replaced:
+def restore(
+    installation: Installation, tenant: str, number: int, *, actor: str, expected: int | None = None, operator: bool = False
+) -> Replaced:
     """Replace the registration by what an earlier version said, as a new version, held against today's catalog.
 
     Raises not_found, managed_as_code, etag_mismatch, InvalidInput when the catalog has lost what that version names.
     """
     earlier = version(installation, tenant, number)
     _refuse_managed_as_code(installation, tenant)
-    return _record(installation, tenant, earlier.body, Provenance(API_ORIGIN, actor, restored=number), expected)
+    return _record(installation, tenant, earlier.body, Provenance(API_ORIGIN, actor, restored=number), expected, operator)
 
 
 def version(installation: Installation, tenant: str, number: int) -> Registered:
@@ -179,9 +214,13 @@ def version(installation: Installation, tenant: str, number: int) -> Registered:
     return found
 
 
-def _record(installation: Installation, tenant: str, raw: Mapping[str, Any], by: Provenance, expected: int | None) -> Replaced:
-    wanted, entities = read(raw, installation)
-    _refuse_chosen_destination(installation, wanted, find(installation, tenant))
+def _record(
+    installation: Installation, tenant: str, raw: Mapping[str, Any], by: Provenance, expected: int | None, operator: bool
+) -> Replaced:
+    wanted, entities = read(raw, installation, tenant)
+    before = find(installation, tenant)
+    _refuse_chosen_destination(installation, wanted, before)
+    _refuse_chosen_rows(installation, tenant, wanted, entities, before, operator)
     try:
         recorded = record(installation, tenant, wanted, entities, by=by, expected=expected)
     except LostUpdate as error:
@@ -211,9 +250,9 @@ def history(installation: Installation, tenant: str) -> list[Version]:
     return [Version(one, changed_fields(before, one.body)) for one, before in zip(found, bodies, strict=True)]
 
 
-def unusable_connection(installation: Installation, raw: Mapping[str, Any]) -> PermanentError | None:
+def unusable_connection(installation: Installation, tenant: str, raw: Mapping[str, Any]) -> PermanentError | None:
     """What is wrong with the connection a body names, as far as it shows from here; None where it names none."""
-    wanted, _ = read(raw, installation)
+    wanted, _ = read(raw, installation, tenant)
     if wanted.destination is None or isinstance(wanted.destination, FolderDestination):
         return None
     try:

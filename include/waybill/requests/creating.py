@@ -86,7 +86,7 @@ def enter(
         return before
     require_plan(installation, export_policy, tenant)
     zone = zone_of(installation, tenant)
-    checked = check(submission, installation.catalog, export_policy, zone, now, period=origin.period)
+    checked = check(submission, installation.catalog.offered_to(tenant), export_policy, zone, now, period=origin.period)
     one = _pending(person, submission, checked, origin, tenants, now)
     fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
     placed = replace(one, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)

@@ -225,7 +225,7 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
                     {"name": name, "type": column.type.value, "description": column.description} for name, column in one.columns.items()
                 ],
             }
-            for one in installation.catalog.entities.values()
+            for one in installation.catalog.offered_to(tenant).entities.values()
         ],
         "range": {
             "required": export_policy.range.required,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from waybill.configuration.catalog import Entity
 from waybill.configuration.policy import ExportPolicy
+from waybill.configuration.registration import Registration
 from waybill.configuration.selection import Changed, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -42,12 +43,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """A claimed request with everything it is made from. `salts` are the tenants' own, for anonymized columns."""
+    """A claimed request with everything it is made from. `salts` and `registrations` are its tenants' own."""
 
     request: ExportRequest
     export_policy: ExportPolicy
     entities: tuple[Entity, ...]
     salts: Mapping[str, bytes]
+    registrations: Mapping[str, Registration]
     produced_by: str
 
     @property
@@ -191,9 +193,10 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     scope = {level: tuple(values) for level, values in scope_filters(one).items()}
     by_change = changes_by_time(entity, snapshot)
     ends = [end for end in (one.range_to, None if by_change else one.created_at) if end is not None]
+    source_tenant, where = task.registrations[tenant].reads(tenant, entity)
     return Selection(
         entity,
-        tenant,
+        source_tenant,
         entity.columns,
         Changed(end=one.created_at) if by_change else Changed(),
         task.salts[tenant],
@@ -201,6 +204,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
         one.range_from if entity.time_column else None,
         min(ends) if ends and entity.time_column else None,
         live_only=True,
+        where=where,
     )
 
 

@@ -54,7 +54,7 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
     stored = body.stored(covered(installation, caller, tenant, body.request.scope))
     zone, now, person = zone_of(installation, tenant), installation.now(), Requester.of(caller)
     period = _period(stored, body.frequency, Frequency(body.frequency).floor(now, zone), zone)
-    check(body.request, installation.catalog, export_policy, zone, now, period=period)
+    check(body.request, installation.catalog.offered_to(tenant), export_policy, zone, now, period=period)
     one = Template(
         new_id(), tenant, body.name, body.frequency, stored, person.actor, person.name, person.email, person.roles,
         False, now, next_boundary(body.frequency, now, zone), "",

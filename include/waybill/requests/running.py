@@ -76,7 +76,8 @@ def _task(installation: Installation, one: ExportRequest) -> Task:
     entities = tuple(installation.entity(entity) for entity in one.entities)
     with installation.ledger.begin() as connection:
         salts = {tenant: requests.salt(connection, tenant) for tenant in one.tenants}
-    return Task(one, installation.configuration.export_policy(one.tenant), entities, salts, PRODUCED_BY)
+    words = {tenant: installation.words_of(tenant) for tenant in one.tenants}
+    return Task(one, installation.configuration.export_policy(one.tenant), entities, salts, words, PRODUCED_BY)
 
 
 def _refuse(installation: Installation, one: ExportRequest, why: Failure) -> ExportRequest | None:

@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Catalog, Entity, Strict, closest
+from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangePreset
 from waybill.configuration.registration import entity_words
+from waybill.configuration.strict import Strict
 from waybill.errors import Finding, InvalidInput
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
+from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import chunks, drift, drivers, engine, extents, typed
 from waybill.sources.drivers import FrameConnection
-from waybill.sources.query import Query
+from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, either, every, join, quote, split_name, sql
 
 Connect = Callable[[str], Any]
@@ -76,10 +77,13 @@ class DbApiSnapshot:
             self.taken_at: datetime = _aware(cursor.fetchone()[0])
 
     def columns(self, entity: Entity) -> dict[str, str]:
-        found = self._columns.get(entity.id)
+        found = self._columns.get(entity.query or entity.relation)
         if found is None:
             with _errors(f"{entity.id} in {self.where}"):
-                found = dict(self._rows(self.database.literal_columns(split_name(entity.relation))))
+                if entity.query:
+                    found = self._columns_of_query(entity)
+                else:
+                    found = dict(self._rows(self.database.literal_columns(split_name(entity.relation))))
             if not found:
                 raise PermanentError(
                     f"there is no relation {entity.relation}",
@@ -87,8 +91,22 @@ class DbApiSnapshot:
                     code="relation_missing",
                     next_step=f"Correct entities.{entity.id}.relation, or grant SELECT on it",
                 )
-            self._columns[entity.id] = found
+            self._columns[entity.query or entity.relation] = found
         return found
+
+    def _columns_of_query(self, entity: Entity) -> dict[str, str]:
+        """What a query yields. Drivers tell the types of a result each in their own way: those of the catalog count."""
+        text, values = self.database.render(sql("SELECT * FROM {} WHERE 1 = 0", self._from(entity)))
+        with closing(self.connection.cursor()) as cursor:
+            cursor.execute(text, values)
+            names = [column[0] for column in cursor.description or ()]
+        return {name: drivers.DECLARED.get(entity.columns[name].type, "") if name in entity.columns else "" for name in names}
+
+    def _from(self, entity: Entity) -> Sql:
+        """What stands behind FROM."""
+        if entity.query:
+            return sql("({}) AS q", entity.query)
+        return sql("{}", ".".join(quote(part, self.database.mark) for part in split_name(entity.relation)))
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
@@ -133,9 +151,9 @@ class DbApiSnapshot:
         return sum(batch.column(0)[0].as_py() for batch in self._each_chunk(selection, lambda query: query.count(), ordered=False))
 
     def query(self, selection: Selection) -> TableQuery:
-        parts = split_name(selection.entity.relation)
-        relation = ".".join(quote(part, self.database.mark) for part in parts)
-        return TableQuery(self.flavour, sql("{}", relation), self._natives(selection.entity), selection)
+        entity = selection.entity
+        parents = tuple(Parent(self.flavour, self._from(one), self.columns(one), one.relation) for one in entity.parents())
+        return TableQuery(self.flavour, self._from(entity), self._natives(entity), selection, parents=parents)
 
     def _natives(self, entity: Entity) -> dict[str, str]:
         """The declared types; where those bind nobody, a time column declared otherwise is taken as a time stored as text."""
@@ -189,9 +207,8 @@ class DbApiSnapshot:
             return list(cursor.fetchall())
 
     def _max_id(self, entity: Entity) -> int | None:
-        relation = ".".join(quote(part, self.database.mark) for part in split_name(entity.relation))
         with _errors(f"{entity.id} in {self.where}"):
-            [(newest,)] = self._rows(sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), relation))
+            [(newest,)] = self._rows(sql("SELECT max({}) FROM {}", self.flavour.name(entity.changes.column), self._from(entity)))
         return None if newest is None else int(newest)
 
     def _at(self, selection: Selection) -> str:
@@ -205,6 +222,7 @@ class TableQuery(Query):
         """Every column the second stage needs."""
         timed = self.selection.time_from or self.selection.time_to
         extra = [self.entity.time_column] if timed else []
+        extra += [one.column for one in (*self.selection.where, self.entity.deleted_when) if one]
         names = [*self.selection.columns, *(self.selection.changed.late_columns or {}), *self.entity.key]
         return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
 
@@ -213,6 +231,15 @@ class TableQuery(Query):
         rows = sql("SELECT {} FROM {} WHERE {}", wanted, self.relation, self.where())
         terms = ", ".join(self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name]) for name in self.entity.key)
         return sql("{} ORDER BY {}", rows, terms) if ordered else rows
+
+    def condition(self, wanted: Condition) -> Sql:
+        """A time stored as text is compared where it has become a time."""
+        is_time = self.kind(wanted.column) is ColumnType.TIMESTAMP and self._as_text(wanted.column)
+        return sql("1 = 1") if is_time and wanted.values() else super().condition(wanted)
+
+    def _live(self) -> Sql:
+        """A state that tells deletions is looked at where rows have their catalogued types."""
+        return Sql() if self.entity.deleted_when else super()._live()
 
     def time(self) -> list[Sql]:
         return [] if self._as_text(self.entity.time_column) else super().time()

@@ -42,7 +42,7 @@ def check_columns(
     """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
-    needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped])
+    needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped, *(one.column for one in selection.where)])
     if selection.time_from or selection.time_to:
         needed[entity.time_column] = None
     for name in needed:
@@ -72,7 +72,7 @@ def _missing(selection: Selection, name: str, natives: Natives) -> PermanentErro
     otherwise = f"take {name} out of" if name in entity.columns and name not in entity.key else "name another column in"
     meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or {otherwise}"
     return PermanentError(
-        f"column {name} is missing from {entity.relation}",
+        f"column {name} is missing from {entity.read_from}",
         where=entity.id,
         code="schema_drift",
         next_step=f"{meant} entities.{entity.id} of the catalog",
@@ -82,7 +82,7 @@ def _missing(selection: Selection, name: str, natives: Natives) -> PermanentErro
 def _retyped(selection: Selection, name: str, native: str, kind: ColumnType) -> PermanentError:
     entity = selection.entity
     return PermanentError(
-        f"column {name} of {entity.relation} is {native}, which cannot hold the catalogued type {kind}",
+        f"column {name} of {entity.read_from} is {native}, which cannot hold the catalogued type {kind}",
         where=entity.id,
         code="schema_drift",
         next_step=f"Change the column back, or set entities.{entity.id}.columns.{name}.type to what it is now",
@@ -112,7 +112,7 @@ def unreadable_times(selection: Selection, column: str, count: int) -> Permanent
 def repeated_key(selection: Selection) -> PermanentError:
     key = ", ".join(selection.entity.key)
     return PermanentError(
-        f"the key ({key}) is not unique among the tenant's rows in {selection.entity.relation}",
+        f"the key ({key}) is not unique among the tenant's rows in {selection.entity.read_from}",
         where=selection.entity.id,
         code="key_not_unique",
         next_step=f"Name the columns that identify a row in entities.{selection.entity.id}.key",

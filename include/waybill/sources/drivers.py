@@ -207,6 +207,21 @@ def _declared(native: str) -> ColumnType | None:
     return None
 
 
+DECLARED = {
+    ColumnType.STRING: "text",
+    ColumnType.INTEGER: "bigint",
+    ColumnType.DECIMAL: "decimal",
+    ColumnType.FLOAT: "double",
+    ColumnType.BOOLEAN: "boolean",
+    ColumnType.DATE: "date",
+    ColumnType.TIMESTAMP: "timestamp",
+    ColumnType.UUID: "uuid",
+    ColumnType.JSON: "json",
+    ColumnType.BINARY: "blob",
+}
+"""A declared type for each catalogued one, for what has only the catalog's word."""
+
+
 def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
     """Whether a declared type may hold a catalogued type beyond the general rule; None leaves it to that rule."""
     natural = _declared(native.lower())

@@ -106,16 +106,16 @@ class LakeSnapshot(EngineSnapshot):
         """The entity's files; where they are partitioned by tenant, only the tenant's, so that another's broken file holds nobody up."""
         paths = self._all_paths(entity)
         part = f"/{entity.tenant_column}="
-        if not tenant or part not in paths[0]:
+        if not tenant or not entity.tenant_column or part not in paths[0]:
             return paths
         return [path for path in paths if unquote(path.partition(part)[2].partition("/")[0]) == tenant] or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
-        found = self._listed.get(entity.id)
+        found = self._listed.get(entity.relation)
         if found is None:
             with _unreadable(f"{entity.id} in {self.where}"):
                 found = self._list(entity)
-            self._listed[entity.id] = found
+            self._listed[entity.relation] = found
         return found
 
     def _list(self, entity: Entity) -> list[str]:

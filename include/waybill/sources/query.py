@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from waybill.canonical import ColumnType
+from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
 from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join, sql
@@ -22,7 +23,32 @@ from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join
 _QUOTABLE = frozenset({ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY})
 _PLAIN_CHARACTERS = frozenset("+-.:/= ")
 _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
+_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT})
 _ALL = Sql()
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A table on the way to the tenant: as it stands behind FROM, with its columns. `table` is its name in the catalog."""
+
+    flavour: Flavour
+    relation: Sql
+    natives: Natives
+    table: str
+
+    def name(self, column: str) -> str:
+        """The quoted column. A name that the table lacks is refused: inside a subquery it would mean a column of the table around it."""
+        if column not in self.natives:
+            raise PermanentError(
+                f"column {column} is missing from {self.table}, which tenant_through names",
+                allowed=", ".join(self.natives),
+                code="schema_drift",
+                next_step="Correct tenant_through in the catalog",
+            )
+        return self.flavour.name(column)
+
+    def equal(self, column: str, value: str) -> Sql:
+        return equal(self.flavour, self.name(column), self.natives[column], value)
 
 
 @dataclass(frozen=True)
@@ -42,6 +68,8 @@ class Query:
     sorted: bool = True
     nulls: str = " NULLS FIRST"
     part: Sql = _ALL
+    parents: tuple[Parent, ...] = ()
+    """The tables of `entity.tenant_through`, in its order."""
 
     @property
     def entity(self) -> Entity:
@@ -64,23 +92,55 @@ class Query:
 
     def where(self) -> Sql:
         """Every condition of the selection but the digest one."""
-        owner = () if self.narrowed else (self.tenant(), *self._scope())
-        return every((*owner, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end), self.part))
+        owner: tuple[Sql, ...] = () if self.narrowed else (self.tenant(), *self._scope())
+        wanted = map(self.condition, self.selection.where)
+        return every((*owner, *wanted, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end), self.part))
 
     def tenant(self) -> Sql:
-        return self.equal(self.entity.tenant_column, self.selection.tenant)
+        """The rows that are the tenant's: by a column of their own, or by one that tables lead to. Nothing joins, so no row comes twice."""
+        if not self.entity.tenant_through:
+            return self.equal(self.entity.tenant_column, self.selection.tenant)
+        steps = self.entity.tenant_through
+        condition = self.parents[-1].equal(steps[-1].column, self.selection.tenant)
+        for number in reversed(range(len(steps))):
+            pairs, parent = steps[number].on.items(), self.parents[number]
+            name = self.parents[number - 1].name if number else self.flavour.name
+            ours, theirs = ", ".join(name(here) for here, _ in pairs), ", ".join(parent.name(there) for _, there in pairs)
+            condition = sql("({}) IN (SELECT {} FROM {} WHERE {})", ours, theirs, parent.relation, condition)
+        return condition
 
     def equal(self, name: str, value: str) -> Sql:
-        """Exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
-        native = self.natives[name]
-        kind = self.flavour.kind(native)
-        if kind is ColumnType.INTEGER and not _is_canonical_integer(value):
-            return sql("1 = 0")
-        if kind is ColumnType.UUID and not _is_uuid(value):
-            return sql("1 = 0")
-        if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
-            return self.flavour.equal(self.flavour.name(name), native, value)
-        return sql("{} = {}", self.flavour.text(self.flavour.name(name), kind, native), Bind(value))
+        """`equal` for a column of the relation."""
+        return equal(self.flavour, self.flavour.name(name), self.natives[name], value)
+
+    def condition(self, wanted: Condition) -> Sql:
+        """A comparison the catalog or a registration asks for. Every value is bound."""
+        x = self.flavour.name(wanted.column)
+        if wanted.op in ("is null", "is not null"):
+            return sql("{} {}", x, wanted.op.upper())
+        if wanted.op in ("=", "in"):
+            return either(self._same(wanted.column, value) for value in wanted.values())
+        if wanted.op in ("!=", "not in"):
+            return every((sql("{} IS NOT NULL", x), *(sql("NOT ({})", self._same(wanted.column, value)) for value in wanted.values())))
+        native, kind, (value,) = self.natives[wanted.column], self.kind(wanted.column), wanted.values()
+        term = self.flavour.order(x, kind, native) if kind is ColumnType.STRING else self._comparable(wanted.column)
+        return sql("{} {} {}", term, wanted.op, self._value_of(wanted.column, value))
+
+    def _same(self, name: str, value: Any) -> Sql:
+        if self.kind(name) in (ColumnType.STRING, ColumnType.UUID):
+            return self.equal(name, str(value).lower() if self.kind(name) is ColumnType.UUID else str(value))
+        return sql("{} = {}", self._comparable(name), self._value_of(name, value))
+
+    def _comparable(self, name: str) -> str:
+        """The column; a number that came as text (exact decimals of a driver) as a number."""
+        x = self.flavour.name(name)
+        return f"CAST({x} AS DOUBLE)" if self.natives[name] == "VARCHAR" and self.kind(name) in _NUMBERS else x
+
+    def _value_of(self, name: str, value: Any) -> Sql:
+        kind, native = self.kind(name), self.natives[name]
+        if kind is ColumnType.TIMESTAMP:
+            return self.flavour.bind_instant(parse_timestamp(str(value)), native)
+        return sql("{}", Bind(value, {ColumnType.DATE: "date", ColumnType.BOOLEAN: "boolean"}.get(kind, "")))
 
     def span(self, start: Any, end: Any) -> Sql:
         """Change position in `[start, end)`, in plain comparisons that an index can serve. A missing side is open."""
@@ -156,8 +216,12 @@ class Query:
         ]
 
     def _live(self) -> Sql:
-        hide = self.selection.live_only and self.entity.deleted_column
-        return sql("{} IS NULL", self.flavour.name(self.entity.deleted_column)) if hide else Sql()
+        """A row is deleted once its deletion column holds a time, or its state says so; one whose state is not known is not."""
+        if not self.selection.live_only:
+            return Sql()
+        if state := self.entity.deleted_when:
+            return sql("CASE WHEN {} THEN 1 ELSE 0 END = 0", self.condition(state))
+        return sql("{} IS NULL", self.flavour.name(self.entity.deleted_column)) if self.entity.deleted_column else Sql()
 
     # What of them
 
@@ -275,6 +339,18 @@ class Query:
     def has_late(self) -> bool:
         """Whether rows before the span's start are picked by their digest."""
         return self.selection.changed.overlap is not None and bool(self.selection.changed.late)
+
+
+def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:
+    """Exact equality with a value given as text; a text that is not the canonical spelling of the column's type equals nothing."""
+    kind = flavour.kind(native)
+    if kind is ColumnType.INTEGER and not _is_canonical_integer(value):
+        return sql("1 = 0")
+    if kind is ColumnType.UUID and not _is_uuid(value):
+        return sql("1 = 0")
+    if kind in (None, ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID):
+        return flavour.equal(x, native, value)
+    return sql("{} = {}", flavour.text(x, kind, native), Bind(value))
 
 
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:

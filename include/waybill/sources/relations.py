@@ -19,7 +19,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, engine, extents
-from waybill.sources.query import Query
+from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, split_name, sql
 
 _FLAVOUR = engine.DuckDBFlavour()
@@ -82,8 +82,14 @@ class EngineSnapshot(ABC):
         return int(count)
 
     def query(self, selection: Selection) -> Query:
-        relation = self.relation(selection.entity, selection.tenant)
-        return Query(_FLAVOUR, relation, self._describe(selection.entity, relation), selection)
+        entity = selection.entity
+        relation = self.relation(entity, selection.tenant)
+        parents = tuple(self._parent(one) for one in entity.parents())
+        return Query(_FLAVOUR, relation, self._describe(entity, relation), selection, parents=parents)
+
+    def _parent(self, entity: Entity) -> Parent:
+        relation = self.relation(entity)
+        return Parent(_FLAVOUR, relation, self._describe(entity, relation), entity.relation)
 
     def _describe(self, entity: Entity, relation: Sql) -> dict[str, str]:
         found = self._described.get(relation)
@@ -194,5 +200,7 @@ class DuckDBSnapshot(EngineSnapshot):
     """One transaction over the attached file."""
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
+        if entity.query:
+            return sql("({}) AS q", entity.query)
         parts: list[Any] = split_name(entity.relation)
         return sql("{}", ".".join(quote(part) for part in ["warehouse", *parts] if len(parts) < 3))

@@ -22,7 +22,7 @@ from waybill.sources import drift
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import PostgresFlavour
-from waybill.sources.query import Query
+from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 if TYPE_CHECKING:
@@ -118,13 +118,16 @@ class PostgresSnapshot:
 
     def query(self, selection: Selection) -> Query:
         entity = selection.entity
+        never_null = {name for name, _, not_null, _, _ in self._relation(entity) if not_null}
+        nulls = "" if set(entity.key) <= never_null else " NULLS FIRST"
+        parents = tuple(Parent(self._flavour(one), sql("{}", self._name(one)), self.columns(one), one.relation) for one in entity.parents())
+        flavour, natives = self._flavour(entity), self.columns(entity)
+        return SnapshotQuery(flavour, sql("{}", self._name(entity)), natives, selection, nulls=nulls, parents=parents)
+
+    def _flavour(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
         bytewise = {quote(name) for name, _, _, bytewise, _ in columns if bytewise}
-        loose = {quote(name) for name, _, _, _, loose in columns if loose}
-        never_null = {name for name, _, not_null, _, _ in columns if not_null}
-        nulls = "" if set(entity.key) <= never_null else " NULLS FIRST"
-        flavour = PostgresFlavour(frozenset(bytewise), frozenset(loose))
-        return SnapshotQuery(flavour, sql("{}", self._name(entity)), self.columns(entity), selection, nulls=nulls)
+        return PostgresFlavour(frozenset(bytewise), frozenset(quote(name) for name, _, _, _, loose in columns if loose))
 
     def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
         """The records of a statement, in lists that never cross a multiple of `most`."""
@@ -138,10 +141,10 @@ class PostgresSnapshot:
             return self.connection.execute(text, values).fetchall()
 
     def _relation(self, entity: Entity) -> list[Any]:
-        found = self._relations.get(entity.id)
+        found = self._relations.get(self._name(entity))
         if found is None:
             with session.errors(f"{entity.id} in {self.where}"):
-                found = self.connection.execute(_COLUMNS, [self._name(entity)]).fetchall()
+                found = self._columns_of_query(entity) if entity.query else self._columns_of_relation(entity)
             if not found:
                 raise PermanentError(
                     f"there is no relation {entity.relation}",
@@ -149,14 +152,34 @@ class PostgresSnapshot:
                     code="relation_missing",
                     next_step=f"Correct entities.{entity.id}.relation, or grant USAGE on its schema",
                 )
-            self._relations[entity.id] = found
+            self._relations[self._name(entity)] = found
         return found
 
+    def _columns_of_relation(self, entity: Entity) -> list[Any]:
+        return self.connection.execute(_COLUMNS, [self._name(entity)]).fetchall()
+
+    def _columns_of_query(self, entity: Entity) -> list[Any]:
+        """As `_COLUMNS`; nothing is known of a result's NULLs and collations, so texts are compared exactly."""
+        text, _ = _render(sql("SELECT * FROM {} LIMIT 0", self._name(entity)))
+        cursor = self.connection.execute(text)
+        result = cursor.pgresult
+        mods = [result.fmod(at) for at in range(result.nfields)] if result else []
+        codes = [column.type_code for column in cursor.description or ()]
+        types = self.connection.execute(
+            "SELECT format_type(t, m) FROM unnest(%s::oid[], %s::int[]) WITH ORDINALITY AS s(t, m, n) ORDER BY n", [codes, mods]
+        )
+        names = [column.name for column in cursor.description or ()]
+        return [(name, native, False, False, True) for name, (native,) in zip(names, types, strict=True)]
+
     def _name(self, entity: Entity) -> str:
+        if entity.query:
+            return f"({entity.query}) AS q"
         return ".".join(quote(part) for part in split_name(entity.relation))
 
     def _has_unique_index(self, entity: Entity) -> bool:
         """Whether a unique index covers no more than key and tenant, with a key that is never NULL: then the database keeps it unique."""
+        if entity.query:
+            return False
         rows = self.connection.execute(_UNIQUE, [self._name(entity)]).fetchall()
         allowed = {*entity.key, entity.tenant_column}
         never_null = {name for name, _, not_null, *_ in self._relation(entity) if not_null}

@@ -36,7 +36,11 @@ def list_entities(tenant: TenantPath, caller: Viewer, installation: Installation
     found = replacing.find(installation, tenant)
     active = replacing.standing(installation, tenant).active if found else ()
     return JSONResponse(
-        {"items": [_entity(one, one.id in active).model_dump(mode="json") for one in installation.catalog.entities.values()]}
+        {
+            "items": [
+                _entity(one, one.id in active).model_dump(mode="json") for one in installation.catalog.offered_to(tenant).entities.values()
+            ]
+        }
     )
 
 

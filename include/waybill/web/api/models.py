@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Strict
 from waybill.configuration.registration import EntityList
+from waybill.configuration.strict import Strict
 
 
 class Answer(BaseModel):

@@ -139,13 +139,13 @@ def replace_registration(
     raw = {key: value for key, value in body.items() if key not in models.READ_ONLY}
     expected = _expected(installation, tenant, if_match, if_none_match)
     if dry_run:
-        return _rehearse(installation, tenant, raw, expected)
-    done = replacing.replace(installation, tenant, raw, actor=caller.actor, expected=expected)
+        return _rehearse(installation, tenant, raw, expected, caller.is_operator)
+    done = replacing.replace(installation, tenant, raw, actor=caller.actor, expected=expected, operator=caller.is_operator)
     return _replaced(installation, scheduler, caller, done)
 
 
-def _rehearse(installation: Installation, tenant: str, raw: dict[str, Any], expected: int | None) -> JSONResponse:
-    plan = replacing.rehearse(installation, tenant, raw, expected=expected)
+def _rehearse(installation: Installation, tenant: str, raw: dict[str, Any], expected: int | None, operator: bool) -> JSONResponse:
+    plan = replacing.rehearse(installation, tenant, raw, expected=expected, operator=operator)
     rows = [one.rows for one in plan.estimates]
     sizes = [one.bytes for one in plan.estimates]
     return JSONResponse(
@@ -248,6 +248,6 @@ def restore_version(
     """Make what an earlier version said the registration in force, as a new version. Entities that come back start with a full load."""
     expected = _expected(installation, tenant, if_match, None)
     if dry_run:
-        return _rehearse(installation, tenant, replacing.version(installation, tenant, number).body, expected)
-    done = replacing.restore(installation, tenant, number, actor=caller.actor, expected=expected)
+        return _rehearse(installation, tenant, replacing.version(installation, tenant, number).body, expected, caller.is_operator)
+    done = replacing.restore(installation, tenant, number, actor=caller.actor, expected=expected, operator=caller.is_operator)
     return _replaced(installation, scheduler, caller, done)

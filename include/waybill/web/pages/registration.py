@@ -22,6 +22,10 @@ from waybill.window import Frequency
 router = APIRouter(prefix="/tenants/{tenant}")
 
 
+_UNSEEN = ("sourceTenant", "where")
+"""What the form does not show and so does not change."""
+
+
 def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
     """A registration's body as the fields of the form; names in its list become ids where the catalog knows them."""
     names = installation.catalog.ids_by_name()
@@ -82,12 +86,14 @@ def _csv(form: Form) -> dict[str, Any]:
 @router.post("/registration/preview")
 def preview(request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, form: SentForm) -> Response:
     """What replacing would change, before anything is."""
-    body = registration_body(form)
+    before = replacing.find(installation, tenant)
+    unseen = {name: before.body[name] for name in _UNSEEN if name in before.body} if before else {}
+    body = registration_body(form) | unseen
     expected = _version(form)
-    plan = replacing.rehearse(installation, tenant, body, expected=expected)
+    plan = replacing.rehearse(installation, tenant, body, expected=expected, operator=caller.is_operator)
     told = words(installation)
     changes = told.changes(plan.fields, not plan.difference.is_empty)
-    shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, body)}
+    shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
     return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, body=json.dumps(body), expected=expected, **shown)
 
 
@@ -100,7 +106,7 @@ def replace(
         body = json.loads(form.one("body"))
     except ValueError as error:
         raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
-    done = replacing.replace(installation, tenant, body, actor=caller.actor, expected=_version(form))
+    done = replacing.replace(installation, tenant, body, actor=caller.actor, expected=_version(form), operator=caller.is_operator)
     if done.changed:
         follow(installation, scheduler, caller, tenant, created=done.created)
     return moved(request, f"tenants/{tenant}?said={'created' if done.created else 'saved' if done.changed else 'same'}")
@@ -112,7 +118,7 @@ def restore(
 ) -> Response:
     """Undo: make an earlier version the one in force."""
     number = _whole(form, "number")
-    done = replacing.restore(installation, tenant, number, actor=caller.actor, expected=_version(form))
+    done = replacing.restore(installation, tenant, number, actor=caller.actor, expected=_version(form), operator=caller.is_operator)
     if done.changed:
         follow(installation, scheduler, caller, tenant, created=done.created)
     return moved(request, f"tenants/{tenant}?said={'restored' if done.changed else 'same'}")

@@ -96,7 +96,7 @@ def show_tenant(
         "said": FLASH_MESSAGES.get(followed.said, ""),
         "form": form_values(installation, tenant, body),
         "version": registered.version if registered else 0,
-        "entities": list(installation.catalog.entities.values()),
+        "entities": list(installation.catalog.offered_to(tenant).entities.values()),
         "zones": sorted(zones()),
         "labels": LABELS,
         "words": words(installation),

@@ -1,0 +1,112 @@
+"""A tenant whose id in the data is another one, and rows a registration picks: delivered, asked for on demand, changed, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exports import Office, make_office
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.errors import InvalidInput
+from waybill.files import places
+from waybill.registrations import applying, replacing
+from waybill.requests import running
+
+MIDNIGHT = NOON.replace(hour=0)
+FOLDER = {"kind": "folder", "root": "out"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path / "place", clock=NOON)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"], sourceTenant="ORG-7")
+        place.user(1, "Ada", MIDNIGHT - 2 * DAY, tenant="ORG-7")
+        place.user(2, "Grace", MIDNIGHT - 2 * DAY, tenant="acme")
+        place.user(3, "Joan", MIDNIGHT - 2 * DAY, tenant="ORG-7")
+        yield place
+
+
+def names(place: Place) -> list[Any]:
+    return [row[1] for row in place.rows()]
+
+
+def test_a_tenant_receives_the_rows_of_its_id_in_the_data(place: Place) -> None:
+    place.run(NOON)
+    assert names(place) == ["Ada", "Joan"]
+    place.user(4, "Edsger", NOON, tenant="ORG-7")
+    place.user(5, "Barbara", NOON, tenant="acme")
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert names(place) == ["Ada", "Joan", "Edsger"]
+    assert {one["tenant"] for _, one in place.manifests()} == {"acme"}
+
+
+def test_another_id_in_the_data_begins_anew_with_a_full_load(place: Place) -> None:
+    place.run(NOON)
+    place.tenant(entityList=["user"], sourceTenant="acme")
+    place.run(NOON)
+    assert sorted((one["generation"], one["kind"]) for _, one in place.manifests()) == [(1, "full"), (2, "full")]
+    assert names(place) == ["Ada", "Joan", "Grace"]
+    assert places.verify(str(place.out), pytest.fail).is_whole
+
+
+def test_other_conditions_begin_anew_and_the_same_ones_do_not(place: Place) -> None:
+    picked = {"user": [{"column": "name", "op": "!=", "value": "Joan"}]}
+    place.tenant(entityList=["user"], sourceTenant="ORG-7", where=picked)
+    place.run(NOON)
+    place.run(NOON)
+    assert names(place) == ["Ada"]
+    place.tenant(entityList=["user"], sourceTenant="ORG-7")
+    place.run(NOON)
+    assert [row[1] for row in place.rows()] == ["Ada", "Ada", "Joan"]
+    assert sorted(one["generation"] for _, one in place.manifests()) == [1, 2]
+
+
+def test_a_state_that_tells_deletions_is_in_the_manifest(place: Place) -> None:
+    state = {"column": "name", "op": "=", "value": "gone"}
+    entity = {key: value for key, value in USER.items() if key != "deleted_column"}
+    place.write("catalog.yaml", catalog(user={**entity, "deleted_when": state}))
+    place.run(NOON)
+    [(_, manifest)] = place.manifests()
+    assert manifest["tombstone_when"] == state
+    assert manifest["tombstone_column"] is None
+
+
+def test_an_export_on_demand_reads_by_the_same_id(tmp_path: Path) -> None:
+    office: Office = make_office(tmp_path)
+    office.place.tenant(entityList=["measurement"], sourceTenant="ORG-7")
+    office.measure(1, tenant_id="acme")
+    office.measure(2, tenant_id="ORG-7")
+    office.measure(3, tenant_id="ORG-7")
+    with closing(office.place):
+        one = office.ask()
+        assert one.status == "pending"
+        [done] = running.fulfil_all(office.installation())
+        assert (done.status, done.rows) == ("done", 2)
+
+
+def test_only_who_may_change_every_tenant_chooses_the_id_in_the_data(place: Place) -> None:
+    installation = place.installation()
+    body = {"entityList": ["user"], "destination": FOLDER, "sourceTenant": "ORG-9"}
+    with pytest.raises(InvalidInput, match="sourceTenant: the id in the data is set by the operator"):
+        replacing.rehearse(installation, "globex", body)
+    with pytest.raises(InvalidInput, match="sourceTenant: the id in the data is set by the operator"):
+        replacing.replace(installation, "globex", body, actor="tenant")
+    replacing.replace(installation, "globex", body, actor="operator", operator=True)
+    again = replacing.replace(installation, "globex", {**body, "frequency": "weekly"}, actor="tenant")
+    assert again.standing.registered.body["sourceTenant"] == "ORG-9"
+    with pytest.raises(InvalidInput, match="sourceTenant"):
+        replacing.replace(installation, "globex", {"entityList": ["user"], "destination": FOLDER}, actor="tenant")
+
+
+def test_nobody_is_registered_for_rows_another_tenant_receives(place: Place) -> None:
+    applying.apply(place.installation(), actor="test")
+    body = {"entityList": ["user"], "destination": FOLDER, "sourceTenant": "ORG-7"}
+    with pytest.raises(InvalidInput, match="another tenant's too, and both would receive user") as refused:
+        replacing.replace(place.installation(), "globex", body, actor="operator", operator=True)
+    assert "acme" not in str(refused.value)
