@@ -68,7 +68,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
 
 def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Tenants of the same destination share one connection; a few destinations are swept at a time."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         tenants = registrations.all_current(connection)
     shared: dict[str, list[Registered]] = {}
     for one in tenants:
@@ -104,7 +104,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
 def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Spools that no process can still be writing. One whose bytes were delivered, but not archived any more, is archived now."""
     found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         owners = upkeep.owners(connection, [path.name for path in found])
     for path in found:
         owner = owners.get(path.name)
@@ -125,7 +125,7 @@ def _clear_archive(installation: Installation, done: Housekeeping, now: datetime
         return
     keep = timedelta(days=installation.configuration.policy.archive_days)
     found = list(_own(installation.settings.base / installation.settings.archive_url / "deliveries"))
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         committed = upkeep.committed_at(connection, [path.name for path in found])
     for path in found:
         if (committed.get(path.name) or _youngest(path)) < now - keep:

@@ -55,9 +55,9 @@ class Installation:
 
     def registered(self, tenant: str) -> Registered:
         """The tenant's registration in force. Raises PermanentError for an unknown tenant."""
-        with self.ledger.begin() as connection:
+        with self.ledger.read() as connection:
             found = registrations.current(connection, tenant_id(tenant))
-            known = [] if found else [one.tenant for one in registrations.all_current(connection)]
+            known = [] if found else registrations.ids(connection)
         if found is None:
             raise PermanentError(
                 f"the tenant {tenant!r} is not registered" + (f"; did you mean {near}?" if (near := closest(tenant, known)) else ""),
@@ -92,7 +92,7 @@ class Installation:
         return registered.registration.destination or self.configuration.policy.destination
 
     def destination(self, registered: Registered) -> Destination:
-        with self.ledger.begin() as connection:
+        with self.ledger.read() as connection:
             profile = registrations.profile(connection, registered.tenant)
         return open_destination(self.destination_spec(registered), self.settings.base, self.connections, Profile(profile or Profile.FULL))
 
@@ -103,9 +103,9 @@ class Installation:
         Raises TransientError `destination_paused` then, without connecting: the first try after the pause connects again.
         """
         key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
-        with self.ledger.begin() as connection:
-            paused = streams.paused_until(connection, key, self.now()) if spare else None
-        if paused is not None:
+        with self.ledger.read() as connection:
+            failures, paused = streams.breaker_of(connection, key)
+        if spare and paused is not None and paused > self.now():
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
             next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
             raise TransientError(what, next_step=next_step, code="destination_paused")
@@ -116,6 +116,7 @@ class Installation:
                 with self.ledger.begin() as connection:
                     streams.failed(connection, key, self.now())
                 raise
-            with self.ledger.begin() as connection:
-                streams.succeeded(connection, key)
+            if failures:
+                with self.ledger.begin() as connection:
+                    streams.succeeded(connection, key)
             yield session

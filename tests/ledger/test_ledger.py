@@ -9,6 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
@@ -160,6 +162,51 @@ def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
     for thread in threads:
         thread.join()
     assert sum(one is not None for one in planned) == 1
+
+
+def attempt_values(delivery: str, name: str, sha256: str) -> dict[str, object]:
+    return {
+        "id": name,
+        "delivery": delivery,
+        "window_to": NOW,
+        "snapshot_time": NOW,
+        "schema_version": 1,
+        "columns": [],
+        "facts": {},
+        "files": [{"path": "user.csv", "rows": 1, "bytes": 1, "sha256": sha256}],
+        "rows": 1,
+        "bytes": 1,
+        "sha256": sha256,
+        "possible_duplicate": False,
+        "recorded_at": NOW,
+    }
+
+
+def test_every_worker_adopts_the_attempt_chosen_first_also_one_recorded_after_its_own(ledger):
+    with ledger.begin() as connection:
+        registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
+        (stream,) = streams.active(connection, "acme")
+        planned = deliveries.plan(connection, plan_values(stream, "user"))
+        assert planned is not None
+        mine = deliveries.record(connection, attempt_values(planned.id, "mine", "a"), stream.id, [])
+        later = deliveries.record(connection, attempt_values(planned.id, "later", "a"), stream.id, [])
+        other = deliveries.record(connection, attempt_values(planned.id, "other", "b"), stream.id, [])
+        assert deliveries.attempts(connection, planned.id) == sorted([mine, later, other], key=lambda one: one.id)
+    with ledger.begin() as connection:
+        assert deliveries.adopt(connection, later) == later
+    with ledger.begin() as connection:
+        assert deliveries.adopt(connection, mine) == later
+        assert deliveries.adopt(connection, other) == other, "what stands under the final name decides, whatever was chosen before"
+
+
+def test_a_read_of_a_shared_ledger_cannot_write(postgres):
+    shared = Ledger(postgres.url)
+    shared.ready()
+    with pytest.raises(DBAPIError, match="read-only"), shared.read() as connection:
+        connection.execute(text("DELETE FROM day"))
+    with shared.begin() as connection:
+        connection.execute(text("DELETE FROM day"))
+    shared.close()
 
 
 def test_a_ledger_out_of_reach_is_transient_and_names_no_password():

@@ -113,8 +113,8 @@ def announcements(tenant: str, planned: Batch) -> Iterator[tuple[str, dict[str, 
     """The asset events of what this run committed, oldest first: the asset's name, and the facts a consumer checks a file by."""
     from waybill.deliveries import views
 
-    for one in reversed(views.listed(open_installation(), tenant, status="committed") if planned else []):
-        if one["purpose"] == "schedule" and one["delivery_id"] >= planned.get(one["entity"], "~"):
+    for one in views.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
+        if one["delivery_id"] >= planned.get(one["entity"], "~"):
             yield asset_name(tenant, one["entity"]), {fact: one[fact] for fact in ANNOUNCED}
 
 

@@ -74,9 +74,7 @@ class Condition(Strict):
         if kind is ColumnType.BOOLEAN and self.op not in ("=", "!="):
             return f"{self.op} does not fit a boolean", "=, !=, is null, is not null"
         wrong = next((value for value in self.values() if not _fits(value, kind)), None)
-        return (
-            None if wrong is None else (f"{_shown(wrong)} does not fit the type {kind}", _ALLOWED.get(kind or ColumnType.STRING, "text"))
-        )
+        return None if wrong is None else (f"{_shown(wrong)} does not fit the type {kind}", _ALLOWED.get(kind or ColumnType.STRING, "text"))
 
 
 _ALLOWED = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +66,29 @@ class TenantFile:
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """All that is valid, and a list of all that is not. `broken` names tenants whose file exists but cannot be used."""
+class TenantFiles:
+    """Every readable tenant file by tenant, the tenants whose file exists but cannot be used, and why."""
 
-    catalog: Catalog
-    readable_policy: Policy
     tenants: Mapping[str, TenantFile]
     broken: frozenset[str]
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that is valid, and a list of all that is not.
+
+    Catalog, policy and presets are read at once. A tenant's file is read when somebody asks for it by name, all of them only when somebody
+    asks for all: what one tenant costs must not grow with the number of tenants.
+    """
+
+    catalog: Catalog
+    readable_policy: Policy
+    shared_findings: tuple[Finding, ...]
+    """Those of the files all tenants share: while there is one, nothing is applied."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
     policy_findings: tuple[Finding, ...] = ()
+    _folder: _TenantFolder | None = field(default=None, repr=False)
 
     @property
     def policy(self) -> Policy:
@@ -89,15 +104,32 @@ class Configuration:
         """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
         return knobs_of(self.policy, self.presets, tenant)
 
+    def files_of(self, tenant: str) -> TenantFiles:
+        """The same as of all tenants, about this one alone: no other tenant's file is opened."""
+        return self._folder.read(tenant) if self._folder else TenantFiles({}, frozenset(), ())
+
+    @cached_property
+    def files(self) -> TenantFiles:
+        """Every tenant's file."""
+        return self._folder.read() if self._folder else TenantFiles({}, frozenset(), ())
+
     @property
-    def shared_findings(self) -> tuple[Finding, ...]:
-        """Those of the files all tenants share: while there is one, nothing is applied."""
-        return tuple(finding for finding in self.findings if not _is_of_a_tenant(finding))
+    def tenants(self) -> Mapping[str, TenantFile]:
+        return self.files.tenants
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """Tenants whose file exists but cannot be used."""
+        return self.files.broken
 
     @property
     def tenants_findings(self) -> tuple[Finding, ...]:
         """Those of the tenants' own files: each keeps its own file from being applied."""
-        return tuple(finding for finding in self.findings if _is_of_a_tenant(finding))
+        return self.files.findings
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.shared_findings, *self.tenants_findings)
 
     def require_catalog(self) -> Catalog:
         """The catalog. Raises ConfigError when the catalog or the policy has problems."""
@@ -106,11 +138,7 @@ class Configuration:
         return self.catalog
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of silently keeping the last."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     seen: dict[Any, Any] = {}
     for key_node, value_node in node.value:
@@ -124,18 +152,39 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return seen
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of silently keeping the last."""
+
+
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same by libyaml, where PyYAML was built with it: six times as fast."""
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_FastLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+_UNALIKE = re.compile(r"[\t\ufeff?]|[|>][+-]?#|(?:[-\[{] *){50}|^ {200}", re.MULTILINE)
+"""What the two parsers read differently (tabs, byte order marks, question marks), and nesting that could overflow libyaml's stack."""
+_MOST_BRACKETS = 20_000
 
 
-def _is_of_a_tenant(finding: Finding) -> bool:
-    return "/tenants/" in finding.file
+def parse_yaml(text: str) -> Any:
+    """Plain data. Raises yaml.YAMLError, and what PyYAML's constructors raise for values that do not fit their tags.
+
+    libyaml reads what is right. What it refuses is read again by PyYAML itself, whose words and positions people see.
+    """
+    if not _UNALIKE.search(text) and text.count("[") + text.count("{") < _MOST_BRACKETS:
+        try:
+            return yaml.load(text, Loader=_FastLoader)  # noqa: S506 (derives from SafeLoader: plain data only)
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
 
 
 def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
     """A file's mapping, or None with a finding. An empty file is an empty mapping."""
     try:
-        # _Loader derives from SafeLoader: plain data only
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         findings.append(Finding(shown, "", f"cannot be read: {error.strerror}"))
     except UnicodeDecodeError as error:
@@ -163,7 +212,7 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
 
 
 def load(config_dir: Path) -> Configuration:
-    """Read the whole folder. Never raises for bad content: the findings say it all."""
+    """Read what all tenants share; tenant files follow when asked for. Never raises for bad content: the findings say it all."""
     findings: list[Finding] = []
     root = config_dir.name
     if not config_dir.is_dir():
@@ -177,26 +226,46 @@ def load(config_dir: Path) -> Configuration:
     findings.extend(unruly)
     across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
     findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
-    tenants: dict[str, TenantFile] = {}
-    broken: set[str] = set()
-    folder = config_dir / "tenants"
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        shown = f"{root}/tenants/{path.name}"
-        own: list[Finding] = []
-        tenant = _load_tenant(path, shown, catalog, known_names, own)
-        if path.stem in tenants or path.stem in broken:
-            own.append(Finding(shown, "", f"the tenant {path.stem} has two files", "one file per tenant"))
-        if own or tenant is None:
-            broken.add(path.stem)
-            tenants.pop(path.stem, None)
-        else:
-            tenants[path.stem] = tenant
-        findings.extend(own)
-    for one in _reading_the_same(tenants):
-        findings.append(one)
-        broken.add(Path(one.file).stem)
-    tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
-    return Configuration(catalog, policy, tenants, frozenset(broken), tuple(findings), presets, tuple(unruly))
+    folder = _TenantFolder(config_dir / "tenants", f"{root}/tenants", catalog, known_names)
+    return Configuration(catalog, policy, tuple(findings), presets, tuple(unruly), folder)
+
+
+@dataclass(frozen=True)
+class _TenantFolder:
+    """Where tenant files lie, and the catalog they are checked against."""
+
+    folder: Path
+    shown: str
+    catalog: Catalog
+    known_names: frozenset[str] | None
+
+    def read(self, only: str | None = None) -> TenantFiles:
+        tenants: dict[str, TenantFile] = {}
+        broken: set[str] = set()
+        findings: list[Finding] = []
+        for path in self._paths(only):
+            shown = f"{self.shown}/{path.name}"
+            own: list[Finding] = []
+            tenant = _load_tenant(path, shown, self.catalog, self.known_names, own)
+            if path.stem in tenants or path.stem in broken:
+                own.append(Finding(shown, "", f"the tenant {path.stem} has two files", "one file per tenant"))
+            if own or tenant is None:
+                broken.add(path.stem)
+                tenants.pop(path.stem, None)
+            else:
+                tenants[path.stem] = tenant
+            findings.extend(own)
+        for one in _reading_the_same(tenants):
+            findings.append(one)
+            broken.add(Path(one.file).stem)
+        tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
+        return TenantFiles(tenants, frozenset(broken), tuple(findings))
+
+    def _paths(self, only: str | None) -> list[Path]:
+        if only is None:
+            return sorted([*self.folder.glob("*.yaml"), *self.folder.glob("*.yml")])
+        names = (f"{only}.yaml", f"{only}.yml") if Path(only).name == only else ()  # a name must not lead out of the folder
+        return [path for name in names if (path := self.folder / name).exists()]
 
 
 def _reading_the_same(tenants: Mapping[str, TenantFile]) -> list[Finding]:

@@ -74,7 +74,7 @@ def compare(installation: Installation, registered: Registered, session: Session
     column are exported as they are and the files are still to be had; elsewhere counts are. Eight bytes are held for each row.
     """
     found: list[Difference] = []
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         active = streams.active(connection, registered.tenant)
     for stream in active:
         entity = installation.catalog.entity(stream.entity)
@@ -88,7 +88,7 @@ def compare(installation: Installation, registered: Registered, session: Session
 def _compare_stream(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> Iterator[Difference]:
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         committed = upkeep.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
     settled = _settled(stream, entity)

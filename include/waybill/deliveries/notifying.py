@@ -40,7 +40,7 @@ def notify_late(installation: Installation) -> list[str]:
     if after is None:
         return []
     now = installation.now()
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         late = [(one, due) for one in registrations.all_current(connection) if (due := _late(connection, one, now, after))]
     for registered, (boundary, missing) in late:
         text = (

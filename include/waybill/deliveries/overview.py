@@ -208,7 +208,7 @@ def overview(
     """Tenants out of those `visible` lets through, worst first, then by id. Without `scheduler_states` nobody here knows the scheduler."""
     now = installation.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         standings = overviews.standings(connection)
         troubles = overviews.troubles(connection)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
@@ -229,7 +229,7 @@ def overview(
 
 def look(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
     """One tenant as the overview shows it, without its charts, or None when it is not registered."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         standings = overviews.standings(connection, tenant)
         troubles = overviews.troubles(connection, tenant)
     return next(iter(_rows(installation, standings, troubles, scheduler_states, installation.now())), None)
@@ -320,7 +320,7 @@ def _state(held: bool, failed: bool, behind: bool, late: bool) -> State:
 
 def _charted(installation: Installation, rows: list[Row], now: datetime) -> list[Row]:
     found: dict[str, list[Day]] = {}
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         for frequency, span in _SPAN.items():
             names = [row.tenant for row in rows if row.frequency is frequency]
             for day in overviews.days(connection, names, now - span) if names else []:

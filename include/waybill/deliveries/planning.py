@@ -57,14 +57,14 @@ def plan(
 
 def undelivered(installation: Installation, tenant: str) -> list[str]:
     """The entities the tenant is to receive and has got nothing of yet, in their present generation."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return [stream.entity for stream in streams.active(connection, tenant) if stream.watermark is None]
 
 
 def entity_ids(installation: Installation, tenant: str, words: Collection[str]) -> set[str]:
     """Ids of entities given by id or display name. Raises PermanentError for one that the tenant does not receive."""
     names = installation.catalog.ids_by_name()
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         active = {stream.entity for stream in streams.active(connection, tenant)} if words else set()
     wanted = {names.get(word.strip().casefold(), word.strip()) for word in words}
     if unknown := sorted(wanted - active):
@@ -89,7 +89,7 @@ def _clocks(installation: Installation, registered: Registered, until: datetime)
     A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are
     finished later.
     """
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, registered.tenant)]
     names = {entity.source for entity in entities if entity}
     if not names and not registered.registration.is_disabled:

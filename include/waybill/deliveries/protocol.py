@@ -121,7 +121,7 @@ class _Worker:
         seen = session.sha256(first)
         if seen is None:
             return self._collected(first)
-        with self.resources.ledger.begin() as connection:
+        with self.resources.ledger.read() as connection:
             recorded = deliveries.attempts(connection, self.task.delivery.id)
         equal = [
             attempt
@@ -130,7 +130,7 @@ class _Worker:
             and all(session.sha256(self.final(file["path"])) == file["sha256"] for file in attempt.files[1:])
         ]
         if equal:
-            return self._adopt(equal, equal[-1])
+            return self._adopt(equal[-1])
         raise ConflictError(
             f"{first} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
             where=session.label,
@@ -139,11 +139,10 @@ class _Worker:
             code="foreign_file",
         )
 
-    def _adopt(self, equal: list[Attempt], preferred: Attempt) -> Attempt:
+    def _adopt(self, preferred: Attempt) -> Attempt:
         """One of several attempts with the same bytes, the same one for every worker: the ledger holds the choice."""
         with self.resources.ledger.begin() as connection:
-            chosen = deliveries.adopt(connection, self.task.delivery.id, [attempt.id for attempt in equal], preferred.id)
-        return next(attempt for attempt in equal if attempt.id == chosen)
+            return deliveries.adopt(connection, preferred)
 
     def _collected(self, first: str) -> Attempt | None:
         """The adopted attempt when its manifest stands there complete and only the data is gone: the consumer was faster than COMMIT.
@@ -151,7 +150,7 @@ class _Worker:
         A worker may have published and adopted between the look at the data and the one at the ledger: then its data stands there now.
         When data and manifest are gone, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
         """
-        with self.resources.ledger.begin() as connection:
+        with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             adopted = next((one for one in deliveries.attempts(connection, self.task.delivery.id) if now and one.id == now.adopted), None)
         if adopted is None:
@@ -192,7 +191,7 @@ class _Worker:
         return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
 
     def _known_digests(self) -> set[bytes]:
-        with self.resources.ledger.begin() as connection:
+        with self.resources.ledger.read() as connection:
             return deliveries.known_digests(connection, self.task.stream.id)
 
     def _record(self, extracted: Extracted) -> Attempt:
@@ -226,21 +225,18 @@ class _Worker:
                 "digests_from": extracted.digests_from,
                 "recorded_at": self.resources.now(),
             }
-            deliveries.record(connection, values, task.stream.id, extracted.digests)
-            return next(attempt for attempt in deliveries.attempts(connection, task.delivery.id) if attempt.id == self.token)
+            return deliveries.record(connection, values, task.stream.id, extracted.digests)
 
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
         session = self.resources.session
         if self.blind:
-            return self._adopt([attempt], attempt)
+            return self._adopt(attempt)
         self._still_open(attempt)
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
-                with self.resources.ledger.begin() as connection:
-                    recorded = deliveries.attempts(connection, self.task.delivery.id)
-                return self._adopt([one for one in recorded if one.files == attempt.files], attempt)
+                return self._adopt(attempt)
         except TransientError:
             adopted = self.look()  # the answer was lost: the rename may have happened
             if adopted is None:
@@ -287,7 +283,7 @@ class _Worker:
 
     def verify(self) -> Outcome:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
-        with self.resources.ledger.begin() as connection:
+        with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             if now is None or now.status != "committed":
                 what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"

@@ -105,7 +105,7 @@ class _Import:
 
     def forgotten(self, items: list[Item], progress: Callable[[str], None]) -> Iterator[_Found]:
         """Manifests whose delivery the ledger does not hold as committed."""
-        with self._installation.ledger.begin() as connection:
+        with self._installation.ledger.read() as connection:
             known = upkeep.states(connection, self._registered.tenant)
         for item in items:
             if not item.path.endswith(MANIFEST):
@@ -128,7 +128,7 @@ class _Import:
 
     def _recorded(self, one: Manifest) -> bool:
         """An open delivery whose attempt the ledger holds needs no help: the next run adopts it."""
-        with self._installation.ledger.begin() as connection:
+        with self._installation.ledger.read() as connection:
             return any(attempt.sha256 == one.sha256 for attempt in deliveries.attempts(connection, one.delivery_id))
 
     def bring_back(self, found: _Found) -> bool:
@@ -209,7 +209,7 @@ class _Import:
         if values["purpose"] == "schedule" and one.sequence > stream.sequence + 1:
             what = f"sequence {stream.sequence + 1} to {one.sequence - 1} was collected with its manifests: this one names it as delivered"
             self._done.notes.append(Remark(found.path, what, is_problem=False))
-        with self._installation.ledger.begin() as connection:
+        with self._installation.ledger.read() as connection:
             back = deliveries.get(connection, values["id"])
             adopted = next(known for known in deliveries.attempts(connection, values["id"]) if known.id == attempt["id"])
         if back is not None and manifest_bytes(back, adopted) != found.data:
@@ -217,7 +217,7 @@ class _Import:
 
     def report_orphans(self) -> None:
         """Data that no manifest lists and no attempt explains: published, and its attempt forgotten before the manifest came."""
-        with self._installation.ledger.begin() as connection:
+        with self._installation.ledger.read() as connection:
             explained = upkeep.unfinished(connection, self._registered.tenant) | self._listed
         for path in sorted(self._paths - explained):
             if DATA.match(path.rpartition("/")[2]):

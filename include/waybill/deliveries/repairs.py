@@ -32,7 +32,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
     original = family[0]
     unfinished = [one for one in family if one.status == "open"]
     if not unfinished:
-        with installation.ledger.begin() as connection:
+        with installation.ledger.read() as connection:
             adopted = deliveries.adopted_of(connection, family)
         with installation.session(installation.registered(original.tenant)) as session:
             find_bytes(installation, session, family, adopted)
@@ -47,7 +47,7 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
 
     Raises PermanentError when the tenant has no such delivery or it is not committed. Whether the bytes are still kept shows in the run.
     """
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         found = deliveries.get(connection, delivery_id)
     if found is None or found.tenant != tenant:
         raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
@@ -57,13 +57,13 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
 
 def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
     """The tenant's open redeliveries and backfills, oldest first: a run takes them along."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return deliveries.open_repairs(connection, tenant)
 
 
 def _committed_family(installation: Installation, delivery_id: str) -> list[Delivery]:
     """The original of a delivery with all that repeated it. Raises PermanentError when it is unknown or not committed."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         found = deliveries.get(connection, delivery_id)
         family = deliveries.family(connection, found.redelivers or found.id) if found else []
     if not family:
@@ -125,7 +125,7 @@ def backfill(
     """
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and not (again and earlier[-1].status == "committed"):
@@ -139,7 +139,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
     """Plan a backfill for the tenant's next run; an unfinished one of the same range is returned instead. Raises as `backfill`."""
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and earlier[-1].status == "open":

@@ -30,7 +30,7 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
 
     Raises PermanentError when the bytes are gone, and gives the redelivery up then (for a committed one they are not looked for).
     """
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         found = deliveries.family(connection, task.delivery.redelivers or "")
         adopted = deliveries.adopted_of(connection, found)
     attempt = adopted[found[0].id]

@@ -56,7 +56,7 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
 
     Raises PermanentError for an unknown id. What connecting raises is kept with every delivery.
     """
-    found = [_find(installation, delivery_id) for delivery_id in delivery_ids]
+    found = _find(installation, delivery_ids)
     if not found:
         return []
     registered = installation.registered(found[0].tenant)
@@ -72,12 +72,12 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
         return [Result(one, error=error) for one in found]
 
 
-def _find(installation: Installation, delivery_id: str) -> Delivery:
-    with installation.ledger.begin() as connection:
-        found = deliveries.get(connection, delivery_id)
-    if found is None:
-        raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
-    return found
+def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
+    with installation.ledger.read() as connection:
+        found = deliveries.several(connection, ids)
+    if unknown := next((one for one in ids if one not in found), None):
+        raise PermanentError(f"there is no delivery {unknown!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
+    return [found[one] for one in ids]
 
 
 def _deliver_one(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
@@ -131,7 +131,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
 
 def task_of(installation: Installation, one: Delivery) -> Task:
     """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         stream = deliveries.stream_of(connection, one)
         planned_under = registrations.version(connection, one.tenant, one.registration_version)
         in_force = registrations.current(connection, one.tenant) or planned_under
@@ -246,7 +246,7 @@ def run(
             ask_full_load(installation, tenant, entities)
         planned = plan(installation, tenant, until, entities=entities)
         results = finish(installation, tenant, until, [one.id for one in planned], progress)
-        with installation.ledger.begin() as connection:
+        with installation.ledger.read() as connection:
             interrupted = deliveries.open_repairs(connection, tenant)
         results += deliver(installation, [one.id for one in interrupted], progress)
     close_day(installation, tenant)
@@ -268,7 +268,7 @@ def finish(
     while fresh:
         for result in deliver(installation, fresh, progress, spare=spare):
             results[result.delivery.id] = result
-        with installation.ledger.begin() as connection:
+        with installation.ledger.read() as connection:
             active = {stream.entity for stream in streams.active(connection, tenant)}
         done = {result.delivery.entity for result in results.values() if result.error is None} & active
         following = plan(installation, tenant, until, entities=done) if done else []
@@ -303,7 +303,7 @@ def queue_full_load(installation: Installation, tenant: str, entities: Collectio
     Raises not_found when nothing is active, not_registered for an entity the tenant does not receive.
     """
     require(installation, tenant)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         active = streams.active(connection, tenant)
     if not active:
         raise PermanentError(f"nothing is active for the tenant {tenant}", next_step="Register entities first", code="not_found")

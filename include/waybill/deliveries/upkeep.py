@@ -90,7 +90,7 @@ def _parts(items: list[Item]) -> Iterator[_Part]:
 def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part], limits: Limits) -> int:
     if not parts:
         return 0
-    with ledger.begin() as connection:
+    with ledger.read() as connection:
         owners = upkeep.owners(connection, [part.attempt for part in parts])
     before = _server_now(session, root, limits.now) - limits.dead_after
     removed = 0
@@ -126,7 +126,7 @@ def born(attempt: str) -> datetime | None:
 
 def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:
     """Remove a whole date once everything of it is past its keeping; the day manifest first, so that no listed file is ever missing."""
-    with ledger.begin() as connection:
+    with ledger.read() as connection:
         planned = [one for one in upkeep.of_date(connection, tenant, date) if one.status != "abandoned"]
         adopted = deliveries.adopted_of(connection, planned)
         days = upkeep.days_of(connection, tenant, date)

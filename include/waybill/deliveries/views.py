@@ -52,8 +52,16 @@ def listed(
     """Deliveries, newest first. Raises PermanentError for an unknown tenant."""
     if tenant is not None:
         installation.registered(tenant)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         found = deliveries.listed(connection, tenant, entity=entity, status=status, limit=limit, before=before)
+        adopted = deliveries.adopted_of(connection, found)
+    return [describe(one, adopted.get(one.id)) for one in found]
+
+
+def committed_since(installation: Installation, tenant: str, first: str) -> list[dict[str, Any]]:
+    """The tenant's committed scheduled deliveries from the delivery `first` on, oldest first."""
+    with installation.ledger.read() as connection:
+        found = deliveries.committed_since(connection, tenant, first)
         adopted = deliveries.adopted_of(connection, found)
     return [describe(one, adopted.get(one.id)) for one in found]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.tables import day, delivery
+from waybill.ledger.tables import IS_OPEN, UNLISTED, day, delivery
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ class Day:
 
 def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
     """Dates with committed deliveries that no day manifest lists yet."""
-    query = select(delivery.c.export_date).where(
-        delivery.c.tenant == tenant, delivery.c.status == "committed", delivery.c.day_number.is_(None), delivery.c.kind != "backfill"
-    )
+    query = select(delivery.c.export_date).where(delivery.c.tenant == tenant, UNLISTED)
     return sorted(set(connection.execute(query).scalars()))
 
 
@@ -50,7 +48,7 @@ def committed(connection: Connection, tenant: str, export_date: str) -> list[Del
 
 def count_open(connection: Connection, tenant: str, export_date: str) -> int:
     query = select(func.count()).where(
-        delivery.c.tenant == tenant, delivery.c.export_date == export_date, delivery.c.status == "open", delivery.c.kind != "backfill"
+        delivery.c.tenant == tenant, delivery.c.export_date == export_date, IS_OPEN, delivery.c.kind != "backfill"
     )
     return int(connection.execute(query).scalar_one())
 

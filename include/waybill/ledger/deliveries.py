@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.errors import TransientError
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import attempt, delivery, digest, stream
+from waybill.ledger.tables import IS_OPEN, attempt, delivery, digest, stream
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,16 @@ def get(connection: Connection, delivery_id: str) -> Delivery | None:
     return None if row is None else Delivery(**row._mapping)
 
 
+def several(connection: Connection, ids: Sequence[str]) -> dict[str, Delivery]:
+    """Those of these that exist, by id."""
+    rows = connection.execute(select(delivery).where(delivery.c.id.in_(ids)))
+    return {row.id: Delivery(**row._mapping) for row in rows}
+
+
 def open_of(connection: Connection, stream_id: int) -> Delivery | None:
     """The stream's open scheduled delivery, if any: there can be one at most."""
     row = connection.execute(
-        select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "open", delivery.c.purpose == "schedule")
+        select(delivery).where(delivery.c.stream == stream_id, IS_OPEN, delivery.c.purpose == "schedule")
     ).one_or_none()
     return None if row is None else Delivery(**row._mapping)
 
@@ -91,12 +97,22 @@ def listed(
 ) -> list[Delivery]:
     """Deliveries, newest first; `before` is the id to go on from."""
     query = select(delivery).order_by(delivery.c.id.desc()).limit(limit)
-    for column, value in ((delivery.c.tenant, tenant), (delivery.c.entity, entity), (delivery.c.status, status)):
+    for column, value in ((delivery.c.tenant, tenant), (delivery.c.entity, entity)):
         if value:
             query = query.where(column == value)
+    if status:
+        query = query.where(IS_OPEN if status == "open" else delivery.c.status == status)
     if before:
         query = query.where(delivery.c.id < before)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def committed_since(connection: Connection, tenant: str, first: str) -> list[Delivery]:
+    """The tenant's committed scheduled deliveries whose ids are not below `first`, oldest first: ids rise with the time of planning."""
+    query = select(delivery).where(
+        delivery.c.tenant == tenant, delivery.c.id >= first, delivery.c.status == "committed", delivery.c.purpose == "schedule"
+    )
+    return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
 
 
 def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:
@@ -110,25 +126,25 @@ def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
     """Insert a delivery, or nothing when somebody else planned one for the same stream just now."""
     try:
         with connection.begin_nested():
-            connection.execute(insert(delivery).values(id=new_id(), status="open", **values))
+            row = connection.execute(insert(delivery).values(id=new_id(), status="open", **values).returning(delivery)).one()
     except IntegrityError:
         return None
-    row = connection.execute(select(delivery).where(delivery.c.folder == values["folder"], delivery.c.stem == values["stem"])).one()
     return Delivery(**row._mapping)
 
 
-def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Sequence[bytes]) -> None:
+def record(connection: Connection, values: dict[str, Any], stream_id: int, digests: Sequence[bytes]) -> Attempt:
     """Record an attempt and its version digests, given as blobs of 16 byte digests."""
-    connection.execute(insert(attempt).values(**values))
+    recorded = connection.execute(insert(attempt).values(**values).returning(attempt)).one()
     rows = [{"attempt": values["id"], "chunk": number, "stream": stream_id, "digests": blob} for number, blob in enumerate(digests)]
     if rows:
         connection.execute(insert(digest), rows)
+    return Attempt(**recorded._mapping)
 
 
 def known_digests(connection: Connection, stream_id: int) -> set[bytes]:
     """The version digests promoted by the stream's last commit."""
-    promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.adopted == attempt.c.id)
-    query = promoted.where(digest.c.stream == stream_id, delivery.c.status == "committed")
+    promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.id == attempt.c.delivery)
+    query = promoted.where(digest.c.stream == stream_id, delivery.c.adopted == attempt.c.id, delivery.c.status == "committed")
     return {blob[at : at + 16] for blob in connection.execute(query).scalars() for at in range(0, len(blob), 16)}
 
 
@@ -143,24 +159,27 @@ def mark_publishing(connection: Connection, attempt_id: str, now: datetime) -> N
     connection.execute(update(attempt).where(attempt.c.id == attempt_id).values(publishing_at=now))
 
 
-def adopt(connection: Connection, delivery_id: str, equal: Sequence[str], preferred: str) -> str:
-    """Settle which of several attempts with equal bytes a delivery adopts, and return it: the one chosen before when it is among them.
+def adopt(connection: Connection, preferred: Attempt) -> Attempt:
+    """Settle which of several attempts with equal files a delivery adopts, and return it: the one chosen before, else `preferred`.
 
     Raises TransientError when another worker settles it differently at the same moment.
     """
-    one = select(delivery.c.adopted).where(delivery.c.id == delivery_id)
-    chosen: str | None = connection.execute(one).scalar_one()
-    if chosen not in equal:
-        same = delivery.c.adopted.is_(None) if chosen is None else delivery.c.adopted == chosen
-        connection.execute(
-            update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open", same).values(adopted=preferred)
-        )
-        chosen = connection.execute(one).scalar_one()
-    if chosen is None or chosen not in equal:
+    mine = (delivery.c.id == preferred.delivery, delivery.c.status == "open")
+    if connection.execute(update(delivery).where(*mine, delivery.c.adopted.is_(None)).values(adopted=preferred.id)).rowcount == 1:
+        return preferred
+    chosen = connection.execute(select(delivery.c.adopted).where(delivery.c.id == preferred.delivery)).scalar_one_or_none()
+    # Read after the choice: what was chosen is on record by now, whenever another worker recorded it.
+    found = next((one for one in attempts(connection, preferred.delivery) if one.id == chosen), None)
+    if found is not None and found.files == preferred.files:
+        return found
+    taken = chosen is not None and connection.execute(
+        update(delivery).where(*mine, delivery.c.adopted == chosen).values(adopted=preferred.id)
+    )
+    if not taken or taken.rowcount != 1:
         raise TransientError(
-            "another worker is at the same delivery", where=f"delivery {delivery_id}", next_step="Run again", code="overtaken"
+            "another worker is at the same delivery", where=f"delivery {preferred.delivery}", next_step="Run again", code="overtaken"
         )
-    return chosen
+    return preferred
 
 
 def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) -> None:
@@ -231,7 +250,7 @@ def stream_of(connection: Connection, one: Delivery) -> Stream:
 
 def open_repairs(connection: Connection, tenant: str) -> list[Delivery]:
     """The tenant's backfills and redeliveries that are not finished, oldest first."""
-    query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.status == "open", delivery.c.purpose != "schedule")
+    query = select(delivery).where(delivery.c.tenant == tenant, IS_OPEN, delivery.c.purpose != "schedule")
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
 
 

@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,20 @@ class Ledger:
             self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
         except (NoSuchModuleError, ImportError) as error:
             raise _unusable(f"names a driver that is not installed ({self.url.drivername})") from error
+        self._reading = self.engine.execution_options(postgresql_readonly=True, waybill_reads=True)
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """One write transaction, short, with no other I/O inside. Raises TransientError when the ledger is locked or out of reach."""
+        return self._transaction(self.engine)
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """As `begin`, for reading alone: on SQLite it waits for no writer and keeps none waiting. PostgreSQL refuses writes in it."""
+        return self._transaction(self._reading)
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """One write transaction, short, with no other I/O inside. Raises TransientError when the ledger is locked or out of reach."""
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:
-            with self.engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except IntegrityError:
             raise
@@ -76,7 +84,7 @@ class Ledger:
 
     def revision(self) -> str | None:
         """The migration the ledger stands at, None when it is empty."""
-        with self.begin() as connection:
+        with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
             found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
@@ -141,7 +149,7 @@ def _engine(url: str) -> Engine:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30})
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -153,8 +161,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that writes takes its lock at once: one that asked for it later could be refused without being allowed to wait.
+    reads = connection.get_execution_options().get("waybill_reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def new_id() -> str:

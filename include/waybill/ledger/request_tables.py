@@ -22,6 +22,7 @@ from waybill.ledger.tables import Instant, metadata
 __all__ = ["metadata"]
 
 ACTIVE = text("slot IS NOT NULL AND status IN ('pending', 'running')")
+MAIL_WAITS = text("mail IS NOT NULL AND mail_sent_at IS NULL")
 STANDING = text("fingerprint IS NOT NULL AND status IN ('pending', 'running', 'done')")
 
 export_request = Table(
@@ -77,6 +78,7 @@ export_request = Table(
     Index("uq_export_request_key", "tenant", "requested_by", "idempotency_key", unique=True),
     Index("ix_export_request_listed", "tenant", "id"),
     Index("ix_export_request_status", "status", "due_at"),
+    Index("ix_export_request_mail", "mail_due_at", sqlite_where=MAIL_WAITS, postgresql_where=MAIL_WAITS),
 )
 
 export_file = Table(
@@ -108,6 +110,7 @@ export_template = Table(
     Column("created_at", Instant, nullable=False),
     Column("next_at", Instant, nullable=False),
     Column("note", Text, nullable=False),
+    Index("ix_export_template_next", "next_at"),
 )
 
 link_key = Table(

@@ -227,7 +227,11 @@ MAIL_LEASE = timedelta(minutes=5)
 def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
     """Requests whose mail is to be sent now and that nobody else is sending."""
     free = or_(_t.mail_claimed_at.is_(None), _t.mail_claimed_at <= now - MAIL_LEASE)
-    query = select(export_request).where(_t.mail.is_not(None), _t.mail_sent_at.is_(None), _t.mail_due_at <= now, free).order_by(_t.id)
+    query = (
+        select(export_request)
+        .where(_t.mail.is_not(None), _t.mail_sent_at.is_(None), _t.mail_due_at <= now, free)
+        .order_by(_t.mail_due_at, _t.id)
+    )
     return [ExportRequest(**row._mapping) for row in connection.execute(query)]
 
 

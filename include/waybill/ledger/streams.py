@@ -40,6 +40,15 @@ def active(connection: Connection, tenant: str) -> list[Stream]:
     return [Stream(**row._mapping) for row in connection.execute(query)]
 
 
+def active_entities(connection: Connection, only: str = "") -> dict[str, list[str]]:
+    """The active entities of every tenant that has any, or of `only` that one, by entity."""
+    query = select(stream.c.tenant, stream.c.entity).where(stream.c.active).order_by(stream.c.tenant, stream.c.entity)
+    found: dict[str, list[str]] = {}
+    for tenant, entity in connection.execute(query.where(stream.c.tenant == only) if only else query):
+        found.setdefault(tenant, []).append(entity)
+    return found
+
+
 def every(connection: Connection, tenant: str) -> list[Stream]:
     """All streams the tenant ever had, newest generation first within an entity."""
     query = select(stream).where(stream.c.tenant == tenant).order_by(stream.c.entity, stream.c.generation.desc())
@@ -102,10 +111,10 @@ FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(minutes=15)
 
 
-def paused_until(connection: Connection, destination: str, now: datetime) -> datetime | None:
-    """When the destination may be tried again, or None when that is now."""
-    until = connection.execute(select(breaker.c.open_until).where(breaker.c.destination == destination)).scalar_one_or_none()
-    return until if until is not None and until > now else None
+def breaker_of(connection: Connection, destination: str) -> tuple[int, datetime | None]:
+    """How often in a row the destination failed, and until when it is left alone, if it is."""
+    found = connection.execute(select(breaker.c.failures, breaker.c.open_until).where(breaker.c.destination == destination)).one_or_none()
+    return (found.failures, found.open_until) if found else (0, None)
 
 
 def failed(connection: Connection, destination: str, now: datetime) -> None:

@@ -106,6 +106,9 @@ stream = Table(
     Index("uq_stream_active", "tenant", "entity", unique=True, sqlite_where=text("active = 1"), postgresql_where=text("active")),
 )
 
+_UNLISTED = text("status = 'committed' AND day_number IS NULL AND kind <> 'backfill'")
+_REPEATS = text("redelivers IS NOT NULL")
+
 delivery = Table(
     "delivery",
     metadata,
@@ -153,7 +156,16 @@ delivery = Table(
     ),
     UniqueConstraint("folder", "stem"),
     Index("ix_delivery_tenant", "tenant", "created_at"),
+    Index("ix_delivery_newest", "tenant", "id"),
+    Index("ix_delivery_date", "tenant", "export_date"),
+    Index("ix_delivery_open", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
+    Index("ix_delivery_unlisted", "tenant", "export_date", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
+    Index("ix_delivery_redelivers", "redelivers", sqlite_where=_REPEATS, postgresql_where=_REPEATS),
 )
+
+IS_OPEN = text("delivery.status = 'open'")
+UNLISTED = text("delivery.status = 'committed' AND delivery.day_number IS NULL AND delivery.kind <> 'backfill'")
+"""As literals, not parameters: only so does SQLite see that a partial index answers a query."""
 
 attempt = Table(
     "attempt",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import attempt, day, delivery, digest, stream
+from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, stream
 
 _MANY = 500
 
@@ -64,7 +64,7 @@ def days_of(connection: Connection, tenant: str, export_date: str) -> list[Day]:
 
 def open_since(connection: Connection, before: datetime) -> list[Delivery]:
     """Deliveries still open that were planned before an instant, oldest first."""
-    query = select(delivery).where(delivery.c.status == "open", delivery.c.created_at < before).order_by(delivery.c.id)
+    query = select(delivery).where(IS_OPEN, delivery.c.created_at < before).order_by(delivery.c.id)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
 
@@ -83,7 +83,7 @@ def states(connection: Connection, tenant: str) -> dict[str, str]:
 def unfinished(connection: Connection, tenant: str) -> set[str]:
     """Where the files of recorded attempts at open deliveries stand or will stand: the next run goes on from them."""
     query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
-    found = connection.execute(query.where(delivery.c.tenant == tenant, delivery.c.status == "open"))
+    found = connection.execute(query.where(delivery.c.tenant == tenant, IS_OPEN))
     return {f"{row.facts['folder']}/{file['path']}" for row in found for file in row.files}
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from waybill.access import Visible
-from waybill.configuration.loading import Configuration, TenantFile
+from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
@@ -73,26 +73,26 @@ def apply(
     Raises ConfigError when the catalog or the policy is broken, PermanentError when more than a quarter of the active tenants would be
     deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
     """
-    configuration = installation.configuration
-    configuration.require_catalog()
-    with installation.ledger.begin() as connection:
-        before = {one.tenant: one for one in registrations.all_current(connection)}
-        active = {tenant: [stream.entity for stream in streams.active(connection, tenant)] for tenant in before}
-    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in configuration.tenants.values()]
-    gone = [one for one in before.values() if is_gone(configuration, one)]
-    changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active[one.tenant], [])) for one in gone]
-    changes = [change for change in changes if only in ("", change.tenant)]
+    installation.configuration.require_catalog()
+    files = installation.configuration.files_of(only) if only else installation.configuration.files
+    with installation.ledger.read() as connection:
+        found = [registrations.current(connection, only)] if only else registrations.all_current(connection)
+        before = {one.tenant: one for one in found if one}
+        active = streams.active_entities(connection, only)
+    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in files.tenants.values()]
+    gone = [one for one in before.values() if is_gone(files, one)]
+    changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active.get(one.tenant, []), [])) for one in gone]
     refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
     if not dry_run:
         if refusal:
             raise refusal
-        changes = [_carry_out(installation, change, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, tuple(finding for finding in configuration.findings if only in ("", tenant_of(finding))), refusal)
+        changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
+    return Applied(changes, files.findings, refusal)
 
 
-def is_gone(configuration: Configuration, one: Registered) -> bool:
+def is_gone(files: TenantFiles, one: Registered) -> bool:
     """Whether a registration's file is there no more; one with mistakes is still there."""
-    return bool(one.managed_by_file) and one.tenant not in configuration.tenants and one.tenant not in configuration.broken
+    return bool(one.managed_by_file) and one.tenant not in files.tenants and one.tenant not in files.broken
 
 
 def tenant_of(finding: Finding) -> str:
@@ -134,10 +134,10 @@ def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> 
     )
 
 
-def _carry_out(installation: Installation, change: Change, before: Registered | None, actor: str) -> Change:
+def _carry_out(installation: Installation, change: Change, files: TenantFiles, before: Registered | None, actor: str) -> Change:
     if change.action == "keep":
         return change
-    if file := installation.configuration.tenants.get(change.tenant):
+    if file := files.tenants.get(change.tenant):
         wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
         words = before.registration if before else Registration()
@@ -208,7 +208,7 @@ def pending_changes(installation: Installation, visible: Visible, failed: Failed
 
 
 def _sees_all(installation: Installation, visible: Visible) -> bool:
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         every = {*registrations.ids(connection), *installation.configuration.tenants, *installation.configuration.broken}
     return len(set(visible(sorted(every)))) == len(every)
 
@@ -226,10 +226,10 @@ class File:
 
 def file_of(installation: Installation, tenant: str, registered: Registered | None, active: Collection[str] = ()) -> File:
     """`active` are the tenant's entities that are delivered now."""
-    configuration = installation.configuration
-    if tenant in configuration.broken:
-        return File(tuple(one for one in configuration.tenants_findings if tenant_of(one) == tenant))
-    if file := configuration.tenants.get(tenant):
+    files = installation.configuration.files_of(tenant)
+    if tenant in files.broken:
+        return File(files.findings)
+    if file := files.tenants.get(tenant):
         action = change_of(file, registered, list(active)).action
         return File(outstanding="" if action == "keep" else action)
-    return File(outstanding="deactivate" if registered and is_gone(configuration, registered) else "")
+    return File(outstanding="deactivate" if registered and is_gone(files, registered) else "")

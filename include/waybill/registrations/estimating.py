@@ -76,7 +76,7 @@ def _count(
 
 def _width(installation: Installation, tenant: str, entity: Entity) -> float:
     """Bytes a record: measured on this entity's latest files, this tenant's first, else guessed from the types."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         for whose in (tenant, None):
             latest = deliveries.listed(connection, whose, entity=entity.id, status="committed", limit=20)
             attempts = [

@@ -112,7 +112,7 @@ def _refuse_chosen_rows(
 
 def find(installation: Installation, tenant: str) -> Registered | None:
     """The registration in force, or None."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return registrations.current(connection, tenant_id(tenant))
 
 
@@ -127,7 +127,7 @@ def require(installation: Installation, tenant: str) -> Registered:
 def standing(installation: Installation, tenant: str) -> Standing:
     """Raises not_found for a tenant that was never registered."""
     registered = require(installation, tenant)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         every = streams.every(connection, tenant)
     active = {stream.entity for stream in every if stream.active}
     latest: dict[str, Stream] = {}
@@ -174,7 +174,7 @@ def rehearse(
         raise _mismatch(tenant, expected)
     _refuse_chosen_destination(installation, wanted, registered)
     _refuse_chosen_rows(installation, tenant, wanted, entities, registered, operator)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
     fields = changed_fields(registered.body if registered else {}, wanted.body())
@@ -239,7 +239,7 @@ def _mismatch(tenant: str, expected: int | None) -> PermanentError:
 def versions(installation: Installation, tenant: str) -> list[Registered]:
     """Every version, newest first. Raises not_found."""
     require(installation, tenant)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return registrations.history(connection, tenant)
 
 

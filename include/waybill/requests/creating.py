@@ -101,14 +101,14 @@ def require_plan(installation: Installation, export_policy: ExportPolicy, tenant
 
 def zone_of(installation: Installation, tenant: str) -> ZoneInfo:
     """The tenant's zone: its registration's, UTC where it has none."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         registered = registrations.current(connection, tenant)
     return registered.registration.zone if registered else ZoneInfo("UTC")
 
 
 def _made_before(installation: Installation, actor: str, tenant: str, digest: str, key: str) -> ExportRequest | None:
     """What this person made under this key. Raises idempotency_key_reused where its body was another."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         before = requests.by_key(connection, tenant, actor, key)
     if before is not None and before.body_hash != digest:
         raise refused("idempotency_key_reused")

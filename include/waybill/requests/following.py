@@ -198,7 +198,7 @@ def _actions(caller: Caller, one: ExportRequest, export_policy: ExportPolicy, st
 
 
 def files_of(installation: Installation, one: ExportRequest) -> list[ExportFile]:
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return requests.files_of(connection, one.id)
 
 

@@ -96,7 +96,7 @@ def open_download(installation: Installation, token: str, still_may: StillMay = 
     ticket, now = read(keys(installation), token), installation.now()
     if ticket is None:
         raise refused("not_found")
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         one = requests.get(connection, ticket.request)
     if one is None or one.attempt != ticket.attempt or not _may_still(installation, ticket, one, still_may):
         raise refused("not_found")

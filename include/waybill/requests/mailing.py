@@ -25,7 +25,7 @@ GIVEN_UP_AFTER = timedelta(days=3)
 def send_mails(installation: Installation) -> list[WaybillError]:
     """Send what is due. Returns the problems; what could not be sent is tried again later."""
     now = installation.now()
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         due = requests.mails_due(connection, now)
     problems = []
     for one in due:

@@ -79,7 +79,7 @@ def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: Zo
 def list_templates(installation: Installation, caller: Caller, tenant: str) -> list[Template]:
     """The templates the caller may see: all of the tenant, or their own where policy says so."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         found = recurring.listed(connection, tenant)
     own = sees_only_own(caller, tenant, export_policy)
     return [one for one in found if caller.belongs_to(_project_of(one)) and (one.requested_by == caller.actor or not own)]
@@ -100,7 +100,7 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
 def history(installation: Installation, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
     """The requests a template made, newest first, as far as the caller may see them."""
     one, export_policy = get_template(installation, caller, tenant, template_id), installation.configuration.export_policy(tenant)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         made = requests.listed(connection, [tenant], installation.now(), template=one.id, limit=limit)
     return [request for request in made if may_see(caller, request, export_policy)]
 
@@ -139,7 +139,7 @@ def delete_template(installation: Installation, caller: Caller, tenant: str, tem
 
 def make_recurring(installation: Installation) -> list[ExportRequest]:
     """Make the requests that templates owe. Each boundary gives one request, however often and by whomever this is called."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         due = recurring.due(connection, installation.now())
     made = []
     for one in due:

@@ -56,9 +56,9 @@ def has_plan(installation: Installation, tenant: str) -> bool:
 
 def is_known(installation: Installation, tenant: str) -> bool:
     """Whether the tenant is registered, has a file, or is named by policy."""
-    if tenant in installation.configuration.tenants or tenant in installation.configuration.policy.named_tenants:
+    if tenant in installation.configuration.files_of(tenant).tenants or tenant in installation.configuration.policy.named_tenants:
         return True
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         return registrations.current(connection, tenant) is not None
 
 

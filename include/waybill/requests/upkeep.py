@@ -79,7 +79,7 @@ def keep_requests(installation: Installation) -> RequestUpkeep:
 
 def _drop_dead(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
     """The archives of requests that ended without one."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         dead = requests.with_dead_archives(connection)
     for one in dead:
         archives.remove(one.archive or "")
@@ -89,13 +89,13 @@ def _drop_dead(installation: Installation, archives: Archives, kept: RequestUpke
 
 
 def _forget_history(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         tenants = requests.tenants(connection)
     for tenant in tenants:
         life = installation.configuration.export_policy(tenant).history_ttl
         if life is None:
             continue
-        with installation.ledger.begin() as connection:
+        with installation.ledger.read() as connection:
             over = requests.ended_before(connection, tenant, now - life)
         for one in over:
             if one.archive:
@@ -112,7 +112,7 @@ def _remove_orphans(installation: Installation, archives: Archives, kept: Reques
     kept.foreign += [f"requests/{name} in the archive" for name in old if not is_own(name)]
     if not old:
         return
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         known = requests.archives(connection)
     for name in old:
         if is_own(name) and name not in known:
@@ -149,7 +149,7 @@ def _empty_spool(installation: Installation, _archives: Archives, kept: RequestU
 def waiting(installation: Installation) -> list[str]:
     """One word per thing that waits: ids of pending requests whose time has come, mails, stalled requests and templates that are due."""
     now = installation.now()
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         pending = [one.id for one in requests.pending(connection, now)]
         mails = [f"mail:{one.id}:{one.mail_tries}" for one in requests.mails_due(connection, now)]
         running = requests.running(connection)

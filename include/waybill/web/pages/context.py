@@ -72,7 +72,7 @@ def context(
     """The tenants for which the caller may see pages of this kind, by organization, and the choice out of them."""
     wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
     policy = installation.configuration.policy
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         known = {*registrations.ids(connection), *policy.named_tenants, *installation.configuration.tenants}
     owners = {one: name for name, members in reversed(list(policy.organizations.items())) for one in members}
     found: dict[str, list[str]] = {}

@@ -94,7 +94,7 @@ def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
 
 def first_page(installation: Installation, caller: Caller) -> str:
     """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         registered = [one.tenant for one in overviews.standings(connection)]
     scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, registered)
     return "requests" if not scheduled and context(installation, caller, "requests").members else ""

@@ -142,7 +142,7 @@ def _standing(
     scheduler_states: overview.SchedulerStates | None,
 ) -> dict[str, Any]:
     listed = views.listed(installation, tenant, limit=SHOWN + 1, before=before)
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         every = streams.every(connection, tenant)
     standing = replacing.standing(installation, tenant)
     return {
@@ -166,7 +166,7 @@ def _standing(
 
 def _rehearsed(installation: Installation, registered: Registered) -> dict[str, Any]:
     """What is kept of the rehearsals, and the destination in force to hold it against."""
-    with installation.ledger.begin() as connection:
+    with installation.ledger.read() as connection:
         kept = registrations.last_probe(connection, registered.tenant)
     return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
 
