@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,32 +26,45 @@ class DataFile:
         """The unpacked bytes, header first, without byte order mark. Raises Damaged, at the latest after the last block."""
         stored = Stored(self._blocks())
         is_first = True
-        for block in unpacked(stored, self.dialect.compression):
-            if is_first:
-                self._check_header(block)
-                yield block[len(BOM) :] if block.startswith(BOM) else block
-            else:
-                yield block
-            is_first = False
+        with self._placed(stored):
+            for block in unpacked(stored, self.dialect.compression):
+                if is_first:
+                    self._check_header(block)
+                    yield block[len(BOM) :] if block.startswith(BOM) else block
+                else:
+                    yield block
+                is_first = False
         self._check(stored)
 
     def records(self) -> Iterator[Record]:
         """Every record without the header. Raises Damaged, at the latest after the last one."""
         stored = Stored(self._blocks())
-        found = records(text(unpacked(stored, self.dialect.compression)), self.dialect)
-        self._compare(next(found, []))
         rows, width = 0, len(self.columns)
-        for record in found:
-            if len(record) != width:
-                raise self._damaged(f"record {rows + 1} has {len(record)} fields instead of {width}")
-            rows += 1
-            yield record
+        with self._placed(stored):
+            found = records(text(unpacked(stored, self.dialect.compression)), self.dialect)
+            self._compare(next(found, []))
+            for record in found:
+                if len(record) != width:
+                    raise self._damaged(f"record {rows + 1} has {len(record)} fields instead of {width}")
+                rows += 1
+                yield record
         self._check(stored)
         self.check_rows(rows)
 
+    @contextmanager
+    def _placed(self, stored: Stored) -> Iterator[None]:
+        """Name the file; other bytes than the manifest's explain whatever else is wrong with it."""
+        try:
+            yield
+        except Damaged as error:
+            self._check(stored)
+            raise error if error.where else self._damaged(error.what) from None
+
     def header(self) -> list[str]:
         """The names in the first record. Raises Damaged where there is none."""
-        first = next(records(text(unpacked(Stored(self._blocks()), self.dialect.compression)), self.dialect), [])
+        stored = Stored(self._blocks())
+        with self._placed(stored):
+            first = next(records(text(unpacked(stored, self.dialect.compression)), self.dialect), [])
         return [one or "" for one in first]
 
     def check(self) -> None:

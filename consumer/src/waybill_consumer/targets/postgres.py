@@ -188,6 +188,7 @@ class Postgres(SqlTarget):
             except psycopg.errors.NumericValueOutOfRange as error:
                 raise _too_narrow(entity, file, error) from error
             except psycopg.DatabaseError as error:
+                file.check()  # other bytes than the manifest's explain it better
                 raise self._refusal(entity, error) from error
 
     def _run(
