@@ -7,7 +7,7 @@ from pathlib import Path
 
 MODULE_LINES = 400
 FUNCTION_LINES = 45
-FOLDERS = ("include", "dags", "plugins")
+FOLDERS = ("include", "consumer", "dags", "plugins")
 
 
 def findings(root: Path) -> Iterator[str]:

@@ -46,7 +46,7 @@ def test_every_direct_requirement_is_locked_at_its_pin(repository: Path) -> None
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     lock = pins(repository / "requirements.txt")
     for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        name, version = re.sub(r"\[.*\]", "", requirement).split("==")
+        name, version = re.sub(r"\[.*\]|;.*", "", requirement).split("==")
         assert lock[re.sub(r"[._-]+", "-", name.lower())] == {version}
 
 

@@ -1,0 +1,3 @@
+from waybill_consumer.cli import main
+
+main()

@@ -1,0 +1,121 @@
+"""The chain of a stream's deliveries, as its manifests tell it: sequence +1, and each window begins where the one before ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import NamedTuple
+
+from waybill_consumer.manifest import Manifest, instant_text
+
+
+class Link(NamedTuple):
+    """A delivery and the path its manifest stands at."""
+
+    path: str
+    manifest: Manifest
+
+    @property
+    def stream(self) -> tuple[str, str, int]:
+        one = self.manifest
+        return one.tenant, one.entity, one.generation
+
+    @property
+    def repeats(self) -> bool:
+        return self.manifest.possible_duplicate or self.manifest.redelivers is not None
+
+
+class Remark(NamedTuple):
+    """Something about a path that a person should know. Only a problem makes the whole wrong."""
+
+    path: str
+    what: str
+    is_problem: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def check(links: Iterable[Link]) -> Iterator[Remark]:
+    """What is wrong with the chains these links belong to. Deliveries before the first one present may have been taken away."""
+    chained = [one for one in links if one.manifest.kind != "backfill"]
+    ordered = sorted(chained, key=lambda one: (one.stream, one.manifest.sequence, one.manifest.redelivers is not None, one.path))
+    for _, chain in groupby(ordered, key=lambda one: one.stream):
+        before: list[Link] = []
+        for _, group in groupby(chain, key=lambda one: one.manifest.sequence):
+            same = list(group)
+            yield from _same_sequence(same)
+            yield from _beginning(same[0], alone=not before)
+            if before:
+                yield from _step(before, same[0])
+            before = same
+
+
+def missing(last: int, found: int) -> str:
+    """The numbers between two sequences in words."""
+    return f"sequence {last + 1}" + (f" to {found - 1}" if found > last + 2 else "")
+
+
+def _same_sequence(same: list[Link]) -> Iterator[Remark]:
+    first, *others = same
+    for other in others:
+        if not other.repeats and not first.repeats:
+            yield Remark(other.path, f"sequence {other.manifest.sequence} was delivered twice, also by {first.path}")
+        elif other.manifest.redelivers and other.manifest.sha256 != first.manifest.sha256:
+            yield Remark(other.path, f"says it repeats delivery {other.manifest.redelivers}, but {first.path} holds other bytes")
+
+
+def _beginning(link: Link, *, alone: bool) -> Iterator[Remark]:
+    one = link.manifest
+    if one.start is not None and one.start >= one.end:
+        yield Remark(link.path, f"its window [{_shown(one.start)}, {_shown(one.end)}) is empty or reversed")
+    if one.sequence < 1:
+        yield Remark(link.path, f"sequence {one.sequence} is not a sequence number")
+    elif one.sequence == 1:
+        if one.previous is not None or one.start is not None:
+            yield Remark(link.path, "is the first of its generation, yet names a previous delivery or a window start")
+    elif one.previous is None or one.previous.sequence != one.sequence - 1:
+        yield Remark(link.path, f"sequence {one.sequence} does not name sequence {one.sequence - 1} as its previous")
+    elif alone:
+        said = f"the chain begins with sequence {one.sequence} here: earlier deliveries were taken away"
+        yield Remark(link.path, said, is_problem=False)
+
+
+def _step(before: list[Link], link: Link) -> Iterator[Remark]:
+    last, one = before[0].manifest, link.manifest
+    if one.sequence > last.sequence + 1:
+        tenant, entity, generation = link.stream
+        what = f"{missing(last.sequence, one.sequence)} of {tenant}/{entity} generation {generation} is missing before it"
+        yield Remark(link.path, what)
+        return
+    if one.start != last.end:
+        what = f"its window begins at {_shown(one.start)}, but the one before ({before[0].path}) ends at {_shown(last.end)}"
+        yield Remark(link.path, what)
+    if one.previous is not None and all(one.previous.sha256 != other.manifest.sha256 for other in before):
+        yield Remark(link.path, f"names another previous file than {before[0].path} holds (previous.sha256 differs)")
+
+
+def _shown(at: datetime | None) -> str:
+    return "the beginning" if at is None else instant_text(at)
+
+
+Position = tuple[int, int]
+"""Generation and sequence."""
+
+
+def step(last: Position | None, one: Manifest) -> str:
+    """What a delivery of the chain is to somebody who has everything up to `last`: `next`, `behind`, or `gap`."""
+    if last is not None and one.generation <= last[0]:
+        if (one.generation, one.sequence) <= last:
+            return "behind"
+        return "next" if one.sequence == last[1] + 1 else "gap"
+    # A full delivery holds every row: whatever came before it does not matter.
+    return "next" if one.kind == "full" or one.sequence == 1 else "gap"
+
+
+def gap(last: Position | None, one: Manifest) -> str:
+    """Which numbers are missing between `last` and a delivery that `step` calls a gap."""
+    before = last[1] if last is not None and last[0] == one.generation else 0
+    verb = "are" if one.sequence > before + 2 else "is"
+    return f"{missing(before, one.sequence)} of {one.tenant}/{one.entity} generation {one.generation} {verb} missing"

@@ -1,0 +1,142 @@
+"""The command line. Exit codes: 0 done, 1 refused or something is missing (a message says what), 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from waybill_consumer import __version__
+from waybill_consumer.errors import Refused
+from waybill_consumer.progress import Progress
+
+Outcome = tuple[bool, dict[str, Any], list[str]]
+"""Whether all is well, the answer for programs, and the lines for people."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parsed = _parser().parse_args(arguments)
+    work: Callable[[argparse.Namespace], Outcome] = parsed.work
+    try:
+        well, answer, lines = work(parsed)
+    except Refused as error:
+        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": _bare(error), "next_step": error.next_step}]}, []
+        if not parsed.json:
+            print(f"waybill-consumer: {error}", file=sys.stderr)
+    except OSError as error:
+        said = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": said, "next_step": ""}]}, []
+        if not parsed.json:
+            print(f"waybill-consumer: {said}", file=sys.stderr)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else "\n".join(lines)
+    if said:
+        with contextlib.suppress(BrokenPipeError):  # who reads it may have seen enough
+            print(said, flush=True)
+    sys.exit(0 if well else 1)
+
+
+def _bare(error: Refused) -> str:
+    return f"{error.where}: {error.what}" if error.where else error.what
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="waybill-consumer", description="Fetches, checks and loads the files Waybill delivers.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    pull = _command(commands, "pull", _pull, "fetch what is new, whole deliveries only, in order")
+    pull.add_argument("source", metavar="SOURCE", help="sftp://user@host/path, s3://bucket/path or a folder")
+    pull.add_argument("dir", metavar="DIR", type=Path, help="where to keep the files")
+    pull.add_argument("--key", default="", metavar="FILE", help="the private key to log in with (default: those of ssh, and its agent)")
+    pull.add_argument("--known-hosts", default="", metavar="FILE", help="the server's key (default: ~/.ssh/known_hosts)")
+    pull.add_argument("--rescan", action="store_true", help="look at every folder once more, also at those that did not change")
+
+    load = _command(commands, "load", _load, "load what is new into a database, each delivery in one transaction")
+    load.add_argument("dir", metavar="DIR", type=Path, help="where pull keeps the files")
+    load.add_argument("--to", required=True, metavar="URL", help="postgresql://user@host/database, duckdb:FILE or sqlite:FILE")
+    load.add_argument("--schema", default="", metavar="S", help="the database schema for the tables (default: the database's own)")
+    load.add_argument("--tenant", default="", metavar="T", help="whose deliveries, where DIR holds those of several tenants")
+
+    verify = _command(commands, "verify", _verify, "check every manifest, file and chain")
+    verify.add_argument("dir", metavar="DIR", type=Path)
+
+    status = _command(commands, "status", _status, "what is held, how fresh it is, and what is missing")
+    status.add_argument("dir", metavar="DIR", type=Path)
+    status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help="exit with 1 when an entity is older: 26h, 8d")
+    return parser
+
+
+def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], Outcome], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.set_defaults(work=work)
+    return parser
+
+
+def _duration(text: str) -> float:
+    units = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
+    if not (text[:-1].isdigit() and text[-1:] in units):
+        raise argparse.ArgumentTypeError("write a number and a unit, as in 90m, 26h, 8d or 5w")
+    return float(int(text[:-1]) * units[text[-1]])
+
+
+def _pull(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.places import Login, open_place, without_password
+    from waybill_consumer.pulling import problem_text, pull
+
+    login = Login(arguments.key, arguments.known_hosts, os.environ.get("WAYBILL_CONSUMER_PASSWORD", ""))
+    shown = without_password(arguments.source)
+    with open_place(arguments.source, login) as place:
+        report = pull(place, shown, arguments.dir, Progress(shown=not arguments.json), rescan=arguments.rescan)
+    for problem in report.problems if not arguments.json else ():
+        print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
+    lines = [f"{len(report.fetched)} new deliveries, {report.bytes} bytes", *report.notes]
+    return not report.problems, report.as_json(), lines
+
+
+def _load(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.loading import load
+    from waybill_consumer.pulling import problem_text
+    from waybill_consumer.targets import open_target
+
+    with open_target(arguments.to, arguments.schema) as target:
+        report = load(arguments.dir, target, Progress(shown=not arguments.json), tenant=arguments.tenant)
+    for problem in report.problems if not arguments.json else ():
+        print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
+    lines = [f"{one['entity']}: {one['kind']} of {one['rows']} rows, to {one['window_to']}" for one in report.applied]
+    return not report.problems, report.as_json(), [*lines, f"{len(report.applied)} deliveries loaded", *report.notes]
+
+
+def _verify(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.places.folder import folder_place
+    from waybill_consumer.status import remember_damage
+    from waybill_consumer.verification import verify
+
+    progress = Progress(shown=not arguments.json)
+    with folder_place(arguments.dir) as tree:
+        progress.begin("verify", 0)
+        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(path, 0))
+        progress.end()
+    remember_damage(arguments.dir, report)
+    lines = [f"problem: {one}" for one in report.problems] + [f"note: {one}" for one in report.notes]
+    counts = f"{report.manifests} deliveries, {report.files} files, {report.rows} rows, {report.bytes} bytes"
+    verdict = "whole" if report.is_whole else f"{len(report.problems)} problems"
+    return report.is_whole, report.as_json(), [*lines, f"{counts}: {verdict}"]
+
+
+def _status(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.status import status
+
+    report = status(arguments.dir, arguments.max_age)
+    return report.is_well, report.as_json(), report.lines()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""What stops a command, or one entity of it: one sentence that says where and what, and one that says what to do."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """The command, or one entity, cannot go on. `where` names the file or entity, `next_step` what a person can do."""
+
+    def __init__(self, what: str, *, where: str = "", next_step: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.next_step = next_step
+        said = f"{where}: {what}" if where else what
+        super().__init__(f"{said}. {next_step}." if next_step else f"{said}.")
+
+
+class Damaged(Refused):
+    """A file is not what its manifest says."""
+
+
+class Unreachable(Refused):
+    """A server, a bucket or a database does not answer. The next run may find it again."""

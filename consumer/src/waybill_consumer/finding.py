@@ -1,0 +1,166 @@
+"""Finding what is new at a place without reading what is known: dates forward, then old dates by turns.
+
+A folder whose stamp (the time something was last added) has not moved since it was last read is not read again. What is added to an old
+date, such as a redelivery, moves the stamp of the date's folder. A backfill of a date that is there moves only a folder further down, so
+old dates are also looked at by turns, for as long as that is cheap.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX
+from waybill_consumer.places import Entry, Place
+from waybill_consumer.position import SETTLE_SECONDS, Known, Position
+
+RECENT_DATES = 35
+"""The newest dates are always looked at: late and repeated deliveries come there."""
+TURN_SECONDS = 5.0
+"""How long a run looks at old dates that seem unchanged."""
+_BATCH = 32
+_YEAR, _MONTH_OR_DAY = re.compile(r"^\d{4}\Z"), re.compile(r"^\d\d\Z")
+_VISIBLE = re.compile(r"^[^./][^/\\]*\Z")
+
+
+class Arrival(NamedTuple):
+    """A manifest that is not held yet."""
+
+    folder: str
+    name: str
+    data: bytes
+
+
+@dataclass
+class Date:
+    """What one date holds that is new: manifests, and the names of day manifests."""
+
+    folder: str
+    arrivals: list[Arrival] = field(default_factory=list)
+    day_manifests: list[str] = field(default_factory=list)
+
+
+class Finder:
+    """One run's look at a place."""
+
+    def __init__(self, place: Place, position: Position, *, rescan: bool) -> None:
+        self._place = place
+        self._position = position
+        self._rescan = rescan
+        self._started = time.time()
+        self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
+        self._seen: dict[str, set[str]] = {}
+        self._stable: dict[str, bool] = {}
+        self.tenants: list[str] = []
+
+    def dates(self) -> Iterator[Date]:
+        """Every date with something to look at, oldest first; old dates by turns come last."""
+        self.tenants = tenant_folders(self._place)
+        known = [entry for tenant in self.tenants for entry in self._dates_of(tenant)]
+        newest = set(sorted({path[-10:] for path, _ in known})[-RECENT_DATES:])
+        due = [one for one in known if self._rescan or one[0][-10:] in newest or not self._is_unchanged(*one)]
+        yield from self._in_batches(sorted(due, key=lambda one: one[0][-10:]))
+        yield from self._by_turns([one for one in known if one not in due])
+
+    def settle(self) -> None:
+        """After the run: what was looked at twice without a change, and is held whole, need not be looked at again."""
+        folders = self._position.folders
+        incomplete = {path for path, names in self._seen.items() if not names <= folders[path].held}
+        above = {path[:cut] for path in incomplete for cut in range(len(path)) if path[cut] == "/"}
+        for path, stable in self._stable.items():
+            folders[path].is_settled = stable and path not in incomplete and path not in above
+        self._position.looked_at = self._started
+
+    def _dates_of(self, tenant: str) -> list[tuple[str, float | None]]:
+        years = [f"{tenant}/{one.name}" for one in self._folders(tenant) if _YEAR.match(one.name)]
+        months = self._below(years)
+        return self._below([path for path, _ in months])
+
+    def _below(self, folders: list[str]) -> list[tuple[str, float | None]]:
+        listed = self._place.lists(folders)
+        return [
+            (f"{path}/{one.name}", one.stamp)
+            for path, entries in zip(folders, listed, strict=True)
+            for one in entries
+            if one.is_folder and _MONTH_OR_DAY.match(one.name)
+        ]
+
+    def _folders(self, folder: str) -> list[Entry]:
+        return [one for one in self._place.lists([folder or "/"])[0] if one.is_folder and _VISIBLE.match(one.name)]
+
+    def _is_unchanged(self, path: str, stamp: float | None) -> bool:
+        known = self._position.folders.get(path)
+        return known is not None and known.is_settled and stamp is not None and stamp == known.stamp
+
+    def _by_turns(self, rest: list[tuple[str, float | None]]) -> Iterator[Date]:
+        rest.sort(key=lambda one: (one[0][-10:] <= self._position.turn, one[0][-10:]))
+        until = time.monotonic() + TURN_SECONDS
+        for start in range(0, len(rest), _BATCH):
+            if time.monotonic() > until:
+                return
+            batch = rest[start : start + _BATCH]
+            yield from self._in_batches(batch)
+            self._position.turn = batch[-1][0][-10:]
+
+    def _in_batches(self, dates: list[tuple[str, float | None]]) -> Iterator[Date]:
+        for start in range(0, len(dates), _BATCH):
+            yield from self._batch(dates[start : start + _BATCH])
+
+    def _batch(self, dates: list[tuple[str, float | None]]) -> Iterator[Date]:
+        """A few dates at once: their folders, the folders in those, and the manifests nobody has, in four rounds of requests."""
+        found = {path: Date(path) for path, _ in dates}
+        level: list[tuple[str, str, float | None]] = [(path, path, stamp) for path, stamp in dates]
+        wanted: list[tuple[str, str, str]] = []
+        for depth in range(3):
+            deeper = []
+            for (date, folder, stamp), entries in zip(level, self._place.lists([folder for _, folder, _ in level]), strict=True):
+                inner = [(date, f"{folder}/{one.name}", one.stamp) for one in entries if one.is_folder and _VISIBLE.match(one.name)]
+                names = {one.name for one in entries if not one.is_folder and _VISIBLE.match(one.name)}
+                known = self._look(folder, stamp, {one for one in names if one.endswith(SUFFIX)}, has_folders=bool(inner))
+                if depth == 0:
+                    found[date].day_manifests = sorted((one for one in names - known.held if DAY_MANIFEST.match(one)), key=_number)
+                wanted += [(date, folder, name) for name in sorted(self._seen[folder] - known.held)]
+                deeper += inner if depth < 2 else []
+            level = [one for one in deeper if self._rescan or not self._is_flat_and_unchanged(one[1], one[2])]
+        for (date, folder, name), data in zip(wanted, self._place.reads([f"{folder}/{name}" for _, folder, name in wanted]), strict=True):
+            if data is not None:
+                found[date].arrivals.append(Arrival(folder, name, data))
+        yield from found.values()
+
+    def _look(self, folder: str, stamp: float | None, manifests: set[str], *, has_folders: bool) -> Known:
+        known = self._position.known(folder)
+        self._stable[folder] = self._is_later and stamp is not None and known.stamp == stamp
+        known.stamp, known.has_folders = stamp, has_folders
+        self._seen[folder] = manifests
+        return known
+
+    def _is_flat_and_unchanged(self, path: str, stamp: float | None) -> bool:
+        """A backfill's redelivery comes into a folder inside the entity's, which does not move the entity's stamp."""
+        known = self._position.folders.get(path)
+        return self._is_unchanged(path, stamp) and known is not None and not known.has_folders
+
+
+def tenant_folders(place: Place) -> list[str]:
+    """The folders that hold years: the place's root, or some below it, with or without `exports` between."""
+    at = ""
+    while True:
+        names = [one.name for one in place.lists([at or "/"])[0] if one.is_folder and _VISIBLE.match(one.name)]
+        if any(_YEAR.match(name) for name in names):
+            return [at]
+        if names == ["exports"] or (at == "" and "exports" in names):
+            at = f"{at}/exports"
+            continue
+        below = [f"{at}/{name}" for name in names]
+        return [
+            path
+            for path, entries in zip(below, place.lists(below), strict=True)
+            if any(one.is_folder and _YEAR.match(one.name) for one in entries)
+        ]
+
+
+def _number(name: str) -> int:
+    found = DAY_MANIFEST.match(name)
+    return int(found[1] or 1) if found else 0

@@ -1,0 +1,268 @@
+"""`load`: every delivery in the order of its chain, each in one transaction that also remembers it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from waybill_consumer import chain
+from waybill_consumer.errors import Damaged, Refused, Unreachable
+from waybill_consumer.held import Held, holdings
+from waybill_consumer.manifest import Column, File, Manifest, instant_text
+from waybill_consumer.position import Position
+from waybill_consumer.progress import Progress
+from waybill_consumer.recount import dialect_of
+from waybill_consumer.targets import Applied, Shape, Target, Widen
+from waybill_consumer.targets.data import DataFile
+
+Place = tuple[int, int, int, str]
+"""Where a delivery belongs: generation, sequence, 1 for a backfill after that sequence, snapshot time."""
+
+
+@dataclass
+class Loaded:
+    """What a run did. With `problems` an entity is not as it could be, and a person should look."""
+
+    applied: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def problem(self, entity: str, error: Refused) -> None:
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        self.problems.append({"entity": entity, "what": what, "next_step": error.next_step})
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {"deliveries": len(self.applied), "rows": sum(one["rows"] for one in self.applied)}
+        return {"done": not self.problems, **counts, "applied": self.applied, "problems": self.problems, "notes": self.notes}
+
+
+def load(root: Path, target: Target, progress: Progress, *, tenant: str = "") -> Loaded:
+    """Apply everything in `root` that the database does not hold. What stops one entity does not stop the others.
+
+    Raises Refused when there is nothing to load from, Unreachable when the database stops answering; what was applied stays.
+    """
+    found = holdings(root)
+    report = Loaded()
+    for unreadable in found.unreadable:
+        report.problem("", unreadable)
+    if not tenant and len(found.tenants) > 1:
+        step = "Name one with --tenant, and give each tenant a schema or database of its own"
+        raise Refused(f"holds deliveries of several tenants: {', '.join(found.tenants)}", where=str(root), next_step=step)
+    position = Position(root)
+    with target.transaction():
+        target.prepare()
+    for (owner, entity), held in sorted(found.entities.items()):
+        if tenant in ("", owner):
+            progress.begin(entity, 0)
+            _Entity(target, owner, entity, position, progress, report).run(held)
+    progress.end()
+    if not found.entities:
+        report.notes.append(f"{root} holds no deliveries yet")
+    return report
+
+
+class _Entity:
+    """One entity of a tenant. `_last` is how far its chain is applied, `_known` what the database remembers in order."""
+
+    def __init__(self, target: Target, tenant: str, entity: str, position: Position, progress: Progress, report: Loaded) -> None:
+        self._target = target
+        self._tenant = tenant
+        self._entity = entity
+        self._position = position
+        self._progress = progress
+        self._report = report
+        self._known = [one for one in target.applied(tenant) if one.entity == entity]
+        self._last = max(((one.generation, one.sequence) for one in self._known if _counts(one)), default=None)
+        self._held: dict[str, Held] = {}
+        self._stopped: tuple[int, Refused] | None = None
+
+    def run(self, held: Sequence[Held]) -> None:
+        self._held = {one.manifest.content: one for one in held}
+        done = {one.content for one in self._known}
+        chained = [(one.generation, one.sequence, one.snapshot_time) for one in self._known if _counts(one)]
+        chained += [_step_of(one.manifest) for one in held if one.manifest.kind != "backfill"]
+        waiting = sorted(
+            (_place(one.manifest, chained), one.manifest.content, one.path, one) for one in held if one.manifest.content not in done
+        )
+        for (place, _), same in groupby(waiting, key=lambda one: one[:2]):
+            try:
+                self._take(place, [one[3] for one in same], chained)
+            except Unreachable:
+                raise
+            except Refused as error:
+                self._stopped = place[0], error
+        if self._stopped is not None:
+            self._report.problem(f"{self._tenant}/{self._entity}", self._stopped[1])
+
+    def _take(self, place: Place, same: list[Held], chained: list[tuple[int, int, str]]) -> None:
+        """Apply the next delivery, given with whatever repeats it. Raises Refused when the entity cannot go on."""
+        one = same[0].manifest
+        if self._stopped is not None and place[0] <= self._stopped[0]:
+            return
+        later = sorted((_place(known, chained), known.content) for known in self._known if known.result == "applied")
+        later = [known for known in later if known[0] > place and known[0][0] == place[0]]
+        contents = [content for _, content in later]
+        if self._is_superseded(one, set(contents)):
+            self._remember(same[0], "superseded")
+            return
+        if one.kind == "backfill":
+            if self._last is None or one.generation > self._last[0]:
+                return  # the full delivery it belongs to is not here yet
+            self._apply(same, contents)
+            return
+        match chain.step(self._last, one):
+            case "gap":
+                step = "Pull it; if it is not there, ask the sender to redeliver it, or for a full load, which starts a new generation"
+                what = f"{chain.gap(self._last, one)}, so sequence {one.sequence} and what follows was not loaded"
+                raise Refused(what, next_step=step)
+            case "behind" if not one.possible_duplicate:
+                step = "Ask the sender: `waybill reconcile` shows what its ledger knows"
+                raise Refused(f"{one.named} came twice with different content", where=same[0].path, next_step=step)
+        self._apply(same, contents)
+        if self._stopped is not None:
+            self._report.notes.append(f"{self._tenant}/{self._entity}: {self._stopped[1].what}; a newer full delivery made up for it")
+            self._stopped = None
+
+    def _is_superseded(self, one: Manifest, later: set[str]) -> bool:
+        """Whether a full delivery that holds newer rows is applied already."""
+        if self._last is not None and one.generation < self._last[0]:
+            return True
+        return any(known.kind == "full" and known.content in later for known in self._known)
+
+    def _apply(self, same: list[Held], later: list[str]) -> None:
+        """Apply one of several that hold the same: the first that is whole."""
+        if lost := [content for content in later if content not in self._held]:
+            step = "Put those files back, or ask the sender for a full load"
+            what = f"comes after {len(lost)} deliveries that hold newer rows and are no longer here to be applied after it"
+            raise Refused(what, where=same[0].path, next_step=step)
+        damage: Damaged | None = None
+        for one in same:
+            try:
+                self._in_one_transaction(one, [self._held[content] for content in later])
+            except Damaged as error:
+                self._position.forget(one.path)
+                damage = damage or error
+            else:
+                return
+        if damage is not None:
+            first = same[0].manifest
+            again = "Pull once more, which fetches it again" if self._position.exists else "Fetch it again"
+            step = f"{again}; if it is still so, ask the sender to run `waybill redeliver {first.content}`"
+            raise Damaged(f"{damage.what}; {self._tenant}/{self._entity} stays as it was before", where=damage.where, next_step=step)
+
+    def _in_one_transaction(self, one: Held, later: Iterable[Held]) -> None:
+        wider: dict[str, Column] = {}
+        while True:
+            try:
+                with self._target.transaction():
+                    if not self._target.is_applied(one.manifest.content):
+                        for each in (one, *later):
+                            self._write(each, wider)
+                        self._target.remember(_facts(one.manifest, "applied"))
+                break
+            except Widen as error:
+                wider |= {column.name: column for column in error.columns}
+        self._now_known(one.manifest, "applied")
+        facts = {"entity": one.manifest.entity, "generation": one.manifest.generation, "sequence": one.manifest.sequence}
+        what = {"kind": one.manifest.kind, "rows": one.manifest.rows, "window_to": instant_text(one.manifest.end)}
+        self._report.applied.append({"delivery_id": one.manifest.delivery_id, **facts, **what})
+
+    def _write(self, held: Held, wider: dict[str, Column]) -> None:
+        """Change the entity's table as one delivery says."""
+        one, target = held.manifest, self._target
+        owner, old = target.shape(one.entity) or (one.tenant, None)
+        if owner != one.tenant:
+            step = "Load each tenant into a schema or database of its own"
+            raise Refused(f"the table {one.entity} holds the rows of tenant {owner}", where=held.path, next_step=step)
+        new = _wanted(old, one, wider)
+        target.reshape(one.tenant, one.entity, old, new, emptied=one.kind == "full")
+        columns = tuple(new.column(column.name) for column in one.columns)
+        files = [self._data(held, file, columns) for file in one.files]
+        if one.kind == "full":
+            target.replace(one.entity, new, files)
+            return
+        if one.deletes is not None and new.key:
+            target.delete(one.entity, new, self._deletes(held, one.deletes, new))
+        if new.key:
+            target.upsert(one.entity, new, files)
+        elif one.kind == "backfill" or one.mode not in ("append", "full"):
+            step = "Ask the sender to export the key's columns, and for full loads until then"
+            raise Refused("has no key, so its rows cannot be found among those that are here", where=held.path, next_step=step)
+        else:
+            target.append(one.entity, new, files)
+
+    def _deletes(self, held: Held, file: File, shape: Shape) -> DataFile:
+        """The keys that are gone: the file's own header says in which order, and ends with the time that was noticed."""
+        bare = self._data(held, file, ())
+        *keys, noticed = bare.header() or [""]
+        if sorted(keys) != sorted(shape.key):
+            raise Refused("is not a list of keys", where=str(bare.path), next_step="Ask the sender to redeliver it")
+        return replace(bare, columns=(*(shape.column(name) for name in keys), Column(noticed, "timestamp")))
+
+    def _data(self, held: Held, file: File, columns: tuple[Column, ...]) -> DataFile:
+        return DataFile(held.folder / file.path, file, dialect_of(file, held.manifest.csv), columns, self._progress.add)
+
+    def _remember(self, one: Held, result: str) -> None:
+        with self._target.transaction():
+            if not self._target.is_applied(one.manifest.content):
+                self._target.remember(_facts(one.manifest, result))
+        self._now_known(one.manifest, result)
+
+    def _now_known(self, one: Manifest, result: str) -> None:
+        self._known.append(_facts(one, result))
+        if _counts(self._known[-1]):
+            self._last = max(self._last or (0, 0), (one.generation, one.sequence))
+
+
+def _counts(one: Applied) -> bool:
+    return one.kind != "backfill"
+
+
+def _step_of(one: Manifest) -> tuple[int, int, str]:
+    return one.generation, one.sequence, instant_text(one.snapshot_time)
+
+
+def _place(one: Manifest | Applied, chained: list[tuple[int, int, str]]) -> Place:
+    """A backfill's rows are newer than those of every delivery of the chain that was read before it."""
+    at = one.snapshot_time if isinstance(one, Applied) else instant_text(one.snapshot_time)
+    if one.kind != "backfill":
+        return one.generation, one.sequence, 0, at
+    before = [sequence for generation, sequence, snapshot in chained if generation == one.generation and snapshot <= at]
+    return one.generation, max(before, default=0), 1, at
+
+
+def _facts(one: Manifest, result: str) -> Applied:
+    times = instant_text(one.snapshot_time), instant_text(one.end)
+    place = one.generation, one.sequence, one.kind
+    return Applied(one.delivery_id, one.content, one.tenant, one.entity, *place, *times, one.rows, result)
+
+
+def _wanted(old: Shape | None, one: Manifest, wider: dict[str, Column]) -> Shape:
+    """What the table must hold for a delivery: exactly its columns after a full one, otherwise those and what was there."""
+    before = {column.name: column for column in old.columns} if old is not None else {}
+    columns = {column.name: wider.get(column.name) or _widest(before.get(column.name), _own(column)) for column in one.columns}
+    if one.kind != "full":
+        columns = {**before, **columns}
+    return Shape(tuple(columns.values()), one.key if one.is_keyed else ())
+
+
+def _own(column: Column) -> Column:
+    """A column as the manifest types it. Only decimals have digits to set: an integer gets them when one does not fit into 64 bits."""
+    return column if column.type == "decimal" else column._replace(precision=None, scale=None)
+
+
+def _widest(old: Column | None, new: Column) -> Column:
+    """A column that holds what was there and what comes."""
+    if old is None or old.type != new.type:
+        return new
+    if new.type == "integer":
+        return new._replace(precision=old.precision)
+    if new.type != "decimal" or None in (old.precision, old.scale):
+        return new if new.type != "decimal" else new._replace(precision=None, scale=None)
+    if new.precision is None or new.scale is None or old.precision is None or old.scale is None:
+        return old
+    scale = max(old.scale, new.scale)
+    return new._replace(precision=max(old.precision - old.scale, new.precision - new.scale) + scale, scale=scale)

@@ -1,0 +1,240 @@
+"""The manifest: the facts of one delivery, as JSON beside its files. Fields this program does not know are left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, TypeVar
+
+from waybill_consumer.errors import Refused
+
+FORMAT_VERSION = 1
+SUFFIX = ".manifest.json"
+DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
+KINDS = ("full", "delta", "backfill")
+TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
+
+_NAME = re.compile(r"^[^./\\][^/\\]*\Z")
+_ENTITY = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
+_SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
+_PACKING = {".gz": "gzip", ".zst": "zstd"}
+_Kind = TypeVar("_Kind")
+
+
+class Csv(NamedTuple):
+    """What a reader of the data files must know. Header, quotes and UTF-8 are always the same."""
+
+    delimiter: str = ","
+    line_ending: str = "\n"
+    bom: bool = False
+    compression: str = "none"
+
+
+class File(NamedTuple):
+    """One data file; `path` is a bare name in the folder the manifest stands in."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Column(NamedTuple):
+    """A column in file order. `precision` and `scale` are None where the source does not tell them, `native_type` is then empty."""
+
+    name: str
+    type: str
+    precision: int | None = None
+    scale: int | None = None
+    native_type: str = ""
+
+
+class Previous(NamedTuple):
+    """The delivery before this one in its stream."""
+
+    sequence: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One delivery. `deletes` is the file of the keys that are gone, where the entity's deletes are found by comparing."""
+
+    format_version: int
+    delivery_id: str
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    previous: Previous | None
+    kind: str
+    start: datetime | None
+    end: datetime
+    mode: str
+    snapshot_time: datetime
+    rows: int
+    bytes: int
+    sha256: str
+    files: tuple[File, ...]
+    deletes: File | None
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    csv: Csv
+    possible_duplicate: bool
+    tombstone_column: str | None
+    redelivers: str | None
+
+    @property
+    def content(self) -> str:
+        """What the delivery's rows are known by: a redelivery has those of the delivery it repeats."""
+        return self.redelivers or self.delivery_id
+
+    @property
+    def all_files(self) -> tuple[File, ...]:
+        return self.files if self.deletes is None else (*self.files, self.deletes)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether rows can be told apart: a key column that is not exported tells nobody anything."""
+        return bool(self.key) and set(self.key) <= {column.name for column in self.columns}
+
+    @property
+    def named(self) -> str:
+        """The delivery in words."""
+        what = "backfill" if self.kind == "backfill" else f"sequence {self.sequence}"
+        return f"{self.tenant}/{self.entity} generation {self.generation} {what}"
+
+
+def parse(data: bytes) -> Manifest:
+    """A manifest read back. Raises Refused when it is not one, naming the field."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        raise Refused("is not a Waybill manifest: it is no JSON") from None
+    if not isinstance(body, dict):
+        raise Refused("is not a Waybill manifest: it is no JSON object")
+    return _manifest(_Fields(body))
+
+
+def package_hash(hashes: Sequence[str]) -> str:
+    """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+
+
+def packing_of(name: str) -> str:
+    """How a file is compressed, by its name."""
+    return next((kind for suffix, kind in _PACKING.items() if name.endswith(suffix)), "none")
+
+
+def instant(text: str) -> datetime:
+    """An RFC 3339 time. Raises ValueError for anything else, and for a time without an offset."""
+    value = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if value.tzinfo is None:
+        raise ValueError("a time without an offset")
+    return value.astimezone(timezone.utc)
+
+
+def instant_text(value: datetime) -> str:
+    return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+class _Fields:
+    """Reads fields of a JSON object, each checked; `at` is where the object stands in the manifest."""
+
+    def __init__(self, body: Mapping[str, Any], at: str = "") -> None:
+        self.body = body
+        self._at = at
+
+    def take(self, name: str, kind: type[_Kind], check: Callable[[Any], bool] = lambda _: True) -> _Kind:
+        value = self.body.get(name)
+        # A bool is an int to Python, and no number to JSON.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or not check(value):
+            raise Refused(
+                f"is not a Waybill manifest: {self._at}{name} is {'missing' if name not in self.body else 'not what it should be'}"
+            )
+        return value
+
+    def maybe(self, name: str, kind: type[_Kind]) -> _Kind | None:
+        value = self.body.get(name)
+        return None if value is None else self.take(name, kind)
+
+    def time(self, name: str) -> datetime:
+        try:
+            return instant(self.take(name, str))
+        except ValueError:
+            raise Refused(f"is not a Waybill manifest: {self._at}{name} is not a time with an offset") from None
+
+    def inner(self, name: str) -> _Fields:
+        return _Fields(self.take(name, dict), f"{self._at}{name}.")
+
+    def each(self, name: str) -> list[_Fields]:
+        found = self.take(name, list)
+        if not all(isinstance(one, dict) for one in found):
+            raise Refused(f"is not a Waybill manifest: {self._at}{name} is not a list of objects")
+        return [_Fields(one, f"{self._at}{name}.{number}.") for number, one in enumerate(found)]
+
+
+def _manifest(fields: _Fields) -> Manifest:
+    take, window = fields.take, fields.inner("window")
+    previous = None if fields.body.get("previous") is None else fields.inner("previous")
+    files = tuple(_file(one) for one in fields.each("files"))
+    if not files:
+        raise Refused("is not a Waybill manifest: files is empty")
+    key = take("key", list)
+    return Manifest(
+        format_version=take("format_version", int),
+        delivery_id=take("delivery_id", str, bool),
+        tenant=take("tenant", str, bool),
+        entity=take("entity", str, lambda value: _ENTITY.match(value) is not None),
+        generation=take("generation", int),
+        sequence=take("sequence", int),
+        previous=None if previous is None else Previous(previous.take("sequence", int), previous.take("sha256", str)),
+        kind=take("kind", str, lambda value: value in KINDS),
+        start=None if window.body.get("from") is None else window.time("from"),
+        end=window.time("to"),
+        mode=window.take("mode", str),
+        snapshot_time=fields.time("snapshot_time"),
+        rows=take("rows", int, _is_count),
+        bytes=take("bytes", int, _is_count),
+        sha256=take("sha256", str, _is_sha256),
+        files=files,
+        deletes=None if fields.body.get("deletes") is None else _file(fields.inner("deletes")),
+        columns=tuple(_column(one) for one in fields.each("columns")),
+        key=tuple(str(one) for one in key),
+        csv=_csv(fields.inner("csv")),
+        possible_duplicate=take("possible_duplicate", bool),
+        tombstone_column=fields.maybe("tombstone_column", str),
+        redelivers=fields.maybe("redelivers", str),
+    )
+
+
+def _is_count(value: int) -> bool:
+    return value >= 0
+
+
+def _is_sha256(value: str) -> bool:
+    return _SHA256.match(value) is not None
+
+
+def _file(fields: _Fields) -> File:
+    name = fields.take("path", str, lambda value: _NAME.match(value) is not None)
+    counts = fields.take("rows", int, _is_count), fields.take("bytes", int, _is_count)
+    return File(name, *counts, fields.take("sha256", str, _is_sha256))
+
+
+def _column(fields: _Fields) -> Column:
+    precision, scale = (value if isinstance(value := fields.body.get(name), int) else None for name in ("precision", "scale"))
+    return Column(fields.take("name", str, bool), fields.take("type", str), precision, scale, str(fields.body.get("native_type") or ""))
+
+
+def _csv(fields: _Fields) -> Csv:
+    return Csv(
+        fields.take("delimiter", str, lambda value: len(value) == 1),
+        fields.take("line_ending", str, lambda value: value in ("\n", "\r\n")),
+        fields.take("bom", bool),
+        fields.take("compression", str, lambda value: value in ("none", "gzip", "zstd")),
+    )

@@ -1,0 +1,85 @@
+"""Deliveries in a folder of this machine: also the tree a consumer keeps itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.places import Entry
+from waybill_consumer.records import BLOCK
+
+
+class Found(NamedTuple):
+    """A file or folder below the root, as `verification` wants it."""
+
+    path: str
+    is_folder: bool
+
+
+class Folder:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.label = str(root)
+
+    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
+        return [self._list(self._at(folder)) for folder in folders]
+
+    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
+        return [self.read(path) for path in paths]
+
+    def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
+        try:
+            with self._at(path).open("rb") as file:
+                file.seek(start)
+                while block := file.read(BLOCK):
+                    yield block
+        except FileNotFoundError:
+            raise Damaged("is listed in its manifest and missing", where=f"{self.label}{path}") from None
+        except OSError as error:
+            raise Refused(f"cannot be read: {error.strerror}", where=f"{self.label}{path}") from error
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return self._at(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Refused(f"cannot be read: {error.strerror}", where=f"{self.label}{path}") from error
+
+    def size(self, path: str) -> int | None:
+        try:
+            return self._at(path).stat().st_size
+        except OSError:
+            return None
+
+    def walk(self, folder: str) -> Iterator[Found]:
+        """Everything below, depth first. Links are not followed."""
+        for entry in self._list(self._at(folder)):
+            path = f"{folder.rstrip('/')}/{entry.name}"
+            yield Found(path, entry.is_folder)
+            if entry.is_folder:
+                yield from self.walk(path)
+
+    def _at(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    def _list(self, folder: Path) -> list[Entry]:
+        try:
+            with os.scandir(folder) as found:
+                entries = [Entry(one.name, one.is_dir(follow_symlinks=False), one.stat(follow_symlinks=False).st_mtime) for one in found]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise Refused(f"cannot be listed: {error.strerror}", where=str(folder)) from error
+        return sorted(entries)
+
+
+@contextmanager
+def folder_place(root: Path) -> Iterator[Folder]:
+    if not root.is_dir():
+        raise Refused("there is no such folder", where=str(root), next_step="Look at the spelling of the path")
+    yield Folder(root)

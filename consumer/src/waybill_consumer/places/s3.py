@@ -1,0 +1,83 @@
+"""Deliveries in a bucket. Credentials and endpoint are those of the AWS tools; one listing at the start answers every later question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from waybill_consumer.errors import Damaged, Refused, Unreachable
+from waybill_consumer.places import Entry
+from waybill_consumer.records import BLOCK
+
+
+class S3:
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.label = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._tree: dict[str, dict[str, bool]] = {}
+        with _told(self.label):
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=self._prefix):
+                for one in page.get("Contents", ()):
+                    self._add(one["Key"][len(self._prefix) :])
+
+    def _add(self, key: str) -> None:
+        folder, parts = "", [part for part in key.split("/") if part]
+        for number, part in enumerate(parts, 1):
+            self._tree.setdefault(folder, {})[part] = number < len(parts)
+            folder += f"/{part}"
+
+    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
+        return [[Entry(name, kind) for name, kind in sorted(self._tree.get(folder.rstrip("/"), {}).items())] for folder in folders]
+
+    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for path in paths:
+            try:
+                found.append(b"".join(self.blocks(path)))
+            except Damaged:
+                found.append(None)
+        return found
+
+    def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
+        key, where = f"{self._prefix}{path.lstrip('/')}", f"{self.label}{path}"
+        with _told(where):
+            body = self._client.get_object(Bucket=self._bucket, Key=key, **({"Range": f"bytes={start}-"} if start else {}))["Body"]
+            while block := body.read(BLOCK * 4):
+                yield block
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """The library's errors as ours."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code"))
+        if code in ("NoSuchKey", "404", "InvalidRange"):
+            raise Damaged("is listed in its manifest and missing", where=where) from error
+        if code in ("NoSuchBucket", "AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            raise Refused(
+                f"the bucket cannot be read: {code}", where=where, next_step="Check the bucket's name and the credentials"
+            ) from error
+        raise Unreachable(f"the bucket answers {code}", where=where, next_step="Run the command again") from error
+    except (BotoCoreError, HTTPError) as error:
+        raise Unreachable(f"the bucket cannot be reached: {error}", where=where, next_step="Run the command again") from error
+
+
+@contextmanager
+def s3_place(bucket: str, prefix: str) -> Iterator[S3]:
+    try:
+        import boto3
+    except ImportError:
+        raise Refused("s3:// needs boto3", next_step='Install it: pip install "waybill-consumer[s3]"') from None
+    from botocore.config import Config
+
+    client = boto3.client("s3", config=Config(connect_timeout=15, read_timeout=60, retries={"max_attempts": 5, "mode": "standard"}))
+    yield S3(client, bucket, prefix)
+    client.close()

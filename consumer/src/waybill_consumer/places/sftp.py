@@ -1,0 +1,204 @@
+"""Deliveries on an SFTP server. Host keys, keys, agent and ~/.ssh/config are those of the `ssh` program; many requests travel at once."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote
+
+import asyncssh
+
+from waybill_consumer.errors import Damaged, Refused, Unreachable
+from waybill_consumer.places import Entry, Login
+
+CHUNK = 4 << 20
+AT_ONCE = 32
+PATIENCE = 60.0
+"""Seconds without an answer after which a server counts as stuck."""
+GCM_FIRST = "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr", "aes128-ctr"
+_T = TypeVar("_T")
+_MISSING = asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath
+
+
+class _Loop:
+    """An event loop in a thread of its own, so that the next block travels while this one is written."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, _T]) -> Callable[[], _T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self.start(work)()
+
+    def close(self) -> None:
+        self.run(_end_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Sftp:
+    def __init__(self, loop: _Loop, client: asyncssh.SFTPClient, label: str, root: str) -> None:
+        self._loop = loop
+        self._client = client
+        self._root = root.rstrip("/")
+        self.label = label
+
+    def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
+        return self._all([self._list(folder) for folder in folders])
+
+    def reads(self, paths: Sequence[str]) -> list[bytes | None]:
+        return self._all([self._read(path) for path in paths])
+
+    def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
+        with self._told(path):
+            file = self._loop.run(_patiently(self._client.open(self._at(path), "rb")))
+        try:
+            with self._told(path):
+                coming = self._loop.start(_patiently(file.read(CHUNK, start)))
+                while block := coming():
+                    start += len(block)
+                    coming = self._loop.start(_patiently(file.read(CHUNK, start)))
+                    yield bytes(block)
+        finally:
+            self._loop.run(_quietly(file.close()))
+
+    def _all(self, work: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+        async def together() -> list[_T]:
+            turn = asyncio.Semaphore(AT_ONCE)
+
+            async def one(wanted: Coroutine[Any, Any, _T]) -> _T:
+                async with turn:
+                    return await asyncio.wait_for(wanted, PATIENCE)
+
+            return list(await asyncio.gather(*(one(wanted) for wanted in work)))
+
+        with self._told(""):
+            return self._loop.run(together())
+
+    async def _list(self, folder: str) -> list[Entry]:
+        try:
+            found = await self._client.readdir(self._at(folder))
+        except _MISSING:
+            return []
+        kinds = [(str(one.filename), one.attrs) for one in found if one.filename not in (".", "..")]
+        return sorted(Entry(name, stat.S_ISDIR(attrs.permissions or 0) or attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY, attrs.mtime)
+                      for name, attrs in kinds)  # fmt: skip
+
+    async def _read(self, path: str) -> bytes | None:
+        try:
+            async with self._client.open(self._at(path), "rb") as file:
+                return bytes(await file.read())  # type: ignore[arg-type]  # opened for bytes
+        except _MISSING:
+            return None
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path.strip('/')}" if self._root or path.strip("/") else "/"
+
+    @contextmanager
+    def _told(self, path: str) -> Iterator[None]:
+        """The library's errors as ours."""
+        where = f"{self.label}{path}"
+        try:
+            yield
+        except _MISSING:
+            raise Damaged("is listed in its manifest and missing", where=where) from None
+        except asyncssh.SFTPPermissionDenied as error:
+            raise Refused("the server does not let this login read it", where=where, next_step="Ask whoever runs the server") from error
+        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+            raise Unreachable(f"the server stopped answering: {_said(error)}", where=where, next_step=_AGAIN) from error
+
+
+_AGAIN = "Run the command again: it goes on where it stopped"
+
+
+async def _end_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _patiently(work: Any) -> Any:
+    return await asyncio.wait_for(work, PATIENCE)
+
+
+async def _quietly(work: Any) -> None:
+    try:
+        await asyncio.wait_for(work, 5)
+    except (asyncssh.Error, OSError, asyncio.TimeoutError):
+        return  # what was to be read has been read, or its own error is on its way
+
+
+@contextmanager
+def sftp_place(url: SplitResult, login: Login) -> Iterator[Sftp]:
+    """A session for the length of the block. Raises Refused for a login or host key that is not accepted, Unreachable otherwise."""
+    host = url.hostname or ""
+    label = f"sftp://{host}"
+    loop = _Loop()
+    try:
+        connection, client = _connect(loop, url, login, label)
+        try:
+            root = unquote(url.path)
+            if root.startswith("/~"):  # below the folder a login begins in
+                root = root[2:].lstrip("/") or "."
+            place = Sftp(loop, client, label, root)
+            _look(loop, client, root or "/", label)
+            yield place
+        finally:
+            connection.abort()
+            loop.run(_quietly(connection.wait_closed()))
+    finally:
+        loop.close()
+
+
+def _look(loop: _Loop, client: asyncssh.SFTPClient, root: str, label: str) -> None:
+    try:
+        loop.run(_patiently(client.stat(root)))
+    except _MISSING:
+        raise Refused(f"there is no folder {root}", where=label, next_step="Look at the path behind the host") from None
+    except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+        raise Refused(f"{root} cannot be looked at: {error}", where=label) from error
+
+
+def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
+    options: dict[str, Any] = {"encryption_algs": GCM_FIRST, "connect_timeout": 30, "login_timeout": 60, "keepalive_interval": 15}
+    if url.username:
+        options["username"] = unquote(url.username)
+    if url.port:
+        options["port"] = url.port
+    if password := login.password or (unquote(url.password) if url.password else ""):
+        options["password"] = password
+    if login.key:
+        options["client_keys"] = [login.key]
+    if login.known_hosts:
+        options["known_hosts"] = login.known_hosts
+
+    async def connect() -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
+        connection = await asyncssh.connect(url.hostname or "", **options)
+        return connection, await asyncio.wait_for(connection.start_sftp_client(), 60)
+
+    try:
+        return loop.run(connect())
+    except asyncssh.HostKeyNotVerifiable as error:
+        step = "Compare its key with what its operator told you, then put that line into ~/.ssh/known_hosts or a file for --known-hosts"
+        raise Refused(f"the server's host key is not trusted: {error}", where=label, next_step=step) from error
+    except asyncssh.PermissionDenied as error:
+        step = "Check the user in the URL, and name the key with --key or give the password in WAYBILL_CONSUMER_PASSWORD"
+        raise Refused(f"the server refuses this login: {error}", where=label, next_step=step) from error
+    except (asyncssh.KeyImportError, asyncssh.ConfigParseError, FileNotFoundError) as error:
+        raise Refused(f"the key, known hosts or configuration cannot be read: {error}", where=label) from error
+    except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+        raise Unreachable(f"the server cannot be reached: {_said(error)}", where=label, next_step=_AGAIN) from error
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or "no answer in time"

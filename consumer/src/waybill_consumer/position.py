@@ -1,0 +1,149 @@
+"""What a folder of deliveries holds and how far it got: `.waybill-consumer.json`, replaced whole or not at all.
+
+The files themselves are the truth; the position makes a run cost what is new. Without it everything is looked at once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import Manifest, instant_text
+from waybill_consumer.verification import POSITION
+
+FORMAT = 1
+SETTLE_SECONDS = 3.0
+"""A folder's time has whole seconds on most servers: only a second look, this long after the first, proves that it stands still."""
+_SAVE_EVERY = 2.0
+
+
+@dataclass
+class Known:
+    """What is known of one folder at the source: its stamp, the manifests held from it, and whether it need not be looked at again."""
+
+    stamp: float | None = None
+    is_settled: bool = False
+    has_folders: bool = False
+    held: set[str] = field(default_factory=set)
+
+    def as_json(self) -> dict[str, Any]:
+        flags = {"settled": self.is_settled, "folders": self.has_folders}
+        return {"stamp": self.stamp, **{name: True for name, is_set in flags.items() if is_set}, "held": sorted(self.held)}
+
+
+class Position:
+    """The position of one folder. Changes are kept in memory and saved every few seconds, and by `save`."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / POSITION
+        body = self._read()
+        self.exists = bool(body)
+        self.source = str(body.get("source", ""))
+        self.pulled_at = str(body.get("pulled_at", ""))
+        self.looked_at = float(body.get("looked_at", 0.0))
+        self.turn = str(body.get("turn", ""))
+        self.streams: dict[str, dict[str, Any]] = body.get("streams", {})
+        self.problems: list[dict[str, str]] = body.get("problems", [])
+        self.folders = {
+            path: Known(one.get("stamp"), one.get("settled", False), one.get("folders", False), set(one.get("held", ())))
+            for path, one in body.get("folders", {}).items()
+        }
+        self._saved = time.monotonic()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            body = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            body = None
+        if not isinstance(body, dict) or body.get("format") != FORMAT:
+            step = "Remove it: the next pull looks at everything once more and fetches nothing that is here"
+            raise Refused("is not a position this program wrote", where=str(self._path), next_step=step)
+        return body
+
+    def known(self, folder: str) -> Known:
+        return self.folders.setdefault(folder, Known())
+
+    def last(self, tenant: str, entity: str) -> tuple[int, int] | None:
+        """Generation and sequence of the newest delivery held of an entity's chain."""
+        found = self.streams.get(f"{tenant}/{entity}")
+        return None if found is None else (int(found["generation"]), int(found["sequence"]))
+
+    def hold(self, folder: str, name: str, one: Manifest) -> None:
+        """Remember that a delivery is here whole."""
+        self.known(folder).held.add(name)
+        if one.kind != "backfill" and (one.generation, one.sequence) > (self.last(one.tenant, one.entity) or (0, 0)):
+            self.streams[f"{one.tenant}/{one.entity}"] = {
+                "generation": one.generation,
+                "sequence": one.sequence,
+                "delivery_id": one.delivery_id,
+                "window_to": instant_text(one.end),
+                "snapshot_time": instant_text(one.snapshot_time),
+            }
+        if time.monotonic() - self._saved > _SAVE_EVERY:
+            self.save()
+
+    def forget(self, manifest: str) -> None:
+        """Have the next pull fetch a delivery once more. `manifest` is the path of its manifest below the folder."""
+        folder, _, name = manifest.rpartition("/")
+        if name in self.known(folder).held:
+            self.known(folder).held.discard(name)
+            while folder:
+                self.known(folder).is_settled = False
+                folder = folder.rpartition("/")[0]
+            self.save()
+
+    def save(self) -> None:
+        body = {
+            "format": FORMAT,
+            "source": self.source,
+            "pulled_at": self.pulled_at,
+            "looked_at": self.looked_at,
+            "turn": self.turn,
+            "streams": self.streams,
+            "problems": self.problems,
+            "folders": {path: one.as_json() for path, one in sorted(self.folders.items())},
+        }
+        write_whole(self._path, json.dumps(body, ensure_ascii=False, indent=1).encode())
+        self._saved = time.monotonic()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A small file, complete under its name or not there."""
+    part = path.with_name(f".{path.name.lstrip('.')}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def now_text() -> str:
+    return instant_text(datetime.now(timezone.utc))
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """One pull at a time for a folder. Raises Refused when another one runs."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Refused("another pull into this folder is running", where=str(root), next_step="Let it end") from None
+    finally:
+        os.close(handle)

@@ -1,0 +1,174 @@
+"""`pull`: whole deliveries in the order of their chains, from a place into a folder, and no further than the first gap."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from waybill_consumer import chain
+from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.fetching import fetch
+from waybill_consumer.finding import Arrival, Date, Finder
+from waybill_consumer.held import adopt
+from waybill_consumer.manifest import Manifest, parse
+from waybill_consumer.places import Place
+from waybill_consumer.position import Position, alone, now_text, write_whole
+from waybill_consumer.progress import Progress
+from waybill_consumer.verification import day_manifest
+
+Waiting = tuple[Arrival, Manifest]
+
+
+@dataclass
+class Pulled:
+    """What a run did. With `problems` something is missing, and a person should look."""
+
+    fetched: list[dict[str, Any]] = field(default_factory=list)
+    bytes: int = 0
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        done = {"done": not self.problems, "deliveries": len(self.fetched), "bytes": self.bytes}
+        return {**done, "fetched": self.fetched, "problems": self.problems, "notes": self.notes}
+
+
+def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: bool = False) -> Pulled:
+    """Fetch what is new at `place` into `root`. Raises Unreachable when the place stops answering; what was fetched stays."""
+    root.mkdir(parents=True, exist_ok=True)
+    with alone(root):
+        position = Position(root)
+        if position.source != source:
+            for known in position.folders.values():
+                known.is_settled = False
+            position.source = source
+        if not position.exists:
+            adopt(root, position)
+        work = _Pull(place, root, position, progress)
+        finder = Finder(place, position, rescan=rescan)
+        try:
+            for date in finder.dates():
+                work.date(date)
+            work.conclude(has_tenants=bool(finder.tenants))
+            finder.settle()
+            position.pulled_at = now_text()
+        finally:
+            progress.end()
+            position.save()
+    return work.report
+
+
+class _Pull:
+    def __init__(self, place: Place, root: Path, position: Position, progress: Progress) -> None:
+        self._place = place
+        self._root = root
+        self._position = position
+        self._progress = progress
+        self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
+        self._failed: dict[str, Refused] = {}
+        self._unheld: set[str] = set()
+        self.report = Pulled()
+
+    def date(self, date: Date) -> None:
+        """Take in what a date holds, and fetch what has its turn now."""
+        streams = set()
+        for arrival in date.arrivals:
+            self._unheld.add(f"{arrival.folder}/{arrival.name}")
+            try:
+                one = parse(arrival.data)
+            except Refused as error:
+                where = f"{self._place.label}{arrival.folder}/{arrival.name}"
+                self._problem("", Refused(error.what, where=where, next_step="Ask the sender: nothing of its entity comes after it"))
+                continue
+            self._waiting[one.tenant, one.entity].append((arrival, one))
+            streams.add((one.tenant, one.entity))
+        self._progress.begin(date.folder[-10:], sum(one.bytes for _, one in self._all_waiting(streams)))
+        for stream in sorted(streams):
+            self._drain(stream)
+        for name in date.day_manifests:
+            self._day_manifest(date.folder, name)
+
+    def _all_waiting(self, streams: set[tuple[str, str]]) -> list[Waiting]:
+        return [one for stream in streams for one in self._waiting[stream]]
+
+    def _drain(self, stream: tuple[str, str]) -> None:
+        """Fetch what follows what is held; the rest waits."""
+        left = []
+        for arrival, one in sorted(self._waiting[stream], key=_in_chain_order):
+            last = self._position.last(*stream)
+            where = "beside" if one.kind == "backfill" else chain.step(last, one)
+            if where == "behind" and last is not None and one.generation < last[0]:
+                # Rows of a history that a newer full delivery replaced.
+                self._position.known(arrival.folder).held.add(arrival.name)
+            elif where == "gap" or one.delivery_id in self._failed or not self._fetch(arrival, one):
+                left.append((arrival, one))
+                continue
+            self._unheld.discard(f"{arrival.folder}/{arrival.name}")
+        self._waiting[stream] = left
+
+    def _fetch(self, arrival: Arrival, one: Manifest) -> bool:
+        try:
+            travelled = fetch(self._place, *arrival, one, self._root, self._progress.add)
+        except Damaged as error:
+            self._failed[one.delivery_id] = error
+            return False
+        self._position.hold(arrival.folder, arrival.name, one)
+        path = f"{arrival.folder}/{arrival.name}".lstrip("/")
+        facts = {"entity": one.entity, "generation": one.generation, "sequence": one.sequence, "kind": one.kind, "rows": one.rows}
+        self.report.fetched.append({"delivery_id": one.delivery_id, "tenant": one.tenant, **facts, "manifest": path})
+        self.report.bytes += travelled
+        return True
+
+    def _day_manifest(self, folder: str, name: str) -> None:
+        """A date's list comes when everything it lists is here."""
+        data = self._place.reads([f"{folder}/{name}"])[0]
+        if data is None:
+            return
+        try:
+            listed = [str(entry["manifest"]) for entry in day_manifest(data)["deliveries"]]
+        except Refused as error:
+            self.report.notes.append(f"{self._place.label}{folder}/{name} {error.what}")
+            return
+        if not any(f"{folder}/{path}" in self._unheld for path in listed):
+            (self._root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            write_whole(self._root / folder.lstrip("/") / name, data)
+            self._position.known(folder).held.add(name)
+
+    def conclude(self, *, has_tenants: bool) -> None:
+        """Say what could not be fetched, and why."""
+        if not has_tenants:
+            self.report.notes.append(f"{self._place.label} holds no deliveries yet")
+        for stream, waiting in sorted(self._waiting.items()):
+            if waiting:
+                self._explain(stream, sorted(waiting, key=_in_chain_order))
+        self._position.problems = self.report.problems
+
+    def _explain(self, stream: tuple[str, str], waiting: list[Waiting]) -> None:
+        name = "/".join(stream)
+        last = self._position.last(*stream)
+        for _, one in waiting:
+            if error := self._failed.get(one.delivery_id):
+                rest = "" if one.kind == "backfill" else f"; {name} stays as it was before sequence {one.sequence}"
+                step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {one.delivery_id}`"
+                self._problem(name, Refused(f"{error.what}{rest}", where=error.where, next_step=step))
+        first = next((one for _, one in waiting if one.kind != "backfill" and one.delivery_id not in self._failed), None)
+        stuck = any(one.kind != "backfill" and chain.step(last, one) == "next" for _, one in waiting)
+        if first is not None and not stuck:
+            what = f"{chain.gap(last, first)} at {self._place.label}, so sequence {first.sequence} and what follows was not fetched"
+            step = "It may still come; if it does not, ask the sender to redeliver it, or for a full load, which starts a new generation"
+            self._problem(name, Refused(what, next_step=step))
+
+    def _problem(self, entity: str, error: Refused) -> None:
+        said = {"entity": entity, "what": f"{error.where}: {error.what}" if error.where else error.what, "next_step": error.next_step}
+        self.report.problems.append(said)
+
+
+def _in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:
+    one = waiting[1]
+    return one.generation, one.sequence, one.redelivers is not None, f"{waiting[0].folder}/{waiting[0].name}"
+
+
+def problem_text(problem: dict[str, str]) -> str:
+    return f"{problem['what']}. {problem['next_step']}." if problem["next_step"] else f"{problem['what']}."

@@ -1,0 +1,177 @@
+"""Reading the data files: unpacked, hashed on the way, and taken apart into records in which NULL and the empty string differ.
+
+Python's own csv module cannot tell an unquoted empty field (NULL) from a quoted one before 3.13. Memory is that of a block and a record.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, cast
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+from waybill_consumer.errors import Damaged
+from waybill_consumer.manifest import Csv
+
+BLOCK = 1 << 18
+BOM = b"\xef\xbb\xbf"
+Record = list["str | None"]
+
+
+class Stored(io.RawIOBase):
+    """Stored bytes as they arrive, counted and hashed on the way."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._rest = memoryview(b"")
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        target = memoryview(cast("bytearray", buffer))
+        while not self._rest:
+            if not self._next():
+                return 0
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def drain(self) -> None:
+        """Hash what nobody read."""
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        self._hash.update(block)
+        self.bytes += len(block)
+        self._rest = memoryview(block)
+        return True
+
+
+def unpacked(stored: Stored, compression: str) -> Iterator[bytes]:
+    """The plain bytes in blocks, byte order mark and all. Raises Damaged when they do not unpack."""
+    raw = io.BufferedReader(stored, BLOCK)
+    plain = cast("IO[bytes]", _OPEN[compression](raw))
+    try:
+        while block := plain.read(BLOCK):
+            yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+        raise Damaged(f"is not whole {compression} data: {error}") from None
+
+
+def _gzip(raw: Any) -> Any:
+    return gzip.GzipFile(fileobj=raw, mode="rb")
+
+
+def _zstd(raw: Any) -> Any:
+    return zstd.ZstdFile(raw)
+
+
+def _none(raw: Any) -> Any:
+    return raw
+
+
+_OPEN = {"none": _none, "gzip": _gzip, "zstd": _zstd}
+
+
+def text(blocks: Iterable[bytes]) -> Iterator[str]:
+    """UTF-8 without its byte order mark. Raises Damaged for anything else."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        for block in blocks:
+            yield decoder.decode(block)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise Damaged(f"is not UTF-8: {error.reason}") from None
+
+
+def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
+    """Every record, header first; an unquoted empty field is None. Raises Damaged for what is not RFC 4180 in this dialect."""
+    field = _field(dialect.delimiter)
+    delimiter, end = dialect.delimiter, dialect.line_ending
+    for line in _lines(blocks, end):
+        if '"' in line:
+            yield _quoted(line, field, delimiter)
+        elif "\r" in line or "\n" in line:
+            raise Damaged("holds a line end outside quotes")
+        else:
+            yield [one or None for one in line.split(delimiter)]
+
+
+def _lines(blocks: Iterable[str], end: str) -> Iterator[str]:
+    """What stands between line ends outside quotes. A quote inside a field is doubled, so quotes are even outside."""
+    rest: list[str] = []
+    is_open = False
+    waiting = ""
+    for text_ in _with_line_ends(blocks, end):
+        *whole, waiting = (waiting + text_).split(end)
+        for line in whole:
+            if line.count('"') % 2:
+                is_open = not is_open
+            if is_open or rest:
+                rest.append(line)
+                if not is_open:
+                    yield end.join(rest)
+                    rest = []
+            else:
+                yield line
+    if rest or '"' in waiting:
+        raise Damaged("ends inside a record")
+    if waiting:
+        raise Damaged(f"the last record does not end in {end!r}")
+
+
+def _with_line_ends(blocks: Iterable[str], end: str) -> Iterator[str]:
+    """The same text in blocks that hold a line end, so that a record of many blocks is put together once."""
+    pieces: list[str] = []
+    for block in blocks:
+        pieces.append(block)
+        if end in block or (end == "\r\n" and block.startswith("\n")):
+            yield "".join(pieces)
+            pieces = []
+    if pieces:
+        yield "".join(pieces)
+
+
+def _field(delimiter: str) -> re.Pattern[str]:
+    mark = re.escape(delimiter)
+    return re.compile(rf'(?:"((?:[^"]|"")*)"|([^"\r\n{mark}]*))({mark}|\Z)')
+
+
+def _quoted(line: str, field: re.Pattern[str], delimiter: str) -> Record:
+    """A record with quotes in it."""
+    found: Record = [*line.split(delimiter)]
+    if line.count('"') == 2 * found.count('""'):  # the only quotes are those of empty strings
+        return ["" if one == '""' else one or None for one in found]
+    found = []
+    at = 0
+    while True:
+        match = field.match(line, at)
+        if match is None:
+            raise Damaged("holds a quote in the wrong place")
+        quoted, bare, after = match.groups()
+        found.append((bare or None) if quoted is None else quoted.replace('""', '"'))
+        at = match.end()
+        if after != delimiter:
+            return found

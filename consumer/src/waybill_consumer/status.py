@@ -1,0 +1,109 @@
+"""What a folder holds, how fresh it is, and what is missing: from its manifests and what the last pull said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from waybill_consumer import chain
+from waybill_consumer.chain import Link
+from waybill_consumer.held import Held, holdings
+from waybill_consumer.manifest import instant, instant_text
+from waybill_consumer.position import Position
+from waybill_consumer.verification import Report
+
+
+@dataclass
+class Status:
+    """`entities` in order of name; `missing` and `stale` make it exit with 1."""
+
+    source: str
+    pulled_at: str
+    entities: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        return not self.missing and not self.stale
+
+    def as_json(self) -> dict[str, Any]:
+        places = {"source": self.source or None, "pulled_at": self.pulled_at or None}
+        return {"well": self.is_well, **places, "entities": self.entities, "missing": self.missing, "stale": self.stale}
+
+    def lines(self) -> list[str]:
+        head = f"from {self.source}, last pulled {self.pulled_at or 'never'}" if self.source else "no pull into this folder yet"
+        width = max((len(one["entity"]) for one in self.entities), default=0)
+        rows = [
+            f"{one['entity']:{width}}  generation {one['generation']} sequence {one['sequence']}  holds all before {one['window_to']}"
+            f"  ({_age(one['age_seconds'])} ago)"
+            for one in self.entities
+        ]
+        return [head, *rows, *(f"missing: {one}" for one in self.missing), *(f"stale: {one}" for one in self.stale)]
+
+
+def status(root: Path, max_age: float | None) -> Status:
+    """Raises Refused when there is no such folder."""
+    found = holdings(root)
+    position = Position(root)
+    report = Status(position.source, position.pulled_at)
+    now = datetime.now(timezone.utc)
+    links = [Link(one.path, one.manifest) for held in found.entities.values() for one in held]
+    report.missing = [f"{one['what']}" for one in position.problems]
+    report.missing += [f"{remark}" for remark in chain.check(links) if remark.is_problem]
+    report.missing += [f"{error}" for error in found.unreadable]
+    for (tenant, entity), held in sorted(found.entities.items()):
+        report.entities.append(_entity(tenant, entity, held, position, now))
+        report.missing += [
+            f"{one.path}: its file {file.path} is missing"
+            for one in held
+            for file in one.manifest.all_files
+            if not (one.folder / file.path).exists()
+        ]
+        age = report.entities[-1]["age_seconds"]
+        if max_age is not None and age > max_age:
+            report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
+    if max_age is not None and not report.entities:
+        report.stale.append("nothing is held at all")
+    return report
+
+
+def remember_damage(root: Path, report: Report) -> None:
+    """Have the next pull fetch once more what a check found damaged."""
+    position = Position(root)
+    if position.exists:
+        damaged = {one.path for one in report.problems}
+        for held in holdings(root).entities.values():
+            for path, _, one in held:
+                folder = path.rpartition("/")[0]
+                if damaged & {f"{folder}/{file.path}" for file in one.all_files}:
+                    position.forget(path)
+
+
+def _entity(tenant: str, entity: str, held: list[Held], position: Position, now: datetime) -> dict[str, Any]:
+    newest = max((one.manifest for one in held), key=lambda one: (one.generation, one.sequence))
+    facts = {
+        "generation": newest.generation,
+        "sequence": newest.sequence,
+        "delivery_id": newest.delivery_id,
+        "window_to": instant_text(newest.end),
+        "snapshot_time": instant_text(newest.snapshot_time),
+    }
+    # Deliveries may have been moved away after they were loaded: the position remembers them.
+    if (known := position.streams.get(f"{tenant}/{entity}")) and (known["generation"], known["sequence"]) > (
+        newest.generation,
+        newest.sequence,
+    ):
+        facts = dict(known)
+    age = (now - instant(str(facts["snapshot_time"]))).total_seconds()
+    counts = {"deliveries": len(held), "bytes": sum(file.bytes for one in held for file in one.manifest.all_files)}
+    return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": round(age)}
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,122 @@
+"""Databases a copy is kept in. `Target` is all `load` asks of one; `open_target` finds it by the scheme of a URL.
+
+Another database joins in by an entry point in the group `waybill_consumer.targets`, named like the scheme of its URLs: a function that
+takes the URL and the schema ("" for none) and returns a context manager of a `Target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import entry_points
+from typing import NamedTuple, Protocol
+
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import Column
+from waybill_consumer.targets.data import DataFile
+
+
+class Shape(NamedTuple):
+    """What a table holds. Without a key its rows cannot be told apart, and are only appended or replaced."""
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    def column(self, name: str) -> Column:
+        return next(one for one in self.columns if one.name == name)
+
+
+class Applied(NamedTuple):
+    """A delivery as the database remembers it. `result` is `applied`, or `superseded` when newer rows were there already.
+
+    `content` is the delivery whose rows these are: that of the original in a redelivery.
+    """
+
+    delivery_id: str
+    content: str
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    kind: str
+    snapshot_time: str
+    window_to: str
+    rows: int
+    result: str
+
+
+class Widen(Exception):
+    """Values do not fit into their columns. Nothing was kept; `columns` are those that can hold them."""
+
+    def __init__(self, *columns: Column) -> None:
+        self.columns = columns
+        super().__init__(", ".join(one.name for one in columns))
+
+
+class Target(Protocol):
+    """A database. Everything between `prepare` and the end happens inside `transaction`, which keeps all of it or nothing."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One at a time for all who load into the same schema. Raises Unreachable when the database does not answer."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the tables that remember, where they are missing."""
+        ...
+
+    def applied(self, tenant: str) -> list[Applied]: ...
+    def is_applied(self, content: str) -> bool: ...
+    def remember(self, one: Applied) -> None: ...
+
+    def shape(self, entity: str) -> tuple[str, Shape] | None:
+        """Whose the entity's table is and what it holds, as last set by `reshape`; None where there is none."""
+        ...
+
+    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
+        """Make or change the entity's table. `emptied` allows to lose its rows: they are replaced next."""
+        ...
+
+    def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        """Have the table hold the rows of the files and no other. May raise Widen, as the next two."""
+        ...
+
+    def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        """Insert rows, or change those with the same key."""
+        ...
+
+    def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None: ...
+
+    def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
+        """Delete the rows whose keys a file lists; its last column is not part of the key."""
+        ...
+
+
+def open_target(url: str, schema: str) -> AbstractContextManager[Target]:
+    """The database a URL names. Raises Refused for one nobody knows."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme in ("postgresql", "postgres"):
+        from waybill_consumer.targets.postgres import postgres_target
+
+        return postgres_target(url, schema)
+    if scheme == "duckdb":
+        from waybill_consumer.targets.duckdb import duckdb_target
+
+        return duckdb_target(_path(url), schema)
+    if scheme == "sqlite":
+        from waybill_consumer.targets.sqlite import sqlite_target
+
+        return sqlite_target(_path(url), schema)
+    for one in entry_points(group="waybill_consumer.targets", name=scheme):
+        found: AbstractContextManager[Target] = one.load()(url, schema)
+        return found
+    known = "postgresql://user@host/database, duckdb:FILE or sqlite:FILE"
+    raise Refused(f"{scheme}: is no database this program knows", next_step=f"Write {known}")
+
+
+def _path(url: str) -> str:
+    """The file in `duckdb:FILE`; `duckdb:///FILE`, as some programs write it, is the same."""
+    rest = url.partition(":")[2]
+    path = rest[3:] if rest.startswith("///") else rest
+    if not path:
+        raise Refused(f"{url} names no file", next_step=f"Write {url.partition(':')[0]}:FILE")
+    return path

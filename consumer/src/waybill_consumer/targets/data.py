@@ -1,0 +1,109 @@
+"""One file of a delivery on its way into a database: read once, and refused at its end when it is not what the manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from waybill_consumer.errors import Damaged
+from waybill_consumer.manifest import Column, Csv, File
+from waybill_consumer.records import BLOCK, BOM, Record, Stored, records, text, unpacked
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """`columns` are those of the file in its order, typed as the table holds them."""
+
+    path: Path
+    file: File
+    dialect: Csv
+    columns: tuple[Column, ...]
+    count: Callable[[int], None]
+
+    def plain(self) -> Iterator[bytes]:
+        """The unpacked bytes, header first, without byte order mark. Raises Damaged, at the latest after the last block."""
+        stored = Stored(self._blocks())
+        is_first = True
+        with self._placed(stored):
+            for block in unpacked(stored, self.dialect.compression):
+                if is_first:
+                    self._check_header(block)
+                    yield block[len(BOM) :] if block.startswith(BOM) else block
+                else:
+                    yield block
+                is_first = False
+        self._check(stored)
+
+    def records(self) -> Iterator[Record]:
+        """Every record without the header. Raises Damaged, at the latest after the last one."""
+        stored = Stored(self._blocks())
+        rows, width = 0, len(self.columns)
+        with self._placed(stored):
+            found = records(text(unpacked(stored, self.dialect.compression)), self.dialect)
+            self._compare(next(found, []))
+            for record in found:
+                if len(record) != width:
+                    raise self._damaged(f"record {rows + 1} has {len(record)} fields instead of {width}")
+                rows += 1
+                yield record
+        self._check(stored)
+        self.check_rows(rows)
+
+    @contextmanager
+    def _placed(self, stored: Stored) -> Iterator[None]:
+        """Name the file; other bytes than the manifest's explain whatever else is wrong with it."""
+        try:
+            yield
+        except Damaged as error:
+            self._check(stored)
+            raise error if error.where else self._damaged(error.what) from None
+
+    def header(self) -> list[str]:
+        """The names in the first record. Raises Damaged where there is none."""
+        stored = Stored(self._blocks())
+        with self._placed(stored):
+            first = next(records(text(unpacked(stored, self.dialect.compression)), self.dialect), [])
+        return [one or "" for one in first]
+
+    def check(self) -> None:
+        """Read it only to know that it is whole. Raises Damaged."""
+        stored = Stored(self._blocks())
+        stored.drain()
+        self._check(stored)
+
+    def check_rows(self, rows: int) -> None:
+        if rows != self.file.rows:
+            raise self._damaged(f"has {rows} records, its manifest says {self.file.rows}")
+
+    def _blocks(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    self.count(len(block))
+                    yield block
+        except FileNotFoundError:
+            raise self._damaged("is listed in its manifest and missing") from None
+
+    def _check(self, stored: Stored) -> None:
+        stored.drain()
+        if stored.bytes != self.file.bytes:
+            raise self._damaged(f"has {stored.bytes} bytes, its manifest says {self.file.bytes}")
+        if stored.sha256 != self.file.sha256:
+            raise self._damaged(f"has SHA-256 {stored.sha256}, its manifest says {self.file.sha256}")
+
+    def _check_header(self, block: bytes) -> None:
+        line_end = self.dialect.line_ending.encode()
+        head = block[: block.rfind(line_end) + len(line_end)]
+        self._compare(next(records(text([head]), self.dialect), []))
+
+    def _compare(self, header: Record) -> None:
+        names = [one.name for one in self.columns]
+        if header != names:
+            raise self._damaged(
+                f"has the header {', '.join(one or '' for one in header)[:200]}, its manifest says {', '.join(names)[:200]}"
+            )
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(what, where=str(self.path))

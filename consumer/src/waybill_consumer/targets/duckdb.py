@@ -1,0 +1,237 @@
+"""DuckDB: read by its own CSV reader with every column named, never guessed; types are its own, decimals as wide as their values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from waybill_consumer.errors import Refused, Unreachable
+from waybill_consumer.manifest import Column
+from waybill_consumer.targets import Shape, Widen
+from waybill_consumer.targets.data import DataFile
+from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database, same_key
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+STAGE = "temp._waybill_stage"
+MOST_DIGITS = 38
+"""What DECIMAL and HUGEINT hold; longer numbers stay text."""
+_LONGEST_LINE = 1 << 21, 1 << 28, 1 << 31
+_TYPES = {
+    "string": "VARCHAR",
+    "float": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+    "uuid": "UUID",
+    "json": "JSON",
+    "binary": "BLOB",
+}
+
+
+class DuckDB(SqlTarget):
+    def __init__(self, connection: DuckDBPyConnection, schema: str) -> None:
+        self._connection = connection
+        self.schema = schema
+
+    def sql_type(self, column: Column) -> str:
+        if column.type == "integer":
+            return "BIGINT" if not is_long(column) else "HUGEINT" if (column.precision or 0) <= MOST_DIGITS else "VARCHAR"
+        if column.type == "decimal":
+            # Without a scale the first values set it: see `_measure`.
+            precision = 18 if column.precision is None else max(column.precision, 1)
+            return f"DECIMAL({precision}, {column.scale or 0})" if precision <= MOST_DIGITS else "VARCHAR"
+        return _TYPES.get(column.type, "VARCHAR")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._run("begin")
+        try:
+            yield
+            self._run("commit")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._connection.rollback()
+            raise
+
+    def prepare(self) -> None:
+        if self.schema:
+            self._run(f"create schema if not exists {quoted(self.schema)}")
+        super().prepare()
+
+    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
+        if old == new:
+            return
+        if old is None:
+            self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
+        else:
+            added, gone, retyped = self._changes(old, new)
+            if gone or retyped or old.key != new.key:
+                self._rebuild(entity, old, new, emptied=emptied)
+            else:
+                for column in added:
+                    self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
+        self._keep_shape(tenant, entity, new)
+
+    def _rebuild(self, entity: str, old: Shape, new: Shape, *, emptied: bool) -> None:
+        """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
+        kept = [one for one in new.columns if any(one.name == other.name for other in old.columns)]
+        if not emptied:
+            self._run(f"create or replace temp table _waybill_kept as select {names(kept)} from {self.table(entity)}")
+        self._run(f"drop table {self.table(entity)}")
+        self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
+        if not emptied:
+            values = ", ".join(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept)
+            self._run(f"insert into {self.table(entity)} ({names(kept)}) select {values} from temp._waybill_kept")
+            self._run("drop table temp._waybill_kept")
+
+    def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._stage(entity, shape, files)
+        self._run(f"delete from {self.table(entity)}")
+        self._insert(entity, shape, files, "")
+
+    def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._stage(entity, shape, files)
+        self._insert(entity, shape, files, "")
+
+    def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._stage(entity, shape, files)
+        keys = names(shape.key)
+        if self._run(f"select 1 from {STAGE} group by {keys} having count(*) > 1 limit 1"):
+            raise not_unique(entity, shape.key)
+        self._insert(entity, shape, files, on_conflict(files[0].columns, shape.key))
+
+    def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
+        self._stage(entity, shape, [file])
+        keys = file.columns[:-1]
+        typed = f"(select {', '.join(f'{self._value(one)} as {quoted(one.name)}' for one in keys)} from {STAGE})"
+        matching = same_key("held", "gone", [one.name for one in keys])
+        self._run(f"delete from {self.table(entity)} as held using {typed} as gone where {matching}")
+        self._run(f"drop table {STAGE}")
+
+    def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str) -> None:
+        columns = files[0].columns
+        values = ", ".join(self._value(one) for one in columns)
+        self._run(f"insert into {self.table(entity)} ({names(columns)}) select {values} from {STAGE} {conflict}", key=shape.key)
+        self._run(f"drop table {STAGE}")
+
+    def _value(self, column: Column) -> str:
+        name = quoted(column.name)
+        if column.type == "binary":
+            return f"from_base64({name})"
+        return name if self.sql_type(column) == "VARCHAR" else f"cast({name} as {self.sql_type(column)})"
+
+    def _stage(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        """All rows as text in a table that DuckDB may keep on disk, each file checked before it is read."""
+        for number, file in enumerate(files):
+            file.check()
+            before = self._run(f"select count(*) from {STAGE}")[0][0] if number else 0
+            self._read(entity, file, f"insert into {STAGE}" if number else f"create or replace temp table {STAGE.partition('.')[2]} as")
+            file.check_rows(self._run(f"select count(*) from {STAGE}")[0][0] - before)
+        self._measure(files[0].columns)
+
+    def _read(self, entity: str, file: DataFile, into: str) -> None:
+        import duckdb
+
+        dialect = file.dialect
+        options = {
+            "delim": f"'{dialect.delimiter}'" if dialect.delimiter != "'" else "''''",
+            "columns": "{" + ", ".join(f"{_text(one.name)}: 'VARCHAR'" for one in file.columns) + "}",
+            "compression": _text(dialect.compression),
+        }
+        fixed = (
+            "auto_detect = false, header = true, quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, strict_mode = true"
+        )
+        listed = ", ".join(f"{name} = {value}" for name, value in options.items())
+        for longest in _LONGEST_LINE:
+            try:
+                reading = f"read_csv({_text(_no_pattern(str(file.path)))}, {fixed}, {listed}, max_line_size = {longest})"
+                self._connection.execute(f"{into} select * from {reading}")
+            except duckdb.InvalidInputException as error:
+                # The checked file is right: what is left is a line longer than the reader was told to expect.
+                if longest == _LONGEST_LINE[-1] or "line size" not in str(error).lower():
+                    raise refused_by_database(entity, str(error)) from error
+                continue
+            except duckdb.Error as error:
+                raise refused_by_database(entity, str(error)) from error
+            return
+
+    def _measure(self, columns: Sequence[Column]) -> None:
+        """Raises Widen for numbers that do not fit into their columns."""
+        numbers = [one for one in columns if one.type in ("integer", "decimal") and self.sql_type(one) != "VARCHAR"]
+        if not numbers:
+            return
+        asked = ", ".join(f"{_digits(one)}, {_misfits(one, 'BIGINT')}, {_misfits(one, 'HUGEINT')}" for one in numbers)
+        found = self._run(f"select {asked} from {STAGE}")[0]
+        wider = [_fitting(one, self.sql_type(one), *found[5 * at : 5 * at + 5]) for at, one in enumerate(numbers)]
+        if any(wider):
+            raise Widen(*(one for one in wider if one is not None))
+
+    def _run(self, statement: str, parameters: Sequence[Any] = (), key: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        import duckdb
+
+        try:
+            return self._connection.execute(statement, list(parameters)).fetchall()
+        except duckdb.ConstraintException:
+            raise not_unique("duckdb", key) from None
+        except duckdb.Error as error:
+            raise refused_by_database("duckdb", str(error)) from error
+
+
+def _digits(column: Column) -> str:
+    """The most digits before and behind the point, and whether anything is no finite number."""
+    name = quoted(column.name)
+    whole = f"max(length(ltrim(split_part({name}, '.', 1), '-0')))"
+    return f"{whole}, max(length(split_part({name}, '.', 2))), bool_or(not regexp_full_match({name}, '-?[0-9]+([.][0-9]+)?'))"
+
+
+def _misfits(column: Column, kind: str) -> str:
+    return f"bool_or({quoted(column.name)} is not null and try_cast({quoted(column.name)} as {kind}) is null)"
+
+
+def _fitting(column: Column, held_as: str, digits: int | None, scale: int | None, *misfits: bool | None) -> Column | None:
+    """The column that holds such numbers; None when this one does, or when there are none."""
+    is_odd, beyond_bigint, beyond_hugeint = misfits
+    if column.type == "integer":
+        is_too_long = beyond_hugeint or (beyond_bigint and held_as == "BIGINT")
+        return column._replace(precision=MOST_DIGITS + bool(beyond_hugeint)) if is_too_long else None
+    if is_odd:  # NaN and infinity, which only text holds
+        return column._replace(precision=MOST_DIGITS + 1, scale=0)
+    digits, scale = digits or 0, scale or 0
+    if column.precision is None or column.scale is None:
+        return column._replace(precision=max(18, digits + scale + 2), scale=scale) if digits or scale else None
+    whole = column.precision - column.scale
+    if digits > whole or scale > column.scale:
+        return column._replace(precision=max(whole, digits) + max(column.scale, scale), scale=max(column.scale, scale))
+    return None
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _no_pattern(path: str) -> str:
+    return "".join(f"[{one}]" if one in "[*?" else one for one in path)
+
+
+@contextmanager
+def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
+    try:
+        import duckdb
+    except ImportError:
+        raise Refused("duckdb: needs DuckDB", next_step='Install it: pip install "waybill-consumer[duckdb]"') from None
+    try:
+        connection = duckdb.connect(path, config={"preserve_insertion_order": False})
+    except duckdb.IOException as error:
+        said = str(error).splitlines()[0]
+        if "lock" in said.lower():
+            raise Unreachable(f"the file is in use: {said}", where=path, next_step="Load again when the other program closed it") from error
+        raise Refused(f"the file cannot be opened: {said}", where=path) from error
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        yield DuckDB(connection, schema)
+    finally:
+        connection.close()

@@ -1,0 +1,252 @@
+"""PostgreSQL 13 and later: COPY straight out of the file into a staging table, then one INSERT ... ON CONFLICT.
+
+A full delivery changes only the rows that differ, so readers never see an empty table and are never locked out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from waybill_consumer.errors import Refused, Unreachable
+from waybill_consumer.manifest import Column
+from waybill_consumer.targets import Shape, Widen
+from waybill_consumer.targets.data import DataFile
+from waybill_consumer.targets.sql import (
+    DELIVERIES,
+    SqlTarget,
+    is_long,
+    names,
+    not_unique,
+    on_conflict,
+    quoted,
+    refused_by_database,
+    same_key,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+STAGE = "_waybill_stage"
+_LONGEST_NAME = 63
+_TYPES = {
+    "integer": "bigint",
+    "float": "double precision",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamptz",
+    "uuid": "uuid",
+    "binary": "bytea",
+}
+_BY_TEXT = ("decimal", "float", "json")
+"""Values that are equal may be written differently, and json has no equality: compared as text."""
+
+
+class Postgres(SqlTarget):
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
+        self._connection = connection
+        self.schema = schema
+        self._unindexed: set[str] = set()
+
+    def sql_type(self, column: Column) -> str:
+        if column.type == "decimal" or (column.type == "integer" and is_long(column)):
+            fits = column.type == "decimal" and column.precision is not None and column.scale is not None
+            return f"numeric({column.precision}, {column.scale})" if fits else "numeric"
+        if column.type == "json":
+            # jsonb reorders keys and drops double ones: only for what was jsonb before it came.
+            return "jsonb" if column.native_type.lower() == "jsonb" else "json"
+        return _TYPES.get(column.type, "text")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        import psycopg
+
+        self._unindexed.clear()
+        try:
+            with self._connection.transaction():
+                yield
+        except psycopg.OperationalError as error:
+            if isinstance(error, psycopg.errors.ProgramLimitExceeded | psycopg.errors.InsufficientResources):
+                raise refused_by_database("postgresql", str(error)) from error
+            raise Unreachable(f"the database stopped answering: {_first(error)}", next_step="Load again") from error
+
+    def prepare(self) -> None:
+        if self.schema:
+            self._run(f"create schema if not exists {quoted(self.schema)}")
+        super().prepare()
+
+    def is_applied(self, content: str) -> bool:
+        # Whoever else loads waits here, and then sees what was loaded.
+        self._run(f"lock table {self.table(DELIVERIES)} in share row exclusive mode")
+        return super().is_applied(content)
+
+    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
+        if old == new:
+            return
+        if too_long := next((one.name for one in new.columns if len(one.name.encode()) > _LONGEST_NAME), None):
+            raise Refused(f"the column {too_long} has a longer name than PostgreSQL keeps", where=entity, next_step="Ask for a shorter one")
+        table = self.table(entity)
+        if old is None:
+            # The key comes after the rows of a full delivery: one sort instead of as many look-ups as rows.
+            self._run(f"create table {table} ({self._definitions(new, keyed=False)})")
+            self._unindexed.add(entity)
+        else:
+            added, gone, retyped = self._changes(old, new)
+            if retyped and emptied:
+                self._run(f"truncate {table}")
+            actions = [f"add column {quoted(one.name)} {self.sql_type(one)}" for one in added]
+            actions += [f"drop column {quoted(one.name)}" for one in gone]
+            actions += [self._retype(one) for one in retyped]
+            if old.key != new.key:
+                self._run(f"alter table {table} drop constraint if exists {quoted(f'{entity}_pkey')}")
+                self._unindexed.add(entity)
+            if actions:
+                self._run(f"alter table {table} {', '.join(actions)}")
+        self._keep_shape(tenant, entity, new)
+
+    def _retype(self, column: Column) -> str:
+        name, kind = quoted(column.name), self.sql_type(column)
+        return f"alter column {name} type {kind} using {name}::text::{kind}"
+
+    def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        table = self.table(entity)
+        if not self._run(f"select 1 from {table} limit 1"):
+            if any(one.type == "binary" for one in files[0].columns):
+                self.append(entity, shape, files)
+            else:
+                self._copy(entity, table, files)
+            self._index(entity, shape)
+            return
+        self._index(entity, shape)
+        self._stage(entity, files)
+        if not shape.key:
+            self._run(f"delete from {table}")
+            self._insert(entity, shape, files, "")
+            return
+        self._run(f"analyze {STAGE}")
+        matching = same_key("held", "staged", shape.key)
+        self._run(f"delete from {table} as held where not exists (select from {STAGE} as staged where {matching})")
+        changed = " or ".join(f"{_compared('held', one)} is distinct from {_compared('excluded', one)}" for one in files[0].columns)
+        conflict = on_conflict(files[0].columns, shape.key)
+        self._insert(entity, shape, files, conflict + (f" where {changed}" if "do update" in conflict else ""), alias=" as held")
+
+    def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._stage(entity, files)
+        self._insert(entity, shape, files, "")
+
+    def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._index(entity, shape)
+        self._stage(entity, files)
+        self._insert(entity, shape, files, on_conflict(files[0].columns, shape.key))
+
+    def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
+        self._index(entity, shape)
+        self._stage(entity, [file])
+        matching = same_key("held", "gone", [one.name for one in file.columns[:-1]])
+        self._run(f"delete from {self.table(entity)} as held using {STAGE} as gone where {matching}")
+        self._run(f"drop table {STAGE}")
+
+    def _index(self, entity: str, shape: Shape) -> None:
+        if entity in self._unindexed:
+            self._unindexed.discard(entity)
+            if shape.key:
+                self._run(
+                    f"alter table {self.table(entity)} add constraint {quoted(f'{entity}_pkey')} primary key ({names(shape.key)})",
+                    (),
+                    entity,
+                    shape.key,
+                )
+
+    def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str, alias: str = "") -> None:
+        columns = files[0].columns
+        values = ", ".join(f"decode({quoted(one.name)}, 'base64')" if one.type == "binary" else quoted(one.name) for one in columns)
+        self._run(
+            f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), entity, shape.key
+        )
+        self._run(f"drop table {STAGE}")
+
+    def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
+        columns = files[0].columns
+        listed = ", ".join(f"{quoted(one.name)} {'text' if one.type == 'binary' else self.sql_type(one)}" for one in columns)
+        self._run(f"create temporary table {STAGE} ({listed}) on commit drop")
+        self._copy(entity, STAGE, files)
+
+    def _copy(self, entity: str, table: str, files: Sequence[DataFile]) -> None:
+        import psycopg
+
+        for file in files:
+            delimiter = file.dialect.delimiter.replace("'", "''")
+            options = f"format csv, header true, delimiter '{delimiter}', null '', encoding 'UTF8'"
+            try:
+                with self._connection.cursor() as cursor:
+                    with cursor.copy(f"copy {table} ({names(file.columns)}) from stdin ({options})") as copy:
+                        for block in file.plain():
+                            copy.write(block)
+                    file.check_rows(cursor.rowcount)
+            except psycopg.errors.NumericValueOutOfRange as error:
+                raise _too_narrow(entity, file, error) from error
+            except psycopg.DatabaseError as error:
+                file.check()  # other bytes than the manifest's explain it better
+                raise self._refusal(entity, error) from error
+
+    def _run(
+        self, statement: str, parameters: Sequence[Any] = (), entity: str = "postgresql", key: Sequence[str] = ()
+    ) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        try:
+            # Names may hold a per cent sign, which means something to the driver only where there are parameters.
+            cursor = self._connection.execute(statement.replace("?", "%s") if parameters else statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.DatabaseError as error:
+            raise self._refusal(entity, error, key) from error
+
+    def _refusal(self, entity: str, error: psycopg.DatabaseError, key: Sequence[str] = ()) -> Exception:
+        import psycopg
+
+        if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.NotNullViolation | psycopg.errors.CardinalityViolation):
+            return not_unique(entity, key or ("key columns",))
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            return error
+        return refused_by_database(entity, str(error))
+
+
+def _compared(row: str, column: Column) -> str:
+    return f"{row}.{quoted(column.name)}{'::text' if column.type in _BY_TEXT else ''}"
+
+
+def _too_narrow(entity: str, file: DataFile, error: psycopg.Error) -> Exception:
+    """A number longer than its column. PostgreSQL names the column only in the context of the error."""
+    named = re.search(r"column (.+): \"", error.diag.context or "")
+    column = next((one for one in file.columns if named is not None and named[1] in (one.name, quoted(one.name))), None)
+    if column is None or column.type not in ("integer", "decimal") or (column.type == "integer" and is_long(column)):
+        return refused_by_database(entity, str(error))
+    return Widen(column._replace(precision=38 if column.type == "integer" else None, scale=None))
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
+
+
+@contextmanager
+def postgres_target(url: str, schema: str) -> Iterator[Postgres]:
+    try:
+        import psycopg
+    except ImportError:
+        raise Refused("postgresql: needs psycopg", next_step='Install it: pip install "waybill-consumer[postgres]"') from None
+    scheme, mark, rest = url.partition("://")
+    try:
+        connection = psycopg.connect(f"{scheme.partition('+')[0]}{mark}{rest}", autocommit=True, connect_timeout=30, client_encoding="utf8")
+    except psycopg.ProgrammingError as error:
+        raise Refused(
+            f"the URL is not one PostgreSQL understands: {_first(error)}", next_step="Write postgresql://user@host/database"
+        ) from None
+    except psycopg.OperationalError as error:
+        step = "Check host, user and database; a password goes into PGPASSWORD or ~/.pgpass"
+        raise Unreachable(f"the database cannot be reached: {_first(error)}", next_step=step) from None
+    try:
+        yield Postgres(connection, schema)
+    finally:
+        connection.close()

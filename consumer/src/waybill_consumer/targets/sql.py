@@ -1,0 +1,117 @@
+"""What SQL databases have in common: names in quotes, the tables that remember, and how a table's columns come from a manifest."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import Column
+from waybill_consumer.position import now_text
+from waybill_consumer.targets import Applied, Shape
+
+DELIVERIES, ENTITIES = "_waybill_deliveries", "_waybill_entities"
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def names(columns: Iterable[Column | str]) -> str:
+    return ", ".join(quoted(one if isinstance(one, str) else one.name) for one in columns)
+
+
+def is_long(column: Column) -> bool:
+    """Whether an integer needs more than 64 bits: only then `load` gives it a precision."""
+    return column.precision is not None
+
+
+class SqlTarget:
+    """Half of a Target: its memory. `_run` executes one statement with `?` for parameters and returns the rows."""
+
+    schema = ""
+
+    @abstractmethod
+    def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    @abstractmethod
+    def sql_type(self, column: Column) -> str:
+        """The type of the table's column."""
+
+    def table(self, name: str) -> str:
+        return f"{quoted(self.schema)}.{quoted(name)}" if self.schema else quoted(name)
+
+    def prepare(self) -> None:
+        texts = ", ".join(f"{name} text not null" for name in ("content", "tenant", "entity", "kind", "snapshot_time", "window_to"))
+        self._run(
+            f"create table if not exists {self.table(DELIVERIES)} (delivery_id text primary key, {texts}, generation bigint not null, "
+            "sequence bigint not null, row_count bigint not null, result text not null, loaded_at text not null)"
+        )
+        self._run(
+            f"create table if not exists {self.table(ENTITIES)} "
+            "(entity text primary key, tenant text not null, key_columns text not null, columns text not null)"
+        )
+
+    def applied(self, tenant: str) -> list[Applied]:
+        listed = "delivery_id, content, tenant, entity, generation, sequence, kind, snapshot_time, window_to, row_count, result"
+        return [Applied(*row) for row in self._run(f"select {listed} from {self.table(DELIVERIES)} where tenant = ?", [tenant])]
+
+    def is_applied(self, content: str) -> bool:
+        return bool(self._run(f"select 1 from {self.table(DELIVERIES)} where content = ?", [content]))
+
+    def remember(self, one: Applied) -> None:
+        listed = "delivery_id, content, tenant, entity, generation, sequence, kind, snapshot_time, window_to, row_count, result, loaded_at"
+        marks = ", ".join("?" * 12)
+        self._run(f"insert into {self.table(DELIVERIES)} ({listed}) values ({marks})", [*one, now_text()])
+
+    def shape(self, entity: str) -> tuple[str, Shape] | None:
+        statement = f"select tenant, key_columns, columns from {self.table(ENTITIES)} where entity = ?"
+        for tenant, key, columns in self._run(statement, [entity]):
+            return tenant, Shape(tuple(Column(*one) for one in json.loads(columns)), tuple(json.loads(key)))
+        return None
+
+    def _keep_shape(self, tenant: str, entity: str, shape: Shape) -> None:
+        self._run(f"delete from {self.table(ENTITIES)} where entity = ?", [entity])
+        facts = [entity, tenant, json.dumps(shape.key), json.dumps(shape.columns)]
+        self._run(f"insert into {self.table(ENTITIES)} (entity, tenant, key_columns, columns) values (?, ?, ?, ?)", facts)
+
+    def _definitions(self, shape: Shape, *, keyed: bool = True) -> str:
+        columns = [f"{quoted(one.name)} {self.sql_type(one)}{' not null' if one.name in shape.key else ''}" for one in shape.columns]
+        return ", ".join([*columns, *([f"primary key ({names(shape.key)})"] if keyed and shape.key else [])])
+
+    def _changes(self, old: Shape, new: Shape) -> tuple[list[Column], list[Column], list[Column]]:
+        """The columns that come, go, and change their type."""
+        before, after = {one.name: one for one in old.columns}, {one.name: one for one in new.columns}
+        retyped = [one for name, one in after.items() if name in before and self.sql_type(before[name]) != self.sql_type(one)]
+        return (
+            [one for name, one in after.items() if name not in before],
+            [one for name, one in before.items() if name not in after],
+            retyped,
+        )
+
+
+def on_conflict(columns: Sequence[Column], key: Sequence[str]) -> str:
+    """What becomes of a row whose key is there."""
+    values = [quoted(one.name) for one in columns if one.name not in key]
+    update = f"do update set {', '.join(f'{name} = excluded.{name}' for name in values)}" if values else "do nothing"
+    return f"on conflict ({names(key)}) {update}"
+
+
+def same_key(one: str, other: str, key: Sequence[str]) -> str:
+    return " and ".join(f"{one}.{quoted(name)} = {other}.{quoted(name)}" for name in key)
+
+
+def refused_by_database(entity: str, said: str) -> Refused:
+    """The database refuses a row or a change of the table."""
+    first = said.strip().splitlines()[0] if said.strip() else "an error without a message"
+    step = "Mend it there and load again; nothing of this delivery was kept"
+    return Refused(f"the database refuses it: {first}", where=entity, next_step=step)
+
+
+def not_unique(entity: str, key: Sequence[str]) -> Refused:
+    step = "Ask the sender to correct the key in the catalogue and for a full load"
+    return Refused(
+        f"two rows have the same {', '.join(key)}, or one has none, so the key does not tell rows apart", where=entity, next_step=step
+    )

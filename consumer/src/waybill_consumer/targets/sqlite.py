@@ -1,0 +1,149 @@
+"""SQLite: numbers and booleans as its own, binary as BLOB, everything else as the text in the file.
+
+Decimals and integers past 64 bits stay text, because SQLite would round them; NaN, which it cannot store, is the text `NaN`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from waybill_consumer.errors import Refused, Unreachable
+from waybill_consumer.manifest import Column
+from waybill_consumer.targets import Shape, Widen
+from waybill_consumer.targets.data import DataFile
+from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database
+
+_TYPES = {"integer": "INTEGER", "float": "REAL", "boolean": "BOOLEAN", "binary": "BLOB"}
+
+
+class Sqlite(SqlTarget):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def sql_type(self, column: Column) -> str:
+        return "TEXT" if column.type == "integer" and is_long(column) else _TYPES.get(column.type, "TEXT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._run("begin immediate")
+        try:
+            yield
+            self._run("commit")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.rollback()
+            raise
+
+    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
+        if old == new:
+            return
+        if old is None:
+            self._run(f"create table {quoted(entity)} ({self._definitions(new)})")
+        else:
+            added, gone, retyped = self._changes(old, new)
+            if gone or retyped or old.key != new.key:
+                self._rebuild(entity, old, new, emptied=emptied)
+            else:
+                for column in added:
+                    self._run(f"alter table {quoted(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
+        self._keep_shape(tenant, entity, new)
+
+    def _rebuild(self, entity: str, old: Shape, new: Shape, *, emptied: bool) -> None:
+        """SQLite changes no type in place: a new table takes the old one's name."""
+        fresh = quoted(f"_waybill_new_{entity}")
+        self._run(f"create table {fresh} ({self._definitions(new)})")
+        kept = [one for one in new.columns if any(one.name == other.name for other in old.columns)]
+        if kept and not emptied:
+            values = ", ".join(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept)
+            self._run(f"insert into {fresh} ({names(kept)}) select {values} from {quoted(entity)}")
+        self._run(f"drop table {quoted(entity)}")
+        self._run(f"alter table {fresh} rename to {quoted(entity)}")
+
+    def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        self._run(f"delete from {quoted(entity)}")
+        self.append(entity, shape, files)
+
+    def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        for file in files:
+            self._insert(entity, shape, file, "")
+
+    def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
+        for file in files:
+            self._insert(entity, shape, file, on_conflict(file.columns, shape.key))
+
+    def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
+        places = " and ".join(f"{quoted(one.name)} = ?" for one in file.columns[:-1])
+        self._many(entity, shape, f"delete from {quoted(entity)} where {places}", (row[:-1] for row in _values(file)))
+
+    def _insert(self, entity: str, shape: Shape, file: DataFile, conflict: str) -> None:
+        marks = ", ".join("?" * len(file.columns))
+        statement = f"insert into {quoted(entity)} ({names(file.columns)}) values ({marks}) {conflict}"
+        self._many(entity, shape, statement, _values(file))
+
+    def _many(self, entity: str, shape: Shape, statement: str, rows: Iterator[list[Any]]) -> None:
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.IntegrityError:
+            raise not_unique(entity, shape.key) from None
+        except sqlite3.Error as error:
+            raise refused_by_database(entity, str(error)) from error
+
+    def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise Unreachable("the database is locked by another program", next_step="Load again when it is done") from error
+            raise refused_by_database("sqlite", str(error)) from error
+
+
+def _values(file: DataFile) -> Iterator[list[Any]]:
+    """The records as SQLite's own values."""
+    makers = [(at, maker) for at, column in enumerate(file.columns) if (maker := _maker(column)) is not None]
+    for record in file.records():
+        row: list[Any] = record
+        for at, maker in makers:
+            if row[at] is not None:
+                row[at] = maker(row[at])
+        yield row
+
+
+def _maker(column: Column) -> Callable[[str], Any] | None:
+    if column.type == "integer" and not is_long(column):
+
+        def integer(text: str) -> int:
+            value = int(text)
+            if not -(2**63) <= value < 2**63:
+                raise Widen(column._replace(precision=38))
+            return value
+
+        return integer
+    makers: dict[str, Callable[[str], Any]] = {"float": _float, "boolean": _boolean, "binary": base64.b64decode}
+    return makers.get(column.type)
+
+
+def _float(text: str) -> float | str:
+    return text if text == "NaN" else float(text)
+
+
+def _boolean(text: str) -> int:
+    return int(text == "true")
+
+
+@contextmanager
+def sqlite_target(path: str, schema: str) -> Iterator[Sqlite]:
+    if schema:
+        raise Refused("SQLite has no schemas", next_step="Leave --schema out, or load into a file of its own")
+    try:
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+    except sqlite3.Error as error:
+        raise Refused(f"the file cannot be opened: {error}", where=path) from error
+    try:
+        yield Sqlite(connection)
+    finally:
+        connection.close()

@@ -1,0 +1,279 @@
+"""Checking delivered files: every manifest, every file, every chain, every day's list. Needs nothing but the files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from waybill_consumer import chain, manifest
+from waybill_consumer.chain import Link, Remark
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, File, Manifest, package_hash
+from waybill_consumer.recount import dialect_of, differences, recount
+
+DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.csv(?:\.gz|\.zst)?\Z")
+POSITION = ".waybill-consumer.json"
+UNFINISHED = re.compile(r"^\..+\.part\Z")
+_PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
+_DAY_FIELDS = {"tenant": str, "date": str, "number": int, "rows": int, "bytes": int, "deliveries": list}
+_ENTRY_FIELDS = ("delivery_id", "entity", "generation", "sequence", "rows", "bytes", "sha256")
+
+
+class Item(Protocol):
+    """A file or folder. `path` begins with a slash and is below the tree's root."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def is_folder(self) -> bool: ...
+
+
+class Tree(Protocol):
+    """Where the files are: a folder, or a server behind something that answers like one."""
+
+    def walk(self, folder: str) -> Iterable[Item]:
+        """Everything below, each folder's own entries before those of its subfolders' siblings: depth first."""
+        ...
+
+    def read(self, path: str) -> bytes | None: ...
+    def blocks(self, path: str) -> Iterator[bytes]: ...
+    def size(self, path: str) -> int | None: ...
+
+
+@dataclass
+class Report:
+    """What was found. `problems` make it wrong; `notes` are for information."""
+
+    manifests: int = 0
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    streams: int = 0
+    problems: list[Remark] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams")}
+        remarks = {name: [{"path": one.path, "what": one.what} for one in getattr(self, name)] for name in ("problems", "notes")}
+        return {"whole": self.is_whole, **counts, **remarks}
+
+
+def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda path: None) -> Report:
+    """Check everything below the tree's root, which stands at `base` (a root, a tenant's folder, a day: any depth).
+
+    Files are read once, in constant memory. What reading raises passes through, but for Refused.
+    """
+    work = _Verification(tree, base.rstrip("/"), progress)
+    for folder, items in _folders(tree.walk("/")):
+        work.folder(folder, items)
+    work.remark(chain.check(work.links))
+    work.remark(work.taken_away())
+    report = work.report
+    report.streams = len({one.stream for one in work.links if one.manifest.kind != "backfill"})
+    if not report.manifests and not report.problems:
+        work.remark([Remark("/", "there is no manifest here: nothing was delivered to this place")])
+    return report
+
+
+def _folders(items: Iterable[Item]) -> Iterator[tuple[str, list[Item]]]:
+    """Each folder with its own files, when the walk leaves it: subfolders first."""
+    entered: list[tuple[str, list[Item]]] = [("", [])]
+    for item in items:
+        parent = item.path.rpartition("/")[0]
+        while entered[-1][0] != parent:
+            yield entered.pop()
+        if item.is_folder:
+            entered.append((item.path, []))
+        else:
+            entered[-1][1].append(item)
+    yield from reversed(entered)
+
+
+class _Verification:
+    """One pass. `seen` holds the manifests of the day at hand, by path, until its day manifests were compared with them."""
+
+    def __init__(self, tree: Tree, base: str, progress: Callable[[str], None]) -> None:
+        self._tree = tree
+        self._base = base
+        self._progress = progress
+        self._seen: dict[str, Manifest] = {}
+        self._missing: list[tuple[str, str, dict[str, Any]]] = []
+        self.links: list[Link] = []
+        self.report = Report()
+
+    def remark(self, remarks: Iterable[Remark]) -> None:
+        for one in remarks:
+            (self.report.problems if one.is_problem else self.report.notes).append(one)
+
+    def folder(self, folder: str, items: list[Item]) -> None:
+        name = folder.rpartition("/")[2]
+        if "/." in folder:
+            if name.startswith(".") and "/." not in folder.rpartition("/")[0]:
+                self.remark([_hidden(folder, name)])
+            return
+        names = {item.path.rpartition("/")[2] for item in items}
+        names.discard(POSITION)
+        listed: set[str] = set()
+        for name in sorted(names):
+            if name.endswith(SUFFIX) and not name.startswith("."):
+                listed |= {name} | self._manifest(f"{folder}/{name}", names)
+        days = [name for name in names if DAY_MANIFEST.match(name)]
+        self.remark(self._stray(folder, name) for name in sorted(names - listed - set(days)))
+        if days:
+            self._days(folder, days)
+
+    def _stray(self, folder: str, name: str) -> Remark:
+        """A file that no manifest lists."""
+        path = f"{folder}/{name}"
+        if name.startswith("."):
+            return _hidden(path, name)
+        data = DATA.match(name)
+        if data and data[1] in f"{self._base}{folder}".split("/")[-3:]:
+            return Remark(path, "no manifest lists it: not delivered (or not yet)")
+        return Remark(path, "is not Waybill's, ignored", is_problem=False)
+
+    def _manifest(self, path: str, names: set[str]) -> set[str]:
+        """Check one manifest with its files; returns the names it lists."""
+        try:
+            one = manifest.parse(self._tree.read(path) or b"")
+        except Refused as error:
+            self.remark([Remark(path, error.what)])
+            return set()
+        self.report.manifests += 1
+        self._seen[path] = one
+        self.links.append(Link(path, one))
+        self.remark(Remark(path, what) for what in self._contradictions(path, one))
+        for file in one.all_files:
+            self._file(f"{path.rpartition('/')[0]}/{file.path}", file, one, present=file.path in names)
+        return {file.path for file in one.all_files}
+
+    def _contradictions(self, path: str, one: Manifest) -> Iterator[str]:
+        """Where a manifest disagrees with itself or with the place it stands in."""
+        if one.format_version != manifest.FORMAT_VERSION:
+            yield f"has format_version {one.format_version}; this program knows {manifest.FORMAT_VERSION}"
+        totals = (sum(file.rows for file in one.files), sum(file.bytes for file in one.files))
+        if totals != (one.rows, one.bytes):
+            yield f"says {one.rows} rows and {one.bytes} bytes, its files add up to {totals[0]} and {totals[1]}"
+        if one.sha256 != package_hash([file.sha256 for file in one.files]):
+            yield "its sha256 is not that of its files"
+        if unknown := set(one.key) - {column.name for column in one.columns}:
+            self.remark([Remark(path, f"key columns that are not exported: {', '.join(sorted(unknown))}", is_problem=False)])
+        place = _PLACE.search(f"{self._base}{path}")
+        if place and (one.tenant, one.entity) != (place["tenant"], place["entity"]):
+            yield f"is of tenant {one.tenant}, entity {one.entity}, and does not belong here"
+
+    def _file(self, path: str, file: File, one: Manifest, *, present: bool) -> None:
+        self.report.files += 1
+        self._progress(path)
+        if not present:
+            self.remark([Remark(path, "is listed in its manifest and missing")])
+            return
+        is_deletes = file is one.deletes
+        names = tuple(column.name for column in one.columns)
+        try:
+            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(one.key) + 1 if is_deletes else len(names))
+        except Refused as error:
+            self.remark([Remark(path, error.what)])
+            return
+        if is_deletes:  # the last column is the time the deletion was noticed
+            names = (*one.key, *(found.header or ())[len(one.key) :])
+        self.report.bytes += found.bytes
+        self.report.rows += found.rows or 0
+        self.remark(Remark(path, what) for what in differences(found, file, names))
+
+    def _days(self, folder: str, names: list[str]) -> None:
+        """Compare a day's manifests, which list everything so far, with the manifests below."""
+        earlier: set[str] = set()
+        numbers = []
+        for name in sorted(names, key=_number):
+            day = self._day(f"{folder}/{name}")
+            if day is None:
+                continue
+            numbers.append(day["number"])
+            here = {str(entry["delivery_id"]) for entry in day["deliveries"]}
+            if lost := earlier - here:
+                self.remark([Remark(f"{folder}/{name}", f"leaves out {len(lost)} deliveries that the one before lists")])
+            earlier |= here
+        if numbers and numbers != list(range(1, len(numbers) + 1)):
+            self.remark([Remark(folder, f"its day manifests are numbered {', '.join(map(str, numbers))}: one is missing")])
+        for path in [path for path in self._seen if path.startswith(f"{folder}/")]:
+            one = self._seen.pop(path)
+            if numbers and one.delivery_id not in earlier and one.kind != "backfill":
+                self.remark([Remark(path, "no day manifest lists it yet", is_problem=False)])
+
+    def _day(self, path: str) -> dict[str, Any] | None:
+        """Check one day manifest on its own and against the manifests it lists."""
+        try:
+            day = day_manifest(self._tree.read(path) or b"")
+        except Refused as error:
+            self.remark([Remark(path, error.what)])
+            return None
+        folder, _, name = path.rpartition("/")
+        whole = f"{self._base}{folder}/"
+        if day["number"] != _number(name):
+            self.remark([Remark(path, f"says it is number {day['number']}")])
+        if re.search(r"/\d{4}/\d\d/\d\d/\Z", whole) and not whole.endswith(f"/{day['date'].replace('-', '/')}/"):
+            self.remark([Remark(path, f"is of {day['date']}, and does not belong here")])
+        if any(day[name] != sum(one[name] for one in day["deliveries"]) for name in ("rows", "bytes")):
+            self.remark([Remark(path, "its rows and bytes are not the sums of its deliveries")])
+        for entry in day["deliveries"]:
+            own = self._seen.get(f"{folder}/{entry['manifest']}")
+            if own is None:
+                self._missing.append((path, day["tenant"], entry))
+            elif wrong := _disagreements(entry, own, day["tenant"]):
+                self.remark([Remark(path, f"says other {', '.join(wrong)} than {entry['manifest']}")])
+        return day
+
+    def taken_away(self) -> Iterator[Remark]:
+        """What day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
+        latest: dict[tuple[str, str], tuple[int, int]] = {}
+        for one in (link.manifest for link in self.links if link.manifest.kind != "backfill"):
+            place = one.generation, one.sequence
+            latest[one.tenant, one.entity] = max(latest.get((one.tenant, one.entity), (0, 0)), place)
+        for path, tenant, entry in self._missing:
+            folder = path.rpartition("/")[0]
+            names = [entry["manifest"], *(str(file.get("path")) for file in entry["files"])]
+            is_gone = all(self._tree.size(f"{folder}/{name}") is None for name in names)
+            collected = is_gone and (entry["generation"], entry["sequence"]) < latest.get((tenant, str(entry["entity"])), (0, 0))
+            what = "which was taken away" if collected else "which is missing or not a manifest"
+            yield Remark(path, f"lists {entry['manifest']}, {what}", is_problem=not collected)
+
+
+def day_manifest(data: bytes) -> dict[str, Any]:
+    """A day manifest read back. Raises Refused when it is not one."""
+    wrong = Refused("is not a day manifest")
+    try:
+        day = json.loads(data)
+    except ValueError:
+        raise wrong from None
+    if not isinstance(day, dict) or not all(isinstance(day.get(name), kind) for name, kind in _DAY_FIELDS.items()):
+        raise wrong
+    for entry in day["deliveries"]:
+        fits = isinstance(entry, dict) and {*_ENTRY_FIELDS, "manifest"} <= set(entry) and isinstance(entry.get("files"), list)
+        if not fits or not all(isinstance(entry[name], int) for name in ("generation", "sequence", "rows", "bytes")):
+            raise wrong
+    return day
+
+
+def _hidden(path: str, name: str) -> Remark:
+    return Remark(path, "is an unfinished part, ignored" if UNFINISHED.match(name) else "is hidden, ignored", is_problem=False)
+
+
+def _number(name: str) -> int:
+    found = DAY_MANIFEST.match(name)
+    return int(found[1] or 1) if found else 0
+
+
+def _disagreements(entry: dict[str, Any], own: Manifest, tenant: str) -> list[str]:
+    folder = entry["manifest"].rpartition("/")[0]
+    wrong = [name for name in _ENTRY_FIELDS if entry[name] != getattr(own, name)]
+    files = [{**file._asdict(), "path": f"{folder}/{file.path}"} for file in own.files]
+    listed = [{name: file.get(name) for name in ("path", "rows", "bytes", "sha256")} for file in entry["files"]]
+    return (["tenant"] if tenant != own.tenant else []) + wrong + (["files"] if listed != files else [])
