@@ -10,6 +10,7 @@ import io
 import json
 import signal
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
     _configure(tmp_path, sshd)
     _fill(postgres)
     connections = {"AIRFLOW_CONN_ESTATE_DB": source, "AIRFLOW_CONN_SHARED_SFTP": server}
-    with native_topology(repository, tmp_path, s3, connections) as topology:
+    with ExitStack() as stack:
+        topology = stack.enter_context(native_topology(repository, tmp_path, s3, connections))
         topology.start("api-server")
-        client = topology.api()
+        client = stack.enter_context(topology.api())
         for name in ("dag-processor", "triggerer", "scheduler", *WORKERS):
             topology.start(name)
         _trigger(client, "apply_config")

@@ -95,7 +95,7 @@ def _compare_stream(
     windows = [_window(one, adopted[one.id], settled) for one in committed if one.purpose == "schedule"]
     identity = _identity(entity)
     delivered = _delivered(installation, session, committed, adopted, identity) if identity else None
-    with installation.source(entity.source).snapshot() as snapshot:
+    with installation.source(entity.source).snapshot([entity]) as snapshot:
         for window in windows:
             span = window.changed
             if span.start is None or span.start < span.end:

@@ -79,7 +79,7 @@ def extract(
     PermanentError when the source's shape no longer fits the catalog; PositionLost.
     """
     columns, version = arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
-    with source.snapshot() as snapshot:
+    with source.snapshot([task.entity]) as snapshot:
         extent = _extent(task, snapshot)
         selection = Selection(task.entity, task.source_tenant, columns, extent.changed, task.salt, where=task.conditions)
         if task.delivery.purpose == "backfill":

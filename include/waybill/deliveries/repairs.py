@@ -177,7 +177,7 @@ def _rehearse(installation: Installation, registered: Registered, stream: Stream
     """Let the source refuse what it cannot cut by time before anything is planned."""
     entity = installation.entity(stream.entity)
     columns, _ = extraction.arranged(stream.columns, stream.schema_version, entity.columns)
-    with installation.source(entity.source).snapshot() as snapshot:
+    with installation.source(entity.source).snapshot([entity]) as snapshot:
         source_tenant, where = registered.registration.reads(stream.tenant, entity)
         snapshot.count(within(Selection(entity, source_tenant, columns, where=where), start, end))
 

@@ -62,7 +62,7 @@ def _count(
 ) -> None:
     asked = list(asked)
     try:
-        with installation.source(source).snapshot() as snapshot:
+        with installation.source(source).snapshot(asked) as snapshot:
             for entity in asked:
                 source_tenant, where = registration.reads(tenant, entity)
                 rows = snapshot.count(Selection(entity, source_tenant, entity.columns, where=where))

@@ -163,7 +163,7 @@ def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Pulse) 
         by_source.setdefault(entity.source, []).append(entity)
     shares = len(by_source)
     for number, (name, entities) in enumerate(by_source.items()):
-        with resources.source(name).snapshot() as snapshot:
+        with resources.source(name).snapshot(entities) as snapshot:
             chosen = [(tenant, entity, selection(task, tenant, entity, snapshot)) for tenant in task.request.tenants for entity in entities]
             expected = 0
             for _, _, wanted in chosen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -68,6 +68,10 @@ class Snapshot(Protocol):
 class Source(Protocol):
     """A place rows come from."""
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """Open one. Raises TransientError when the source cannot be reached or is busy, PermanentError when it refuses the login."""
+    def snapshot(self, entities: Iterable[Entity] = ()) -> AbstractContextManager[Snapshot]:
+        """Open one. What `entities` read is held against replacement before the snapshot is taken, where a source needs that: a snapshot
+        older than a TRUNCATE, a rewrite or a swap by renaming would see an empty table. Name every entity that is read from it.
+
+        Raises TransientError when the source cannot be reached or is busy, PermanentError when it refuses the login.
+        """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ class DbApi:
         self.connect = connect
 
     @contextmanager
-    def snapshot(self) -> Iterator[DbApiSnapshot]:
+    def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[DbApiSnapshot]:
         where = f"connection {self.spec.connection}"
         if self.connect is None:
             step = "Run it where Airflow's providers are installed"

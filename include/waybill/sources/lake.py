@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Lake:
         self.connections = connections
 
     @contextmanager
-    def snapshot(self) -> Iterator[LakeSnapshot]:
+    def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[LakeSnapshot]:
         with engine.connect() as connection:
             files = self._filesystem()
             if self.spec.path.startswith("s3://"):

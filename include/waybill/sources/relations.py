@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -183,7 +183,7 @@ class DuckDB:
         self.path = path
 
     @contextmanager
-    def snapshot(self) -> Iterator[DuckDBSnapshot]:
+    def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[DuckDBSnapshot]:
         where = f"DuckDB file {self.path}"
         if not self.path.is_file():
             step = "Correct its path in the catalog; it counts from the parent of the config folder"

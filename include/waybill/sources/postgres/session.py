@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,11 +30,31 @@ _LIBPQ_EXTRAS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
+LOCK_SECONDS = 60
+"""How long an extraction waits for somebody who replaces a table."""
+
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in")
-_SETTINGS = """
-SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1;
-SET bytea_output = 'hex'; SET standard_conforming_strings = on; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'
+_SETTINGS = {
+    "client_encoding": "'UTF8'",
+    "TimeZone": "'UTC'",
+    "DateStyle": "'ISO, YMD'",
+    "IntervalStyle": "'postgres'",
+    "extra_float_digits": "1",
+    "bytea_output": "'hex'",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "row_security": "on",
+    "xmlbinary": "'base64'",
+    "lc_monetary": "'C'",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": f"'{LOCK_SECONDS}s'",
+}
+"""What decides the text of a value, or how long a statement may take, whatever the role or the database sets.
+
+It counts until the end of our transaction only: a session behind a pool is somebody else's before and after.
 """
+
 _FACTS = """
 SELECT clock_timestamp(),
        pg_is_in_recovery(),
@@ -44,6 +64,8 @@ SELECT clock_timestamp(),
        (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_TRANSACTION_TIMEOUT_SINCE = 170000
+
 _STARTING = timedelta(seconds=1)
 """A transaction takes its start time a moment before other sessions can see it: only what is older than this counts as seen."""
 
@@ -62,37 +84,72 @@ class Facts:
 
 
 @contextmanager
-def connect(target: Connection, statement_timeout: timedelta) -> Iterator[psycopg.Connection]:
-    """An autocommit session that can only read. Raises TransientError when out of reach, PermanentError when the login is refused."""
+def connect(target: Connection) -> Iterator[psycopg.Connection]:
+    """An autocommit session, as it comes: nothing is set outside of a transaction, nothing is prepared on the server.
+
+    Raises TransientError when out of reach, PermanentError when the login is refused.
+    """
     settings = {name: str(target.extra[name]) for name in _LIBPQ_EXTRAS if name in target.extra}
-    settings = {"connect_timeout": "15", "keepalives_idle": "30", "tcp_user_timeout": "60000"} | settings
+    settings = {"connect_timeout": "15", "keepalives_idle": "30", "tcp_user_timeout": "60000", "client_encoding": "UTF8"} | settings
     place = {"host": target.host, "port": target.port, "dbname": target.schema, "user": target.login, "password": target.password}
     settings |= {name: str(value) for name, value in place.items() if value}
     with errors(f"PostgreSQL connection {target.id}"):
-        connection = psycopg.connect(autocommit=True, application_name="waybill", **settings)  # type: ignore[arg-type]
+        connection = psycopg.connect(autocommit=True, application_name="waybill", prepare_threshold=None, **settings)  # type: ignore[arg-type]
     try:
-        with errors(f"PostgreSQL connection {target.id}"):
-            connection.execute(_SETTINGS)
-            connection.execute(f"SET statement_timeout = {int(statement_timeout.total_seconds() * 1000)}")
-            connection.execute("SET default_transaction_read_only = on")
         yield connection
     finally:
         connection.close()
 
 
-def facts(connection: psycopg.Connection) -> Facts:
-    """Read outside of any snapshot, so before it opens: what commits in between is in the snapshot and before every limit taken here."""
+def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> None:
+    """Open a read-only transaction with our settings. Takes no snapshot: the first query does."""
+    settings = _SETTINGS | {"statement_timeout": str(int(statement_timeout.total_seconds() * 1000))}
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        settings["transaction_timeout"] = "0"
+    local = "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
+    connection.execute(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; {local}".encode())
+
+
+def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts:
+    """Read in a transaction of their own, before the snapshot opens: what commits in between is in the snapshot and before every limit
+    taken here.
+    """
+    begin(connection, "READ COMMITTED", statement_timeout)
     row = connection.execute(_FACTS).fetchone()
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
     clock, standby, all_stats, oldest, prepared = row
     system = timeline = ""
     if not standby:
-        with suppress(psycopg.errors.InsufficientPrivilege):
+        connection.execute("SAVEPOINT identity")
+        try:
             system, timeline = connection.execute(_IDENTITY).fetchone() or ("", "")
+        except psycopg.errors.InsufficientPrivilege:
+            connection.execute("ROLLBACK TO identity")
+    connection.execute("COMMIT")
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline)
+
+
+def lock(connection: psycopg.Connection, names: Iterable[str]) -> None:
+    """Hold relations against replacement until the transaction ends. Takes no snapshot; a view is locked with all it reads.
+
+    Raises TransientError when somebody else holds one for too long. A relation of which only some columns are granted cannot be locked;
+    `PostgresSnapshot` looks afterwards whether it was replaced.
+    """
+    for name in names:
+        connection.execute("SAVEPOINT locking")
+        try:
+            connection.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE".encode())
+        except psycopg.errors.InsufficientPrivilege:
+            connection.execute("ROLLBACK TO locking")
+        except psycopg.errors.LockNotAvailable as error:
+            raise TransientError(
+                f"{name} has been locked by somebody else for {LOCK_SECONDS} seconds",
+                code="source_busy",
+                next_step="It is tried again; pg_locks names who rewrites or replaces the table",
+            ) from error
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from psycopg.pq.abc import PGconn
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.connection import Connections
-from waybill.errors import PermanentError
+from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
@@ -42,6 +42,21 @@ SELECT a.attname,
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
 """
+_LOCKABLE = """
+SELECT format('%%I.%%I', n.nspname, c.relname)
+  FROM unnest(%s::text[]) WITH ORDINALITY AS wanted(name, at)
+  JOIN pg_class c ON c.oid = to_regclass(wanted.name)
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v')
+ ORDER BY wanted.at
+"""
+_REPLACED = """
+SELECT 1
+  FROM (SELECT to_regclass(%s) AS now) AS r
+  LEFT JOIN pg_class AS seen ON seen.oid = r.now
+ WHERE seen.oid IS NULL OR seen.relkind = 'r' AND seen.relfilenode <> pg_relation_filenode(r.now)
+"""
+"""pg_class as the snapshot sees it, against what the server holds now: another oid or another heap."""
 _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
@@ -57,24 +72,51 @@ class Postgres:
         self.connections = connections
 
     @contextmanager
-    def snapshot(self) -> Iterator[PostgresSnapshot]:
-        with session.connect(self.connections(self.spec.connection), self.spec.statement_timeout) as connection:
-            yield PostgresSnapshot(connection, f"PostgreSQL connection {self.spec.connection}")
+    def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[PostgresSnapshot]:
+        where = f"PostgreSQL connection {self.spec.connection}"
+        with session.connect(self.connections(self.spec.connection)) as connection:
+            yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout)
 
 
 class PostgresSnapshot:
-    """One snapshot; `facts` were read just before it opened."""
+    """One snapshot; `facts` were read just before it opened, and what `entities` read was locked."""
 
-    def __init__(self, connection: psycopg.Connection, where: str) -> None:
+    def __init__(self, connection: psycopg.Connection, where: str, entities: tuple[Entity, ...], statement_timeout: timedelta) -> None:
         self.connection = connection
         self.where = where
         self._relations: dict[str, list[Any]] = {}
         with session.errors(where):
-            self.facts = session.facts(connection)
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self.facts = session.facts(connection, statement_timeout)
+            names = list(dict.fromkeys(name for entity in entities for name in self._lockable(entity, statement_timeout)))
+            session.begin(connection, "REPEATABLE READ", statement_timeout)
+            session.lock(connection, names)
             visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
             self.visible, now = connection.execute(f"SELECT {visible}, clock_timestamp()").fetchone() or ("", datetime.now(UTC))
         self.taken_at: datetime = now.astimezone(UTC)
+
+    def _lockable(self, entity: Entity, statement_timeout: timedelta) -> list[str]:
+        """The names of the tables and views an entity reads, as LOCK TABLE takes them; found in a transaction of its own.
+
+        Of a query the planner tells the tables, whatever views are between. What is missing is told where it is read.
+        """
+        with self._catalogue(statement_timeout):
+            found = self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
+            rows = self.connection.execute(_LOCKABLE, [found]).fetchall()
+        return [name for (name,) in rows]
+
+    @contextmanager
+    def _catalogue(self, statement_timeout: timedelta) -> Iterator[None]:
+        session.begin(self.connection, "READ COMMITTED", statement_timeout)
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    def _tables_of_query(self, entity: Entity) -> list[str]:
+        text, _ = _render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", self._name(entity)))
+        with session.errors(f"{entity.id} in {self.where}"):
+            [(plans,)] = self.connection.execute(text).fetchall()
+        return [".".join(quote(part) for part in names) for names in _tables_of(plans)]
 
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
@@ -156,7 +198,15 @@ class PostgresSnapshot:
         return found
 
     def _columns_of_relation(self, entity: Entity) -> list[Any]:
-        return self.connection.execute(_COLUMNS, [self._name(entity)]).fetchall()
+        """Raises TransientError when the relation was replaced after the snapshot was taken: the snapshot would see an empty one."""
+        name = self._name(entity)
+        found = self.connection.execute(_COLUMNS, [name]).fetchall()
+        if found:
+            self.connection.execute(f"SELECT FROM {name} LIMIT 0".encode())  # waits for whoever is replacing it now
+            if self.connection.execute(_REPLACED, [name]).fetchone():
+                step = "It is tried again, with a snapshot that sees the new table"
+                raise TransientError(f"{name} was replaced while it was about to be read", code="source_busy", next_step=step)
+        return found
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:
         """As `_COLUMNS`; nothing is known of a result's NULLs and collations, so texts are compared exactly."""
@@ -193,6 +243,18 @@ class PostgresSnapshot:
 
     def _at(self, selection: Selection) -> str:
         return f"{selection.entity.id} of {selection.tenant} in {self.where}"
+
+
+def _tables_of(plan: Any) -> Iterator[tuple[str, str]]:
+    """Schema and name of every relation in a plan of EXPLAIN (VERBOSE, FORMAT JSON)."""
+    if isinstance(plan, list):
+        for one in plan:
+            yield from _tables_of(one)
+    elif isinstance(plan, dict):
+        if "Relation Name" in plan and "Schema" in plan:
+            yield plan["Schema"], plan["Relation Name"]
+        for one in plan.values():
+            yield from _tables_of(one)
 
 
 class SnapshotQuery(Query):
