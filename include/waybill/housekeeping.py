@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from waybill import private
 from waybill.deliveries.upkeep import DestinationUpkeep, Limits, sweep
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -112,7 +113,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
             continue
         place = installation.archive_dir / "deliveries" / owner.delivery if installation.archive_dir and owner and owner.adopted else None
         if place is not None and not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(place.parent)
             shutil.move(path, place)
         else:
             shutil.rmtree(path, ignore_errors=True)

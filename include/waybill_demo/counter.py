@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
+from waybill import private
 from waybill.airflow import open_installation
 from waybill.errors import WaybillError
 from waybill.installation import Installation
@@ -82,8 +83,7 @@ def _write_access(path: Path, sample: Sample, issuer: TokenIssuer, url: str) -> 
         **{f"TOKEN_{name.upper()}": token for name, token in tokens.items()},
         "WAYBILL_CONFIG_DIR": str(sample.config_dir),
     }
-    path.touch(mode=0o600)
-    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+    private.write_text(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import waybill
+from waybill import private
 from waybill.airflow.names import REQUESTS_DAG
 from waybill.configuration import loading
 from waybill.configuration.loading import Configuration
@@ -84,8 +85,9 @@ def stage(folder: Path | None = None) -> Iterator[Stage]:
 @contextmanager
 def swept(place: Path) -> Iterator[None]:
     """A folder without what was left in it, held until the block ends. Raises PermanentError when another demo holds it."""
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (place / "lock").open("w") as lock:
+    private.make_folder(place)
+    private.narrow([place])
+    with own_umask(), (place / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -96,6 +98,16 @@ def swept(place: Path) -> Iterator[None]:
             if old.name != "lock":
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         yield
+
+
+@contextmanager
+def own_umask() -> Iterator[None]:
+    """What this process and those it starts write is their account's alone, Airflow's files too: a demo holds passwords and rows."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -185,8 +197,7 @@ def _furnish(home: Path, password: str, calendar: bool) -> Path:
     """Airflow's own folder, with the file of passwords it returns and the local settings."""
     home.mkdir(mode=0o700)
     passwords = home / "passwords.json"
-    passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({"admin": password}))
+    private.write_text(passwords, json.dumps({"admin": password}))
     if not calendar:
         (home / "config").mkdir()
         (home / "config" / "airflow_local_settings.py").write_text(WITHOUT_CALENDAR)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waybill import private
 from waybill.airflow.names import APPLY_DAG, dag_id
 from waybill.configuration.catalog import DuckDBSource
 from waybill.configuration.loading import Configuration
@@ -167,8 +168,7 @@ def _write_access(place: Stage, server: RunningServer, url: str, password: str) 
         "airflow": {"url": url, "user": "admin", "password": password},
         "sftp": {"host": server.host, "port": server.port, "host_key": server.host_key, "passwords": dict(server.accounts)},
     }
-    place.access_file.touch(mode=0o600)
-    place.access_file.write_text(json.dumps(facts, indent=2) + "\n")
+    private.write_text(place.access_file, json.dumps(facts, indent=2) + "\n")
 
 
 def _say_goodbye(scene: _Scene, url: str, password: str, held: bool, once: bool) -> None:

@@ -26,11 +26,13 @@ def open_installation(settings: Settings | None = None) -> Installation:
 
     Raises PermanentError when a shared ledger needs an upgrade first.
     """
+    from waybill import private
     from waybill.configuration.loading import Settings
     from waybill.installation import Installation
     from waybill.ledger import Ledger
 
     settings = settings or Settings.from_environment()
+    private.narrow(settings.own_folders)
     ledger = Ledger(settings.ledger_url)
     ledger.ready()
     return Installation(settings, ledger, lookup, utc_now, connect_db)

@@ -48,6 +48,12 @@ class Settings:
             link_keys=tuple(key for key in (environment.get("WAYBILL_LINK_KEYS") or "").split(",") if key),
         )
 
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """The local folders that hold rows of tenants and nothing of anybody else's: spool and archive."""
+        archive = self.archive_url.removeprefix("file://")
+        return (self.spool_dir, *(() if "://" in archive else (self.base / archive,)))
+
 
 def _ledger_url(url: str, base: Path) -> str:
     scheme, slashes, path = url.partition(":///")

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from waybill import layout
+from waybill import layout, private
 from waybill.deliveries import extraction
 from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
@@ -307,7 +307,7 @@ class _Worker:
         """Keep the delivered bytes for redelivery when they are this attempt's own."""
         if self.resources.archive_dir is not None and adopted.id == self.token and self.spool.exists():
             place = self.resources.archive_dir / "deliveries" / self.task.delivery.id
-            place.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(place.parent)
             shutil.rmtree(place, ignore_errors=True)
             shutil.move(self.spool, place)
 

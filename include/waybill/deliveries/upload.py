@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from waybill import private
 from waybill.destinations import Session, Stored
 from waybill.errors import TransientError
 
@@ -94,8 +95,8 @@ class SpoolFile:
         self._finished = False
         self._failed = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("xb", buffering=0)
+            private.make_folder(path.parent)
+            self._file = private.create(path, buffering=0)
         except OSError as error:
             raise _disk_error(error, path) from error
 

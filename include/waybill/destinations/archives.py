@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from waybill import private
 from waybill.connection import Connections
 from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
@@ -75,7 +76,7 @@ class FolderArchives:
 
     def part(self, name: str, spool: Path) -> Path:
         final = self.root / name
-        final.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(final.parent)
         return final.with_name(f".{final.name}.part")
 
     def publish(self, part: Path, name: str) -> None:

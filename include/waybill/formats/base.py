@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from waybill import private
 from waybill.errors import PermanentError, TransientError
 
 
@@ -76,7 +77,7 @@ class Output:
         self._hash = hashlib.sha256()
         self._discarded = False
         with disk_errors(path):
-            self._file = path.open("xb")
+            self._file = private.create(path)
 
     def write(self, block: bytes | memoryview) -> int:
         """Append; what a library still writes while it is being released after `discard` goes nowhere."""

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import xlsxwriter
 from xlsxwriter.utility import xl_col_to_name
 
+from waybill import private
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Column
 from waybill.formats import lines
@@ -53,7 +54,7 @@ class SheetWriter:
         self._engine = lines.Lines()
         self._path = path
         with disk_errors(path):
-            self._file = path.open("xb")
+            self._file = private.create(path)
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
         self._sheet: IO[bytes] | None = None
         self._sheets = self._rows = self._size = 0

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, NoSuchModuleError, OperationalError
 
+from waybill import private
 from waybill.errors import PermanentError, TransientError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -146,11 +147,24 @@ def _engine(url: str) -> Engine:
         return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} if "psycopg" in url else {})
     path = make_url(url).database
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _own_file(Path(path))
     engine = create_engine(url, connect_args={"timeout": 30})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _own_file(path: Path) -> None:
+    """Make an empty ledger that only this account can read: SQLite gives its -wal and -shm the mode of the file they belong to.
+
+    One that is there already is narrowed. Where nothing can be made, opening it says so in the ledger's own words.
+    """
+    try:
+        private.make_folder(path.parent)
+        private.create(path).close()
+    except OSError:
+        mine = [path.parent] if path.parent.name == ".waybill" else []
+        private.narrow([*mine, path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))])
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

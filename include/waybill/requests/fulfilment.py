@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from waybill import private
 from waybill.configuration.catalog import Entity
 from waybill.configuration.policy import ExportPolicy
 from waybill.configuration.registration import Registration
@@ -145,7 +146,7 @@ def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> li
     """All files of the archive. A source that is busy is tried again a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        private.make_folder(folder)
         try:
             return _extract_once(task, resources, folder, pulse)
         except TransientError as error:
@@ -252,7 +253,7 @@ def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str])
     )
     try:
         for name, path in paths.items():
-            (folder / path).parent.mkdir(exist_ok=True)
+            private.make_folder((folder / path).parent)
             writers[name] = open_writer(name, folder / path, wanted.entity.id, wanted.columns, options)
         yield writers
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waybill import private
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Selection
@@ -51,8 +52,8 @@ def pack(
     size, packed = sum(part.written.bytes for part in parts), 0
     moment = one.created_at.timetuple()[:6]
     with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        private.make_folder(target.parent)
+        with private.create(target) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, text in (
                 ("manifest.json", _manifest(one, entities, parts, produced_by)),
                 ("README.txt", _readme(one, entities, parts)),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from waybill import private
 from waybill.errors import TransientError
 
 _PREFIX = "waybill-duckdb-"
@@ -30,7 +31,7 @@ def spill_folder() -> Iterator[str]:
             folder = making.with_name(making.name[1:])
             for path in (making, folder):
                 made.callback(shutil.rmtree, path, ignore_errors=True)
-            held = made.enter_context((making / _HELD).open("x"))
+            held = made.enter_context(private.create(making / _HELD))
             fcntl.flock(held, fcntl.LOCK_EX)
             making.rename(folder)  # only now others may look at it
         except OSError as error:
