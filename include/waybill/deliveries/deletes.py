@@ -18,7 +18,8 @@ import zstandard
 
 from waybill import layout
 from waybill.canonical import ColumnType, csv_line, timestamp_text
-from waybill.configuration.catalog import NOTICED, Column, Entity, Mode
+from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.comparison import NOTICED
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries import keysets
 from waybill.deliveries.keysets import Buckets, ByBucket, Packed, Step
