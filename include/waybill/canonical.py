@@ -137,6 +137,11 @@ def row_digest(keys: list[str | None], position: str | None, fields: list[str | 
     return hashlib.sha256(csv_line([*keys, position, *fields]).encode()).digest()[:16]
 
 
+def key_digest(record: bytes) -> bytes:
+    """What identifies a key: the first 16 bytes of the SHA-256 of one record of the key's columns as they leave, without its line end."""
+    return hashlib.sha256(record + b"\n").digest()[:16]
+
+
 class ColumnType(StrEnum):
     STRING = "string"
     INTEGER = "integer"

@@ -14,7 +14,7 @@ from waybill import private
 from waybill.deliveries.upkeep import DestinationUpkeep, Limits, sweep
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import registrations, upkeep
+from waybill.ledger import keys, registrations, upkeep
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
@@ -63,6 +63,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
         done.failed["exports"] = "exports: " + "; ".join(kept.failed)
     with installation.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
+        keys.forget_unfinished(connection)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
     return done
 

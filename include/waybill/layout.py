@@ -57,6 +57,11 @@ class Target:
         return f"{self.folder}/{self.stem}.csv{SUFFIXES[self.compression]}"
 
     @property
+    def deletes(self) -> str:
+        """The keys that are gone, beside the data."""
+        return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}"
+
+    @property
     def manifest(self) -> str:
         return f"{self.folder}/{self.stem}.manifest.json"
 

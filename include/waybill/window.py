@@ -8,6 +8,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,19 @@ def next_window(
     if watermark is None:
         return Window(start=None, end=reached if reached is not None and reached > end else end)
     return Window(start=watermark, end=end) if watermark < end else None
+
+
+def latest(at: str, now: datetime, zone: ZoneInfo) -> datetime:
+    """The last instant at or before `now` that a local time of day, a weekday (from its midnight) or both name: `02:00`, `sunday 02:00`."""
+    weekday, _, clock = at.rpartition(" ") if ":" in at else (at, "", "00:00")
+    hour, minute = map(int, clock.split(":"))
+    today = now.astimezone(zone).date()
+    for back in range(9):
+        day = today - back * _DAY
+        instant = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).astimezone(UTC)
+        if instant <= now and weekday in ("", _WEEKDAYS[day.weekday()]):
+            return instant
+    raise ValueError(f"{at!r} names no time of day or of the week")
 
 
 def export_date(end: datetime, zone: ZoneInfo) -> date:

@@ -94,11 +94,13 @@ def test_the_manifest_holds_the_contracts_fields_and_agrees_with_its_file(place)
             "position",
         ],
         *["snapshot_time", "rows", "bytes", "sha256", "files", "columns", "key", "schema_version", "csv", "possible_duplicate"],
-        *["tombstone_column", "produced_by"],
+        *["tombstone_column", "produced_by", "source_rows"],
     ]
     assert (manifest["rows"], manifest["bytes"], manifest["sha256"]) == (1, len(data), hashlib.sha256(data).hexdigest())
     assert manifest["files"] == [{"path": "user.csv", "rows": 1, "bytes": len(data), "sha256": manifest["sha256"]}]
-    assert manifest["columns"][0] == {"name": "id", "type": "integer", "description": "Id."}
+    told = {"nullable": True, "precision": None, "scale": None, "length": None, "native_type": "BIGINT"}
+    assert manifest["columns"][0] == {"name": "id", "type": "integer", "description": "Id.", **told}
+    assert manifest["source_rows"] == 1
     assert manifest["tombstone_column"] == "deleted_at"
     assert manifest["previous"] is None
     assert data.decode() == 'id,name,updated_at,deleted_at\n1,"Ada ""the\nfirst""",2026-05-30T00:00:00.000000Z,\n'

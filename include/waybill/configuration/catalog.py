@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstr
 
 from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
+from waybill.configuration.comparison import NOTICED, Deletes, DeletesAt
 from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
 from waybill.configuration.strict import Strict
@@ -100,6 +101,8 @@ class Changes(Strict):
 
 
 TenantId = Annotated[str, StringConstraints(pattern=TENANT_ID.pattern.replace(r"\Z", "$"))]
+
+
 ScopeLevel = Literal["project", "app", "study", "participant"]
 FormatName = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
 FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
@@ -127,6 +130,12 @@ class Entity(Strict):
     """The tenants that may receive it; empty: all."""
     optional: StrictBool = False
     """`export all` does not include it: a registration has to name it."""
+    deletes: Annotated[Deletes | None, BeforeValidator(lambda v: {"mode": v} if isinstance(v, str) else v)] = None
+    deletes_at: DeletesAt = ""
+    fill: Literal["from_now", "full_load"] = "from_now"
+    """What a column catalogued later holds in rows that do not change: nothing until a full load, or a full load at once."""
+    source_rows: StrictBool = False
+    """Whether the tenant's rows are counted at every delivery, also where counting is not cheap."""
     scopes: Mapping[ScopeLevel, str] = Field(default_factory=dict)
     time_column: str = ""
     formats: tuple[FormatName, ...] = FORMATS
@@ -135,6 +144,11 @@ class Entity(Strict):
     @property
     def display_name(self) -> str:
         return self.name or self.id
+
+    @property
+    def compares_keys(self) -> bool:
+        """Whether deliveries compare the delivered keys with those that are there."""
+        return self.deletes is not None and self.deletes.compares
 
     @property
     def tombstone_column(self) -> str | None:
@@ -243,7 +257,7 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
 
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
-    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, since their time is not exported."""
+    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, and deletions that never reach them."""
     found = []
     for entity in catalog.entities.values():
         name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
@@ -251,6 +265,10 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
         if name and name not in entity.columns:
             what = f"deleted rows are delivered looking like live ones: {name} is not among the columns"
             found.append(Finding(file, f"entities.{entity.id}.{key}", what, f"add it to columns, or leave {key} out"))
+        if not name and entity.deletes is None and entity.changes.mode is not Mode.FULL:
+            what = "rows that are deleted in the source stay in consumers' copies: nothing tells their deletion, and nothing compares keys"
+            allowed = "deletes: compare, a deleted_column, or deletes: never where rows are not removed"
+            found.append(Finding(file, f"entities.{entity.id}", what, allowed))
     return found
 
 
@@ -292,6 +310,7 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
             "lookback, append, full",
         )
     yield from _reading_problems(entity, source, file)
+    yield from _deletes_problems(entity, file)
     if any(separator in entity.display_name for separator in ",\n"):
         yield Finding(file, f"{at}.name", "a display name must not hold a comma or a line break, since entityList may be comma-separated")
     yield from _credentials(entity, file)
@@ -321,6 +340,26 @@ def _reading_problems(entity: Entity, source: SourceSpec | None, file: str) -> I
         column = entity.columns.get(entity.deleted_when.column)
         if wrong := entity.deleted_when.problem(column.type if column else None):
             yield Finding(file, f"{at}.deleted_when.value", *wrong)
+
+
+def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
+    """Where the comparison of keys could not be carried out, or not be delivered."""
+    at = f"entities.{entity.id}"
+    if entity.deletes_at and not entity.compares_keys:
+        yield Finding(file, f"{at}.deletes_at", "says when keys are compared, and nothing compares them", "deletes: compare beside it")
+    if entity.deletes_at and entity.deletes is not None and "every" in entity.deletes.model_fields_set:
+        yield Finding(file, f"{at}.deletes_at", "contradicts deletes.every", "one of the two")
+    if not entity.compares_keys:
+        return
+    if missing := [name for name in entity.key if name not in entity.columns]:
+        yield Finding(
+            file,
+            f"{at}.deletes",
+            f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported",
+            "add the key columns to columns (export: anonymize is enough)",
+        )
+    if NOTICED in entity.key:
+        yield Finding(file, f"{at}.key", f"{NOTICED} is the name of the time in deletes files", "another key column")
 
 
 def _credentials(entity: Entity, file: str) -> Iterator[Finding]:

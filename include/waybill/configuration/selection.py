@@ -25,6 +25,8 @@ class Changed:
     end: Any = None
     overlap: Any = None
     late: tuple[bytes, ...] = ()
+    back: tuple[bytes, ...] = ()
+    """Digests of keys (`canonical.key_digest`): their rows are read wherever before `end` they lie."""
     late_columns: Mapping[str, Column] | None = None
     """The columns the digests in `late` were computed with; None: those of the selection."""
 
@@ -48,6 +50,8 @@ class Selection:
     """Leave deleted rows out (on-demand exports)."""
     where: tuple[Condition, ...] = ()
     """What else the tenant's registration asks of a row."""
+    in_key_order: bool = True
+    """Off where the order of the rows does not matter: no source then sorts."""
 
 
 @dataclass(frozen=True)

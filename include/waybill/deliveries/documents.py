@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.configuration.catalog import Column, Entity, Mode
-from waybill.configuration.selection import Dialect
+from waybill.configuration.catalog import Entity, Mode
+from waybill.deliveries.extraction import Extracted, Task, range_column
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
+
+SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version")
+"""Fields of a manifest that stand with the attempt's facts where they apply."""
 
 
 def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str = "") -> Target:
@@ -34,18 +36,25 @@ def placed(delivery: Delivery, attempt: Attempt) -> Target:
     return Target(facts["folder"], facts["stem"], facts["csv"]["compression"])
 
 
-def facts_of(entity: Entity, columns: Mapping[str, Column], dialect: Dialect, produced_by: str) -> dict[str, Any]:
+def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
     """What a manifest says beyond the attempt's own columns, to be frozen with the attempt."""
-    return {
+    entity = task.entity
+    facts = {
         "entity_name": entity.display_name,
         "mode": entity.changes.mode.value,
         "key": list(entity.key),
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
-        "columns": columns_of(columns),
-        "csv": dialect_of(dialect),
-        "produced_by": produced_by,
+        "columns": columns_of(extracted.columns, extracted.natives),
+        "csv": dialect_of(task.dialect),
+        "produced_by": task.produced_by,
+        "source_rows": extracted.source_rows,
     }
+    if task.delivery.purpose == "backfill":
+        facts["range_column"] = range_column(entity)
+    elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
+        facts["previous_schema_version"] = task.stream.schema_version
+    return facts
 
 
 def _told_state(entity: Entity) -> dict[str, Any] | None:
@@ -93,6 +102,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         body["tombstone_when"] = facts["tombstone_when"]
     if facts["mode"] == Mode.FULL.value:
         body["unchanged"] = adopted.sha256 == delivery.previous_sha256
+    body |= {name: facts[name] for name in SOMETIMES if name in facts}
     if adopted.note:
         body["note"] = adopted.note
     if delivery.redelivers:

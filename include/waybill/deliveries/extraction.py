@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,10 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
+from waybill.deliveries import deletes
+from waybill.deliveries.deletes import Found, Keys, KeysLost, Repeated
 from waybill.errors import PermanentError, TransientError
+from waybill.files.natives import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
@@ -35,6 +38,8 @@ class Task:
     """The tenant's id in the data."""
     conditions: tuple[Condition, ...] = ()
     """What else the registration asks of a row."""
+    keys: Keys | None = None
+    """Where the stream's delivered keys are kept, for an entity that compares them."""
 
     @property
     def where(self) -> str:
@@ -56,6 +61,11 @@ class Extracted:
     digests_from: datetime | None
     note: str
     may_repeat: bool
+    keys: Found | Repeated | None = None
+    """What became of keys: those delivered, and those that are gone."""
+    source_rows: int | None = None
+    natives: Mapping[str, Native] = field(default_factory=dict)
+    """What the source tells of each column."""
     facts: dict[str, Any] | None = None
     """What the manifest is to say when that is not told by the entity as it is catalogued now."""
 
@@ -86,6 +96,7 @@ def extract(
             selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
         selection, repeats = _with_late_rows(task, snapshot, selection, known)
+        selection, keys = _with_keys(task, snapshot, selection)
         files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
         looks_back = task.delivery.purpose == "schedule" and _looks_back(task.entity, extent)
         since = extent.end - task.entity.changes.lookback if looks_back else None
@@ -93,7 +104,44 @@ def extract(
         digests = _blobs(snapshot.digests(recent)) if looks_back else []
         start, position = _positions(task, extent)
         note = extent.short or (_REPEATED if repeats and _is_imported(task.stream) else "")
-        return Extracted(extent.end, start, position, snapshot.taken_at, columns, version, files, digests, since, note, repeats)
+        return Extracted(
+            extent.end,
+            start,
+            position,
+            snapshot.taken_at,
+            columns,
+            version,
+            files,
+            digests,
+            since,
+            note,
+            repeats,
+            keys,
+            _source_rows(selection, snapshot, keys),
+            natives(snapshot, task.entity),
+        )
+
+
+def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:
+    """The selection with rows that came back, and what the delivery tells of keys.
+
+    Raises PositionLost when it is not known which keys were delivered.
+    """
+    if task.keys is None:
+        return selection, None
+    try:
+        return deletes.look(task.keys, task.delivery, task.stream, task.entity, snapshot, selection)
+    except KeysLost as lost:
+        raise PositionLost(lost.reason) from lost
+
+
+def _source_rows(selection: Selection, snapshot: Snapshot, keys: Found | None) -> int | None:
+    """The tenant's rows of the entity in the snapshot, where counting them costs next to nothing or is asked for."""
+    if keys is not None and keys.rows is not None:
+        return keys.rows
+    if not (snapshot.counts_cheaply or selection.entity.source_rows):
+        return None
+    return snapshot.count(replace(selection, changed=Changed(), time_from=None, time_to=None))
 
 
 def _positions(task: Task, extent: Extent) -> tuple[Any, Any]:
@@ -142,6 +190,11 @@ def within(selection: Selection, start: datetime | None, end: datetime) -> Selec
         next_step=f"Set entities.{entity.id}.time_column in the catalog, or start over with a full load",
         code="no_change_time",
     )
+
+
+def range_column(entity: Entity) -> str:
+    """The column that the range of a backfill is about."""
+    return entity.changes.column if changes_by_time(entity) else entity.time_column
 
 
 def changes_by_time(entity: Entity) -> bool:

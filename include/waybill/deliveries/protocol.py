@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill import layout, private
-from waybill.deliveries import extraction
+from waybill.deliveries import deletes, extraction
 from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
 from waybill.deliveries.upload import Uploads
@@ -22,7 +22,7 @@ from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import package_hash
 from waybill.layout import Target
-from waybill.ledger import Ledger, deliveries
+from waybill.ledger import Ledger, deliveries, keys
 from waybill.ledger.deliveries import Attempt
 from waybill.ledger.engine import new_id
 from waybill.sources import Source
@@ -66,6 +66,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     try:
         worker.prepare()
         adopted = worker.look() or worker.publish(worker.extract(read))
+        worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
         worker.commit(adopted)
         worker.archive(adopted)
@@ -202,6 +203,9 @@ class _Worker:
             {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
             for name, one in zip(names, extracted.files, strict=True)
         ]
+        facts = dict(extracted.facts or facts_of(task, extracted))
+        gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect) if extracted.keys else (None, None)
+        facts |= {"deletes": gone} if gone or task.keys else {}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
             values: dict[str, Any] = {
@@ -213,8 +217,7 @@ class _Worker:
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
                 "columns": extraction.as_json(extracted.columns),
-                "facts": (extracted.facts or facts_of(task.entity, extracted.columns, task.dialect, task.produced_by))
-                | {"folder": self.target.folder, "stem": self.target.stem},
+                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),
                 "bytes": sum(one.bytes for one in extracted.files),
@@ -225,7 +228,10 @@ class _Worker:
                 "digests_from": extracted.digests_from,
                 "recorded_at": self.resources.now(),
             }
-            return deliveries.record(connection, values, task.stream.id, extracted.digests)
+            recorded = deliveries.record(connection, values, task.stream.id, extracted.digests)
+            if extracted.keys:
+                keys.record(connection, extracted.keys.change | {"attempt": self.token}, extracted.keys.blobs(spooled))
+            return recorded
 
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
@@ -259,6 +265,17 @@ class _Worker:
             if publishing is not None:
                 deliveries.mark_publishing(connection, publishing.id, self.resources.now())
 
+    def publish_deletes(self, adopted: Attempt) -> None:
+        """The keys that are gone, after the data and before the manifest that lists them."""
+        if adopted.facts.get("deletes") is None or self._is_delivered(adopted):
+            return
+        self._still_open()
+        deletes.publish(self.resources.ledger, self.resources.session, self.task.delivery, adopted, self.target, self.token)
+
+    def _is_delivered(self, adopted: Attempt) -> bool:
+        """Whether the manifest is there: what it lists was there before it, and may be collected by now."""
+        return not self.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
+
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
         self._still_open()
@@ -291,7 +308,8 @@ class _Worker:
             adopted = deliveries.adopted_of(connection, [now])[now.id]
         self.archive(adopted)
         folder = placed(now, adopted).folder
-        hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.files]
+        files = [*adopted.files, *([adopted.facts["deletes"]] if adopted.facts.get("deletes") else [])]
+        hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
             raise ConflictError(

@@ -16,12 +16,12 @@ from typing import Any
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparing import Difference, compare
-from waybill.deliveries.documents import manifest_bytes
+from waybill.deliveries.documents import SOMETIMES, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.chain import Remark
-from waybill.files.manifest import Manifest
+from waybill.files.manifest import Manifest, all_files
 from waybill.files.recount import recount
 from waybill.files.verification import DATA, MANIFEST
 from waybill.installation import Installation
@@ -118,7 +118,7 @@ class _Import:
                 self._problem(item.path, error.what)
                 continue
             folder = item.path.rpartition("/")[0]
-            self._listed |= {f"{folder}/{file.path}" for file in one.files}
+            self._listed |= {f"{folder}/{file.path}" for file in all_files(one)}
             if known.get(one.delivery_id) == "committed":
                 continue
             if one.tenant != self._registered.tenant:
@@ -167,12 +167,12 @@ class _Import:
     def _files_agree(self, found: _Found) -> bool:
         """Every file still there must be what its manifest says; one that is gone was collected."""
         folder, one = found.path.rpartition("/")[0], found.manifest
-        for file in one.files:
+        for file in all_files(one):
             path = f"{folder}/{file.path}"
             if path not in self._paths:
                 self._done.notes.append(Remark(path, "was collected", is_problem=False))
                 continue
-            seen = recount(self._session.blocks(path), one.csv, len(one.columns))
+            seen = recount(self._session.blocks(path), one.csv, len(one.key) + 1 if file is one.deletes else len(one.columns))
             if (seen.sha256, seen.rows) != (file.sha256, file.rows):
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
@@ -293,4 +293,11 @@ def _facts(found: _Found) -> dict[str, Any]:
     raw = json.loads(found.data)
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
-    return {**{key: raw[key] for key in kept}, "mode": found.manifest.window.mode, "folder": folder, "stem": name.removesuffix(MANIFEST)}
+    sometimes = {key: raw[key] for key in SOMETIMES if key in raw}
+    return {
+        **{key: raw[key] for key in kept},
+        **sometimes,
+        "mode": found.manifest.window.mode,
+        "folder": folder,
+        "stem": name.removesuffix(MANIFEST),
+    }

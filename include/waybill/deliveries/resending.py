@@ -10,7 +10,8 @@ from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
-from waybill.deliveries import extraction
+from waybill.deliveries import deletes, extraction
+from waybill.deliveries.deletes import Repeated
 from waybill.deliveries.documents import placed
 from waybill.deliveries.extraction import Extracted, Read, Task
 from waybill.destinations import Session
@@ -40,16 +41,18 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
         with installation.ledger.begin() as connection:
             deliveries.abandon(connection, task.delivery.id, error.what)
         raise
-    return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files)
+    gone = attempt.facts.get("deletes")
+    keys = deletes.repeated(task.stream, task.delivery, gone, files[-1]) if gone and files else None
+    return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files, keys)
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
-    """A way to read each file of the original, checked by hash: from the archive, else from the destination.
+    """A way to read each file of the original, its deletes file last, checked by hash: from the archive, else from the destination.
 
     Raises PermanentError when one of them is nowhere; its next step names the repair that is left.
     """
     original = family[0]
-    wanted = [file["sha256"] for file in adopted[original.id].files]
+    wanted = [file["sha256"] for file in _files(adopted[original.id])]
     committed = [one for one in family if one.id in adopted and one.status == "committed"]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
@@ -85,9 +88,14 @@ def _archived(installation: Installation, family: list[Delivery], number: int, c
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
     for one in family:
         attempt = adopted[one.id]
-        path = f"{placed(one, attempt).folder}/{attempt.files[number]['path']}"
+        path = f"{placed(one, attempt).folder}/{_files(attempt)[number]['path']}"
         if session.size(path) is not None:
             yield _remote(session, path)
+
+
+def _files(attempt: Attempt) -> list[dict[str, Any]]:
+    """The data files, and the deletes file where there is one."""
+    return [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
 
 
 def _reader(path: Path) -> Blocks:
@@ -117,7 +125,7 @@ def _dialect(attempt: Attempt) -> Dialect:
     return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], attempt.rows or 1 if in_parts else None)
 
 
-def _repeat(attempt: Attempt, files: list[Blocks]) -> Read:
+def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:
     def read(
         task: Task,
         source: Source,
@@ -125,7 +133,8 @@ def _repeat(attempt: Attempt, files: list[Blocks]) -> Read:
         known: Callable[[], set[bytes]],
         progress: Callable[[int], None],
     ) -> Extracted:
-        written = [_copy(number, file, blocks, new_file) for number, (file, blocks) in enumerate(zip(attempt.files, files, strict=True), 1)]
+        pairs = zip(attempt.files, files[: len(attempt.files)], strict=True)
+        written = [_copy(number, file, blocks, new_file) for number, (file, blocks) in enumerate(pairs, 1)]
         progress(attempt.rows)
         return Extracted(
             attempt.window_to,
@@ -139,6 +148,7 @@ def _repeat(attempt: Attempt, files: list[Blocks]) -> Read:
             None,
             attempt.note,
             may_repeat=True,
+            keys=keys,
             facts=attempt.facts,
         )
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import protocol, resending
+from waybill.deliveries.deletes import Keys
 from waybill.deliveries.documents import placed, publish_document
 from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.planning import entity_ids, plan
@@ -138,7 +139,9 @@ def task_of(installation: Installation, one: Delivery) -> Task:
         salt = registrations.salt(connection, one.tenant)
     entity = installation.entity(one.entity)
     source_tenant, where = in_force.registration.reads(one.tenant, entity)  # as it is now: a corrected id must not read another's rows
-    return Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where)
+    folder, zone = installation.settings.spool_dir, planned_under.registration.zone
+    keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
+    return Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
 
 
 def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:

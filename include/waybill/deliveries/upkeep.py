@@ -148,7 +148,8 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
 
 def _retire_delivery(session: Session, one: Delivery, attempt: Attempt, visible: set[str]) -> tuple[int, list[str]]:
     target = placed(one, attempt)
-    files = {f"{target.folder}/{file['path']}": file["sha256"] for file in attempt.files}
+    listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
+    files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}
     here = [path for path in files if path in visible]
     foreign = [path for path in here if session.sha256(path) != files[path]]
     if target.manifest in visible and session.read(target.manifest) != manifest_bytes(one, attempt):

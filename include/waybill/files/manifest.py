@@ -14,6 +14,8 @@ from waybill.canonical import timestamp_text
 from waybill.configuration.catalog import Column
 from waybill.configuration.selection import Dialect
 from waybill.errors import PermanentError
+from waybill.files import natives
+from waybill.files.natives import Native
 
 FORMAT_VERSION = 1
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -59,7 +61,7 @@ class Csv(_Read):
 
 
 class Manifest(_Read):
-    """A manifest as a reader sees it: the contract's fields, all of them there, and the two that only some have."""
+    """A manifest as a reader sees it: the contract's fields, all of them there, and those that only some have."""
 
     format_version: int
     delivery_id: str
@@ -86,6 +88,7 @@ class Manifest(_Read):
     produced_by: str
     redelivers: str | None = None
     note: str = ""
+    deletes: File | None = None
 
 
 def parse(data: bytes, where: str) -> Manifest:
@@ -98,13 +101,24 @@ def parse(data: bytes, where: str) -> Manifest:
         raise PermanentError(f"not a Waybill manifest: {field}: {problem['msg']}", where=where, code="bad_manifest") from error
 
 
+def all_files(one: Manifest) -> list[File]:
+    """The data files and, where there is one, the deletes file."""
+    return [*one.files, *([one.deletes] if one.deletes else [])]
+
+
 def package_hash(hashes: Sequence[str]) -> str:
     """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
 
 
-def columns_of(columns: Mapping[str, Column]) -> list[dict[str, str]]:
-    return [{"name": name, "type": column.leaves_as.value, "description": column.description} for name, column in columns.items()]
+def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[dict[str, Any]]:
+    """What a manifest says of each column; `told` is what the source says of its own, where that is known."""
+    found: list[dict[str, Any]] = []
+    for name, column in columns.items():
+        found.append({"name": name, "type": column.leaves_as.value, "description": column.description})
+        if told is not None:
+            found[-1] |= natives.facts(column, told.get(name))
+    return found
 
 
 def dialect_of(dialect: Dialect) -> dict[str, Any]:

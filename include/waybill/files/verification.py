@@ -9,17 +9,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from waybill.configuration.comparison import NOTICED
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files import chain, manifest
 from waybill.files.chain import Link, Remark
-from waybill.files.manifest import File, Manifest, package_hash
+from waybill.files.manifest import File, Manifest, all_files, package_hash
 from waybill.files.recount import Recount, recount
 from waybill.layout import is_part
 
 MANIFEST = ".manifest.json"
 _DAY = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
-DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?\.csv(?:\.gz|\.zst)?\Z")
+DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,}|\.deletes)?\.csv(?:\.gz|\.zst)?\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 
 
@@ -160,9 +161,9 @@ class _Verification:
         if place := chain.link(path, one):
             self.links.append(place)
         self.remark(Remark(path, what) for what in self._contradictions(path, one))
-        for file in one.files:
+        for file in all_files(one):
             self._file(f"{path.rpartition('/')[0]}/{file.path}", file, one, present=file.path in files)
-        return {file.path for file in one.files}
+        return {file.path for file in all_files(one)}
 
     def _contradictions(self, path: str, one: Manifest) -> Iterator[str]:
         """Where a manifest disagrees with itself or with the place it stands in."""
@@ -186,12 +187,12 @@ class _Verification:
             self.remark([Remark(path, "is listed in its manifest and missing")])
             return
         try:
-            found = recount(self._session.blocks(path), one.csv, len(one.columns))
+            found = recount(self._session.blocks(path), one.csv, len(_header(file, one)))
         except (PermanentError, ConflictError) as error:
             self.remark([Remark(path, error.what)])
             return
         self.report.bytes += found.bytes
-        self.report.rows += found.rows or 0
+        self.report.rows += 0 if file is one.deletes else found.rows or 0
         self.remark(Remark(path, what) for what in _differences(found, file, one))
 
     def _days(self, folder: str, names: list[str]) -> None:
@@ -272,10 +273,15 @@ def _differences(found: Recount, file: File, one: Manifest) -> Iterator[str]:
         yield f"has SHA-256 {found.sha256}, its manifest says {file.sha256}"
     if found.rows is not None and found.rows != file.rows:
         yield f"has {found.rows} records, its manifest says {file.rows}"
-    names = tuple(str(column.get("name")) for column in one.columns)
+    names = _header(file, one)
     if found.header is not None and found.header != names:
         yield f"has the header {', '.join(found.header)[:200]}, its manifest says {', '.join(names)[:200]}"
     yield from found.faults
+
+
+def _header(file: File, one: Manifest) -> tuple[str, ...]:
+    """The columns a file of the manifest has."""
+    return (*one.key, NOTICED) if file is one.deletes else tuple(str(column.get("name")) for column in one.columns)
 
 
 def _disagreements(entry: _Entry, own: Manifest, day: _Day) -> list[str]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
+from waybill.ledger import keys
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IS_OPEN, attempt, delivery, digest, stream
@@ -204,6 +205,8 @@ def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetim
     )
     if done.rowcount != 1:
         return False
+    if "deletes" in adopted.facts:
+        keys.settle(connection, one.stream, one.id, adopted.id)
     if one.purpose != "schedule":
         return True
     moved = connection.execute(

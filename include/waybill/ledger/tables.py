@@ -199,6 +199,32 @@ digest = Table(
     Column("digests", LargeBinary, nullable=False),
 )
 
+key_change = Table(
+    "key_change",
+    metadata,
+    Column("attempt", String(32), ForeignKey("attempt.id"), primary_key=True),
+    Column("stream", Integer, ForeignKey("stream.id"), nullable=False, index=True),
+    Column("sequence", Integer, nullable=False),
+    Column("made_of", JSON, nullable=False),
+    Column("whole", Boolean, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("blobs", JSON, nullable=False),
+    _at("compared_at"),
+    Column("number", Integer),
+    UniqueConstraint("stream", "number"),
+)
+
+key_blob = Table(
+    "key_blob",
+    metadata,
+    Column("attempt", String(32), ForeignKey("key_change.attempt"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
 day = Table(
     "day",
     metadata,

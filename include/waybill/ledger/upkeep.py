@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from waybill.ledger import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, stream
+from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
 
 _MANY = 500
 
@@ -69,8 +70,9 @@ def open_since(connection: Connection, before: datetime) -> list[Delivery]:
 
 
 def drop_ended_digests(connection: Connection) -> int:
-    """Forget the version digests of streams that ended: nothing will look back over them."""
+    """Forget the version digests and the delivered keys of streams that ended: nothing will look back over them."""
     ended = select(stream.c.id).where(stream.c.active.is_(False))
+    keys.forget(connection, key_change.c.stream.in_(ended))
     return connection.execute(delete(digest).where(digest.c.stream.in_(ended))).rowcount
 
 
@@ -84,7 +86,7 @@ def unfinished(connection: Connection, tenant: str) -> set[str]:
     """Where the files of recorded attempts at open deliveries stand or will stand: the next run goes on from them."""
     query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
     found = connection.execute(query.where(delivery.c.tenant == tenant, IS_OPEN))
-    return {f"{row.facts['folder']}/{file['path']}" for row in found for file in row.files}
+    return {f"{row.facts['folder']}/{file['path']}" for row in found for file in [*row.files, row.facts.get("deletes")] if file}
 
 
 def stream_for(connection: Connection, tenant: str, entity: str, generation: int, now: datetime) -> Stream:
@@ -118,6 +120,7 @@ def forget(connection: Connection, delivery_id: str) -> None:
     """Remove a planned delivery that was never published, so that the one it stood for can come back."""
     ids = select(attempt.c.id).where(attempt.c.delivery == delivery_id)
     connection.execute(delete(digest).where(digest.c.attempt.in_(ids)))
+    keys.forget(connection, key_change.c.attempt.in_(ids))
     connection.execute(delete(attempt).where(attempt.c.delivery == delivery_id))
     connection.execute(delete(delivery).where(delivery.c.id == delivery_id))
 

@@ -26,6 +26,13 @@ class Snapshot(Protocol):
         """
         ...
 
+    counts_cheaply: bool
+    """Whether `count` of a tenant's rows costs next to nothing."""
+
+    def never_null(self, entity: Entity) -> frozenset[str] | None:
+        """The relation's columns that the source keeps free of NULL; None where it does not tell."""
+        ...
+
     def check(self, selection: Selection) -> None:
         """Refuse what would lose or duplicate rows.
 

@@ -64,6 +64,8 @@ class DbApi:
 class DbApiSnapshot:
     """One transaction, repeatable where the database can do that."""
 
+    counts_cheaply = False
+
     def __init__(self, connection: Any, where: str) -> None:
         self.connection = connection
         self.where = where
@@ -108,6 +110,9 @@ class DbApiSnapshot:
             return sql("({}) AS q", entity.query)
         return sql("{}", ".".join(quote(part, self.database.mark) for part in split_name(entity.relation)))
 
+    def never_null(self, entity: Entity) -> frozenset[str] | None:
+        return None
+
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
         drift.check_columns(selection, query.natives, self.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
@@ -136,7 +141,7 @@ class DbApiSnapshot:
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        lines = self._each_chunk(selection, lambda query: query.csv(dialect))
+        lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
         yield from engine.blocks(lines, dialect.max_rows_per_file)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:

@@ -84,7 +84,7 @@ class LakeSnapshot(EngineSnapshot):
         super().__init__(connection, root or "lake")
         self.files = files
         self.root = root
-        self.reads_again = "://" not in root
+        self.reads_again = self.counts_cheaply = "://" not in root
         self._listed: dict[str, list[str]] = {}
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
@@ -96,6 +96,9 @@ class LakeSnapshot(EngineSnapshot):
     def columns(self, entity: Entity) -> dict[str, str]:
         with _unreadable(f"{entity.id} in {self.where}"):
             return super().columns(entity)
+
+    def never_null(self, entity: Entity) -> None:
+        return None  # a file may say so, and the next one say otherwise
 
     def check(self, selection: Selection) -> None:
         with _unreadable(f"{selection.entity.id} in {self.where}"):

@@ -193,6 +193,8 @@ class Query:
 
     def _reach(self) -> Any:
         changed = self.selection.changed
+        if changed.back:
+            return None
         return changed.overlap if changed.overlap is not None and changed.late else changed.start
 
     def _scope(self) -> list[Sql]:
@@ -240,6 +242,14 @@ class Query:
         fields = self.fields([*keys, ("p", ColumnType.TIMESTAMP, False), *columns], ",")
         return self.flavour.sha16(self.flavour.concat([*fields, self.flavour.literal("\n")]))
 
+    def key_digest(self) -> Sql:
+        """`canonical.key_digest` over the aliases of `rows`."""
+        columns = [(f"b{i}", column.type, column.export == "anonymize") for i, (_, column) in enumerate(self._key_columns())]
+        return self.flavour.sha16(self.flavour.concat([*self.fields(columns, ","), self.flavour.literal("\n")]))
+
+    def _key_columns(self) -> list[tuple[str, Column]]:
+        return [(name, self.entity.columns[name]) for name in self.entity.key]
+
     def _digested(self) -> Mapping[str, Column]:
         late = self.selection.changed.late_columns if self.has_late() else None
         return self.selection.columns if late is None else late
@@ -251,19 +261,24 @@ class Query:
         """
         wanted = [sql("{} AS c{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self.selection.columns.items())]
         wanted += [sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)]
-        late = self.has_late()
+        late, back = bool(self.has_late() and self.selection.changed.late), self.selection.changed.back
         if digests or late:
             wanted += [sql("{} AS k{}", self.text(name), str(i)) for i, name in enumerate(self.entity.key)]
             wanted += [sql("{} AS d{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._digested().items())]
             wanted.append(sql("{} AS p", self.position()))
-        if late:
+        if back:
+            wanted += [sql("{} AS b{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._key_columns())]
+        if self.has_late():
             wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", self.at_or_after(self.selection.changed.start)))
         if extra:
             wanted.append(extra)
         inner = sql("SELECT {} FROM {} WHERE {}", join(", ", wanted), self.relation, self.where())
-        if not late:
+        if not self.has_late():
             return inner
-        return sql("SELECT * FROM ({}) AS r WHERE fresh = 1 OR {}", inner, self.flavour.among(self.digest(), self.selection.changed.late))
+        picked = [sql("fresh = 1")]
+        picked += [self.flavour.among(self.digest(), self.selection.changed.late)] if late else []
+        picked += [self.flavour.among(self.key_digest(), back)] if back else []
+        return sql("SELECT * FROM ({}) AS r WHERE {}", inner, either(picked))
 
     def stored(self) -> Sql:
         """The selected rows with all their columns as they are stored, in key order."""
@@ -337,8 +352,9 @@ class Query:
         return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
 
     def has_late(self) -> bool:
-        """Whether rows before the span's start are picked by their digest."""
-        return self.selection.changed.overlap is not None and bool(self.selection.changed.late)
+        """Whether rows before the span's start are picked by a digest."""
+        changed = self.selection.changed
+        return bool(changed.back) or (changed.overlap is not None and bool(changed.late))
 
 
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:

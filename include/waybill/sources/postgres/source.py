@@ -81,6 +81,8 @@ class Postgres:
 class PostgresSnapshot:
     """One snapshot; `facts` were read just before it opened, and what `entities` read was locked."""
 
+    counts_cheaply = False
+
     def __init__(self, connection: psycopg.Connection, where: str, entities: tuple[Entity, ...], statement_timeout: timedelta) -> None:
         self.connection = connection
         self.where = where
@@ -121,6 +123,9 @@ class PostgresSnapshot:
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
 
+    def never_null(self, entity: Entity) -> frozenset[str]:
+        return frozenset(name for name, _, not_null, *_ in self._relation(entity) if not_null)
+
     def check(self, selection: Selection) -> None:
         entity = selection.entity
         query = self.query(selection)
@@ -160,11 +165,11 @@ class PostgresSnapshot:
 
     def query(self, selection: Selection) -> Query:
         entity = selection.entity
-        never_null = {name for name, _, not_null, _, _ in self._relation(entity) if not_null}
-        nulls = "" if set(entity.key) <= never_null else " NULLS FIRST"
+        nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
         parents = tuple(Parent(self._flavour(one), sql("{}", self._name(one)), self.columns(one), one.relation) for one in entity.parents())
         flavour, natives = self._flavour(entity), self.columns(entity)
-        return SnapshotQuery(flavour, sql("{}", self._name(entity)), natives, selection, nulls=nulls, parents=parents)
+        relation = sql("{}", self._name(entity))
+        return SnapshotQuery(flavour, relation, natives, selection, sorted=selection.in_key_order, nulls=nulls, parents=parents)
 
     def _flavour(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
@@ -232,7 +237,7 @@ class PostgresSnapshot:
             return False
         rows = self.connection.execute(_UNIQUE, [self._name(entity)]).fetchall()
         allowed = {*entity.key, entity.tenant_column}
-        never_null = {name for name, _, not_null, *_ in self._relation(entity) if not_null}
+        never_null = self.never_null(entity)
         return any(set(columns) <= allowed and set(columns) <= never_null for (columns,) in rows)
 
     def _max_id(self, entity: Entity) -> int | None:

@@ -1,0 +1,45 @@
+"""How an entity's removed rows reach the consumer: by comparing keys, how often, or not at all."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema
+
+from waybill.configuration.strict import Strict
+
+
+class Deletes(Strict):
+    """How rows that vanish from the source reach the consumer (docs/guarantees.md).
+
+    `compare`: the keys that were delivered are compared with those that are there, in every `every`-th delivery of a stream. `never`: rows
+    of the entity are not removed, so nothing is compared, and `waybill check` does not warn.
+    """
+
+    mode: Literal["compare", "never"]
+    every: Annotated[StrictInt, Field(ge=1)] = 1
+
+    @property
+    def compares(self) -> bool:
+        return self.mode == "compare"
+
+
+_WEEKLY = re.compile(r"^(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day(?: |$))?(?:(?:[01]\d|2[0-3]):[0-5]\d)?\Z")
+
+
+def _deletes_at(value: Any) -> Any:
+    # YAML 1.1 reads an unquoted 02:00 as the number 120.
+    words = " ".join(value.lower().split()) if isinstance(value, str) else ""
+    if not words or not _WEEKLY.match(words):
+        raise ValueError('not a time of day or of the week; allowed: "02:00", sunday, "sunday 02:00"')
+    return words
+
+
+DeletesAt = Annotated[
+    str, BeforeValidator(_deletes_at), WithJsonSchema({"type": "string", "examples": ["02:00", "sunday", "sunday 02:00"]})
+]
+"""A local time of day, a weekday, or both: `02:00`, `sunday`, `sunday 02:00`."""
+
+NOTICED = "deleted_noticed_at"
+"""The column of a deletes file that follows the key: when it was noticed that the row is gone."""

@@ -1,0 +1,358 @@
+"""Rows that vanished from the source: found by comparing the keys a stream delivered with those that are there, delivered as a file.
+
+What a consumer holds is known exactly: the keys of every delivered file, less those of every deletes file. So a key that is there, due and
+not held is delivered, too, however old its change position is: a row that was put back from a backup comes with the next comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import zstandard
+
+from waybill import layout
+from waybill.canonical import ColumnType, csv_line, timestamp_text
+from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.comparison import NOTICED
+from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.deliveries import keysets
+from waybill.deliveries.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.upload import SpoolFile
+from waybill.destinations import Profile, Session
+from waybill.errors import ConflictError, TransientError
+from waybill.formats.csv import write_csv
+from waybill.layout import Target
+from waybill.ledger import Ledger, deliveries, keys
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.keys import Change
+from waybill.ledger.streams import Stream
+from waybill.sources import Snapshot
+from waybill.window import latest
+
+MOST_BACK = 100_000
+"""More rows that came back are delivered by a full load: picking them by their keys would cost more."""
+_SMALL = 10_000
+_MOST_STEPS = 30
+_LINES = 2_000
+_PIECE = 1 << 20
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a stream's delivered keys are kept, and whose time says when they are compared. `folder` takes what exceeds memory."""
+
+    ledger: Ledger
+    folder: Path
+    zone: ZoneInfo
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an extraction found about keys, to be recorded with its attempt. `gone` is None where nothing was compared.
+
+    `change` holds the columns of the ledger's change, without its attempt. `rows` counts the tenant's rows where that came for nothing.
+    """
+
+    change: dict[str, Any]
+    added: Packed | None
+    gone: Packed | None
+    noticed_at: datetime
+    key: tuple[str, ...]
+    folder: Path
+    rows: int | None = None
+
+    def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
+        """What the ledger keeps, by kind. A whole change needs no `gone`."""
+        found: dict[str, Iterable[bytes]] = {"added": self.added.blobs()} if self.added else {}
+        if self.gone and not self.change["whole"]:
+            found["gone"] = self.gone.blobs()
+        return found | ({"file": _pieces(file)} if file else {})
+
+    def write(self, target: Target, spool: Path, dialect: Dialect) -> tuple[dict[str, Any] | None, Path | None]:
+        """Write the deletes file into the attempt's spool; its facts and where it is. Nothing where nothing was compared."""
+        if self.gone is None:
+            return None, None
+        path = spool / target.deletes.rpartition("/")[2]
+        sink = SpoolFile(path)
+        lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), dialect)
+        [written] = write_csv(lines, [*self.key, NOTICED], replace(dialect, max_rows_per_file=None), lambda number: sink)
+        return {"path": path.name, "rows": written.rows, "bytes": written.bytes, "sha256": written.sha256}, path
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The deletes file of a delivery that is sent again."""
+
+    file: dict[str, Any]
+    blocks: Callable[[], Iterable[bytes]]
+    change: dict[str, Any]
+    rows: None = None
+
+    def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
+        return {"file": _pieces(file)} if file else {}
+
+    def write(self, target: Target, spool: Path, dialect: Dialect) -> tuple[dict[str, Any], Path]:
+        path = spool / target.deletes.rpartition("/")[2]
+        sink = SpoolFile(path)
+        for block in self.blocks():
+            sink.write(block)
+        sink.finish()
+        if sink.sha256 != self.file["sha256"]:
+            raise TransientError("the archived bytes changed while they were read", next_step="Try again", code="verify")
+        return self.file | {"path": path.name}, path
+
+
+class KeysLost(Exception):
+    """Which keys the stream delivered is not known. `reason` says why; only a full load makes it known."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def look(
+    where: Keys, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
+) -> tuple[Selection, Found | None]:
+    """What a delivery has to say about keys, and its selection with the rows that came back.
+
+    Raises KeysLost. Reads every key of the tenant where keys are compared, else those of the selection.
+    """
+    scan = _Scan(where.folder, entity, snapshot, selection)
+    made_of = _made_of(entity, snapshot)
+    if delivery.purpose == "schedule" and stream.watermark is None:
+        now = scan.delivered(selection)
+        change = _change(stream, delivery, made_of, whole=True, held=now.count, compared_at=snapshot.taken_at)
+        return selection, _found(change, keysets.packed(now, where.folder), None, scan, rows=now.count)
+    with where.ledger.read() as connection:
+        before = keys.changes(connection, stream.id)
+    lost = _why_lost(before, stream, made_of)
+    if delivery.purpose != "schedule":
+        if lost:
+            return selection, None
+        now = scan.delivered(selection)
+        change = _change(stream, delivery, made_of, after=before[-1].number or 0, changed=now.count)
+        return selection, _found(change, keysets.packed(now, where.folder), None, scan)
+    if lost:
+        raise KeysLost(lost)
+    if not _is_due(entity, delivery, before, snapshot.taken_at, where.zone):
+        now = scan.delivered(selection)
+        change = _change(stream, delivery, made_of, after=before[-1].number or 0, changed=now.count)
+        return selection, _found(change, keysets.packed(now, where.folder), None, scan)
+    return _compared(where, delivery, stream, before, made_of, scan, selection)
+
+
+def _compared(
+    where: Keys, delivery: Delivery, stream: Stream, before: list[Change], made_of: dict[str, Any], scan: _Scan, selection: Selection
+) -> tuple[Selection, Found]:
+    now = scan.delivered(selection)
+    here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
+    later = scan.later(selection)
+    whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(one.changed for one in before[1:]) * 4 > before[0].held
+    compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+    if compared.missing > MOST_BACK:
+        raise KeysLost(f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one")
+    if compared.missing:
+        selection = replace(selection, changed=replace(scan.told_apart(selection), back=tuple(compared.back)))
+        now = scan.delivered(selection)
+        compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
+    change = _change(
+        stream,
+        delivery,
+        made_of,
+        whole=whole,
+        after=before[-1].number or 0,
+        held=compared.kept,
+        changed=compared.changed,
+        compared_at=scan.snapshot.taken_at,
+    )
+    return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
+
+
+class _Scan:
+    """Reads keys of one selection's tenant in one snapshot."""
+
+    def __init__(self, folder: Path, entity: Entity, snapshot: Snapshot, selection: Selection) -> None:
+        self.folder = folder
+        self.entity = entity
+        self.snapshot = snapshot
+        everything = replace(selection, changed=Changed(), time_from=None, time_to=None)
+        self._plain = replace(everything, columns=key_columns(entity), in_key_order=False)
+
+    def _read(self, selection: Selection) -> Buckets:
+        return Buckets(self.folder).fill(self.snapshot.csv(selection, Dialect()))
+
+    def all(self) -> Buckets:
+        return self._read(self._plain)
+
+    def told_apart(self, selection: Selection) -> Changed:
+        """The span, with its versions told apart by the columns they were digested with also where fewer columns are read."""
+        return replace(selection.changed, late_columns=selection.changed.late_columns or selection.columns)
+
+    def delivered(self, selection: Selection) -> Buckets:
+        """The keys of the very rows that a selection delivers."""
+        return self._read(replace(selection, columns=self._plain.columns, changed=self.told_apart(selection), in_key_order=False))
+
+    def later(self, selection: Selection) -> Buckets:
+        """The keys of rows that the next delivery will bring, since their change position lies at or past this one's end."""
+        end = selection.changed.end
+        if end is None or self.entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT):
+            return Buckets(self.folder)
+        return self._read(replace(self._plain, changed=Changed(start=end)))
+
+
+def key_columns(entity: Entity) -> dict[str, Column]:
+    return {name: entity.columns[name] for name in entity.key}
+
+
+def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
+    """What decides about the text of a key. A decimal's scale does, so its native type counts."""
+    columns = key_columns(entity)
+    natives = snapshot.columns(entity)
+    exact = {name: natives.get(name, "") for name, column in columns.items() if column.type is ColumnType.DECIMAL}
+    return {"key": [[name, column.type.value, column.export] for name, column in columns.items()], "natives": exact}
+
+
+def _why_lost(before: list[Change], stream: Stream, made_of: dict[str, Any]) -> str:
+    if not before or max(one.sequence for one in before) != stream.sequence:
+        return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
+    if any(one.made_of != made_of for one in before):
+        return "the key, or the type of a key column, is another one than before, so delivered keys cannot be compared"
+    return ""
+
+
+def _is_due(entity: Entity, delivery: Delivery, before: list[Change], now: datetime, zone: ZoneInfo) -> bool:
+    if entity.deletes_at:
+        last = max((one.compared_at for one in before if one.compared_at), default=None)
+        return last is None or latest(entity.deletes_at, now, zone) > last
+    return entity.deletes is not None and delivery.sequence % entity.deletes.every == 0
+
+
+def _held(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
+    def packed(one: Change, kind: str) -> ByBucket:
+        return ByBucket(keys.blobs(ledger, one, kind))
+
+    return keysets.held([Step(one.whole, packed(one, "added"), packed(one, "gone")) for one in before])
+
+
+def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], set[bytes]] | None:
+    """The keys a consumer of the stream holds, bucket by bucket; None where the ledger does not know them."""
+    with ledger.read() as connection:
+        before = keys.changes(connection, stream.id)
+    return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _held(ledger, before)
+
+
+def _change(stream: Stream, delivery: Delivery, made_of: dict[str, Any], **values: Any) -> dict[str, Any]:
+    sequence = delivery.sequence if delivery.purpose == "schedule" else 0
+    plain = {"whole": False, "after": 0, "held": 0, "changed": 0, "compared_at": None}
+    return {"stream": stream.id, "sequence": sequence, "made_of": made_of, **plain, **values}
+
+
+def _found(change: dict[str, Any], added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> Found:
+    return Found(change, added, gone, scan.snapshot.taken_at, scan.entity.key, scan.folder, rows)
+
+
+def repeated(stream: Stream, delivery: Delivery, file: dict[str, Any], blocks: Callable[[], Iterable[bytes]]) -> Repeated:
+    return Repeated(file, blocks, _change(stream, delivery, {}))
+
+
+def _lines(records: Iterator[bytes], when: str, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
+    plain = dialect.delimiter == "," and dialect.line_end == "\n"
+    end = f",{when}\n".encode()
+    while some := list(islice(records, _LINES)):
+        if plain:
+            yield b"".join(record + end for record in some), len(some)
+        else:
+            lines = [csv_line([*fields(record.decode()), when], dialect.delimiter, dialect.line_end) for record in some]
+            yield "".join(lines).encode(), len(some)
+
+
+def fields(record: str) -> list[str | None]:
+    """The fields of a canonical record, NULL told from the empty string."""
+    found: list[str | None] = []
+    rest = record
+    while True:
+        if rest.startswith('"'):
+            end = rest.index('"', 1)
+            while rest[end + 1 : end + 2] == '"':
+                end = rest.index('"', end + 2)
+            found.append(rest[1:end].replace('""', '"'))
+            rest = rest[end + 1 :]
+        else:
+            plain, comma, after = rest.partition(",")
+            found.append(plain or None)
+            rest = comma + after
+        if not rest:
+            return found
+        rest = rest[1:]
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_PIECE):
+            yield zstandard.compress(block, 3)
+
+
+def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, target: Target, token: str) -> None:
+    """Publish the adopted attempt's deletes file, from the bytes on record: whoever finishes a delivery, it is the same file.
+
+    Raises ConflictError for a foreign file under its name.
+    """
+    file: Mapping[str, Any] | None = adopted.facts.get("deletes")
+    if file is None:
+        return
+    final = target.deletes
+    if session.profile is Profile.DROPBOX:
+        session.upload(final, _recorded(ledger, adopted))
+        return
+    for _ in range(_TRIES):
+        seen = session.sha256(final)
+        if seen == file["sha256"]:
+            return
+        if seen is not None:
+            _make_way(ledger, session, delivery, adopted, final, seen)
+        part = layout.hidden(final, token)
+        session.upload(part, _recorded(ledger, adopted))
+        try:
+            if session.publish(part, final):
+                return
+        except TransientError:
+            if session.sha256(final) != file["sha256"]:
+                raise
+            return
+        session.remove(part)
+    raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
+
+
+def _make_way(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
+    """Remove the deletes file of an attempt that was given up: its data was taken away before its manifest came.
+
+    Raises ConflictError for a file that no attempt of the delivery recorded, TransientError when the given up one is this worker's.
+    """
+    with ledger.read() as connection:
+        current = deliveries.get(connection, delivery.id)
+        ours = [one for one in deliveries.attempts(connection, delivery.id) if (one.facts.get("deletes") or {}).get("sha256") == seen]
+    if not ours:
+        raise ConflictError(
+            f"{final} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",
+            where=session.label,
+            next_step="Nothing was touched. Move the foreign file away and run again",
+            code="foreign_file",
+        )
+    if current is None or current.adopted != adopted.id:
+        raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
+    session.remove(final)
+
+
+def _recorded(ledger: Ledger, adopted: Attempt) -> Iterator[bytes]:
+    with ledger.read() as connection:
+        change = keys.of_attempt(connection, adopted.id)
+    if change is None:
+        raise TransientError("another worker has committed the delivery meanwhile", next_step="Run again", code="overtaken")
+    yield from map(zstandard.decompress, keys.blobs(ledger, change, "file"))

@@ -1,0 +1,295 @@
+"""Sets of keys larger than memory: parted by hash into buckets on disk, packed into blobs for the ledger, and compared bucket by bucket.
+
+A key is one canonical CSV record (comma, no line end) of an entity's key columns as they leave. Nothing here depends on the order a source
+sorts by: that differs with types, collations and kinds of source. What is held in memory is a bucket at a time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from zlib import crc32
+
+import zstandard
+
+from waybill.canonical import key_digest
+from waybill.errors import TransientError
+
+_BITS = 10
+BUCKETS = 1 << _BITS
+_SHIFT = 32 - _BITS
+_HELD = 200_000
+"""How many records wait in memory before they are written."""
+_BLOB = 1 << 20
+_RUN_BLOCK = 1 << 16
+_FRAME = struct.Struct("<HI")
+
+
+def records(block: bytes | memoryview) -> list[bytes]:
+    """The records of a block of whole ones, each of which ends in LF. A line break inside a field is quoted, so quotes tell it."""
+    data = bytes(block)
+    lines = data.split(b"\n")
+    lines.pop()
+    if b'"' not in data:
+        return lines
+    found, open_record = [], b""
+    for line in lines:
+        record = open_record + line
+        if record.count(b'"') % 2:
+            open_record = record + b"\n"
+        else:
+            found.append(record)
+            open_record = b""
+    return found
+
+
+class Scratch:
+    """A file without a name on this machine's disk: it is gone with the process. Raises TransientError when the disk is full."""
+
+    def __init__(self, folder: Path) -> None:
+        with _disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed when nobody refers to it any more)
+        self._folder = folder
+        self._end = 0
+
+    def append(self, data: bytes) -> tuple[int, int]:
+        """Returns where it stands: offset and length."""
+        with _disk(self._folder):
+            self._file.seek(self._end)
+            self._file.write(data)
+        place = (self._end, len(data))
+        self._end += len(data)
+        return place
+
+    def read(self, place: tuple[int, int]) -> bytes:
+        with _disk(self._folder):
+            self._file.seek(place[0])
+            return self._file.read(place[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TransientError(
+            f"cannot part keys on disk: {error.strerror}",
+            where=f"spool folder {folder}",
+            next_step="Free disk space or set WAYBILL_SPOOL_DIR to a larger disk",
+            code="spool",
+        ) from error
+
+
+class Buckets:
+    """Records in any order, parted by hash. `count` counts them, repetitions too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.count = 0
+        self._scratch = Scratch(folder)
+        self._places: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
+        self._waiting: list[list[bytes]] = [[] for _ in range(BUCKETS)]
+        self._held = 0
+
+    def add(self, found: list[bytes]) -> None:
+        waiting = self._waiting
+        for record in found:
+            waiting[crc32(record) >> _SHIFT].append(record)
+        self.count += len(found)
+        self._held += len(found)
+        if self._held >= _HELD:
+            self._write()
+
+    def fill(self, blocks: Iterable[tuple[bytes | memoryview, int]]) -> Buckets:
+        """Add all records of canonical CSV as a source yields it."""
+        for block, _ in blocks:
+            self.add(records(block))
+        return self
+
+    def _write(self) -> None:
+        for bucket, waiting in enumerate(self._waiting):
+            if waiting:
+                self._places[bucket].append(self._scratch.append(b"\n".join([*waiting, b""])))
+                waiting.clear()
+        self._held = 0
+
+    def at(self, bucket: int) -> list[bytes]:
+        found = list(self._waiting[bucket])
+        for place in self._places[bucket]:
+            found += records(self._scratch.read(place))
+        return found
+
+
+class Packed:
+    """Sorted records by rising bucket, packed into blobs of about a megabyte before compression."""
+
+    def __init__(self, folder: Path) -> None:
+        self.count = 0
+        self._scratch = Scratch(folder)
+        self._places: list[tuple[int, int]] = []
+        self._frames: list[bytes] = []
+        self._size = 0
+
+    def add(self, bucket: int, found: list[bytes]) -> None:
+        """Add one bucket; buckets come in rising order."""
+        if not found:
+            return
+        data = b"\n".join([*found, b""])
+        self._frames += [_FRAME.pack(bucket, len(data)), data]
+        self._size += len(data)
+        self.count += len(found)
+        if self._size >= _BLOB:
+            self._pack()
+
+    def _pack(self) -> None:
+        if self._frames:
+            self._places.append(self._scratch.append(zstandard.compress(b"".join(self._frames), 3)))
+            self._frames, self._size = [], 0
+
+    def blobs(self) -> Iterator[bytes]:
+        self._pack()
+        yield from map(self._scratch.read, self._places)
+
+    def records(self) -> Iterator[bytes]:
+        for _, found in unpacked(self.blobs()):
+            yield from found
+
+
+def unpacked(blobs: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Bucket and records of each frame of `Packed.blobs`."""
+    for blob in blobs:
+        data = zstandard.decompress(blob)
+        at = 0
+        while at < len(data):
+            bucket, size = _FRAME.unpack_from(data, at)
+            at += _FRAME.size
+            yield bucket, records(data[at : at + size])
+            at += size
+
+
+class ByBucket:
+    """Packed records, asked for bucket by bucket in rising order."""
+
+    def __init__(self, blobs: Iterable[bytes]) -> None:
+        self._found = unpacked(blobs)
+        self._next = next(self._found, None)
+
+    def at(self, bucket: int) -> list[bytes]:
+        if self._next is None or self._next[0] != bucket:
+            return []
+        found = self._next[1]
+        self._next = next(self._found, None)
+        return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one delivery did to the keys its consumer holds: `added` after `gone`; `whole` means that nothing before counts."""
+
+    whole: bool
+    added: ByBucket
+    gone: ByBucket
+
+
+def held(steps: list[Step]) -> Callable[[int], set[bytes]]:
+    """The keys after all steps, bucket by bucket in rising order."""
+
+    def at(bucket: int) -> set[bytes]:
+        keys: set[bytes] = set()
+        for step in steps:
+            if step.whole:
+                keys.clear()
+            keys.difference_update(step.gone.at(bucket))
+            keys.update(step.added.at(bucket))
+        return keys
+
+    return at
+
+
+@dataclass
+class Comparison:
+    """`missing` counts the keys that are there, due, and neither delivered before nor now; `back` holds their digests.
+
+    `kept` counts what is held afterwards, `changed` what went and what came.
+    """
+
+    gone: Packed
+    added: Packed
+    back: list[bytes]
+    missing: int = 0
+    kept: int = 0
+    changed: int = 0
+
+
+def compare(
+    before: Callable[[int], set[bytes]], here: Buckets, now: Buckets, later: Buckets, folder: Path, *, whole: bool, most_back: int
+) -> Comparison:
+    """What is gone and what is new, exactly: `before` was delivered, `here` is there, `now` is delivered now, `later` is not due yet.
+
+    `added` holds what the delivery adds, or with `whole` everything that is held after it. At most `most_back` digests are kept.
+    """
+    found = Comparison(Packed(folder), Packed(folder), [])
+    for bucket in range(BUCKETS):
+        held_before, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
+        gone = held_before - there
+        missing = there - held_before - delivered
+        if missing:
+            missing.difference_update(later.at(bucket))
+            found.missing += len(missing)
+            if found.missing <= most_back:
+                found.back += map(key_digest, sorted(missing))
+        kept = held_before - gone if gone else held_before
+        new = delivered - kept
+        found.kept += len(kept) + len(new)
+        found.changed += len(gone) + len(new)
+        found.gone.add(bucket, sorted(gone))
+        found.added.add(bucket, sorted(kept | new if whole else new))
+    return found
+
+
+def packed(keys: Buckets, folder: Path) -> Packed:
+    """Each of these keys once."""
+    done = Packed(folder)
+    for bucket in range(BUCKETS):
+        done.add(bucket, sorted(set(keys.at(bucket))))
+    return done
+
+
+def in_order(found: Iterable[bytes], folder: Path, held: int = _HELD) -> Iterator[bytes]:
+    """All records, bytewise sorted; beyond `held` of them they are sorted in runs on disk."""
+    runs: list[list[tuple[int, int]]] = []
+    scratch = Scratch(folder)
+    waiting: list[bytes] = []
+    for record in found:
+        waiting.append(record)
+        if len(waiting) >= held:
+            runs.append(_run(scratch, waiting))
+            waiting = []
+    yield from heapq.merge(sorted(waiting), *(_reread(scratch, run) for run in runs))
+
+
+def _run(scratch: Scratch, waiting: list[bytes]) -> list[tuple[int, int]]:
+    waiting.sort()
+    places, block, size = [], [], 0
+    for record in waiting:
+        block.append(record)
+        size += len(record)
+        if size >= _RUN_BLOCK:
+            places.append(scratch.append(b"\n".join([*block, b""])))
+            block, size = [], 0
+    return [*places, scratch.append(b"\n".join([*block, b""]))] if block else places
+
+
+def _reread(scratch: Scratch, run: list[tuple[int, int]]) -> Iterator[bytes]:
+    for place in run:
+        yield from records(scratch.read(place))

@@ -1,0 +1,50 @@
+"""What a source tells of its columns, so that a consumer can make a table that holds them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from waybill.configuration.catalog import Column, Entity
+
+if TYPE_CHECKING:
+    from waybill.sources import Snapshot
+
+_NUMBER = re.compile(r"(?:numeric|decimal|number|dec)\((\d+)(?:,\s*(-?\d+))?\)(?: unsigned)?", re.IGNORECASE)
+_TEXT = re.compile(
+    r"(?:character varying|character|varchar2?|nvarchar2?|char|nchar|bpchar|bit|bit varying|varbit|binary|varbinary|raw)\((\d+)\)",
+    re.IGNORECASE,
+)
+_PSEUDONYM = 64
+"""Hex digits of an HMAC-SHA256."""
+
+
+@dataclass(frozen=True)
+class Native:
+    """The type as the source spells it; `nullable` is None where the source does not tell."""
+
+    native_type: str
+    nullable: bool | None
+
+
+def natives(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
+    """What the source tells of the entity's relation, by column."""
+    never_null = snapshot.never_null(entity)
+    types = snapshot.columns(entity)
+    return {name: Native(native, None if never_null is None else name not in never_null) for name, native in types.items()}
+
+
+def facts(column: Column, native: Native | None) -> dict[str, str | int | bool | None]:
+    """`nullable`, `precision`, `scale`, `length` and `native_type` of one column as it leaves, null where they are not known."""
+    spelt = native.native_type if native else ""
+    hidden = column.export == "anonymize"
+    number, text = (None, None) if hidden else (_NUMBER.fullmatch(spelt), _TEXT.fullmatch(spelt))
+    length = _PSEUDONYM if hidden else int(text[1]) if text else None
+    return {
+        "nullable": native.nullable if native else None,
+        "precision": int(number[1]) if number else None,
+        "scale": int(number[2] or 0) if number else None,
+        "length": length,
+        "native_type": spelt or None,
+    }

@@ -1,0 +1,120 @@
+"""The keys a stream has delivered, as changes by attempt: what a comparison needs to tell which of them are gone from the source.
+
+A change is recorded with its attempt and counts from the commit on, in the order of `number`. A `whole` one holds every key and takes the
+place of all changes up to the number it was made `after`. Blobs are opaque here: `added`, `gone`, and until the commit the `file` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count, islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.errors import TransientError
+from waybill.ledger.engine import Ledger
+from waybill.ledger.tables import attempt, delivery, key_blob, key_change
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """`sequence` is that of its delivery, 0 for a backfill. `held` counts the keys after it where it is `whole`, `changed` its own."""
+
+    attempt: str
+    stream: int
+    sequence: int
+    made_of: dict[str, Any]
+    whole: bool
+    after: int
+    held: int
+    changed: int
+    blobs: dict[str, int]
+    compared_at: datetime | None
+    number: int | None
+
+
+def record(connection: Connection, change: dict[str, Any], blobs: dict[str, Iterable[bytes]]) -> None:
+    """Record the change of an attempt with its blobs, by kind."""
+    connection.execute(insert(key_change).values(**change, blobs={}))
+    counts = {}
+    for kind, found in blobs.items():
+        part = count()
+        waiting = iter(found)
+        while some := list(islice(waiting, _AT_ONCE)):
+            connection.execute(
+                insert(key_blob), [{"attempt": change["attempt"], "kind": kind, "part": next(part), "data": data} for data in some]
+            )
+        counts[kind] = next(part)
+    connection.execute(update(key_change).where(key_change.c.attempt == change["attempt"]).values(blobs=counts))
+
+
+def changes(connection: Connection, stream: int) -> list[Change]:
+    """The committed changes that count, in order: the last whole one, and what was committed since it was read."""
+    query = select(key_change).where(key_change.c.stream == stream, key_change.c.number.is_not(None)).order_by(key_change.c.number)
+    found = [Change(**row._mapping) for row in connection.execute(query)]
+    base = next((one for one in reversed(found) if one.whole), None)
+    if base is None:
+        return []
+    return [base, *(one for one in found if one is not base and (one.number or 0) > base.after)]
+
+
+def blobs(ledger: Ledger, one: Change, kind: str) -> Iterator[bytes]:
+    """Its blobs of a kind, in order, each in a transaction of its own. Raises TransientError when they were removed meanwhile."""
+    for part in range(one.blobs.get(kind, 0)):
+        wanted = (key_blob.c.attempt == one.attempt, key_blob.c.kind == kind, key_blob.c.part == part)
+        with ledger.read() as connection:
+            data = connection.execute(select(key_blob.c.data).where(*wanted)).scalar_one_or_none()
+        if data is None:
+            raise TransientError("another worker has committed the delivery meanwhile", next_step="Run again", code="overtaken")
+        yield data
+
+
+def of_attempt(connection: Connection, attempt_id: str) -> Change | None:
+    row = connection.execute(select(key_change).where(key_change.c.attempt == attempt_id)).one_or_none()
+    return None if row is None else Change(**row._mapping)
+
+
+def settle(connection: Connection, stream: int, delivery_id: str, adopted: str) -> None:
+    """Let the adopted attempt's change count from now on; drop those of the other attempts, and what a whole one takes the place of.
+
+    Raises TransientError when another delivery of the stream is committed at the same moment.
+    """
+    others = select(attempt.c.id).where(attempt.c.delivery == delivery_id, attempt.c.id != adopted)
+    forget(connection, key_change.c.attempt.in_(others))
+    own = of_attempt(connection, adopted)
+    if own is None or not own.made_of:  # what is sent again changes nothing
+        forget(connection, key_change.c.attempt == adopted)
+        return
+    last = connection.execute(select(func.max(key_change.c.number)).where(key_change.c.stream == stream)).scalar_one()
+    try:
+        with connection.begin_nested():
+            connection.execute(update(key_change).where(key_change.c.attempt == adopted).values(number=(last or 0) + 1))
+    except IntegrityError as error:
+        what = "another delivery of the stream is being committed"
+        raise TransientError(what, where=f"delivery {delivery_id}", next_step="Run again", code="overtaken") from error
+    connection.execute(delete(key_blob).where(key_blob.c.attempt == adopted, key_blob.c.kind == "file"))
+    if own.whole:
+        forget(connection, (key_change.c.stream == stream) & (key_change.c.number <= own.after))
+
+
+def forget(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Remove changes with their blobs."""
+    connection.execute(delete(key_blob).where(key_blob.c.attempt.in_(select(key_change.c.attempt).where(which))))
+    connection.execute(delete(key_change).where(which))
+
+
+def forget_unfinished(connection: Connection) -> None:
+    """Remove changes of attempts whose delivery was closed without them: a worker thought dead may record one late."""
+    closed = (
+        select(key_change.c.attempt)
+        .join(attempt, attempt.c.id == key_change.c.attempt)
+        .join(delivery, delivery.c.id == attempt.c.delivery)
+        .where(key_change.c.number.is_(None), delivery.c.status != "open")
+    )
+    forget(connection, key_change.c.attempt.in_(list(connection.execute(closed).scalars())))

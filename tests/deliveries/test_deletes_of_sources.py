@@ -1,0 +1,170 @@
+"""Rows that vanish from every kind of source, in every mode it has, found by the same comparison."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from tests.copies import Copy
+from tests.installations import DAY, NOON, Place, make_place
+from tests.servers.postgres import Database
+from waybill.airflow import connect_db, lookup
+from waybill.deliveries.running import run
+from waybill.registrations.applying import apply
+
+KEYS = {
+    "integer": ("bigint", lambda number: number * 7),
+    "string": (
+        "varchar(40)",
+        lambda number: ['a "quoted" one', "two\nlines", "semi;colon, comma", "Ä", "10", "9"][number % 6] + str(number),
+    ),
+    "uuid": ("uuid", lambda number: f"{number:08d}-0000-4000-8000-000000000000"),
+    "decimal": ("numeric(12,2)", lambda number: f"{number}.50"),
+    "date": ("date", lambda number: f"2026-01-{number:02d}"),
+    "timestamp": ("timestamptz", lambda number: f"2026-01-01 00:00:{number:02d}.5+00"),
+    "boolean": ("boolean", lambda number: number % 2 == 0),
+}
+"""Native type in PostgreSQL, and a value by number."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path)) as place:
+        yield place
+
+
+def use(place: Place, source: dict[str, str], **fields: Any) -> None:
+    changes = fields.pop("changes", {"mode": "lookback", "column": "updated_at", "lookback": "1h"})
+    entity = {
+        "source": "db",
+        "relation": "things",
+        "tenant_column": "tenant_id",
+        "key": ["id"],
+        "changes": changes,
+        "deletes": "compare",
+        "columns": {"id": {"type": "integer"}, "name": {"type": "string"}},
+    }
+    place.write("catalog.yaml", {"sources": {"db": source}, "entities": {"user": {**entity, **fields}}})
+    place.tenant(entityList=["user"])
+
+
+def deliver(place: Place, until: datetime) -> dict[str, Any]:
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    assert [str(result.error) for result in run(installation, "acme", until) if result.error] == []
+    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+
+
+def watched(place: Place, until: datetime, lose: Callable[[], None], restore: Callable[[], None]) -> list[int]:
+    """Rows in the deletes file and in the data of three deliveries after the first: some lost, some back, nothing."""
+    copy, counts = Copy(), []
+    deliver(place, until)
+    lose()
+    for number in range(1, 4):
+        one = deliver(place, until + number * DAY)
+        counts += [one["deletes"]["rows"], one["rows"]]
+        if number == 1:
+            restore()
+    copy.catch_up(place.out)
+    assert len(copy.rows) == deliver(place, until + 4 * DAY)["source_rows"]
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("mode", "key"), [*((mode, "string") for mode in ("horizon", "snapshot", "append", "full")), *(("lookback", key) for key in KEYS)]
+)
+def test_postgres(place, postgres: Database, monkeypatch, mode, key):
+    native, value = KEYS[key]
+    count = 2 if key == "boolean" else 9
+    add = "insert into things (tenant_id, id, name, updated_at) values (%s, %s, %s, %s)"
+    old = NOON - 40 * DAY
+    with psycopg.connect(postgres.dsn) as database:
+        database.execute(
+            f"create table things (tenant_id text, id {native} not null, name text, updated_at timestamptz not null,"
+            " waybill_xid xid8 not null default pg_current_xact_id(), primary key (tenant_id, id))"
+        )
+        for number in range(1, count + 1):
+            database.execute(add, ("acme", value(number), f"Ada {number}", old))
+        database.execute(add, ("globex", value(1), "Mallory", old))
+
+    def lose() -> None:
+        with psycopg.connect(postgres.dsn) as database:
+            database.execute("delete from things where name = any(%s)", [["Ada 1", "Ada 4", "Mallory"]])
+
+    def restore() -> None:
+        with psycopg.connect(postgres.dsn) as database:
+            database.execute(add, ("acme", value(1), "Ada 1", old))
+
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", f"postgres://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}")
+    column = {"snapshot": "waybill_xid", "full": ""}.get(mode, "updated_at")
+    columns = {"id": {"type": key}, "name": {"type": "string"}}
+    use(place, {"kind": "postgres", "connection": "app_db"}, changes={"mode": mode, "column": column}, columns=columns)
+    gone = 1 if key == "boolean" else 2
+    all_rows = [count - gone, count - gone + 1, count - gone + 1] if mode == "full" else [0, 1, 0]
+    assert watched(place, NOON, lose, restore) == [gone, all_rows[0], 0, all_rows[1], 0, all_rows[2]]
+
+
+def test_sqlite_through_its_airflow_hook(place, tmp_path, monkeypatch):
+    path = tmp_path / "app.db"
+
+    def execute(statement: str, *rows: Any) -> None:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.executemany(statement, rows or [()])
+
+    add = "insert into things values (?, ?, ?, ?)"
+    execute("create table things (tenant_id text, id bigint, name text, updated_at timestamp)")
+    execute(add, *(("acme", number, f"Ada {number}", "2026-04-01 10:00:00") for number in range(1, 10)))
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    use(place, {"kind": "dbapi", "connection": "app_db"}, source_rows=True)
+    lose = lambda: execute("delete from things where id in (1, 4)")  # noqa: E731
+    restore = lambda: execute(add, ("acme", 1, "Ada 1", "2026-04-01 10:00:00"))  # noqa: E731
+    assert watched(place, NOON, lose, restore) == [2, 0, 0, 1, 0, 0]
+
+
+def test_a_lake_of_parquet(place, tmp_path):
+    lake = tmp_path / "lake"
+    lake.mkdir()
+
+    def write(*numbers: int) -> None:
+        rows = ", ".join(f"('acme', {number}, 'Ada {number}', timestamptz '2026-04-01 10:00:00Z')" for number in numbers)
+        duckdb.sql(
+            f"copy (select * from (values {rows}) as t(tenant_id, id, name, updated_at)) to '{lake}/things.parquet' (format parquet)"
+        )
+
+    write(*range(1, 10))
+    use(place, {"kind": "lake", "path": str(lake)}, relation="*.parquet")
+    found = watched(place, NOON, lambda: write(2, 3, 5, 6, 7, 8, 9), lambda: write(1, 2, 3, 5, 6, 7, 8, 9))
+    assert found == [2, 0, 0, 1, 0, 0]
+
+
+def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Database, monkeypatch):
+    with psycopg.connect(postgres.dsn) as database:
+        database.execute(
+            "create table things (tenant_id text, id bigint primary key, name varchar(80), amount numeric(12,3) not null, free numeric,"
+            " code char(3), updated_at timestamptz not null)"
+        )
+        database.execute("insert into things values ('acme', 1, 'Ada', 1.5, 2, 'abc', %s)", [datetime(2026, 4, 1, tzinfo=UTC)])
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", f"postgres://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}")
+    types = {"id": "integer", "amount": "decimal", "free": "decimal", "code": "string"}
+    columns = {name: {"type": kind} for name, kind in types.items()} | {"name": {"type": "string", "export": "anonymize"}}
+    use(place, {"kind": "postgres", "connection": "app_db"}, columns=columns, source_rows=True)
+    one = deliver(place, NOON)
+    told = {
+        column["name"]: [column[name] for name in ("nullable", "precision", "scale", "length", "native_type")] for column in one["columns"]
+    }
+    assert told == {
+        "id": [False, None, None, None, "bigint"],
+        "amount": [False, 12, 3, None, "numeric(12,3)"],
+        "free": [True, None, None, None, "numeric"],
+        "code": [True, None, None, 3, "character(3)"],
+        "name": [True, None, None, 64, "character varying(80)"],
+    }
+    assert (one["source_rows"], one["rows"]) == (1, 1)

@@ -1,0 +1,68 @@
+"""Sets of keys larger than memory: what is gone and what came, against Python's own sets."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from waybill.canonical import csv_line, key_digest
+from waybill.deliveries import deletes, keysets
+from waybill.deliveries.keysets import Buckets, ByBucket, Packed, Step
+
+pytestmark = pytest.mark.fast
+
+FIELD = st.none() | st.text(alphabet='ab,"\n\r 0é', max_size=5)
+RECORD = st.lists(FIELD, min_size=1, max_size=3).map(lambda fields: csv_line(fields, line_end="").encode())
+KEYS = st.sets(RECORD, max_size=20)
+IN_A_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+
+
+def buckets(folder: Path, keys: set[bytes]) -> Buckets:
+    found = Buckets(folder)
+    found.fill((record + b"\n", 1) for record in sorted(keys))
+    return found
+
+
+def all_of(packed: Packed) -> set[bytes]:
+    return set(packed.records())
+
+
+@IN_A_FOLDER
+@given(before=KEYS, here=KEYS, now=KEYS, later=KEYS, whole=st.booleans())
+def test_a_comparison_is_what_sets_say(tmp_path, before, here, now, later, whole):
+    held = keysets.held([Step(True, ByBucket(keysets.packed(buckets(tmp_path, before), tmp_path).blobs()), ByBucket([]))])
+    found = keysets.compare(
+        held, buckets(tmp_path, here), buckets(tmp_path, now), buckets(tmp_path, later), tmp_path, whole=whole, most_back=100
+    )
+    after = (before & here) | now
+    assert all_of(found.gone) == before - here
+    assert sorted(found.back) == sorted(key_digest(key) for key in here - before - now - later)
+    assert all_of(found.added) == (after if whole else after - (before & here))
+    assert (found.kept, found.missing) == (len(after), len(here - before - now - later))
+
+
+@IN_A_FOLDER
+@given(steps=st.lists(st.tuples(st.booleans(), KEYS, KEYS), max_size=5))
+def test_changes_add_up_in_their_order(tmp_path, steps):
+    expected: set[bytes] = set()
+    for whole, added, gone in steps:
+        expected = (set() if whole else expected - gone) | added
+    packed = [
+        Step(whole, *(ByBucket(keysets.packed(buckets(tmp_path, keys), tmp_path).blobs()) for keys in (added, gone)))
+        for whole, added, gone in steps
+    ]
+    held = keysets.held(packed)
+    assert set().union(*(held(bucket) for bucket in range(keysets.BUCKETS))) == expected
+
+
+@IN_A_FOLDER
+@given(keys=st.lists(RECORD, max_size=30))
+def test_what_exceeds_memory_is_sorted_on_disk(tmp_path, keys):
+    runs = keysets.in_order(keys, tmp_path, held=4)
+    assert list(runs) == sorted(keys)
+
+
+@given(fields=st.lists(FIELD, min_size=1, max_size=4))
+def test_a_record_comes_apart_into_the_fields_it_was_made_of(fields):
+    assert deletes.fields(csv_line(fields, line_end="")) == fields
