@@ -66,6 +66,12 @@ class Notify(Strict):
     requests: tuple[Literal["ready", "failed"], ...] = ()
 
 
+class Landing(Strict):
+    """What else stands beside a tenant's files at the destination. `sha256sums`: a SHA256SUMS beside every day manifest."""
+
+    sha256sums: StrictBool = False
+
+
 class RangeRule(Strict):
     """Which date ranges an export may ask for. `max_days` counts inclusive days; 366 is one year."""
 
@@ -150,6 +156,7 @@ class ExportPolicy(Strict):
     support_contact: str = ""
     labels: Labels = Labels()
     page: Page = Page()
+    landing: Landing = Landing()
 
     def permissions_of(self, roles: Iterable[str]) -> frozenset[str]:
         """What these roles may do. Without a role table everybody may do everything but administer; what lets people in bounds it."""

@@ -16,6 +16,7 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
+from waybill.registrations import filling
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -46,6 +47,8 @@ class Applied:
     changes: list[Change]
     findings: tuple[Finding, ...]
     refusal: PermanentError | None = None
+    notes: tuple[str, ...] = ()
+    """What the catalog's changes mean for rows that were delivered already."""
 
     @property
     def changed(self) -> list[Change]:
@@ -60,6 +63,7 @@ class Applied:
                 yield f"    {key}: {before}{json.dumps(new, ensure_ascii=False)}"
             yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
             yield from (f"    - {entity}" for entity in change.difference.deactivated)
+        yield from (f"note: {note}" for note in self.notes)
         counts = Counter(change.action for change in self.changes)
         verb = "to " if dry_run else ""
         yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
@@ -79,6 +83,7 @@ def apply(
         found = [registrations.current(connection, only)] if only else registrations.all_current(connection)
         before = {one.tenant: one for one in found if one}
         active = streams.active_entities(connection, only)
+        samples = [] if only else streams.samples(connection)
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in files.tenants.values()]
     gone = [one for one in before.values() if is_gone(files, one)]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active.get(one.tenant, []), [])) for one in gone]
@@ -87,7 +92,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, files.findings, refusal)
+    return Applied(changes, files.findings, refusal, tuple(filling.announced(installation.catalog, samples)))
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:
