@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from waybill.airflow import open_installation
-from waybill.cli import operations
+from waybill.cli import operations, starting
 from waybill.cli.options import AsJson, Tenant, actor, complain, dump, instant, write
 from waybill.cli.serve import app as web_commands
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -28,6 +28,7 @@ app = typer.Typer(
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(operations.app)
+app.add_typer(starting.app)
 app.add_typer(web_commands)
 
 

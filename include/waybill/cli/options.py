@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import sys
 from datetime import datetime
 from typing import Annotated, Any
@@ -43,5 +44,6 @@ def dump(facts: Any) -> None:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """`1 file`, `2 files`, `2 entities`, `2 deliveries`."""
+    many = what if number == 1 else f"{what[:-1]}ies" if re.search(r"[^aeiou]y$", what) else f"{what}s"
+    return f"{number:,} {many}"
