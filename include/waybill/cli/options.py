@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
-import re
 import sys
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
+
+from waybill.errors import counted
+
+__all__ = ["AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "write"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Tenant = Annotated[str, typer.Argument(help="Tenant id.")]
@@ -23,6 +27,27 @@ def instant(text: str) -> datetime:
         return parse_timestamp(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with an offset, as in 2026-06-01T00:00:00Z") from error
+
+
+def moment(text: str) -> date:
+    """As `instant`, or a date alone, which stands for its midnight in the tenant's zone."""
+    try:
+        return date.fromisoformat(text) if len(text) == len("2026-01-31") else instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date, as in 2026-06-01") from error
+
+
+def midnight(at: date, zone: ZoneInfo) -> datetime:
+    """A moment as an instant."""
+    return at if isinstance(at, datetime) else datetime.combine(at, time(), zone).astimezone(UTC)
+
+
+def reachable(until: datetime | None, now: datetime) -> datetime:
+    """How far to deliver: `until`, or now. Says so where `until` lies ahead: nothing is delivered from the future."""
+    if until is not None and until > now:
+        complain(f"--until {until.isoformat()} lies ahead: delivering up to now, {now.isoformat(timespec='seconds')}")
+        return now
+    return until or now
 
 
 def actor() -> str:
@@ -41,9 +66,3 @@ def complain(text: str) -> None:
 def dump(facts: Any) -> None:
     """Facts as indented JSON on standard output."""
     write(json.dumps(facts, indent=2, ensure_ascii=False))
-
-
-def counted(number: int, what: str) -> str:
-    """`1 file`, `2 files`, `2 entities`, `2 deliveries`."""
-    many = what if number == 1 else f"{what[:-1]}ies" if re.search(r"[^aeiou]y$", what) else f"{what}s"
-    return f"{number:,} {many}"

