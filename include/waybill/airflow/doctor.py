@@ -9,7 +9,7 @@ from pathlib import Path
 
 from waybill.doctor import Check
 
-SUPPORTED = ((3, 2), (4, 0))
+SUPPORTED = ((3, 3), (4, 0))
 _DAG_FILES = ("tenant_exports.py", "apply_config.py", "export_requests.py", "housekeeping.py")
 _LEAST_TIMEOUT = 60.0
 
@@ -22,7 +22,7 @@ def airflow_checks() -> list[Check]:
         return [Check("airflow", "ok", "not installed: runs come from the command line only")]
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
-        return [Check("airflow", "failed", version, "Install Airflow 3.2 or newer, below 4")]
+        return [Check("airflow", "failed", version, "Install Airflow 3.3 or newer, below 4")]
     if not any(name == "AIRFLOW_HOME" or name.startswith("AIRFLOW__") for name in os.environ):  # its cfg file appears by an import alone
         return [Check("airflow", "ok", f"{version}, not set up here (no AIRFLOW_HOME): runs come from the command line only")]
     return [Check("airflow", "ok", version), *_set_up()]

@@ -42,6 +42,13 @@ app.add_typer(health.app)
 app.add_typer(web_commands)
 
 
+_EXTRAS = {
+    "airflow": "airflow", "fastapi": "serve", "jwt": "serve", "starlette": "serve", "uvicorn": "serve", "asyncssh": "sftp",
+    "paramiko": "sftp", "psycopg": "postgres", "boto3": "s3", "botocore": "lake", "s3fs": "lake",
+}  # fmt: skip
+"""The extra a missing module comes with."""
+
+
 @app.callback()
 def begin(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
@@ -55,6 +62,12 @@ def main() -> None:
         app()
     except WaybillError as error:
         sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        sys.stderr.write(f"this needs {error.name}, which is not installed. Run: pip install 'waybill[{extra}]'\n")
         sys.exit(1)
     except OSError as error:  # descriptors or disk ran out before anything could be named
         sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}\n")
