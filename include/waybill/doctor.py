@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,9 @@ from importlib import metadata
 from typing import Any, Literal
 
 from waybill import __version__
+from waybill.configuration.catalog import Entity
 from waybill.configuration.loading import Settings, load
+from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Selection
 from waybill.connection import Connections
 from waybill.deliveries import views
@@ -25,7 +27,7 @@ from waybill.ledger import Ledger, registrations
 from waybill.ledger.registrations import Registered
 from waybill.sources import Snapshot
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "source_findings"]
 
 PYTHONS = ((3, 11), (3, 15))
 CLOCKS_APART = timedelta(seconds=10)
@@ -160,7 +162,38 @@ def _sources(installation: Installation) -> list[Check]:
     return found
 
 
-def _readable(installation: Installation, snapshot: Snapshot, entity: Any) -> None:
+def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[str]:
+    """All that keeps entities from being read for these tenants: rights, missing columns, NULLs in a change column, keys that repeat."""
+    found: list[Check] = []
+    for name in installation.catalog.sources:
+        entities = [one for one in installation.catalog.entities.values() if one.source == name]
+        with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+            for entity in entities:
+                _unreadable(installation, snapshot, entity, tenants, found)
+    return list(dict.fromkeys(f"{one.found}. {one.next_step}" for one in found))
+
+
+def _unreadable(
+    installation: Installation, snapshot: Snapshot, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]
+) -> None:
+    before = len(found)
+    with _told(found, entity.id):
+        natives = snapshot.columns(entity)
+        for name in entity.needed_columns:
+            if name not in natives:
+                step = f"Bring it back, or correct entities.{entity.id} of the catalog"
+                found.append(Check(entity.id, "failed", f"{entity.id}: column {name} is missing from {entity.read_from}", step))
+        if len(found) == before:
+            _readable(installation, snapshot, entity)
+    for tenant, registration in tenants.items() if len(found) == before else ():
+        wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
+        if entity.id in wanted:
+            source_tenant, where = registration.reads(tenant, entity)
+            with _told(found, entity.id):
+                snapshot.check(Selection(entity, source_tenant, entity.columns, where=where))
+
+
+def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) -> None:
     snapshot.columns(entity)
     snapshot.extent(entity, "", None, installation.now() - CLOCKS_APART)
     # No tenant has an empty id: every condition is put to the source, and no row is read.

@@ -128,6 +128,27 @@ def test_the_doctor_tells_what_would_stop_the_run_and_the_way_out(waybill: Waybi
     assert "`waybill check` lists every mistake" in waybill("doctor", status=1)
 
 
+def test_check_connect_tells_all_that_keeps_the_sources_from_being_read(waybill: Waybill, place: Place) -> None:
+    entity = {key: value for key, value in USER.items() if key != "deleted_column"}
+    place.write("catalog.yaml", catalog(user=USER, theme={**entity, "name": "theme", "relation": "theme", "key": ["id"]}))
+    place.tenant(entityList=["user", "theme"])
+    assert "valid" in waybill("check", "--connect")
+    place.sql("insert into theme values ('acme', 1, 'a', now(), null), ('acme', 1, 'b', now(), null), ('globex', 2, 'a', null, null)")
+    place.sql('alter table "user" drop column name')
+    place.sql('alter table "user" drop column updated_at')
+    printed = waybill("check", "--connect", status=1)
+    assert "user: column name is missing from user" in printed
+    assert "user: column updated_at is missing from user" in printed
+    assert "the key (id) is not unique among the tenant's rows in theme" in printed
+    assert "3 problems found" in printed
+    waybill("check")
+    waybill("apply")
+    assert "the key (id) is not unique" in waybill("probe", "acme", "--source", status=1)
+    place.tenant(entityList=["theme"], sourceTenant="globex")
+    waybill("apply")
+    assert "1 row of the tenant has no updated_at" in waybill("check", "--connect", status=1)
+
+
 def test_a_terminal_gets_colours_and_a_pipe_gets_none(waybill: Waybill, place: Place) -> None:
     waybill("run", "acme")
     argv = [sys.executable, "-m", "waybill", "deliveries"]

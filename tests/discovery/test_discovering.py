@@ -274,7 +274,7 @@ def test_two_thousand_tables_are_discovered_in_one_go(project: Project, shop: ps
         shop.execute("".join(tables))
     printed = project.waybill("discover", "shop", "--write")
     assert "wrote 2,000 entities" in printed
-    assert "2000 entities" in project.waybill("check")
+    assert "2,000 entities" in project.waybill("check")
 
 
 def test_inherited_tables_are_one_and_what_may_not_be_read_is_told(project: Project, shop: psycopg.Connection, postgres: Database) -> None:

@@ -15,7 +15,7 @@ import typer
 from waybill import __version__
 from waybill.airflow import open_installation
 from waybill.cli import health, operations, starting
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, write
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, tell_source_findings, write
 from waybill.cli.serve import app as web_commands
 from waybill.cli.tables import table
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -81,8 +81,10 @@ Until = Annotated[
 
 
 @app.command()
-def check() -> None:
-    """Validate catalog, policy and tenant files. Opens no connection; prints every problem of every file."""
+def check(
+    connect: Annotated[bool, typer.Option("--connect", help="Also look into the sources, for every tenant that has a file.")] = False,
+) -> None:
+    """Validate catalog, policy and tenant files; prints every problem of every file. Opens no connection without --connect."""
     from waybill.configuration import catalog, loading
 
     settings = loading.Settings.from_environment()
@@ -94,6 +96,8 @@ def check() -> None:
     if found.findings:
         complain(f"{counted(len(found.findings), 'problem')} found")
         raise typer.Exit(1)
+    if connect:
+        tell_source_findings(settings, {tenant: file.registration for tenant, file in found.tenants.items()})
     write(f"{counted(len(found.catalog.entities), 'entity')} and {counted(len(found.tenants), 'tenant file')}: valid")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from waybill.airflow import lookup, open_installation
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, midnight, moment, write
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, midnight, moment, tell_source_findings, write
 
 app = typer.Typer()
 
@@ -61,11 +61,20 @@ def _spinner() -> Iterator[Callable[[str], None]]:
 
 
 @app.command()
-def probe(tenant: Tenant, as_json: AsJson = False) -> None:
+def probe(
+    tenant: Tenant,
+    source: Annotated[bool, typer.Option("--source", help="Try what the tenant's entities are read from instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept."""
     from waybill.deliveries import views
 
-    found = views.as_json(views.probe(open_installation(), tenant))
+    installation = open_installation()
+    if source:
+        tell_source_findings(installation.settings, {tenant: installation.registered(tenant).registration})
+        write("the sources can be read")
+        return
+    found = views.as_json(views.probe(installation, tenant))
     if as_json:
         dump(found)
         return

@@ -5,15 +5,23 @@ from __future__ import annotations
 import getpass
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
 from waybill.errors import counted
 
-__all__ = ["AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "write"]
+if TYPE_CHECKING:
+    from waybill.configuration.loading import Settings
+    from waybill.configuration.registration import Registration
+
+__all__ = [
+    "AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "tell_source_findings",
+    "write",
+]  # fmt: skip
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Tenant = Annotated[str, typer.Argument(help="Tenant id.")]
@@ -48,6 +56,25 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
         complain(f"--until {until.isoformat()} lies ahead: delivering up to now, {now.isoformat(timespec='seconds')}")
         return now
     return until or now
+
+
+def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
+    """Print what keeps entities from being read for these tenants. Exits with 1 where something does."""
+    from waybill.airflow import connect_db, lookup, utc_now
+    from waybill.doctor import source_findings
+    from waybill.installation import Installation
+    from waybill.ledger import Ledger
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        findings = source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
+    finally:
+        ledger.close()
+    for one in findings:
+        write(one)
+    if findings:
+        complain(f"{counted(len(findings), 'problem')} found")
+        raise typer.Exit(1)
 
 
 def actor() -> str:
