@@ -83,6 +83,16 @@ def test_deliveries_are_a_table_that_can_be_narrowed(waybill: Waybill) -> None:
     assert "'done' is none of open, committed, abandoned" in waybill("deliveries", "--status", "done", status=2)
 
 
+def test_a_rehearsed_apply_tells_the_size_of_the_full_loads(waybill: Waybill, place: Place) -> None:
+    printed = waybill("apply", "--dry-run")
+    assert "full loads: about 1 row, " in printed
+    (place.root / "warehouse.duckdb").rename(place.root / "away")
+    assert "full loads: about 0 rows, 0 bytes uncompressed; 1 entity could not be counted" in waybill("apply", "--dry-run")
+    (place.root / "away").rename(place.root / "warehouse.duckdb")
+    waybill("apply")
+    assert "full loads" not in waybill("apply", "--dry-run")
+
+
 def test_plan_shows_what_the_file_asks_for_and_writes_nothing(waybill: Waybill, place: Place) -> None:
     first = waybill("plan", "acme")
     assert first.splitlines()[0].split() == ["KIND", "ENTITY", "SEQUENCE", "FROM", "TO", "PATH"]

@@ -109,11 +109,14 @@ def apply(
     ] = False,
 ) -> None:
     """Bring the ledger to what the tenant files say."""
-    from waybill.registrations import applying
+    from waybill.registrations import applying, estimating
 
-    applied = applying.apply(open_installation(), actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
+    installation = open_installation()
+    applied = applying.apply(installation, actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
     for line in applied.lines(dry_run=dry_run):
         write(line)
+    if dry_run and (size := estimating.size_of(installation, applied.first_loads())):
+        write(f"full loads: {size}")
     for finding in applied.findings:
         complain(str(finding))
     if applied.refusal:

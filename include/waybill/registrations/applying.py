@@ -53,6 +53,10 @@ class Applied:
     def changed(self) -> list[Change]:
         return [change for change in self.changes if change.action != "keep"]
 
+    def first_loads(self) -> dict[str, tuple[str, ...]]:
+        """By tenant: the entities it gets for the first time, or anew."""
+        return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
+
     def lines(self, *, dry_run: bool) -> Iterator[str]:
         """The changes as people read them in a terminal or a task's log, and a count at the end."""
         for change in self.changed:
