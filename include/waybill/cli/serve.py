@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from waybill.web.serve import tenant_app
-
 app = typer.Typer()
 
 
@@ -19,6 +17,8 @@ def serve(
 ) -> None:
     """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
     import uvicorn
+
+    from waybill.web.serve import tenant_app
 
     uvicorn.run(tenant_app(), host=host, port=port, server_header=False, log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG))
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
@@ -53,6 +55,10 @@ class Applied:
     @property
     def changed(self) -> list[Change]:
         return [change for change in self.changes if change.action != "keep"]
+
+    def first_loads(self) -> dict[str, tuple[str, ...]]:
+        """By tenant: the entities it gets for the first time, or anew."""
+        return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
 
     def lines(self, *, dry_run: bool) -> Iterator[str]:
         """The changes as people read them in a terminal or a task's log, and a count at the end."""
@@ -158,15 +164,29 @@ def record(
     for _ in range(TRIES):
         try:
             with installation.ledger.begin() as connection:
-                before = registrations.current(connection, tenant)
-                done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-                for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
-                    streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
-                return done
+                return replace_in(connection, installation, tenant, wanted, entities, by=by, expected=expected)
         except LostUpdate:
             if expected is not None:
                 raise
     raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")
+
+
+def replace_in(
+    connection: Connection,
+    installation: Installation,
+    tenant: str,
+    wanted: Registration,
+    entities: tuple[str, ...],
+    *,
+    by: Provenance,
+    expected: int | None = None,
+) -> Recorded:
+    """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
+    before = registrations.current(connection, tenant)
+    done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+    for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
+        streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+    return done
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:

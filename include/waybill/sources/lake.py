@@ -167,6 +167,17 @@ class LakeSnapshot(EngineSnapshot):
             )
         return found
 
+    def every_file(self, most: int) -> list[str]:
+        """The Parquet files below the root, as paths from there, by name; unfinished ones are left out. At most `most`."""
+        root = self.root.rstrip("/")
+        with _unreadable(self.where):
+            if not self.files.exists(root or "."):
+                raise FileNotFoundError
+            found = sorted(self.files.unstrip_protocol(path) for path in self.files.find(root or ".") if path.endswith(".parquet"))
+        protocol = "" if "://" in root else "file://"
+        paths = [path.removeprefix(protocol).removeprefix(root).lstrip("/") for path in found[:most]]
+        return [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
+
     def _check_same_schema(self, selection: Selection) -> None:
         """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
         entity = selection.entity
@@ -189,6 +200,12 @@ class LakeSnapshot(EngineSnapshot):
                         code="schema_drift",
                         next_step="Rewrite the files that differ with the schema of the others",
                     )
+
+
+def pattern_entity(pattern: str) -> Entity:
+    """What a pattern of files can be looked at by before there is an entity for it."""
+    plain = {"source": "", "key": ["*"], "changes": {"mode": "full"}, "columns": {"*": {"type": "string"}}}
+    return Entity.model_validate({"id": "files", "relation": pattern, "tenant_column": "", **plain})
 
 
 def _columns(elements: list[tuple[Any, ...]]) -> dict[str, tuple[tuple[Any, ...], ...]]:
