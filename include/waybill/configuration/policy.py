@@ -25,6 +25,8 @@ from waybill.errors import Finding
 
 ALIASES = {
     "data.exports.create": "exports.create",
+    "data.registrations.manage": "registrations.manage",
+    "pf.export_registrations.manage": "registrations.manage",
     "pf.export_requests.create": "exports.create",
     "pf.export_requests.view": "exports.view",
 }
@@ -32,6 +34,9 @@ ALIASES = {
 
 EVERYONE = "everyone"
 """The role that every person of a tenant has, asked for or not."""
+
+ADMIN = "admin"
+"""The tenant's administrator, where the role table does not say otherwise."""
 
 Level = Literal["tenant", "organization", "project", "app", "study", "participant"]
 LEVELS: tuple[Level, ...] = ("tenant", "organization", "project", "app", "study", "participant")
@@ -51,7 +56,9 @@ def _link_life(value: Any) -> Any:
 
 
 OrNone = BeforeValidator(_unless_none)
-RequestPermission = Annotated[Literal["exports.view", "exports.create", "exports.download", "exports.admin"], BeforeValidator(_permission)]
+RolePermission = Annotated[
+    Literal["exports.view", "exports.create", "exports.download", "exports.admin", "registrations.manage"], BeforeValidator(_permission)
+]
 
 
 class Notify(Strict):
@@ -147,7 +154,7 @@ class ExportPolicy(Strict):
     notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
     cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
     plan_required: Annotated[str | None, OrNone] = None
-    roles: Mapping[str, tuple[RequestPermission, ...]] = Field(default_factory=dict)
+    roles: Mapping[str, tuple[RolePermission, ...]] = Field(default_factory=dict)
     export_types: Mapping[str, ExportType] = Field(default_factory=dict)
     rate_limit: Annotated[RateLimit | None, OrNone] = None
     heartbeat: Duration = timedelta(seconds=15)
@@ -158,11 +165,22 @@ class ExportPolicy(Strict):
     page: Page = Page()
     landing: Landing = Landing()
 
-    def permissions_of(self, roles: Iterable[str]) -> frozenset[str]:
-        """What these roles may do. Without a role table everybody may do everything but administer; what lets people in bounds it."""
-        if not self.roles:
-            return frozenset({"exports.view", "exports.create", "exports.download"})
-        return frozenset(name for role in (EVERYONE, *roles) for name in self.roles.get(role, ()))
+    def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
+        """What these roles may do; None stands for a token that says nothing of roles. What lets people in bounds it.
+
+        Without a role table everybody may do everything with requests but administer. Registrations are managed by those whom the table
+        gives it, by administrators of requests, by `admin` where the table has no such role, and, in a house that uses no roles at all,
+        by a token that names none: its scope is then the issuer's whole word.
+        """
+        held = {EVERYONE, *(roles or ())}
+        if self.roles:
+            found = {name for role in held for name in self.roles.get(role, ())}
+        else:
+            found = {"exports.view", "exports.create", "exports.download"}
+        is_admin = "exports.admin" in found or (ADMIN in held and ADMIN not in self.roles)
+        if is_admin or (roles is None and not self.roles):
+            found.add("registrations.manage")
+        return frozenset(found)
 
 
 class Preset(ExportPolicy):
