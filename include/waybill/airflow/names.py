@@ -33,3 +33,8 @@ def asset_name(tenant: str, entity: str) -> str:
 def pool_name(kind: str, connection: str = "") -> str:
     """The pool all deliveries to one place share. Folders have no connection and share one."""
     return f"{POOL_PREFIX}{kind}.{connection}" if connection else f"{POOL_PREFIX}{kind}"
+
+
+def full_pool(pool: str) -> str:
+    """The lane beside a destination's pool for full loads, backfills and whatever is large: no daily delivery waits behind them."""
+    return f"{pool}.full"

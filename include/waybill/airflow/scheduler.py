@@ -70,7 +70,10 @@ class AirflowScheduler:
         return applying_failed()
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
-        """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""
+        """The latest try's log in Airflow's own pages: of the run that last planned this delivery, the task that delivered it, and the try.
+
+        That is its mapped task where it had one, and else `plan`, which delivers what is small.
+        """
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
@@ -84,11 +87,17 @@ class AirflowScheduler:
             planned = session.scalars(plans.order_by(XComModel.timestamp.desc()).limit(1)).first()
             if planned is None:
                 return None
-            batches = XComModel.deserialize_value(planned)
-            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), 0)
-            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == "deliver")
-            tried = session.scalar(select(TaskInstance.try_number).where(*where, TaskInstance.map_index == index))
-        return f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/deliver/mapped/{index}" + (f"?try_number={tried}" if tried else "")
+            same = (XComModel.dag_id == dag, XComModel.run_id == planned.run_id, XComModel.task_id == "plan")
+            left = session.scalars(select(XComModel).where(*same, XComModel.key == "return_value")).first()
+            batches = XComModel.deserialize_value(left) if left is not None else []
+            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), None)
+            task = "plan" if index is None else "deliver"
+            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == task)
+            tried = session.scalar(
+                select(TaskInstance.try_number).where(*where, TaskInstance.map_index == (-1 if index is None else index))
+            )
+        path = f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/{task}" + ("" if index is None else f"/mapped/{index}")
+        return path + (f"?try_number={tried}" if tried else "")
 
 
 def _state_of(dag: str) -> tuple[bool, set[str]]:
