@@ -403,9 +403,8 @@ def test_a_run_delivers_over_one_connection_and_one_engine(place):
     with installation.kept_open():
         with installation.session(registered) as first, installation.session(registered) as second:
             assert first is second
-        with engine.connect() as one:
-            with engine.connect() as other:
-                assert other is not one, "it is in use"
+        with engine.connect() as one, engine.connect() as other:
+            assert other is not one, "it is in use"
         with engine.connect() as again:
             assert again is one
     with engine.connect() as outside:
@@ -518,6 +517,7 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
 
     from waybill.airflow import listener
 
+    place.write("policy.yaml", {"connections": 6, "connections_of": {"other": 1}})
     place.tenant(destination={"kind": "sftp", "connection": "pooled_sftp", "root": "/"})
     apply(place.installation(), actor="test")
     dag = dags()["export__acme"]
@@ -527,11 +527,52 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
         started.dag = dag
         listener.on_dag_run_running(started, "started")
         session.flush()
-        made = session.scalars(select(Pool).where(Pool.pool == "waybill.sftp.pooled_sftp")).one()
-        assert made.slots == listener.SLOTS
-        made.slots = 1
+        made = {one.pool: one for one in session.scalars(select(Pool).where(Pool.pool.startswith("waybill.sftp.pooled_sftp")))}
+        assert {name: one.slots for name, one in made.items()} == {"waybill.sftp.pooled_sftp": 6, "waybill.sftp.pooled_sftp.full": 3}
+        changed = made["waybill.sftp.pooled_sftp"]
+        changed.slots = 1
         session.flush()
         listener.on_dag_run_running(started, "started")
-        session.refresh(made)
-        assert made.slots == 1
+        session.refresh(changed)
+        assert changed.slots == 1
         session.rollback()
+
+
+@pytest.mark.parametrize(
+    ("pool", "slots"),
+    [
+        ("waybill.sftp.acme_sftp", 4),
+        ("waybill.sftp.acme_sftp.full", 2),
+        ("waybill.sftp.narrow", 1),
+        ("waybill.sftp.narrow.full", 1),
+        ("waybill.s3.wide", 30),
+        ("waybill.folder", 64),
+        ("waybill.folder.full", 32),
+        ("waybill.default", 9),
+        ("waybill.default.full", 4),
+    ],
+)
+def test_the_slots_of_a_pool_follow_policy_and_folders_have_no_narrow_lane(pool, slots):
+    from waybill.airflow import listener
+    from waybill.configuration.policy import Policy
+
+    of = {"narrow": 1, "wide": 30, "house": 9}
+    policy = Policy.model_validate({"connections_of": of, "destination": {"kind": "sftp", "connection": "house"}})
+    assert listener.slots_of(pool, policy) == slots
+
+
+def test_a_celery_worker_imports_before_its_pool_forks_what_every_task_needs(tmp_path):
+    program = (
+        "import sys, json\n"
+        "from airflow.configuration import conf\n"
+        "options = conf.getimport('celery', 'celery_config_options')\n"
+        "from celery import Celery\n"
+        "app = Celery('worker', config_source=options)\n"
+        "before = 'waybill.deliveries.running' in sys.modules\n"
+        "from celery.signals import worker_init\n"
+        "worker_init.send(sender=None)\n"
+        "print(json.dumps([before, 'waybill.deliveries.running' in sys.modules, 'duckdb' in sys.modules]))\n"
+    )
+    named = {"AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "waybill.airflow.celery_worker.CONFIG", "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **named}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [False, True, True]

@@ -9,6 +9,7 @@ REQUESTS_DAG = "export_requests"
 CONFIGURATION_ASSET = "waybill/configuration"
 REQUESTS_ASSET = "waybill/export_requests"
 POOL_PREFIX = "waybill."
+_FULL = ".full"
 
 
 def dag_id(tenant: str) -> str:
@@ -37,4 +38,9 @@ def pool_name(kind: str, connection: str = "") -> str:
 
 def full_pool(pool: str) -> str:
     """The lane beside a destination's pool for full loads, backfills and whatever is large: no daily delivery waits behind them."""
-    return f"{pool}.full"
+    return pool + _FULL
+
+
+def daily_pool(pool: str) -> str:
+    """The pool of the same destination's daily deliveries."""
+    return pool.removesuffix(_FULL)
