@@ -18,7 +18,7 @@ from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, get_current_conte
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from waybill.airflow import tasks
-from waybill.airflow.names import alias_name, dag_id, full_pool, tenant_of
+from waybill.airflow.names import alias_name, dag_id, described, full_pool, tenant_of
 from waybill.airflow.params import Param
 from waybill.airflow.retries import retrying
 from waybill.airflow.schedule import Schedule, schedules
@@ -31,6 +31,7 @@ def tenant_dag(tenant: str, schedule: Schedule | None = None) -> DAG:
     """The DAG of a tenant. Its structure never depends on the schedule, which a worker does without."""
     with DAG(
         dag_id(tenant),
+        description=described(schedule.version) if schedule else None,
         schedule=CronTriggerTimetable(schedule.cron, timezone=schedule.timezone) if schedule and schedule.cron else None,
         start_date=FIRST_DAY,
         catchup=False,

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -478,6 +479,51 @@ def test_apply_config_starts_the_dag_of_a_tenant_that_is_to_receive_something_ne
         waiting = (DagRun.dag_id == "export__acme", DagRun.state == "queued")
         assert len(list(session.scalars(select(DagRun).where(*waiting)))) == 1
         session.execute(delete(DagRun).where(*waiting))
+
+
+def parse_requests() -> int:
+    """How many there are; they are taken away, as the DAG processor does."""
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        return int(session.execute(delete(DagPriorityParsingRequest)).rowcount)
+
+
+def test_the_dag_file_is_asked_for_again_until_the_dag_of_the_registration_is_there(run, place):
+    from airflow.jobs.job import Job
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    from waybill.airflow import parsing
+    from waybill.configuration.loading import Settings
+
+    apply(place.installation(), actor="test")
+    run(until=NOON.isoformat())
+    settings = Settings.from_environment()
+    assert parsing.behind(settings, ["acme", "nobody"]) == set()
+    place.tenant(frequency="weekly")
+    apply(place.installation(), actor="test")
+    assert parsing.behind(settings, ["acme"]) == {"acme"}
+    follower = parsing.Follower(every=0.05)
+    with create_session() as session:
+        session.merge(DagBundleModel(name="dags-folder"))
+        session.add(Job(job_type="DagProcessorJob", state="running", latest_heartbeat=datetime.now(UTC)))
+    parse_requests()
+    try:
+        follower.follow(["acme"])
+        for _ in range(3):  # each is dropped, as one that comes while the file is being parsed
+            deadline = time.monotonic() + 60
+            while not parse_requests():
+                assert time.monotonic() < deadline
+        run(until=NOON.isoformat())
+        assert follower.wait(60)
+    finally:
+        with create_session() as session:
+            session.execute(delete(Job).where(Job.job_type == "DagProcessorJob"))
+        parse_requests()
 
 
 def test_housekeeping_runs(run, place):

@@ -127,4 +127,4 @@ def on_asset_event_emitted(asset_event: Any) -> None:
     if asset_event.asset.name == CONFIGURATION_ASSET:
         from waybill.airflow.scheduler import AirflowScheduler
 
-        AirflowScheduler().changed(next(iter(asset_event.extra), ""))
+        AirflowScheduler().changed(*asset_event.extra)

@@ -44,3 +44,8 @@ def full_pool(pool: str) -> str:
 def daily_pool(pool: str) -> str:
     """The pool of the same destination's daily deliveries."""
     return pool.removesuffix(_FULL)
+
+
+def described(version: int) -> str:
+    """The description of a tenant's DAG. It tells which registration Airflow has seen."""
+    return f"Exports by registration {version}"

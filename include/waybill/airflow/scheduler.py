@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from waybill.deliveries.overview import SchedulerState
     from waybill.registrations.applying import Failed
 
-EXPORTS_FILE = "tenant_exports.py"
-"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
-
 log = logging.getLogger(__name__)
 
 
 class AirflowScheduler:
     """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
 
-    def changed(self, tenant: str) -> None:
-        """Ask the DAG processor to parse the tenants' DAG file before anything else; a new tenant's first run starts by itself then.
+    def changed(self, *tenants: str) -> None:
+        """Ask the DAG processor to parse the tenants' DAG file before anything else, and again until their DAGs are there.
 
-        Never fails the change that was made: the file is parsed again on schedule anyhow.
+        A new tenant's first run starts by itself then. Never fails the change that was made: the file is parsed again on schedule anyhow.
         """
         from sqlalchemy.exc import SQLAlchemyError
 
+        from waybill.airflow import parsing
+
         try:
-            _ask_for_parsing()
+            parsing.ask()
         except SQLAlchemyError:
-            log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
+            log.warning("the DAG processor was not asked to parse the DAGs of %s now", ", ".join(tenants), exc_info=True)
+        parsing.following.follow(tenants)
 
     def run_now(self, tenant: str, caller: Caller) -> str:
         """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.
@@ -111,24 +111,3 @@ def _state_of(dag: str) -> tuple[bool, set[str]]:
     with create_session() as session:
         is_paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag))
         return bool(is_paused), {str(state) for state in session.scalars(unfinished)}
-
-
-def _ask_for_parsing() -> None:
-    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
-    from airflow.models.dag import DagModel
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
-
-    with create_session() as session:
-        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
-        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
-        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
-    for bundle in bundles:
-        try:
-            with create_session() as session:
-                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
-        except IntegrityError:
-            continue  # asked for already
