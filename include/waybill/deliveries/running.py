@@ -111,7 +111,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         installation.source(task.entity.source),
         session,
         installation.settings.spool_dir,
-        installation.archive_dir,
+        installation.kept,
         installation.now,
         lambda rows: progress(one, rows),
     )
