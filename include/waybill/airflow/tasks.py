@@ -107,11 +107,11 @@ def begin(found: Due, killed_since: datetime | None = None) -> Begun:
     What is large, failed before or fails now is left to mapped tasks, where the operator sees it by name; so are unfinished repairs.
     `killed_since` is when the run started, for a task whose earlier try may have committed something without announcing it.
     """
-    from waybill.deliveries import running, sizing
+    from waybill.deliveries import running, sizing, stopping
 
     installation, tenant = found.installation, found.tenant
     chosen = [one.id for one in sizing.small(installation, found.due)]
-    with installation.kept_open():
+    with installation.kept_open(), stopping.on_sigterm():
         results = running.finish(installation, tenant, found.until, chosen, spare=True)
         _log(results)
         left = [*batches(found.due, chosen, results), *({name: one} for name, one in _named(found.repairs).items())]
@@ -173,9 +173,10 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
 
     All are tried before the failed ones raise: TransientError when trying again may help any of them, else the first one's class.
     """
-    from waybill.deliveries import running
+    from waybill.deliveries import running, stopping
 
-    results = running.finish(open_installation(), tenant, until_of(context), list(batch.values()), spare=True)
+    with stopping.on_sigterm():
+        results = running.finish(open_installation(), tenant, until_of(context), list(batch.values()), spare=True)
     if errors := _log(results):
         raise together(errors)
 
