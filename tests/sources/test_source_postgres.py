@@ -25,6 +25,7 @@ from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
+from waybill.sources import keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres.session import Facts
 from waybill.sources.postgres.source import Postgres
@@ -340,6 +341,30 @@ def test_a_killed_session_can_be_tried_again(orders: Database) -> None:
         orders.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
         with pytest.raises(TransientError):
             list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+
+
+def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_replaced_when_it_breaks(orders: Database) -> None:
+    shape = entity("full")
+    everything = Selection(shape, "acme", shape.columns)
+
+    def looked() -> tuple[int, int]:
+        with source(orders).snapshot() as snapshot:
+            return snapshot.connection.info.backend_pid, snapshot.count(everything)
+
+    with keeping.kept():
+        first, rows = looked()
+        orders.psql("INSERT INTO orders (id, tenant_id) VALUES (100, 'acme')")
+        assert looked() == (first, rows + 1)
+        with source(orders).snapshot() as snapshot:
+            blocks = snapshot.csv(everything, Dialect())
+            next(blocks)  # the rest is not read: whoever comes next has no use for what is left of it
+            blocks.close()  # type: ignore[attr-defined]
+        again, _ = looked()
+        orders.psql(f"SELECT pg_terminate_backend({again})")
+        with pytest.raises(TransientError):
+            looked()
+        assert looked()[0] not in (first, again)
+    assert looked()[0] != again
 
 
 def test_every_method_sees_the_same_rows_though_others_write(orders: Database) -> None:

@@ -202,6 +202,7 @@ class Mail(Strict):
     sender: str = ""
 
 
+Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -209,14 +210,17 @@ class Policy(ExportPolicy):
     """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
 
     Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
-    choose or change a destination: only files can. An organization is a named list of tenants; `plans` names
-    the plan a tenant has.
+    choose or change a destination: only files can. `connections` tenants deliver to one destination at once, unless `connections_of` names
+    another number for its connection; half as many large deliveries run beside them. An organization is a named list of tenants; `plans`
+    names the plan a tenant has.
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
     archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
     destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
     api_destinations: Literal["any", "policy"] = "any"
+    connections: Slots = 4
+    connections_of: Mapping[ConnectionId, Slots] = Field(default_factory=dict)
     preset: str | None = None
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
     organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from waybill.canonical import timestamp_text
@@ -76,13 +75,11 @@ def bytes_gone(original: Delivery) -> PermanentError:
 
 
 def _archived(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
-    if installation.archive_dir is None:
-        return
-    for one in family:
-        folder = installation.archive_dir / "deliveries" / one.id
-        kept = sorted(folder.iterdir()) if folder.is_dir() else []
-        if len(kept) == count:
-            yield _reader(kept[number])
+    kept = installation.kept
+    for one in family if kept else ():
+        files = kept.files(one.id) if kept else []
+        if len(files) == count:
+            yield files[number]
 
 
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
@@ -96,15 +93,6 @@ def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Atte
 def _files(attempt: Attempt) -> list[dict[str, Any]]:
     """The data files, and the deletes file where there is one."""
     return [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
-
-
-def _reader(path: Path) -> Blocks:
-    def blocks() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                yield block
-
-    return blocks
 
 
 def _remote(session: Session, path: str) -> Blocks:

@@ -18,7 +18,7 @@ from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift
+from waybill.sources import drift, keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import PostgresFlavour
@@ -65,7 +65,7 @@ SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute
 
 
 class Postgres:
-    """The source. One session per snapshot."""
+    """The source. One session per snapshot, each after the other the same one where a task keeps it (`keeping`)."""
 
     def __init__(self, spec: PostgresSource, connections: Connections) -> None:
         self.spec = spec
@@ -74,7 +74,8 @@ class Postgres:
     @contextmanager
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[PostgresSnapshot]:
         where = f"PostgreSQL connection {self.spec.connection}"
-        with session.connect(self.connections(self.spec.connection)) as connection:
+        name = self.spec.connection
+        with keeping.lent(f"postgres {name}", lambda: session.connect(self.connections(name)), session.emptied) as connection:
             yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout)
 
 
