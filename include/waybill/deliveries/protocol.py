@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from waybill import layout
-from waybill.deliveries import deletes, extraction
+from waybill.deliveries import deletes
+from waybill.deliveries.columns import as_json
 from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
 from waybill.deliveries.upload import Uploads
@@ -224,7 +225,7 @@ class _Worker:
                 "position_to": extracted.position_to,
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
-                "columns": extraction.as_json(extracted.columns, filled_from),
+                "columns": as_json(extracted.columns, filled_from),
                 "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),

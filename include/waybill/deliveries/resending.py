@@ -9,7 +9,8 @@ from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
-from waybill.deliveries import deletes, extraction
+from waybill.deliveries import deletes
+from waybill.deliveries.columns import from_json
 from waybill.deliveries.deletes import Repeated
 from waybill.deliveries.documents import placed
 from waybill.deliveries.extraction import Extracted, Read, Task
@@ -129,7 +130,7 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
             attempt.position_from,
             attempt.position_to,
             attempt.snapshot_time,
-            extraction.from_json(attempt.columns),
+            from_json(attempt.columns),
             attempt.schema_version,
             written,
             [],

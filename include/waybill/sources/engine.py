@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -188,8 +188,19 @@ def arrow(query: Query) -> Sql:
     return query.ordered(query.rows(extra=join(", ", values)), ", ".join(wanted))
 
 
+def unknown(batches: Iterator[pa.RecordBatch], known: Container[bytes] | None) -> Iterator[pa.RecordBatch]:
+    """The rows whose digest, in the second column, is not known; all of them where nothing is."""
+    if known is None:
+        yield from batches
+        return
+    for batch in batches:
+        fresh = batch.filter(pa.array([digest not in known for digest in batch.column(1).to_pylist()], pa.bool_()))
+        if len(fresh):
+            yield fresh
+
+
 def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tuple[memoryview, int]]:
-    """The texts of a single string column back to back, as Arrow holds them, with their number. Nothing is copied.
+    """The texts of the first column back to back, as Arrow holds them, with their number. Nothing is copied.
 
     No block crosses a multiple of `most` texts.
     """
