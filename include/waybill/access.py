@@ -27,7 +27,7 @@ class Permission(StrEnum):
     EXPORTS_ADMIN = "exports.admin"
 
 
-READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW})
+READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW, Permission.EXPORTS_DOWNLOAD})
 ON_REQUESTS = frozenset({Permission.EXPORTS_VIEW, Permission.EXPORTS_CREATE, Permission.EXPORTS_DOWNLOAD, Permission.EXPORTS_ADMIN})
 
 Granted = Callable[[str, frozenset[str]], Collection[str]]
@@ -95,7 +95,7 @@ def _scope(wanted: Permission) -> str:
 class TokenRights:
     """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
 
-    The scope bounds everything: views need `read`, all else `write`. Permissions on requests need the policy's word as well.
+    The scope bounds everything: views and downloads need `read`, all else `write`. Permissions on requests need the policy's word as well.
     """
 
     tenants: frozenset[str]

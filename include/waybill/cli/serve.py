@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from waybill.configuration.loading import Settings
 from waybill.web.serve import tenant_app
 
 app = typer.Typer()
@@ -20,7 +21,16 @@ def serve(
     """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
     import uvicorn
 
-    uvicorn.run(tenant_app(), host=host, port=port, server_header=False, log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG))
+    trusted = Settings.from_environment().trusted_proxies
+    uvicorn.run(
+        tenant_app(),
+        host=host,
+        port=port,
+        server_header=False,
+        log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG),
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=list(trusted),
+    )
 
 
 def _without_secrets(logging: dict[str, Any]) -> dict[str, Any]:

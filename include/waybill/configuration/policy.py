@@ -141,6 +141,8 @@ class ExportPolicy(Strict):
     notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
     cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
     plan_required: Annotated[str | None, OrNone] = None
+    plan_sentence: str = ""
+    csv_bom: StrictBool = False
     roles: Mapping[str, tuple[RequestPermission, ...]] = Field(default_factory=dict)
     export_types: Mapping[str, ExportType] = Field(default_factory=dict)
     rate_limit: Annotated[RateLimit | None, OrNone] = None
@@ -150,6 +152,14 @@ class ExportPolicy(Strict):
     support_contact: str = ""
     labels: Labels = Labels()
     page: Page = Page()
+
+    @property
+    def without_plan(self) -> str:
+        """What a tenant reads whose plan does not include exports, and what to do."""
+        if self.plan_sentence:
+            return self.plan_sentence
+        contact = f", or contact {self.support_contact}" if self.support_contact else ""
+        return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
 
     def permissions_of(self, roles: Iterable[str]) -> frozenset[str]:
         """What these roles may do. Without a role table everybody may do everything but administer; what lets people in bounds it."""

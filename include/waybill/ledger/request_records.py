@@ -115,11 +115,14 @@ class ExportRequest:
     mail_sent_at: datetime | None
     mail_tries: int
 
-    def shown(self, now: datetime) -> Status:
-        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it."""
+    def shown(self, now: datetime) -> str:
+        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it.
+
+        One of `Status`, or the word of a newer version of Waybill as it is.
+        """
         if self.status == Status.DONE and self.expires_at is not None and self.expires_at <= now:
             return Status.EXPIRED
-        return Status(self.status)
+        return Status(self.status) if self.status in tuple(Status) else self.status
 
     @property
     def is_active(self) -> bool:

@@ -90,6 +90,7 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         return _settle(task, resources, parts, name, size, sha256)
     except Lost:
         resources.archives.remove(name)
+        log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, one), one.attempt)
         return None
     except WaybillError as error:
         log.warning("%s: %s", task.where, error)
@@ -100,6 +101,17 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     finally:
         part.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _why_lost(resources: Resources, one: ExportRequest) -> str:
+    """What became of a request while a worker had it, for the worker's log."""
+    with resources.ledger.begin() as connection:
+        now = requests.get(connection, one.id)
+    if now is None:
+        return "The request was deleted meanwhile."
+    if now.error_code == "stalled":
+        return "The request was given up as stalled, because the ledger heard nothing of this worker for too long."
+    return f"The request is {now.status} meanwhile."
 
 
 def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
@@ -248,8 +260,14 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
     """A writer per format; all of them are given up when anything goes wrong."""
     one, writers = task.request, dict[str, Writer]()
+    export_policy = task.export_policy
     options = WriterOptions(
-        one.created_at, task.export_policy.json_layout, task.export_policy.spreadsheet_guard, (one.range_from, one.range_to), one.scope
+        one.created_at,
+        export_policy.json_layout,
+        export_policy.spreadsheet_guard,
+        export_policy.csv_bom,
+        (one.range_from, one.range_to),
+        one.scope,
     )
     try:
         for name, path in paths.items():

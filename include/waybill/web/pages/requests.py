@@ -179,7 +179,7 @@ def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
     if offered["canCreate"]:
         return ""
     if offered["planRequired"]:
-        return f"Data export is available exclusively on the {str(export_policy.plan_required).capitalize()} plan."
+        return export_policy.without_plan
     return SENTENCES["create_denied"]
 
 
