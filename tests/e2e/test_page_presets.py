@@ -267,7 +267,7 @@ def test_metrics_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             expect(vera.page.get_by_role("link", name="Download")).to_have_count(0)
         with here.visit("gus") as gus:
             gus.go("tenants/globex/requests")
-            expect(gus.page.get_by_role("note")).to_have_text("Data export is available exclusively on the Scale plan.")
+            expect(gus.page.get_by_role("note")).to_contain_text("Data export is available exclusively on the Scale tier ($299/month).")
 
 
 def recurs(ada: Visitor, here: Counter) -> None:

@@ -38,6 +38,11 @@ LEVELS: tuple[Level, ...] = ("tenant", "organization", "project", "app", "study"
 RangePreset = Literal["last_7_days", "last_30_days", "last_90_days", "last_year", "all_time"]
 
 
+PageColumn = Literal[
+    "scope", "type", "entities", "created", "requested", "range", "status", "rows", "size", "format", "expires", "download", "actions"
+]
+
+
 def _permission(name: Any) -> Any:
     return ALIASES.get(name, name) if isinstance(name, str) else name
 
@@ -98,7 +103,8 @@ class Page(Strict):
     dialog_title: str = ""
     dialog_description: str = ""
     submit: str = ""
-    columns: tuple[str, ...] = ()
+    columns: tuple[PageColumn, ...] = ()
+    entities_ticked: StrictBool = False
     fields: Mapping[str, str] = Field(default_factory=dict)
     scope_labels: Mapping[str, str] = Field(default_factory=dict)
     formats: Mapping[str, str] = Field(default_factory=dict)

@@ -21,6 +21,7 @@ from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.request import Refused, refused
 from waybill.requests.rights import has_plan, require, require_project, roles_of
+from waybill.requests.scopes import refuse_unknown
 from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
 from waybill.requests.upkeep import fail_stalled
 
@@ -88,6 +89,7 @@ def enter(
     require_plan(installation, export_policy, tenant)
     zone = zone_of(installation, tenant)
     checked = check(submission, installation.catalog.offered_to(tenant), export_policy, zone, now, period=origin.period)
+    refuse_unknown(installation, tenants, checked.scope)
     one = _pending(person, submission, checked, origin, tenants, now)
     fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
     placed = replace(one, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
@@ -119,38 +121,52 @@ def _made_before(installation: Installation, actor: str, tenant: str, digest: st
 def _pending(
     person: Requester, submission: Submission, checked: Checked, origin: Origin, tenants: list[str], now: datetime
 ) -> ExportRequest:
-    nothing: dict[str, Any] = dict.fromkeys(ExportRequest.__dataclass_fields__)
     return ExportRequest(
-        **nothing
-        | {
-            "id": new_id(),
-            "tenant": tenants[0],
-            "tenants": tenants,
-            "export_type": checked.export_type,
-            "scope": checked.scope.body(),
-            "project": checked.scope.project,
-            "entities": list(checked.entities),
-            "range_from": checked.span.start,
-            "range_to": checked.span.end,
-            "range_asked": checked.span.asked or {},
-            "formats": list(checked.formats),
-            "submission": submission.body(),
-            "status": Status.PENDING.value,
-            "progress": 0,
-            "requested_by": person.actor,
-            "requester_name": person.name,
-            "email": person.email,
-            "roles": person.roles,
-            "created_at": now,
-            "due_at": now,
-            "attempt": 0,
-            "worker": "",
-            "resubmitted_from": origin.resubmitted_from,
-            "template": origin.template,
-            "idempotency_key": origin.key,
-            "body_hash": submission.digest(),
-            "mail_tries": 0,
-        }
+        id=new_id(),
+        tenant=tenants[0],
+        tenants=tenants,
+        export_type=checked.export_type,
+        scope=checked.scope.body(),
+        project=checked.scope.project,
+        entities=list(checked.entities),
+        range_from=checked.span.start,
+        range_to=checked.span.end,
+        range_asked=checked.span.asked or {},
+        formats=list(checked.formats),
+        submission=submission.body(),
+        status=Status.PENDING.value,
+        progress=0,
+        rows=None,
+        bytes=None,
+        error_code=None,
+        error_message=None,
+        error_advice=None,
+        requested_by=person.actor,
+        requester_name=person.name,
+        email=person.email,
+        roles=person.roles,
+        created_at=now,
+        due_at=now,
+        started_at=None,
+        finished_at=None,
+        expires_at=None,
+        heartbeat_at=None,
+        downloaded_at=None,
+        attempt=0,
+        worker="",
+        resubmitted_from=origin.resubmitted_from,
+        template=origin.template,
+        idempotency_key=origin.key,
+        body_hash=submission.digest(),
+        slot=None,
+        fingerprint=None,
+        archive=None,
+        sha256=None,
+        mail=None,
+        mail_due_at=None,
+        mail_claimed_at=None,
+        mail_sent_at=None,
+        mail_tries=0,
     )
 
 

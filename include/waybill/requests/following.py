@@ -16,6 +16,7 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, requests
 from waybill.ledger.engine import is_id
 from waybill.ledger.request_records import ExportFile, ExportRequest, Status
+from waybill.requests.creating import zone_of
 from waybill.requests.request import advice, label, name_of, needs_support, refused
 from waybill.requests.rights import (
     has_plan,
@@ -28,6 +29,7 @@ from waybill.requests.rights import (
     sees_only_own,
     visible_tenants,
 )
+from waybill.requests.scopes import offered_levels
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200
@@ -211,7 +213,7 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
         "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
         "formats": list(export_policy.formats),
         "jsonLayout": export_policy.json_layout,
-        "scopes": list(export_policy.scopes),
+        "scopes": list(offered_levels(installation, caller, tenant)),
         "exportTypes": {name: kind.model_dump(mode="json") for name, kind in export_policy.export_types.items()},
         "entities": [
             {
@@ -239,4 +241,5 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
         "maxActivePerProject": export_policy.max_active_per_project,
         "planRequired": None if planned else export_policy.plan_required,
         "organization": policy.organization_of(tenant),
+        "zone": zone_of(installation, tenant).key,
     }

@@ -63,6 +63,8 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
             return None if _is_last_or_first(day) else start_of_day(day + days * DAY, zone)
         instant = parse_timestamp(text)
         return None if _is_last_or_first(instant.date()) else instant
+    except OverflowError:  # a time of the last or first day, in a zone that puts it beyond
+        return None
     except ValueError as error:
         raise ValueError(field) from error
 

@@ -30,12 +30,16 @@ LONGEST = 16 * 1024
 
 @dataclass(frozen=True)
 class Issuer:
-    """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them."""
+    """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them.
+
+    `token_url` is where programs get theirs by the client-credentials flow, for the reference of the API; it may be empty.
+    """
 
     issuer: str
     audience: str
     jwks_url: str
     tenant_claim: str = "tenant"
+    token_url: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
@@ -49,17 +53,24 @@ class Issuer:
                 code="usage",
             )
         issuer, audience, url = (environment[name] for name in names)
-        address = urlsplit(url)
-        if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
-            raise PermanentError(f"WAYBILL_OAUTH_JWKS_URL is {url!r}", allowed="https, or http on the loopback address", code="usage")
-        return cls(issuer, audience, url, environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant")
+        tokens = environment.get("WAYBILL_OAUTH_TOKEN_URL") or ""
+        _require_safe("WAYBILL_OAUTH_JWKS_URL", url)
+        if tokens:
+            _require_safe("WAYBILL_OAUTH_TOKEN_URL", tokens)
+        return cls(issuer, audience, url, environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant", tokens)
+
+
+def _require_safe(name: str, url: str) -> None:
+    address = urlsplit(url)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
+        raise PermanentError(f"{name} is {url!r}", allowed="https, or http on the loopback address", code="usage")
 
 
 class TokenAccess:
     """Recognises callers by their bearer token."""
 
     def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
-        self._issuer = issuer
+        self.issuer = issuer
         self._refetching = threading.Lock()
         # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
         self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=cooldown)
@@ -82,8 +93,8 @@ class TokenAccess:
                 token,
                 self._key(header["kid"]),
                 algorithms=ALGORITHMS,
-                audience=self._issuer.audience,
-                issuer=self._issuer.issuer,
+                audience=self.issuer.audience,
+                issuer=self.issuer.issuer,
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
@@ -114,7 +125,7 @@ class TokenAccess:
 
     def _recognised(self, claims: Mapping[str, Any], granted: Granted) -> Caller:
         rights = TokenRights(
-            tenants=_words(claims.get(self._issuer.tenant_claim), split=False),
+            tenants=_words(claims.get(self.issuer.tenant_claim), split=False),
             scopes=_words(claims.get("scope")),
             roles=_words(claims.get("roles")),
             granted=granted,

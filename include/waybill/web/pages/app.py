@@ -146,7 +146,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     by_htmx = "hx-request" in request.headers
     if status == 401 and takes_tokens(request):
         return _to_sign_in(request, by_htmx)
-    findings = problems._field_errors(error) if isinstance(error, InvalidInput) else []
+    findings = problems.field_errors(error) if isinstance(error, InvalidInput) else []
     if by_htmx:
         form = request.headers.get("hx-trigger", "")
         headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
@@ -162,7 +162,23 @@ async def _failed(request: Request, error: Exception) -> Response:
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
     }
-    return page(request, "error.html", await _whoever(request), status=status, **shown)
+    caller = await _whoever(request)
+    return page(request, "error.html", caller, status=status, **shown, ways=await run_in_threadpool(_ways, request, caller, status))
+
+
+def _ways(request: Request, caller: Caller | None, status: int) -> list[tuple[str, str]]:
+    """Where a reader of an error can go on, as title and address: the same page where that may help, and pages that open for them."""
+    ways = [("Try again", "")] if request.method == "GET" and (status >= 500 or status == 412) else []
+    if caller is None:  # both lead over signing in
+        return [*ways, ("Exports", f"{below(request)}requests") if status == 410 else ("Overview", below(request))]
+    try:
+        installation = current_installation(request)
+        for title, tab in (("Exports", "requests"), ("Overview", "overview")):
+            if context.context(installation, caller, tab).members:
+                ways.append((title, below(request) + ("requests" if tab == "requests" else "")))
+    except WaybillError:
+        return ways  # where nothing answers, no page does
+    return ways if status == 410 or len(ways) < 2 else sorted(ways, key=lambda way: way[0] == "Exports")
 
 
 async def _whoever(request: Request) -> Caller | None:
@@ -197,7 +213,7 @@ def _facts(error: Exception) -> tuple[int, str]:
         if status >= 500:
             log.error("%s: %s", error.code, error)
         if isinstance(error, InvalidInput):
-            return status, problems._counted(error)
+            return status, problems.counted(error)
         return status, problems.DOWN if status == 500 else str(error)
     if isinstance(error, HTTPException):
         return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)

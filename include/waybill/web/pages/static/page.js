@@ -147,6 +147,8 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("DOMContentLoaded", () => {
+  // In a tab of its own there is nothing to go back to.
+  for (const button of document.querySelectorAll("[data-back]")) button.hidden = history.length < 2;
   document.querySelectorAll("form[data-fits]").forEach(offerWhatFits);
   document.querySelectorAll("form[data-registers]").forEach(offerRegistration);
   const opened = document.querySelector("dialog[data-now]");
