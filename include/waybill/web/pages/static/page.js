@@ -163,6 +163,7 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   });
 }
 document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[list]")) return; // a field that asks what there is sends nothing
   // What was said to an earlier try is no answer to this one.
   const form = event.detail.elt.closest("dialog, form");
   if (form) forget(form);
