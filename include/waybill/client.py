@@ -24,7 +24,6 @@ __all__ = ["Export", "NotDone", "Refused", "Registration", "Waybill", "client_cr
 API = "/api/v1"
 ExportOption = Literal["export all", "export selected", "disable export"]
 Frequency = Literal["daily", "weekly", "monthly"]
-_BLOCK = 1 << 20
 
 
 class Refused(Exception):
@@ -195,7 +194,7 @@ class Waybill:
                 answer.read()
                 raise _refused(answer)
             with part.open("ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
-                for block in answer.iter_bytes(_BLOCK):
+                for block in answer.iter_bytes():  # as it comes, so that nothing is lost when it breaks off
                     file.write(block)
 
     def _call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> httpx.Response:

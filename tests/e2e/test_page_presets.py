@@ -143,13 +143,13 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             with page.expect_download() as waiting:
                 row.get_by_role("link", name="Download").click()
             assert zipfile.is_zipfile(waiting.value.path())
-            ada.go(f"{REQUESTS}?study=s1&participant=p-1")
+            ada.go(f"{REQUESTS}?study=s2&participant=s2-person-4")
             dialog = page.get_by_role("dialog", name="Export data")  # a cohort's Export action leads here
-            expect(dialog).to_contain_text("s1 / p-1")
+            expect(dialog).to_contain_text("s2 / s2-person-4")
             expect(dialog.get_by_label("Scope")).to_have_count(0)
             dialog.get_by_role("button", name="Create export").click()
             expect(page.locator(ROW).first).to_contain_text("A participant")
-            expect(page.locator(ROW).first).to_contain_text("study s1")
+            expect(page.locator(ROW).first).to_contain_text("study s2")
         with here.visit("vera") as vera:
             vera.go(REQUESTS)
             expect(vera.page.get_by_role("note")).to_have_text(SENTENCES["create_denied"])
