@@ -226,6 +226,16 @@ def _registration(answer: httpx.Response) -> Registration:
 
 def _export(answer: httpx.Response) -> Export:
     body = answer.json()
-    names = ("id", "tenant", "status", "progress", "rows", "bytes", "sha256")
     after = answer.headers.get("retry-after", "")
-    return Export(*(body[name] for name in names), body["expiresAt"], body, float(after) if after.isdigit() else 2.0)
+    return Export(
+        id=body["id"],
+        tenant=body["tenant"],
+        status=body["status"],
+        progress=body["progress"],
+        rows=body["rows"],
+        bytes=body["bytes"],
+        sha256=body["sha256"],
+        expires_at=body["expiresAt"],
+        body=body,
+        retry_after=float(after) if after.isdigit() else 2.0,
+    )

@@ -159,7 +159,14 @@ def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.
             return installation.source(name)
 
         entities = (installation.entity("measurement"),)
-        task = Task(one, installation.configuration.export_policy("acme"), entities, {"acme": b"salt"}, "test")
+        task = Task(
+            one,
+            installation.configuration.export_policy("acme"),
+            entities,
+            {"acme": b"salt"},
+            {"acme": installation.words_of("acme")},
+            "test",
+        )
         spool = installation.settings.spool_dir
         archives = archives_of(installation)
         resources = Resources(installation.ledger, source, archives, spool, installation.now, time.sleep, lambda kind: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -32,7 +32,8 @@ LONGEST = 16 * 1024
 class Issuer:
     """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them.
 
-    `token_url` is where programs get theirs by the client-credentials flow, for the reference of the API; it may be empty.
+    `token_url` is where programs get theirs by the client-credentials flow, for the reference of the API; it may be empty. With a
+    `client_id` people sign in to the pages at the issuer; a public client has no secret.
     """
 
     issuer: str
@@ -40,6 +41,8 @@ class Issuer:
     jwks_url: str
     tenant_claim: str = "tenant"
     token_url: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
@@ -57,7 +60,9 @@ class Issuer:
         _require_safe("WAYBILL_OAUTH_JWKS_URL", url)
         if tokens:
             _require_safe("WAYBILL_OAUTH_TOKEN_URL", tokens)
-        return cls(issuer, audience, url, environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant", tokens)
+        claim = environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant"
+        client = environment.get("WAYBILL_OAUTH_CLIENT_ID") or "", environment.get("WAYBILL_OAUTH_CLIENT_SECRET") or ""
+        return cls(issuer, audience, url, claim, tokens, *client)
 
 
 def _require_safe(name: str, url: str) -> None:
@@ -84,7 +89,11 @@ class TokenAccess:
             raise unauthenticated("The Authorization header holds no bearer token.", "invalid_token")
         return self._recognised(await run_in_threadpool(self._claims, token.strip()), granted_by_policy(request))
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def identity(self, token: str) -> Mapping[str, Any]:
+        """The claims of an id token made for our client. Raises unauthenticated."""
+        return self._claims(token, self.issuer.client_id)
+
+    def _claims(self, token: str, audience: str = "") -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
@@ -93,7 +102,7 @@ class TokenAccess:
                 token,
                 self._key(header["kid"]),
                 algorithms=ALGORITHMS,
-                audience=self.issuer.audience,
+                audience=audience or self.issuer.audience,
                 issuer=self.issuer.issuer,
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud", "sub"]},

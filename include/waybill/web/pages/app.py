@@ -17,10 +17,11 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
 from waybill.errors import InvalidInput, WaybillError
+from waybill.installation import Installation
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
-from waybill.web.pages import context, overview, recurring, registration, requests, tenant
+from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
 from waybill.web.pages import words as pages_words
 from waybill.web.pages.overview import first_page
 from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
@@ -57,6 +58,8 @@ def mount(app: FastAPI) -> None:
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
+    pages.add_api_route("/sign-in/start", sign_in_at_provider, methods=["GET"])
+    pages.add_api_route(identity.CALLBACK, back_from_provider, methods=["GET"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
     app.mount(MOUNTED, pages)
     app.mount("/settings", _application(app, [requests.settings]))
@@ -97,7 +100,49 @@ def sign_in(
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
     said = "Your session has ended. Sign in again." if why == "ended" else ""
-    return page(request, "sign_in.html", next=next, said=said)
+    return page(request, "sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
+
+
+def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
+    """Lead to the house's identity provider, from where the browser comes back with a code."""
+    issuer = identity.provider(request)
+    if issuer is None:
+        return RedirectResponse("../sign-in", 303)
+    begun = identity.begin(request, installation, issuer, next.lstrip("/."))
+    answer = RedirectResponse(begun.url, 303, {"Cache-Control": "no-store"})
+    path = f"{_cookie_paths(request)[0]}{identity.CALLBACK}"  # Lax: the browser comes from the provider's site
+    secure = _is_secure(request, installation)
+    answer.set_cookie(identity.COOKIE, begun.cookie, identity.LIFE_SECONDS, path=path, secure=secure, httponly=True, samesite="lax")
+    return answer
+
+
+async def back_from_provider(request: Request, installation: InstallationDep) -> Response:
+    """Make a session of what the provider gave. A page of ours leads on, as browsers keep strict cookies back behind another site's."""
+    access = request.app.state.access
+    if identity.provider(request) is None:
+        return RedirectResponse("../sign-in", 303)
+    try:
+        token, place = await run_in_threadpool(identity.finish, request, installation, access)
+        caller = await access.caller(with_token(request, token))
+        if len(token) > LONGEST:
+            raise problems.unauthenticated("Your token is too long to be kept by a browser. Ask your operator for one with fewer claims.")
+    except WaybillError as error:
+        return page(request, "sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
+    place = place or await run_in_threadpool(first_page, installation, caller)
+    answer = page(request, "signed_in.html", place=f"{below(request)}{place}")
+    _keep_session(request, installation, answer, token)
+    answer.delete_cookie(identity.COOKIE, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
+    return answer
+
+
+def _is_secure(request: Request, installation: Installation) -> bool:
+    return request.url.scheme == "https" or public_url(installation).startswith("https:")
+
+
+def _keep_session(request: Request, installation: Installation, answer: Response, token: str) -> None:
+    for path in _cookie_paths(request):
+        secure = _is_secure(request, installation)
+        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
 
 
 async def signed_in(request: Request, form: SentForm, installation: InstallationDep) -> Response:
@@ -112,11 +157,10 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
             raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
         caller = await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
-        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
+        offered = identity.provider(request) is not None
+        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
     answer = RedirectResponse(f"./{place or await run_in_threadpool(first_page, installation, caller)}", 303, {"Cache-Control": "no-store"})
-    secure = request.url.scheme == "https" or public_url(installation).startswith("https:")
-    for path in _cookie_paths(request):
-        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
+    _keep_session(request, installation, answer, token)
     return answer
 
 
