@@ -59,9 +59,9 @@ bench: $(READY) system ## benchmarks that print ratios; QUICK=1 for a short roun
 	@$(PY) -m bench $(if $(QUICK),--quick)
 
 lock: $(READY) ## compile the locks anew from pyproject.toml (UPGRADE=1 moves every pin it may)
-	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev pyproject.toml --output-file requirements.txt
-	@$(LOCK) --constraint requirements.txt pyproject.toml --output-file requirements-runtime.txt
-	@$(LOCK) --constraint requirements.txt --extra bench pyproject.toml --output-file bench/requirements.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra all --extra dev pyproject.toml --output-file requirements.txt
+	@$(LOCK) --constraint requirements.txt --extra all pyproject.toml --output-file requirements-runtime.txt
+	@$(LOCK) --constraint requirements.txt --extra all --extra bench pyproject.toml --output-file bench/requirements.txt
 
 clean: ## remove everything made here, run-time state too
 	rm -rf .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

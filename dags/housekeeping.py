@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, task
 
 from waybill.airflow import tasks
+from waybill.airflow.names import HOUSEKEEPING_DAG
 from waybill.airflow.retries import retrying
 
 with DAG(
-    "housekeeping",
+    HOUSEKEEPING_DAG,
     schedule="17 4 * * *",
     start_date=datetime(2020, 1, 1, tzinfo=UTC),
     catchup=False,

@@ -6,8 +6,15 @@ No message may hold a secret or a tenant's row.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Self
+
+
+def counted(number: int, what: str) -> str:
+    """`1 file`, `2 files`, `2 entities`, `2 deliveries`."""
+    many = what if number == 1 else f"{what[:-1]}ies" if re.search(r"[^aeiou]y$", what) else f"{what}s"
+    return f"{number:,} {many}"
 
 
 class WaybillError(Exception):

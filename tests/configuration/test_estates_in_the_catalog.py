@@ -91,6 +91,17 @@ def test_a_tenant_file_is_held_to_the_catalog(tmp_path: Path, body: dict[str, An
     assert any(finding in one for one in found), found
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("bigint", "integer"), ("text", "string"), ("numeric", "decimal"), ("numeric(10,2)", "decimal"), ("timestamptz", "timestamp"),
+     ("jsonb", "json"), ("bytea", "binary"), ("double precision", "float"), ("VARCHAR(20)", "string"), ("bool", "boolean"),
+     ("strng", "string")],
+)  # fmt: skip
+def test_the_names_databases_have_for_types_are_understood(tmp_path: Path, word: str, meant: str) -> None:
+    [finding] = loaded(tmp_path, {"columns": {"id": {"type": word}}}).findings
+    assert finding.meant == meant
+
+
 def test_two_tenants_that_would_receive_the_same_rows_are_both_told_and_neither_names_the_other(tmp_path: Path) -> None:
     found = loaded(tmp_path, acme={"sourceTenant": 7}, globex={"sourceTenant": "7"}, initech={"sourceTenant": 8})
     assert [(one.file, one.path) for one in found.findings] == [

@@ -399,3 +399,47 @@ def test_json_of_a_manifest_lists_the_deletes_file_as_the_contract_says(place):
     second = delivered(place, NOON + DAY)
     assert list(second["deletes"]) == ["path", "rows", "bytes", "sha256"]
     assert json.loads(json.dumps(second))["deletes"]["rows"] == 0
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["delivered", "archived"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"changes": {"mode": "append", "column": "id"}}, {"deletes": "compare"}, {"key": ["name"]}],
+    ids=["plain", "id", "compared", "text"],
+)
+def test_reconcile_counts_the_rows_that_copies_hold_and_the_source_does_not(tmp_path, fields, collected):
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user={**PLAIN, **fields}))
+        place.tenant(entityList=["user"])
+        for number in range(1, 41):
+            place.user(number, f'Ada "{number}"', MIDNIGHT - 40 * DAY)
+        place.user(41, "", MIDNIGHT - 40 * DAY)
+        delivered(place, NOON)
+        delivered(place, NOON + DAY)
+        if collected:
+            for path in place.out.rglob("user*.csv"):
+                path.unlink()
+        assert reconcile(place.installation(), "acme", actor="test").differences == []
+        gone(place, *range(1, 19))
+        (difference,) = reconcile(place.installation(), "acme", actor="test").differences
+        assert (difference.gone, difference.missing, difference.source_rows, difference.delivered_rows) == (18, 0, 23, 41)
+        assert str(difference).startswith(
+            "user: 18 rows that were delivered are gone from the source. Repair: waybill run acme --entity user"
+        )
+        running.run(place.installation(), "acme", NOON + 2 * DAY, full_load="deletes" not in fields)
+        assert reconcile(place.installation(), "acme", actor="test").differences == []
+
+
+def test_reconcile_takes_a_row_that_was_delivered_as_deleted_for_removed(tmp_path):
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"])
+        for number in (1, 2):
+            place.user(number, "Ada", MIDNIGHT - 40 * DAY)
+        delivered(place, NOON)
+        place.user(1, "Ada", MIDNIGHT - 40 * DAY, deleted=MIDNIGHT + HOUR)
+        delivered(place, NOON + DAY)
+        gone(place, 1)
+        assert reconcile(place.installation(), "acme", actor="test").differences == []
+        gone(place, 2)
+        assert [one.gone for one in reconcile(place.installation(), "acme", actor="test").differences] == [1]

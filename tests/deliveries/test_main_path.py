@@ -13,7 +13,7 @@ import pytest
 
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.connection import Connection
-from waybill.deliveries.planning import plan
+from waybill.deliveries.planning import plan, preview
 from waybill.deliveries.running import ask_full_load, deliver, run
 from waybill.deliveries.views import listed
 from waybill.errors import ConflictError, PermanentError
@@ -329,14 +329,14 @@ def test_many_runs_at_once_give_one_delivery_each(ledgered):
 
 def test_a_preview_writes_nothing(place):
     apply(place.installation(), actor="test")
-    first = plan(place.installation(), "acme", NOON, preview=True)
+    first = preview(place.installation(), "acme", NOON)
     assert [one.entity for one in first] == ["theme", "user"]
     assert listed(place.installation(), "acme") == []
 
 
 def test_until_is_bounded_by_the_sources_clock(place):
     apply(place.installation(), actor="test")
-    due = plan(place.installation(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"), preview=True)
+    due = preview(place.installation(), "acme", datetime.fromisoformat("2999-01-01T00:00:00+00:00"))
     assert due
     assert due[0].planned_to.year < 2999
 

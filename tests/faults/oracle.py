@@ -14,10 +14,11 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.copies import Copy
 from tests.faults.consumer import Delivered, Incomplete, Row, deliveries, parse
 
 PLANTED = "PLANTED-Secret-5f0c"
@@ -84,8 +85,13 @@ def hidden(out: Path) -> list[Path]:
     return sorted(path for path in out.rglob(".*"))
 
 
-def judge(out: Path, versions: dict[str, Iterable[Row]] | None = None, tenant: str = "acme") -> list[str]:
-    """(b), (c), (d) and the day manifests: the list of what is wrong. `versions` are the rows each entity must have delivered."""
+def judge(
+    out: Path, versions: dict[str, Iterable[Row]] | None = None, tenant: str = "acme", held: Mapping[str, list[str]] | None = None
+) -> list[str]:
+    """(b), (c), (d) and the day manifests: the list of what is wrong. `versions` are the rows each entity must have delivered.
+
+    `held` are the keys a copy that applies every delivery by its manifest must hold, deletes included.
+    """
     found, wrong = deliveries(out / "exports" / tenant)
     wrong += sequences(found)
     wrong += days(out / "exports" / tenant, found)
@@ -93,6 +99,9 @@ def judge(out: Path, versions: dict[str, Iterable[Row]] | None = None, tenant: s
     for entity, expected in (versions or {}).items():
         got = Counter(row for one in found if one.manifest["entity"] == entity for row in one.rows)
         wrong += difference(entity, Counter(expected), got)
+    for entity, keys in (held or {}).items():
+        if (copy := Copy().catch_up(out / "exports" / tenant, entity).keys()) != keys:
+            wrong.append(f"{entity}: a copy holds the keys {copy}, the source {keys}")
     return wrong
 
 
@@ -147,7 +156,9 @@ def _is_day(exports: Path, folder: Path) -> bool:
 
 def _strangers(exports: Path, found: list[Delivered]) -> list[str]:
     """Visible files that no manifest names."""
-    known = {one.path for one in found} | {one.path.parent / file["path"] for one in found for file in one.manifest["files"]}
+    known = {one.path for one in found}
+    for one in found:
+        known |= {one.path.parent / file["path"] for file in [*one.manifest["files"], one.manifest.get("deletes")] if file}
     return [f"{path} is in no manifest" for path in visible(exports) if path not in known and not path.name.startswith("_MANIFEST")]
 
 

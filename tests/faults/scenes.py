@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from tests.faults.consumer import Row
-from tests.installations import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from tests.servers.sshd import SftpAccess
 
 MIDNIGHT = NOON.replace(hour=0)
 UNTIL = "2026-05-31T12:00:00Z"
 NEXT = "2026-06-01T12:00:00Z"
+AFTER = "2026-06-02T12:00:00Z"
 CONNECTION = "acme_sftp"
 
 
@@ -32,6 +33,8 @@ class Scene:
     argv: tuple[str, ...]
     versions: Mapping[str, list[Row]]
     settle: Callable[[Path], Mapping[str, str]] = field(default=lambda root: {})
+    held: Mapping[str, list[str]] = field(default_factory=dict)
+    """The keys that a copy which applies every delivery must hold after it, by entity."""
 
     @property
     def out(self) -> Path:
@@ -89,6 +92,23 @@ def delta(root: Path, **tenant: Any) -> Scene:
     place.run(NOON)
     story.second_day()
     return Scene(root, ("run", "acme", "--until", NEXT), story.versions)
+
+
+def vanished(root: Path, **tenant: Any) -> Scene:
+    """Rows were told to be gone, and one of them is back as it was; the run tells of others that are gone, and delivers it and a change."""
+    place = make_place(root)
+    place.tenant(**tenant)
+    place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare"}, theme=THEME))
+    story = Story(place)
+    story.first_day()
+    place.run(NOON)
+    place.sql("delete from \"user\" where id in (6, 7) and tenant_id = 'acme'")
+    place.run(NOON + DAY)
+    story.write(6, f'Ada "6",\nof {"Löwen" * 6}', MIDNIGHT - 6 * timedelta(hours=7))
+    story.write(2, "Bob, changed", MIDNIGHT + DAY + timedelta(hours=1))
+    place.sql("delete from \"user\" where id in (4, 5) and tenant_id = 'acme'")
+    story.versions["theme"] = story.themes * 3
+    return Scene(root, ("run", "acme", "--until", AFTER), story.versions, held={"user": ["1", "2", "3", "6"]})
 
 
 def parts(root: Path) -> Scene:

@@ -75,7 +75,7 @@ def copied(scene: Scene, root: Path) -> tuple[Scene, dict[str, str]]:
 def _trace(launcher: Launcher, scene: Scene, root: Path) -> list[str]:
     copy, env = copied(scene, root)
     done = launcher.run(root, *copy.argv, env=env, trace=True)
-    wrong = judge(copy.out, dict(copy.versions))
+    wrong = judge(copy.out, dict(copy.versions), held=copy.held)
     if done.status != 0 or wrong:
         raise RuntimeError(f"the undisturbed run fails already: {done.said} {wrong}")
     return done.calls
@@ -88,7 +88,7 @@ def _try(launcher: Launcher, scene: Scene, root: Path, point: Point) -> tuple[Po
         killed = [launcher.run(root, *copy.argv, env=env, kill_at=number).status == -9 for number in point]
         watcher.look()
         last = launcher.run(root, *copy.argv, env=env)
-    wrong = watcher.violations + judge(copy.out, dict(copy.versions))
+    wrong = watcher.violations + judge(copy.out, dict(copy.versions), held=copy.held)
     if last.status != 0:
         wrong.append(f"the run after the crash ended with {last.status}: {last.said}")
     wrong += housekept(launcher, copy, env)

@@ -6,11 +6,13 @@ from tests.faults import FULL, SEED, scenes
 from tests.faults.sweep import sweep
 from tests.servers.sshd import serve_sshd
 
-SHORT = {"first": 8, "delta": 10, "parts": 8, "resumed": 6, "sftp": 6}
+SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6}
 
 
 @pytest.mark.parametrize(
-    ("name", "build"), [("first", scenes.first), ("delta", scenes.delta), ("parts", scenes.parts)], ids=["first", "delta", "parts"]
+    ("name", "build"),
+    [("first", scenes.first), ("delta", scenes.delta), ("parts", scenes.parts), ("vanished", scenes.vanished)],
+    ids=["first", "delta", "parts", "vanished"],
 )
 def test_a_run_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path, name, build):
     swept = sweep(launcher, build(tmp_path / name), tmp_path / "points", some=None if FULL else SHORT[name], seed=SEED)

@@ -282,7 +282,7 @@ def test_a_time_as_text_that_cannot_be_read_stops_the_stream_instead_of_losing_i
         connection.execute("ALTER TABLE events ADD COLUMN deleted_at TEXT")
         connection.execute(f"UPDATE events SET {column} = ? WHERE id = 7", [text])
         connection.commit()
-    with pytest.raises(PermanentError, match=f"1 rows of the tenant hold something in {column} that is not a time"):
+    with pytest.raises(PermanentError, match=f"1 row of the tenant holds something in {column} that is not a time"):
         read(DbApi(SPEC, lambda _: sqlite3.connect(lite)), deleting)
 
 

@@ -274,7 +274,7 @@ DRIFTS: dict[str, tuple[str, Callable[[Entity], Entity], str, str]] = {
         "ALTER TABLE orders ALTER updated_at DROP NOT NULL; UPDATE orders SET updated_at = NULL WHERE id = 2",
         lambda e: e,
         "change_column_null",
-        "1 rows of the tenant have no updated_at",
+        "1 row of the tenant has no updated_at",
     ),
     "key not unique": (
         "SELECT 1",

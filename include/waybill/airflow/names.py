@@ -1,10 +1,16 @@
-"""What things are called inside Airflow. Imports nothing, as DAG files and the plugin need it at every task start."""
+"""What things are called inside Airflow. Imports next to nothing, as DAG files and the plugin need it at every task start."""
 
 from __future__ import annotations
 
-DAG_PREFIX = "export__"
-APPLY_DAG = "apply_config"
-REQUESTS_DAG = "export_requests"
+import os
+
+PREFIX = os.environ.get("WAYBILL_DAG_PREFIX", "")
+"""Stands before every DAG id of ours, in an Airflow that has DAGs of the same names or sorts its own by prefix."""
+
+DAG_PREFIX = f"{PREFIX}export__"
+APPLY_DAG = f"{PREFIX}apply_config"
+REQUESTS_DAG = f"{PREFIX}export_requests"
+HOUSEKEEPING_DAG = f"{PREFIX}housekeeping"
 
 CONFIGURATION_ASSET = "waybill/configuration"
 REQUESTS_ASSET = "waybill/export_requests"

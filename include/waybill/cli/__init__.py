@@ -1,5 +1,17 @@
-"""The command line: the use cases without a scheduler, one command each. Exit 0 done, 1 refused with a message, 2 usage."""
+"""The command line: the use cases without a scheduler, one command each.
 
-from waybill.cli.app import main
+In come words, options and the environment (`WAYBILL_...`, `AIRFLOW_CONN_...`). Out come lines for people, JSON for programs with
+`--json`, and an exit code: 0 done (nothing due is done too), 1 refused with a message, 2 usage. `starting` holds init and discover,
+`app` the deliveries, `operations` their repairs, `health` status and doctor, `serve` the API. `main` is the console script.
+"""
+
+from __future__ import annotations
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command that was asked for."""
+    from waybill.cli.app import main as run
+
+    run()

@@ -12,23 +12,48 @@ from typing import Annotated, Any
 
 import typer
 
+from waybill import __version__
 from waybill.airflow import open_installation
-from waybill.cli import operations
-from waybill.cli.options import AsJson, Tenant, actor, complain, dump, instant, write
+from waybill.cli import health, operations, starting
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, tell_source_findings, write
 from waybill.cli.serve import app as web_commands
+from waybill.cli.tables import table
 from waybill.errors import PermanentError, TransientError, WaybillError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help and usage errors as plain sentences: nothing in them is markup, nothing is wrapped into a box
     help="Recurring data exports for every tenant, as files they can trust.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        write(f"waybill {__version__}")
+        raise typer.Exit
+
+
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(operations.app)
+app.add_typer(starting.app)
+app.add_typer(health.app)
 app.add_typer(web_commands)
+
+
+_EXTRAS = {
+    "airflow": "airflow", "fastapi": "serve", "jwt": "serve", "starlette": "serve", "uvicorn": "serve", "asyncssh": "sftp",
+    "paramiko": "sftp", "psycopg": "postgres", "boto3": "s3", "botocore": "lake", "s3fs": "lake",
+}  # fmt: skip
+"""The extra a missing module comes with."""
+
+
+@app.callback()
+def begin(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
+) -> None:
+    """Recurring data exports for every tenant, as files they can trust."""
 
 
 def main() -> None:
@@ -37,6 +62,12 @@ def main() -> None:
         app()
     except WaybillError as error:
         sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        sys.stderr.write(f"this needs {error.name}, which is not installed. Run: pip install 'waybill[{extra}]'\n")
         sys.exit(1)
     except OSError as error:  # descriptors or disk ran out before anything could be named
         sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}\n")
@@ -50,8 +81,10 @@ Until = Annotated[
 
 
 @app.command()
-def check() -> None:
-    """Validate catalog, policy and tenant files. Opens no connection; prints every problem of every file."""
+def check(
+    connect: Annotated[bool, typer.Option("--connect", help="Also look into the sources, for every tenant that has a file.")] = False,
+) -> None:
+    """Validate catalog, policy and tenant files; prints every problem of every file. Opens no connection without --connect."""
     from waybill.configuration import catalog, loading
 
     settings = loading.Settings.from_environment()
@@ -61,11 +94,11 @@ def check() -> None:
     for warning in catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml"):
         complain(f"warning: {warning}")
     if found.findings:
-        count = len(found.findings)
-        complain(f"{count} problem{'s' if count > 1 else ''} found")
+        complain(f"{counted(len(found.findings), 'problem')} found")
         raise typer.Exit(1)
-    entities, tenants = len(found.catalog.entities), len(found.tenants)
-    write(f"{entities} {'entity' if entities == 1 else 'entities'} and {tenants} tenant file{'' if tenants == 1 else 's'}: valid")
+    if connect:
+        tell_source_findings(settings, {tenant: file.registration for tenant, file in found.tenants.items()})
+    write(f"{counted(len(found.catalog.entities), 'entity')} and {counted(len(found.tenants), 'tenant file')}: valid")
 
 
 @app.command()
@@ -76,11 +109,14 @@ def apply(
     ] = False,
 ) -> None:
     """Bring the ledger to what the tenant files say."""
-    from waybill.registrations import applying
+    from waybill.registrations import applying, estimating
 
-    applied = applying.apply(open_installation(), actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
+    installation = open_installation()
+    applied = applying.apply(installation, actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
     for line in applied.lines(dry_run=dry_run):
         write(line)
+    if dry_run and (size := estimating.size_of(installation, applied.first_loads())):
+        write(f"full loads: {size}")
     for finding in applied.findings:
         complain(str(finding))
     if applied.refusal:
@@ -102,20 +138,27 @@ def _applied(tenant: str) -> Iterator[Any]:
 
 @app.command()
 def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
-    """Show the deliveries that are open or due, and start none. The tenant's file is applied first, as `run` does."""
+    """Show the deliveries that are open or would be due once the tenant's file is applied. Changes nothing."""
     from waybill.deliveries import planning, repairs, views
 
-    with _applied(tenant) as installation:
-        planned = planning.plan(installation, tenant, until or installation.now(), preview=True)
-        due = [views.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    installation = open_installation()
+    for finding in installation.configuration.findings if tenant in installation.configuration.broken else ():
+        complain(str(finding))
+    planned = planning.preview(installation, tenant, reachable(until, installation.now()))
+    due = [views.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
     if as_json:
         dump(due)
         return
     if not due:
         write(f"{tenant}: nothing is due")
-    for one in due:
-        window = f"[{one['window']['from'] or 'beginning'}, {one['window']['to']})"
-        write(f"{_what(one):10} {one['entity']:40} #{one['sequence']:<5} {window}  {one['path']}")
+    else:
+        table(
+            ["KIND", "ENTITY", "SEQUENCE", "FROM", "TO", "PATH"],
+            [
+                [_what(one), one["entity"], one["sequence"], one["window"]["from"] or "beginning", one["window"]["to"], one["path"]]
+                for one in due
+            ],
+        )
 
 
 def _what(one: dict[str, Any]) -> str:
@@ -135,14 +178,13 @@ def run(
 
     with _applied(tenant) as installation, _progress() as progress:
         results = running.run(
-            installation, tenant, until or installation.now(), entities=entity or (), full_load=full_load, progress=progress
+            installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
     for result in results:
         one = result.delivery
         if result.outcome:
-            write(
-                f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {result.outcome.rows:>10} rows  {one.folder}"
-            )
+            rows = counted(result.outcome.rows, "row")
+            write(f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {rows:>15}  {one.folder}")
     failed = [result for result in results if result.error]
     for message in dict.fromkeys(str(result.error) for result in failed):
         complain(message)
@@ -185,21 +227,38 @@ def _progress() -> Iterator[Any]:
 
 @app.command()
 def deliveries(
-    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
+    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None,
+    entity: Annotated[str, typer.Option(help="Only this entity (id or display name).")] = "",
+    status: Annotated[str, typer.Option(help="Only this status: open, committed or abandoned.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    as_json: AsJson = False,
 ) -> None:
     """List deliveries, newest first."""
     from waybill.deliveries import views
 
-    found = views.listed(open_installation(), tenant)
+    if status not in ("", *_STATUSES):
+        raise typer.BadParameter(f"{status!r} is none of {', '.join(_STATUSES)}", param_hint="--status")
+    installation = open_installation()
+    names = installation.configuration.catalog.ids_by_name()
+    found = views.listed(installation, tenant, entity=names.get(entity.casefold(), entity), status=status, limit=limit)
     if as_json:
         dump(found)
         return
-    for one in found:
-        rows = "-" if one["rows"] is None else one["rows"]
-        what = f"{one['tenant']:16} {one['entity']:40} {_what(one):10} g{one['generation']} #{one['sequence']:<5}"
-        write(f"{one['delivery_id']}  {what} {one['status']:10} {rows:>10} rows  {one['export_date']}")
-        if one["error"]:
-            write(f"    {one['error']}")
+    if not found:
+        write("no delivery")
+        return
+    columns = ["DELIVERY", "TENANT", "ENTITY", "KIND", "SEQUENCE", "STATUS", "ROWS", "BYTES", "DATE", "COMMITTED (UTC)"]
+    shown = [
+        [
+            one["delivery_id"], one["tenant"], one["entity"], _what(one), f"g{one['generation']} #{one['sequence']}", one["status"],
+            one["rows"], one["bytes"], one["export_date"], (one["committed_at"] or "")[:19].replace("T", " "),
+        ]
+        for one in found
+    ]  # fmt: skip
+    table(columns, shown, {number: one["error"] for number, one in enumerate(found) if one["error"]})
+
+
+_STATUSES = ("open", "committed", "abandoned")
 
 
 @app.command()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from waybill.airflow import lookup, open_installation
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, write
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, midnight, moment, tell_source_findings, write
 
 app = typer.Typer()
 
@@ -61,11 +61,20 @@ def _spinner() -> Iterator[Callable[[str], None]]:
 
 
 @app.command()
-def probe(tenant: Tenant, as_json: AsJson = False) -> None:
+def probe(
+    tenant: Tenant,
+    source: Annotated[bool, typer.Option("--source", help="Try what the tenant's entities are read from instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept."""
     from waybill.deliveries import views
 
-    found = views.as_json(views.probe(open_installation(), tenant))
+    installation = open_installation()
+    if source:
+        tell_source_findings(installation.settings, {tenant: installation.registered(tenant).registration})
+        write("the sources can be read")
+        return
+    found = views.as_json(views.probe(installation, tenant))
     if as_json:
         dump(found)
         return
@@ -82,15 +91,20 @@ def probe(tenant: Tenant, as_json: AsJson = False) -> None:
 def backfill(
     tenant: Tenant,
     entity: Annotated[str, typer.Argument(help="Entity id or display name.")],
-    start: Annotated[datetime, typer.Option("--from", parser=instant, metavar="T", help="Begin of the range (RFC 3339 with offset).")],
-    end: Annotated[datetime, typer.Option("--to", parser=instant, metavar="T", help="End of the range, not in it; up to the watermark.")],
+    start: Annotated[
+        date, typer.Option("--from", parser=moment, metavar="T", help="Begin of the range: a date in the tenant's zone, or RFC 3339.")
+    ],
+    end: Annotated[date, typer.Option("--to", parser=moment, metavar="T", help="End of the range, not in it; up to the watermark.")],
     again: Annotated[bool, typer.Option("--again", help="Deliver a range once more that was backfilled before.")] = False,
 ) -> None:
     """Deliver the rows of a past range as they are now, beside the stream. Asking twice finishes or verifies the same backfill."""
     from waybill.deliveries import repairs
 
+    installation = open_installation()
+    zone = installation.registered(tenant).registration.zone
+    span = midnight(start, zone), midnight(end, zone)
     with _rows() as progress:
-        result = repairs.backfill(open_installation(), tenant, entity, start, end, actor=actor(), again=again, progress=progress)
+        result = repairs.backfill(installation, tenant, entity, *span, actor=actor(), again=again, progress=progress)
     _tell(result)
 
 
@@ -111,7 +125,8 @@ def _tell(result: Any) -> None:
     if result.error:
         raise result.error
     one = result.delivery
-    write(f"{result.outcome.status:10} {one.entity:40} {result.outcome.rows:>10} rows  {one.folder}/{one.stem}.csv  delivery {one.id}")
+    rows = counted(result.outcome.rows, "row")
+    write(f"{result.outcome.status:10} {one.entity:40} {rows:>15}  {one.folder}/{one.stem}.csv  delivery {one.id}")
 
 
 @contextmanager

@@ -5,10 +5,23 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
+
+from waybill.errors import counted
+
+if TYPE_CHECKING:
+    from waybill.configuration.loading import Settings
+    from waybill.configuration.registration import Registration
+
+__all__ = [
+    "AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "tell_source_findings",
+    "write",
+]  # fmt: skip
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Tenant = Annotated[str, typer.Argument(help="Tenant id.")]
@@ -22,6 +35,46 @@ def instant(text: str) -> datetime:
         return parse_timestamp(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with an offset, as in 2026-06-01T00:00:00Z") from error
+
+
+def moment(text: str) -> date:
+    """As `instant`, or a date alone, which stands for its midnight in the tenant's zone."""
+    try:
+        return date.fromisoformat(text) if len(text) == len("2026-01-31") else instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date, as in 2026-06-01") from error
+
+
+def midnight(at: date, zone: ZoneInfo) -> datetime:
+    """A moment as an instant."""
+    return at if isinstance(at, datetime) else datetime.combine(at, time(), zone).astimezone(UTC)
+
+
+def reachable(until: datetime | None, now: datetime) -> datetime:
+    """How far to deliver: `until`, or now. Says so where `until` lies ahead: nothing is delivered from the future."""
+    if until is not None and until > now:
+        complain(f"--until {until.isoformat()} lies ahead: delivering up to now, {now.isoformat(timespec='seconds')}")
+        return now
+    return until or now
+
+
+def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
+    """Print what keeps entities from being read for these tenants. Exits with 1 where something does."""
+    from waybill.airflow import connect_db, lookup, utc_now
+    from waybill.doctor import source_findings
+    from waybill.installation import Installation
+    from waybill.ledger import Ledger
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        findings = source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
+    finally:
+        ledger.close()
+    for one in findings:
+        write(one)
+    if findings:
+        complain(f"{counted(len(findings), 'problem')} found")
+        raise typer.Exit(1)
 
 
 def actor() -> str:
@@ -40,8 +93,3 @@ def complain(text: str) -> None:
 def dump(facts: Any) -> None:
     """Facts as indented JSON on standard output."""
     write(json.dumps(facts, indent=2, ensure_ascii=False))
-
-
-def counted(number: int, what: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

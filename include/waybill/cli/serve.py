@@ -7,9 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from waybill.configuration.loading import Settings
-from waybill.web.serve import tenant_app
-
 app = typer.Typer()
 
 
@@ -20,6 +17,9 @@ def serve(
 ) -> None:
     """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
     import uvicorn
+
+    from waybill.configuration.loading import Settings
+    from waybill.web.serve import tenant_app
 
     trusted = Settings.from_environment().trusted_proxies
     uvicorn.run(

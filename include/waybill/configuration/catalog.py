@@ -379,12 +379,17 @@ def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
     """Columns that look like a credential by name, without a written reason; and credentials in the catalog itself."""
     for name, column in entity.columns.items():
         at = f"entities.{entity.id}.columns.{name}"
-        if looks_secret(name) and _can_hold_a_secret(name, column) and not column.reason.strip():
+        if is_credential(name, column) and not column.reason.strip():
             allowed = "leave it out, or say in `reason` why it is none"
             yield Finding(file, at, "looks like a credential, and credentials never leave", allowed, code="credential")
         for field in ("description", "reason"):
             if secret_value(getattr(column, field)):
                 yield Finding(file, f"{at}.{field}", "holds what looks like a credential; revoke it", "plain words", code="credential")
+
+
+def is_credential(name: str, column: Column) -> bool:
+    """Whether a column looks like a credential by its name, and has a type that could hold one."""
+    return looks_secret(name) and _can_hold_a_secret(name, column)
 
 
 def _can_hold_a_secret(name: str, column: Column) -> bool:

@@ -31,7 +31,7 @@ _WEEKLY = re.compile(r"^(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day(?: |$))?(?
 def _deletes_at(value: Any) -> Any:
     # YAML 1.1 reads an unquoted 02:00 as the number 120.
     words = " ".join(value.lower().split()) if isinstance(value, str) else ""
-    if not words or not _WEEKLY.match(words):
+    if value != "" and (not words or not _WEEKLY.match(words)):  # the default, as a dump writes it
         raise ValueError('not a time of day or of the week; allowed: "02:00", sunday, "sunday 02:00"')
     return words
 

@@ -33,6 +33,22 @@ _KINDS = {
     "dict": "a mapping of keys to values",
 }
 """What pydantic's `int_type`, `int_parsing` and so on ask for, by the start of their names."""
+_OTHER_NAMES = {
+    other: name
+    for name, others in {
+        "string": "text varchar nvarchar char character citext str enum clob",
+        "integer": "int bigint smallint tinyint int4 int8 serial bigserial hugeint long",
+        "decimal": "numeric number money",
+        "float": "double real float4 float8",
+        "boolean": "bool bit",
+        "timestamp": "timestamptz datetime datetime2 time",
+        "uuid": "guid uniqueidentifier",
+        "json": "jsonb struct map array list variant object",
+        "binary": "bytea blob bytes varbinary",
+    }.items()
+    for other in others.split()
+} | {"double precision": "float", "character varying": "string", "timestamp with time zone": "timestamp"}
+"""What databases call the types of the catalog."""
 _HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
     TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
@@ -90,7 +106,8 @@ def _in_words(one: Any) -> tuple[str, str, str]:
     match kind:
         case "enum" | "literal_error":
             options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
-            return f"unknown value {_short(given)}", ", ".join(options), closest(str(given), options)
+            known = _OTHER_NAMES.get(str(given).casefold().partition("(")[0].strip(), "")
+            return f"unknown value {_short(given)}", ", ".join(options), known if known in options else closest(str(given), options)
         case "value_error":
             reason, _, allowed = str(context["error"]).partition("; allowed: ")
             allowed, _, meant = allowed.partition("; did you mean ")

@@ -71,6 +71,12 @@ class Notify(Strict):
     requests: tuple[Literal["ready", "failed"], ...] = ()
 
 
+class Landing(Strict):
+    """What else stands beside a tenant's files at the destination. `sha256sums`: a SHA256SUMS beside every day manifest."""
+
+    sha256sums: StrictBool = False
+
+
 class RangeRule(Strict):
     """Which date ranges an export may ask for. `max_days` counts inclusive days; 366 is one year."""
 
@@ -158,6 +164,7 @@ class ExportPolicy(Strict):
     support_contact: str = ""
     labels: Labels = Labels()
     page: Page = Page()
+    landing: Landing = Landing()
 
     @property
     def without_plan(self) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.deliveries import leftovers
 from waybill.deliveries.extraction import changes_by_time
 from waybill.deliveries.resending import find_bytes
 from waybill.destinations import Session
@@ -38,7 +39,10 @@ _PLAIN = Csv(delimiter=",", line_ending="\n", bom=False, compression="none")
 
 @dataclass(frozen=True)
 class Difference:
-    """A window in which the source holds rows that were not delivered. `missing` is at least that many; `command` repairs it."""
+    """A window in which the source holds rows that were not delivered. `missing` is at least that many; `command` repairs it.
+
+    Or, with `gone`, delivered rows that the source does not hold any more.
+    """
 
     entity: str
     start: datetime | None
@@ -47,9 +51,12 @@ class Difference:
     delivered_rows: int
     missing: int
     command: str
+    gone: int = 0
 
     def __str__(self) -> str:
         window = f"[{timestamp_text(self.start) if self.start else 'beginning'}, {timestamp_text(self.end)})"
+        if self.gone:
+            return f"{self.entity}: {self.gone} rows that were delivered are gone from the source. Repair: {self.command}"
         counts = f"the source holds {self.source_rows} rows, {self.delivered_rows} were delivered"
         return f"{self.entity} {window}: {counts}, {self.missing} never. Repair: {self.command}"
 
@@ -68,21 +75,35 @@ class _Window:
 
 
 def compare(installation: Installation, registered: Registered, session: Session, progress: Callable[[str], None]) -> list[Difference]:
-    """Every window of the tenant's active streams in which the source holds more than was delivered.
+    """Every window of the tenant's active streams in which the source holds more than was delivered; every stream with rows that are gone.
 
-    Looked at are the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared where key and change
-    column are exported as they are and the files are still to be had; elsewhere counts are. Eight bytes are held for each row.
+    For the windows, looked at are the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared where
+    key and change column are exported as they are and the files are still to be had; elsewhere counts are. Eight bytes are held for each
+    row.
     """
     found: list[Difference] = []
     with installation.ledger.read() as connection:
         active = streams.active(connection, registered.tenant)
     for stream in active:
         entity = installation.catalog.entity(stream.entity)
-        if entity is None or entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT) or stream.watermark is None:
+        if entity is None or stream.watermark is None:
             continue
         progress(stream.entity)
-        found += _compare_stream(installation, registered, session, stream, entity)
+        if entity.changes.mode not in (Mode.FULL, Mode.SNAPSHOT):
+            found += _compare_stream(installation, registered, session, stream, entity)
+        found += _compare_keys(installation, registered, session, stream, entity)
     return found
+
+
+def _compare_keys(
+    installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
+) -> Iterator[Difference]:
+    """What copies hold of rows that are gone: a comparison of the next delivery tells it, or a full load replaces it."""
+    counted = leftovers.count(installation, registered, session, stream, entity)
+    if counted and counted[0] and stream.watermark:
+        gone, held, there = counted
+        command = f"waybill run {stream.tenant} --entity {stream.entity}" + ("" if entity.compares_keys else " --full-load")
+        yield Difference(entity.id, None, stream.watermark, there, held, 0, command, gone)
 
 
 def _compare_stream(

@@ -13,6 +13,8 @@ from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.registrations.filling import FILLED_FROM
+from waybill.registrations.filling import filled_from as filled
 
 SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version")
 """Fields of a manifest that stand with the attempt's facts where they apply."""
@@ -45,7 +47,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "key": list(entity.key),
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
-        "columns": columns_of(extracted.columns, extracted.natives),
+        "columns": _columns(task, extracted),
         "csv": dialect_of(task.dialect),
         "produced_by": task.produced_by,
         "source_rows": extracted.source_rows,
@@ -55,6 +57,12 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
     elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
         facts["previous_schema_version"] = task.stream.schema_version
     return facts
+
+
+def _columns(task: Task, extracted: Extracted) -> list[dict[str, Any]]:
+    filled_from = filled(task.stream, task.entity, extracted.columns, task.delivery.sequence)
+    columns = columns_of(extracted.columns, extracted.natives)
+    return [column | ({FILLED_FROM: filled_from[column["name"]]} if column["name"] in filled_from else {}) for column in columns]
 
 
 def _told_state(entity: Entity) -> dict[str, Any] | None:

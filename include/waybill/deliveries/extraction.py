@@ -18,6 +18,8 @@ from waybill.files.natives import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
+from waybill.registrations import filling
+from waybill.registrations.filling import FILLED_FROM
 from waybill.sources import Snapshot, Source
 
 _BLOB = 4096 * 16
@@ -89,6 +91,8 @@ def extract(
     PermanentError when the source's shape no longer fits the catalog; PositionLost.
     """
     columns, version = arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
+    if task.delivery.purpose == "schedule" and (why := filling.needs_full_load(task.stream, task.entity)):
+        raise PositionLost(why)
     with source.snapshot([task.entity]) as snapshot:
         extent = _extent(task, snapshot)
         selection = Selection(task.entity, task.source_tenant, columns, extent.changed, task.salt, where=task.conditions)
@@ -103,7 +107,8 @@ def extract(
         recent = replace(selection, changed=Changed(start=since, end=extent.end))
         digests = _blobs(snapshot.digests(recent)) if looks_back else []
         start, position = _positions(task, extent)
-        note = extent.short or (_REPEATED if repeats and _is_imported(task.stream) else "")
+        notes = extent.short, _REPEATED if repeats and _is_imported(task.stream) else "", _new_columns(task)
+        note = "; ".join(one for one in notes if one)
         return Extracted(
             extent.end,
             start,
@@ -120,6 +125,10 @@ def extract(
             _source_rows(selection, snapshot, keys),
             natives(snapshot, task.entity),
         )
+
+
+def _new_columns(task: Task) -> str:
+    return filling.told(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == "schedule" else ""
 
 
 def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:
@@ -260,12 +269,14 @@ def _blobs(batches: Iterable[list[bytes]]) -> list[bytes]:
     return [*blobs, bytes(pending)] if pending else blobs
 
 
-def as_json(columns: Mapping[str, Column]) -> list[dict[str, str]]:
+def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
     """Columns in file order, as the ledger keeps them."""
-    return [
-        {"name": name, "type": column.type.value, "description": column.description, "export": column.export}
-        for name, column in columns.items()
-    ]
+    found: list[dict[str, Any]] = []
+    for name, column in columns.items():
+        found.append({"name": name, "type": column.type.value, "description": column.description, "export": column.export})
+        if name in filled_from:
+            found[-1][FILLED_FROM] = filled_from[name]
+    return found
 
 
 def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:

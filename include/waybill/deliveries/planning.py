@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,11 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.registration import resolve_entities
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
-from waybill.ledger import deliveries, streams
+from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.registrations import Registered
+from waybill.ledger.registrations import Provenance, Registered
 from waybill.ledger.streams import Stream
+from waybill.registrations.applying import replace_in
 from waybill.window import Window, export_date, next_window
 
 
@@ -24,12 +26,8 @@ class _Preview(Exception):
     """Rolls the planning transaction back when only a look was asked for."""
 
 
-def plan(
-    installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = (), preview: bool = False
-) -> list[Delivery]:
+def plan(installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = ()) -> list[Delivery]:
     """The open and the newly due deliveries of a tenant, by entity.
-
-    With `preview` nothing is written, and ids of new ones mean nothing.
 
     `entities` (ids or display names) narrows the streams looked at. Raises PermanentError for an unknown tenant or entity.
     """
@@ -37,21 +35,47 @@ def plan(
     if registered.registration.is_disabled:
         return []
     chosen = entity_ids(installation, tenant, entities)
-    clocks = _clocks(installation, registered, until)
+    clocks = _clocks(installation, registered.tenant, until)
+    with installation.ledger.begin() as connection:
+        return _plan_streams(connection, installation, registered, clocks, until, chosen)
+
+
+def preview(installation: Installation, tenant: str, until: datetime) -> list[Delivery]:
+    """What `plan` would return once the tenant's file, if it has one, is applied. Nothing is written, and ids of new ones mean nothing.
+
+    Raises PermanentError for a tenant that neither ledger nor files know.
+    """
+    file = installation.configuration.tenants.get(tenant)
+    if file is None:
+        installation.registered(tenant)
+    clocks = _clocks(installation, tenant, until)
     found: list[Delivery] = []
-    try:
-        with installation.ledger.begin() as connection:
-            _activate_new(connection, installation, registered)
-            for stream in streams.active(connection, tenant):
-                if not chosen or stream.entity in chosen:
-                    entity = installation.catalog.entity(stream.entity)
-                    boundary = clocks.get(entity.source, until) if entity else until
-                    one = _plan_stream(connection, stream, entity, registered, boundary, installation.now())
-                    found += [one] if one else []
-            if preview:
-                raise _Preview
-    except _Preview:
-        pass
+    with suppress(_Preview), installation.ledger.begin() as connection:
+        if file is not None:
+            replace_in(connection, installation, tenant, file.registration, file.entities, by=Provenance("preview", "preview"))
+        registered = registrations.current(connection, tenant)
+        if registered is not None and not registered.registration.is_disabled:
+            found = _plan_streams(connection, installation, registered, clocks, until, set())
+        raise _Preview
+    return found
+
+
+def _plan_streams(
+    connection: Connection,
+    installation: Installation,
+    registered: Registered,
+    clocks: dict[str, datetime],
+    until: datetime,
+    chosen: set[str],
+) -> list[Delivery]:
+    _activate_new(connection, installation, registered)
+    found: list[Delivery] = []
+    for stream in streams.active(connection, registered.tenant):
+        if not chosen or stream.entity in chosen:
+            entity = installation.catalog.entity(stream.entity)
+            boundary = clocks.get(entity.source, until) if entity else until
+            one = _plan_stream(connection, stream, entity, registered, boundary, installation.now())
+            found += [one] if one else []
     return found
 
 
@@ -83,16 +107,16 @@ def _activate_new(connection: Connection, installation: Installation, registered
     streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), "catalogued")
 
 
-def _clocks(installation: Installation, registered: Registered, until: datetime) -> dict[str, datetime]:
+def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
     """The smaller of `until` and each source's own clock, for the sources something could be due from.
 
     A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are
     finished later.
     """
     with installation.ledger.read() as connection:
-        entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, registered.tenant)]
+        entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, tenant)]
     names = {entity.source for entity in entities if entity}
-    if not names and not registered.registration.is_disabled:
+    if not names:
         names = set(installation.catalog.sources)
     clocks = {}
     for name in names:

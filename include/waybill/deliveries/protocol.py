@@ -25,6 +25,7 @@ from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries, keys
 from waybill.ledger.deliveries import Attempt
 from waybill.ledger.engine import new_id
+from waybill.registrations import filling
 from waybill.sources import Source
 
 
@@ -205,6 +206,7 @@ class _Worker:
         ]
         facts = dict(extracted.facts or facts_of(task, extracted))
         gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect) if extracted.keys else (None, None)
+        filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
         facts |= {"deletes": gone} if gone or task.keys else {}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
@@ -216,7 +218,7 @@ class _Worker:
                 "position_to": extracted.position_to,
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
-                "columns": extraction.as_json(extracted.columns),
+                "columns": extraction.as_json(extracted.columns, filled_from),
                 "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -16,12 +17,13 @@ from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import protocol, resending
 from waybill.deliveries.deletes import Keys
-from waybill.deliveries.documents import placed, publish_document
+from waybill.deliveries.documents import manifest_bytes, placed, publish_document
 from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.files import sums
 from waybill.files.manifest import day_document
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import days, deliveries, registrations, streams
@@ -205,6 +207,11 @@ def _freeze_day(connection: Connection, tenant: str, export_date: str, now: date
 def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
     folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
     target = placed(one, attempt)
+
+    def file_entry(file: dict[str, Any]) -> dict[str, Any]:
+        return {**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")}
+
+    gone = attempt.facts.get("deletes")
     return {
         "entity": one.entity,
         "delivery_id": one.id,
@@ -213,7 +220,9 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
         "sequence": one.sequence,
         "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
         "manifest": target.manifest.removeprefix(f"{folder}/"),
-        "files": [{**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")} for file in attempt.files],
+        "manifest_sha256": hashlib.sha256(manifest_bytes(one, attempt)).hexdigest(),
+        "files": [file_entry(file) for file in attempt.files],
+        **({"deletes": file_entry(gone)} if gone else {}),
         "rows": attempt.rows,
         "bytes": attempt.bytes,
         "sha256": attempt.sha256,
@@ -222,15 +231,20 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
 
 def _publish_day(installation: Installation, session: Session, one: Day) -> str:
     folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
-    path = f"{folder}/{layout.day_manifest_name(one.number)}"
+    name = layout.day_manifest_name(one.number)
+    path = f"{folder}/{name}"
+    documents = {path: one.document}
+    if installation.configuration.export_policy(one.tenant).landing.sha256sums:
+        documents = {f"{folder}/{sums.name(one.number)}": sums.sums(one.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX
-    if not blind:
-        publish_document(session, path, one.document, new_id())
+    for place, document in () if blind else documents.items():
+        publish_document(session, place, document, new_id())
     with installation.ledger.begin() as connection:
         days.mark_published(connection, one, installation.now())
     if blind:  # a second try could not see that the first succeeded, and would fail for ever: at most once is the better failure here
-        session.upload(path, [one.document])
+        for place, document in documents.items():
+            session.upload(place, [document])
     return path
 
 

@@ -13,6 +13,7 @@ from waybill import layout
 from waybill.deliveries.documents import manifest_bytes, placed
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
+from waybill.files import sums
 from waybill.ledger import Ledger, deliveries, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
 
@@ -135,11 +136,12 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
     folder = f"{layout.tenant_folder(tenant)}/{date.replace('-', '/')}"
     removed, foreign = 0, []
     for day in reversed(days):
-        path = f"{folder}/{layout.day_manifest_name(day.number)}"
-        if path in visible:
-            same = session.read(path) == day.document
-            removed += _removed(session, path) if same else 0
-            foreign += [] if same else [path]
+        name = layout.day_manifest_name(day.number)
+        for path, document in ((name, day.document), (sums.name(day.number), sums.sums(day.document, name))):
+            if f"{folder}/{path}" in visible:
+                same = session.read(f"{folder}/{path}") == document
+                removed += _removed(session, f"{folder}/{path}") if same else 0
+                foreign += [] if same else [f"{folder}/{path}"]
     for one in planned:
         gone, left = _retire_delivery(session, one, adopted[one.id], visible)
         removed, foreign = removed + gone, foreign + left

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from waybill.configuration.comparison import NOTICED
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
-from waybill.files import chain, manifest
+from waybill.files import chain, manifest, sums
 from waybill.files.chain import Link, Remark
 from waybill.files.manifest import File, Manifest, all_files, package_hash
 from waybill.files.recount import Recount, recount
@@ -134,9 +134,28 @@ class _Verification:
             if name.endswith(MANIFEST) and not name.startswith("."):
                 listed |= {name} | self._manifest(f"{folder}/{name}", files)
         days = [name for name in files if _DAY.match(name)]
-        self.remark(self._stray(folder, name) for name in files if name not in listed and name not in days)
+        beside = [name for name in files if sums.NAME.match(name)]
+        self.remark(self._stray(folder, name) for name in files if name not in {*listed, *days, *beside})
         if days:
             self._days(folder, days)
+        for name in beside:
+            self.remark(self._sums(folder, name))
+
+    def _sums(self, folder: str, name: str) -> Iterator[Remark]:
+        """Whether a SHA256SUMS says what the day manifest beside it says."""
+        match = sums.NAME.match(name)
+        day = "_MANIFEST.json" if not match or not match[1] else f"_MANIFEST.{match[1]}.json"
+        path = f"{folder}/{name}"
+        document = self._session.read(f"{folder}/{day}")
+        if document is None:
+            yield Remark(path, f"stands there without {day}: not complete yet", is_problem=False)
+            return
+        try:
+            same = self._session.read(path) == sums.sums(document, day)
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            yield Remark(path, f"is not what {day} says")
 
     def _stray(self, folder: str, name: str) -> Remark:
         """A file that no manifest lists."""

@@ -61,7 +61,7 @@ class Attempt:
     position_to: Any
     snapshot_time: datetime
     schema_version: int
-    columns: list[dict[str, str]]
+    columns: list[dict[str, Any]]
     facts: dict[str, Any]
     files: list[dict[str, Any]]
     rows: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from waybill.ledger.tables import breaker, delivery, stream
 
@@ -27,7 +27,7 @@ class Stream:
     position: Any
     sha256: str | None
     schema_version: int
-    columns: list[dict[str, str]] | None
+    columns: list[dict[str, Any]] | None
     digests_from: datetime | None
     full_load: bool
     activated_at: datetime
@@ -47,6 +47,12 @@ def active_entities(connection: Connection, only: str = "") -> dict[str, list[st
     for tenant, entity in connection.execute(query.where(stream.c.tenant == only) if only else query):
         found.setdefault(tenant, []).append(entity)
     return found
+
+
+def samples(connection: Connection) -> list[Stream]:
+    """One active stream of each entity that has delivered something."""
+    newest = select(func.max(stream.c.id)).where(stream.c.active, stream.c.watermark.is_not(None)).group_by(stream.c.entity)
+    return [Stream(**row._mapping) for row in connection.execute(select(stream).where(stream.c.id.in_(newest)).order_by(stream.c.entity))]
 
 
 def every(connection: Connection, tenant: str) -> list[Stream]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
@@ -16,6 +18,7 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
+from waybill.registrations import filling
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -46,10 +49,16 @@ class Applied:
     changes: list[Change]
     findings: tuple[Finding, ...]
     refusal: PermanentError | None = None
+    notes: tuple[str, ...] = ()
+    """What the catalog's changes mean for rows that were delivered already."""
 
     @property
     def changed(self) -> list[Change]:
         return [change for change in self.changes if change.action != "keep"]
+
+    def first_loads(self) -> dict[str, tuple[str, ...]]:
+        """By tenant: the entities it gets for the first time, or anew."""
+        return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
 
     def lines(self, *, dry_run: bool) -> Iterator[str]:
         """The changes as people read them in a terminal or a task's log, and a count at the end."""
@@ -60,6 +69,7 @@ class Applied:
                 yield f"    {key}: {before}{json.dumps(new, ensure_ascii=False)}"
             yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
             yield from (f"    - {entity}" for entity in change.difference.deactivated)
+        yield from (f"note: {note}" for note in self.notes)
         counts = Counter(change.action for change in self.changes)
         verb = "to " if dry_run else ""
         yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
@@ -79,6 +89,7 @@ def apply(
         found = [registrations.current(connection, only)] if only else registrations.all_current(connection)
         before = {one.tenant: one for one in found if one}
         active = streams.active_entities(connection, only)
+        samples = [] if only else streams.samples(connection)
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in files.tenants.values()]
     gone = [one for one in before.values() if is_gone(files, one)]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active.get(one.tenant, []), [])) for one in gone]
@@ -87,7 +98,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, files.findings, refusal)
+    return Applied(changes, files.findings, refusal, tuple(filling.announced(installation.catalog, samples)))
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:
@@ -153,15 +164,29 @@ def record(
     for _ in range(TRIES):
         try:
             with installation.ledger.begin() as connection:
-                before = registrations.current(connection, tenant)
-                done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-                for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
-                    streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
-                return done
+                return replace_in(connection, installation, tenant, wanted, entities, by=by, expected=expected)
         except LostUpdate:
             if expected is not None:
                 raise
     raise TransientError(f"the registration of {tenant} keeps changing", next_step="Try again", code="busy")
+
+
+def replace_in(
+    connection: Connection,
+    installation: Installation,
+    tenant: str,
+    wanted: Registration,
+    entities: tuple[str, ...],
+    *,
+    by: Provenance,
+    expected: int | None = None,
+) -> Recorded:
+    """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
+    before = registrations.current(connection, tenant)
+    done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
+    for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
+        streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+    return done
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:

@@ -211,6 +211,11 @@ class DbApiSnapshot:
             if gathered:
                 yield pa.concat_tables(gathered)
 
+    def ask(self, statement: Sql) -> list[Any]:
+        """The rows of a statement about the database's structure or its data."""
+        with _errors(self.where):
+            return self._rows(statement)
+
     def _rows(self, statement: Sql) -> list[Any]:
         text, values = self.database.render(statement)
         with closing(self.connection.cursor()) as cursor:

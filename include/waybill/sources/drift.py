@@ -8,7 +8,7 @@ from collections.abc import Callable
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Mode, closest
 from waybill.configuration.selection import Selection
-from waybill.errors import PermanentError
+from waybill.errors import PermanentError, counted
 from waybill.sources.sql import Flavour, Natives
 
 _HOLDS = {
@@ -92,7 +92,7 @@ def _retyped(selection: Selection, name: str, native: str, kind: ColumnType) -> 
 def null_changes(selection: Selection, count: int) -> PermanentError:
     column = selection.entity.changes.column
     return PermanentError(
-        f"{count} rows of the tenant have no {column}, so their changes would never be seen",
+        f"{counted(count, 'row')} of the tenant {'has' if count == 1 else 'have'} no {column}, so their changes would never be seen",
         where=selection.entity.id,
         code="change_column_null",
         next_step=f"Fill {column} and make it NOT NULL with a default and an update trigger",
@@ -101,7 +101,7 @@ def null_changes(selection: Selection, count: int) -> PermanentError:
 
 def unreadable_times(selection: Selection, column: str, count: int) -> PermanentError:
     return PermanentError(
-        f"{count} rows of the tenant hold something in {column} that is not a time",
+        f"{counted(count, 'row')} of the tenant {'holds' if count == 1 else 'hold'} something in {column} that is not a time",
         where=selection.entity.id,
         allowed="text such as 2026-01-31 12:00:00 or 2026-01-31T12:00:00Z",
         code="change_column_unreadable",

@@ -21,10 +21,17 @@ from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import engine
 from waybill.sources.relations import EngineSnapshot
-from waybill.sources.sql import Bind, Sql, sql
+from waybill.sources.sql import Bind, Sql, quote, sql
 
-_HIVE_TYPES = {ColumnType.DATE: "DATE", ColumnType.INTEGER: "BIGINT", ColumnType.TIMESTAMP: "TIMESTAMP", ColumnType.BOOLEAN: "BOOLEAN"}
-_PARTITION = re.compile(r"^([^=/]+)=(.*)$")
+_HIVE_TYPES = {
+    ColumnType.DATE: "DATE",
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.TIMESTAMP: "TIMESTAMP",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.FLOAT: "DOUBLE",
+}
+_PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
+_PATTERN_MARKS = re.compile(r"([*?\[])")
 _READ_AHEAD = 1 << 20
 
 
@@ -89,9 +96,19 @@ class LakeSnapshot(EngineSnapshot):
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
-        types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in _partitions(paths[0], entity).items())
+        partitions = _partitions(paths[0], entity)
+        types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in partitions.items())
         hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
-        return sql(f"read_parquet({{}}, hive_partitioning = {'true' if types else 'false'}{hive})", Bind(tuple(paths), "VARCHAR[]"))
+        files = sql(f"read_parquet({{}}, hive_partitioning = {'true' if types else 'false'}{hive})", _these(paths))
+        decimals = [name for name in partitions if name in entity.columns and entity.columns[name].type is ColumnType.DECIMAL]
+        if not decimals:
+            return files
+        casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
+        return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
+
+    def _scale(self, entity: Entity, name: str) -> int:
+        """The most fraction digits a decimal partition column is spelt with."""
+        return max(len(_partition_values(path).get(name, "").partition(".")[2]) for path in self._all_paths(entity))
 
     def columns(self, entity: Entity) -> dict[str, str]:
         with _unreadable(f"{entity.id} in {self.where}"):
@@ -108,10 +125,9 @@ class LakeSnapshot(EngineSnapshot):
     def _paths(self, entity: Entity, tenant: str) -> list[str]:
         """The entity's files; where they are partitioned by tenant, only the tenant's, so that another's broken file holds nobody up."""
         paths = self._all_paths(entity)
-        part = f"/{entity.tenant_column}="
-        if not tenant or not entity.tenant_column or part not in paths[0]:
+        if not tenant or entity.tenant_column not in _partition_values(paths[0]):
             return paths
-        return [path for path in paths if unquote(path.partition(part)[2].partition("/")[0]) == tenant] or paths[:1]
+        return [path for path in paths if _partition_values(path).get(entity.tenant_column) == tenant] or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
@@ -122,24 +138,45 @@ class LakeSnapshot(EngineSnapshot):
         return found
 
     def _list(self, entity: Entity) -> list[str]:
-        """Files matching the entity's pattern, by name; what starts with a dot or underscore is somebody's unfinished work."""
-        pattern = f"{self.root.rstrip('/')}/{entity.relation}" if self.root else entity.relation
-        fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        """The file an entity names, else the files that match its pattern, by name. The path of the source is never a pattern.
+
+        What starts with a dot or underscore is somebody's unfinished work.
+        """
+        root = f"{self.root.rstrip('/')}/" if self.root else ""
+        named = f"{root}{entity.relation}"
+        fixed = root + _PATTERN_MARKS.split(entity.relation, maxsplit=1)[0]
         depth = fixed.count("/")
-        matches = sorted(self.files.unstrip_protocol(path) for path in self.files.glob(pattern))
-        protocol = "" if "://" in pattern else "file://"
+        matches = (
+            [named]
+            if self.files.isfile(named)
+            else sorted(map(self.files.unstrip_protocol, self.files.glob(_literal(root) + entity.relation)))
+        )
+        protocol = "" if "://" in named else "file://"
         paths = [path.removeprefix(protocol) for path in matches]
         found = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
+        for path in found:
+            _refuse_unreadable(path, entity)
         if not found:
             if not self.files.exists(self.root or fixed.rpartition("/")[0] or "."):
                 raise FileNotFoundError
             raise PermanentError(
-                f"no file matches {pattern}",
+                f"no file matches {named}",
                 where=entity.id,
                 code="relation_missing",
                 next_step=f"Correct entities.{entity.id}.relation, or the path of the source",
             )
         return found
+
+    def every_file(self, most: int) -> list[str]:
+        """The Parquet files below the root, as paths from there, by name; unfinished ones are left out. At most `most`."""
+        root = self.root.rstrip("/")
+        with _unreadable(self.where):
+            if not self.files.exists(root or "."):
+                raise FileNotFoundError
+            found = sorted(self.files.unstrip_protocol(path) for path in self.files.find(root or ".") if path.endswith(".parquet"))
+        protocol = "" if "://" in root else "file://"
+        paths = [path.removeprefix(protocol).removeprefix(root).lstrip("/") for path in found[:most]]
+        return [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
 
     def _check_same_schema(self, selection: Selection) -> None:
         """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
@@ -148,7 +185,7 @@ class LakeSnapshot(EngineSnapshot):
         needed = {*entity.needed_columns, *selection.columns} - _partitions(paths[0], entity).keys()
         statement = sql(
             "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
-            Bind(paths, "VARCHAR[]"),
+            _these(paths),
         )
         shapes: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for file, *element in self._run(selection, statement):
@@ -163,6 +200,12 @@ class LakeSnapshot(EngineSnapshot):
                         code="schema_drift",
                         next_step="Rewrite the files that differ with the schema of the others",
                     )
+
+
+def pattern_entity(pattern: str) -> Entity:
+    """What a pattern of files can be looked at by before there is an entity for it."""
+    plain = {"source": "", "key": ["*"], "changes": {"mode": "full"}, "columns": {"*": {"type": "string"}}}
+    return Entity.model_validate({"id": "files", "relation": pattern, "tenant_column": "", **plain})
 
 
 def _columns(elements: list[tuple[Any, ...]]) -> dict[str, tuple[tuple[Any, ...], ...]]:
@@ -188,14 +231,36 @@ def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
 
 def _partitions(path: str, entity: Entity) -> dict[str, str]:
     """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
-    found = {}
-    for part in path.split("/")[:-1]:
-        match = _PARTITION.match(part)
-        if match:
-            name = unquote(match[1])
-            column = entity.columns.get(name)
-            found[name] = _HIVE_TYPES.get(column.type, "VARCHAR") if column else "VARCHAR"
-    return found
+    catalogued = {name: _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
+    return {name: catalogued.get(name, "VARCHAR") for name in _partition_values(path)}
+
+
+def _partition_values(path: str) -> dict[str, str]:
+    """The hive partition columns of a path with their values."""
+    matches = (_PARTITION.match(part) for part in path.split("/")[:-1])
+    return {unquote(match[1]): unquote(match[2]) for match in matches if match}
+
+
+def _these(paths: list[str]) -> Bind:
+    """Files as DuckDB takes them, which reads every path as a pattern."""
+    return Bind(tuple(map(_literal, paths)), "VARCHAR[]")
+
+
+def _refuse_unreadable(path: str, entity: Entity) -> None:
+    """Two kinds of names that DuckDB reads otherwise than they are spelt."""
+    in_partition = any("?" in part for part in path.split("/")[:-1] if _PARTITION.match(part))
+    if in_partition or ("\\" in path and _PATTERN_MARKS.search(path)):
+        raise PermanentError(
+            f"the name {path} holds a {'question mark in a partition value' if in_partition else 'backslash beside a pattern character'}",
+            where=entity.id,
+            code="source_unreadable",
+            next_step="Spell it %3F, as Hive and Spark do" if in_partition else "Rename it",
+        )
+
+
+def _literal(path: str) -> str:
+    """The pattern that matches this path and no other."""
+    return _PATTERN_MARKS.sub(r"[\1]", path)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from email.message import Message
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Request
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -91,11 +92,18 @@ def _reason(error: ValueError) -> str:
 JsonBody = Annotated[dict[str, Any], Depends(json_object)]
 
 
+def _query_fields(dependant: Dependant) -> Iterator[Any]:
+    """The query parameters of a route and of all that it depends on."""
+    yield from dependant.query_params
+    for one in dependant.dependencies:
+        yield from _query_fields(one)
+
+
 def declared_only(request: Request, _recognised_first: CallerDep) -> None:
     """A dependency of every route of the API. Raises InvalidInput naming each parameter it does not know, or knows once only."""
     route = request.scope["route"]
     assert isinstance(route, APIRoute)  # noqa: S101 (how the dependency was installed)
-    fields = get_flat_dependant(route.dependant).query_params
+    fields = list(_query_fields(route.dependant))
     several = {field.alias: _takes_several(field.field_info.annotation) for field in fields}
     known, findings = sorted(several), []
     for name in dict.fromkeys(request.query_params):

@@ -115,7 +115,7 @@ class PostgresSnapshot:
             self.connection.execute("ROLLBACK")
 
     def _tables_of_query(self, entity: Entity) -> list[str]:
-        text, _ = _render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", self._name(entity)))
+        text, _ = render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", self._name(entity)))
         with session.errors(f"{entity.id} in {self.where}"):
             [(plans,)] = self.connection.execute(text).fetchall()
         return [".".join(quote(part) for part in names) for names in _tables_of(plans)]
@@ -181,13 +181,13 @@ class PostgresSnapshot:
 
     def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
         """The records of a statement, in lists that never cross a multiple of `most`."""
-        text, values = _render(statement)
+        text, values = render(statement)
         with session.errors(self._at(selection)):
             yield from records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
         with session.errors(self._at(selection)):
-            text, values = _render(statement)
+            text, values = render(statement)
             return self.connection.execute(text, values).fetchall()
 
     def _relation(self, entity: Entity) -> list[Any]:
@@ -218,7 +218,7 @@ class PostgresSnapshot:
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:
         """As `_COLUMNS`; nothing is known of a result's NULLs and collations, so texts are compared exactly."""
-        text, _ = _render(sql("SELECT * FROM {} LIMIT 0", self._name(entity)))
+        text, _ = render(sql("SELECT * FROM {} LIMIT 0", self._name(entity)))
         cursor = self.connection.execute(text)
         result = cursor.pgresult
         mods = [result.fmod(at) for at in range(result.nfields)] if result else []
@@ -245,7 +245,7 @@ class PostgresSnapshot:
 
     def _max_id(self, entity: Entity) -> int | None:
         with session.errors(f"{entity.id} in {self.where}"):
-            text, _ = _render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), self._name(entity)))
+            text, _ = render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), self._name(entity)))
             row = self.connection.execute(text).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
@@ -283,7 +283,7 @@ class SnapshotQuery(Query):
         return self.natives[self.entity.changes.column] == "xid8" and isinstance(self.selection.changed.end, str)
 
 
-def _render(statement: Sql) -> tuple[str, list[Any]]:
+def render(statement: Sql) -> tuple[str, list[Any]]:
     return statement.render(lambda bind: f"%s::{bind.cast}" if bind.cast else "%s", lambda text: text.replace("%", "%%"))
 
 

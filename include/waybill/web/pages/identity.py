@@ -6,12 +6,10 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
-from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import OAuth2Client
 from fastapi import Request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
@@ -20,6 +18,9 @@ from waybill.installation import Installation
 from waybill.requests.links import keys, public_url
 from waybill.web.oauth import Issuer, TokenAccess
 from waybill.web.problems import unauthenticated
+
+if TYPE_CHECKING:
+    from authlib.integrations.httpx_client import OAuth2Client
 
 COOKIE = "waybill_sign_in"
 """Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes."""
@@ -58,6 +59,8 @@ def begin(request: Request, installation: Installation, issuer: Issuer, place: s
 
 def finish(request: Request, installation: Installation, access: TokenAccess) -> tuple[str, str]:
     """The access token, and the place to go. Raises unauthenticated for an answer that does not fit what this browser began."""
+    from authlib.common.errors import AuthlibBaseError  # Airflow, whose users are signed in, goes without the library
+
     try:
         kept: dict[str, str] = _sealed(installation).loads(request.cookies.get(COOKIE, ""), max_age=LIFE_SECONDS)
     except BadData as error:
@@ -82,6 +85,8 @@ def finish(request: Request, installation: Installation, access: TokenAccess) ->
 
 
 def _client(issuer: Issuer, callback: str) -> OAuth2Client:
+    from authlib.integrations.httpx_client import OAuth2Client
+
     method = "client_secret_basic" if issuer.client_secret else "none"
     return OAuth2Client(
         issuer.client_id,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission, tenant_id
-from waybill.airflow.names import APPLY_DAG, REQUESTS_DAG, tenant_of
+from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.overview import Asked, State, overview
 from waybill.installation import Installation
 from waybill.ledger import overviews
@@ -26,10 +26,10 @@ DAGS = {
     APPLY_DAG: "Brings what the files below config/tenants/ say into force, every few minutes. "
     "Its task check fails with every finding of every file; a file with a mistake leaves its tenant as it was and holds up nobody else.",
     REQUESTS_DAG: "Makes the exports that people ask for, within seconds of being asked.",
-    "housekeeping": "Removes once a day what has had its time: archives, delivered files past their retention, parts of dead attempts.",
+    HOUSEKEEPING_DAG: "Removes once a day what has had its time: archives, delivered files past their retention, parts of dead attempts.",
 }
 """What those of our DAGs are for that are no tenant's."""
-_FOREIGN = "This DAG is none of Waybill’s. Those that deliver to its tenants are called export__ and the tenant’s id."
+_FOREIGN = f"This DAG is none of Waybill’s. Those that deliver to its tenants are called {DAG_PREFIX} and the tenant’s id."
 
 
 @router.get("/")

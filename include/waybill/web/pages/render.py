@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from waybill import __version__
 from waybill.access import Caller
+from waybill.airflow.names import dag_id
 from waybill.requests.links import DOWNLOADS
 from waybill.web.pages.session import takes_tokens
 
@@ -114,7 +115,7 @@ _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
-_templates.globals |= {"bars": bars}
+_templates.globals |= {"bars": bars, "dag_id": dag_id}
 
 
 def below(request: Request) -> str:

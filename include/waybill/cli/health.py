@@ -1,0 +1,103 @@
+"""Commands that look and change nothing: `status` tells who got their data, `doctor` what would stop tonight's run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from waybill.airflow import connect_db, lookup, open_installation, utc_now
+from waybill.cli.options import AsJson, complain, counted, dump, write
+from waybill.cli.tables import table
+
+app = typer.Typer()
+
+
+@app.command()
+def status(
+    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
+) -> None:
+    """Who got their data, who did not, why, and what to do; worst first."""
+    from waybill.deliveries import overview
+
+    installation = open_installation()
+    if tenant is not None:
+        installation.registered(tenant)
+    found = overview.overview(installation, set, overview.Asked(size=1_000_000))
+    rows = [row for row in found.rows if tenant in (None, row.tenant)]
+    if as_json:
+        dump([_facts(row) for row in rows])
+        return
+    if not rows:
+        write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
+        return
+    notes = {number: _told(row) for number, row in enumerate(rows) if _told(row)}
+    shown = [
+        [row.tenant, row.state.value, row.frequency.value, row.entities, _short(row.until), _short(row.last_at), _short(row.next_run)]
+        for row in rows
+    ]
+    table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN"], shown, notes)
+    if tenant is None:
+        today = found.totals
+        states = ", ".join(f"{number} {state.value}" for state, number in today.states.items() if number)
+        write(
+            f"{counted(today.tenants, 'tenant')}: {states}; since midnight UTC {counted(today.deliveries, 'delivery')},"
+            f" {counted(today.rows, 'row')}, {counted(today.bytes, 'byte')}"
+        )
+
+
+def _short(at: Any) -> str | None:
+    return None if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _told(row: Any) -> str:
+    """Why, and what to do, of a tenant that wants something."""
+    if row.causes:
+        cause = row.causes[0]
+        more = len(row.causes) - 1
+        return f"{cause.first.error} {row.next_step}" + (f" (and {counted(more, 'other cause')})" if more else "")
+    return str(row.next_step)
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    from waybill.canonical import optional_timestamp_text as instant
+
+    return {
+        "tenant": row.tenant,
+        "state": row.state.value,
+        "frequency": row.frequency.value,
+        "entities": row.entities,
+        "until": instant(row.until),
+        "due": instant(row.due),
+        "last_delivery": instant(row.last_at),
+        "next_run": instant(row.next_run),
+        "causes": [
+            {"entities": one.entities, "code": one.first.code, "error": one.first.error, "next_step": one.next_step} for one in row.causes
+        ],
+        "next_step": row.next_step or None,
+        "days": [{"date": one.date, "rows": one.rows, "bytes": one.bytes} for one in row.days],
+    }
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check everything a run needs, with a way out for each. Exit 1 when something would stop tonight's run.
+
+    Tries every connection, source and destination; rehearses destinations below /exports and removes what it wrote.
+    """
+    from waybill import doctor as checks
+    from waybill.airflow.doctor import airflow_checks
+    from waybill.configuration.loading import Settings
+
+    found = [*checks.examine(Settings.from_environment(), lookup, utc_now, connect_db), *airflow_checks()]
+    if as_json:
+        dump([{"check": one.name, "status": one.status, "found": one.found, "next_step": one.next_step or None} for one in found])
+    else:
+        notes = {number: one.next_step for number, one in enumerate(found) if one.next_step}
+        table(["CHECK", "STATUS", "FOUND"], [[one.name, one.status, one.found] for one in found], notes)
+    failed = sum(one.status == "failed" for one in found)
+    warned = sum(one.status == "warning" for one in found)
+    if not as_json:
+        complain(f"{counted(len(found), 'check')}: {failed} failed, {counted(warned, 'warning')}")
+    if failed:
+        raise typer.Exit(1)

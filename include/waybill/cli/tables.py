@@ -1,0 +1,53 @@
+"""Lists for people: a table with a header, in colours on a terminal, in plain aligned columns where the output goes elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from waybill.cli.options import write
+
+_COLOURS = {
+    "ok": "green", "delivered": "green", "committed": "green", "verified": "green",
+    "due": "yellow", "held": "yellow", "warning": "yellow", "open": "yellow", "abandoned": "yellow",
+    "failing": "red", "late": "red", "failed": "red",
+}  # fmt: skip
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mapping[int, str] | None = None) -> None:
+    """Print rows under a header; `notes` are lines below a row, by its number. Numbers stand on the right. Nothing is cut."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    right = {place for place in range(len(columns)) if any(isinstance(row[place], int) for row in rows)}
+    if sys.stdout.isatty():
+        _rich(columns, cells, right, notes or {})
+    else:
+        _plain(columns, cells, right, notes or {})
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _plain(columns: Sequence[str], cells: list[list[str]], right: set[int], notes: Mapping[int, str]) -> None:
+    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    for number, row in enumerate([list(columns), *cells], -1):
+        parts = [text.rjust(widths[at]) if at in right else text.ljust(widths[at]) for at, text in enumerate(row)]
+        write("  ".join(parts).rstrip())
+        if number in notes:
+            write(f"    {notes[number]}")
+
+
+def _rich(columns: Sequence[str], cells: list[list[str]], right: set[int], notes: Mapping[int, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(columns):
+        shown.add_column(name, justify="right" if place in right else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*(Text(text, _COLOURS.get(text, "")) for text in row))
+    console = Console()
+    console.print(shown)
+    for number, note in notes.items():
+        console.print(Text(f"{cells[number][0]}: {note}"))

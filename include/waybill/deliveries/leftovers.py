@@ -1,0 +1,123 @@
+"""Rows that consumers hold and the source does not any more: what `reconcile` tells of every stream, compared as deliveries compare keys.
+
+What a consumer holds is on record where the entity compares keys. Elsewhere it follows from the delivered files, while they are to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from waybill.canonical import csv_line
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.selection import Dialect, Selection
+from waybill.deliveries import deletes, keysets
+from waybill.deliveries.deletes import key_columns
+from waybill.deliveries.keysets import Buckets, ByBucket, Step
+from waybill.deliveries.resending import find_bytes
+from waybill.destinations import Session
+from waybill.errors import PermanentError
+from waybill.files.manifest import Csv
+from waybill.files.recount import records_of
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations, upkeep
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Stream
+from waybill.sources import Snapshot
+
+_AT_ONCE = 10_000
+
+
+def count(
+    installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
+) -> tuple[int, int, int] | None:
+    """How many keys the stream's consumer holds that are gone, how many it holds, and how many there are; None where that is not known."""
+    if not set(entity.key) <= entity.columns.keys() or (entity.changes.mode is Mode.FULL and not entity.compares_keys):
+        return None
+    folder = installation.settings.spool_dir
+    with installation.ledger.read() as connection:
+        salt = registrations.salt(connection, stream.tenant)
+    source_tenant, where = registered.registration.reads(registered.tenant, entity)
+    selection = Selection(entity, source_tenant, key_columns(entity), salt=salt, where=where, in_key_order=False)
+    with installation.source(entity.source).snapshot() as snapshot:
+        exact = entity.compares_keys
+        held = deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
+        if held is None:
+            return None
+        here = _there(snapshot, selection, Buckets(folder), exact=exact)
+    gone = total = 0
+    for bucket in range(keysets.BUCKETS):
+        keys = held(bucket)
+        total += len(keys)
+        gone += len(keys.difference(here.at(bucket)))
+    return gone, total, here.count
+
+
+def _there(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: bool) -> Buckets:
+    for block, _ in snapshot.csv(selection, Dialect()):
+        records = keysets.records(block)
+        found.add(records if exact else [_loose(deletes.fields(record.decode())) for record in records])
+    return found
+
+
+def _loose(fields: list[str | None]) -> bytes:
+    """A key's record without the difference between NULL and the empty string, which a file read back does not tell."""
+    return csv_line([field or None for field in fields], line_end="").encode()
+
+
+def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
+    """What all delivered files add up to, oldest first; None when one of them is gone, or holds other keys."""
+    with installation.ledger.read() as connection:
+        committed = [one for one in upkeep.committed(connection, stream.id) if one.purpose != "redelivery"]
+        adopted = deliveries.adopted_of(connection, committed)
+    committed.sort(key=lambda one: (one.committed_at or one.created_at, one.id))
+    steps: list[Step] = []
+    for one in committed:
+        attempt = adopted[one.id]
+        exports = {column["name"]: column.get("export", "yes") for column in attempt.columns}
+        if any(exports.get(name) != entity.columns[name].export for name in entity.key):
+            return None
+        try:
+            steps.append(_step(installation, session, one, attempt, entity))
+        except PermanentError:
+            return None
+    return keysets.held(steps)
+
+
+def _step(installation: Installation, session: Session, one: Delivery, attempt: Attempt, entity: Entity) -> Step:
+    """What one delivery's files say. Raises PermanentError when one of them is gone."""
+    folder = installation.settings.spool_dir
+    added, gone = Buckets(folder), Buckets(folder)
+    dialect = Csv.model_validate(attempt.facts["csv"])
+    names = [column["name"] for column in attempt.columns]
+    at = [names.index(name) for name in entity.key]
+    is_deleted = _told(entity, names)
+    files = find_bytes(installation, session, [one], {one.id: attempt})
+    for number, blocks in enumerate(files):
+        rows = records_of(blocks(), dialect)
+        if number >= len(attempt.files):
+            _add(gone, (_loose(list(record[:-1])) for record in rows))
+            continue
+        while some := list(islice(rows, _AT_ONCE)):
+            added.add([_loose([record[i] for i in at]) for record in some if not is_deleted(record)])
+            gone.add([_loose([record[i] for i in at]) for record in some if is_deleted(record)])
+    return Step(one.kind == "full", *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
+
+
+def _add(found: Buckets, records: Iterator[bytes]) -> None:
+    while some := list(islice(records, _AT_ONCE)):
+        found.add(some)
+
+
+def _told(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
+    """Whether a delivered row tells its own deletion: the consumer has removed it."""
+    state = entity.deleted_when
+    if entity.tombstone_column in names:
+        at = names.index(entity.tombstone_column or "")
+        return lambda record: record[at] != ""
+    if state and state.column in names and state.op in ("=", "in", "is not null"):
+        at = names.index(state.column)
+        told = {str(value).lower() if isinstance(value, bool) else str(value) for value in state.values()}
+        return lambda record: record[at] in told if told else record[at] != ""
+    return lambda record: False

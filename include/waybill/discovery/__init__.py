@@ -1,0 +1,13 @@
+"""From somebody else's database to a catalog: what can be exported, how its changes are found, and what cannot be, with the reason.
+
+In comes the structure a source tells of itself (`waybill.sources.structure`) and the names of tenant columns. Out come proposals of
+entities that pass `waybill check`, as YAML with remarks, and the differences between a catalog and what its source holds now. Nothing is
+written to the source.
+"""
+
+from waybill.discovery.differing import Drift, drifts
+from waybill.discovery.naming import source_of
+from waybill.discovery.proposing import Proposal, Proposed, Skipped, propose
+from waybill.discovery.writing import catalog_text, merged
+
+__all__ = ["Drift", "Proposal", "Proposed", "Skipped", "catalog_text", "drifts", "merged", "propose", "source_of"]

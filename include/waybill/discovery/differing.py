@@ -1,0 +1,68 @@
+"""What a source holds now against what its entities say: new tables and columns, and dropped and retyped ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column, Entity, is_credential
+from waybill.errors import counted
+from waybill.sources.drift import holds
+from waybill.sources.sql import split_name
+from waybill.sources.structure import FoundTable
+
+_SIGNS = {"new_table": "+", "new_column": "+", "dropped_table": "-", "dropped_column": "-", "retyped_column": "~"}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One difference. `breaks`: the entity's next delivery stops at it."""
+
+    kind: str
+    place: str
+    what: str
+
+    @property
+    def breaks(self) -> bool:
+        return not self.kind.startswith("new_")
+
+    def __str__(self) -> str:
+        return f"{_SIGNS[self.kind]} {self.place}: {self.what}"
+
+
+def drifts(entities: Iterable[Entity], tables: Sequence[FoundTable]) -> list[Drift]:
+    """The differences, in the order of the entities, new tables last. Entities that are queries have no table to compare with."""
+    by_name = {tuple(split_name(table.relation)): table for table in tables}
+    known = set()
+    found: list[Drift] = []
+    for entity in entities:
+        if not entity.relation:
+            continue
+        name = tuple(split_name(entity.relation))
+        name = name if name in by_name or len(name) == 1 else (name[-1],) if (name[-1],) in by_name else name
+        known.add(name)
+        table = by_name.get(name)
+        if table is None:
+            found.append(Drift("dropped_table", entity.id, f"{entity.relation} is gone from the source"))
+        else:
+            found += _columns(entity, table)
+    return found + [
+        Drift("new_table", table.relation, f"no entity reads it ({counted(len(table.columns), 'column')})")
+        for name, table in by_name.items()
+        if name not in known
+    ]
+
+
+def _columns(entity: Entity, table: FoundTable) -> Iterator[Drift]:
+    for name in entity.needed_columns:
+        column, catalogued = table.column(name), entity.columns.get(name)
+        place = f"{entity.id}.{name}"
+        if column is None:
+            yield Drift("dropped_column", place, f"the column is gone from {entity.relation}")
+        elif catalogued and column.kind is not None and not holds(column.native, column.kind, catalogued.type):
+            yield Drift("retyped_column", place, f"the column is {column.native} now, the catalog says {catalogued.type}")
+    for column in table.columns:
+        kind = column.kind or ColumnType.STRING
+        if column.name not in entity.needed_columns and not is_credential(column.name, Column(type=kind)) and column.native != "xid8":
+            yield Drift("new_column", f"{entity.id}.{column.name}", f"{column.native}, not exported")

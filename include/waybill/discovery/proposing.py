@@ -1,0 +1,281 @@
+"""Entities for the tables of a source: each decision with what speaks for it, and for what is left out, why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Column, is_credential
+from waybill.configuration.credentials import secret_value, words
+from waybill.discovery.naming import entity_id
+from waybill.discovery.tenants import owners, tenant_names
+from waybill.errors import WaybillError
+from waybill.sources.sql import Sql, join, sql
+from waybill.sources.structure import FoundColumn, FoundTable, Structure
+
+SMALL = 100_000
+"""Rows that may be delivered whole each time."""
+PROVABLE = 5_000_000
+"""More rows are not searched for what is unique among them."""
+
+_TIMES = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
+_KEYS = frozenset({ColumnType.INTEGER, ColumnType.UUID, ColumnType.STRING, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DECIMAL})
+_UPDATED = frozenset(
+    ["updated_at", "updated_on", "updated", "update_time", "update_date", "last_update", "last_updated", "last_updated_at", "date_updated",
+     "modified_at", "modified_on", "modified", "modified_date", "modification_time", "last_modified", "last_modified_at", "date_modified",
+     "changed_at", "last_changed", "last_changed_at", "mtime"]
+)  # fmt: skip
+_CREATED = ("occurred_at", "happened_at", "created_at", "created_on", "created", "created_date", "date_created", "inserted_at", "logged_at")
+_DELETED = frozenset(["deleted_at", "deleted_on", "date_deleted", "deletion_time", "removed_at", "deleted_time"])
+_DELETED_STATE = frozenset(["is_deleted", "deleted", "is_removed"])
+_EVENTS = frozenset(
+    ["event", "events", "log", "logs", "login", "logins", "audit", "audits", "history", "activity", "activities", "visits", "views"]
+)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An entity that passes `check`: its body, remarks by key, and the columns left out with the reason."""
+
+    id: str
+    body: dict[str, Any]
+    remarks: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A relation that cannot be exported as it is, and why."""
+
+    relation: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Proposed:
+    entities: tuple[Proposal, ...]
+    skipped: tuple[Skipped, ...]
+    tenant_columns: tuple[str, ...]
+
+
+def propose(
+    structure: Structure,
+    source: str,
+    tables: Sequence[FoundTable],
+    wanted: Sequence[str],
+    taken: Collection[str] = (),
+    known: Collection[str] = (),
+) -> Proposed:
+    """An entity for every table that can be exported. `wanted` are the names of tenant columns, `taken` ids and names that are in use.
+
+    Relations in `known` lead to tenants, and are proposed to nobody."""
+    names = tenant_names(tables, wanted)
+    owned, unfit = owners(tables, names)
+    used = {word.casefold() for word in taken}
+    entities, skipped = [], []
+    for table in (table for table in tables if table.relation not in known):
+        why = table.obstacle or unfit.get(table.relation) or _unsayable(table)
+        if not why and table.relation not in owned:
+            looked = f"no column {' or '.join(names)}" if names else "no tenant column"
+            why = f"{looked}, and no foreign key leads to a table with one; name the column with --tenant-column, or write a query"
+        if why:
+            skipped.append(Skipped(table.relation, why))
+            continue
+        try:
+            found = _entity(structure, source, table, owned[table.relation].body(), used)
+        except WaybillError as error:
+            found = Skipped(table.relation, error.what)
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:
+            entities.append(found)
+            used |= {found.id, str(found.body.get("name", found.id)).casefold()}
+    return Proposed(tuple(entities), tuple(skipped), names)
+
+
+def _unsayable(table: FoundTable) -> str:
+    if '"' in table.relation.replace('."', "").replace('".', "").strip('"'):
+        return "its name holds a double quote"
+    return "" if table.columns else "it has no columns"
+
+
+def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[str, Any], used: set[str]) -> Proposal | Skipped:
+    remarks: dict[str, str] = {}
+    columns, left_out = _columns(table)
+    if not columns:
+        return Skipped(table.relation, "no column of it may leave")
+    key, remarks["key"] = _key(structure, table, owner)
+    if not key:
+        return Skipped(table.relation, remarks["key"])
+    changes, remarks["changes"] = _changes(structure, table)
+    name = entity_id(table.name, table.relation, used)
+    shown = " ".join(table.name.split())
+    body: dict[str, Any] = {"name": shown} if shown != name and "," not in shown and shown.casefold() not in used else {}
+    if table.comment and not secret_value(table.comment):
+        body["description"] = " ".join(table.comment.split())
+    body |= {"source": source, "relation": table.relation, **owner, "key": list(key), "changes": changes}
+    body |= _deleted(table, remarks)
+    if (created := _named(table, _CREATED, _TIMES)) is not None:
+        body["time_column"] = created.name
+    return Proposal(name, {**body, "columns": columns}, {key: text for key, text in remarks.items() if text}, left_out)
+
+
+def _columns(table: FoundTable) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    columns, left_out = {}, {}
+    for one in table.columns:
+        kind = one.kind or ColumnType.STRING
+        if is_credential(one.name, Column(type=kind)):
+            left_out[one.name] = "its name looks like a credential, and credentials never leave"
+        elif one.native == "xid8":
+            left_out[one.name] = "it only tells changes"
+        else:
+            told = {"description": " ".join(one.comment.split())} if one.comment and not secret_value(one.comment) else {}
+            columns[one.name] = {"type": kind.value, **told}
+    return columns, left_out
+
+
+def _plain(name: str) -> str:
+    return "_".join(words(name))
+
+
+def _named(table: FoundTable, names: Collection[str], kinds: Collection[ColumnType | None]) -> FoundColumn | None:
+    """The column whose name is one of these, the first of them where their order means something."""
+    fit = {_plain(one.name): one for one in reversed(table.columns) if one.kind in kinds}
+    return next((fit[name] for name in (names if isinstance(names, tuple) else fit) if name in fit and name in names), None)
+
+
+def _deleted(table: FoundTable, remarks: dict[str, str]) -> dict[str, Any]:
+    at = _named(table, _DELETED, _TIMES)
+    if at is not None and not at.not_null:
+        return {"deleted_column": at.name}
+    state = _named(table, _DELETED_STATE, {ColumnType.BOOLEAN})
+    if state is None:
+        return {}
+    remarks["deleted_when"] = "by its name"
+    return {"deleted_when": {"column": state.name, "op": "=", "value": True}}
+
+
+# How changes are found
+
+
+def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], str]:
+    """The mode and what speaks for it."""
+    if (by_transaction := next((one for one in table.columns if one.native == "xid8"), None)) is not None:
+        return {"mode": "snapshot", "column": by_transaction.name}, f"{by_transaction.name} holds the transaction that wrote the row"
+    rows = _rows(structure, table)
+    doubt = ""
+    if (updated := _named(table, _UPDATED, _TIMES)) is not None:
+        doubt = _doubt(structure, table, updated)
+        evidence = _evidence(table, updated)
+        if not doubt and (evidence or rows > SMALL or not _has_triggers(structure)):
+            why = evidence or f"{updated.name} by its name only: make sure that every change sets it"
+            return {"mode": "lookback", "column": updated.name, "lookback": "24h"}, why
+        doubt = doubt or f"nothing shows that every change sets {updated.name}"
+    counted = next((one for one in table.columns if one.identity and one.kind is ColumnType.INTEGER), None)
+    if updated is None and counted is not None and table.only_inserts and _EVENTS & set(words(table.name)):
+        at = next((one for one in (_named(table, _CREATED, _TIMES),) if one and one.not_null), None)
+        why = "counted up, only ever inserted into, and named like events"
+        return ({"mode": "append", "column": at.name, "lookback": "24h"} if at else {"mode": "append", "column": counted.name}), why
+    size = f"about {rows:,} rows, delivered whole each time"
+    if rows > SMALL:
+        size += "; add a column that every change sets, with an index, and use lookback"
+    return {"mode": "full"}, f"{size} ({doubt})" if doubt else size
+
+
+def _has_triggers(structure: Structure) -> bool:
+    """Only where a source has triggers and tells them is it evidence that there is none."""
+    return type(structure).__name__ == "PostgresStructure"
+
+
+def _evidence(table: FoundTable, column: FoundColumn) -> str:
+    found = [
+        text
+        for text, holds in (
+            ("a trigger runs at each update", table.kept_by_trigger),
+            ("an index begins with it", column.name in table.indexed),
+        )
+        if holds
+    ]
+    return f"{column.name}: {' and '.join(found)}" if found else ""
+
+
+def _doubt(structure: Structure, table: FoundTable, column: FoundColumn) -> str:
+    if column.not_null:
+        return ""
+    [(empty,)] = structure.ask(sql("SELECT count(*) FROM {} WHERE {} IS NULL", structure.relation(table), structure.name(column.name)))
+    if not empty:
+        return ""
+    return f"{empty:,} rows have no {column.name}" if empty > 1 else f"one row has no {column.name}"
+
+
+def _rows(structure: Structure, table: FoundTable) -> int:
+    if table.rows is not None:
+        return table.rows
+    [(count,)] = structure.ask(sql("SELECT count(*) FROM {}", structure.relation(table)))
+    return int(count)
+
+
+# What identifies a row
+
+
+def _key(structure: Structure, table: FoundTable, owner: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    """The key, with a remark where no constraint says so; no key, with the reason."""
+    never_null = {one.name for one in table.columns if one.not_null}
+    declared = [key for number, key in enumerate(table.keys) if set(key) <= never_null]
+    if declared:
+        return declared[0], ""
+    rows = _rows(structure, table)
+    if not rows:
+        return (), "no key is declared, and there are no rows to find one by"
+    if rows > PROVABLE:
+        return (), f"no key is declared, and {rows:,} rows are too many to find one by; add a unique index"
+    proven = _unique_one(structure, table) or _unique_pair(structure, table, owner)
+    if proven:
+        return proven, f"unique among the {rows:,} rows of today; no constraint says so"
+    return (), "no key is declared, and no column or pair of columns is unique"
+
+
+def _candidates(table: FoundTable) -> list[FoundColumn]:
+    """The likeliest first: `id`, then the table's own id, then other ids, then the rest."""
+    own = f"{_plain(table.name).removesuffix('s')}_id"
+    ranks = {"id": 0, "uuid": 1, own: 1, f"{_plain(table.name)}_id": 1}
+
+    def rank(one: FoundColumn) -> int:
+        plain = _plain(one.name)
+        return ranks.get(plain, 2 if plain.endswith(("_id", "_no", "_number", "_key", "_code")) else 3)
+
+    return sorted((one for one in table.columns if one.kind in _KEYS), key=rank)
+
+
+def _unique_one(structure: Structure, table: FoundTable) -> tuple[str, ...]:
+    candidates = [one for one in _candidates(table) if one.kind not in (ColumnType.DECIMAL, *_TIMES)][:16]
+    if not candidates:
+        return ()
+    counts = join(", ", (sql("count({}), count(DISTINCT {})", name, name) for name in (structure.name(one.name) for one in candidates)))
+    [(rows, *found)] = structure.ask(sql("SELECT count(*), {} FROM {}", counts, structure.relation(table)))
+    pairs = zip(candidates, found[::2], found[1::2], strict=True)
+    return next(((one.name,) for one, filled, distinct in pairs if filled == distinct == rows), ())
+
+
+def _unique_pair(structure: Structure, table: FoundTable, owner: dict[str, Any]) -> tuple[str, ...]:
+    tenant = owner.get("tenant_column")
+    ranked = _candidates(table)
+    likely = [*(one for one in ranked if one.name == tenant), *(one for one in ranked if one.name != tenant)][:7]
+    for size in (2, 3):
+        for some in combinations(likely, size):
+            if not structure.ask(_repeated(structure, table, [one.name for one in some]))[0][0]:
+                return tuple(one.name for one in some)
+    return ()
+
+
+def _repeated(structure: Structure, table: FoundTable, names: list[str]) -> Sql:
+    """How many groups of these columns hold several rows, or one in which a column is empty."""
+    quoted = [structure.name(name) for name in names]
+    empty = " OR ".join(f"{name} IS NULL" for name in quoted)
+    return sql(
+        "SELECT count(*) FROM (SELECT {} FROM {} GROUP BY {} HAVING count(*) > 1 OR {}) AS g",
+        ", ".join(quoted), structure.relation(table), ", ".join(quoted), empty,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Whose rows a table holds: by a column of its own, by being the table of tenants, or through the foreign keys that lead to one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.sources.structure import FoundTable, Reference
+
+USUAL_NAMES = (
+    "tenant_id", "tenant", "organization_id", "organisation_id", "org_id", "company_id", "account_id", "workspace_id", "client_id",
+    "customer_id", "merchant_id", "shop_id", "store_id", "team_id",
+)  # fmt: skip
+_IDS = frozenset({ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID, None})
+
+
+@dataclass(frozen=True)
+class Owner:
+    """How a table's rows know their tenant: `column` of the last of `steps`, or of the table itself where there are none."""
+
+    column: str
+    steps: tuple[Reference, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """The keys of an entity that say so."""
+        if not self.steps:
+            return {"tenant_column": self.column}
+        steps: list[dict[str, Any]] = [
+            {"table": step.relation, "on": dict(zip(step.columns, step.theirs, strict=True))} for step in self.steps
+        ]
+        steps[-1]["column"] = self.column
+        return {"tenant_through": steps}
+
+
+def tenant_names(tables: Sequence[FoundTable], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The names of tenant columns: those asked for, else the usual one that most tables have."""
+    if wanted:
+        return tuple(wanted)
+    held = Counter(column.name.casefold() for table in tables for column in table.columns)
+    usual = [name for name in USUAL_NAMES if held[name]]
+    return (max(usual, key=lambda name: (held[name], -USUAL_NAMES.index(name))),) if usual else ()
+
+
+def owners(tables: Sequence[FoundTable], names: Sequence[str]) -> tuple[dict[str, Owner], dict[str, str]]:
+    """By relation: how its rows know their tenant; and why they do not, where a column of the right name cannot tell it."""
+    found: dict[str, Owner] = {}
+    unfit: dict[str, str] = {}
+    for table in tables:
+        by_name = {column.name.casefold(): column for column in table.columns}
+        columns = [column for name in names if (column := by_name.get(name.casefold()))]
+        fit = next((column for column in columns if column.kind in _IDS or _is_whole(column.native)), None)
+        if fit is not None:
+            found[table.relation] = Owner(fit.name)
+        elif columns:
+            unfit[table.relation] = (
+                f"its tenant column {columns[0].name} is {columns[0].native}, which holds no id; allowed: text, integer or UUID"
+            )
+    for table in tables:  # the table of tenants is what tenant columns point to
+        for reference in table.references:
+            if (owner := found.get(table.relation)) and reference.columns == (owner.column,) and not owner.steps:
+                found.setdefault(reference.relation, Owner(reference.theirs[0]))
+    _follow(tables, found, unfit)
+    return found, unfit
+
+
+def _is_whole(native: str) -> bool:
+    text = native.replace(" ", "").casefold()
+    return text.startswith(("numeric(", "decimal(")) and ("," not in text or text.endswith(",0)"))
+
+
+def _follow(tables: Sequence[FoundTable], found: dict[str, Owner], unfit: Mapping[str, str]) -> None:
+    """Tables without a tenant of their own, from those that know theirs outwards: the shortest way, never-empty references first."""
+    waiting = [table for table in tables if table.relation not in found and table.relation not in unfit]
+    while waiting:
+        reached = {table.relation: owner for table in waiting if (owner := _next(table, found))}
+        if not reached:
+            return
+        found |= reached
+        waiting = [table for table in waiting if table.relation not in reached]
+
+
+def _next(table: FoundTable, found: Mapping[str, Owner]) -> Owner | None:
+    ways = [reference for reference in table.references if reference.relation in found and reference.relation != table.relation]
+    if not ways:
+        return None
+    never_empty = {column.name for column in table.columns if column.not_null}
+    way = min(ways, key=lambda one: (not set(one.columns) <= never_empty, len(found[one.relation].steps)))
+    owner = found[way.relation]
+    if not owner.steps and way.theirs == (owner.column,):
+        return Owner(way.columns[0])  # the reference holds the tenant's id itself
+    return Owner(owner.column, (way, *owner.steps))

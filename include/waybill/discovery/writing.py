@@ -1,0 +1,86 @@
+"""Proposals as YAML: entities with their remarks behind `#`, alone or added to a catalog that people keep."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from waybill.configuration.catalog import SourceSpec
+from waybill.discovery.proposing import Proposal, Proposed
+from waybill.errors import PermanentError
+
+SCHEMA_LINE = "# yaml-language-server: $schema=../schemas/catalog.schema.json"
+
+
+def flow(value: Any) -> str:
+    """A value on one line, quoted where YAML needs it."""
+    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
+    return text.strip()[1:-1]
+
+
+def source_line(name: str, spec: SourceSpec) -> str:
+    return f"  {flow(name)}: {flow(spec.model_dump(mode='json', exclude_defaults=True))}"
+
+
+def entity_lines(one: Proposal) -> list[str]:
+    lines = [f"  {flow(one.id)}:"]
+    for key, value in one.body.items():
+        remark = f"    # {one.remarks[key]}" if key in one.remarks else ""
+        if key == "tenant_through":
+            lines += ["    tenant_through:", *(f"      - {flow(step)}" for step in value)]
+        elif key == "columns":
+            lines += ["    columns:", *(f"      {flow(name)}: {flow(column)}" for name, column in value.items())]
+            lines += [f"      # {json.dumps(name, ensure_ascii=False)} is left out: {why}" for name, why in one.left_out.items()]
+        else:
+            lines.append(f"    {key}: {flow(value)}{remark}")
+    return lines
+
+
+def skipped_lines(found: Proposed) -> list[str]:
+    if not found.skipped:
+        return []
+    return ["", "# Not exported:", *(f"#   {json.dumps(one.relation, ensure_ascii=False)}: {one.why}" for one in found.skipped)]
+
+
+def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
+    """A whole catalog of one source."""
+    lines = [SCHEMA_LINE, "sources:", source_line(name, spec), "", "entities:" if found.entities else "entities: {}"]
+    for one in found.entities:
+        lines += ["", *entity_lines(one)]
+    return "\n".join([*lines, *skipped_lines(found)]) + "\n"
+
+
+def merged(before: str, name: str, spec: SourceSpec, found: Proposed) -> str:
+    """A catalog with the proposals added; every line that was there stays. Raises PermanentError where it has no place for them."""
+    raw = yaml.safe_load(before) or {}
+    if not raw.get("entities") and not raw.get("sources"):
+        return catalog_text(name, spec, found)
+    lines = before.rstrip("\n").split("\n")
+    if name not in (raw.get("sources") or {}):
+        lines = _under(lines, "sources", [source_line(name, spec)])
+    added = [line for one in found.entities for line in ("", *entity_lines(one))]
+    return "\n".join([*_under(lines, "entities", added), *skipped_lines(found)]) + "\n"
+
+
+def _under(lines: list[str], section: str, added: list[str]) -> list[str]:
+    """The lines with others at the end of a top-level section."""
+    empty = (f"{section}:", f"{section}: {{}}")
+    start = next((number for number, line in enumerate(lines) if line.partition(" #")[0].rstrip() in empty), None)
+    if start is None:
+        if any(line.startswith(section) for line in lines):
+            raise PermanentError(
+                f"{section} of the catalog is not written as a block",
+                next_step=f"Write one entry a line below `{section}:`, or copy the entries yourself",
+                code="catalog_form",
+            )
+        return [*lines, "", f"{section}:", *added]
+    end = next((number for number in range(start + 1, len(lines)) if lines[number][:1] not in ("", " ", "#")), len(lines))
+    while end > start + 1 and not lines[end - 1].strip():
+        end -= 1
+    indents = {len(line) - len(line.lstrip()) for line in lines[start + 1 : end] if line.strip() and not line.lstrip().startswith("#")}
+    if indents and min(indents) != 2:
+        step = "Indent it by two blanks, or copy the entries yourself"
+        raise PermanentError(f"{section} of the catalog is indented by {min(indents)} blanks", next_step=step, code="catalog_form")
+    return [*lines[:start], f"{section}:", *lines[start + 1 : end], *added, *lines[end:]]

@@ -1,0 +1,220 @@
+"""One page of checks: what would stop tonight's run, and the way out of each.
+
+In come the settings and what opens connections; out come checks in the order a run meets them. A check that cannot be made has failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import metadata
+from typing import Any, Literal
+
+from waybill import __version__
+from waybill.configuration.catalog import Entity
+from waybill.configuration.loading import Settings, load
+from waybill.configuration.registration import Registration, resolve_entities
+from waybill.configuration.selection import Selection
+from waybill.connection import Connections
+from waybill.deliveries import views
+from waybill.errors import WaybillError, counted
+from waybill.installation import Installation
+from waybill.ledger import Ledger, registrations
+from waybill.ledger.registrations import Registered
+from waybill.sources import Snapshot
+
+__all__ = ["Check", "examine", "source_findings"]
+
+PYTHONS = ((3, 11), (3, 15))
+CLOCKS_APART = timedelta(seconds=10)
+LITTLE_DISK, NO_DISK = 5 << 30, 200 << 20
+
+Status = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """`next_step` is empty where nothing is to be done."""
+
+    name: str
+    status: Status
+    found: str
+    next_step: str = ""
+
+
+def examine(
+    settings: Settings, connections: Connections, now: Callable[[], datetime], connect_db: Callable[[str], Any] | None
+) -> list[Check]:
+    """All checks that need no Airflow. Never raises for what it finds."""
+    found = [_python(), _versions(), _configuration(settings)]
+    ledger = Ledger(settings.ledger_url)
+    try:
+        upgraded = _ledger(ledger, settings)
+        found += [*upgraded, *_disk(settings)]
+        if all(one.status != "failed" for one in [*upgraded, found[2]]):
+            installation = Installation(settings, ledger, connections, now, connect_db)
+            found += [*_archive(installation), *_sources(installation), *_destinations(installation)]
+    finally:
+        ledger.close()
+    return found
+
+
+def _python() -> Check:
+    here = ".".join(map(str, sys.version_info[:3]))
+    if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
+        return Check("python", "ok", here)
+    return Check("python", "failed", here, "Install Python 3.11 to 3.14")
+
+
+def _versions() -> Check:
+    """The installed distributions against what this version of Waybill asks for."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in metadata.requires("waybill") or ():
+        wanted = Requirement(text)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            wrong.append(f"{wanted.name} {version} ({wanted.specifier})")
+    if wrong:
+        return Check("versions", "warning", f"waybill {__version__}; {', '.join(wrong)}", "pip install --upgrade waybill")
+    return Check("versions", "ok", f"waybill {__version__}, and everything it needs")
+
+
+def _configuration(settings: Settings) -> Check:
+    found = load(settings.config_dir)
+    if found.findings:
+        more = f" (and {len(found.findings) - 1} more)" if len(found.findings) > 1 else ""
+        status: Status = "failed" if found.shared_findings else "warning"
+        return Check("configuration", status, f"{found.findings[0]}{more}", "`waybill check` lists every mistake")
+    return Check(
+        "configuration",
+        "ok",
+        f"{counted(len(found.catalog.entities), 'entity')}, {counted(len(found.tenants), 'tenant file')} in {settings.config_dir}",
+    )
+
+
+def _ledger(ledger: Ledger, settings: Settings) -> list[Check]:
+    shown = "SQLite" if settings.ledger_url.startswith("sqlite") else "PostgreSQL"
+    try:
+        revision, head = ledger.revision(), ledger.head()
+    except WaybillError as error:
+        return [Check("ledger", "failed", error.what, error.next_step or "Correct WAYBILL_LEDGER_URL")]
+    if revision != head:
+        is_own = shown == "SQLite"
+        status: Status = "warning" if is_own else "failed"
+        return [Check("ledger", status, f"{shown} at {revision or 'nothing'}, this version needs {head}", "waybill ledger upgrade")]
+    return [Check("ledger", "ok", f"{shown} at {revision}")]
+
+
+def _disk(settings: Settings) -> Iterator[Check]:
+    folder = next(one for one in (settings.spool_dir, *settings.spool_dir.parents) if one.exists())
+    free = shutil.disk_usage(folder).free
+    told = f"{free / (1 << 30):,.1f} GiB free for {settings.spool_dir}"
+    step = "" if free > LITTLE_DISK else "Free space, or set WAYBILL_SPOOL_DIR: the files of a run wait there until they are uploaded"
+    yield Check("disk", "failed" if free < NO_DISK else "warning" if step else "ok", told, step)
+
+
+def _archive(installation: Installation) -> Iterator[Check]:
+    url = installation.settings.archive_url
+    shared = "://" in url
+    if not shared and not installation.settings.ledger_url.startswith("sqlite"):
+        step = "Set WAYBILL_ARCHIVE_URL to s3://..., or to a folder that all machines mount"
+        yield Check("archive", "warning", f"{url} is a folder of this machine, and the ledger is shared", step)
+    else:
+        yield Check("archive", "ok", url)
+
+
+@contextmanager
+def _told(found: list[Check], name: str) -> Iterator[None]:
+    try:
+        yield
+    except WaybillError as error:
+        found.append(Check(name, "failed", f"{error.where}: {error.what}" if error.where else error.what, error.next_step))
+
+
+def _sources(installation: Installation) -> list[Check]:
+    """Each source opened: what every entity needs of it, the rights its mode needs, and its clock."""
+    found: list[Check] = []
+    for name in installation.catalog.sources:
+        entities = [one for one in installation.catalog.entities.values() if one.source == name]
+        before = len(found)
+        with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+            apart = abs(installation.now() - snapshot.taken_at)
+            for entity in entities:
+                with _told(found, f"entity {entity.id}"):
+                    _readable(installation, snapshot, entity)
+            if apart > CLOCKS_APART:
+                step = "Set both clocks by NTP: nothing is delivered that lies ahead of the source's clock"
+                found.append(Check(f"source {name}", "warning", f"its clock is {apart.total_seconds():.0f} s apart from ours", step))
+        if len(found) == before:
+            found.append(Check(f"source {name}", "ok", f"{counted(len(entities), 'entity')} can be read"))
+    return found
+
+
+def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[str]:
+    """All that keeps entities from being read for these tenants: rights, missing columns, NULLs in a change column, keys that repeat."""
+    found: list[Check] = []
+    for name in installation.catalog.sources:
+        entities = [one for one in installation.catalog.entities.values() if one.source == name]
+        with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+            for entity in entities:
+                _unreadable(installation, snapshot, entity, tenants, found)
+    return list(dict.fromkeys(f"{one.found}. {one.next_step}" for one in found))
+
+
+def _unreadable(
+    installation: Installation, snapshot: Snapshot, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]
+) -> None:
+    before = len(found)
+    with _told(found, entity.id):
+        natives = snapshot.columns(entity)
+        for name in entity.needed_columns:
+            if name not in natives:
+                step = f"Bring it back, or correct entities.{entity.id} of the catalog"
+                found.append(Check(entity.id, "failed", f"{entity.id}: column {name} is missing from {entity.read_from}", step))
+        if len(found) == before:
+            _readable(installation, snapshot, entity)
+    for tenant, registration in tenants.items() if len(found) == before else ():
+        wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
+        if entity.id in wanted:
+            source_tenant, where = registration.reads(tenant, entity)
+            with _told(found, entity.id):
+                snapshot.check(Selection(entity, source_tenant, entity.columns, where=where))
+
+
+def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) -> None:
+    snapshot.columns(entity)
+    snapshot.extent(entity, "", None, installation.now() - CLOCKS_APART)
+    # No tenant has an empty id: every condition is put to the source, and no row is read.
+    snapshot.check(Selection(entity, "", entity.columns))
+
+
+def _destinations(installation: Installation) -> list[Check]:
+    """Each destination rehearsed once, below the folder of the first tenant that has it."""
+    found: list[Check] = []
+    with installation.ledger.read() as connection:
+        active = [one for one in registrations.all_current(connection) if not one.registration.is_disabled]
+    first: dict[str, Registered] = {}
+    for one in active:
+        first.setdefault(installation.destination_spec(one).model_dump_json(), one)
+    for one in first.values():
+        spec = installation.destination_spec(one)
+        name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
+        with _told(found, name):
+            probe = views.probe(installation, one.tenant)
+            status: Status = "ok" if probe.profile == "full" else "warning"
+            found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else views.ADVICE[probe.profile]))
+    if not active:
+        found.append(Check("destinations", "warning", "no tenant is registered", "Add config/tenants/TENANT.yaml and run `waybill apply`"))
+    return found

@@ -1,0 +1,24 @@
+"""`SHA256SUMS` beside a day manifest: its facts once more, in the form that `sha256sum -c` reads. Bytes follow from the day manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+NAME = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
+
+
+def name(number: int) -> str:
+    """`SHA256SUMS` beside `_MANIFEST.json`, `SHA256SUMS.2` beside `_MANIFEST.2.json`, and so on."""
+    return "SHA256SUMS" if number == 1 else f"SHA256SUMS.{number}"
+
+
+def sums(document: bytes, manifest: str) -> bytes:
+    """A line for every file the day manifest lists, for the manifests of its deliveries, and for itself, `manifest` by name."""
+    found = {manifest: hashlib.sha256(document).hexdigest()}
+    for one in json.loads(document)["deliveries"]:
+        found |= {file["path"]: file["sha256"] for file in [*one["files"], one.get("deletes")] if file}
+        if "manifest_sha256" in one:
+            found[one["manifest"]] = one["manifest_sha256"]
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(found.items())).encode()

@@ -1,0 +1,126 @@
+"""The structure of a PostgreSQL database, out of its system catalogues: five statements, however many tables there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from waybill.configuration.catalog import PostgresSource
+from waybill.connection import Connections
+from waybill.sources.postgres import session
+from waybill.sources.postgres.source import render
+from waybill.sources.postgres.spelling import PostgresFlavour
+from waybill.sources.sql import Sql, quote, split_name, sql
+from waybill.sources.structure import FoundColumn, FoundTable, Reference, written
+
+_TABLES = """
+SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.oid, 'pg_class'), ''), c.reltuples::bigint,
+       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+       EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19),
+       coalesce(s.n_tup_ins > 0 AND s.n_tup_upd = 0 AND s.n_tup_del = 0, false)
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%%' AND n.nspname NOT LIKE 'pg\\_temp%%'
+   AND NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid)
+   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND (%(schema)s = '' OR n.nspname = %(schema)s)
+ ORDER BY n.nspname, c.relname
+"""
+_COLUMNS = """
+SELECT a.attrelid, a.attname,
+       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
+       a.attnotnull, coalesce(col_description(a.attrelid, a.attnum), ''),
+       a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false)
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+_INDEXES = """
+SELECT i.indrelid, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL,
+       array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k(number, at)
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.at <= i.indnkeyatts ORDER BY k.at)
+  FROM pg_index i
+ WHERE i.indrelid = ANY(%s) AND i.indisvalid
+ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+"""
+_REFERENCES = """
+SELECT f.conrelid, f.confrelid,
+       array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k(number, at)
+               JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.at),
+       array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k(number, at)
+               JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.number ORDER BY k.at)
+  FROM pg_constraint f
+ WHERE f.contype = 'f' AND f.conrelid = ANY(%s)
+ ORDER BY f.conrelid, f.conname
+"""
+
+
+@contextmanager
+def look_into_postgres(spec: PostgresSource, connections: Connections) -> Iterator[PostgresStructure]:
+    target = connections(spec.connection)
+    where = f"PostgreSQL connection {spec.connection}"
+    with session.connect(target) as connection, session.errors(where):
+        session.begin(connection, "REPEATABLE READ", spec.statement_timeout)
+        yield PostgresStructure(connection, where)
+
+
+class PostgresStructure:
+    """One read-only transaction. A statement that fails does not end it."""
+
+    def __init__(self, connection: psycopg.Connection, where: str) -> None:
+        self.connection = connection
+        self.where = where
+
+    def tables(self, schema: str) -> list[FoundTable]:
+        found = self.connection.execute(_TABLES, {"schema": schema}).fetchall()
+        oids = [row[0] for row in found]
+        names = {oid: _relation(space, name) for oid, space, name, *_ in found}
+        columns, indexes, references = (self._by_table(text, oids) for text in (_COLUMNS, _INDEXES, _REFERENCES))
+        flavour = PostgresFlavour()
+        tables = []
+        for oid, _, name, parted, comment, rows, readable, trigger, inserts in found:
+            tables.append(
+                FoundTable(
+                    names[oid],
+                    name,
+                    tuple(FoundColumn(c, native, flavour.kind(native), *rest) for c, native, *rest in columns[oid]),
+                    tuple(tuple(key) for unique, key in indexes[oid] if unique and key),
+                    tuple(Reference(tuple(ours), names[to], tuple(theirs)) for to, ours, theirs in references[oid] if to in names),
+                    frozenset(key[0] for _, key in indexes[oid] if key),
+                    comment,
+                    rows if rows > 0 and not parted else None,
+                    trigger,
+                    inserts,
+                    "" if readable else f"the connection's user may not read it; GRANT SELECT ON {names[oid]} to it",
+                )
+            )
+        return tables
+
+    def name(self, identifier: str) -> str:
+        return quote(identifier)
+
+    def relation(self, table: FoundTable) -> Sql:
+        return sql("{}", ".".join(quote(part) for part in split_name(table.relation)))
+
+    def ask(self, statement: Sql) -> list[Any]:
+        text, values = render(statement)
+        with session.errors(self.where), self.connection.transaction():
+            return self.connection.execute(text, values).fetchall()
+
+    def _by_table(self, text: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:
+        found: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+        for oid, *rest in self.connection.execute(text, [oids]):
+            found[oid].append(tuple(rest))
+        return found
+
+
+def _relation(schema: str, name: str) -> str:
+    return written(name) if schema == "public" else written(schema, name)

@@ -1,0 +1,109 @@
+"""What a source holds, as its own catalogue tells it: tables, columns, keys, references, comments. `waybill discover` reads it.
+
+One module tells it for each family of engines; what they find has this shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import DuckDBSource, LakeSource, PostgresSource, SourceSpec
+from waybill.connection import Connections
+from waybill.sources.sql import Sql
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """`kind` is None for a type that has no counterpart in the catalog: its values leave as text."""
+
+    name: str
+    native: str
+    kind: ColumnType | None
+    not_null: bool = False
+    comment: str = ""
+    identity: bool = False
+    """Whether the database counts it up by itself."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key: these columns name a row of another table, given by its relation."""
+
+    columns: tuple[str, ...]
+    relation: str
+    theirs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """`relation` is what an entity's relation says. `keys` are its unique constraints, the primary key first; `indexed` the first columns
+    of its indexes. `obstacle` says why it cannot be read.
+    """
+
+    relation: str
+    name: str
+    columns: tuple[FoundColumn, ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+    references: tuple[Reference, ...] = ()
+    indexed: frozenset[str] = frozenset()
+    comment: str = ""
+    rows: int | None = None
+    """About how many; None where that would have to be counted."""
+    kept_by_trigger: bool = False
+    """Whether a trigger runs before each update."""
+    only_inserts: bool = False
+    """Whether the database has counted inserts, and neither an update nor a deletion."""
+    obstacle: str = ""
+
+    def column(self, name: str) -> FoundColumn | None:
+        return next((one for one in self.columns if one.name == name), None)
+
+
+class Structure(Protocol):
+    """An open look at a source."""
+
+    def tables(self, schema: str) -> list[FoundTable]:
+        """By relation; of one schema, or of all that are the user's own. What another table holds as its part is not listed."""
+        ...
+
+    def name(self, identifier: str) -> str: ...
+
+    def relation(self, table: FoundTable) -> Sql:
+        """What stands behind FROM."""
+        ...
+
+    def ask(self, statement: Sql) -> list[Any]:
+        """The rows of one statement. Raises what a snapshot of the source raises."""
+        ...
+
+
+def written(*parts: str) -> str:
+    """The parts of a name as an entity's relation says them: a part with a dot in double quotes."""
+    return ".".join(f'"{part}"' if "." in part else part for part in parts)
+
+
+def look_into(
+    spec: SourceSpec, base: Path, connections: Connections, connect: Callable[[str], Any] | None
+) -> AbstractContextManager[Structure]:
+    """Open a source to look at its structure; relative paths are resolved against `base`."""
+    match spec:
+        case PostgresSource():
+            from waybill.sources.postgres.structure import look_into_postgres
+
+            return look_into_postgres(spec, connections)
+        case DuckDBSource():
+            from waybill.sources.structure_duckdb import look_into_duckdb
+
+            return look_into_duckdb(base / spec.path)
+        case LakeSource():
+            from waybill.sources.structure_lake import look_into_lake
+
+            return look_into_lake(spec, base, connections)
+    from waybill.sources.structure_dbapi import look_into_dbapi
+
+    return look_into_dbapi(spec, connect)

@@ -1,0 +1,369 @@
+"""From a strange database to verified deliveries by the command line alone: discover, check, run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pymysql
+import pytest
+import yaml
+
+from tests.discovery import estates
+from tests.servers.mariadb import MariaDatabase
+from tests.servers.postgres import Database
+from waybill.cli.app import main
+
+
+@dataclass
+class Project:
+    """A folder, the command line in it, and what a command printed."""
+
+    root: Path
+    run: Callable[..., str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def waybill(self, *words: str, status: int = 0) -> str:
+        return self.run(*words, status=status, WAYBILL_CONFIG_DIR=str(self.root / "config"), **self.environment)
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "config/catalog.yaml"
+
+    def entities(self) -> dict[str, Any]:
+        return dict(yaml.safe_load(self.catalog.read_text())["entities"])
+
+    def deliver(self, tenant: str, **body: Any) -> dict[str, int]:
+        """Register the tenant for everything, deliver and verify; the rows by entity."""
+        (self.root / "config/tenants").mkdir(exist_ok=True)
+        words = {"exportOption": "export all", "destination": {"kind": "folder", "root": "out"}, **body}
+        (self.root / f"config/tenants/{tenant}.yaml").write_text(yaml.safe_dump(words))
+        self.waybill("check")
+        self.waybill("run", tenant)
+        assert "all as delivered" in self.waybill("verify", str(self.root / "out/exports" / tenant))
+        manifests = [json.loads(path.read_text()) for path in (self.root / "out/exports" / tenant).rglob("*.manifest.json")]
+        return {one["entity"]: one["rows"] for one in manifests}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
+    def run(*words: str, status: int = 0, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["waybill", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert ended.value.code == status, printed.out + printed.err
+        return printed.out + printed.err
+
+    return Project(tmp_path / "project", run)
+
+
+@pytest.fixture
+def shop(project: Project, postgres: Database) -> Iterator[psycopg.Connection]:
+    """The database behind the connection `shop`."""
+    project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        yield connection
+
+
+def test_pagila_is_delivered_without_a_line_of_yaml_written_by_hand(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(estates.PAGILA)
+    printed = project.waybill("discover", "shop", "--tenant-column", "store_id", "--write")
+    found = project.entities()
+    assert set(found) == {"store", "staff", "customer", "inventory", "rental", "payment"}
+    assert found["store"]["tenant_column"] == "store_id"
+    assert found["rental"]["tenant_through"][-1] == {"table": "customer", "on": {"customer_id": "customer_id"}, "column": "store_id"}
+    assert found["payment"]["tenant_through"] == [{"table": "customer", "on": {"customer_id": "customer_id"}, "column": "store_id"}]
+    assert found["payment"]["key"] == ["payment_date", "payment_id"]
+    assert found["rental"]["changes"] == {"mode": "lookback", "column": "last_update", "lookback": "24h"}
+    assert found["customer"]["changes"] == {"mode": "full"}
+    assert found["rental"]["description"] == "One row per rental."
+    assert found["rental"]["columns"]["return_date"] == {"type": "timestamp", "description": "NULL while the film is out."}
+    assert "password" not in found["staff"]["columns"]
+    assert found["staff"]["columns"]["picture"] == {"type": "binary"}
+    text = project.catalog.read_text()
+    assert '# "password" is left out: its name looks like a credential' in text
+    assert "one row has no last_update" in text
+    assert '#   "film": no column store_id, and no foreign key leads to a table with one' in text
+    assert "payment_p2022" not in text
+    assert "not exported: customer_list" in printed
+    assert project.deliver("store-1", sourceTenant=1) == {
+        "store": 1, "staff": 1, "customer": 5, "inventory": 10, "rental": 20, "payment": 20,
+    }  # fmt: skip
+
+
+def test_chinook_is_delivered_out_of_sqlite_through_three_tables(project: Project, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "chinook.sqlite") as connection:
+        connection.executescript(estates.CHINOOK)
+    connection.close()
+    project.environment["AIRFLOW_CONN_MUSIC"] = json.dumps({"conn_type": "sqlite", "host": f"{tmp_path}/chinook.sqlite"})
+    project.waybill("discover", "music", "--tenant-column", "CustomerId", "--write")
+    found = project.entities()
+    assert set(found) == {"customer", "invoice", "invoice_line"}
+    assert found["invoice_line"]["name"] == "InvoiceLine"
+    assert found["invoice_line"]["tenant_through"] == [{"table": "Invoice", "on": {"InvoiceId": "InvoiceId"}, "column": "CustomerId"}]
+    assert project.deliver("luis", sourceTenant=1) == {"customer": 1, "invoice": 1, "invoice_line": 2}
+    assert project.deliver("leonie", sourceTenant="2") == {"customer": 1, "invoice": 1, "invoice_line": 1}
+
+
+def test_northwind_is_delivered_out_of_a_duckdb_file(project: Project) -> None:
+    project.root.mkdir()
+    with duckdb.connect(str(project.root / "northwind.duckdb")) as connection:
+        connection.execute(estates.NORTHWIND)
+    project.waybill("discover", "northwind.duckdb", "--tenant-column", "customer_id", "--write")
+    found = project.entities()
+    assert set(found) == {"customers", "orders", "order_details"}
+    assert found["orders"]["description"] == "Sales orders."
+    assert project.deliver("alfki", sourceTenant="ALFKI") == {"customers": 1, "orders": 2, "order_details": 2}
+
+
+def test_a_folder_of_parquet_files_is_delivered(project: Project) -> None:
+    lake = project.root / "lake"
+    for tenant in ("acme", "globex"):
+        folder = lake / "events" / f"tenant_id={tenant}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"id": [1, 2, 3], "name": ["a", "b", None]}), folder / "0.parquet")
+    pq.write_table(pa.table({"tenant_id": ["acme", "acme", "globex"], "code": ["x", "y", "x"]}), lake / "codes.parquet")
+    project.waybill("discover", "lake", "--write")
+    found = project.entities()
+    assert found["events"]["relation"] == "events/*/*.parquet"
+    assert found["codes"]["key"] == ["tenant_id", "code"]
+    assert found["events"]["changes"] == {"mode": "full"}
+    assert project.deliver("acme") == {"events": 3, "codes": 2}
+
+
+def test_mariadb_is_discovered_with_its_comments_and_references(project: Project, mariadb: MariaDatabase) -> None:
+    with pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name) as connection:
+        with connection.cursor() as cursor:
+            for statement in (
+                "create table orgs (id int primary key, slug varchar(20) not null unique)",
+                "create table orders (id int auto_increment primary key, org_id int not null comment 'Whose',"
+                " foreign key (org_id) references orgs (id)) comment 'Sales'",
+                "create table items (id int primary key, order_id int not null, foreign key (order_id) references orders (id))",
+                "insert into orgs values (1, 'a'), (2, 'b')",
+                "insert into orders (org_id) values (1), (1), (2)",
+                "insert into items values (1, 1), (2, 3)",
+            ):
+                cursor.execute(statement)
+        connection.commit()
+
+    from waybill.configuration.catalog import Catalog, DbApiSource
+    from waybill.discovery import catalog_text, propose
+    from waybill.sources.structure_dbapi import look_into_dbapi
+
+    spec = DbApiSource(kind="dbapi", connection="crm")
+
+    def connect(_: str) -> Any:
+        return pymysql.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, database=mariadb.name)
+
+    with look_into_dbapi(spec, connect) as structure:
+        found = propose(structure, "crm", structure.tables(""), ())
+    raw = yaml.safe_load(catalog_text("crm", spec, found))
+    entities = {name: {"id": name, **body} for name, body in raw["entities"].items()}
+    assert Catalog.model_validate({"sources": raw["sources"], "entities": entities})
+    assert entities["orders"]["description"] == "Sales"
+    assert entities["orders"]["columns"]["org_id"] == {"type": "integer", "description": "Whose"}
+    assert entities["orgs"]["tenant_column"] == "id"
+    assert entities["items"]["tenant_through"] == [{"table": "orders", "on": {"order_id": "id"}, "column": "org_id"}]
+
+
+def test_changes_are_found_by_what_speaks_for_it(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE by_index (tenant_id text NOT NULL, id int PRIMARY KEY, updated_at timestamptz NOT NULL);
+        CREATE INDEX ON by_index (updated_at);
+        CREATE TABLE by_name (tenant_id text NOT NULL, id int PRIMARY KEY, updated_at timestamptz NOT NULL);
+        CREATE TABLE by_xid (tenant_id text NOT NULL, id int PRIMARY KEY, x xid8 NOT NULL DEFAULT pg_current_xact_id());
+        CREATE TABLE login_events (tenant_id text NOT NULL, id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+          created_at timestamptz NOT NULL);
+        CREATE TABLE soft (tenant_id text NOT NULL, id int PRIMARY KEY, deleted_at timestamptz);
+        CREATE TABLE state (tenant_id text NOT NULL, id int PRIMARY KEY, is_deleted boolean NOT NULL);
+        INSERT INTO login_events (tenant_id, created_at) SELECT 'a', now() FROM generate_series(1, 10);
+        """
+    )
+    shop.execute("SELECT pg_stat_force_next_flush()")
+    shop.execute("ANALYZE")
+    project.waybill("discover", "shop", "--write")
+    found = project.entities()
+    assert {name: one["changes"]["mode"] for name, one in found.items()} == {
+        "by_index": "lookback", "by_name": "full", "by_xid": "snapshot", "login_events": "append", "soft": "full", "state": "full",
+    }  # fmt: skip
+    assert found["soft"]["deleted_column"] == "deleted_at"
+    assert found["state"]["deleted_when"] == {"column": "is_deleted", "op": "=", "value": True}
+    assert "x" not in found["by_xid"]["columns"]
+    project.waybill("check")
+
+
+def test_keys_are_proven_on_the_data_where_nothing_declares_them(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE one (tenant_id text, name text, number int);
+        INSERT INTO one SELECT 'a', 'same', n FROM generate_series(1, 5) n;
+        CREATE TABLE two (tenant_id text, line int, document int);
+        INSERT INTO two SELECT 'a', n % 3, n / 3 FROM generate_series(0, 8) n;
+        CREATE TABLE nothing (tenant_id text, word text);
+        INSERT INTO nothing SELECT 'a', 'b' FROM generate_series(1, 5);
+        CREATE TABLE empty (tenant_id text, id int);
+        CREATE TABLE half (tenant_id text, id int, UNIQUE (id));
+        INSERT INTO half VALUES ('a', 1), ('a', NULL), ('a', NULL);
+        """
+    )
+    printed = project.waybill("discover", "shop", "--write")
+    found = project.entities()
+    assert {name: one["key"] for name, one in found.items()} == {"one": ["number"], "two": ["line", "document"]}
+    assert "unique among the 5 rows of today; no constraint says so" in project.catalog.read_text()
+    assert "nothing: no key is declared, and no column or pair of columns is unique" in printed
+    assert "empty: no key is declared, and there are no rows to find one by" in printed
+    assert "half: no key is declared" in printed
+    assert project.deliver("a") == {"one": 5, "two": 9}
+
+
+def test_one_customer_with_three_ids_needs_no_view(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE orgs (org_id int PRIMARY KEY, uuid uuid NOT NULL UNIQUE, slug text NOT NULL UNIQUE);
+        CREATE TABLE orders (id int PRIMARY KEY, org_id int NOT NULL REFERENCES orgs);
+        CREATE TABLE devices (id int PRIMARY KEY, owner uuid NOT NULL REFERENCES orgs (uuid));
+        CREATE TABLE pages (id int PRIMARY KEY, org_slug text NOT NULL REFERENCES orgs (slug));
+        INSERT INTO orgs VALUES (7, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'Ünï & Co.'), (8, 'b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x');
+        INSERT INTO orders VALUES (1, 7), (2, 8);
+        INSERT INTO devices SELECT n, uuid FROM orgs, generate_series(1, 3) n WHERE org_id = 7;
+        INSERT INTO pages VALUES (1, 'Ünï & Co.'), (2, 'x'), (3, 'Ünï & Co.');
+        """
+    )
+    project.waybill("discover", "shop", "--tenant-column", "org_id", "--write")
+    assert project.deliver("uni", sourceTenant=7) == {"orgs": 1, "orders": 1, "devices": 3, "pages": 2}
+
+
+def test_a_tenant_column_that_holds_no_id_is_told(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, tenant_id double precision); CREATE TABLE b (id int PRIMARY KEY, tenant_id jsonb);"
+        "CREATE TABLE c (id int PRIMARY KEY, tenant_id timestamptz); CREATE TABLE d (id int PRIMARY KEY, tenant_id numeric(10,0))"
+    )
+    printed = project.waybill("discover", "shop", "--write")
+    assert set(project.entities()) == {"d"}
+    assert "not exported: a: its tenant column tenant_id is double precision, which holds no id" in printed
+    assert "not exported: b: its tenant column tenant_id is jsonb" in printed
+
+
+def test_names_in_four_scripts_become_entities_that_pass(project: Project, shop: psycopg.Connection) -> None:
+    names = ["Ünïcode Straße", "данные", "数据", "بيانات", "select", "with.dot", "UPPER", "upper", "a, b", "x" * 63, "1st", "yes", "null"]
+    for name in names:
+        shop.execute(f'CREATE TABLE "{name}" (tenant_id text NOT NULL, id int PRIMARY KEY, "{name}" text, "on" text, "a: b #c" text)')
+        shop.execute(f"""INSERT INTO "{name}" VALUES ('a', 1, 'ä', 'on', '#')""")
+    project.waybill("discover", "shop", "--write")
+    found = project.entities()
+    assert len(found) == len(names)
+    assert project.deliver("a") == dict.fromkeys(found, 1)
+
+
+def test_two_thousand_tables_are_discovered_in_one_go(project: Project, shop: psycopg.Connection) -> None:
+    for part in range(20):
+        tables = (f"CREATE TABLE t{part:02}_{n:03} (tenant_id int NOT NULL, id int PRIMARY KEY, name text);" for n in range(100))
+        shop.execute("".join(tables))
+    printed = project.waybill("discover", "shop", "--write")
+    assert "wrote 2,000 entities" in printed
+    assert "2,000 entities" in project.waybill("check")
+
+
+def test_inherited_tables_are_one_and_what_may_not_be_read_is_told(project: Project, shop: psycopg.Connection, postgres: Database) -> None:
+    shop.execute(
+        "CREATE TABLE parent (tenant_id text, id int PRIMARY KEY); CREATE TABLE child (extra text) INHERITS (parent);"
+        "CREATE SCHEMA other; CREATE TABLE other.parent (tenant_id text, id int PRIMARY KEY);"
+        "CREATE TABLE hidden (tenant_id text, id int PRIMARY KEY);"
+        "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON parent TO reader; GRANT USAGE ON SCHEMA other TO reader;"
+        "GRANT SELECT ON other.parent TO reader"
+    )
+    project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://reader@{postgres.host}:{postgres.port}/{postgres.name}"
+    printed = project.waybill("discover", "shop", "--write")
+    assert {one["relation"] for one in project.entities().values()} == {"parent", "other.parent"}
+    assert "not exported: hidden: the connection's user may not read it" in printed
+    assert "other.parent" not in project.waybill("discover", "shop", "--schema", "public")
+    shop.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_written_again_only_what_is_new_is_added_and_no_line_is_lost(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY)")
+    project.waybill("discover", "shop", "--write")
+    kept = "# a remark of ours\n" + project.catalog.read_text() + "    # the end\n"
+    project.catalog.write_text(kept)
+    shop.execute("CREATE TABLE b (id int PRIMARY KEY, a_id int NOT NULL REFERENCES a)")
+    project.waybill("discover", "shop", "--write")
+    after = project.catalog.read_text()
+    lines = iter(after.splitlines())
+    assert all(line in lines for line in kept.splitlines() if line.strip())
+    assert list(project.entities()) == ["a", "b"]
+    project.waybill("check")
+
+
+def test_what_is_printed_passes_check_as_it_is(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(estates.PAGILA)
+    printed = project.waybill("discover", "shop", "--tenant-column", "store_id")
+    text = printed[: printed.rindex("6 of ")]
+    project.catalog.parent.mkdir(parents=True)
+    project.catalog.write_text(text)
+    assert "6 entities" in project.waybill("check")
+    listed = json.loads(project.waybill("discover", "shop", "--tenant-column", "store_id", "--json"))
+    assert {one["id"] for one in listed["entities"]} == set(project.entities())
+    assert "film" in {one["relation"] for one in listed["skipped"]}
+
+
+def test_diff_tells_what_is_new_gone_and_retyped(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        "CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY, gone text, kept text, changed int);"
+        "CREATE TABLE b (tenant_id text NOT NULL, id int PRIMARY KEY)"
+    )
+    project.waybill("discover", "shop", "--write")
+    assert project.waybill("discover", "shop", "--diff") == "the catalog says what the source holds\n"
+    shop.execute("ALTER TABLE a ADD COLUMN fresh date, ADD COLUMN api_key text; CREATE TABLE c (id int)")
+    printed = project.waybill("discover", "shop", "--diff")
+    assert printed.splitlines() == ["+ a.fresh: date, not exported", "+ c: no entity reads it (1 column)", "2 differences"]
+    shop.execute("ALTER TABLE a DROP COLUMN gone, ALTER COLUMN changed TYPE bytea USING NULL; DROP TABLE b")
+    printed = project.waybill("discover", "shop", "--diff", status=1)
+    assert "- a.gone: the column is gone from a" in printed
+    assert "~ a.changed: the column is bytea now, the catalog says integer" in printed
+    assert "- b: b is gone from the source" in printed
+    assert {one["kind"] for one in json.loads(project.waybill("discover", "shop", "--diff", "--json", status=1))} == {
+        "new_column", "new_table", "dropped_column", "dropped_table", "retyped_column",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("nowhere", "there is no Airflow connection 'nowhere'"),
+        ("missing.duckdb", "there is no file or folder missing.duckdb"),
+        ("postgresql://ann:secret@db/shop", "an address with a password does not belong on a command line"),
+        ("s3://bucket/x", "needs an Airflow connection"),
+    ],
+)
+def test_a_source_that_is_none_is_refused_in_a_sentence(project: Project, word: str, said: str) -> None:
+    printed = project.waybill("discover", word, "--write", status=1)
+    assert said in printed
+    assert "ann:" not in printed
+    assert not project.root.exists()
+
+
+def test_a_server_that_is_away_or_refuses_leaves_nothing_behind(project: Project) -> None:
+    project.environment["AIRFLOW_CONN_AWAY"] = "postgresql://nobody@127.0.0.1:1/none"
+    assert "PostgreSQL connection away" in project.waybill("discover", "away", "--write", status=1)
+    assert not project.root.exists()
+
+
+def test_a_database_without_anything_to_export_ends_with_one(project: Project, shop: psycopg.Connection) -> None:
+    assert "shop holds no table" in project.waybill("discover", "shop", status=1)
+    shop.execute("CREATE TABLE a (id int PRIMARY KEY)")
+    printed = project.waybill("discover", "shop", status=1)
+    assert 'a": no tenant column, and no foreign key leads to a table with one; name the column with --tenant-column' in printed
+    project.waybill("discover", "shop", "--diff", "--write", status=2)

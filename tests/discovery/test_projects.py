@@ -1,0 +1,102 @@
+"""`waybill init`: a folder that runs, never at the cost of what is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+
+from tests.discovery import estates
+from waybill.cli.app import main
+
+Waybill = Callable[..., str]
+
+
+@pytest.fixture
+def waybill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Waybill:
+    def run(*words: str, status: int = 0, config: Path | None = None) -> str:
+        monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(config or tmp_path / "elsewhere"))
+        monkeypatch.setattr(sys, "argv", ["waybill", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = "".join(capsys.readouterr())
+        assert ended.value.code == status, printed
+        return printed
+
+    return run
+
+
+def test_a_project_made_from_a_source_delivers_a_tenant(waybill: Waybill, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "northwind.duckdb")) as connection:
+        connection.execute(estates.NORTHWIND)
+    project = tmp_path / "project"
+    printed = waybill("init", str(project), "--source", str(tmp_path / "northwind.duckdb"), "--tenant-column", "customer_id")
+    assert "3 entities in config/catalog.yaml, 2 tables left out with the reason" in printed
+    config = project / "config"
+    text = (config / "tenants/tenant.yaml.example").read_text()
+    (config / "tenants/alfki.yaml").write_text(f"{text}sourceTenant: ALFKI\n")
+    waybill("check", config=config)
+    waybill("run", "alfki", config=config)
+    assert "all as delivered" in waybill("verify", str(project / "delivered"), config=config)
+
+
+def test_the_files_an_airflow_and_a_workflow_need_are_there(waybill: Waybill, tmp_path: Path) -> None:
+    waybill("init", str(tmp_path / "project"))
+    files = {str(path.relative_to(tmp_path / "project")) for path in (tmp_path / "project").rglob("*") if path.is_file()}
+    assert files >= {
+        "config/catalog.yaml", "config/policy.yaml", ".env.example", ".gitignore", "README.md", "plugins/waybill_plugin.py",
+        "dags/tenant_exports.py", "dags/apply_config.py", ".github/workflows/waybill.yml", "schemas/catalog.schema.json",
+    }  # fmt: skip
+    workflow = yaml.safe_load((tmp_path / "project/.github/workflows/waybill.yml").read_text())
+    assert {"run": "waybill check"} in workflow["jobs"]["check"]["steps"]
+    for kind in ("catalog", "policy"):
+        assert f"$schema=../schemas/{kind}.schema.json" in (tmp_path / f"project/config/{kind}.yaml").read_text()
+        assert json.loads((tmp_path / f"project/schemas/{kind}.schema.json").read_text())["type"] == "object"
+
+
+def test_the_example_of_flights_runs_in_its_own_folder(waybill: Waybill, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    waybill("init", str(project), "--example", "flights")
+    subprocess.run([sys.executable, "load.py", "--until", "2013-01-02"], cwd=project, check=True, capture_output=True, timeout=300)
+    waybill("check", config=project / "config")
+    waybill("run", "ha", "--until", "2013-01-02T00:00:00-05:00", config=project / "config")
+    assert "all as delivered" in waybill("verify", str(project / ".waybill/delivered"), config=project / "config")
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(waybill: Waybill, tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/policy.yaml").write_text("{}\n")
+    printed = waybill("init", str(tmp_path), status=1)
+    assert f"{tmp_path} has config/policy.yaml already" in printed
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["policy.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--source", "nowhere"], 1, "there is no Airflow connection 'nowhere'"),
+        (["--example", "trains"], 1, "there is no example 'trains' (allowed: flights)"),
+        (["--source", "x", "--example", "flights"], 2, "give either --source or --example"),
+    ],
+)
+def test_what_cannot_be_made_leaves_no_folder(waybill: Waybill, tmp_path: Path, words: list[str], status: int, said: str) -> None:
+    assert said in waybill("init", str(tmp_path / "project"), *words, status=status)
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_source_without_anything_to_export_leaves_no_folder(waybill: Waybill, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
+        connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+    assert "a: no tenant column" in waybill("init", str(tmp_path / "project"), "--source", str(tmp_path / "a.duckdb"), status=1)
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_file_in_the_way_is_told(waybill: Waybill, tmp_path: Path) -> None:
+    (tmp_path / "project").write_text("")
+    assert "is a file" in waybill("init", str(tmp_path / "project"), status=1)
