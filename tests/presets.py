@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import yaml
@@ -29,6 +30,7 @@ from waybill.installation import Installation
 from waybill.ledger import Ledger, requests
 from waybill.ledger.request_records import ExportRequest
 from waybill.requests import mailing
+from waybill.requests.creating import zone_of
 from waybill.requests.running import fulfil_all
 from waybill.web.app import create_app
 from waybill.web.dependencies import Installations
@@ -77,6 +79,15 @@ class Shop:
         made = self("POST", "", body or json.loads(self.sample.ask.read_text()), who)
         assert made.status_code == 202, made.json()
         return dict(made.json())
+
+    def sample_ask(self) -> dict[str, Any]:
+        """What the sample of the preset asks for."""
+        asked: dict[str, Any] = json.loads(self.sample.ask.read_text())
+        return asked
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return zone_of(self.installation, "acme")
 
     def fulfil(self) -> None:
         fulfil_all(self.installation)

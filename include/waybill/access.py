@@ -28,7 +28,7 @@ class Permission(StrEnum):
     EXPORTS_ADMIN = "exports.admin"
 
 
-READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW})
+READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW, Permission.EXPORTS_DOWNLOAD})
 ON_REQUESTS = frozenset({Permission.EXPORTS_VIEW, Permission.EXPORTS_CREATE, Permission.EXPORTS_DOWNLOAD, Permission.EXPORTS_ADMIN})
 MANAGING = frozenset({Permission.REGISTRATIONS_MANAGE, Permission.DELIVERIES_RUN})
 """Registering and restoring; full loads, redelivery, backfills and rehearsals: what decides where a whole tenant's rows go, and when."""
@@ -98,8 +98,8 @@ def _scope(wanted: Permission) -> str:
 class TokenRights:
     """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
 
-    The scope bounds everything: views need `read`, all else `write`. Beyond the views the policy's word is needed as well. `roles` is None
-    for a token that says nothing of roles. One bound to some projects never manages what all of them share.
+    The scope bounds everything: views and downloads need `read`, all else `write`. Beyond the views the policy's word is needed as well.
+    `roles` is None for a token that says nothing of roles. One bound to some projects never manages what all of them share.
     """
 
     tenants: frozenset[str]

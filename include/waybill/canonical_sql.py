@@ -50,8 +50,8 @@ def compact_json(x: str) -> str:
     return f"regexp_replace(CAST({x} AS VARCHAR), '{_WHITE_SPACE_BETWEEN_TOKENS}', '\\1', 'g')"
 
 
-def csv_field(x: str, delimiter: str) -> str:
-    """Of a text that could hold the delimiter (an SQL literal), a quote or a line end: quoted where it must be."""
-    marks = " OR ".join(f"contains({x}, {mark})" for mark in (delimiter, "chr(10)", "chr(13)"))
+def csv_field(x: str, *separators: str) -> str:
+    """Of a text that could hold one of the separators (SQL literals), a quote or a line end: quoted where it must be."""
+    marks = " OR ".join(f"contains({x}, {mark})" for mark in (*separators, "chr(10)", "chr(13)"))
     doubled = f"""'"' || replace({x}, '"', '""') || '"'"""
     return f"""CASE WHEN contains({x}, '"') THEN {doubled} WHEN {x} = '' OR {marks} THEN '"' || {x} || '"' ELSE {x} END"""

@@ -24,7 +24,7 @@ from waybill.requests import mailing, upkeep
 from waybill.requests.recurring import make_recurring
 from waybill.requests.running import fulfil_all
 from waybill.web.serve import tenant_app
-from waybill_demo.issuing import AUDIENCE, TokenIssuer, serve_issuer
+from waybill_demo.issuing import AUDIENCE, CLIENT, TokenIssuer, serve_issuer
 from waybill_demo.mailbox import serve_mailbox
 from waybill_demo.sample import TENANT, Sample, prepare
 from waybill_demo.stage import checkout, free_port, interruptible, swept
@@ -40,7 +40,7 @@ def demo(preset: str, port: int = 0, folder: Path | None = None) -> None:
     place = (folder or checkout() / ".waybill" / f"demo-{preset}").absolute()
     with interruptible(), swept(place), ExitStack() as running:
         sample = prepare(preset, place, datetime.now(UTC))
-        issuer = running.enter_context(serve_issuer())
+        issuer = running.enter_context(serve_issuer(sample.people))
         smtp = running.enter_context(serve_mailbox(place / "mail"))
         listening = running.enter_context(socket.create_server(("127.0.0.1", free_port(port or PORT))))
         port = listening.getsockname()[1]
@@ -69,6 +69,7 @@ def _environment(sample: Sample, issuer: TokenIssuer, smtp: int, url: str) -> di
         "WAYBILL_OAUTH_ISSUER": issuer.url,
         "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
         "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+        "WAYBILL_OAUTH_CLIENT_ID": CLIENT,
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
     }
 
@@ -104,7 +105,7 @@ def _serving(listening: socket.socket) -> Iterator[Callable[[], bool]]:
 def _tell(sample: Sample, access: Path, url: str) -> None:
     people = ", ".join(f"{name} ({', '.join(claims['roles']) or 'no role'})" for name, claims in sample.people.items())
     print(f"exports as the preset {sample.preset} has them; people: {people}")
-    print(f"page:  {url}/  sign in with a token of {access}")
+    print(f"page:  {url}/  sign in as one of them, or with a token of {access}")
     print(f"shell: cd {shlex.quote(str(sample.folder))}; then the session with curl of docs/api.md")
     print(f"mail:  {sample.folder / 'mail'}")
     print("Ctrl-C ends everything", flush=True)

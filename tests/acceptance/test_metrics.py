@@ -31,7 +31,8 @@ def rows(archive: zipfile.ZipFile, entity: str) -> list[dict[str, Any]]:
 def test_metrics_take_the_scale_plan(shop: Shop) -> None:
     refused = shop("POST", "", ASK, who="gus", tenant="globex")
     assert code(refused) == (403, "plan_required")
-    assert refused.json()["detail"] == "Data export is available exclusively on the Scale plan."
+    words = "Data export is available exclusively on the Scale tier ($299/month). Upgrade your plan, or contact support@dashtray.com."
+    assert refused.json()["detail"] == words
     options = shop("GET", "/options", who="gus", tenant="globex").json()
     assert (options["canCreate"], options["planRequired"]) == (False, "scale")
     assert shop("GET", "/options").json()["canCreate"]

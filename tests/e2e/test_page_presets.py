@@ -88,6 +88,14 @@ def heads(page: Page) -> list[str]:
     return words(page.locator("#requests-list thead th"))
 
 
+def test_studies_offer_the_whole_organization_to_whoever_may_export_more_than_one_tenant(tmp_path: Path, browser: Browser) -> None:
+    with counter("studies", tmp_path, browser) as here, here.visit("olga") as olga:
+        olga.go(REQUESTS)
+        olga.page.get_by_role("button", name="New export").click()
+        scope = olga.page.get_by_role("dialog", name="Export data").get_by_label("Scope")
+        assert words(scope.locator("option")) == ["Current tenant", "A project", "An app", "Entire organization"]
+
+
 def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) -> None:
     with counter("studies", tmp_path, browser) as here:
         with here.visit("ada") as ada:
@@ -100,10 +108,10 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
                 "Track progress and download from the Exports page."
             )
             scope = dialog.get_by_label("Scope")
-            assert words(scope.locator("option")) == ["Current tenant", "A project", "An app", "Entire organization"]
+            assert words(scope.locator("option")) == ["Current tenant", "A project", "An app"]  # hers is one tenant of the organization
             project, apps = dialog.get_by_label("Project"), dialog.get_by_label("Apps")
             for level, shows_project, shows_apps in (
-                ("Current tenant", False, False), ("A project", True, False), ("An app", True, True), ("Entire organization", False, False)
+                ("Current tenant", False, False), ("A project", True, False), ("An app", True, True)
             ):  # fmt: skip
                 scope.select_option(label=level)
                 assert (project.is_visible(), apps.is_visible()) == (shows_project, shows_apps), level
@@ -135,13 +143,13 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             with page.expect_download() as waiting:
                 row.get_by_role("link", name="Download").click()
             assert zipfile.is_zipfile(waiting.value.path())
-            ada.go(f"{REQUESTS}?study=s1&participant=p-1")
+            ada.go(f"{REQUESTS}?study=s2&participant=s2-person-4")
             dialog = page.get_by_role("dialog", name="Export data")  # a cohort's Export action leads here
-            expect(dialog).to_contain_text("s1 / p-1")
+            expect(dialog).to_contain_text("s2 / s2-person-4")
             expect(dialog.get_by_label("Scope")).to_have_count(0)
             dialog.get_by_role("button", name="Create export").click()
             expect(page.locator(ROW).first).to_contain_text("A participant")
-            expect(page.locator(ROW).first).to_contain_text("study s1")
+            expect(page.locator(ROW).first).to_contain_text("study s2")
         with here.visit("vera") as vera:
             vera.go(REQUESTS)
             expect(vera.page.get_by_role("note")).to_have_text(SENTENCES["create_denied"])
@@ -267,7 +275,7 @@ def test_metrics_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             expect(vera.page.get_by_role("link", name="Download")).to_have_count(0)
         with here.visit("gus") as gus:
             gus.go("tenants/globex/requests")
-            expect(gus.page.get_by_role("note")).to_have_text("Data export is available exclusively on the Scale plan.")
+            expect(gus.page.get_by_role("note")).to_contain_text("Data export is available exclusively on the Scale tier ($299/month).")
 
 
 def recurs(ada: Visitor, here: Counter) -> None:
@@ -314,8 +322,7 @@ def test_types_say_what_their_document_says(tmp_path: Path, browser: Browser) ->
             expect(page.get_by_role("button", name="Refresh")).to_have_count(0)  # nothing is active
             page.get_by_role("button", name="New Export").click()
             dialog = page.get_by_role("dialog", name="New Export")
-            scopes = words(dialog.get_by_label("Scope").locator("option"))
-            assert scopes == ["Current tenant", "Entire organization"]  # no entity of this product knows a project or a study
+            expect(dialog.get_by_label("Scope")).to_have_count(0)  # no entity knows a project or a study, and she exports one tenant
             dialog.get_by_label("Export type").select_option("audit")
             expect(dialog.get_by_role("radio", name="XLSX")).to_be_disabled()
             expect(dialog.get_by_role("checkbox", name="Employees")).to_be_hidden()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import zipfile
 from contextlib import closing
@@ -25,6 +26,15 @@ from waybill.formats import open_writer, xlsx
 
 pytestmark = pytest.mark.fast
 
+
+def local(*parts: int) -> dt.datetime:
+    """What openpyxl reads: a cell knows no zone."""
+    return dt.datetime(*parts, tzinfo=dt.UTC).replace(tzinfo=None)  # type: ignore[misc, arg-type]
+
+
+MARCH_1900 = local(1900, 3, 1)
+"""From here on every spreadsheet program counts the same days."""
+
 in_one_folder = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -45,6 +55,12 @@ def expected(value: Any, kind: ColumnType) -> Any:
         return value
     if kind is ColumnType.FLOAT and (value == 0 or 2.2250738585072014e-308 <= abs(value) <= 9.99999999999999e307):
         return value
+    if kind is ColumnType.DECIMAL and abs(value) < 10**15 and len("".join(map(str, value.as_tuple().digits)).strip("0")) <= 15:
+        return float(value)
+    if kind is ColumnType.DATE and value >= MARCH_1900.date():
+        return dt.datetime.combine(value, dt.time())
+    if kind is ColumnType.TIMESTAMP and value.replace(tzinfo=None) >= MARCH_1900 and value.microsecond % 1000 == 0:
+        return value.replace(tzinfo=None)
     return canonical.text(value, kind)
 
 
@@ -85,10 +101,28 @@ def test_floats_keep_all_seventeen_digits_as_numbers(tmp_path: Path) -> None:
     assert read[1] == [0.30000000000000004]
 
 
-def test_what_a_spreadsheet_would_round_is_text(tmp_path: Path) -> None:
-    columns = {name: COLUMNS[name] for name in ("integer", "decimal")}
-    row = {"integer": 9_007_199_254_740_993, "decimal": Decimal("1.500000000")}
-    assert cells(written(tmp_path, "xlsx", [batch([row], list(columns))], columns)[0])[1] == ["9007199254740993", "1.500000000"]
+@pytest.mark.parametrize(
+    ("name", "value", "read", "shown_as"),
+    [
+        ("integer", 9_007_199_254_740_993, "9007199254740993", "General"),
+        ("decimal", Decimal("1.500000000"), 1.5, "0.000000000"),
+        ("decimal", Decimal("-99999999999.999900000"), -99999999999.9999, "0.000000000"),
+        ("decimal", Decimal("123456789012345.600000000"), "123456789012345.600000000", "General"),
+        ("decimal", Decimal("1000000000000000.000000000"), "1000000000000000.000000000", "General"),
+        ("date", dt.date(2026, 2, 28), local(2026, 2, 28), "yyyy-mm-dd"),
+        ("date", dt.date(9999, 12, 31), local(9999, 12, 31), "yyyy-mm-dd"),
+        ("date", dt.date(1900, 2, 28), "1900-02-28", "General"),
+        ("timestamp", dt.datetime(2026, 6, 1, 23, 59, 59, 999_000, dt.UTC), local(2026, 6, 1, 23, 59, 59, 999_000), None),
+        ("timestamp", dt.datetime(9999, 12, 31, 23, 59, 59, 1000, dt.UTC), local(9999, 12, 31, 23, 59, 59, 1000), None),
+        ("timestamp", dt.datetime(2026, 6, 1, 23, 59, 59, 999_999, dt.UTC), "2026-06-01T23:59:59.999999Z", "General"),
+    ],
+)
+def test_what_a_spreadsheet_holds_is_a_number_or_a_date_with_a_format_and_text_beyond(
+    tmp_path: Path, name: str, value: Any, read: Any, shown_as: str | None
+) -> None:
+    path, _ = written(tmp_path, "xlsx", [batch([{name: value}], [name])], {name: COLUMNS[name]})
+    cell = openpyxl.load_workbook(path).active["A2"]  # type: ignore[index]
+    assert (cell.value, cell.number_format) == (read, 'yyyy-mm-dd hh:mm:ss.000"Z"' if shown_as is None else shown_as)
 
 
 @pytest.mark.parametrize(

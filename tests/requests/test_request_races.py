@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,14 @@ import pytest
 from tests.exports import MINUTE, Office, make_office, person
 from tests.servers.postgres import Database
 from waybill.errors import WaybillError
+from waybill.installation import Installation
 from waybill.ledger import requests
+from waybill.ledger.clock import LedgerClock
 from waybill.ledger.request_records import ExportRequest, Status
 from waybill.requests.following import cancel, delete, get_request, list_requests
-from waybill.requests.upkeep import keep_requests
+from waybill.requests.fulfilment import Resources, Task, fulfil
+from waybill.requests.upkeep import archives_of, keep_requests
+from waybill.sources import Source
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -73,6 +79,99 @@ def test_a_person_asking_twice_at_once_for_the_same_is_refused_once_where_policy
     installation = office.installation()
     got = at_once(10, lambda _: office.ask(installation))
     assert Counter(one if isinstance(one, str) else "made" for one in got) == {"made": 1, "duplicate_request": 9}
+
+
+PROJECTS: list[dict[str, Any]] = [{"level": "tenant"}, *({"level": "project", "project": name} for name in ("p1", "p2", "p3"))]
+
+
+def test_an_export_of_the_whole_tenant_never_runs_beside_one_of_a_project(office: Office) -> None:
+    installation = office.installation()
+    for project in ("p2", "p3"):
+        office.measure(int(project[1]), project_id=project)
+    for _ in range(4):
+        got = at_once(12, lambda number: office.ask(installation, person(f"p{number}"), scope=PROJECTS[number % 4]))
+        made = [one for one in got if isinstance(one, ExportRequest)]
+        slots = sorted(str(one.slot) for one in made)
+        assert slots == ["tenant#1"] or slots == sorted(set(slots) - {"tenant#1"}), slots
+        assert made
+        for one in made:
+            cancel(office.installation(), person(one.requested_by.removeprefix("api:")), "acme", one.id)
+
+
+@pytest.mark.parametrize(
+    ("most", "first", "then"),
+    [
+        (1, [{"level": "tenant"}], {"p1": "refused", "p2": "refused", "": "refused"}),
+        (1, [{"level": "project", "project": "p1"}], {"p1": "refused", "p2": "made", "": "refused"}),
+        (2, [{"level": "tenant"}, {"level": "project", "project": "p1"}], {"p1": "refused", "p2": "made", "": "refused"}),
+        (2, [{"level": "tenant"}], {"p1": "made"}),
+        (2, [{"level": "project", "project": "p1"}], {"": "made"}),
+        (1, [{"level": "study", "study": "s1"}], {"p1": "refused", "": "refused"}),
+        (1, [{"level": "study", "study": "s1", "project": "p1"}], {"p1": "refused", "p2": "made"}),
+    ],
+)
+def test_what_is_active_counts_against_its_project_and_what_reaches_further_against_each(
+    office: Office, most: int, first: list[dict[str, Any]], then: dict[str, str]
+) -> None:
+    office.policy(max_active_per_project=most)
+    office.measure(1)
+    office.measure(2, project_id="p2")
+    for scope in first:
+        office.ask(scope=scope)
+    for project, expected in then.items():
+        scope = {"level": "project", "project": project} if project else {"level": "tenant"}
+        [got] = at_once(1, lambda _, scope=scope: office.ask(who=person("eve"), scope=scope))
+        assert ("made" if isinstance(got, ExportRequest) else got) == {"refused": "export_in_progress"}.get(expected, expected), project
+        if isinstance(got, ExportRequest):
+            cancel(office.installation(), person("eve"), "acme", got.id)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_workers_clock_that_is_an_hour_off_stalls_nobodys_export(postgres: Database, tmp_path: Path, hours: int) -> None:
+    office = make_office(tmp_path, ledger_url=postgres.url)
+    here = office.installation()
+    there = replace(here, now=LedgerClock(here.ledger, lambda: datetime.now(UTC) + timedelta(hours=hours)))
+    right = replace(here, now=LedgerClock(here.ledger))
+    assert abs(there.now() - right.now()) < timedelta(seconds=30)
+    one = office.ask(there)
+    with there.ledger.begin() as connection:
+        got = requests.claim(connection, one, "w", there.now())
+        assert got is not None
+        assert requests.beat(connection, got, 10, there.now())
+    assert keep_requests(right).stalled == 0
+    assert keep_requests(there).stalled == 0
+    office.place.close()
+
+
+def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    office.measure(1)
+    for number, (lose, said) in enumerate(
+        [
+            (lambda one: cancel(office.installation(), person(), "acme", one.id), "The request is cancelled meanwhile."),
+            (lambda one: delete(office.installation(), person(), "acme", [one.id]), "The request was deleted meanwhile."),
+            (lambda one: office.later(3 * MINUTE) and keep_requests(office.installation()), "given up as stalled"),
+        ]
+    ):
+        one, installation = claimed(office, key=str(number)), office.installation()
+
+        def source(name: str, lose: Any = lose, one: ExportRequest = one, installation: Installation = installation) -> Source:
+            lose(one)
+            return installation.source(name)
+
+        entities = (installation.entity("measurement"),)
+        task = Task(
+            one,
+            installation.configuration.export_policy("acme"),
+            entities,
+            {"acme": b"salt"},
+            {"acme": installation.words_of("acme")},
+            "test",
+        )
+        spool = installation.settings.spool_dir
+        archives = archives_of(installation)
+        resources = Resources(installation.ledger, source, archives, spool, installation.now, time.sleep, lambda kind: None)
+        assert fulfil(task, resources) is None
+        assert said in caplog.text
 
 
 def test_one_worker_claims_a_request(office: Office) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waybill.configuration import loading
-from waybill.configuration.catalog import Catalog, Entity
+from waybill.configuration.catalog import Catalog, Entity, problems
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
 from waybill.ledger.request_records import Status
@@ -72,10 +72,42 @@ def test_a_start_after_the_end_is_refused_and_one_day_is_a_range() -> None:
     assert codes(RangeRule(), "2026-01-02", "2026-01-02") == []
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "2026-01-01T00:00:00", "20260101", 5, "9999-12-31"])
+@pytest.mark.parametrize("text", ["yesterday", "2026-02-30", "2026-01-01T00:00:00", "20260101", 5])
 def test_what_is_no_date_is_told_by_its_field(text: Any) -> None:
     with pytest.raises(ValueError, match=r"range\.to"):
         resolve({"to": text}, UTC_ZONE)
+
+
+@pytest.mark.parametrize("zone", [BERLIN, UTC_ZONE, ZoneInfo("Pacific/Kiritimati"), ZoneInfo("America/Los_Angeles")])
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "9999-12-31", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:00:00-11:00"]
+)
+def test_the_calendars_ends_are_open_ends(text: str, zone: ZoneInfo) -> None:
+    rule = RangeRule(not_in_future=True)
+    for field in ("from", "to"):
+        span = resolve({field: text}, zone)
+        assert (span.start, span.end) == (None, None)
+        assert list(span_problems(span, rule, zone, NOW)) == []
+    both = resolve({"from": text, "to": text}, zone)
+    assert [one.code for one in span_problems(both, YEAR, zone, NOW)] == ["range_too_long"]
+
+
+@pytest.mark.parametrize("field", ["exportType", "scope", "entities", "range", "formats"])
+def test_a_field_that_is_null_is_a_field_left_out(field: str) -> None:
+    body: dict[str, Any] = {"entities": ["user"], "formats": ["csv"], "range": {"from": None, "to": None, "preset": None}}
+    body |= {"scope": {"level": None, "project": None, "apps": None}, "exportType": None}
+    left_out = {name: value for name, value in body.items() if name != field}
+    assert Submission.model_validate(body | {field: None}) == Submission.model_validate(left_out)
+    assert Submission.model_validate(body | {field: None}).digest() == Submission.model_validate(left_out).digest()
+
+
+@pytest.mark.parametrize("name", ["con", "prn", "aux", "nul", "com1", "lpt9", "console"])
+def test_an_entity_that_windows_could_not_unpack_is_refused(name: str) -> None:
+    fields = {"id": name, "source": "w", "relation": "r", "tenant_column": "t", "key": "id", "changes": {"mode": "full"}}
+    entity = Entity.model_validate(fields | {"columns": {"id": {"type": "integer"}}})
+    sources = {"w": {"kind": "duckdb", "path": "w.duckdb"}}
+    catalog = Catalog.model_validate({"sources": sources, "entities": {name: entity}})
+    assert ("reserved_name" in {one.code for one in problems(catalog, "catalog.yaml")}) == (name != "console")
 
 
 @given(st.dates(date(1971, 1, 1), date(2400, 1, 1)), st.dates(date(1971, 1, 1), date(2400, 1, 1)), st.sampled_from([BERLIN, UTC_ZONE]))

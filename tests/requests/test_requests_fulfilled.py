@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from waybill.ledger import requests
 from waybill.ledger.request_records import ExportRequest, Status
 from waybill.registrations import applying
 from waybill.requests import following, links, upkeep
+from waybill.requests.pulse import Pulse
 from waybill.requests.running import fulfil
 from waybill.requests.upkeep import archives_of, spool_of
 from waybill.sources import Source
@@ -429,22 +431,22 @@ def test_a_revoked_person_finds_nothing_behind_an_old_link(office: Office) -> No
 
 
 def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
-    office.place.sql(
-        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, repeat('y', 100), TIMESTAMPTZ '2026-05-01 00:00:00+00',"
-        " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(150000) t(i)"
-    )
-    one = office.ask(formats=["ndjson", "csv"])
-    installation, other = office.installation(), office.installation()
-    worker = threading.Thread(target=lambda: fulfil(installation, one.id))
-    worker.start()
-    seen = []
-    while worker.is_alive():
-        seen.append(following.get_request(other, person(), "acme", one.id).progress)
-        worker.join(0.1)
-    seen.append(following.get_request(other, person(), "acme", one.id).progress)
-    assert seen == sorted(seen)
-    assert seen[-1] == 100
-    assert len(set(seen)) > 2
+    one, installation, other = office.ask(), office.installation(), office.installation()
+    with installation.ledger.begin() as connection:
+        claimed = requests.claim(connection, one, "w", installation.now())
+    assert claimed is not None
+
+    def progress() -> int:
+        return following.get_request(other, person(), "acme", one.id).progress
+
+    with Pulse(installation.ledger, claimed, timedelta(milliseconds=10), installation.now) as pulse:
+        for told, shown in ((1, 1), (40, 40), (30, 40), (90, 90), (100, 99)):
+            pulse.tell(told)
+            deadline = time.monotonic() + 60
+            while (seen := progress()) != shown:
+                assert seen < shown
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
 
 def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Office, capsys: pytest.CaptureFixture[str]) -> None:

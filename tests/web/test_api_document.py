@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from tests.issuer import Api, TestIssuer, tenant_api
 from tests.schemathesis_sweep import sweep
 from waybill.configuration.schemas import KINDS, json_schema
 from waybill.web.app import create_app
+from waybill.web.oauth import TokenAccess
 from waybill.web.serve import NoScheduler
 
 OPERATIONS = ("get", "put", "post", "delete", "patch")
@@ -90,14 +94,75 @@ def test_the_examples_of_bodies_are_accepted(place: Place, issuer: TestIssuer) -
         assert api("PUT", "/examples/export?dryRun=true", body).status_code == 200, name
 
 
-def test_the_page_shows_every_operation_and_needs_no_other_host(place: Place, issuer: TestIssuer) -> None:
-    page = TestClient(tenant_api(place, issuer)).get("/docs")
+def test_the_reference_is_served_from_here_alone_and_brings_its_licence(place: Place, issuer: TestIssuer) -> None:
+    client = TestClient(tenant_api(place, issuer))
+    page = client.get("/docs")
     assert page.status_code == 200
-    for name, _ in operations():
-        assert name.partition(" ")[2] in page.text
-    assert "<script" not in page.text
-    assert "http://" not in page.text.replace("http://127.0.0.1", "")
-    assert "src=" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert all("://" not in one for one in named)
+    for one in [*named, "docs/static/swagger-ui.LICENSE", "docs/static/swagger-ui-bundle.js.LICENSE.txt"]:
+        assert one.startswith("data:") or client.get(f"/{one}").status_code == 200, one
+
+
+def test_every_operation_brings_calls_in_three_languages_and_an_answer() -> None:
+    for name, operation in operations():
+        path = name.partition(" ")[2].partition("{")[0]
+        assert [one["label"] for one in operation["x-codeSamples"]] == ["curl", "Python", "JavaScript"], name
+        assert all(path in one["source"] for one in operation["x-codeSamples"]), name
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get("application/json", {})
+            assert status >= "300" or not content or content["example"], (name, status)
+
+
+def test_the_samples_in_python_are_python_and_those_for_a_shell_are_a_shells() -> None:
+    for name, operation in operations():
+        curl, python, _ = (one["source"] for one in operation["x-codeSamples"])
+        compile(python, name, "exec")
+        subprocess.run(["bash", "-n"], input=curl, text=True, check=True)
+
+
+def test_the_document_names_the_entities_and_where_tokens_come_from(place: Place, issuer: TestIssuer) -> None:
+    settings = replace(issuer.settings, token_url="https://login.example.com/token")
+    app = create_app(place.installation, TokenAccess(settings), NoScheduler())
+    found = TestClient(app).get("/openapi.json").json()
+    flow = found["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]
+    assert flow["tokenUrl"] == "https://login.example.com/token"
+    assert set(flow["scopes"]) == {"read", "write"}
+    assert found["components"]["schemas"]["EntityName"]["enum"] == [
+        one.display_name for one in place.installation().catalog.entities.values()
+    ]
+    named = json.dumps(found["components"]["schemas"]["Registration"]["properties"]["entityList"])
+    assert "#/components/schemas/EntityName" in named
+    assert {"OAuth2": ["read", "write"]} in found["paths"]["/api/v1/tenants/{tenant}/export"]["put"]["security"]
+    assert "https://login.example.com" in TestClient(app).get("/docs").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("tenants", ["solo", ["solo"], ["solo", "duo"], []])
+def test_a_token_of_one_tenant_needs_no_tenant_in_the_path(place: Place, issuer: TestIssuer, tenants: Any) -> None:
+    client = TestClient(tenant_api(place, issuer))
+    headers = issuer.bearer(tenant=tenants)
+    body = {"entityList": ["user"], "frequency": "weekly", "destination": {"kind": "folder", "root": "out"}}
+    put = client.put("/api/v1/export", json=body, headers=headers)
+    if len([tenants] if isinstance(tenants, str) else tenants) != 1:
+        for answer in (
+            put,
+            client.get("/api/v1/export", headers=headers),
+            client.post("/api/v1/export/full-load", json={}, headers=headers),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (400, "context_required")
+        return
+    assert put.status_code in (200, 201)
+    got = client.get("/api/v1/export?includeInactive=true", headers=headers)
+    assert (got.status_code, got.json()["tenant"], got.json()["frequency"]) == (200, "solo", "weekly")
+    assert client.get("/api/v1/tenants/solo/export", headers=headers).headers["etag"] == got.headers["etag"]
+    assert client.put("/api/v1/export", json=body, headers=headers | {"If-Match": '"999"'}).status_code == 412
+    assert client.post("/api/v1/export", json=body | {"frequency": "monthly"}, headers=headers).status_code == 200
+    assert client.post("/api/v1/export/full-load", json={"entities": ["user"]}, headers=headers).status_code == 202
+    assert client.get("/api/v1/export").status_code == 401
+    assert client.get("/api/v1/export?x=1", headers=headers).status_code == 422
 
 
 CONFIGURATIONS = {"catalog": "catalog.yaml", "tenant": "tenants/*.yaml", "policy": "policy.yaml", "preset": "presets/*.yaml"}

@@ -30,9 +30,10 @@ def open_installation(settings: Settings | None = None) -> Installation:
     from waybill.configuration.loading import Settings
     from waybill.installation import Installation
     from waybill.ledger import Ledger
+    from waybill.ledger.clock import LedgerClock
 
     settings = settings or Settings.from_environment()
     private.narrow(settings.own_folders)
     ledger = Ledger(settings.ledger_url)
     ledger.ready()
-    return Installation(settings, ledger, lookup, utc_now, connect_db)
+    return Installation(settings, ledger, lookup, LedgerClock(ledger), connect_db)

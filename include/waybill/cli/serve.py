@@ -18,9 +18,19 @@ def serve(
     """Serve the API to tenants with OAuth2 bearer tokens, without Airflow. Put a TLS proxy in front of it."""
     import uvicorn
 
+    from waybill.configuration.loading import Settings
     from waybill.web.serve import tenant_app
 
-    uvicorn.run(tenant_app(), host=host, port=port, server_header=False, log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG))
+    trusted = Settings.from_environment().trusted_proxies
+    uvicorn.run(
+        tenant_app(),
+        host=host,
+        port=port,
+        server_header=False,
+        log_config=_without_secrets(uvicorn.config.LOGGING_CONFIG),
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=list(trusted),
+    )
 
 
 def _without_secrets(logging: dict[str, Any]) -> dict[str, Any]:

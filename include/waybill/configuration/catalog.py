@@ -268,7 +268,7 @@ def unknown_source(entity: str, source: str, known: list[str], file: str) -> Fin
 def problems(catalog: Catalog, file: str) -> list[Finding]:
     """What is wrong between the parts of a structurally valid catalog."""
     found = [problem for entity in catalog.entities.values() for problem in _entity_problems(entity, catalog, file)]
-    return found + _ambiguous_names(catalog, file)
+    return found + _unpackable_names(catalog, file) + _ambiguous_names(catalog, file)
 
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
@@ -285,6 +285,19 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
             allowed = "deletes: compare, a deleted_column, or deletes: never where rows are not removed"
             found.append(Finding(file, f"entities.{entity.id}", what, allowed))
     return found
+
+
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))})
+"""Names that Windows keeps for devices, whatever follows the dot: nobody could unpack such a file there."""
+
+
+def _unpackable_names(catalog: Catalog, file: str) -> list[Finding]:
+    what = "is a name that Windows keeps for a device, so its files could not be unpacked there"
+    return [
+        Finding(file, f"entities.{name}", what, f"another id, such as {name}_", code="reserved_name")
+        for name in catalog.entities
+        if name in _RESERVED
+    ]
 
 
 def _ambiguous_names(catalog: Catalog, file: str) -> list[Finding]:

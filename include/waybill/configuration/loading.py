@@ -33,6 +33,8 @@ class Settings:
     archive_url: str
     public_url: str = ""
     link_keys: tuple[str, ...] = field(default=(), repr=False)
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose `X-Forwarded-*` headers are believed by `waybill serve`; nobody's unless they are named."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -45,7 +47,8 @@ class Settings:
             spool_dir=base / (environment.get("WAYBILL_SPOOL_DIR") or ".waybill/spool"),
             archive_url=environment.get("WAYBILL_ARCHIVE_URL") or str(base / ".waybill" / "archive"),
             public_url=(environment.get("WAYBILL_PUBLIC_URL") or "").rstrip("/"),
-            link_keys=tuple(key for key in (environment.get("WAYBILL_LINK_KEYS") or "").split(",") if key),
+            link_keys=_listed(environment.get("WAYBILL_LINK_KEYS")),
+            trusted_proxies=_listed(environment.get("WAYBILL_TRUSTED_PROXIES")),
         )
 
     @property
@@ -53,6 +56,10 @@ class Settings:
         """The local folders that hold rows of tenants and nothing of anybody else's: spool and archive."""
         archive = self.archive_url.removeprefix("file://")
         return (self.spool_dir, *(() if "://" in archive else (self.base / archive,)))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(word for part in (text or "").split(",") if (word := part.strip()))
 
 
 def _ledger_url(url: str, base: Path) -> str:

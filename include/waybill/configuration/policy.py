@@ -43,6 +43,11 @@ LEVELS: tuple[Level, ...] = ("tenant", "organization", "project", "app", "study"
 RangePreset = Literal["last_7_days", "last_30_days", "last_90_days", "last_year", "all_time"]
 
 
+PageColumn = Literal[
+    "scope", "type", "entities", "created", "requested", "range", "status", "rows", "size", "format", "expires", "download", "actions"
+]
+
+
 def _permission(name: Any) -> Any:
     return ALIASES.get(name, name) if isinstance(name, str) else name
 
@@ -111,7 +116,8 @@ class Page(Strict):
     dialog_title: str = ""
     dialog_description: str = ""
     submit: str = ""
-    columns: tuple[str, ...] = ()
+    columns: tuple[PageColumn, ...] = ()
+    entities_ticked: StrictBool = False
     fields: Mapping[str, str] = Field(default_factory=dict)
     scope_labels: Mapping[str, str] = Field(default_factory=dict)
     formats: Mapping[str, str] = Field(default_factory=dict)
@@ -154,6 +160,8 @@ class ExportPolicy(Strict):
     notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
     cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
     plan_required: Annotated[str | None, OrNone] = None
+    plan_sentence: str = ""
+    csv_bom: StrictBool = False
     roles: Mapping[str, tuple[RolePermission, ...]] = Field(default_factory=dict)
     export_types: Mapping[str, ExportType] = Field(default_factory=dict)
     rate_limit: Annotated[RateLimit | None, OrNone] = None
@@ -164,6 +172,14 @@ class ExportPolicy(Strict):
     labels: Labels = Labels()
     page: Page = Page()
     landing: Landing = Landing()
+
+    @property
+    def without_plan(self) -> str:
+        """What a tenant reads whose plan does not include exports, and what to do."""
+        if self.plan_sentence:
+            return self.plan_sentence
+        contact = f", or contact {self.support_contact}" if self.support_contact else ""
+        return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
 
     def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
         """What these roles may do; None stands for a token that says nothing of roles. What lets people in bounds it.

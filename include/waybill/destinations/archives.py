@@ -5,6 +5,7 @@ What is kept of deliveries lies beside them (`kept`).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -51,8 +52,11 @@ class Archives(Protocol):
         """Remove an archive; one that is gone already is fine."""
         ...
 
-    def path(self, name: str) -> Path | None:
-        """The local file to serve, None for a store that serves by itself (`presigned`). Raises TransientError when it is not there."""
+    def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
+        """The local file to serve, None for a store that serves by itself (`presigned`).
+
+        Raises TransientError when it is not there, or is not the bytes that were published (None: nobody knows them).
+        """
         ...
 
     def presigned(self, name: str, filename: str, life: timedelta) -> str:
@@ -101,13 +105,23 @@ class FolderArchives:
         except OSError as error:
             raise unavailable(error) from error
 
-    def path(self, name: str) -> Path | None:
+    def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
         path = self.root / name
         try:
-            with path.open("rb"):
-                return path
+            with path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+                if size is not None and facts.st_size != size:
+                    raise _damaged(name, f"it has {facts.st_size} of {size} bytes")
+                seen = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+                if sha256 is not None and _WHOLE.get(str(path)) != (seen, sha256):
+                    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                        raise _damaged(name, "its bytes are others than those that were written")
+                    _WHOLE[str(path)] = (seen, sha256)
+                    while len(_WHOLE) > _REMEMBERED:
+                        _WHOLE.pop(next(iter(_WHOLE)), None)
         except OSError as error:
             raise unavailable(error) from error
+        return path
 
     def presigned(self, name: str, filename: str, life: timedelta) -> str:
         raise NotImplementedError("archives in a folder are served by Waybill")
@@ -121,6 +135,20 @@ class FolderArchives:
                 continue  # removed just now by somebody else, or not for our eyes
             if not (in_root and is_folder):
                 yield path.relative_to(self.root).as_posix() + "/" * is_folder, datetime.fromtimestamp(written, UTC)
+
+
+_REMEMBERED = 1000
+_WHOLE: dict[str, tuple[tuple[int, ...], str]] = {}
+"""What this process has read through and found whole, by path: the file's facts then. One that was touched since is read again."""
+
+
+def _damaged(name: str, why: str) -> TransientError:
+    return TransientError(
+        f"the archive is damaged: {why}",
+        where=name,
+        next_step="Request the export again; the operator finds the archive below WAYBILL_ARCHIVE_URL",
+        code="storage_unavailable",
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -186,9 +214,12 @@ class S3Archives(Bucket):
         with self.client("remove", name) as client:
             client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
-    def path(self, name: str) -> Path | None:
+    def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
+        """The store keeps a checksum of its own over every object, so the size is what is left to be compared."""
         with self.client("look at", name) as client:
-            client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+            there = client.head_object(Bucket=self.bucket, Key=self.prefix + name)["ContentLength"]
+        if size is not None and there != size:
+            raise _damaged(name, f"it has {there} of {size} bytes")
         return None
 
     def presigned(self, name: str, filename: str, life: timedelta) -> str:

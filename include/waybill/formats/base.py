@@ -29,6 +29,7 @@ class WriterOptions:
     exported_at: datetime
     json_layout: Literal["objects", "arrays"] = "objects"
     spreadsheet_guard: bool = True
+    csv_bom: bool = False
     date_range: tuple[datetime | None, datetime | None] = (None, None)
     scope: Mapping[str, Any] = field(default_factory=dict)
     heartbeat: Callable[[], None] = lambda: None

@@ -9,11 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from waybill import canonical_sql
-from waybill.canonical import ColumnType, csv_line
+from waybill.canonical import ColumnType, csv_field
 from waybill.configuration.catalog import Column
 from waybill.formats import flatten, lines
 from waybill.formats.base import WriterOptions, Written
 from waybill.formats.json_text import TextWriter
+
+_OTHERS = ("';'", "chr(9)")
+"""What separates fields in some spreadsheet programs, as SQL: text with one of these is quoted, or what follows might be a formula."""
 
 _FREE_TEXT = (ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY)
 
@@ -30,8 +33,8 @@ class HumanCsvWriter(TextWriter):
 
     @property
     def opening(self) -> bytes:
-        names = [name for name, _ in self._header]
-        return csv_line([guard(name) if self._options.spreadsheet_guard else name for name in names]).encode()
+        names = [guard(name) if self._options.spreadsheet_guard else name for name, _ in self._header]
+        return (b"\xef\xbb\xbf" if self._options.csv_bom else b"") + (",".join(_quoted(name) for name in names) + "\n").encode()
 
     def write(self, batch: pa.RecordBatch) -> None:
         for piece in self._intake.take(batch):
@@ -77,8 +80,12 @@ class HumanCsvWriter(TextWriter):
     def expression(self) -> str:
         pieces: list[str] = []
         for number, (_, kind) in enumerate(self._header):
-            pieces += ["','", canonical_sql.csv_field(f"v{number}", "','") if kind in _FREE_TEXT else f"v{number}"]
+            pieces += ["','", canonical_sql.csv_field(f"v{number}", "','", *_OTHERS) if kind in _FREE_TEXT else f"v{number}"]
         return lines.concat([*pieces[1:], "chr(10)"])
+
+
+def _quoted(name: str) -> str:
+    return csv_field(name, next((mark for mark in ";\t" if mark in name), ","))
 
 
 _DANGEROUS = r"^'*[=+\-@\t\r\n\x00]"

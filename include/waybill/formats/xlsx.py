@@ -1,4 +1,6 @@
-"""XLSX in which every cell says what the source says: text stays text, and a number is a number only where a spreadsheet keeps all of it.
+"""XLSX in which every cell says what the source says.
+
+Text stays text. A number, a date or a time is one where a spreadsheet keeps all of it, with a format; beyond that it is its exact text.
 
 XlsxWriter makes the package (styles, sheet list, header rows); the data rows are put into its sheets as they come, a whole piece at a time.
 """
@@ -36,6 +38,12 @@ CHARACTERS = 32_767
 SHEET_BYTES = 1_500_000_000
 """From here on rows go to the next sheet: past 2 GiB of XML the package would need zip64, which spreadsheet programs want to repair."""
 
+_MOMENT = 'yyyy-mm-dd hh:mm:ss.000"Z"'
+_FORMATS = ("yyyy-mm-dd", _MOMENT, "0", *(f"0.{'0' * scale}" for scale in range(1, 10)))
+"""Of dates, of times (in UTC), and of decimals by their scale. Style 1 is the header's, these are 2 and on."""
+_WIDTHS = {ColumnType.DATE: 12, ColumnType.TIMESTAMP: 26}
+"""In characters: a date that does not fit its column is shown as `####`."""
+
 _LEVEL = 3
 _UNSAFE = "[\x00-\x08\x0b-\x1f\ufffe\uffff]"
 """What XML cannot hold, or turns into something else (CR)."""
@@ -49,7 +57,7 @@ class SheetWriter:
             raise does_not_fit(f"{len(columns)} columns", entity_id, f"at most {COLUMNS} columns in XLSX")
         self._intake = Intake(columns)
         self._entity_id = entity_id
-        self._package = _Package(entity_id, tuple(columns), options.exported_at)
+        self._package = _Package(entity_id, {name: column.leaves_as for name, column in columns.items()}, options.exported_at)
         self._options = options
         self._engine = lines.Lines()
         self._path = path
@@ -142,7 +150,7 @@ class SheetWriter:
 class _Package:
     """The workbook without its data rows."""
 
-    def __init__(self, entity_id: str, header: tuple[str, ...], exported_at: datetime) -> None:
+    def __init__(self, entity_id: str, header: Mapping[str, ColumnType], exported_at: datetime) -> None:
         self.entity_id = entity_id
         self.header = header
         self.exported_at = exported_at
@@ -154,7 +162,7 @@ class _Package:
         return head + b"<sheetData>" + self._header_row(), rest[rest.index(b"</sheetData>") :]
 
     def _header_row(self) -> bytes:
-        """In the style of the one cell that XlsxWriter wrote, its first and only one."""
+        """In the style of the first cell that XlsxWriter wrote."""
         names = (escape(_TO_ESCAPE.sub(_escape, name)) for name in self.header)
         inline = 't="inlineStr"><is><t xml:space="preserve">'
         cells = (f'<c r="{xl_col_to_name(place)}1" s="1" {inline}{name}</t></is></c>' for place, name in enumerate(names))
@@ -167,11 +175,15 @@ class _Package:
         file = io.BytesIO()
         with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
             workbook.set_properties({"created": self.exported_at.replace(tzinfo=None)})
-            bold = workbook.add_format({"bold": True})
+            styles = [workbook.add_format({"bold": True}), *(workbook.add_format({"num_format": one}) for one in _FORMATS)]
             for number in range(1, sheets + 1):
                 sheet = workbook.add_worksheet(_sheet_name(self.entity_id, number))
                 sheet.freeze_panes(1, 0)
-                sheet.write_blank(0, 0, None, bold)
+                for place, kind in enumerate(self.header.values()):
+                    if kind in _WIDTHS:
+                        sheet.set_column(place, place, _WIDTHS[kind])
+                for place, style in enumerate(styles):  # numbers the styles; the row itself is taken out again
+                    sheet.write_blank(0, place, None, style)
         with zipfile.ZipFile(file) as package:
             yield from ((info.filename, package.read(info)) for info in package.infolist())
 
@@ -199,9 +211,43 @@ def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
         case ColumnType.FLOAT:
             kept = f"{x} = 0 OR abs({x}) BETWEEN 2.2250738585072014e-308 AND 9.99999999999999e307"
             cell = f"CASE WHEN {kept} THEN {number} ELSE {inline} END"
+        case ColumnType.DECIMAL:
+            cell = f"CASE WHEN {_is_kept_whole(shown)} THEN {at}{_decimal_style(arrow)}><v>' || {shown} || '</v></c>' ELSE {inline} END"
+        case ColumnType.DATE if pa.types.is_date(arrow):
+            serial = f"date_diff('day', DATE '1899-12-30', CAST({x} AS DATE))"
+            cell = f"CASE WHEN {_is_in_calendar(x)} THEN {at} s=\"2\"><v>' || {serial} || '</v></c>' ELSE {inline} END"
+        case ColumnType.TIMESTAMP if pa.types.is_timestamp(arrow):
+            moment = f"({x} AT TIME ZONE 'UTC')" if arrow.tz else f"CAST({x} AS TIMESTAMP)"
+            kept = f"CASE WHEN {_is_in_calendar(moment)} THEN epoch_us({moment}) % 1000 = 0 ELSE false END"
+            serial = f"CAST(CAST(epoch_us({moment}) + {_EPOCH_US} AS DOUBLE) / 86400000000 AS VARCHAR)"
+            cell = f"CASE WHEN {kept} THEN {at} s=\"3\"><v>' || {serial} || '</v></c>' ELSE {inline} END"
         case _:
             cell = inline
     return f"coalesce({cell}, '')"
+
+
+_DIGITS = 15
+"""Decimal digits that every spreadsheet program keeps of a number."""
+_EPOCH_US = 25_569 * 86_400_000_000
+"""Microseconds from the day spreadsheets count as zero to 1970."""
+
+
+def _is_kept_whole(shown: str) -> str:
+    digits = f"trim(regexp_replace({shown}, '[-.]', '', 'g'), '0')"
+    whole = f"split_part(ltrim({shown}, '-'), '.', 1)"
+    is_number = f"regexp_full_match({shown}, '-?[0-9]+([.][0-9]+)?')"
+    return f"{is_number} AND length({digits}) <= {_DIGITS} AND length({whole}) <= {_DIGITS}"
+
+
+def _decimal_style(arrow: pa.DataType) -> str:
+    """The attribute of the style that shows all digits of this scale; nothing for one that is not known or long."""
+    known = pa.types.is_decimal(arrow) and 0 <= arrow.scale <= 9
+    return f' s="{2 + 2 + arrow.scale}"' if known else ""
+
+
+def _is_in_calendar(x: str) -> str:
+    """Whether every spreadsheet program agrees on the day: before March 1900 they do not, and after 9999 there is none."""
+    return f"{x} >= DATE '1900-03-01' AND {x} < DATE '10000-01-01'"
 
 
 def _xml(shown: str) -> str:

@@ -59,14 +59,14 @@ class ExportFile:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportRequest:
     """One request as the ledger keeps it.
 
     `status` is the stored one: `shown` tells what it is now. `slot` is what one active request at a time may hold, None where policy sets
     no limit. `roles` are those of the requester's token, None when another authority than policy's role table decides. `tenants` are those
     the export covers, more than one for an organization only. `due_at` is when it may start. `rows` counts records, `bytes` the archive;
-    both are None until done.
+    both are None until done. A new request leaves out what has a default.
     """
 
     id: str
@@ -83,43 +83,46 @@ class ExportRequest:
     submission: dict[str, Any]
     status: str
     progress: int
-    rows: int | None
-    bytes: int | None
-    error_code: str | None
-    error_message: str | None
-    error_advice: str | None
+    rows: int | None = None
+    bytes: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_advice: str | None = None
     requested_by: str
     requester_name: str
     email: str
     roles: list[str] | None
     created_at: datetime
     due_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    heartbeat_at: datetime | None
-    downloaded_at: datetime | None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    downloaded_at: datetime | None = None
     attempt: int
     worker: str
     resubmitted_from: str | None
     template: str | None
     idempotency_key: str | None
     body_hash: str
-    slot: str | None
-    fingerprint: str | None
-    archive: str | None
-    sha256: str | None
-    mail: str | None
-    mail_due_at: datetime | None
-    mail_claimed_at: datetime | None
-    mail_sent_at: datetime | None
+    slot: str | None = None
+    fingerprint: str | None = None
+    archive: str | None = None
+    sha256: str | None = None
+    mail: str | None = None
+    mail_due_at: datetime | None = None
+    mail_claimed_at: datetime | None = None
+    mail_sent_at: datetime | None = None
     mail_tries: int
 
-    def shown(self, now: datetime) -> Status:
-        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it."""
+    def shown(self, now: datetime) -> str:
+        """The state as of `now`: done ends the instant `expires_at` is reached, whether or not anything swept it.
+
+        One of `Status`, or the word of a newer version of Waybill as it is.
+        """
         if self.status == Status.DONE and self.expires_at is not None and self.expires_at <= now:
             return Status.EXPIRED
-        return Status(self.status)
+        return Status(self.status) if self.status in tuple(Status) else self.status
 
     @property
     def is_active(self) -> bool:

@@ -18,6 +18,7 @@ from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
 
 _t = export_request.c
+_COUNTING = 7_236_146  # any number of ours: PostgreSQL's advisory lock around counting a tenant's active requests
 CREATED = "create_export"
 """The audit log's word for a new request."""
 
@@ -44,9 +45,15 @@ def by_key(connection: Connection, tenant: str, person: str, key: str) -> Export
     return None if row is None else ExportRequest(**row._mapping)
 
 
-def holders(connection: Connection, tenant: str, slots: Collection[str]) -> set[str]:
-    """Those of the slots that active requests hold."""
-    query = select(_t.slot).where(_t.tenant == tenant, _t.slot.in_(slots), _t.status.in_(ACTIVE))
+def one_at_a_time(connection: Connection, tenant: str) -> None:
+    """Until this transaction ends no other counts what this tenant has active. A SQLite ledger has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_COUNTING, func.hashtext(tenant))))
+
+
+def held_slots(connection: Connection, tenant: str) -> set[str]:
+    """The slots that active requests of the tenant hold."""
+    query = select(_t.slot).where(_t.tenant == tenant, _t.slot.is_not(None), _t.status.in_(ACTIVE))
     return {str(slot) for slot in connection.execute(query).scalars()}
 
 

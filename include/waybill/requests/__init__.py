@@ -1,8 +1,15 @@
-"""On-demand export requests: what they are, which states they pass, what may be asked for. Pure values and rules."""
+"""On-demand exports: a person asks, a worker makes one archive, a link hands it over.
+
+In: a caller with rights, a `Submission`, the installation. Out: an `ExportRequest` in the ledger, an archive, mail.
+
+The way of a request: `submission` (what was sent, checked all at once; `ranges`, `scopes`), `creating` (one insert that takes the place
+or finds it taken), `running` (a worker's turn) with `fulfilment` (the protocol), `pulse` and `packing`, then `following` (list, read,
+cancel, delete), `links` and `mailing`. `rights` says who may, `recurring` asks again every week or month, `upkeep` expires and tidies.
+"""
 
 from waybill.ledger.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.requests.ranges import Span
-from waybill.requests.request import Refused, packed_progress, refused, written_progress
+from waybill.requests.request import Refused, refused
 from waybill.requests.submission import Scope, Submission
 
 __all__ = [
@@ -15,7 +22,5 @@ __all__ = [
     "Span",
     "Status",
     "Submission",
-    "packed_progress",
     "refused",
-    "written_progress",
 ]

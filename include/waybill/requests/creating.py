@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
@@ -20,7 +21,8 @@ from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.request import Refused, refused
 from waybill.requests.rights import has_plan, require, require_project, roles_of
-from waybill.requests.submission import Checked, Scope, Submission, check
+from waybill.requests.scopes import refuse_unknown
+from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
 from waybill.requests.upkeep import fail_stalled
 
 TRIES = 20
@@ -87,6 +89,7 @@ def enter(
     require_plan(installation, export_policy, tenant)
     zone = zone_of(installation, tenant)
     checked = check(submission, installation.catalog.offered_to(tenant), export_policy, zone, now, period=origin.period)
+    refuse_unknown(installation, tenants, checked.scope)
     one = _pending(person, submission, checked, origin, tenants, now)
     fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
     placed = replace(one, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
@@ -96,7 +99,7 @@ def enter(
 def require_plan(installation: Installation, export_policy: ExportPolicy, tenant: str) -> None:
     """Raises plan_required unless the tenant's plan includes exports."""
     if not has_plan(installation, tenant):
-        raise Refused("plan_required", f"Data export is available exclusively on the {str(export_policy.plan_required).capitalize()} plan.")
+        raise Refused("plan_required", export_policy.without_plan)
 
 
 def zone_of(installation: Installation, tenant: str) -> ZoneInfo:
@@ -118,38 +121,34 @@ def _made_before(installation: Installation, actor: str, tenant: str, digest: st
 def _pending(
     person: Requester, submission: Submission, checked: Checked, origin: Origin, tenants: list[str], now: datetime
 ) -> ExportRequest:
-    nothing: dict[str, Any] = dict.fromkeys(ExportRequest.__dataclass_fields__)
     return ExportRequest(
-        **nothing
-        | {
-            "id": new_id(),
-            "tenant": tenants[0],
-            "tenants": tenants,
-            "export_type": checked.export_type,
-            "scope": checked.scope.body(),
-            "project": checked.scope.project,
-            "entities": list(checked.entities),
-            "range_from": checked.span.start,
-            "range_to": checked.span.end,
-            "range_asked": checked.span.asked or {},
-            "formats": list(checked.formats),
-            "submission": submission.body(),
-            "status": Status.PENDING.value,
-            "progress": 0,
-            "requested_by": person.actor,
-            "requester_name": person.name,
-            "email": person.email,
-            "roles": person.roles,
-            "created_at": now,
-            "due_at": now,
-            "attempt": 0,
-            "worker": "",
-            "resubmitted_from": origin.resubmitted_from,
-            "template": origin.template,
-            "idempotency_key": origin.key,
-            "body_hash": submission.digest(),
-            "mail_tries": 0,
-        }
+        id=new_id(),
+        tenant=tenants[0],
+        tenants=tenants,
+        export_type=checked.export_type,
+        scope=checked.scope.body(),
+        project=checked.scope.project,
+        entities=list(checked.entities),
+        range_from=checked.span.start,
+        range_to=checked.span.end,
+        range_asked=checked.span.asked or {},
+        formats=list(checked.formats),
+        submission=submission.body(),
+        status=Status.PENDING.value,
+        progress=0,
+        requested_by=person.actor,
+        requester_name=person.name,
+        email=person.email,
+        roles=person.roles,
+        created_at=now,
+        due_at=now,
+        attempt=0,
+        worker="",
+        resubmitted_from=origin.resubmitted_from,
+        template=origin.template,
+        idempotency_key=origin.key,
+        body_hash=submission.digest(),
+        mail_tries=0,
     )
 
 
@@ -198,15 +197,22 @@ def _entered(installation: Installation, export_policy: ExportPolicy, one: Expor
 
 
 def _placed(connection: Connection, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest:
-    """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress."""
-    if export_policy.max_active_per_project is None:
+    """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress.
+
+    An export of the whole tenant reads every project, so it counts against each, and none of them may be at its limit when one begins.
+    """
+    most = export_policy.max_active_per_project
+    if most is None:
         return one
-    slots = [f"{checked.slot}#{number}" for number in range(1, export_policy.max_active_per_project + 1)]
-    taken = requests.holders(connection, one.tenant, slots)
-    free = next((slot for slot in slots if slot not in taken), None)
-    if free is None:
+    requests.one_at_a_time(connection, one.tenant)
+    held = requests.held_slots(connection, one.tenant)
+    active = Counter(slot.rpartition("#")[0] for slot in held)
+    wide = active.pop(TENANT_WIDE, 0)
+    narrow = max(active.values(), default=0) if checked.slot == TENANT_WIDE else active[checked.slot]
+    if wide + narrow >= most:
         raise refused("export_in_progress", retry_after=_TRY_AGAIN)
-    return replace(one, slot=free)
+    slots = (f"{checked.slot}#{number}" for number in range(1, most + 1))
+    return replace(one, slot=next(slot for slot in slots if slot not in held))
 
 
 def _within_rate(connection: Connection, export_policy: ExportPolicy, one: ExportRequest) -> None:

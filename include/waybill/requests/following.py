@@ -16,7 +16,8 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, requests
 from waybill.ledger.engine import is_id
 from waybill.ledger.request_records import ExportFile, ExportRequest, Status
-from waybill.requests.request import label, name_of, needs_support, refused
+from waybill.requests.creating import zone_of
+from waybill.requests.request import advice, label, name_of, needs_support, refused
 from waybill.requests.rights import (
     has_plan,
     may_cancel,
@@ -28,6 +29,7 @@ from waybill.requests.rights import (
     sees_only_own,
     visible_tenants,
 )
+from waybill.requests.scopes import offered_levels
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200
@@ -153,13 +155,13 @@ def describe_request(
         "range": one.range_asked,
         "formats": one.formats,
         "formatLabels": [export_policy.page.formats.get(name, name.upper()) for name in one.formats],
-        "status": status.value,
+        "status": str(status),
         "statusLabel": label(export_policy, status, one.progress),
         "progress": one.progress,
         "rows": one.rows,
         "bytes": one.bytes,
         "sha256": one.sha256,
-        "error": _error(one),
+        "error": _error(one, export_policy),
         "requestedBy": {"id": one.requested_by, "name": one.requester_name},
         "createdAt": optional_timestamp_text(one.created_at),
         "dueAt": optional_timestamp_text(one.due_at),
@@ -180,13 +182,13 @@ def describe_request(
     return shown
 
 
-def _error(one: ExportRequest) -> dict[str, str | None] | None:
+def _error(one: ExportRequest, export_policy: ExportPolicy) -> dict[str, str | None] | None:
     if one.error_code is None:
         return None
-    return {"code": one.error_code, "message": one.error_message, "advice": one.error_advice}
+    return {"code": one.error_code, "message": one.error_message, "advice": advice(one, export_policy)}
 
 
-def _actions(caller: Caller, one: ExportRequest, export_policy: ExportPolicy, status: Status) -> dict[str, bool]:
+def _actions(caller: Caller, one: ExportRequest, export_policy: ExportPolicy, status: str) -> dict[str, bool]:
     """What the caller may do with the request now."""
     ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
     return {
@@ -211,7 +213,7 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
         "canCreate": planned and caller.allows(Permission.EXPORTS_CREATE, tenant),
         "formats": list(export_policy.formats),
         "jsonLayout": export_policy.json_layout,
-        "scopes": list(export_policy.scopes),
+        "scopes": list(offered_levels(installation, caller, tenant)),
         "exportTypes": {name: kind.model_dump(mode="json") for name, kind in export_policy.export_types.items()},
         "entities": [
             {
@@ -239,4 +241,5 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
         "maxActivePerProject": export_policy.max_active_per_project,
         "planRequired": None if planned else export_policy.plan_required,
         "organization": policy.organization_of(tenant),
+        "zone": zone_of(installation, tenant).key,
     }

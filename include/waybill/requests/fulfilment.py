@@ -32,6 +32,7 @@ from waybill.requests import packing
 from waybill.requests.packing import Part
 from waybill.requests.pulse import Lost, Pulse
 from waybill.requests.request import written_progress
+from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source
 
 RETRIES = (1.0, 5.0, 15.0)
@@ -52,6 +53,16 @@ class Task:
     salts: Mapping[str, bytes]
     registrations: Mapping[str, Registration]
     produced_by: str
+
+    @property
+    def zone(self) -> str:
+        """The zone whose days the request's dates are."""
+        return self.registrations[self.request.tenant].zone.key
+
+    @property
+    def filters(self) -> dict[str, tuple[str, ...]]:
+        """The scope as conditions on scope columns."""
+        return Scope.model_validate(self.request.scope).filters()
 
     @property
     def where(self) -> str:
@@ -84,12 +95,13 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     try:
         with pulse:
             parts = _extract(task, resources, folder, pulse)
-            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by)
+            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by, task.zone)
             pulse.check()
             resources.archives.publish(part, name)
         return _settle(task, resources, parts, name, size, sha256)
     except Lost:
         resources.archives.remove(name)
+        log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, one), one.attempt)
         return None
     except WaybillError as error:
         log.warning("%s: %s", task.where, error)
@@ -100,6 +112,17 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     finally:
         part.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _why_lost(resources: Resources, one: ExportRequest) -> str:
+    """What became of a request while a worker had it, for the worker's log."""
+    with resources.ledger.begin() as connection:
+        now = requests.get(connection, one.id)
+    if now is None:
+        return "The request was deleted meanwhile."
+    if now.error_code == "stalled":
+        return "The request was given up as stalled, because the ledger heard nothing of this worker for too long."
+    return f"The request is {now.status} meanwhile."
 
 
 def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
@@ -132,6 +155,8 @@ def failure_of(error: WaybillError) -> Failure:
 
     The source's own words may name hosts, logins and tables, which are no business of a tenant's: they stand in the log only.
     """
+    if error.code == "unknown_scope":
+        return Failure("unknown_scope", error.what, error.next_step or ADVICE)
     if error.code in FAILURES:
         return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
     if error.code == "row_limit_format":
@@ -191,7 +216,6 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands.
     """
     one = task.request
-    scope = {level: tuple(values) for level, values in scope_filters(one).items()}
     by_change = changes_by_time(entity, snapshot)
     ends = [end for end in (one.range_to, None if by_change else one.created_at) if end is not None]
     source_tenant, where = task.registrations[tenant].reads(tenant, entity)
@@ -201,18 +225,12 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
         entity.columns,
         Changed(end=one.created_at) if by_change else Changed(),
         task.salts[tenant],
-        scope,
+        task.filters,
         one.range_from if entity.time_column else None,
         min(ends) if ends and entity.time_column else None,
         live_only=True,
         where=where,
     )
-
-
-def scope_filters(one: ExportRequest) -> dict[str, list[str]]:
-    """The scope as the ledger keeps it, as conditions on scope columns."""
-    named = {level: [str(one.scope[level])] for level in ("project", "study", "participant") if one.scope.get(level)}
-    return named | ({"app": [str(app) for app in one.scope["apps"]]} if one.scope.get("apps") else {})
 
 
 def changes_by_time(entity: Entity, snapshot: Snapshot) -> bool:
@@ -248,8 +266,14 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
     """A writer per format; all of them are given up when anything goes wrong."""
     one, writers = task.request, dict[str, Writer]()
+    export_policy = task.export_policy
     options = WriterOptions(
-        one.created_at, task.export_policy.json_layout, task.export_policy.spreadsheet_guard, (one.range_from, one.range_to), one.scope
+        one.created_at,
+        export_policy.json_layout,
+        export_policy.spreadsheet_guard,
+        export_policy.csv_bom,
+        (one.range_from, one.range_to),
+        one.scope,
     )
     try:
         for name, path in paths.items():

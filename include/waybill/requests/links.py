@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -54,16 +55,18 @@ def mint_link(installation: Installation, caller: Caller, tenant: str, request_i
         note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, one.id)
         raise refused("download_denied")
     _require_ready(one, installation.now())
-    link = sign(installation, one, caller.actor, roles_of(caller))
+    life = installation.configuration.export_policy(one.tenant).link_life
+    link = sign(installation, one, caller.actor, roles_of(caller), life)
     with installation.ledger.begin() as connection:
         detail = {"request": one.id, "expires": link.expires_at.isoformat()}
         registrations.note(connection, one.tenant, caller.actor, "link_export", detail, installation.now())
     return link
 
 
-def sign(installation: Installation, one: ExportRequest, person: str, roles: list[str] | None) -> Link:
-    """A link to a finished export, for policy's `link_life` and never beyond the archive's own."""
-    life = installation.configuration.export_policy(one.tenant).link_life
+def sign(
+    installation: Installation, one: ExportRequest, person: str, roles: list[str] | None, life: timedelta | Literal["archive"]
+) -> Link:
+    """A link to a finished export, for so long and never beyond the archive's own life."""
     end = one.expires_at or installation.now()
     if life != "archive":
         end = min(end, installation.now() + life)
@@ -88,8 +91,10 @@ def _require_ready(one: ExportRequest, now: datetime) -> None:
         raise refused("not_ready")
 
 
-def open_download(installation: Installation, token: str, still_may: StillMay = lambda person, tenant: True) -> Download:
-    """The archive behind a token, its bearer's rights checked again.
+def open_download(
+    installation: Installation, token: str, still_may: StillMay = lambda person, tenant: True, *, taken: bool = True
+) -> Download:
+    """The archive behind a token, its bearer's rights and its bytes checked again. `taken`: this is a download, not just a look.
 
     Raises expired when the link's or the archive's time is over, storage_unavailable, and not_found for everything else.
     """
@@ -108,10 +113,11 @@ def open_download(installation: Installation, token: str, still_may: StillMay = 
         raise Refused("expired", SENTENCES["link_expired"])
     filename = f"{one.tenant}-export-{one.created_at:%Y%m%d-%H%M%S}.zip"
     archives = archives_of(installation)
-    path = archives.path(one.archive)
+    path = archives.found(one.archive, one.bytes, one.sha256)
     url = None if path else archives.presigned(one.archive, filename, ticket.expires - now)
-    with installation.ledger.begin() as connection:
-        requests.downloaded(connection, one, now)
+    if taken:
+        with installation.ledger.begin() as connection:
+            requests.downloaded(connection, one, now)
     return Download(one, filename, path, url)
 
 

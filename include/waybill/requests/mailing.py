@@ -16,7 +16,7 @@ from waybill.ledger.request_records import ExportRequest, Status
 from waybill.requests.creating import zone_of
 from waybill.requests.links import DOWNLOADS, public_url, sign
 from waybill.requests.ranges import spoken
-from waybill.requests.request import label
+from waybill.requests.request import advice, label
 
 WAITS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=1))
 GIVEN_UP_AFTER = timedelta(days=3)
@@ -62,10 +62,11 @@ def _message(installation: Installation, connection: Connection, one: ExportRequ
     export_policy = installation.configuration.export_policy(one.tenant)
     entities = installation.catalog.entities
     names = [entities[entity].display_name if entity in entities else entity for entity in one.entities]
+    zone = zone_of(installation, one.tenant)
     if one.mail == "ready":
-        subject, text = ready(one, export_policy, names, zone_of(installation, one.tenant), _link(installation, one))
+        subject, text = ready(one, export_policy, names, zone, _link(installation, one), _page(installation, one, export_policy))
     else:
-        subject, text = failed(one, export_policy, names)
+        subject, text = failed(one, export_policy, names, zone)
     message = EmailMessage()
     sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
     message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, one.email
@@ -78,44 +79,56 @@ def _message(installation: Installation, connection: Connection, one: ExportRequ
 
 
 def _link(installation: Installation, one: ExportRequest) -> str:
+    """A link that works until the date the mail states: the reader's right is checked when they follow it."""
     base = public_url(installation)
-    return f"{base}{DOWNLOADS}{sign(installation, one, one.requested_by, one.roles).token}" if base else ""
+    return f"{base}{DOWNLOADS}{sign(installation, one, one.requested_by, one.roles, 'archive').token}" if base else ""
 
 
-def ready(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str) -> tuple[str, str]:
-    """Subject and text of the mail that an export can be downloaded. `link` may be empty."""
+def _page(installation: Installation, one: ExportRequest, export_policy: ExportPolicy) -> str:
+    """The address of the page of the tenant's exports, empty where nobody said how people reach it."""
+    base = public_url(installation)
+    if not base:
+        return ""
+    path = export_policy.page.path
+    return f"{base}{path}?tenant={one.tenant}" if path else f"{base}/page/tenants/{one.tenant}/requests"
+
+
+def ready(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = "") -> tuple[str, str]:
+    """Subject and text of the mail that an export can be downloaded. `link` and `page` may be empty."""
     words = label(export_policy, Status.DONE, 100)
     where = link or "Open the page of exports to download it."
+    again = [f"Your exports, and a new link should this one not work: {page}", ""] if page else []
     lines = [
         f"Your data export is ready for download ({words}).",
         "",
-        *_about(one, names),
+        *_about(one, names, zone),
         f"Records: {one.rows}",
         "",
         where,
         "",
+        *again,
         f"It expires on {_date(one.expires_at, zone)}. After this date it can no longer be downloaded, but it may be requested again.",
     ]
     return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
 
 
-def failed(one: ExportRequest, export_policy: ExportPolicy, names: list[str]) -> tuple[str, str]:
+def failed(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
     """Subject and text of the mail that an export failed, with the reason and what to do."""
     words = label(export_policy, Status.FAILED, one.progress)
     lines = [
         f"Your data export could not be made ({words}).",
         "",
-        *_about(one, names),
+        *_about(one, names, zone),
         "",
-        " ".join(part for part in (one.error_message, one.error_advice) if part),
+        " ".join(part for part in (one.error_message, advice(one, export_policy)) if part),
     ]
     return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
 
 
-def _about(one: ExportRequest, names: list[str]) -> list[str]:
+def _about(one: ExportRequest, names: list[str], zone: ZoneInfo) -> list[str]:
     return [
         f"Data: {', '.join(names)}",
-        f"Date range: {spoken(one.range_asked)}",
+        f"Date range: {spoken(one.range_asked, zone.key)}",
         f"Format: {', '.join(name.upper() for name in one.formats)}",
         f"Request: {one.id}",
     ]

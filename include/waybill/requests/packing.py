@@ -46,7 +46,7 @@ def total_rows(parts: Sequence[Part]) -> int:
 
 
 def pack(
-    one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], target: Path, pulse: Pulse, produced_by: str
+    one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], target: Path, pulse: Pulse, produced_by: str, zone: str = "UTC"
 ) -> tuple[int, str]:
     """Write the archive, make it durable, and return its size and SHA-256. Raises Lost, TransientError when the disk is full."""
     size, packed = sum(part.written.bytes for part in parts), 0
@@ -56,7 +56,7 @@ def pack(
         with private.create(target) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, text in (
                 ("manifest.json", _manifest(one, entities, parts, produced_by)),
-                ("README.txt", _readme(one, entities, parts)),
+                ("README.txt", _readme(one, entities, parts, zone)),
                 ("SHA256SUMS", "".join(f"{part.written.sha256}  {part.path}\n" for part in parts)),
             ):
                 archive.writestr(_entry(name, moment), text)
@@ -142,13 +142,13 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part]) -> str:
+def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:
     lines = [
         f"Export {one.id} of {', '.join(one.tenants)}",
         "",
         f"Requested: {optional_timestamp_text(one.created_at)}. Rows are as of that time; later ones are not in here.",
         f"Scope: {_scope(one)}",
-        f"Date range: {spoken(one.range_asked)}",
+        f"Date range: {spoken(one.range_asked, zone)}",
         f"Records: {total_rows(parts)}",
         "",
         "Check the files with: sha256sum -c SHA256SUMS. manifest.json lists them with their rows and columns.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -52,23 +52,34 @@ def resolve(given: dict[str, Any], zone: ZoneInfo) -> Span:
 
 
 def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
+    """None is an open end, and so is a day or time at an end of the calendar, which the zone cannot hold."""
     if text is None:
         return None
     try:
         if not isinstance(text, str):
             raise ValueError
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            return start_of_day(date.fromisoformat(text) + days * DAY, zone)
-        return parse_timestamp(text)
-    except (ValueError, OverflowError) as error:
+            day = date.fromisoformat(text)
+            return None if _is_last_or_first(day) else start_of_day(day + days * DAY, zone)
+        instant = parse_timestamp(text)
+        return None if _is_last_or_first(instant.date()) else instant
+    except OverflowError:  # a time of the last or first day, in a zone that puts it beyond
+        return None
+    except ValueError as error:
         raise ValueError(field) from error
+
+
+def _is_last_or_first(day: date) -> bool:
+    """Whether a day lies so near to an end of the calendar that no zone's day before or behind it can be named."""
+    return not date.min + DAY < day < date.max - DAY
 
 
 def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:
     """What policy has against a span."""
-    if rule.required and (span.start is None or span.end is None):
-        for field, edge in (("range.from", span.start), ("range.to", span.end)):
-            if edge is None:
+    asked = span.asked or {}
+    if rule.required and not (asked.get("from") and asked.get("to")):
+        for field, edge in (("range.from", asked.get("from")), ("range.to", asked.get("to"))):
+            if not edge:
                 yield Finding("", field, "a start date and an end date are required", code="range_required")
         return
     if span.start is not None and span.end is not None and span.start >= span.end:
@@ -92,12 +103,13 @@ def _days(start: datetime, end: datetime, zone: ZoneInfo) -> int:
     return ((end - timedelta(microseconds=1)).astimezone(zone).date() - start.astimezone(zone).date()).days + 1
 
 
-def spoken(span: dict[str, Any]) -> str:
-    """A range for people."""
+def spoken(span: Mapping[str, Any], zone: str = "") -> str:
+    """A range for people: `all time`, `since 2026-01-01`, `2026-01-01 to 2026-01-31`; days with the zone they are days of."""
     first, last = span.get("from"), span.get("to")
     if not first and not last:
         return "all time"
-    return f"{first or 'the beginning'} to {last or 'the request'}"
+    words = f"{first} to {last}" if first and last else f"since {first}" if first else f"until {last}"
+    return f"{words} ({zone})" if zone else words
 
 
 def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from waybill.requests.creating import Origin, Requester, covered, enter, require
 from waybill.requests.ranges import previous_period
 from waybill.requests.request import Refused, refused
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
+from waybill.requests.scopes import refuse_unknown
 from waybill.requests.submission import Asked, Submission, check
 from waybill.window import Frequency, start_of_day
 
@@ -55,6 +56,7 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
     zone, now, person = zone_of(installation, tenant), installation.now(), Requester.of(caller)
     period = _period(stored, body.frequency, Frequency(body.frequency).floor(now, zone), zone)
     check(body.request, installation.catalog.offered_to(tenant), export_policy, zone, now, period=period)
+    refuse_unknown(installation, stored["tenants"], body.request.scope)
     one = Template(
         new_id(), tenant, body.name, body.frequency, stored, person.actor, person.name, person.email, person.roles,
         False, now, next_boundary(body.frequency, now, zone), "",

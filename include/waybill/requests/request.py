@@ -10,9 +10,9 @@ from waybill.errors import PermanentError
 from waybill.ledger.request_records import ExportRequest, Status
 
 
-def label(export_policy: ExportPolicy, status: Status, progress: int) -> str:
-    """The state in the words of policy; page, mail and API all ask here."""
-    words: str = getattr(export_policy.labels, status.value)
+def label(export_policy: ExportPolicy, status: str, progress: int) -> str:
+    """The state in the words of policy; page, mail and API all ask here. A state policy has no word for is its own."""
+    words = str(getattr(export_policy.labels, status, status))
     return words.replace("{progress}", str(progress))
 
 
@@ -32,6 +32,12 @@ def stalled(one: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
     """Whether a running request has gone without a sign of life for the whole stall time."""
     seen = one.heartbeat_at or one.started_at
     return one.status == Status.RUNNING and seen is not None and seen + stall_after <= now
+
+
+def advice(one: ExportRequest, export_policy: ExportPolicy) -> str:
+    """What to do about a failed request, with the house's support address where policy names one."""
+    contact = f"If it fails again, contact {export_policy.support_contact}." if export_policy.support_contact else ""
+    return " ".join(part for part in (one.error_advice, contact) if part)
 
 
 WRITING, PACKING = 90, 99

@@ -16,6 +16,7 @@ from waybill.ledger.request_records import FAILURES, ExportRequest, Failure
 from waybill.requests import fulfilment
 from waybill.requests.fulfilment import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
+from waybill.requests.scopes import failed_as_unknown, unknown
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
 Progress = Callable[[ExportRequest], None]
@@ -49,6 +50,12 @@ def fulfil(
         refusal, task = fulfilment.failure_of(error), None
     if task is None:
         return _refuse(installation, claimed, refusal or FAILURES["internal"])
+    try:
+        findings = [found for tenant in claimed.tenants for found in unknown(installation, tenant, task.filters)]
+    except WaybillError:
+        findings = []  # the source is asked for the rows next, and what is wrong with it is told then
+    if findings:
+        return _refuse(installation, claimed, fulfilment.failure_of(failed_as_unknown(findings)))
     resources = Resources(
         installation.ledger,
         installation.source,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Catalog, Entity, closest, suggester
@@ -22,6 +22,8 @@ from waybill.errors import Finding, InvalidInput
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
 _BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
+TENANT_WIDE = "tenant"
+"""The slot of what is about no single project."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -30,7 +32,15 @@ _UNSEEN = frozenset({"Cc", "Zl", "Zp"})
 
 
 class Asked(Strict):
-    """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character."""
+    """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character.
+
+    A field that is null is a field left out.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, value: Any) -> Any:
+        return {name: one for name, one in value.items() if one is not None} if isinstance(value, Mapping) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -114,8 +124,8 @@ class Checked:
 
     @property
     def slot(self) -> str:
-        """What allows one active request: the scope's project, else the tenant as a whole. The two do not conflict with each other."""
-        return f"project:{self.scope.project}" if self.scope.project else "tenant"
+        """What allows one active request: the scope's project, else the tenant as a whole, which counts against every project."""
+        return f"project:{self.scope.project}" if self.scope.project else TENANT_WIDE
 
 
 def check(

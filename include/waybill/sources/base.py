@@ -71,6 +71,10 @@ class Snapshot(Protocol):
         """How many rows the selection holds."""
         ...
 
+    def values(self, selection: Selection, most: int) -> list[str]:
+        """Different values of the selection's only column as canonical text, in order, without NULL: `most` where there are more."""
+        ...
+
 
 class Source(Protocol):
     """A place rows come from."""

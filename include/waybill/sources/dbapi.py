@@ -155,6 +155,12 @@ class DbApiSnapshot:
     def count(self, selection: Selection) -> int:
         return sum(batch.column(0)[0].as_py() for batch in self._each_chunk(selection, lambda query: query.count(), ordered=False))
 
+    def values(self, selection: Selection, most: int) -> list[str]:
+        found: set[str] = set()
+        for batch in self._each_chunk(selection, lambda query: query.values(most), ordered=False):
+            found.update(batch.column(0).to_pylist())
+        return sorted(found)[:most]
+
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
         parents = tuple(Parent(self.flavour, self._from(one), self.columns(one), one.relation) for one in entity.parents())

@@ -339,6 +339,12 @@ class Query:
             return sql("SELECT count(*) FROM ({}) AS t", self.rows())
         return sql("SELECT count(*) FROM {} WHERE {}", self.relation, self.where())
 
+    def values(self, most: int) -> Sql:
+        """Different texts of the selection's only column, not NULL, in order."""
+        [name] = self.selection.columns
+        there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
+        return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
+
     def null_changes(self) -> Sql:
         """How many of the tenant's rows have no change position."""
         x = self.flavour.name(self.entity.changes.column)

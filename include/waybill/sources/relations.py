@@ -90,6 +90,9 @@ class EngineSnapshot(ABC):
         [(count,)] = self._run(selection, self.query(selection).count())
         return int(count)
 
+    def values(self, selection: Selection, most: int) -> list[str]:
+        return [str(value) for (value,) in self._run(selection, self.query(selection).values(most))]
+
     def query(self, selection: Selection) -> Query:
         entity = selection.entity
         relation = self.relation(entity, selection.tenant)

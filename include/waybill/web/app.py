@@ -9,12 +9,19 @@ from fastapi import Depends, FastAPI
 from waybill import __version__
 from waybill.installation import Installation
 from waybill.web import bodies, problems
-from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests
+from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests, sole_tenant
 from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
 
 API = "/api/v1"
-ROUTERS = [registrations.router, deliveries.router, requests.router, requests.without_tenant, recurring.router]
+ROUTERS = [
+    registrations.router,
+    deliveries.router,
+    requests.router,
+    requests.without_tenant,
+    recurring.router,
+    sole_tenant.without_tenant(),
+]
 """What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
 
 ABOUT = """
@@ -42,6 +49,7 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
         description=ABOUT,
         openapi_tags=TAGS,
         redirect_slashes=False,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

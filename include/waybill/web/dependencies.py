@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 from fastapi import Depends, Request
 from fastapi import Path as InPath
@@ -149,15 +149,14 @@ def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Installation]
     """
 
     def check(request: Request, tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> Caller:
-        if caller.allows(wanted, tenant):
-            return caller
-        refuse(request, installation, caller, wanted, tenant)
+        if not caller.allows(wanted, tenant):
+            refuse(request, installation, caller, wanted, tenant)
         return caller
 
     return check
 
 
-def refuse(request: Request, installation: Installation, caller: Caller, wanted: Permission, tenant: str) -> None:
+def refuse(request: Request, installation: Installation, caller: Caller, wanted: Permission, tenant: str) -> NoReturn:
     """Record the denied attempt and raise what the caller gets to see of it."""
     detail = {"permission": wanted.value, "method": request.method, "path": request.url.path[:500]}
     with installation.ledger.begin() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -30,12 +30,19 @@ LONGEST = 16 * 1024
 
 @dataclass(frozen=True)
 class Issuer:
-    """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them."""
+    """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them.
+
+    `token_url` is where programs get theirs by the client-credentials flow, for the reference of the API; it may be empty. With a
+    `client_id` people sign in to the pages at the issuer; a public client has no secret.
+    """
 
     issuer: str
     audience: str
     jwks_url: str
     tenant_claim: str = "tenant"
+    token_url: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
@@ -49,17 +56,26 @@ class Issuer:
                 code="usage",
             )
         issuer, audience, url = (environment[name] for name in names)
-        address = urlsplit(url)
-        if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
-            raise PermanentError(f"WAYBILL_OAUTH_JWKS_URL is {url!r}", allowed="https, or http on the loopback address", code="usage")
-        return cls(issuer, audience, url, environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant")
+        tokens = environment.get("WAYBILL_OAUTH_TOKEN_URL") or ""
+        _require_safe("WAYBILL_OAUTH_JWKS_URL", url)
+        if tokens:
+            _require_safe("WAYBILL_OAUTH_TOKEN_URL", tokens)
+        claim = environment.get("WAYBILL_OAUTH_TENANT_CLAIM") or "tenant"
+        client = environment.get("WAYBILL_OAUTH_CLIENT_ID") or "", environment.get("WAYBILL_OAUTH_CLIENT_SECRET") or ""
+        return cls(issuer, audience, url, claim, tokens, *client)
+
+
+def _require_safe(name: str, url: str) -> None:
+    address = urlsplit(url)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
+        raise PermanentError(f"{name} is {url!r}", allowed="https, or http on the loopback address", code="usage")
 
 
 class TokenAccess:
     """Recognises callers by their bearer token."""
 
     def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
-        self._issuer = issuer
+        self.issuer = issuer
         self._refetching = threading.Lock()
         # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
         self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=cooldown)
@@ -73,7 +89,11 @@ class TokenAccess:
             raise unauthenticated("The Authorization header holds no bearer token.", "invalid_token")
         return self._recognised(await run_in_threadpool(self._claims, token.strip()), granted_by_policy(request))
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def identity(self, token: str) -> Mapping[str, Any]:
+        """The claims of an id token made for our client. Raises unauthenticated."""
+        return self._claims(token, self.issuer.client_id)
+
+    def _claims(self, token: str, audience: str = "") -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
@@ -82,8 +102,8 @@ class TokenAccess:
                 token,
                 self._key(header["kid"]),
                 algorithms=ALGORITHMS,
-                audience=self._issuer.audience,
-                issuer=self._issuer.issuer,
+                audience=audience or self.issuer.audience,
+                issuer=self.issuer.issuer,
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
@@ -114,7 +134,7 @@ class TokenAccess:
 
     def _recognised(self, claims: Mapping[str, Any], granted: Granted) -> Caller:
         rights = TokenRights(
-            tenants=_words(claims.get(self._issuer.tenant_claim), split=False),
+            tenants=_words(claims.get(self.issuer.tenant_claim), split=False),
             scopes=_words(claims.get("scope")),
             roles=_words(claims["roles"]) if "roles" in claims else None,
             granted=granted,

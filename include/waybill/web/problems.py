@@ -154,11 +154,11 @@ def of_error(error: WaybillError) -> JSONResponse:
             headers=headers,
         )
     if isinstance(error, InvalidInput):
-        return problem(status, code, _counted(error), _field_errors(error), headers)
+        return problem(status, code, counted(error), field_errors(error), headers)
     return problem(status, code, str(error), headers=headers)
 
 
-def _counted(error: InvalidInput) -> str:
+def counted(error: InvalidInput) -> str:
     first, count = _sentence(error.findings[0]), len(error.findings)
     return first if count == 1 else f"{count} problems: {first}; see errors for {'the others' if count <= MOST else f'the first {MOST}'}"
 
@@ -169,7 +169,7 @@ def _sentence(finding: Finding) -> str:
     return message if not finding.path or message[:1].isupper() else f"{finding.path}: {message}"
 
 
-def _field_errors(error: InvalidInput) -> list[dict[str, str]]:
+def field_errors(error: InvalidInput) -> list[dict[str, str]]:
     return [{"field": one.path, "code": one.code, "message": _message(one)} for one in error.findings[:MOST]]
 
 

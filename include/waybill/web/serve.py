@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from waybill.access import Caller
+
+
+class BelowPublicPath:
+    """Serves below the path of the public address, whether or not the proxy in front takes that path away.
+
+    Cookies, redirects and links are then made for the address people see.
+    """
+
+    def __init__(self, app: ASGIApp, public_url: str) -> None:
+        self._app, self._prefix = app, urlsplit(public_url).path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._prefix and scope["type"] == "http":
+            path = scope["path"]
+            inside = path == self._prefix or path.startswith(f"{self._prefix}/")
+            scope = {**scope, "root_path": self._prefix, "path": path if inside else self._prefix + path}
+        await self._app(scope, receive, send)
 
 
 class NoScheduler:
@@ -38,9 +57,12 @@ def tenant_app() -> FastAPI:
     import sqlalchemy.orm  # noqa: F401
 
     from waybill.airflow import open_installation
+    from waybill.requests.links import public_url
     from waybill.web.app import create_app
     from waybill.web.oauth import Issuer, TokenAccess
 
     issuer = Issuer.from_environment()
     installation = open_installation()
-    return create_app(lambda: installation, TokenAccess(issuer), NoScheduler())
+    app = create_app(lambda: installation, TokenAccess(issuer), NoScheduler())
+    app.add_middleware(BelowPublicPath, public_url=public_url(installation))
+    return app

@@ -173,6 +173,9 @@ class PostgresSnapshot:
         [(count,)] = self._run(selection, self.query(selection).count())
         return int(count)
 
+    def values(self, selection: Selection, most: int) -> list[str]:
+        return [str(value) for (value,) in self._run(selection, self.query(selection).values(most))]
+
     def query(self, selection: Selection) -> SnapshotQuery:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"

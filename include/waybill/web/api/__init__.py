@@ -1,1 +1,10 @@
-"""TODO."""
+"""The API: JSON below `/api/v1`, described by OpenAPI, readable and usable at `/docs`.
+
+In: bodies and parameters, read by the rules that files follow. Out: answers whose shapes are in `models` and `request_models`.
+
+A module a subject: `registrations` (and `sole_tenant`, the same without a tenant in the path), `deliveries`, `requests`, `recurring`,
+`downloads` (archives behind signed links). `openapi` completes the document, `samples` makes its calls and examples, `reference` shows
+it.
+"""
+
+__all__: list[str] = []

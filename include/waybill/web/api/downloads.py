@@ -42,11 +42,11 @@ class Rechecks(Protocol):
 )
 def download(request: Request, token: Annotated[str, InPath(max_length=2000)], installation: InstallationDep) -> Response:
     """Needs no login: the link itself is signed for a person, whose right to download is checked again."""
-    access = request.app.state.access
+    access, taken = request.app.state.access, request.method == "GET"
     found = (
-        links.open_download(installation, token, access.still_may)
+        links.open_download(installation, token, access.still_may, taken=taken)
         if isinstance(access, Rechecks)
-        else links.open_download(installation, token)
+        else links.open_download(installation, token, taken=taken)
     )
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
     if found.path is None:

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from waybill.configuration.registration import Registration
 from waybill.requests.request import SENTENCES
+from waybill.web.api import samples
 from waybill.web.api.models import FullLoad
 from waybill.web.problems import DOWN, MEDIA_TYPE, MISCONFIGURED, STATUS, Problem, title
 
@@ -90,6 +91,19 @@ REQUEST_MODELS: list[type[BaseModel]] = [Registration, FullLoad, Problem]
 """Models that appear in references only; routers of other modules append theirs."""
 
 
+def _complete(document: dict[str, Any]) -> None:
+    """Calls in three languages and an example of each answer; where the token names the tenant, no path parameter asks for it."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if "{tenant}" not in path:
+                operation["parameters"] = [one for one in operation.get("parameters", []) if one["name"] != "tenant"]
+            operation["x-codeSamples"] = samples.code_samples(path, method, operation)
+            for status, response in operation["responses"].items():
+                content = response.get("content", {}).get("application/json")
+                if status < "300" and content and "schema" in content:
+                    content["example"] = samples.example(content["schema"], document["components"]["schemas"])
+
+
 def install(app: FastAPI) -> None:
     """Serve the completed document as the application's own."""
 
@@ -106,6 +120,7 @@ def install(app: FastAPI) -> None:
             _, referenced = models_json_schema([(model, "validation") for model in REQUEST_MODELS], ref_template=REF, by_alias=True)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update({name: schema for name, schema in referenced["$defs"].items() if name not in schemas})
+            _complete(document)
             document["components"]["examples"] = {code: {"value": _example(code, STATUS.get(code, 503))} for code in sorted(EXAMPLES)}
             app.openapi_schema = document
         return app.openapi_schema

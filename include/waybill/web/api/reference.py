@@ -1,132 +1,93 @@
-"""The page at `/docs`: the OpenAPI document for reading. Plain HTML, so that it works without scripts and without other hosts."""
+"""The reference at `/docs`: Swagger UI as it is published, from our own files, with calls in three languages beside each operation.
+
+`/openapi.json` is the document it reads: the one in the repository, with the entities of this installation and where its tokens come from.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+import copy
+import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.staticfiles import StaticFiles
 
-METHODS = ("get", "put", "post", "delete")
+from waybill.errors import WaybillError
+
+_HERE = Path(__file__).parent
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'{issuer}; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+"""Swagger UI writes style attributes; no script but ours runs, and nothing is loaded from elsewhere."""
+
+log = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page at `/docs`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    """Serve the reference at `/docs` and its document at `/openapi.json`."""
 
-    environment.filters["prose"] = _prose
+    async def document() -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(described, app))
 
-    @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
-        page = environment.get_template("reference.html").render(
-            document=app.openapi(), groups=list(_groups(app.openapi())), root=request.scope.get("root_path", "")
-        )
-        return HTMLResponse(page)
+        issuer = urlsplit(token_url(app))
+        origin = f" {issuer.scheme}://{issuer.netloc}" if issuer.netloc else ""
+        headers = {"Content-Security-Policy": _POLICY.format(issuer=origin), "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse((_HERE / "reference.html").read_text(encoding="utf-8"), headers=headers)
+
+    app.add_api_route("/openapi.json", document, include_in_schema=False)
+    app.add_api_route("/docs", docs, include_in_schema=False)
+    app.mount("/docs/static", StaticFiles(directory=_HERE / "static"), name="reference")
 
 
-def _prose(text: str) -> Markup:
-    """Text with `code` set as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped before)
+def token_url(app: FastAPI) -> str:
+    """Where programs get a token by their client's credentials; empty inside Airflow and where the house does not say."""
+    issuer = getattr(app.state.access, "issuer", None)
+    return str(getattr(issuer, "token_url", ""))
 
 
-def _groups(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each tag with its operations, in the order of the document."""
-    for tag in document["tags"]:
-        operations = [
-            _operation(document, path, method, item[method])
-            for path, item in document["paths"].items()
-            for method in METHODS
-            if method in item and tag["name"] in item[method].get("tags", [])[-1:]
-        ]
-        yield tag, operations
+def described(app: FastAPI) -> dict[str, Any]:
+    """The document of this installation. Without one that can be read, or a shell that recognises callers, the document as it is."""
+    if app.state.access is None:
+        return app.openapi()
+    document = copy.deepcopy(app.openapi())
+    if url := token_url(app):
+        _declare_oauth(document, url)
+    try:
+        entities = app.state.installations.current().catalog.entities.values()
+    except WaybillError as error:
+        log.info("the reference goes without the names of entities: %s", error)
+        return document
+    names = [one.display_name for one in entities if not one.only]
+    if names:
+        _list_entities(document, names)
+    return document
 
 
-def _operation(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
-    contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
-    body = next(iter(contents.values()), None)
-    parameters = [
-        {**one, "type": type_text(one["schema"]), "description": one.get("description", "")} for one in operation.get("parameters", [])
-    ]
-    return {
-        "id": operation["operationId"],
-        "method": method.upper(),
-        "path": path,
-        "summary": operation.get("summary", ""),
-        "description": operation.get("description", ""),
-        "parameters": parameters,
-        "fields": fields(document, body["schema"]) if body else [],
-        "examples": _examples(body) if body else [],
-        "responses": [_response(document, status, one) for status, one in sorted(operation["responses"].items())],
-    }
+def _declare_oauth(document: dict[str, Any], url: str) -> None:
+    scopes = {"read": "See registrations, deliveries and exports, and download.", "write": "Change and request."}
+    flow = {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": url, "scopes": scopes}}}
+    document["components"].setdefault("securitySchemes", {})["OAuth2"] = flow
+    for item in document["paths"].values():
+        for operation in item.values():
+            if isinstance(operation, dict) and operation.get("security"):
+                operation["security"] = [*operation["security"], {"OAuth2": ["read", "write"]}]
 
 
-def _response(document: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:
-    contents: dict[str, dict[str, Any]] = response.get("content", {})
-    media, content = next(iter(contents.items()), ("", {}))
-    schema = content.get("schema", {})
-    return {
-        "status": status,
-        "description": response["description"],
-        "fields": [] if "problem" in media else fields(document, schema),
-        "codes": list(content.get("examples", {})) if "problem" in media else [],
-    }
+def _list_entities(document: dict[str, Any], names: list[str]) -> None:
+    """The names people write; ids and other spellings are accepted too."""
+    schemas = document["components"]["schemas"]
+    schemas["EntityName"] = {"type": "string", "title": "EntityName", "description": "Display name of an entity.", "enum": names}
+    for model, field in (("Registration", "entityList"), ("Submission", "entities"), ("FullLoad", "entities")):
+        _name_items(schemas.get(model, {}).get("properties", {}).get(field, {}))
 
 
-def _examples(body: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, json.dumps(one["value"], indent=2, ensure_ascii=False)) for name, one in body.get("examples", {}).items()]
-
-
-def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema or "anyOf" in schema:
-        if "$ref" in schema:
-            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-            continue
-        first: dict[str, Any] = next((one for one in schema["anyOf"] if one.get("type") != "null"), {})
-        if "$ref" not in first:
-            break
-        schema = first
-    return schema
-
-
-def fields(document: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The fields of an object schema, one level deep; those of a list are its items'."""
-    schema = _resolved(document, schema)
-    required = schema.get("required", [])
-    return [
-        {
-            "name": name,
-            "type": type_text(_enumerated(document, one)),
-            "required": name in required,
-            "description": one.get("description", ""),
-        }
-        for name, one in schema.get("properties", {}).items()
-    ]
-
-
-def _enumerated(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema behind a reference to a list of words, else the schema itself."""
-    target = _resolved(document, {"$ref": schema["$ref"]}) if "$ref" in schema else schema
-    return target if "enum" in target else schema
-
-
-def type_text(schema: dict[str, Any]) -> str:
-    """A schema in a few words: `string`, `list of File`, `now or next`."""
-    if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
-    if "enum" in schema:
-        return " or ".join(str(one) or "empty" for one in schema["enum"])
-    if "const" in schema:
-        return str(schema["const"]).lower()
-    if "anyOf" in schema:
-        return " or ".join(type_text(one) for one in schema["anyOf"])
-    if schema.get("type") == "array":
-        return f"list of {type_text(schema.get('items', {}))}"
-    return str(schema.get("format") or schema.get("type") or "anything")
+def _name_items(schema: dict[str, Any]) -> None:
+    for one in (schema, *schema.get("anyOf", [])):
+        if one.get("type") == "array":
+            one["items"] = {"$ref": "#/components/schemas/EntityName"}

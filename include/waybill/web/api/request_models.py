@@ -114,3 +114,4 @@ class Options(Answer):
     max_active_per_project: int | None
     plan_required: str | None
     organization: str | None
+    zone: str

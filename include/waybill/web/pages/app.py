@@ -17,10 +17,11 @@ from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
 from waybill.errors import InvalidInput, WaybillError
+from waybill.installation import Installation
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
-from waybill.web.pages import context, overview, recurring, registration, requests, tenant
+from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
 from waybill.web.pages import words as pages_words
 from waybill.web.pages.overview import first_page
 from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
@@ -57,6 +58,8 @@ def mount(app: FastAPI) -> None:
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
+    pages.add_api_route("/sign-in/start", sign_in_at_provider, methods=["GET"])
+    pages.add_api_route(identity.CALLBACK, back_from_provider, methods=["GET"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
     app.mount(MOUNTED, pages)
     app.mount("/settings", _application(app, [requests.settings]))
@@ -97,7 +100,49 @@ def sign_in(
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
     said = "Your session has ended. Sign in again." if why == "ended" else ""
-    return page(request, "sign_in.html", next=next, said=said)
+    return page(request, "sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
+
+
+def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
+    """Lead to the house's identity provider, from where the browser comes back with a code."""
+    issuer = identity.provider(request)
+    if issuer is None:
+        return RedirectResponse("../sign-in", 303)
+    begun = identity.begin(request, installation, issuer, next.lstrip("/."))
+    answer = RedirectResponse(begun.url, 303, {"Cache-Control": "no-store"})
+    path = f"{_cookie_paths(request)[0]}{identity.CALLBACK}"  # Lax: the browser comes from the provider's site
+    secure = _is_secure(request, installation)
+    answer.set_cookie(identity.COOKIE, begun.cookie, identity.LIFE_SECONDS, path=path, secure=secure, httponly=True, samesite="lax")
+    return answer
+
+
+async def back_from_provider(request: Request, installation: InstallationDep) -> Response:
+    """Make a session of what the provider gave. A page of ours leads on, as browsers keep strict cookies back behind another site's."""
+    access = request.app.state.access
+    if identity.provider(request) is None:
+        return RedirectResponse("../sign-in", 303)
+    try:
+        token, place = await run_in_threadpool(identity.finish, request, installation, access)
+        caller = await access.caller(with_token(request, token))
+        if len(token) > LONGEST:
+            raise problems.unauthenticated("Your token is too long to be kept by a browser. Ask your operator for one with fewer claims.")
+    except WaybillError as error:
+        return page(request, "sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
+    place = place or await run_in_threadpool(first_page, installation, caller)
+    answer = page(request, "signed_in.html", place=f"{below(request)}{place}")
+    _keep_session(request, installation, answer, token)
+    answer.delete_cookie(identity.COOKIE, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
+    return answer
+
+
+def _is_secure(request: Request, installation: Installation) -> bool:
+    return request.url.scheme == "https" or public_url(installation).startswith("https:")
+
+
+def _keep_session(request: Request, installation: Installation, answer: Response, token: str) -> None:
+    for path in _cookie_paths(request):
+        secure = _is_secure(request, installation)
+        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
 
 
 async def signed_in(request: Request, form: SentForm, installation: InstallationDep) -> Response:
@@ -112,11 +157,10 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
             raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
         caller = await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
-        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error))
+        offered = identity.provider(request) is not None
+        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
     answer = RedirectResponse(f"./{place or await run_in_threadpool(first_page, installation, caller)}", 303, {"Cache-Control": "no-store"})
-    secure = request.url.scheme == "https" or public_url(installation).startswith("https:")
-    for path in _cookie_paths(request):
-        answer.set_cookie(COOKIE, token, path=path, secure=secure, httponly=True, samesite="strict")
+    _keep_session(request, installation, answer, token)
     return answer
 
 
@@ -146,7 +190,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     by_htmx = "hx-request" in request.headers
     if status == 401 and takes_tokens(request):
         return _to_sign_in(request, by_htmx)
-    findings = problems._field_errors(error) if isinstance(error, InvalidInput) else []
+    findings = problems.field_errors(error) if isinstance(error, InvalidInput) else []
     if by_htmx:
         form = request.headers.get("hx-trigger", "")
         headers = {"HX-Retarget": f"#{form}-problem" if form.endswith("-form") else "#problem", "HX-Reswap": "innerHTML"}
@@ -162,7 +206,23 @@ async def _failed(request: Request, error: Exception) -> Response:
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
     }
-    return page(request, "error.html", await _whoever(request), status=status, **shown)
+    caller = await _whoever(request)
+    return page(request, "error.html", caller, status=status, **shown, ways=await run_in_threadpool(_ways, request, caller, status))
+
+
+def _ways(request: Request, caller: Caller | None, status: int) -> list[tuple[str, str]]:
+    """Where a reader of an error can go on, as title and address: the same page where that may help, and pages that open for them."""
+    ways = [("Try again", "")] if request.method == "GET" and (status >= 500 or status == 412) else []
+    if caller is None:  # both lead over signing in
+        return [*ways, ("Exports", f"{below(request)}requests") if status == 410 else ("Overview", below(request))]
+    try:
+        installation = current_installation(request)
+        for title, tab in (("Exports", "requests"), ("Overview", "overview")):
+            if context.context(installation, caller, tab).members:
+                ways.append((title, below(request) + ("requests" if tab == "requests" else "")))
+    except WaybillError:
+        return ways  # where nothing answers, no page does
+    return ways if status == 410 or len(ways) < 2 else sorted(ways, key=lambda way: way[0] == "Exports")
 
 
 async def _whoever(request: Request) -> Caller | None:
@@ -197,7 +257,7 @@ def _facts(error: Exception) -> tuple[int, str]:
         if status >= 500:
             log.error("%s: %s", error.code, error)
         if isinstance(error, InvalidInput):
-            return status, problems._counted(error)
+            return status, problems.counted(error)
         return status, problems.DOWN if status == 500 else str(error)
     if isinstance(error, HTTPException):
         return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)

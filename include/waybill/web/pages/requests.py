@@ -11,21 +11,25 @@ from fastapi import Path as InPath
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
+from waybill.configuration.catalog import Entity, ScopeLevel
 from waybill.configuration.policy import ExportPolicy
+from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger.request_records import ACTIVE, Status
+from waybill.ledger.request_records import Status
 from waybill.registrations import replacing
 from waybill.requests import creating, following, links
 from waybill.requests.creating import Origin, zone_of
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.request import SENTENCES, refused
+from waybill.requests.scopes import scope_values
 from waybill.requests.submission import Submission
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
+from waybill.web.pages.request_rows import RANGES, SCOPES, rows
 from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
@@ -52,24 +56,8 @@ TITLES = {
     "download": "Download",
     "actions": "Actions",
 }
-SCOPES = {
-    "tenant": "Current tenant",
-    "organization": "Entire organization",
-    "project": "A project",
-    "app": "An app",
-    "study": "A study",
-    "participant": "A participant",
-}
 TAKES = {"project": "project", "app": "project apps", "study": "project study", "participant": "project study participant"}
 """Fields a scope asks for beside its level."""
-
-RANGES = {
-    "last_7_days": "Last 7 days",
-    "last_30_days": "Last 30 days",
-    "last_90_days": "Last 90 days",
-    "last_year": "Last year",
-    "all_time": "All time",
-}
 
 
 @router.get("/requests")
@@ -120,44 +108,45 @@ def _requests(
     listing = following.list_requests(installation, caller, tenant, limit=50, cursor=cursor)
     active = [one for one in listing.requests if one.is_active]
     looks = export_policy.page
+    zone = zone_of(installation, tenant)
     chosen = {"organization": installation.configuration.policy.organization_of(tenant) or NOBODY, "tenant": tenant}
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
         **frame(installation, caller, "requests", tenant),
         "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
         "new_tab": bool(looks.path) and takes_tokens(request),
-        "zone": zone_of(installation, tenant),
-        "items": [following.describe_request(installation, one, caller=caller) for one in listing.requests],
+        "zone": zone,
+        "items": rows([following.describe_request(installation, one, caller=caller) for one in listing.requests], looks, zone.key),
         "columns": columns + ([] if "actions" in columns else ["actions"]),
         "titles": TITLES | {name: looks.fields[name] for name in ("entities",) if name in looks.fields},
-        "scopes": SCOPES | dict(looks.scope_labels),
-        "ranges": RANGES | dict(looks.range_labels),
         "cursor": cursor,
         "next": listing.cursor,
         "poll": looks.auto_poll and bool(active),
         "pace": 2 if any(one.status == Status.RUNNING or one.due_at <= installation.now() for one in active) else 30,
         "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
-        "active": [one.value for one in ACTIVE],
-        "now": installation.now(),
     }
     if request.headers.get("hx-target") == "requests-list":
         return page(request, "requests_list.html", caller, **shown)
+    catalogue = list(installation.catalog.offered_to(tenant).entities.values())
     shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
-    return page(request, "requests.html", caller, **shown | _form_frame(installation, export_policy, tenant, offered, wish or {}))
+    return page(request, "requests.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
 
 
 def _form_frame(
-    installation: Installation, export_policy: ExportPolicy, tenant: str, offered: dict[str, Any], wish: dict[str, str]
+    caller: Caller, catalogue: list[Entity], export_policy: ExportPolicy, offered: dict[str, Any], wish: dict[str, str]
 ) -> dict[str, Any]:
     # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
-    worded = export_policy.page.scope_labels or export_policy.scopes
-    carried = {"tenant", "organization"}.union(*(one["scopes"] for one in offered["entities"]))
-    levels = [
-        one for one in export_policy.scopes if one in worded and one in carried and (one != "organization" or offered["organization"])
-    ]
+    looks = export_policy.page
+    worded = looks.scope_labels or export_policy.scopes
+    levels = [one for one in offered["scopes"] if one in worded]
+    projects = sorted(caller.projects or ())
     level = next((one for one in ("participant", "study") if one in wish), "")
     return {
-        "looks": export_policy.page,
+        "looks": looks,
+        "scopes": SCOPES | dict(looks.scope_labels),
+        "ranges": RANGES | dict(looks.range_labels),
+        "project": projects[0] if len(projects) == 1 else "",
+        "bound": bool(projects),
         "labels": export_labels(export_policy.page.fields),
         "offered": offered,
         "levels": levels,
@@ -168,7 +157,7 @@ def _form_frame(
         "all_by_default": export_policy.all_entities_by_default,
         "denied": _denied(export_policy, offered),
         "key": uuid4().hex,
-        "catalogue": list(installation.catalog.entities.values()),
+        "catalogue": catalogue,
         "fulfilment": export_policy.fulfilment,
         "fulfil_at": export_policy.fulfil_at,
     }
@@ -179,7 +168,7 @@ def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
     if offered["canCreate"]:
         return ""
     if offered["planRequired"]:
-        return f"Data export is available exclusively on the {str(export_policy.plan_required).capitalize()} plan."
+        return export_policy.without_plan
     return SENTENCES["create_denied"]
 
 
@@ -219,6 +208,22 @@ def create(request: Request, tenant: TenantPath, caller: PageCaller, installatio
     else:
         creating.create(installation, caller, tenant, parsed(Submission, body), Origin(key=form.one("key") or None))
     return moved(request, f"tenants/{tenant}/requests")
+
+
+@router.get("/tenants/{tenant}/scope-values/{level}")
+def show_scope_values(
+    request: Request, tenant: TenantPath, level: ScopeLevel, caller: PageCaller, installation: InstallationDep
+) -> Response:
+    """What exists of a level, as the choices below its field. Apps are searched by the last one that is typed."""
+    project, apps, study, participant = (request.query_params.get(name, "") for name in ("project", "apps", "study", "participant"))
+    words = {"project": project, "app": apps.rpartition(",")[2], "study": study, "participant": participant}
+    within = {"project": project} if level in ("app", "study") else {"project": project, "study": study} if level == "participant" else {}
+    try:
+        found = scope_values(installation, caller, tenant, level, within, words[level])
+    except WaybillError:
+        return page(request, "requests_values.html", caller, values=[], before="")  # the field takes what is typed
+    before = f"{apps.rpartition(',')[0]}, ".lstrip(", ") if level == "app" and "," in apps else ""
+    return page(request, "requests_values.html", caller, values=found.values, before=before)
 
 
 @router.post("/tenants/{tenant}/requests/{request_id}/cancel")

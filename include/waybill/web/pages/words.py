@@ -86,7 +86,15 @@ _FINDINGS = {
     ("destination", "not_allowed"): "is set by the operator: leave it as it is",
 }
 
-_CODES = {"scope_incomplete": "this scope needs it", "no_entities": "choose at least one", "format_required": "choose at least one"}
+_CHOOSE = {
+    "project": "choose a project",
+    "apps": "choose one or more apps",
+    "study": "choose a study",
+    "participant": "choose a participant",
+}
+"""What a scope asks for, by the name of the input."""
+
+_CODES = {"no_entities": "choose at least one", "format_required": "choose at least one"}
 
 
 def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
@@ -126,7 +134,8 @@ def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
     label = labels.get(field, "")
     hints = [f"allowed: {one.allowed}"] if one.allowed else []
     hints += [f"did you mean {one.meant}?"] if one.meant else []
-    said = _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
+    chosen = _CHOOSE.get(field) if one.code == "scope_incomplete" else None
+    said = chosen or _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 

@@ -147,6 +147,8 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("DOMContentLoaded", () => {
+  // In a tab of its own there is nothing to go back to.
+  for (const button of document.querySelectorAll("[data-back]")) button.hidden = history.length < 2;
   document.querySelectorAll("form[data-fits]").forEach(offerWhatFits);
   document.querySelectorAll("form[data-registers]").forEach(offerRegistration);
   const opened = document.querySelector("dialog[data-now]");
@@ -161,6 +163,7 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   });
 }
 document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[list]")) return; // a field that asks what there is sends nothing
   // What was said to an earlier try is no answer to this one.
   const form = event.detail.elt.closest("dialog, form");
   if (form) forget(form);

@@ -1,0 +1,48 @@
+"""The clock every process of an installation goes by: that of the ledger, whatever the machine's own says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+
+from waybill.errors import TransientError
+from waybill.ledger.engine import Ledger
+
+_EVERY = 60.0
+"""Seconds after which the clocks are compared again."""
+_ALIKE = timedelta(seconds=2)
+"""Clocks that differ by less count as equal: what lies between question and answer differs from call to call."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LedgerClock:
+    """Tells the time as the ledger's database has it, in aware UTC.
+
+    Heartbeats are then written and judged by one clock, and a worker whose own is an hour off loses nobody's export. A SQLite ledger lies
+    on the machine itself and has no other clock. While the ledger does not answer, the last comparison counts.
+    """
+
+    def __init__(self, ledger: Ledger, local: Callable[[], datetime] = _utc_now) -> None:
+        self._ledger, self._local = ledger, local
+        self._ahead, self._compared = timedelta(0), float("-inf")
+
+    def __call__(self) -> datetime:
+        if self._ledger.engine.dialect.name == "postgresql" and time.monotonic() - self._compared >= _EVERY:
+            self._compare()
+        return self._local() + self._ahead
+
+    def _compare(self) -> None:
+        self._compared = time.monotonic()
+        try:
+            with self._ledger.begin() as connection:
+                there: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        except TransientError:
+            return
+        ahead = there - self._local()
+        self._ahead = ahead if abs(ahead) >= _ALIKE else timedelta(0)

@@ -1,0 +1,163 @@
+"""What a scope may name: the levels a person is offered, the projects, apps, studies and participants there are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from waybill.access import Caller, Permission
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Catalog, Column, Entity, ScopeLevel, closest
+from waybill.configuration.policy import Level
+from waybill.configuration.selection import Selection
+from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
+from waybill.installation import Installation
+from waybill.requests.rights import require
+from waybill.requests.submission import Scope
+from waybill.sources import Snapshot
+
+MOST = 10_000
+"""So many values of one level are kept; of more, a search finds only those among the first."""
+_KEPT_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Values that fit a search, in order; `more` says that there are others."""
+
+    values: list[str]
+    more: bool
+
+
+def offered_levels(installation: Installation, caller: Caller, tenant: str) -> list[Level]:
+    """The levels this person can use here, the first being where a form begins.
+
+    Somebody bound to projects has to name one. An organization is one only with a second tenant the person may export.
+    """
+    export_policy, entities = installation.configuration.export_policy(tenant), installation.catalog.offered_to(tenant).entities.values()
+    carried = {"tenant", "organization", *(level for one in entities for level in one.scopes)}
+    return [
+        level
+        for level in export_policy.scopes
+        if level in carried
+        and (level != "organization" or len(organization_tenants(installation, caller, tenant)) > 1)
+        and (caller.projects is None or level not in ("tenant", "organization"))
+    ]
+
+
+def organization_tenants(installation: Installation, caller: Caller, tenant: str) -> list[str]:
+    """The tenants of this tenant's organization that the caller may export."""
+    policy = installation.configuration.policy
+    return caller.rights.among(Permission.EXPORTS_CREATE, policy.organizations.get(policy.organization_of(tenant) or "", ()))
+
+
+def scope_values(
+    installation: Installation, caller: Caller, tenant: str, level: ScopeLevel, within: Mapping[str, str], search: str = "", most: int = 50
+) -> Found:
+    """What exists of a level at the tenant, for the caller to choose from. `within` narrows it, such as the apps of one project.
+
+    A level that leaves as a pseudonym only is not listed. Raises not_found, create_denied, and what a source raises.
+    """
+    require(installation, caller, tenant, Permission.EXPORTS_CREATE)
+    known = _known(installation, tenant, level, {name: (value,) for name, value in within.items() if value})
+    word = search.strip().casefold()
+    fitting = [one for one in known if word in one.casefold() and (level != "project" or caller.belongs_to(one))]
+    return Found(fitting[:most], len(fitting) > most or len(known) >= MOST)
+
+
+_kept: dict[tuple[str, ...], tuple[float, list[str]]] = {}
+"""Values read a moment ago, by installation, tenant, level and what narrowed them."""
+
+
+def _known(installation: Installation, tenant: str, level: ScopeLevel, within: Mapping[str, tuple[str, ...]]) -> list[str]:
+    key = (str(installation.settings.config_dir), installation.settings.ledger_url, tenant, level, repr(sorted(within.items())))
+    at, values = _kept.get(key, (0.0, []))
+    if not at or time.monotonic() - at > _KEPT_SECONDS:
+        listing = _listing(installation.catalog.offered_to(tenant), level, within)
+        values = sorted(_values(installation, tenant, listing, level, within, MOST))[:MOST]
+        _kept[key] = (time.monotonic(), values)
+        while len(_kept) > 1000:
+            _kept.pop(next(iter(_kept)), None)
+    return values
+
+
+def _listing(catalog: Catalog, level: ScopeLevel, within: Iterable[str]) -> list[Entity]:
+    """The entities that tell which values a level has, none where one of them hides the level behind pseudonyms."""
+    carrying = [one for one in catalog.entities.values() if level in one.scopes and set(within) <= one.scopes.keys()]
+    hidden = any(one.columns[name].export == "anonymize" for one in carrying if (name := one.scopes[level]) in one.columns)
+    return [] if hidden else carrying
+
+
+def _snapshots(installation: Installation, entities: Iterable[Entity]) -> Iterator[tuple[Snapshot, Entity]]:
+    by_source: dict[str, list[Entity]] = {}
+    for one in entities:
+        by_source.setdefault(one.source, []).append(one)
+    for name, members in by_source.items():
+        with installation.source(name).snapshot() as snapshot:
+            for one in members:
+                yield snapshot, one
+
+
+def _values(
+    installation: Installation, tenant: str, entities: Iterable[Entity], level: str, scope: Mapping[str, tuple[str, ...]], most: int
+) -> set[str]:
+    """Up to `most` values of the level's column (of the key's first one without a level) among the tenant's rows of this scope."""
+    words, found = installation.words_of(tenant), set[str]()
+    for snapshot, entity in _snapshots(installation, entities):
+        column = next((name for carried, name in entity.scopes.items() if carried == level), entity.key[0])
+        source_tenant, where = words.reads(tenant, entity)
+        wanted = {column: entity.columns.get(column) or Column(type=ColumnType.STRING)}
+        found.update(snapshot.values(Selection(entity, source_tenant, wanted, scope=scope, where=where), most))
+        if len(found) >= most:
+            break
+    return found
+
+
+def refuse_unknown(installation: Installation, tenants: Iterable[str], scope: Scope) -> None:
+    """Refuse a project, app, study or participant that no row of the tenant names. Raises InvalidInput.
+
+    A level of which nothing is there yet refuses nothing. Where the source cannot be asked here, the worker asks it: see `unknown`.
+    """
+    if not scope.filters():
+        return
+    try:
+        findings = [one for tenant in tenants for one in unknown(installation, tenant, scope.filters())]
+    except WaybillError as error:
+        log.info("the scope of an export is looked at when it is carried out: %s", error)
+        return
+    if findings:
+        raise InvalidInput(findings)
+
+
+def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple[str, ...]]) -> list[Finding]:
+    """The first level of a scope that names what is not there, as a finding for each such name."""
+    within: dict[str, tuple[str, ...]] = {}
+    offered = installation.catalog.offered_to(tenant).entities.values()
+    ordered: tuple[ScopeLevel, ...] = ("project", "app", "study", "participant")
+    for level in ordered:
+        if level not in filters:
+            continue
+        entities = [one for one in offered if {level, *within} <= one.scopes.keys()]
+        missing = [value for value in filters[level] if not _values(installation, tenant, entities, "", within | {level: (value,)}, 1)]
+        if missing and _values(installation, tenant, entities, level, within, 1):
+            known = _known(installation, tenant, level, within)
+            inside = next((f" in the {outer} {value!r}" for outer, [value, *_] in reversed(within.items())), "")
+            field = "scope.apps" if level == "app" else f"scope.{level}"
+            return [
+                Finding("", field, f"there is no {level} {value!r}{inside}", "", closest(value, known), f"unknown_{level}")
+                for value in missing
+            ]
+        within[level] = filters[level]
+    return []
+
+
+def failed_as_unknown(findings: list[Finding]) -> PermanentError:
+    """The same for a request that is being carried out."""
+    words = "; ".join(one.reason for one in findings)
+    return PermanentError(
+        f"{words[:1].upper()}{words[1:]}.", next_step="Choose one that exists, and request it again.", code="unknown_scope"
+    )

@@ -1,0 +1,60 @@
+"""The calls of a registration without a tenant in the path, for tokens that are bound to one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from waybill.access import Caller, TokenRights
+from waybill.requests.request import refused
+from waybill.web.api import registrations
+from waybill.web.dependencies import current_caller
+
+_PREFIX = "/tenants/{tenant}"
+_PATHS = ("/export", "/export/full-load")
+
+
+class SoleTenantRoute(APIRoute):
+    """A route whose tenant is the caller's only one."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_for_sole_tenant(request: Request) -> Response:
+            tenant = sole_tenant(await current_caller(request, None))
+            request.scope["path_params"] = {**request.path_params, "tenant": tenant}
+            return await handle(request)
+
+        return handle_for_sole_tenant
+
+
+def sole_tenant(caller: Caller) -> str:
+    """The one tenant the caller's token is bound to. Raises context_required for any other caller."""
+    if not isinstance(caller.rights, TokenRights) or len(caller.rights.tenants) != 1:
+        raise refused("context_required")
+    [tenant] = caller.rights.tenants
+    return tenant
+
+
+def without_tenant() -> APIRouter:
+    """The routes of a registration, each below its path without the tenant."""
+    router = APIRouter(route_class=SoleTenantRoute, tags=["registrations"])
+    for route in registrations.router.routes:
+        path = route.path.removeprefix(_PREFIX) if isinstance(route, APIRoute) else ""
+        if isinstance(route, APIRoute) and path in _PATHS:
+            router.add_api_route(
+                path,
+                route.endpoint,
+                methods=sorted(route.methods),
+                response_model=route.response_model,
+                status_code=route.status_code,
+                responses=route.responses,
+                openapi_extra=route.openapi_extra,
+                name=f"{route.name}_of_sole_tenant",
+                summary=f"{route.summary}, of the token's tenant",
+                description=route.description,
+            )
+    return router

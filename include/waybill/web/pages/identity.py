@@ -1,0 +1,142 @@
+"""Signing in at the house's identity provider: OpenID Connect, code flow with PKCE. What comes of it is the token a session is made of."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+from fastapi import Request
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from waybill.errors import TransientError
+from waybill.installation import Installation
+from waybill.requests.links import keys, public_url
+from waybill.web.oauth import Issuer, TokenAccess
+from waybill.web.problems import unauthenticated
+
+if TYPE_CHECKING:
+    from authlib.integrations.httpx_client import OAuth2Client
+
+COOKIE = "waybill_sign_in"
+"""Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes."""
+LIFE_SECONDS = 600
+CALLBACK = "/sign-in/callback"
+_SCOPE = "openid profile email"
+_KEPT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A sign-in that was begun: where the browser goes, and what its cookie keeps."""
+
+    url: str
+    cookie: str
+
+
+def provider(request: Request) -> Issuer | None:
+    """The issuer people sign in at, None where they paste a token or are signed in by Airflow."""
+    access = request.app.state.access
+    return access.issuer if isinstance(access, TokenAccess) and access.issuer.client_id else None
+
+
+def begin(request: Request, installation: Installation, issuer: Issuer, place: str) -> Begun:
+    """Lead the browser to the provider; `place` is where it goes afterwards, relative to where the pages begin."""
+    kept = {"verifier": secrets.token_urlsafe(48), "nonce": secrets.token_urlsafe(24), "place": place}
+    with _client(issuer, _callback(request, installation)) as client:
+        url, state = client.create_authorization_url(
+            _endpoints(issuer)["authorization_endpoint"],
+            code_verifier=kept["verifier"],
+            nonce=kept["nonce"],
+            audience=issuer.audience,
+        )
+    return Begun(str(url), _sealed(installation).dumps(kept | {"state": state}))
+
+
+def finish(request: Request, installation: Installation, access: TokenAccess) -> tuple[str, str]:
+    """The access token, and the place to go. Raises unauthenticated for an answer that does not fit what this browser began."""
+    from authlib.common.errors import AuthlibBaseError  # Airflow, whose users are signed in, goes without the library
+
+    try:
+        kept: dict[str, str] = _sealed(installation).loads(request.cookies.get(COOKIE, ""), max_age=LIFE_SECONDS)
+    except BadData as error:
+        raise unauthenticated("Signing in took too long, or was begun in another browser. Sign in again.") from error
+    sent = request.query_params
+    if not hmac.compare_digest(sent.get("state", ""), kept["state"]):
+        raise unauthenticated("This answer does not belong to the sign-in that was begun here. Sign in again.")
+    if "code" not in sent:
+        raise unauthenticated("You were not signed in: your identity provider refused it.")
+    try:
+        with _client(access.issuer, _callback(request, installation)) as client:
+            endpoint = _endpoints(access.issuer)["token_endpoint"]
+            token: dict[str, Any] = client.fetch_token(endpoint, code=sent["code"], code_verifier=kept["verifier"])
+    except AuthlibBaseError as error:
+        raise unauthenticated("Your identity provider did not accept the sign-in. Sign in again.") from error
+    except httpx.HTTPError as error:
+        raise _away() from error
+    claims = access.identity(str(token.get("id_token", "")))
+    if not hmac.compare_digest(str(claims.get("nonce", "")), kept["nonce"]):
+        raise unauthenticated("This answer does not belong to the sign-in that was begun here. Sign in again.")
+    return str(token.get("access_token", "")), kept["place"]
+
+
+def _client(issuer: Issuer, callback: str) -> OAuth2Client:
+    from authlib.integrations.httpx_client import OAuth2Client
+
+    method = "client_secret_basic" if issuer.client_secret else "none"
+    return OAuth2Client(
+        issuer.client_id,
+        issuer.client_secret or None,
+        token_endpoint_auth_method=method,
+        scope=_SCOPE,
+        redirect_uri=callback,
+        code_challenge_method="S256",
+        timeout=10,
+    )
+
+
+def _callback(request: Request, installation: Installation) -> str:
+    base = public_url(installation)
+    mounted = str(request.scope.get("root_path", ""))
+    return f"{base}/page{CALLBACK}" if base else f"{request.url.scheme}://{request.url.netloc}{mounted}{CALLBACK}"
+
+
+def _sealed(installation: Installation) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(list(reversed(keys(installation))), salt="waybill.sign-in")
+
+
+_found: dict[str, tuple[float, dict[str, str]]] = {}
+"""What providers say of themselves, by issuer, for a few minutes."""
+
+
+def _endpoints(issuer: Issuer) -> dict[str, str]:
+    at, found = _found.get(issuer.issuer, (0.0, {}))
+    if not found or time.monotonic() - at > _KEPT_SECONDS:
+        try:
+            answer = httpx.get(f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=10)
+            answer.raise_for_status()
+            told = answer.json()
+            found = {name: str(told[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise _away() from error
+        if found["issuer"] != issuer.issuer or any(not _is_safe(found[name]) for name in ("authorization_endpoint", "token_endpoint")):
+            raise _away()
+        _found[issuer.issuer] = (time.monotonic(), found)
+    return found
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
+
+
+def _away() -> TransientError:
+    return TransientError(
+        "the identity provider does not answer as it should",
+        next_step="Check WAYBILL_OAUTH_ISSUER and its /.well-known/openid-configuration",
+        code="issuer",
+    )

@@ -1,0 +1,97 @@
+"""Exports as their list shows them: every value the ledger can hold becomes words, one that nobody knows its own text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.configuration.policy import Page
+from waybill.ledger.request_records import ACTIVE, Status
+from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
+
+SCOPES = {
+    "tenant": "Current tenant",
+    "organization": "Entire organization",
+    "project": "A project",
+    "app": "An app",
+    "study": "A study",
+    "participant": "A participant",
+}
+RANGES = {
+    "last_7_days": "Last 7 days",
+    "last_30_days": "Last 30 days",
+    "last_90_days": "Last 90 days",
+    "last_year": "Last year",
+    "all_time": "All time",
+}
+MOST_NAMES = 4
+"""So many entities a row names; of more it tells how many."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One export. `told` are its facts as the API has them, for what is shown as it is: times, numbers, error, actions."""
+
+    told: Mapping[str, Any]
+    scope: str
+    scope_details: list[str]
+    entities: str
+    range: str
+    formats: str
+    is_active: bool
+    starts: str
+    """The time a pending export waits for, empty where it waits for nothing but a worker."""
+    is_empty: bool
+    until: str
+    """When a finished archive goes, empty for any other."""
+
+    @property
+    def actions(self) -> list[str]:
+        return [name for name, may in (self.told.get("actions") or {}).items() if may]
+
+
+def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
+    """The rows of a list; `described` are requests as the API shows them."""
+    return [_row(one, looks, zone) for one in described]
+
+
+def _row(one: Mapping[str, Any], looks: Page, zone: str) -> Row:
+    scope: Mapping[str, Any] = one["scope"] or {}
+    level = str(scope.get("level", "tenant"))
+    status = one["status"]
+    waits = status == Status.PENDING and (one["dueAt"] or "") > (one["createdAt"] or "")
+    return Row(
+        told=one,
+        scope=dict(looks.scope_labels).get(level) or SCOPES.get(level, level),
+        scope_details=_details(scope),
+        entities=few(one["entityNames"]),
+        range=range_words(one["range"] or {}, looks, zone),
+        formats=", ".join(str(name).upper() for name in one["formats"]),
+        is_active=status in ACTIVE,
+        starts=one["dueAt"] if waits else "",
+        is_empty=status == Status.DONE and one["rows"] == 0,
+        until=(one["expiresAt"] or "") if status == Status.DONE else "",
+    )
+
+
+def _details(scope: Mapping[str, Any]) -> list[str]:
+    named = [f"{field} {scope[field]}" for field in ("organization", "project", "study", "participant") if scope.get(field)]
+    apps = [", ".join(map(str, scope["apps"]))] if scope.get("apps") else []
+    return named + apps
+
+
+def few(names: list[str]) -> str:
+    """Names in a row, as far as a row has room."""
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def range_words(asked: Mapping[str, Any], looks: Page, zone: str) -> str:
+    """A range by its name, or by its days and the zone they are days of."""
+    preset = asked.get("preset")
+    if preset and preset != PREVIOUS_PERIOD:
+        known = RANGES | dict(looks.range_labels)
+        return known.get(str(preset), str(preset))
+    words = spoken(asked, zone)
+    return words[:1].upper() + words[1:]

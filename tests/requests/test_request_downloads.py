@@ -1,0 +1,111 @@
+"""What a link serves: whole archives only, to those who may download, for as long as it was promised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.issuer import TestIssuer
+from tests.presets import NOW, PUBLIC, Shop, code, opened
+from tests.servers.smtp import SmtpServer
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, issuer: TestIssuer) -> Iterator[Shop]:
+    with opened("metrics", tmp_path, issuer) as shop:
+        yield shop
+
+
+def archive_of(shop: Shop) -> Path:
+    [path] = (shop.sample.folder / ".waybill/archive").rglob("*.zip")
+    return path
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "flipped", "flipped unseen", "gone"])
+@pytest.mark.parametrize("looked_before", [False, True])
+def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_before: bool) -> None:
+    link = shop.link(shop.done())["url"]
+    if looked_before:
+        assert shop.download(link).status_code == 200
+    path = archive_of(shop)
+    content, facts = path.read_bytes(), path.stat()
+    middle = len(content) // 2
+    match damage:
+        case "cut":
+            path.write_bytes(content[:-1])
+        case "empty":
+            path.write_bytes(b"")
+        case "longer":
+            path.write_bytes(content + b"\0")
+        case "gone":
+            path.unlink()
+        case _:
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            if damage == "flipped unseen":
+                os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    refused = shop.download(link)
+    assert code(refused) == (503, "storage_unavailable")
+    if damage != "gone":
+        path.write_bytes(content)
+        assert shop.download(link).content == content
+
+
+def test_looking_at_a_link_is_no_download(shop: Shop) -> None:
+    one = shop.done()
+    link = shop.link(one)["url"]
+    looked = shop.client.head(link)
+    assert (looked.status_code, looked.headers["content-length"]) == (200, str(one["bytes"]))
+    assert shop.get(one)["firstDownloadedAt"] is None
+    shop.download(link)
+    assert shop.get(one)["firstDownloadedAt"] is not None
+
+
+def test_a_viewer_whom_policy_lets_download_needs_no_right_to_write(shop: Shop) -> None:
+    one = shop.done()
+    viewer = shop.sample.people["ada"] | {"roles": ["viewer"], "scope": "read", "sub": "vic"}
+    path = f"/api/v1/tenants/acme/exports/{one['id']}/link"
+    refused = shop.client.post(path, headers=shop.issuer.bearer(**viewer))
+    assert code(refused) == (403, "download_denied")
+    shop.policy(roles={"owner": ["exports.view", "exports.create", "exports.download"], "viewer": ["exports.view", "exports.download"]})
+    link = shop.client.post(path, headers=shop.issuer.bearer(**viewer))
+    assert link.status_code == 200
+    assert shop.download(link.json()["url"]).status_code == 200
+
+
+def test_a_mailed_link_lives_as_long_as_the_mail_says(shop: Shop, smtp: SmtpServer) -> None:
+    shop.policy(notify=["ready", "failed"], archive_life="30d", link_life="1h")
+    one = shop.done()
+    shop.mails(smtp.host, smtp.port)
+    [received] = smtp.received
+    words = body(received.message)
+    [link] = [line for line in words.splitlines() if "/downloads/" in line]
+    assert f"{PUBLIC}/page/tenants/acme/requests" in words
+    assert "2026-07-01 12:00" in words
+    for clock, expected in ((NOW + 2 * HOUR, 200), (NOW + 30 * 24 * HOUR - HOUR, 200), (NOW + 30 * 24 * HOUR, 410)):
+        shop.clock = clock
+        assert shop.download(link).status_code == expected, clock
+    shop.clock = NOW
+    shop.policy(roles={"owner": ["exports.view"]})
+    assert code(shop.download(link)) == (404, "not_found")
+    assert one["status"] == "done"
+
+
+def body(message: EmailMessage) -> str:
+    part = message.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def test_a_failed_export_names_the_houses_support_address(shop: Shop, smtp: SmtpServer) -> None:
+    shop.policy(notify=["ready", "failed"])
+    failed = shop.failed()
+    assert failed["error"]["advice"].endswith("If it fails again, contact support@dashtray.com.")
+    shop.mails(smtp.host, smtp.port)
+    assert "contact support@dashtray.com." in body(smtp.received[0].message)

@@ -1,0 +1,167 @@
+"""The Python client against the served API: register, request, wait, download, and what happens when a connection breaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.exports import Office, make_office
+from tests.faults.proxy import Proxy, proxied
+from tests.issuer import AUDIENCE, TestIssuer
+from tests.servers.process import end, free_port, listening, spawn, wait_until_ready
+from waybill.client import Export, NotDone, Refused, Waybill, client_credentials
+from waybill.requests.running import fulfil_all
+from waybill.web.app import create_app
+from waybill.web.serve import NoScheduler
+
+
+@dataclass
+class Service:
+    office: Office
+    proxy: Proxy
+    token: str
+
+    def client(self, token: str = "") -> Waybill:
+        return Waybill(f"http://127.0.0.1:{self.proxy.port}", token or self.token, "acme")
+
+    def done(self, client: Waybill) -> Export:
+        one = client.request(["measurement"], ["csv"])
+        fulfil_all(self.office.installation())
+        return client.wait(one, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Service]:
+    root = tmp_path_factory.mktemp("served")
+    office = make_office(root)
+    office.place.clock = None
+    office.policy(max_active_per_project="none", destination={"kind": "folder", "root": "out"})
+    (root / "config/tenants/acme.yaml").unlink()
+    office.place.sql(
+        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, md5(i::varchar) || md5((i + 1)::varchar),"
+        " '2026-05-01', '2026-05-01', null from range(20000) as t(i)"
+    )
+    port = free_port()
+    environment = {
+        **os.environ,
+        "WAYBILL_CONFIG_DIR": str(root / "config"),
+        "WAYBILL_OAUTH_ISSUER": issuer.url,
+        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
+        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+    }
+    with ExitStack() as stack:
+        process = spawn([sys.executable, "-m", "waybill", "serve", "--port", str(port)], log=root / "log", env=environment)
+        stack.callback(end, process)
+        wait_until_ready(process, lambda: listening(port), root / "log", 180)
+        proxy = stack.enter_context(proxied(port))
+        yield Service(office, proxy, issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer "))
+    office.place.close()
+
+
+def test_what_is_registered_is_read_back_and_guarded_by_its_etag(service: Service) -> None:
+    with service.client() as client:
+        made = client.register(["measurement"], "weekly", timezone="Europe/Berlin")
+        assert (made.entities, made.frequency) == (["measurement"], "weekly")
+        assert client.registration() == made or client.registration().etag == made.etag
+        client.register(["measurement"], "monthly", etag=made.etag)
+        with pytest.raises(Refused) as caught:
+            client.register(["measurement"], "daily", etag=made.etag)
+        assert (caught.value.status, caught.value.code) == (412, "etag_mismatch")
+        with pytest.raises(Refused, match="unknown entity") as caught:
+            client.register(["measurment"])
+        assert caught.value.errors[0]["field"] == "entityList"
+
+
+def test_an_export_is_requested_awaited_and_downloaded_whole(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        seen: list[int] = []
+        one = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"}, key="k1")
+        assert (
+            client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"}, key="k1").id
+            == one.id
+        )
+        worker = threading.Thread(target=fulfil_all, args=(service.office.installation(),))
+        worker.start()
+        done = client.wait(one, 120, lambda export: seen.append(export.progress))
+        worker.join()
+        assert (done.status, done.rows, seen[-1]) == ("done", 20_000, 100)
+        path = client.download(done, tmp_path / "in")
+        assert path.stat().st_size == done.bytes
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+        with zipfile.ZipFile(path) as archive:
+            assert "measurement.csv" in archive.namelist()
+
+
+def test_what_breaks_off_is_taken_up_where_it_stopped(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        done = service.done(client)
+        assert done.bytes is not None
+        service.proxy.limits["down"] = service.proxy.passed["down"] + done.bytes // 2
+        with pytest.raises(httpx.TransportError):
+            client.download(done, tmp_path, tries=1)
+        [part] = tmp_path.iterdir()
+        there = part.stat().st_size
+        assert 0 < there < done.bytes
+        service.proxy.limits["down"] = None
+        before = service.proxy.passed["down"]
+        path = client.download(done, tmp_path)
+        assert path.stat().st_size == done.bytes
+        assert service.proxy.passed["down"] - before < done.bytes - there + 20_000
+
+
+def test_an_archive_that_is_another_is_not_kept(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        done = service.done(client)
+        part = tmp_path / f".acme-{done.id}.zip.part"
+        part.write_bytes(b"x" * (done.bytes or 0))
+        with pytest.raises(NotDone, match="not the one that was announced"):
+            client.download(done, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        assert client.download(done, tmp_path).exists()
+
+
+def test_waiting_ends_with_what_went_wrong_or_with_the_time(service: Service) -> None:
+    with service.client() as client:
+        one = client.request(["measurement"], ["csv"])
+        started = time.monotonic()
+        with pytest.raises(NotDone, match="still pending after 1 s") as caught:
+            client.wait(one, timeout=1)
+        assert time.monotonic() >= started + 1
+        assert caught.value.export.id == one.id
+        with service.office.installation().ledger.begin() as connection:
+            connection.exec_driver_sql("update export_request set status = 'cancelled' where status = 'pending'")
+        with pytest.raises(NotDone, match="cancelled"):
+            client.wait(one)
+    with service.client("nonsense") as stranger, pytest.raises(Refused) as refused:
+        stranger.registration()
+    assert (refused.value.status, refused.value.code) == (401, "unauthenticated")
+
+
+def test_the_client_speaks_of_what_the_document_has() -> None:
+    document = create_app(lambda: None, None, NoScheduler()).openapi()  # type: ignore[arg-type, return-value]
+    for path, methods in {
+        "/export": {"get", "put"},
+        "/exports": {"post"},
+        "/exports/{request_id}": {"get"},
+        "/exports/{request_id}/link": {"post"},
+    }.items():
+        assert methods <= document["paths"][f"/api/v1/tenants/{{tenant}}{path}"].keys(), path
+    shown = document["components"]["schemas"]["Export"]["properties"].keys()
+    camel = {"expires_at": "expiresAt"}
+    assert {camel.get(one.name, one.name) for one in fields(Export)} - {"body", "retry_after"} <= shown
+
+
+def test_tokens_are_asked_for_by_the_clients_credentials_and_kept(issuer: TestIssuer) -> None:
+    token = client_credentials(f"{issuer.url}/nowhere", "id", "secret")
+    with pytest.raises(httpx.HTTPStatusError):
+        token()
