@@ -35,10 +35,14 @@ def test_it_installs_alone_and_small_and_keeps_a_copy(repository: Path, tmp_path
     assert not [name for name in ("airflow", "duckdb", "pyarrow", "psycopg", "pydantic") if (packages / name).exists()]
 
     Sender(tmp_path / "in").deliver([("1", "Ada"), ("2", "")], kind="full", csv={"compression": "zstd"})
-    program = tmp_path / "venv" / "bin" / "waybill-consumer"
-    for arguments in (["pull", tmp_path / "in", "copy"], ["verify", "copy"], ["load", "copy", "--to", "sqlite:copy.db"], ["status", "copy"]):
-        done = subprocess.run([program, *arguments, "--json"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        argv = [tmp_path / "venv" / "bin" / "waybill-consumer", *map(str, arguments)]
+        return subprocess.run(argv, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+
+    for command in ("pull in copy", "verify copy", "load copy --to sqlite:copy.db", "status copy"):
+        done = run(*command.split(), "--json")
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert json.loads(done.stdout)
-    refused = subprocess.run([program, "load", "copy", "--to", "duckdb:x"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    refused = run("load", "copy", "--to", "duckdb:x")
     assert (refused.returncode, "pip install" in refused.stderr) == (1, True)

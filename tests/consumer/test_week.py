@@ -44,9 +44,10 @@ EVERYTHING = {
     "columns": {name: {"type": kind} for name, kind in TYPED.items()},
 }
 del EVERYTHING["deleted_column"]
-SQL_TYPES = "tenant_id text, id text, whole hugeint, amount decimal(20, 4), ratio double, active boolean, born date, seen timestamptz, ref uuid, body json, raw blob"  # noqa: E501
+SQL_TYPES = """tenant_id text, id text, whole hugeint, amount decimal(20, 4), ratio double, active boolean, born date, seen timestamptz,
+    ref uuid, body json, raw blob"""
 ROWS = {
-    1: ("a", 1, "1.1000", 0.1, True, "2026-02-28", "2026-05-30 12:00:00.123456+00", "6f2d9b5e-0f0b-4b8e-9d55-0c6a3a1d2b3c", '{"k": [1, null]}', b"\0\xff"),
+    1: ("a", 1, "1.1000", 0.1, True, "2026-02-28", "2026-05-30 12:00:00.123456+00", "1" * 32, '{"k": [1, null]}', b"\0\xff"),
     2: ("", None, None, None, None, None, None, None, None, None),
     3: ("c\r\nd", 2**80, "-0.0001", float("nan"), False, "1969-12-31", "1969-12-31 23:59:59.999999+00", "0" * 32, '"x"', b""),
     4: ('say "é"', -(2**63), "9999999999999999.9999", float("-inf"), True, "9999-12-31", "2026-05-31 00:00:00+00", "f" * 32, "[]", b"abc"),
@@ -62,7 +63,10 @@ class Week:
         self.databases = databases
         self._source = f"sftp://{server.login}@{server.host}:{server.port}{server.remote_root}"
         self._login = ["--key", server.private_key, "--known-hosts", server.known_hosts]
-        self.columns = {"user": {"id": "integer", "name": "string", "updated_at": "timestamp", "deleted_at": "timestamp"}, "everything": TYPED}
+        self.columns = {
+            "user": {"id": "integer", "name": "string", "updated_at": "timestamp", "deleted_at": "timestamp"},
+            "everything": TYPED,
+        }
         self.columns["theme"] = dict(self.columns["user"])
 
     def put(self, number: int, changed: datetime) -> None:

@@ -238,7 +238,7 @@ def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
         raise Refused("duckdb: needs DuckDB", next_step='Install it: pip install "waybill-consumer[duckdb]"') from None
     try:
         _make(path)
-        connection = duckdb.connect(path, config={"preserve_insertion_order": False})
+        connection = duckdb.connect(path, config={"preserve_insertion_order": False, "memory_limit": "1GB"})
     except duckdb.IOException as error:
         said = str(error).splitlines()[0]
         if "lock" in said.lower():
