@@ -36,14 +36,13 @@ TYPED = {
     "body": "json",
     "raw": "binary",
 }
-EVERYTHING = {
-    **USER,
+EVERYTHING: dict[str, Any] = {
+    **{name: value for name, value in USER.items() if name != "deleted_column"},
     "name": "everything",
     "relation": "everything",
-    "deleted_column": "",
+    "deletes": "compare",
     "columns": {name: {"type": kind} for name, kind in TYPED.items()},
 }
-del EVERYTHING["deleted_column"]
 SQL_TYPES = """tenant_id text, id text, whole hugeint, amount decimal(20, 4), ratio double, active boolean, born date, seen timestamptz,
     ref uuid, body json, raw blob"""
 ROWS = {
@@ -143,12 +142,13 @@ def test_the_copy_equals_the_source_after_each_of_seven_days(week: Week, sshd: S
     place.run(NOON)
     week.follow()
 
-    # Day 2: changes, a new row, a tombstone, a row gone from a table that comes whole, a row that was committed late.
+    # Day 2: changes, a tombstone, rows gone from a table that comes whole or by compared keys, a row that was committed late.
     place.user(1, "", MIDNIGHT + HOUR)
     place.user(2, "Bob", MIDNIGHT + HOUR, deleted=MIDNIGHT + HOUR)
     place.user(40, "late", MIDNIGHT - HOUR)
     place.sql("delete from theme where id < 5")
     week.put(3, MIDNIGHT + HOUR)
+    place.sql("delete from everything where id = ''")
     place.run(NOON + DAY)
     week.follow()
 
@@ -166,6 +166,7 @@ def test_the_copy_equals_the_source_after_each_of_seven_days(week: Week, sshd: S
     place.write("catalog.yaml", catalog(user=changed, theme=THEME, everything=EVERYTHING))
     week.columns["user"]["email"] = "string"
     week.put(4, MIDNIGHT + 2 * DAY + HOUR)
+    week.put(2, MIDNIGHT + 2 * DAY + HOUR)
     place.run(NOON + 3 * DAY)
     week.follow()
 
