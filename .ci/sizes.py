@@ -1,11 +1,11 @@
-"""Fails on a module past 400 lines or a function past 45: past that, it wants splitting."""
+"""Fails on a module past 450 lines or a function past 45: past that, it wants splitting."""
 
 import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MODULE_LINES = 400
+MODULE_LINES = 450
 FUNCTION_LINES = 45
 FOLDERS = ("include", "consumer", "dags", "plugins")
 

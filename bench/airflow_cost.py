@@ -1,8 +1,10 @@
-"""What Airflow itself costs: a night of many tenants with small entities, and parsing at 100, 500 and 2,000 tenants.
+"""What Airflow itself costs: a night of many tenants with small entities, first full loads and an ordinary day's changes, among few and
+many registered tenants; and parsing at 100, 500 and 2,000 tenants.
 
 `python -m bench airflow_cost [--quick]` prints one line per figure. A real `airflow standalone` (scheduler with LocalExecutor, DAG
 processor, triggerer, API server) has its metadata and the ledger in PostgreSQL; rows come from DuckDB and go to a folder, so what is
-measured is Airflow. `python -m bench.airflow_cost --tenants 20 --set CORE__PARALLELISM=4` measures one night with settings of one's own.
+measured is Airflow. `python -m bench.airflow_cost --tenants 20 --registered 200 --set CORE__PARALLELISM=4` measures one ordinary night with
+settings of one's own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +69,18 @@ def legs(quick: bool) -> Iterator[Line]:
             yield from _parsing(settings, tenants)
     tenants = 10 if quick else 100
     with _installation(tenants) as house:
-        yield from _told(tenants, spend(house, tenants, SETTINGS))
+        yield from _told(f"first full loads of {tenants} tenants", tenants, spend(house, tenants, tenants, SETTINGS))
+    for registered in (tenants, 20 * tenants):
+        with _installation(tenants, registered) as house:
+            _deliver_full_loads(house, tenants)
+            what = f"an ordinary night of {tenants} tenants among {registered:,} registered"
+            yield from _told(what, tenants, spend(house, tenants, registered, SETTINGS))
 
 
-def _told(tenants: int, night: Night) -> Iterator[Line]:
-    what = f"Airflow, a night of {tenants} tenants x {ENTITIES} small entities"
+def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
+    what = f"Airflow, {what} x {ENTITIES} small entities"
+    yield Figure(f"{what} | per tenant (goal: 0.9)", night.cpu / tenants, "s of CPU")
+    yield Figure(f"{what} | 1,000 of them on these cores (goal: 15)", 1000 * night.seconds / tenants / 60, "minutes")
     yield Figure(f"{what} | wall time", night.seconds, "s")
     yield Figure(f"{what} | tasks per minute", 60 * night.tasks / night.seconds, "tasks")
     yield Figure(f"{what} | per task", night.cpu / night.tasks, "s of CPU")
@@ -144,7 +154,8 @@ class House:
 
 
 @contextmanager
-def _installation(tenants: int) -> Iterator[House]:
+def _installation(tenants: int, registered: int = 0) -> Iterator[House]:
+    """`tenants` have rows; `registered` have a file, where that is more."""
     with (
         tempfile.TemporaryDirectory() as scratch,
         serve_postgres() as cluster,
@@ -160,8 +171,22 @@ def _installation(tenants: int) -> Iterator[House]:
                 "timestamptz '2026-01-01 00:00:00+00' + to_seconds(i) as updated_at, null::timestamptz as deleted_at "
                 f"from range({tenants * ROWS}) t(i)"
             )
-        _register(place, tenants)
+        _register(place, max(tenants, registered))
         yield House(place, metadata, cluster.pid)
+
+
+def _deliver_full_loads(house: House, tenants: int) -> None:
+    """What an ordinary night begins with: everything was delivered two days ago, and a few rows changed since."""
+    from waybill.deliveries.running import run
+
+    installation, before = house.place.installation(), datetime.now(UTC) - timedelta(days=2)
+    for number in range(tenants):
+        if failed := [one.error for one in run(installation, _name(number), before) if one.error]:
+            raise RuntimeError(str(failed[0]))
+    house.place.close()
+    changed = (datetime.now(UTC) - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=6)
+    for name in NAMES:
+        house.place.sql(f"update {name} set updated_at = timestamptz '{changed.isoformat()}' where id % {ROWS} < 5")
 
 
 def _register(place: Place, tenants: int) -> None:
@@ -187,8 +212,8 @@ def _environment(house: House, settings: Mapping[str, str], port: int, password:
     }
 
 
-def spend(house: House, tenants: int, settings: Mapping[str, str]) -> Night:
-    """Start Airflow with every DAG paused, unpause them all at once, and wait until each tenant has its run behind it."""
+def spend(house: House, tenants: int, registered: int, settings: Mapping[str, str]) -> Night:
+    """Start Airflow with every DAG paused, unpause the tenants' at once, and wait until each has its run behind it."""
     port, password = free_port(), secrets.token_urlsafe(12)
     paused = {"CORE__DAGS_ARE_PAUSED_AT_CREATION": "True", **settings}
     with (
@@ -196,13 +221,14 @@ def spend(house: House, tenants: int, settings: Mapping[str, str]) -> Night:
         psycopg.connect(house.metadata.dsn, autocommit=True) as connection,
     ):
         airflow.wait_until_healthy()
-        airflow._wait(lambda: _count(connection, "dag where dag_id like 'export\\_\\_%'") == tenants, 600, "the DAGs did not appear")
+        airflow._wait(lambda: _count(connection, "dag where dag_id like 'export\\_\\_%'") == registered, 1800, "the DAGs did not appear")
         time.sleep(5)
         idle, began = _cpu(airflow, house), time.monotonic()
         time.sleep(IDLE_SECONDS)
         rate = {kind: seconds / (time.monotonic() - began) for kind, seconds in (_cpu(airflow, house) - idle).items()}
         before, began = _cpu(airflow, house), time.monotonic()
-        connection.execute("update dag set is_paused = false where dag_id like 'export\\_\\_%'")
+        due = [f"export__{_name(number)}" for number in range(tenants)]
+        connection.execute("update dag set is_paused = false where dag_id = any(%s)", [due])
         airflow._wait(lambda: _finished(connection) == tenants, NIGHT_SECONDS, "the night did not end")
         seconds = time.monotonic() - began
         spent = {kind: used - rate.get(kind, 0.0) * seconds for kind, used in (_cpu(airflow, house) - before).items()}
@@ -252,7 +278,8 @@ def _cpu(airflow: Airflow, house: House) -> Counter[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tenants", type=int, default=10, help="how many")
+    parser.add_argument("--tenants", type=int, default=10, help="how many are due")
+    parser.add_argument("--registered", type=int, default=0, help="how many there are")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
     )
@@ -261,9 +288,11 @@ def main() -> None:
     if given.parse:
         print(json.dumps(_parse()))
         return
-    with _installation(given.tenants) as house:
-        night = spend(house, given.tenants, SETTINGS | dict(one.split("=", 1) for one in given.set))
-        print(*_told(given.tenants, night), sep="\n")
+    registered = max(given.tenants, given.registered)
+    with _installation(given.tenants, registered) as house:
+        _deliver_full_loads(house, given.tenants)
+        night = spend(house, given.tenants, registered, SETTINGS | dict(one.split("=", 1) for one in given.set))
+        print(*_told(f"an ordinary night of {given.tenants} tenants among {registered:,} registered", given.tenants, night), sep="\n")
         print({kind: round(used, 1) for kind, used in night.parts.items()})
 
 

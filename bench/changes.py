@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ from tests.servers.process import program
 from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
+from waybill.deliveries.columns import as_json
+from waybill.deliveries.versions import to_remember, unrepeated
+from waybill.ledger.streams import Stream
 from waybill.sources.postgres.source import Postgres
 
 MIGRATION = Path(__file__).parents[1] / "examples/postgres_snapshot_mode.sql"
@@ -57,6 +60,10 @@ class Mode:
     position: Any = None
     known: set[bytes] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        columns = as_json(self.entity.columns, {})
+        self.stream = Stream(1, "acme", "events", 1, True, "", 0, None, None, None, 1, columns, None, False, datetime.now(UTC), None)
+
     @property
     def entity(self) -> Entity:
         changes = {"mode": self.name, "column": MODES[self.name], "lookback": "1h"}
@@ -69,15 +76,13 @@ class Mode:
         entity = self.entity
         with Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target).snapshot() as snapshot:
             extent = snapshot.extent(entity, "acme", self.position, snapshot.taken_at)
-            selection = Selection(entity, "acme", entity.columns, extent.changed)
-            if extent.changed.overlap is not None:
-                before = replace(selection, changed=Changed(extent.changed.overlap, extent.changed.start))
-                late = {digest for batch in snapshot.digests(before) for digest in batch} - self.known
-                selection = replace(selection, changed=replace(extent.changed, late=tuple(late)))
+            changed = Changed() if extent.changed.start is None else extent.changed
+            selection = Selection(entity, "acme", entity.columns, changed)
+            selection, _ = unrepeated(self.stream, snapshot, selection, lambda: self.known)
             text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
-            if self.name == "lookback":
-                recent = replace(selection, changed=Changed(extent.end - timedelta(hours=1), extent.end))
-                self.known = {digest for batch in snapshot.digests(recent) for digest in batch}
+            remembered = to_remember(self.stream, snapshot, selection, extent, lambda: self.known)
+        self.known = {blob[at : at + 16] for blob in remembered.blobs for at in range(0, len(blob), 16)}
+        self.stream = replace(self.stream, position=remembered.position(), digests_from=remembered.digests_from)
         self.delivered.update((row[0], row[1]) for row in csv.reader(io.StringIO(text)))
         self.position = extent.position
 

@@ -1,5 +1,8 @@
 """One DAG for each registered tenant: plan what is due, deliver it, announce it, close the day.
 
+On an ordinary day `plan` does all of it in one process and skips the rest. What is large or has failed gets a mapped task, and the tasks
+behind it announce and close what those delivered.
+
 The scheduler's parse reads all registrations in one query. A worker parses for one task only and asks nobody: what its DAG looks like
 depends on the tenant's id alone.
 """
@@ -7,14 +10,15 @@ depends on the tenant's id alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, get_current_context, get_parsing_context, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from waybill.airflow import tasks
-from waybill.airflow.names import alias_name, dag_id, tenant_of
+from waybill.airflow.names import alias_name, dag_id, described, full_pool, tenant_of
 from waybill.airflow.params import Param
 from waybill.airflow.retries import retrying
 from waybill.airflow.schedule import Schedule, schedules
@@ -27,6 +31,7 @@ def tenant_dag(tenant: str, schedule: Schedule | None = None) -> DAG:
     """The DAG of a tenant. Its structure never depends on the schedule, which a worker does without."""
     with DAG(
         dag_id(tenant),
+        description=described(schedule.version) if schedule else None,
         schedule=CronTriggerTimetable(schedule.cron, timezone=schedule.timezone) if schedule and schedule.cron else None,
         start_date=FIRST_DAY,
         catchup=False,
@@ -38,11 +43,13 @@ def tenant_dag(tenant: str, schedule: Schedule | None = None) -> DAG:
         doc_md=schedule.document if schedule else None,
         render_template_as_native_obj=False,
     ) as dag:
-        planned = plan.override(task_id="plan")(tenant)
-        limits: dict[str, Any] = {"pool": schedule.pool} if schedule and schedule.pool else {}
+        pool = schedule.pool if schedule else ""
+        daily: dict[str, Any] = {"pool": pool} if pool else {}
+        large: dict[str, Any] = {"pool": full_pool(pool)} if pool else {}
         if schedule and schedule.alone:
-            limits["max_active_tis_per_dag"] = 1
-        delivered = deliver.override(**limits).partial(tenant=tenant).expand(deliveries=planned)
+            large["max_active_tis_per_dag"] = 1
+        planned = plan.override(outlets=[AssetAlias(alias_name(tenant))], **daily)(tenant)
+        delivered = deliver.override(**large).partial(tenant=tenant).expand(deliveries=planned)
         announced = announce.override(outlets=[AssetAlias(alias_name(tenant))])(tenant)
         delivered >> announced >> close_day(tenant)
     return dag
@@ -75,7 +82,13 @@ def plan(tenant: str) -> list[tasks.Batch]:
             "Airflow's backfill plans nothing: a delivery continues where the last one ended, whatever interval a run stands for. "
             f"For a past range run: waybill backfill {tenant} ENTITY --from ... --to ..."
         )
-    return tasks.plan(tenant, context)
+    due = tasks.plan(tenant, context)
+    context["ti"].xcom_push(key=tasks.PLANNED, value=due.planned)
+    begun = tasks.begin(due, context["dag_run"].start_date if context["ti"].try_number > 1 else None)
+    announce_all(tenant, begun.events)
+    if begun.closed:
+        raise DownstreamTasksSkipped(tasks=["deliver", "announce", "close_day"])  # type: ignore[no-untyped-call]
+    return begun.batches
 
 
 @task(map_index_template="{{ task.op_kwargs['deliveries'] | join(', ') }}")
@@ -85,12 +98,16 @@ def deliver(tenant: str, deliveries: tasks.Batch) -> None:
 
 @task(trigger_rule="all_done")
 def announce(tenant: str) -> None:
-    """Asset events of what was committed: a task of its own, since close_day fails for any entity and a failed task emits none."""
+    """Asset events of what mapped tasks committed: by itself, since close_day fails for any entity and a failed task emits none."""
+    announce_all(tenant, tasks.announcements(tenant, tasks.left_over(get_current_context())))
+
+
+def announce_all(tenant: str, events: Iterable[tasks.Event]) -> None:
     from airflow.sdk import Asset
 
-    context = get_current_context()
-    for name, facts in tasks.announcements(tenant, tasks.planned_by(context) or {}):
-        context["outlet_events"][AssetAlias(alias_name(tenant))].add(Asset(name=name), extra=facts)
+    outlets = get_current_context()["outlet_events"]
+    for name, facts in events:
+        outlets[AssetAlias(alias_name(tenant))].add(Asset(name=name), extra=facts)
 
 
 @task(trigger_rule="all_done")

@@ -14,12 +14,13 @@ from waybill.errors import PermanentError
 class Permission(StrEnum):
     """What a caller may do with a tenant.
 
-    Airflow grants them by DAG rights on `export__<tenant>`: the two views by read, `registrations.edit` and `exports.admin` by edit, the
-    rest by the right to create runs. Under `waybill serve` they come with the token's scopes and roles (`TokenRights`).
+    Airflow grants them by DAG rights on `export__<tenant>`: the two views by read, `registrations.manage` and `exports.admin` by edit, the
+    rest by the right to create runs. Under `waybill serve` they come with the token's scopes and roles (`TokenRights`), where
+    `registrations.manage` covers `deliveries.run` as well.
     """
 
     REGISTRATIONS_VIEW = "registrations.view"
-    REGISTRATIONS_EDIT = "registrations.edit"
+    REGISTRATIONS_MANAGE = "registrations.manage"
     DELIVERIES_RUN = "deliveries.run"
     EXPORTS_VIEW = "exports.view"
     EXPORTS_CREATE = "exports.create"
@@ -29,9 +30,11 @@ class Permission(StrEnum):
 
 READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW, Permission.EXPORTS_DOWNLOAD})
 ON_REQUESTS = frozenset({Permission.EXPORTS_VIEW, Permission.EXPORTS_CREATE, Permission.EXPORTS_DOWNLOAD, Permission.EXPORTS_ADMIN})
+MANAGING = frozenset({Permission.REGISTRATIONS_MANAGE, Permission.DELIVERIES_RUN})
+"""Registering and restoring; full loads, redelivery, backfills and rehearsals: what decides where a whole tenant's rows go, and when."""
 
-Granted = Callable[[str, frozenset[str]], Collection[str]]
-"""What policy lets roles do with requests: (tenant, roles) -> names of permissions."""
+Granted = Callable[[str, frozenset[str] | None], Collection[str]]
+"""What policy lets roles do: (tenant, roles) -> names of permissions. The roles are None for a token that says nothing of any."""
 
 
 class Rights(Protocol):
@@ -95,13 +98,15 @@ def _scope(wanted: Permission) -> str:
 class TokenRights:
     """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
 
-    The scope bounds everything: views and downloads need `read`, all else `write`. Permissions on requests need the policy's word as well.
+    The scope bounds everything: views and downloads need `read`, all else `write`. Beyond the views the policy's word is needed as well.
+    `roles` is None for a token that says nothing of roles. One bound to some projects never manages what all of them share.
     """
 
     tenants: frozenset[str]
     scopes: frozenset[str]
-    roles: frozenset[str]
+    roles: frozenset[str] | None
     granted: Granted = field(repr=False, compare=False)
+    bound_to_projects: bool = False
 
     def reaches(self, tenant: str) -> bool:
         return tenant in self.tenants
@@ -110,11 +115,17 @@ class TokenRights:
         return False  # a token binds its tenants
 
     def needed(self, wanted: Permission, tenant: str) -> str:
-        return f"a token with the scope {_scope(wanted)}"
+        scope = f"a token with the scope {_scope(wanted)}"
+        if wanted not in MANAGING:
+            return scope
+        return f"{scope}, of a role with the permission {Permission.REGISTRATIONS_MANAGE}, that is not bound to projects"
 
     def allows(self, wanted: Permission, tenant: str) -> bool:
-        in_scope = _scope(wanted) in self.scopes
-        return tenant in self.tenants and in_scope and (wanted not in ON_REQUESTS or wanted in self.granted(tenant, self.roles))
+        if tenant not in self.tenants or _scope(wanted) not in self.scopes:
+            return False
+        if wanted in MANAGING:
+            return not self.bound_to_projects and Permission.REGISTRATIONS_MANAGE in self.granted(tenant, self.roles)
+        return wanted not in ON_REQUESTS or wanted in self.granted(tenant, self.roles)
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
         return [tenant for tenant in tenants if self.allows(wanted, tenant)]

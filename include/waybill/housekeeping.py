@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from waybill import private
 from waybill.deliveries.upkeep import DestinationUpkeep, Limits, sweep
-from waybill.errors import WaybillError
+from waybill.errors import TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import keys, registrations, upkeep
 from waybill.ledger.deliveries import Delivery
@@ -112,26 +111,31 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
         owner = owners.get(path.name)
         if owner is not None and owner.status == "open":
             continue
-        place = installation.archive_dir / "deliveries" / owner.delivery if installation.archive_dir and owner and owner.adopted else None
-        if place is not None and not place.exists():
-            private.make_folder(place.parent)
-            shutil.move(path, place)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+        kept = installation.kept if owner and owner.adopted else None
+        try:
+            if kept and owner and not kept.files(owner.delivery):
+                kept.keep(owner.delivery, path)
+        except TransientError as error:
+            done.failed[path.name] = f"spool {path.name}: {error}"
+            continue
+        shutil.rmtree(path, ignore_errors=True)
         done.spools += 1
 
 
 def _clear_archive(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Delivered bytes kept for redelivery for longer than policy wants, counted from COMMIT."""
-    if "://" in installation.settings.archive_url:
-        return
     keep = timedelta(days=installation.configuration.policy.archive_days)
-    found = list(_own(installation.settings.base / installation.settings.archive_url / "deliveries"))
+    archive = installation.archive
+    try:
+        found = {name: written for name, written in archive.entries() if is_id(name)}
+    except TransientError as error:
+        done.failed["archive"] = f"archive: {error}"
+        return
     with installation.ledger.read() as connection:
-        committed = upkeep.committed_at(connection, [path.name for path in found])
-    for path in found:
-        if (committed.get(path.name) or _youngest(path)) < now - keep:
-            shutil.rmtree(path, ignore_errors=True)
+        committed = upkeep.committed_at(connection, list(found))
+    for name, written in sorted(found.items()):
+        if (committed.get(name) or written) < now - keep:
+            archive.remove(name)
             done.archives += 1
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from waybill import __version__
@@ -19,12 +18,21 @@ from waybill.configuration.loading import Configuration, Settings
 from waybill.configuration.registration import DestinationSpec, Registration
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
+from waybill.destinations.kept import Kept, open_kept
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import Ledger, registrations, streams
 from waybill.ledger.registrations import Registered
-from waybill.sources import Source, open_source
+from waybill.sources import Source, keeping, open_source
 
 PRODUCED_BY = f"waybill {__version__}"
+
+
+@dataclass(frozen=True)
+class _OpenSessions:
+    """Sessions by their destination, open `until` the stack is closed."""
+
+    until: ExitStack
+    open: dict[str, Session] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Installation:
     connections: Connections
     now: Callable[[], datetime]
     connect_db: Callable[[str], Any] | None = field(default=None, repr=False)
+    _sessions: list[_OpenSessions] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -48,10 +57,14 @@ class Installation:
         return self.configuration.require_catalog()
 
     @property
-    def archive_dir(self) -> Path | None:
+    def kept(self) -> Kept | None:
         """Where delivered bytes are kept for redelivery, or None when policy keeps none."""
-        kept = self.configuration.policy.archive_days and "://" not in self.settings.archive_url
-        return self.settings.base / self.settings.archive_url if kept else None
+        return self.archive if self.configuration.policy.archive_days else None
+
+    @property
+    def archive(self) -> Kept:
+        """What was ever kept of deliveries."""
+        return open_kept(self.settings.archive_url, self.settings.base, self.connections)
 
     def registered(self, tenant: str) -> Registered:
         """The tenant's registration in force. Raises PermanentError for an unknown tenant."""
@@ -103,13 +116,17 @@ class Installation:
         Raises TransientError `destination_paused` then, without connecting: the first try after the pause connects again.
         """
         key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
+        kept = self._sessions[-1] if self._sessions else None
+        if kept and key in kept.open:
+            yield kept.open[key]
+            return
         with self.ledger.read() as connection:
             failures, paused = streams.breaker_of(connection, key)
         if spare and paused is not None and paused > self.now():
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
             next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
             raise TransientError(what, next_step=next_step, code="destination_paused")
-        with ExitStack() as stack:
+        with nullcontext(kept.until) if kept else ExitStack() as stack:
             try:
                 session = stack.enter_context(self.destination(registered).connect())
             except TransientError:
@@ -119,4 +136,16 @@ class Installation:
             if failures:
                 with self.ledger.begin() as connection:
                     streams.succeeded(connection, key)
+            if kept:
+                kept.open[key] = session
             yield session
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """One connection to each destination, and one engine, serve everything that is done inside."""
+        with ExitStack() as stack, keeping.kept():
+            self._sessions.append(_OpenSessions(stack))
+            try:
+                yield
+            finally:
+                self._sessions.pop()

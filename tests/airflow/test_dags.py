@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,16 +13,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 import pendulum
 import pytest
+from sqlalchemy import text
 
 from tests.airflows import environment
 from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
 from waybill.airflow import tasks
 from waybill.airflow.retries import retry_policy
+from waybill.deliveries import sizing
+from waybill.deliveries.planning import plan
+from waybill.deliveries.running import finish
+from waybill.deliveries.views import listed
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
+from waybill.ledger import deliveries
 from waybill.registrations.applying import apply
+from waybill.sources import engine
 from waybill.window import Frequency
 
 HEAVY = (
@@ -92,7 +101,8 @@ def test_a_tenants_dag_has_the_structure_and_schedule_of_its_registration(place,
     assert (dag.timetable.expression, str(dag.timetable.timezone)) == ("30 2 * * *", "Europe/Berlin")
     assert (dag.catchup, dag.max_active_runs, dag.tags) == (False, 1, {"tenant:acme", "daily"})
     assert dag.start_date == datetime(2020, 1, 1, tzinfo=UTC)
-    assert dag.get_task("deliver").partial_kwargs["pool"] == "waybill.sftp.acme_sftp"
+    assert dag.get_task("plan").pool == "waybill.sftp.acme_sftp"
+    assert dag.get_task("deliver").partial_kwargs["pool"] == "waybill.sftp.acme_sftp.full", "a full load delays no daily delivery"
     for words in (
         "acme",
         "config/tenants/acme.yaml",
@@ -221,9 +231,6 @@ def test_deliveries_share_a_task_but_one_that_failed_before_has_its_own(place):
     place.tenant(exportOption="export all", entityList=[])
     installation = place.installation()
     apply(installation, actor="test")
-    from waybill.deliveries.planning import plan
-    from waybill.ledger import deliveries
-
     third = plan(installation, "acme", NOON)[2]
     with installation.ledger.begin() as connection:
         deliveries.fail(connection, third.id, "no", "transient")
@@ -284,6 +291,7 @@ def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(
     place.user(2, "Bob", NOON)
     second = run(until=(NOON + DAY).isoformat())
     assert str(second.state) == "success"
+    assert states(second) == {"plan": "success", "deliver": "skipped", "announce": "skipped", "close_day": "skipped"}, "one process did it"
     assert [row[1] for row in place.rows()] == ["Ada", "Bob"]
     assert "exports/acme/2026/06/01/_MANIFEST.json" in place.files()
     announced = [(name, extra["sequence"], extra["kind"], extra["rows"]) for _, name, extra in events(seen)]
@@ -311,9 +319,98 @@ def test_a_failing_entity_fails_the_run_and_leaves_the_others_delivered_and_anno
     place.user(2, "Bob", NOON)
     repaired = run(until=(NOON + DAY).isoformat())
     assert str(repaired.state) == "success"
-    assert sorted(one.rendered_map_index for one in repaired.get_task_instances() if one.task_id == "deliver") == ["theme", "user"]
+    assert [one.rendered_map_index for one in repaired.get_task_instances() if one.task_id == "deliver"] == ["user"]
     assert [row[1] for row in place.rows()] == ["Ada", "Bob"], "the overdue window and the one behind it"
     assert {"exports/acme/2026/05/31/_MANIFEST.json", "exports/acme/2026/06/01/_MANIFEST.json"} <= set(place.files())
+
+
+def test_a_small_delivery_that_fails_gets_a_task_that_bears_its_name_and_the_others_are_announced_once(run, place):
+    from waybill.airflow.scheduler import AirflowScheduler
+
+    apply(place.installation(), actor="test")
+    run(until=NOON.isoformat())
+    seen = last_event()
+    place.sql('alter table "user" rename column name to nome')
+    place.user(1, "Ada", NOON)
+    found = run(until=(NOON + DAY).isoformat())
+    assert states(found) == {"plan": "success", "deliver0": "failed", "announce": "success", "close_day": "failed"}
+    assert [one.rendered_map_index for one in found.get_task_instances() if one.task_id == "deliver"] == ["user"]
+    assert [(name, extra["sequence"]) for _, name, extra in events(seen)] == [("export/acme/theme", 2)]
+    newest = {one["entity"]: one["delivery_id"] for one in listed(place.installation(), "acme", limit=2)}
+    run_id = quote(found.run_id)
+    log_of = AirflowScheduler().log_of
+    assert log_of("acme", newest["user"]) == f"dags/export__acme/runs/{run_id}/tasks/deliver/mapped/0?try_number=1"
+    assert log_of("acme", newest["theme"]) == f"dags/export__acme/runs/{run_id}/tasks/plan?try_number=1"
+
+
+def test_entities_that_one_cause_stopped_share_a_task(place):
+    entities = {f"e{number}": {**THEME, "name": f"e{number}"} for number in range(5)}
+    place.write("catalog.yaml", catalog(**entities))
+    place.tenant(exportOption="export all", entityList=[])
+    place.run(NOON)
+    (place.root / "out").rename(place.root / "away")
+    (place.root / "out").write_text("a file where the destination's folder was")
+    installation = place.installation()
+    found = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    begun = tasks.begin(found)
+    assert [len(batch) for batch in begun.batches] == [5]
+    assert (begun.events, begun.closed) == ([], False)
+
+
+def test_what_a_killed_try_committed_is_announced_by_the_next(place):
+    place.run(NOON)
+    installation = place.installation()
+    started = datetime.now(UTC)
+    due = plan(installation, "acme", NOON + DAY)
+    assert all(one.error is None for one in finish(installation, "acme", NOON + DAY, [due[0].id]))
+    again = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    begun = tasks.begin(again, killed_since=started)
+    assert [name for name, _ in begun.events] == [f"export/acme/{one.entity}" for one in due]
+    assert begun.closed
+
+
+def test_what_is_large_by_its_last_delivery_or_unknown_gets_a_mapped_task(place):
+    installation = place.installation()
+    apply(installation, actor="test")
+    first = plan(installation, "acme", NOON)
+    assert sizing.small(installation, first) == [], "nobody knows how large a full load is"
+    place.run(NOON)
+    due = plan(installation, "acme", NOON + DAY)
+    assert {one.entity for one in sizing.small(installation, due)} == {"theme", "user"}
+    with installation.ledger.begin() as connection:
+        connection.execute(text("UPDATE attempt SET bytes = 100000000 WHERE delivery = :id"), {"id": first[1].id})
+    assert {one.entity for one in sizing.small(installation, due)} == {"theme"}
+    with installation.ledger.begin() as connection:
+        deliveries.fail(connection, due[0].id, "no", "transient")
+    assert sizing.small(installation, plan(installation, "acme", NOON + DAY)) == []
+
+
+def test_a_longer_window_is_expected_to_hold_more(place):
+    place.run(NOON)
+    place.run(NOON + DAY)
+    installation = place.installation()
+    user = next(one for one in plan(installation, "acme", NOON + 11 * DAY) if one.entity == "user")
+    last = deliveries.Last(1000, NOON, NOON + DAY)
+    assert sizing.expected_bytes(user, last) == 10_000
+    assert sizing.expected_bytes(user, deliveries.Last(1000, None, NOON)) == 1000
+    assert sizing.expected_bytes(user, None) is None
+
+
+def test_a_run_delivers_over_one_connection_and_one_engine(place):
+    place.run(NOON)
+    installation = place.installation()
+    due = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
+    registered = installation.registered("acme")
+    with installation.kept_open():
+        with installation.session(registered) as first, installation.session(registered) as second:
+            assert first is second
+        with engine.connect() as one, engine.connect() as other:
+            assert other is not one, "it is in use"
+        with engine.connect() as again:
+            assert again is one
+    with engine.connect() as outside:
+        assert outside is not one
+    assert tasks.begin(due).closed
 
 
 def test_a_manual_run_takes_entities_and_a_full_load(run, place):
@@ -330,9 +427,10 @@ def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
     again = context("manual", None, entities=["user"], full_load=True, until=NOON.isoformat())
     again["dag_run"].run_after = datetime.now(UTC)
     first, second = tasks.plan("acme", again), tasks.plan("acme", again)
-    assert first == second
-    tasks.deliver("acme", first[0], again)
-    assert tasks.plan("acme", again) == []
+    assert first.planned == second.planned
+    (left,) = tasks.begin(second).batches
+    tasks.deliver("acme", left, again)
+    assert tasks.plan("acme", again).due == []
     assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
 
 
@@ -340,7 +438,7 @@ def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):
     place.tenant(exportOption="disable export")
     apply(place.installation(), actor="test")
     found = run(until=NOON.isoformat())
-    assert states(found) == {"plan": "success", "deliver": "skipped", "announce": "success", "close_day": "success"}
+    assert states(found) == {"plan": "success", "deliver": "skipped", "announce": "skipped", "close_day": "skipped"}
     assert place.files() == []
 
 
@@ -383,6 +481,51 @@ def test_apply_config_starts_the_dag_of_a_tenant_that_is_to_receive_something_ne
         session.execute(delete(DagRun).where(*waiting))
 
 
+def parse_requests() -> int:
+    """How many there are; they are taken away, as the DAG processor does."""
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        return int(session.execute(delete(DagPriorityParsingRequest)).rowcount)
+
+
+def test_the_dag_file_is_asked_for_again_until_the_dag_of_the_registration_is_there(run, place):
+    from airflow.jobs.job import Job
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    from waybill.airflow import parsing
+    from waybill.configuration.loading import Settings
+
+    apply(place.installation(), actor="test")
+    run(until=NOON.isoformat())
+    settings = Settings.from_environment()
+    assert parsing.behind(settings, ["acme", "nobody"]) == set()
+    place.tenant(frequency="weekly")
+    apply(place.installation(), actor="test")
+    assert parsing.behind(settings, ["acme"]) == {"acme"}
+    follower = parsing.Follower(every=0.05)
+    with create_session() as session:
+        session.merge(DagBundleModel(name="dags-folder"))
+        session.add(Job(job_type="DagProcessorJob", state="running", latest_heartbeat=datetime.now(UTC)))
+    parse_requests()
+    try:
+        follower.follow(["acme"])
+        for _ in range(3):  # each is dropped, as one that comes while the file is being parsed
+            deadline = time.monotonic() + 60
+            while not parse_requests():
+                assert time.monotonic() < deadline
+        run(until=NOON.isoformat())
+        assert follower.wait(60)
+    finally:
+        with create_session() as session:
+            session.execute(delete(Job).where(Job.job_type == "DagProcessorJob"))
+        parse_requests()
+
+
 def test_housekeeping_runs(run, place):
     apply(place.installation(), actor="test")
     assert states(run("housekeeping")) == {"tidy": "success"}
@@ -420,6 +563,7 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
 
     from waybill.airflow import listener
 
+    place.write("policy.yaml", {"connections": 6, "connections_of": {"other": 1}})
     place.tenant(destination={"kind": "sftp", "connection": "pooled_sftp", "root": "/"})
     apply(place.installation(), actor="test")
     dag = dags()["export__acme"]
@@ -429,11 +573,52 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
         started.dag = dag
         listener.on_dag_run_running(started, "started")
         session.flush()
-        made = session.scalars(select(Pool).where(Pool.pool == "waybill.sftp.pooled_sftp")).one()
-        assert made.slots == listener.SLOTS
-        made.slots = 1
+        made = {one.pool: one for one in session.scalars(select(Pool).where(Pool.pool.startswith("waybill.sftp.pooled_sftp")))}
+        assert {name: one.slots for name, one in made.items()} == {"waybill.sftp.pooled_sftp": 6, "waybill.sftp.pooled_sftp.full": 3}
+        changed = made["waybill.sftp.pooled_sftp"]
+        changed.slots = 1
         session.flush()
         listener.on_dag_run_running(started, "started")
-        session.refresh(made)
-        assert made.slots == 1
+        session.refresh(changed)
+        assert changed.slots == 1
         session.rollback()
+
+
+@pytest.mark.parametrize(
+    ("pool", "slots"),
+    [
+        ("waybill.sftp.acme_sftp", 4),
+        ("waybill.sftp.acme_sftp.full", 2),
+        ("waybill.sftp.narrow", 1),
+        ("waybill.sftp.narrow.full", 1),
+        ("waybill.s3.wide", 30),
+        ("waybill.folder", 64),
+        ("waybill.folder.full", 32),
+        ("waybill.default", 9),
+        ("waybill.default.full", 4),
+    ],
+)
+def test_the_slots_of_a_pool_follow_policy_and_folders_have_no_narrow_lane(pool, slots):
+    from waybill.airflow import listener
+    from waybill.configuration.policy import Policy
+
+    of = {"narrow": 1, "wide": 30, "house": 9}
+    policy = Policy.model_validate({"connections_of": of, "destination": {"kind": "sftp", "connection": "house"}})
+    assert listener.slots_of(pool, policy) == slots
+
+
+def test_a_celery_worker_imports_before_its_pool_forks_what_every_task_needs(tmp_path):
+    program = (
+        "import sys, json\n"
+        "from airflow.configuration import conf\n"
+        "options = conf.getimport('celery', 'celery_config_options')\n"
+        "from celery import Celery\n"
+        "app = Celery('worker', config_source=options)\n"
+        "before = 'waybill.deliveries.running' in sys.modules\n"
+        "from celery.signals import worker_init\n"
+        "worker_init.send(sender=None)\n"
+        "print(json.dumps([before, 'waybill.deliveries.running' in sys.modules, 'duckdb' in sys.modules]))\n"
+    )
+    named = {"AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "waybill.airflow.celery_worker.CONFIG", "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **named}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [False, True, True]

@@ -16,6 +16,7 @@ from sqlalchemy import event, text
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.configuration import loading
 from waybill.deliveries import running, views
+from waybill.deliveries.notifying import notify_late
 from waybill.deliveries.planning import plan
 from waybill.installation import Installation
 from waybill.ledger import Ledger
@@ -93,6 +94,17 @@ def test_applying_asks_the_ledger_as_often_for_thirty_tenants_as_for_one(place: 
     installation = place.installation()
     with statements(installation.ledger) as sent:
         apply(installation, actor="test")
+    assert len([one for one, _ in sent if one.startswith("SELECT")]) == 2
+
+
+def test_looking_for_late_tenants_asks_no_question_for_each(place: Place) -> None:
+    place.write("policy.yaml", {"notify": {"late_after": "6h", "to": ["ops@example.com"]}})
+    for number in range(30):
+        deliver_a_day(place.installation(), f"tenant{number}", NOON)
+    deliver_a_day(place.installation(), "acme", NOON)
+    installation = place.installation()
+    with statements(installation.ledger) as sent:
+        assert notify_late(installation) == []
     assert len([one for one, _ in sent if one.startswith("SELECT")]) == 2
 
 

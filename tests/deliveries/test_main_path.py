@@ -49,10 +49,11 @@ def test_the_first_delivery_is_the_complete_history_and_the_next_carries_only_ch
     place.user(3, "Eve", MIDNIGHT + timedelta(hours=1))
     place.user(9, "Mallory", MIDNIGHT - DAY, tenant="globex")
     place.run(NOON)
-    assert names(place) == ["Ada", "Bob"]
+    assert names(place) == ["Ada", "Bob", "Eve"]
     place.user(1, "Ada L.", MIDNIGHT + timedelta(hours=3))
+    place.user(4, "Ina", MIDNIGHT + timedelta(hours=4))
     place.run(NOON + DAY)
-    assert names(place) == ["Ada", "Bob", "Ada L.", "Eve"]
+    assert names(place) == ["Ada", "Bob", "Eve", "Ada L.", "Ina"]
     kinds = [(one["entity"], one["sequence"], one["kind"], one["window"]["from"], one["window"]["to"]) for _, one in place.manifests()]
     assert kinds == [
         ("theme", 1, "full", None, "2026-05-31T00:00:00.000000Z"),

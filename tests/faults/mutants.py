@@ -15,8 +15,9 @@ from tests.faults import scenes
 from tests.faults.odd_servers import FlipsABit, LosesWhatItCouldNotClose, served
 from tests.faults.oracle import Watcher, judge
 from tests.faults.processes import REPOSITORY, Launcher
-from tests.faults.scenes import Scene
+from tests.faults.scenes import Scene, Story
 from tests.faults.sweep import copied
+from tests.installations import make_place
 from waybill_demo.sftp_server import TenantFolder
 
 Attack = Callable[[Launcher, Path], list[str]]
@@ -27,6 +28,20 @@ def undisturbed(launcher: Launcher, folder: Path) -> list[str]:
     scene = scenes.delta(folder / "delta")
     done = launcher.run(scene.root, *scene.argv)
     return judge(scene.out, dict(scene.versions)) + ([done.said] if done.status else [])
+
+
+def beyond(launcher: Launcher, folder: Path) -> list[str]:
+    """Rows that no window holds, or none yet: the full load holds them, the delta after it what changed since."""
+    place = make_place(folder)
+    place.tenant(entityList=["user"])
+    story = Story(place)
+    story.first_day()
+    story.beyond()
+    done = [launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)]
+    wrong = judge(place.out, {"user": list(story.versions["user"])})
+    story.beyond_changed()
+    done.append(launcher.run(folder, "run", "acme", "--until", scenes.NEXT))
+    return wrong + judge(place.out, {"user": story.versions["user"]}) + [one.said for one in done if one.status]
 
 
 def first_day(launcher: Launcher, folder: Path) -> list[str]:
@@ -163,13 +178,41 @@ MUTANTS = [
     ),
     Mutant(
         "naive watermark",
-        "deliveries/extraction.py",
-        """    changed, stream = selection.changed, task.stream
-    if _is_imported""",
+        "deliveries/versions.py",
+        """    changed, entity = selection.changed, selection.entity
+    if changed.start is None""",
         """    return selection, False
-    changed, stream = selection.changed, task.stream
-    if _is_imported""",
+    changed, entity = selection.changed, selection.entity
+    if changed.start is None""",
         undisturbed,
+    ),
+    Mutant(
+        "a full load ends at its boundary",
+        "deliveries/extraction.py",
+        "changed = Changed() if extent.changed.start is None else extent.changed",
+        "changed = extent.changed",
+        beyond,
+    ),
+    Mutant(
+        "what a full load held past its end is forgotten",
+        "deliveries/versions.py",
+        "digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))",
+        "pass",
+        beyond,
+    ),
+    Mutant(
+        "positions ahead of the clock are passed over",
+        "deliveries/versions.py",
+        "return snapshot.taken_at if snapshot.count(apart) else None",
+        "return None",
+        beyond,
+    ),
+    Mutant(
+        "a deletion time counts before it is past",
+        "sources/query.py",
+        "return either((none, self.reaches(name, self.clock))) if self.clock else none",
+        "return none",
+        beyond,
     ),
     Mutant(
         "missing tenant predicate",

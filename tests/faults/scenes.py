@@ -16,6 +16,7 @@ from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_pla
 from tests.servers.sshd import SftpAccess
 
 MIDNIGHT = NOON.replace(hour=0)
+FAR = NOON.replace(year=2100)
 UNTIL = "2026-05-31T12:00:00Z"
 NEXT = "2026-06-01T12:00:00Z"
 AFTER = "2026-06-02T12:00:00Z"
@@ -65,6 +66,16 @@ class Story:
             self.place.user(number, name, MIDNIGHT - DAY, table="theme")  # type: ignore[arg-type]
         self.themes: list[Row] = [(str(number), name, text(MIDNIGHT - DAY), None) for number, name in themes]
         self.versions["theme"] = list(self.themes)
+
+    def beyond(self) -> None:
+        """Rows past the first window's end, ahead of every clock, and to be deleted later."""
+        self.write(20, "past the end", MIDNIGHT + timedelta(hours=2))
+        self.write(21, "ahead", FAR)
+        self.write(22, "closes later", MIDNIGHT - timedelta(hours=5), deleted=FAR)
+
+    def beyond_changed(self) -> None:
+        self.write(21, "ahead, changed", FAR)
+        self.write(23, "closes later, too", MIDNIGHT + timedelta(hours=4), deleted=FAR)
 
     def second_day(self) -> None:
         self.write(2, "Bob, changed", MIDNIGHT + timedelta(hours=1))

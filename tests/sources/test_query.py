@@ -38,12 +38,12 @@ NATIVES = {
     "at": "TIMESTAMP",
     "project_id": "INTEGER",
 }
-START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+START, END, CLOCK = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
 SELECTION = Selection(
     ENTITY,
     "acme'; DROP TABLE x --",
     ENTITY.columns,
-    Changed(START, END, START, (b"\1" * 16,)),
+    Changed(START, END, ahead=END, known={b"\1" * 16}),
     salt=b"planted-salt",
     scope={"project": ("7", "seven")},
     time_from=START,
@@ -53,7 +53,7 @@ SELECTION = Selection(
 
 
 def query(selection: Selection = SELECTION, natives: dict[str, str] | None = None) -> Query:
-    return Query(DuckDBFlavour(), sql('"order"'), natives or NATIVES, selection)
+    return Query(DuckDBFlavour(), sql('"order"'), natives or NATIVES, selection, clock=CLOCK)
 
 
 STATEMENTS = {
@@ -105,8 +105,10 @@ def test_a_relation_is_split_at_dots_outside_quotes(relation: str, parts: list[s
 def test_the_change_position_is_the_later_of_change_and_deletion_and_stays_servable_by_indexes() -> None:
     text, _ = render(query().span(START, END))
     assert text == (
-        '(("from" >= CAST(? AS TIMESTAMP)) OR ("to" >= CAST(? AS TIMESTAMP WITH TIME ZONE)))'
-        ' AND (("from" < CAST(? AS TIMESTAMP)) AND ("to" IS NULL OR "to" < CAST(? AS TIMESTAMP WITH TIME ZONE)))'
+        '(("from" >= CAST(? AS TIMESTAMP))'
+        ' OR (("to" >= CAST(? AS TIMESTAMP WITH TIME ZONE)) AND ("to" < CAST(? AS TIMESTAMP WITH TIME ZONE))))'
+        ' AND (("from" < CAST(? AS TIMESTAMP))'
+        ' AND ((("to" IS NULL) OR ("to" >= CAST(? AS TIMESTAMP WITH TIME ZONE))) OR ("to" < CAST(? AS TIMESTAMP WITH TIME ZONE))))'
     )
 
 
@@ -116,10 +118,10 @@ def test_a_time_without_zone_is_compared_in_utc() -> None:
     assert values[1] == START
 
 
-def test_rows_before_the_start_are_read_only_for_late_digests() -> None:
-    none_late = replace(SELECTION, changed=replace(SELECTION.changed, late=()))
-    assert "unnest" not in render(query(none_late).csv(Dialect()))[0]
-    assert "unnest" in render(query().csv(Dialect()))[0]
+def test_digests_are_computed_only_where_known_versions_are_left_out() -> None:
+    nothing_known = replace(SELECTION, changed=replace(SELECTION.changed, known=None))
+    assert "sha256(concat" not in render(query(nothing_known).csv(Dialect()))[0]
+    assert "sha256(concat" in render(query().csv(Dialect()))[0]
 
 
 def test_an_integer_tenant_matches_only_its_own_spelling() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers.s3 import S3Server, serve_s3
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import Source, engine
@@ -220,15 +220,11 @@ def test_the_end_never_lies_past_the_source_clock_nor_before_the_start(warehouse
         assert behind.short
 
 
-def test_lookback_reaches_back_and_full_reads_everything(warehouse: Path) -> None:
+def test_a_window_goes_on_from_its_position_and_full_reads_everything(warehouse: Path) -> None:
     start = NOW - timedelta(days=7)
     with DuckDB(warehouse).snapshot() as snapshot:
         extent = snapshot.extent(entity(), "acme", start.isoformat(), NOW)
-        assert (extent.changed.start, extent.changed.overlap, extent.position) == (
-            start,
-            start - timedelta(hours=24),
-            "2026-06-01T00:00:00.000000Z",
-        )
+        assert (extent.changed, extent.position) == (Changed(start, NOW), "2026-06-01T00:00:00.000000Z")
         assert snapshot.extent(entity("full"), "acme", start.isoformat(), NOW).changed.start is None
         by_id = snapshot.extent(entity("append", "id"), "acme", 3, NOW)
         assert (by_id.changed.start, by_id.changed.end, by_id.position) == (3, 10, 10)

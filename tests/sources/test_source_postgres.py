@@ -24,7 +24,11 @@ from tests.servers.process import free_port
 from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
+from waybill.deliveries.columns import as_json
+from waybill.deliveries.versions import to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
+from waybill.ledger import streams
+from waybill.sources import keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres.session import Facts
 from waybill.sources.postgres.source import Postgres
@@ -77,18 +81,20 @@ class Stream:
     shorts: list[str] = field(default_factory=list)
     lost: str = ""
 
+    def __post_init__(self) -> None:
+        columns = as_json(self.entity.columns, {})
+        self.kept = streams.Stream(1, "acme", "orders", 1, True, "", 0, None, None, None, 1, columns, None, False, NOW, None)
+
     def deliver(self, origin: Postgres, end: datetime | None = None) -> int:
         with origin.snapshot() as snapshot:
             extent = snapshot.extent(self.entity, "acme", self.position, end or snapshot.taken_at)
-            selection = Selection(self.entity, "acme", self.entity.columns, extent.changed)
-            if extent.changed.overlap is not None:
-                before = replace(selection, changed=Changed(extent.changed.overlap, extent.changed.start))
-                late = {digest for batch in snapshot.digests(before) for digest in batch} - self.known
-                selection = replace(selection, changed=replace(extent.changed, late=tuple(late)))
+            changed = Changed() if extent.changed.start is None else extent.changed
+            selection = Selection(self.entity, "acme", self.entity.columns, changed)
+            selection, _ = unrepeated(self.kept, snapshot, selection, lambda: self.known)
             blocks = [bytes(block) for block, _ in snapshot.csv(selection, Dialect())]
-            recent = replace(selection, changed=Changed(extent.end - self.entity.changes.lookback, extent.end))
-            if self.entity.changes.mode == "lookback":
-                self.known = {digest for batch in snapshot.digests(recent) for digest in batch}
+            remembered = to_remember(self.kept, snapshot, selection, extent, lambda: self.known)
+        self.known = {blob[at : at + 16] for blob in remembered.blobs for at in range(0, len(blob), 16)}
+        self.kept = replace(self.kept, position=remembered.position(), digests_from=remembered.digests_from)
         rows = list(csv.reader(io.StringIO(b"".join(blocks).decode())))
         self.delivered.update(map(tuple, rows))
         self.position, self.lost = extent.position, extent.lost
@@ -257,13 +263,24 @@ def test_a_read_only_role_is_enough(orders: Database) -> None:
             assert Stream(entity(mode)).deliver(origin) == 5
 
 
-def test_append_by_id_stops_below_the_ids_that_may_still_be_open(orders: Database) -> None:
-    held = entity("append", changes={"mode": "append", "column": "id", "lag": 4})
-    stream = Stream(held)
-    assert stream.deliver(source(orders)) == 3  # ids 2, 4, 6 of 1 to 10 less 4
-    orders.psql("INSERT INTO orders (id, tenant_id) SELECT i, 'acme' FROM generate_series(11, 14) i")
-    assert stream.deliver(source(orders)) == 2
-    assert stream.position == 11
+def test_append_by_id_holds_nothing_back_and_brings_the_ids_that_were_committed_late(orders: Database) -> None:
+    stream = Stream(entity("append", changes={"mode": "append", "column": "id", "lag": 4}))
+    assert stream.deliver(source(orders)) == 5  # ids 2 to 10
+    with psycopg.connect(orders.dsn) as late:
+        late.execute("INSERT INTO orders (id, tenant_id) VALUES (12, 'acme')")
+        orders.psql("INSERT INTO orders (id, tenant_id) VALUES (13, 'acme'), (15, 'acme')")
+        assert stream.deliver(source(orders)) == 2
+    assert stream.deliver(source(orders)) == 1
+    assert stream.deliver(source(orders)) == 0
+    assert (stream.position, set(stream.delivered.values())) == (16, {1})
+
+
+def test_ids_that_went_back_are_said(orders: Database) -> None:
+    stream = Stream(entity("append", changes={"mode": "append", "column": "id"}))
+    stream.deliver(source(orders))
+    orders.psql("DELETE FROM orders WHERE id > 6")
+    assert stream.deliver(source(orders)) == 0
+    assert "the highest id is 6 and was 10 before" in stream.shorts[-1]
 
 
 DRIFTS: dict[str, tuple[str, Callable[[Entity], Entity], str, str]] = {
@@ -340,6 +357,30 @@ def test_a_killed_session_can_be_tried_again(orders: Database) -> None:
         orders.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
         with pytest.raises(TransientError):
             list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+
+
+def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_replaced_when_it_breaks(orders: Database) -> None:
+    shape = entity("full")
+    everything = Selection(shape, "acme", shape.columns)
+
+    def looked() -> tuple[int, int]:
+        with source(orders).snapshot() as snapshot:
+            return snapshot.connection.info.backend_pid, snapshot.count(everything)
+
+    with keeping.kept():
+        first, rows = looked()
+        orders.psql("INSERT INTO orders (id, tenant_id) VALUES (100, 'acme')")
+        assert looked() == (first, rows + 1)
+        with source(orders).snapshot() as snapshot:
+            blocks = snapshot.csv(everything, Dialect())
+            next(blocks)  # the rest is not read: whoever comes next has no use for what is left of it
+            blocks.close()  # type: ignore[attr-defined]
+        again, _ = looked()
+        orders.psql(f"SELECT pg_terminate_backend({again})")
+        with pytest.raises(TransientError):
+            looked()
+        assert looked()[0] not in (first, again)
+    assert looked()[0] != again
 
 
 def test_every_method_sees_the_same_rows_though_others_write(orders: Database) -> None:

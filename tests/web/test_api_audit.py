@@ -48,7 +48,7 @@ def test_changes_and_denied_attempts_are_written_down_with_who_did_them(place: P
         ("acme", "api:bob", "denied"),
         ("globex", "api:bob", "denied"),
     ]
-    assert lines(place)[3][3] == {"permission": "registrations.edit", "method": "PUT", "path": "/api/v1/tenants/globex/export"}
+    assert lines(place)[3][3] == {"permission": "registrations.manage", "method": "PUT", "path": "/api/v1/tenants/globex/export"}
 
 
 def test_replacing_and_upserting_change_no_line_either(place: Place, issuer: TestIssuer) -> None:

@@ -61,7 +61,7 @@ def _fab_user(manager: Any, name: str) -> Any:
 _RIGHTS: dict[Permission, tuple[Literal["GET", "PUT", "POST"], bool]] = {
     Permission.REGISTRATIONS_VIEW: ("GET", False),
     Permission.EXPORTS_VIEW: ("GET", False),
-    Permission.REGISTRATIONS_EDIT: ("PUT", False),
+    Permission.REGISTRATIONS_MANAGE: ("PUT", False),
     Permission.EXPORTS_ADMIN: ("PUT", False),
     Permission.DELIVERIES_RUN: ("POST", True),
     Permission.EXPORTS_CREATE: ("POST", True),

@@ -1,7 +1,7 @@
 """What Airflow's own processes do for Waybill, as a listener of the plugin. Tasks cannot: they have no way to the metadata database.
 
-Scheduler: what every task imports is imported once, before workers are forked. A pool is created in the same transaction that starts the
-first run using it, so no task ever waits for an unknown pool.
+Scheduler: what every task imports is imported once, before workers are forked (`celery_worker` does the same for Celery's). A pool is
+created in the same transaction that starts the first run using it, so no task ever waits for an unknown pool.
 API server: a changed configuration has the DAG file of all tenants parsed at once instead of at the next interval.
 """
 
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
-from waybill.airflow.names import CONFIGURATION_ASSET, POOL_PREFIX
+from waybill.airflow.names import CONFIGURATION_ASSET, POOL_PREFIX, daily_pool, pool_name
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-SLOTS = 4
-"""Of a new pool: well below OpenSSH's limit of ten sessions. Operators may change it; an existing pool is never touched."""
+    from waybill.configuration.policy import Policy
+
+FOLDER_SLOTS = 64
+"""Of a pool of folders, which have no limit of connections: the executor's own slots are the limit there."""
 
 WARM = (
     "waybill.deliveries.notifying",
     "waybill.deliveries.repairs",
     "waybill.deliveries.running",
+    "waybill.deliveries.sizing",
     "waybill.deliveries.views",
     "waybill.housekeeping",
     "waybill.registrations.applying",
@@ -54,8 +57,12 @@ def on_starting(component: Any) -> None:
     from airflow.configuration import conf
 
     if "LocalExecutor" in conf.get("core", "executor"):
-        for name in WARM:
-            import_module(name)
+        warm()
+
+
+def warm() -> None:
+    for name in WARM:
+        import_module(name)
 
 
 @hookimpl
@@ -73,16 +80,38 @@ def on_dag_run_running(dag_run: Any, msg: str) -> None:
     names = {task.pool for task in dag_run.dag.tasks} if dag_run.dag else set()
     names = {name for name in names | set(session.scalars(waiting)) if name.startswith(POOL_PREFIX)}
     if names:
-        for name in names - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(names)))):
-            _create_pool(session, name)
+        missing = names - set(session.scalars(select(Pool.pool).where(Pool.pool.in_(names))))
+        if missing:
+            policy = _policy()
+            for name in missing:
+                _create_pool(session, name, slots_of(name, policy))
 
 
-def _create_pool(session: Session, name: str) -> None:
+def _policy() -> Policy:
+    from waybill.configuration.loading import Settings, load
+
+    return load(Settings.from_environment().config_dir).readable_policy
+
+
+def slots_of(pool: str, policy: Policy) -> int:
+    """Of a new pool. Operators may change it; an existing pool is never touched.
+
+    A destination's daily lane has what policy's `connections` say; the lane for what is large has half of that beside it.
+    """
+    lane = daily_pool(pool)
+    if lane == pool_name("default"):
+        lane = pool_name(policy.destination.kind, getattr(policy.destination, "connection", ""))
+    connection = lane.removeprefix(POOL_PREFIX).partition(".")[2]
+    slots = policy.connections_of.get(connection, policy.connections) if connection else FOLDER_SLOTS
+    return slots if daily_pool(pool) == pool else max(1, slots // 2)
+
+
+def _create_pool(session: Session, name: str, slots: int) -> None:
     """Insert, or leave the one another scheduler inserts at the same time. No savepoint: the scheduler forbids commits inside its loop."""
     from airflow.models.pool import Pool
     from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-    values = {"pool": name, "slots": SLOTS, "description": "Deliveries to one destination (Waybill)", "include_deferred": False}
+    values = {"pool": name, "slots": slots, "description": "Deliveries to one destination (Waybill)", "include_deferred": False}
     match session.get_bind().dialect.name:
         case "postgresql":
             session.execute(postgresql.insert(Pool).values(**values).on_conflict_do_nothing())
@@ -98,4 +127,4 @@ def on_asset_event_emitted(asset_event: Any) -> None:
     if asset_event.asset.name == CONFIGURATION_ASSET:
         from waybill.airflow.scheduler import AirflowScheduler
 
-        AirflowScheduler().changed(next(iter(asset_event.extra), ""))
+        AirflowScheduler().changed(*asset_event.extra)

@@ -15,6 +15,7 @@ HOUSEKEEPING_DAG = f"{PREFIX}housekeeping"
 CONFIGURATION_ASSET = "waybill/configuration"
 REQUESTS_ASSET = "waybill/export_requests"
 POOL_PREFIX = "waybill."
+_FULL = ".full"
 
 
 def dag_id(tenant: str) -> str:
@@ -39,3 +40,18 @@ def asset_name(tenant: str, entity: str) -> str:
 def pool_name(kind: str, connection: str = "") -> str:
     """The pool all deliveries to one place share. Folders have no connection and share one."""
     return f"{POOL_PREFIX}{kind}.{connection}" if connection else f"{POOL_PREFIX}{kind}"
+
+
+def full_pool(pool: str) -> str:
+    """The lane beside a destination's pool for full loads, backfills and whatever is large: no daily delivery waits behind them."""
+    return pool + _FULL
+
+
+def daily_pool(pool: str) -> str:
+    """The pool of the same destination's daily deliveries."""
+    return pool.removesuffix(_FULL)
+
+
+def described(version: int) -> str:
+    """The description of a tenant's DAG. It tells which registration Airflow has seen."""
+    return f"Exports by registration {version}"

@@ -17,6 +17,7 @@ class Schedule:
     """
 
     tenant: str
+    version: int
     cron: str | None
     timezone: str
     frequency: str
@@ -61,6 +62,7 @@ def _schedule(row: dict[str, Any]) -> Schedule:
     place = found.destination
     return Schedule(
         tenant=row["tenant"],
+        version=row["version"],
         cron=None if found.is_disabled else found.cron(row["tenant"]),
         timezone=found.timezone,
         frequency=found.frequency.value,

@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from waybill.deliveries.overview import SchedulerState
     from waybill.registrations.applying import Failed
 
-EXPORTS_FILE = "tenant_exports.py"
-"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
-
 log = logging.getLogger(__name__)
 
 
 class AirflowScheduler:
     """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
 
-    def changed(self, tenant: str) -> None:
-        """Ask the DAG processor to parse the tenants' DAG file before anything else; a new tenant's first run starts by itself then.
+    def changed(self, *tenants: str) -> None:
+        """Ask the DAG processor to parse the tenants' DAG file before anything else, and again until their DAGs are there.
 
-        Never fails the change that was made: the file is parsed again on schedule anyhow.
+        A new tenant's first run starts by itself then. Never fails the change that was made: the file is parsed again on schedule anyhow.
         """
         from sqlalchemy.exc import SQLAlchemyError
 
+        from waybill.airflow import parsing
+
         try:
-            _ask_for_parsing()
+            parsing.ask()
         except SQLAlchemyError:
-            log.warning("the DAG of %s follows its registration only with the next regular parse", tenant, exc_info=True)
+            log.warning("the DAG processor was not asked to parse the DAGs of %s now", ", ".join(tenants), exc_info=True)
+        parsing.following.follow(tenants)
 
     def run_now(self, tenant: str, caller: Caller) -> str:
         """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.
@@ -70,7 +70,10 @@ class AirflowScheduler:
         return applying_failed()
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
-        """The latest try's log in Airflow's own pages: the run that last planned this delivery, its mapped task, and the try."""
+        """The latest try's log in Airflow's own pages: of the run that last planned this delivery, the task that delivered it, and the try.
+
+        That is its mapped task where it had one, and else `plan`, which delivers what is small.
+        """
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
@@ -84,11 +87,17 @@ class AirflowScheduler:
             planned = session.scalars(plans.order_by(XComModel.timestamp.desc()).limit(1)).first()
             if planned is None:
                 return None
-            batches = XComModel.deserialize_value(planned)
-            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), 0)
-            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == "deliver")
-            tried = session.scalar(select(TaskInstance.try_number).where(*where, TaskInstance.map_index == index))
-        return f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/deliver/mapped/{index}" + (f"?try_number={tried}" if tried else "")
+            same = (XComModel.dag_id == dag, XComModel.run_id == planned.run_id, XComModel.task_id == "plan")
+            left = session.scalars(select(XComModel).where(*same, XComModel.key == "return_value")).first()
+            batches = XComModel.deserialize_value(left) if left is not None else []
+            index = next((at for at, batch in enumerate(batches) if delivery in batch.values()), None)
+            task = "plan" if index is None else "deliver"
+            where = (TaskInstance.dag_id == dag, TaskInstance.run_id == planned.run_id, TaskInstance.task_id == task)
+            tried = session.scalar(
+                select(TaskInstance.try_number).where(*where, TaskInstance.map_index == (-1 if index is None else index))
+            )
+        path = f"dags/{dag}/runs/{quote(planned.run_id)}/tasks/{task}" + ("" if index is None else f"/mapped/{index}")
+        return path + (f"?try_number={tried}" if tried else "")
 
 
 def _state_of(dag: str) -> tuple[bool, set[str]]:
@@ -102,24 +111,3 @@ def _state_of(dag: str) -> tuple[bool, set[str]]:
     with create_session() as session:
         is_paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag))
         return bool(is_paused), {str(state) for state in session.scalars(unfinished)}
-
-
-def _ask_for_parsing() -> None:
-    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
-    from airflow.models.dag import DagModel
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
-
-    with create_session() as session:
-        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
-        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
-        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
-    for bundle in bundles:
-        try:
-            with create_session() as session:
-                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
-        except IntegrityError:
-            continue  # asked for already

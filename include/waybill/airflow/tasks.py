@@ -1,9 +1,10 @@
-"""What the tasks of a tenant's DAG do: plan, deliver, announce, close the day. Heavy imports wait until a task runs."""
+"""What the tasks of our DAGs do. Heavy imports wait until a task runs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,18 @@ from waybill.airflow.names import APPLY_DAG, asset_name
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
 
 if TYPE_CHECKING:
+    from waybill.deliveries.running import Result
+    from waybill.installation import Installation
     from waybill.ledger.deliveries import Delivery
 
 Batch = dict[str, str]
 """Delivery ids by entity id: what tasks hand each other through XCom, and nothing else."""
+
+Event = tuple[str, dict[str, Any]]
+"""An asset's name, and the facts a consumer checks a file by."""
+
+PLANNED = "planned"
+"""The XCom that holds every delivery a run planned. What `plan` returns is only what it left to mapped tasks."""
 
 SHARED = 8
 """At most this many deliveries share a mapped task, and so one login. One that failed before gets a task of its own."""
@@ -44,8 +53,35 @@ def until_of(context: Mapping[str, Any]) -> datetime:
         ) from error
 
 
-def plan(tenant: str, context: Mapping[str, Any]) -> list[Batch]:
-    """Freeze what is due and return the delivery ids by entity, one mapping for each mapped task. Unfinished repairs come along alone."""
+@dataclass(frozen=True)
+class Due:
+    """What a run has frozen: open and newly due deliveries, and unfinished repairs."""
+
+    installation: Installation
+    tenant: str
+    until: datetime
+    due: list[Delivery]
+    repairs: list[Delivery]
+
+    @property
+    def planned(self) -> Batch:
+        return {one.entity: one.id for one in self.due} | _named(self.repairs)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How far the task `plan` came. `batches` is what mapped tasks are left with; `events` announce what was committed already.
+
+    `closed`: nothing is left for any other task of the run.
+    """
+
+    batches: list[Batch]
+    events: list[Event]
+    closed: bool
+
+
+def plan(tenant: str, context: Mapping[str, Any]) -> Due:
+    """Freeze what is due. Unfinished repairs come along unless the run is about single entities."""
     from waybill.deliveries import planning, running
     from waybill.deliveries.repairs import unfinished_repairs
 
@@ -62,14 +98,74 @@ def plan(tenant: str, context: Mapping[str, Any]) -> list[Batch]:
     repairs = [] if entities else unfinished_repairs(installation, tenant)
     for one in repairs:
         log.info("%s of %s #%s -> %s/%s.csv", one.purpose, one.entity, one.sequence, one.folder, one.stem)
-    return [*batches(due), *({f"{one.entity} {one.purpose} {one.id}": one.id} for one in repairs)]
+    return Due(installation, tenant, until, due, repairs)
 
 
-def batches(due: Sequence[Delivery]) -> list[Batch]:
-    """Deliveries by mapped task: up to SHARED together, each that failed before alone so that it holds nobody up."""
-    sound = [one for one in due if not one.failures]
-    shared = [sound[start : start + SHARED] for start in range(0, len(sound), SHARED)]
-    return [{one.entity: one.id for one in batch} for batch in [*shared, *([one] for one in due if one.failures)]]
+def begin(found: Due, killed_since: datetime | None = None) -> Begun:
+    """Deliver at once what is small, over one connection; with nothing left over, close the day too.
+
+    What is large, failed before or fails now is left to mapped tasks, where the operator sees it by name; so are unfinished repairs.
+    `killed_since` is when the run started, for a task whose earlier try may have committed something without announcing it.
+    """
+    from waybill.deliveries import running, sizing, stopping
+
+    installation, tenant = found.installation, found.tenant
+    chosen = [one.id for one in sizing.small(installation, found.due)]
+    with installation.kept_open(), stopping.on_sigterm():
+        results = running.finish(installation, tenant, found.until, chosen, spare=True)
+        _log(results)
+        left = [*batches(found.due, chosen, results), *({name: one} for name, one in _named(found.repairs).items())]
+        # What stands in a day manifest is not looked for any more: events come first.
+        events = _events(installation, tenant, results, killed_since)
+        return Begun(left, events, not left and _close(installation, tenant, found.due))
+
+
+def _named(repairs: Sequence[Delivery]) -> Batch:
+    return {f"{one.entity} {one.purpose} {one.id}": one.id for one in repairs}
+
+
+def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Sequence[Result] = ()) -> list[Batch]:
+    """What is left to mapped tasks: up to SHARED deliveries together, each that failed alone so that it holds nobody up.
+
+    Those that the same error stopped, such as a server out of reach, share a task: they wait for the same thing.
+    """
+    untried = [one for one in due if one.id not in tried]
+    sound = [one for one in untried if not one.failures]
+    stopped: dict[int, list[Delivery]] = {}
+    for result in results:
+        if result.error:
+            stopped.setdefault(id(result.error), []).append(result.delivery)
+    groups = [sound, *stopped.values()]
+    shared = [group[start : start + SHARED] for group in groups for start in range(0, len(group), SHARED)]
+    return [{one.entity: one.id for one in batch} for batch in [*shared, *([one] for one in untried if one.failures)]]
+
+
+def _events(installation: Installation, tenant: str, results: Sequence[Result], killed_since: datetime | None) -> list[Event]:
+    """The asset events of what this task committed, and of what an earlier try of it committed before it was killed."""
+    from waybill.deliveries import views
+
+    done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == "committed"]
+    return [_event(tenant, one) for one in views.committed(installation, tenant, done, killed_since)] if done or killed_since else []
+
+
+def _event(tenant: str, one: dict[str, Any]) -> Event:
+    return asset_name(tenant, one["entity"]), {fact: one[fact] for fact in ANNOUNCED}
+
+
+def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> bool:
+    """Close the day. False when the task `close_day` has to look: something is still open, or the day could not be closed now."""
+    from waybill.deliveries import running, views
+
+    entities = {one.entity for one in due}
+    if any(one["entity"] in entities and one["purpose"] == "schedule" for one in views.listed(installation, tenant, status="open")):
+        return False
+    try:
+        for path in running.close_day(installation, tenant):
+            log.info("wrote %s", path)
+    except WaybillError as error:
+        log.warning("the task close_day tries again: %s", error)
+        return False
+    return True
 
 
 def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
@@ -77,9 +173,15 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
 
     All are tried before the failed ones raise: TransientError when trying again may help any of them, else the first one's class.
     """
-    from waybill.deliveries import running
+    from waybill.deliveries import running, stopping
 
-    results = running.finish(open_installation(), tenant, until_of(context), list(batch.values()), spare=True)
+    with stopping.on_sigterm():
+        results = running.finish(open_installation(), tenant, until_of(context), list(batch.values()), spare=True)
+    if errors := _log(results):
+        raise together(errors)
+
+
+def _log(results: Sequence[Result]) -> list[WaybillError]:
     for result in results:
         if result.outcome:
             one, done = result.delivery, result.outcome
@@ -87,8 +189,7 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
     errors = [result.error for result in results if result.error]
     for error in errors:
         log.error("%s", error)
-    if errors:
-        raise together(errors)
+    return errors
 
 
 def together(errors: Sequence[WaybillError]) -> WaybillError:
@@ -105,17 +206,23 @@ def is_backfill(context: Mapping[str, Any]) -> bool:
 
 def planned_by(context: Mapping[str, Any]) -> Batch | None:
     """The deliveries this run planned, None when planning failed. A backfill of Airflow's plans none."""
-    found = [] if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan")
-    return None if found is None else {entity: delivery_id for batch in found for entity, delivery_id in batch.items()}
+    found: Batch | None = {} if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan", key=PLANNED)
+    return found
 
 
-def announcements(tenant: str, planned: Batch) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The asset events of what this run committed, oldest first: the asset's name, and the facts a consumer checks a file by."""
+def left_over(context: Mapping[str, Any]) -> Batch:
+    """The deliveries of this run that its plan has not announced: what it left to mapped tasks, or all where it failed on the way."""
+    left = [] if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan")
+    return planned_by(context) or {} if left is None else {entity: one for batch in left for entity, one in batch.items()}
+
+
+def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
+    """The asset events of what was committed of these and behind them, oldest first."""
     from waybill.deliveries import views
 
     for one in views.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
         if one["delivery_id"] >= planned.get(one["entity"], "~"):
-            yield asset_name(tenant, one["entity"]), {fact: one[fact] for fact in ANNOUNCED}
+            yield _event(tenant, one)
 
 
 def close_day(tenant: str, planned: Batch | None) -> None:
@@ -139,8 +246,6 @@ def close_day(tenant: str, planned: Batch | None) -> None:
             code="undelivered",
         )
 
-
-log = logging.getLogger(__name__)
 
 Named = dict[str, str]
 """A request by tenant and id: what tasks hand each other through XCom, and nothing else."""
@@ -182,9 +287,6 @@ def tell() -> None:
 
     for problem in mailing.send_mails(open_installation()):
         log.warning("%s", problem)
-
-
-log = logging.getLogger(__name__)
 
 
 def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:

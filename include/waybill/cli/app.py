@@ -174,9 +174,9 @@ def run(
     full_load: Annotated[bool, typer.Option("--full-load", help="Start a new generation with the complete history.")] = False,
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
-    from waybill.deliveries import running
+    from waybill.deliveries import running, stopping
 
-    with _applied(tenant) as installation, _progress() as progress:
+    with _applied(tenant) as installation, _progress() as progress, stopping.on_sigterm():
         results = running.run(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )

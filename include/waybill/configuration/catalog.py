@@ -6,7 +6,7 @@ Structure is checked here, field by field, by pydantic; `problems` finds what on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
@@ -29,6 +29,10 @@ Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 CONNECTION_ID = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$"
 ConnectionId = Annotated[str, StringConstraints(pattern=CONNECTION_ID)]
 """The id of an Airflow connection. Neither `:` nor `@`: a URL with a password in it is no id and must not get into a file or a message."""
+
+LONGEST_WORD = 250
+SUGGESTED = 10
+"""How many words of one list get a "did you mean": each is compared with everything that is allowed."""
 
 LONGEST_DAYS = 36_500
 """What is longer leaves the calendar when it is counted from today."""
@@ -92,7 +96,10 @@ class Mode(StrEnum):
 
 
 class Changes(Strict):
-    """How an entity's changes are found (PROTOCOL.md section 2). `lag` is for `append` by id: how many ids below max(id) to hold back."""
+    """How an entity's changes are found (PROTOCOL.md section 2).
+
+    `lag` is for `append` by id: how many ids below the highest are read again, for those committed late.
+    """
 
     mode: Mode
     column: str = ""
@@ -233,10 +240,18 @@ class Catalog(Strict):
 
 
 def closest(word: str, options: Iterable[str]) -> str:
-    """The option most like `word`, or an empty string."""
+    """The option most like `word`, or an empty string; so for a word that is longer than any name."""
+    if len(word) > LONGEST_WORD:
+        return ""
     by_fold = {option.casefold(): option for option in options}
     found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
     return by_fold[found[0]] if found else ""
+
+
+def suggester(options: Iterable[str]) -> Callable[[str], str]:
+    """`closest` for the first few words it is asked about, then an empty string: a list of thousands must cost next to nothing."""
+    known, left = list(options), iter(range(SUGGESTED))
+    return lambda word: closest(word, known) if next(left, None) is not None else ""
 
 
 def unknown_source(entity: str, source: str, known: list[str], file: str) -> Finding:

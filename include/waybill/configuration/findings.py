@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from waybill.access import TENANT_ID
-from waybill.configuration.catalog import CONNECTION_ID, SLUG, closest
+from waybill.configuration.catalog import CONNECTION_ID, SLUG, SUGGESTED, closest
 from waybill.errors import Finding
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,6 +50,9 @@ _OTHER_NAMES = {
     for other in others.split()
 } | {"double precision": "float", "character varying": "string", "timestamp with time zone": "timestamp"}
 """What databases call the types of the catalog."""
+MOST = 1000
+"""Problems of one model that are told one by one."""
+
 _HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
     TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
@@ -60,9 +64,12 @@ _FORMS = {
 """What a pattern allows, in words."""
 
 
-def explain(error: ValidationError, model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
+def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
     """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
-    return [_explained(one, model, file, prefix) for one in error.errors(include_url=False)]
+    told = [_explained(one, model, file, prefix, suggest=number < SUGGESTED) for number, one in enumerate(found[:MOST])]
+    if len(found) > MOST:
+        told.append(Finding(file, prefix, f"and {len(found) - MOST} more problems of this kind of input"))
+    return told
 
 
 def parameter(one: Any) -> Finding:
@@ -77,7 +84,7 @@ def kind_of(value: Any) -> str:
     return kinds.get(type(value), "another kind of value")
 
 
-def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Finding:
+def _explained(one: Any, model: type[BaseModel], file: str, prefix: str, *, suggest: bool) -> Finding:
     loc = [str(part) for part in one["loc"] if not _is_union_tag(part, one, model)]
     path = ".".join([prefix, *loc] if prefix else loc)
     context = one.get("ctx", {})
@@ -87,7 +94,8 @@ def _explained(one: Any, model: type[BaseModel], file: str, prefix: str) -> Find
             reason = "is required"
         case "extra_forbidden":
             options = _keys_at(model, one["loc"][:-1])
-            reason, allowed, meant = "unknown key", ", ".join(options), closest(str(one["loc"][-1]), options)
+            reason, allowed = "unknown key", ", ".join(options)
+            meant = closest(str(one["loc"][-1]), options) if suggest else ""
         case "union_tag_invalid":
             allowed = context["expected_tags"].replace("'", "")
             reason, meant = f"unknown kind {context['tag']!r}", closest(context["tag"], allowed.split(", "))
@@ -156,10 +164,14 @@ def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
     )
 
 
+@cache
+def _schema(model: type[BaseModel]) -> Any:
+    return model.model_json_schema(by_alias=True)
+
+
 def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """The keys a model accepts at a place inside it."""
-    here: Any = model.model_json_schema(by_alias=True)
-    root = here
+    root = here = _schema(model)
     for part in loc:
         here = _follow(here, root)
         if part in here.get("properties", {}):
@@ -188,8 +200,9 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: l
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        findings.extend(explain(error, model, file, prefix))
-        offending = {one["loc"][0] for one in error.errors() if one["loc"]}
+        found = error.errors(include_url=False)
+        findings.extend(_explain(found, model, file, prefix))
+        offending = {one["loc"][0] for one in found if one["loc"]}
         rest = {key: value for key, value in raw.items() if key not in offending}
         try:
             return model.model_validate(rest)

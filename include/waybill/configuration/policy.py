@@ -25,6 +25,8 @@ from waybill.errors import Finding
 
 ALIASES = {
     "data.exports.create": "exports.create",
+    "data.registrations.manage": "registrations.manage",
+    "pf.export_registrations.manage": "registrations.manage",
     "pf.export_requests.create": "exports.create",
     "pf.export_requests.view": "exports.view",
 }
@@ -32,6 +34,9 @@ ALIASES = {
 
 EVERYONE = "everyone"
 """The role that every person of a tenant has, asked for or not."""
+
+ADMIN = "admin"
+"""The tenant's administrator, where the role table does not say otherwise."""
 
 Level = Literal["tenant", "organization", "project", "app", "study", "participant"]
 LEVELS: tuple[Level, ...] = ("tenant", "organization", "project", "app", "study", "participant")
@@ -56,7 +61,9 @@ def _link_life(value: Any) -> Any:
 
 
 OrNone = BeforeValidator(_unless_none)
-RequestPermission = Annotated[Literal["exports.view", "exports.create", "exports.download", "exports.admin"], BeforeValidator(_permission)]
+RolePermission = Annotated[
+    Literal["exports.view", "exports.create", "exports.download", "exports.admin", "registrations.manage"], BeforeValidator(_permission)
+]
 
 
 class Notify(Strict):
@@ -155,7 +162,7 @@ class ExportPolicy(Strict):
     plan_required: Annotated[str | None, OrNone] = None
     plan_sentence: str = ""
     csv_bom: StrictBool = False
-    roles: Mapping[str, tuple[RequestPermission, ...]] = Field(default_factory=dict)
+    roles: Mapping[str, tuple[RolePermission, ...]] = Field(default_factory=dict)
     export_types: Mapping[str, ExportType] = Field(default_factory=dict)
     rate_limit: Annotated[RateLimit | None, OrNone] = None
     heartbeat: Duration = timedelta(seconds=15)
@@ -174,11 +181,22 @@ class ExportPolicy(Strict):
         contact = f", or contact {self.support_contact}" if self.support_contact else ""
         return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
 
-    def permissions_of(self, roles: Iterable[str]) -> frozenset[str]:
-        """What these roles may do. Without a role table everybody may do everything but administer; what lets people in bounds it."""
-        if not self.roles:
-            return frozenset({"exports.view", "exports.create", "exports.download"})
-        return frozenset(name for role in (EVERYONE, *roles) for name in self.roles.get(role, ()))
+    def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
+        """What these roles may do; None stands for a token that says nothing of roles. What lets people in bounds it.
+
+        Without a role table everybody may do everything with requests but administer. Registrations are managed by those whom the table
+        gives it, by administrators of requests, by `admin` where the table has no such role, and, in a house that uses no roles at all,
+        by a token that names none: its scope is then the issuer's whole word.
+        """
+        held = {EVERYONE, *(roles or ())}
+        if self.roles:
+            found = {name for role in held for name in self.roles.get(role, ())}
+        else:
+            found = {"exports.view", "exports.create", "exports.download"}
+        is_admin = "exports.admin" in found or (ADMIN in held and ADMIN not in self.roles)
+        if is_admin or (roles is None and not self.roles):
+            found.add("registrations.manage")
+        return frozenset(found)
 
 
 class Preset(ExportPolicy):
@@ -200,6 +218,7 @@ class Mail(Strict):
     sender: str = ""
 
 
+Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -207,14 +226,17 @@ class Policy(ExportPolicy):
     """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
 
     Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
-    choose or change a destination: only files can. An organization is a named list of tenants; `plans` names
-    the plan a tenant has.
+    choose or change a destination: only files can. `connections` tenants deliver to one destination at once, unless `connections_of` names
+    another number for its connection; half as many large deliveries run beside them. An organization is a named list of tenants; `plans`
+    names the plan a tenant has.
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
     archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
     destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
     api_destinations: Literal["any", "policy"] = "any"
+    connections: Slots = 4
+    connections_of: Mapping[ConnectionId, Slots] = Field(default_factory=dict)
     preset: str | None = None
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
     organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)

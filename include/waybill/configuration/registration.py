@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Entity, closest
+from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Entity, closest, suggester
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect
 from waybill.configuration.strict import Strict
@@ -266,11 +266,8 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
     unknown = [word for word in registration.entity_list if word.casefold() not in names]
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
     display = [entity.display_name for entity in catalog.entities.values()]
-    options = [*display, *catalog.entities]
-    findings = [
-        Finding(file, "entityList", f"unknown entity {word!r}", _shortened(display), closest(word, options), "unknown_entity")
-        for word in unknown
-    ]
+    allowed, meant = _shortened(display), suggester([*display, *catalog.entities])
+    findings = [Finding(file, "entityList", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity") for word in unknown]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
 
 
@@ -297,19 +294,19 @@ def listed_entities(
 def _where_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
     """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
     names = catalog.ids_by_name()
+    allowed, meant = _shortened(catalog.entities), suggester(names)
     for word, conditions in registration.where.items():
         entity = catalog.entity(names.get(word.casefold(), ""))
         if entity is None:
-            yield Finding(
-                file, f"where.{word}", f"unknown entity {word!r}", _shortened(catalog.entities), closest(word, names), "unknown_entity"
-            )
+            yield Finding(file, f"where.{word}", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity")
             continue
         plain = [name for name, column in entity.columns.items() if column.export == "yes"]
+        columns, near = _shortened(plain), suggester(plain)
         for number, one in enumerate(conditions):
             at = f"where.{word}.{number}"
             if one.column not in plain:
                 what = f"{entity.id} exports no column {one.column!r} as it is"
-                yield Finding(file, f"{at}.column", what, _shortened(plain), closest(one.column, plain), "unknown_column")
+                yield Finding(file, f"{at}.column", what, columns, near(one.column), "unknown_column")
             elif wrong := one.problem(entity.columns[one.column].type):
                 yield Finding(file, f"{at}.value", *wrong)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from waybill.access import ON_REQUESTS, Permission
 from waybill.configuration.catalog import Catalog
 from waybill.configuration.policy import ALIASES, Policy, Preset
 from waybill.configuration.registration import Registration
@@ -41,7 +40,7 @@ def _as_written(node: Any, *, with_none: bool) -> Any:
     options = found.get("anyOf", [])
     if with_none and {"type": "null"} in options:
         found["anyOf"] = [*options, {"const": "none"}]
-    if found.get("enum") == [one.value for one in Permission if one in ON_REQUESTS]:
+    if "registrations.manage" in (found.get("enum") or ()):
         found["enum"] += list(ALIASES)
     if found.get("$ref") == "#/$defs/Notify":
         return {"anyOf": [{"$ref": found["$ref"]}, {"type": "array", "items": {"enum": ["ready", "failed"]}}]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,18 +17,20 @@ class Changed:
 
     `start` and `end` are aware datetimes (lookback, horizon, append by time), ints (append by id) or PostgreSQL snapshot texts (snapshot).
     The change position of a row is the later of its change column and its deletion time, so a deletion that forgot to touch the change
-    column is still found.
-    `overlap` reaches back before `start`: of the rows in `[overlap, start)` only those whose version digest is in `late` are read.
+    column is still found. A deletion time counts once it is past.
+
+    `ahead` adds the rows that no span reaches: those with a position at or after that instant, and those before the calendar begins
+    (`-infinity`). With `ahead` alone, only they are read. Rows whose version digest is among `known` are left out.
     """
 
     start: Any = None
     end: Any = None
-    overlap: Any = None
-    late: tuple[bytes, ...] = ()
+    ahead: datetime | None = None
     back: tuple[bytes, ...] = ()
     """Digests of keys (`canonical.key_digest`): their rows are read wherever before `end` they lie."""
-    late_columns: Mapping[str, Column] | None = None
-    """The columns the digests in `late` were computed with; None: those of the selection."""
+    known: Container[bytes] | None = field(default=None, compare=False, repr=False)
+    known_columns: Mapping[str, Column] | None = None
+    """The columns the digests in `known` were computed with; None: those of the selection."""
 
 
 @dataclass(frozen=True)

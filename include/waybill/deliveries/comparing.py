@@ -72,6 +72,8 @@ class _Window:
     delivery: Delivery
     attempt: Attempt
     changed: Changed
+    earlier: int = 0
+    """How many versions of the window, at most, were delivered before it: by a full load that held all there was."""
 
 
 def compare(installation: Installation, registered: Registered, session: Session, progress: Callable[[str], None]) -> list[Difference]:
@@ -125,20 +127,23 @@ def _compare_stream(
                 yield from _compare_window(snapshot, selection, window, delivered)
 
 
-def _settled(stream: Stream, entity: Entity) -> datetime | None:
-    """Before which instant everything must have been delivered: later rows may still come with the next delta."""
+def _settled(stream: Stream, entity: Entity) -> Any:
+    """Below which instant or id everything must have been delivered: rows beyond it may still come with the next delta."""
+    if isinstance(at := (stream.position or {}).get("at"), int):
+        return at - entity.changes.lag
     if stream.watermark is None or entity.changes.mode is Mode.HORIZON:
         return stream.watermark
     return stream.watermark - entity.changes.lookback
 
 
-def _window(one: Delivery, attempt: Attempt, settled: datetime | None) -> _Window:
+def _window(one: Delivery, attempt: Attempt, settled: Any) -> _Window:
     """By id where positions are ids, else by time; the first window has no beginning."""
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
+    earlier = int((attempt.position_from or {}).get("past", 0))
     if isinstance(end, int):
-        return _Window(one, attempt, Changed(start, end))
+        return _Window(one, attempt, Changed(start, min(end, settled)), earlier)
     until = one.window_to or one.planned_to
-    return _Window(one, attempt, Changed(one.window_from, min(until, settled or until)))
+    return _Window(one, attempt, Changed(one.window_from, min(until, settled or until)), earlier)
 
 
 def _identity(entity: Entity) -> dict[str, Column]:
@@ -177,7 +182,7 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
     count = snapshot.count(selection)
     start, end = one.window_from, one.window_to or one.planned_to
     if delivered is None:
-        missing = count - window.attempt.rows
+        missing = count - window.attempt.rows - window.earlier
     else:
         hashes = array("q", (_hash(record) for record in _records(snapshot, selection)))
         known = pc.is_in(_arrow(hashes), value_set=delivered)

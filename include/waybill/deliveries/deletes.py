@@ -193,7 +193,7 @@ class _Scan:
 
     def told_apart(self, selection: Selection) -> Changed:
         """The span, with its versions told apart by the columns they were digested with also where fewer columns are read."""
-        return replace(selection.changed, late_columns=selection.changed.late_columns or selection.columns)
+        return replace(selection.changed, known_columns=selection.changed.known_columns or selection.columns)
 
     def delivered(self, selection: Selection) -> Buckets:
         """The keys of the very rows that a selection delivers."""

@@ -44,6 +44,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
     facts = {
         "entity_name": entity.display_name,
         "mode": entity.changes.mode.value,
+        "exact": extracted.exact,
         "key": list(entity.key),
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
@@ -91,6 +92,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
             "from": optional_timestamp_text(delivery.window_from),
             "to": optional_timestamp_text(adopted.window_to),
             "mode": facts["mode"],
+            **{name: facts[name] for name in ("exact",) if name in facts},
         },
         "position": {"from": at[0], "to": at[1]},
         "snapshot_time": adopted.snapshot_time,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,17 +12,17 @@ from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.deliveries import deletes
+from waybill.deliveries.columns import arranged
 from waybill.deliveries.deletes import Found, Keys, KeysLost, Repeated
+from waybill.deliveries.versions import Remembered, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.files.natives import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.registrations import filling
-from waybill.registrations.filling import FILLED_FROM
 from waybill.sources import Snapshot, Source
 
-_BLOB = 4096 * 16
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
@@ -68,6 +68,8 @@ class Extracted:
     source_rows: int | None = None
     natives: Mapping[str, Native] = field(default_factory=dict)
     """What the source tells of each column."""
+    exact: bool = True
+    """Whether no row lies outside of the window, but for what was committed late."""
     facts: dict[str, Any] | None = None
     """What the manifest is to say when that is not told by the entity as it is catalogued now."""
 
@@ -95,20 +97,20 @@ def extract(
         raise PositionLost(why)
     with source.snapshot([task.entity]) as snapshot:
         extent = _extent(task, snapshot)
-        selection = Selection(task.entity, task.source_tenant, columns, extent.changed, task.salt, where=task.conditions)
+        changed = Changed() if extent.changed.start is None else extent.changed  # what is full holds all there is, also past the end
+        selection = Selection(task.entity, task.source_tenant, columns, changed, task.salt, where=task.conditions)
+        repeats, remembered = False, Remembered([])
         if task.delivery.purpose == "backfill":
             selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
-        selection, repeats = _with_late_rows(task, snapshot, selection, known)
+        if task.delivery.purpose == "schedule":
+            selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
         files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
-        looks_back = task.delivery.purpose == "schedule" and _looks_back(task.entity, extent)
-        since = extent.end - task.entity.changes.lookback if looks_back else None
-        recent = replace(selection, changed=Changed(start=since, end=extent.end))
-        digests = _blobs(snapshot.digests(recent)) if looks_back else []
-        start, position = _positions(task, extent)
-        notes = extent.short, _REPEATED if repeats and _is_imported(task.stream) else "", _new_columns(task)
-        note = "; ".join(one for one in notes if one)
+        if task.delivery.purpose == "schedule":
+            remembered = to_remember(task.stream, snapshot, selection, extent, known)
+        start, position = _positions(task, extent, remembered)
+        notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
         return Extracted(
             extent.end,
             start,
@@ -117,13 +119,14 @@ def extract(
             columns,
             version,
             files,
-            digests,
-            since,
-            note,
+            remembered.blobs,
+            remembered.digests_from,
+            "; ".join(one for one in notes if one),
             repeats,
             keys,
             _source_rows(selection, snapshot, keys),
             natives(snapshot, task.entity),
+            _is_exact(task, selection),
         )
 
 
@@ -153,12 +156,18 @@ def _source_rows(selection: Selection, snapshot: Snapshot, keys: Found | None) -
     return snapshot.count(replace(selection, changed=Changed(), time_from=None, time_to=None))
 
 
-def _positions(task: Task, extent: Extent) -> tuple[Any, Any]:
+def _is_exact(task: Task, selection: Selection) -> bool:
+    by_time = isinstance(selection.changed.start, datetime) and selection.changed.ahead is None
+    return by_time or task.delivery.purpose == "backfill"
+
+
+def _positions(task: Task, extent: Extent, remembered: Remembered) -> tuple[Any, Any]:
     """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
     if task.delivery.purpose == "backfill":
         return None, None
     changes = task.entity.changes
-    return task.stream.position, {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
+    reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
+    return task.stream.position, reached | remembered.position()
 
 
 def _extent(task: Task, snapshot: Snapshot) -> Extent:
@@ -227,74 +236,3 @@ def _position(task: Task) -> Any:
             f"changes are now found by {changes.mode} on {changes.column or 'no column'}, before by {mode} on {column or 'no column'}"
         )
     return at
-
-
-def _looks_back(entity: Entity, extent: Extent) -> bool:
-    """Digests are needed where the change position is a time that late commits can undercut."""
-    by_time = entity.changes.mode is Mode.LOOKBACK or (entity.changes.mode is Mode.APPEND and isinstance(extent.changed.end, datetime))
-    return by_time and bool(entity.changes.lookback)
-
-
-def _with_late_rows(task: Task, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
-    """Add the rows that were committed late: those before the watermark, within the look back, whose version was never delivered."""
-    changed, stream = selection.changed, task.stream
-    if _is_imported(stream) and task.delivery.purpose == "schedule" and _looks_back(task.entity, Extent(changed.end, changed)):
-        return replace(selection, changed=Changed(changed.start - task.entity.changes.lookback, changed.end)), True
-    if task.delivery.purpose != "schedule" or stream.digests_from is None or not isinstance(changed.start, datetime):
-        return selection, False
-    overlap = max(changed.start - task.entity.changes.lookback, stream.digests_from)
-    if overlap >= changed.start:
-        return selection, False
-    delivered_columns = from_json(stream.columns or [])
-    repeats = not delivered_columns.keys() <= snapshot.columns(task.entity).keys()
-    columns = selection.columns if repeats else delivered_columns  # versions are told apart by the columns they were delivered with
-    look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))
-    delivered = known()
-    late = tuple(digest for batch in snapshot.digests(look) for digest in batch if digest not in delivered)
-    return replace(selection, changed=replace(changed, overlap=overlap, late=late, late_columns=columns)), repeats
-
-
-def _is_imported(stream: Stream) -> bool:
-    """Whether the last delivery came back from its manifest, which does not tell the versions it held (`service.reconcile`)."""
-    return bool(stream.position and stream.position.get("imported"))
-
-
-def _blobs(batches: Iterable[list[bytes]]) -> list[bytes]:
-    blobs, pending = [], bytearray()
-    for batch in batches:
-        pending += b"".join(batch)
-        while len(pending) >= _BLOB:
-            blobs.append(bytes(pending[:_BLOB]))
-            del pending[:_BLOB]
-    return [*blobs, bytes(pending)] if pending else blobs
-
-
-def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Columns in file order, as the ledger keeps them."""
-    found: list[dict[str, Any]] = []
-    for name, column in columns.items():
-        found.append({"name": name, "type": column.type.value, "description": column.description, "export": column.export})
-        if name in filled_from:
-            found[-1][FILLED_FROM] = filled_from[name]
-    return found
-
-
-def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    return {one["name"]: Column(type=one["type"], description=one["description"], export=one["export"]) for one in columns}
-
-
-def arranged(
-    delivered: Sequence[Mapping[str, Any]] | None, version: int, catalogued: Mapping[str, Column]
-) -> tuple[dict[str, Column], int]:
-    """The columns of the next file and its schema version.
-
-    Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one
-    when a name,
-    a type or the anonymization of a column differs from the last file; a changed description raises nothing.
-    """
-    if delivered is None:
-        return dict(catalogued), version
-    kept = [one["name"] for one in delivered if one["name"] in catalogued]
-    columns = {name: catalogued[name] for name in [*kept, *(name for name in catalogued if name not in kept)]}
-    before = [(one["name"], one["type"], one["export"]) for one in delivered]
-    return columns, version + (before != [(name, column.type.value, column.export) for name, column in columns.items()])

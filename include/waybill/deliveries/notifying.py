@@ -14,6 +14,7 @@ from waybill.canonical import timestamp_text
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Reached
 
 LATE = "told_late"
 
@@ -41,7 +42,9 @@ def notify_late(installation: Installation) -> list[str]:
         return []
     now = installation.now()
     with installation.ledger.read() as connection:
-        late = [(one, due) for one in registrations.all_current(connection) if (due := _late(connection, one, now, after))]
+        reached = streams.reached_by_all(connection)
+        every = registrations.all_current(connection)
+        late = [(one, due) for one in every if (due := _late(connection, one, reached.get(one.tenant, ()), now, after))]
     for registered, (boundary, missing) in late:
         text = (
             f"Due up to {timestamp_text(boundary)}, not delivered yet: {', '.join(missing)}.\n\nSee: waybill deliveries {registered.tenant}"
@@ -52,12 +55,13 @@ def notify_late(installation: Installation) -> list[str]:
     return [registered.tenant for registered, _ in late]
 
 
-def _late(connection: Connection, one: Registered, now: datetime, after: timedelta) -> tuple[datetime, list[str]] | None:
+def _late(
+    connection: Connection, one: Registered, active: Sequence[Reached], now: datetime, after: timedelta
+) -> tuple[datetime, list[str]] | None:
     """The boundary that is overdue and the entities that lack it; None when nothing is, or when it was told already."""
     if one.registration.is_disabled:
         return None
     boundary, started = one.registration.due(one.tenant, now)
-    active = streams.active(connection, one.tenant)
     # What was registered after that run started is not late yet: its first run is the next one.
     missing = [each.entity for each in active if (each.watermark is None or each.watermark < boundary) and each.activated_at <= started]
     if not missing or now < started + after or registrations.noted(connection, one.tenant, LATE, {"boundary": timestamp_text(boundary)}):

@@ -6,6 +6,7 @@ was thought dead, finishes a delivery with the same result. Nothing here needs a
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from waybill import layout, private
-from waybill.deliveries import deletes, extraction
+from waybill import layout
+from waybill.deliveries import deletes
+from waybill.deliveries.columns import as_json
 from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
+from waybill.destinations.kept import Kept
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import package_hash
 from waybill.layout import Target
@@ -27,6 +30,8 @@ from waybill.ledger.deliveries import Attempt
 from waybill.ledger.engine import new_id
 from waybill.registrations import filling
 from waybill.sources import Source
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Resources:
     source: Source
     session: Session
     spool_dir: Path
-    archive_dir: Path | None
+    kept: Kept | None
     now: Callable[[], datetime]
     progress: Callable[[int], None] = lambda rows: None
 
@@ -61,6 +66,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     """
     in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), resources.session.profile is Profile.DROPBOX
     target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
+    unkept = False
     worker = _Worker(task, resources, target, in_parts, token, blind)
     if task.delivery.status == "committed":
         return worker.verify()
@@ -70,13 +76,14 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
         worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
         worker.commit(adopted)
-        worker.archive(adopted)
+        unkept = not worker.archive(adopted)
         return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
         worker.withdraw()
         return worker.verify()
     finally:
-        worker.clean()
+        if not unkept:  # else housekeeping keeps them later, from this spool
+            worker.clean()
 
 
 class _Overtaken(Exception):
@@ -218,7 +225,7 @@ class _Worker:
                 "position_to": extracted.position_to,
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
-                "columns": extraction.as_json(extracted.columns, filled_from),
+                "columns": as_json(extracted.columns, filled_from),
                 "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(one.rows for one in extracted.files),
@@ -323,13 +330,16 @@ class _Worker:
         status = "collected" if any(seen is None for _, seen in hashes) else "verified"
         return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
-    def archive(self, adopted: Attempt) -> None:
-        """Keep the delivered bytes for redelivery when they are this attempt's own."""
-        if self.resources.archive_dir is not None and adopted.id == self.token and self.spool.exists():
-            place = self.resources.archive_dir / "deliveries" / self.task.delivery.id
-            private.make_folder(place.parent)
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.move(self.spool, place)
+    def archive(self, adopted: Attempt) -> bool:
+        """Keep the delivered bytes for redelivery when they are this attempt's own. False when the store does not take them now."""
+        if self.resources.kept is None or adopted.id != self.token or not self.spool.exists():
+            return True
+        try:
+            self.resources.kept.keep(self.task.delivery.id, self.spool)
+        except TransientError as error:
+            _log.warning("the bytes of delivery %s are not kept yet: %s", self.task.delivery.id, error)
+            return False
+        return True
 
     def clean(self) -> None:
         """CLEAN: this attempt's spool goes away. Parts left at the destination by dead attempts are housekeeping's."""

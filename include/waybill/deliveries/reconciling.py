@@ -189,7 +189,7 @@ class _Import:
         return {
             "window_to": one.window.end,
             "position_from": None if at.get("from") is None else position | {"at": at["from"]},
-            "position_to": None if at.get("to") is None else position | {"at": at["to"], "imported": True},
+            "position_to": None if at.get("to") is None else position | {"at": at["to"], "imported": True, "past": not one.window.exact},
             "snapshot_time": one.snapshot_time,
             "schema_version": one.schema_version,
             "columns": [{**known, "export": exports.get(known["name"], "yes")} for known in one.columns],
@@ -294,10 +294,5 @@ def _facts(found: _Found) -> dict[str, Any]:
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
     sometimes = {key: raw[key] for key in SOMETIMES if key in raw}
-    return {
-        **{key: raw[key] for key in kept},
-        **sometimes,
-        "mode": found.manifest.window.mode,
-        "folder": folder,
-        "stem": name.removesuffix(MANIFEST),
-    }
+    window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
+    return {**{key: raw[key] for key in kept}, **sometimes, **window, "folder": folder, "stem": name.removesuffix(MANIFEST)}

@@ -8,7 +8,7 @@ from datetime import datetime
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Selection
-from waybill.deliveries import extraction
+from waybill.deliveries.columns import arranged
 from waybill.deliveries.extraction import within
 from waybill.deliveries.planning import entity_ids
 from waybill.deliveries.resending import find_bytes
@@ -176,7 +176,7 @@ def _check(stream: Stream, start: datetime, end: datetime) -> None:
 def _rehearse(installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime) -> None:
     """Let the source refuse what it cannot cut by time before anything is planned."""
     entity = installation.entity(stream.entity)
-    columns, _ = extraction.arranged(stream.columns, stream.schema_version, entity.columns)
+    columns, _ = arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         source_tenant, where = registered.registration.reads(stream.tenant, entity)
         snapshot.count(within(Selection(entity, source_tenant, columns, where=where), start, end))

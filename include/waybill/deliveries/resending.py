@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
-from waybill.deliveries import deletes, extraction
+from waybill.deliveries import deletes
+from waybill.deliveries.columns import from_json
 from waybill.deliveries.deletes import Repeated
 from waybill.deliveries.documents import placed
 from waybill.deliveries.extraction import Extracted, Read, Task
@@ -76,13 +76,11 @@ def bytes_gone(original: Delivery) -> PermanentError:
 
 
 def _archived(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
-    if installation.archive_dir is None:
-        return
-    for one in family:
-        folder = installation.archive_dir / "deliveries" / one.id
-        kept = sorted(folder.iterdir()) if folder.is_dir() else []
-        if len(kept) == count:
-            yield _reader(kept[number])
+    kept = installation.kept
+    for one in family if kept else ():
+        files = kept.files(one.id) if kept else []
+        if len(files) == count:
+            yield files[number]
 
 
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
@@ -96,15 +94,6 @@ def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Atte
 def _files(attempt: Attempt) -> list[dict[str, Any]]:
     """The data files, and the deletes file where there is one."""
     return [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
-
-
-def _reader(path: Path) -> Blocks:
-    def blocks() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                yield block
-
-    return blocks
 
 
 def _remote(session: Session, path: str) -> Blocks:
@@ -141,7 +130,7 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
             attempt.position_from,
             attempt.position_to,
             attempt.snapshot_time,
-            extraction.from_json(attempt.columns),
+            from_json(attempt.columns),
             attempt.schema_version,
             written,
             [],

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries import protocol, resending
+from waybill.deliveries import protocol, resending, stopping
 from waybill.deliveries.deletes import Keys
 from waybill.deliveries.documents import manifest_bytes, placed, publish_document
 from waybill.deliveries.extraction import PositionLost, Task
@@ -85,6 +85,7 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
 
 def _deliver_one(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
     try:
+        stopping.check()
         return Result(one, outcome=_with_renewal(installation, registered, session, one, progress))
     except WaybillError as error:
         failed: WaybillError = error
@@ -113,7 +114,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         installation.source(task.entity.source),
         session,
         installation.settings.spool_dir,
-        installation.archive_dir,
+        installation.kept,
         installation.now,
         lambda rows: progress(one, rows),
     )

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from waybill import private
+from waybill.deliveries import stopping
 from waybill.destinations import Session, Stored
 from waybill.errors import TransientError
 
@@ -105,7 +106,8 @@ class SpoolFile:
         return self._hash.hexdigest()
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append a block. Raises TransientError when the disk is full or fails."""
+        """Append a block. Raises TransientError when the disk is full or fails, or the process is to stop."""
+        stopping.check()
         try:
             view = memoryview(block)
             while view:
@@ -136,12 +138,16 @@ class SpoolFile:
         self._file.close()
 
     def follow(self) -> Iterator[bytes]:
-        """The file's blocks from the beginning, waiting for more until it is finished. Raises TransientError when it was aborted."""
+        """The file's blocks from the beginning, waiting for more until it is finished.
+
+        Raises TransientError when it was aborted, or the process is to stop.
+        """
         position = 0
         with self.path.open("rb", buffering=0) as reader:
             while True:
                 ready, last = self._await(position + BLOCK)
                 while position < ready:
+                    stopping.check()
                     block = reader.read(min(BLOCK, ready - position))
                     position += len(block)
                     yield block
@@ -151,7 +157,8 @@ class SpoolFile:
     def _await(self, wanted: int) -> tuple[int, bool]:
         """Wait until `wanted` bytes are there or the file is finished; returns the bytes there and whether they are all."""
         with self._changed:
-            self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted)
+            while not self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted, stopping.LOOK):
+                stopping.check()
             if self._failed:
                 raise TransientError("reading from the source stopped before the file was complete", code="extraction_stopped")
             return self.bytes, self._finished

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from waybill import layout
@@ -64,6 +66,15 @@ def committed_since(installation: Installation, tenant: str, first: str) -> list
         found = deliveries.committed_since(connection, tenant, first)
         adopted = deliveries.adopted_of(connection, found)
     return [describe(one, adopted.get(one.id)) for one in found]
+
+
+def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[dict[str, Any]]:
+    """These committed deliveries, oldest first. With `since` also what else was committed since then and stands in no day manifest yet."""
+    with installation.ledger.read() as connection:
+        found = deliveries.several(connection, list(ids)) if ids else {}
+        found |= {one.id: one for one in deliveries.unlisted_since(connection, tenant, since)} if since else {}
+        adopted = deliveries.adopted_of(connection, found.values())
+    return [describe(one, adopted.get(one.id)) for _, one in sorted(found.items())]
 
 
 ADVICE = {

@@ -1,4 +1,7 @@
-"""Where the archives of on-demand exports lie: a folder, or a bucket. Names are made of tenant ids, request ids and numbers only."""
+"""Where the archives of on-demand exports lie: a folder, or a bucket. Names are made of tenant ids, request ids and numbers only.
+
+What is kept of deliveries lies beside them (`kept`).
+"""
 
 from __future__ import annotations
 
@@ -68,8 +71,13 @@ class Archives(Protocol):
 def open_archives(url: str, base: Path, connections: Connections) -> Archives:
     """The store an archive URL describes; a relative folder is resolved against `base`. Opens nothing yet."""
     if url.startswith("s3://"):
-        return S3Archives(url, connections)
-    return FolderArchives(base / url.removeprefix("file://") / ROOM)
+        return S3Archives(url, ROOM, connections)
+    return FolderArchives(folder_of(url, base) / ROOM)
+
+
+def folder_of(url: str, base: Path) -> Path:
+    """The folder an archive URL names, as a path or as `file://`; a relative one is below `base`."""
+    return base / url.removeprefix("file://")
 
 
 class FolderArchives:
@@ -89,13 +97,13 @@ class FolderArchives:
             part.rename(final)
             _sync_folder(final.parent)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def remove(self, name: str) -> None:
         try:
             (self.root / name).unlink(missing_ok=True)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
         path = self.root / name
@@ -112,7 +120,7 @@ class FolderArchives:
                     while len(_WHOLE) > _REMEMBERED:
                         _WHOLE.pop(next(iter(_WHOLE)), None)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return path
 
     def presigned(self, name: str, filename: str, life: timedelta) -> str:
@@ -151,7 +159,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _unavailable(error: OSError) -> TransientError:
+def unavailable(error: OSError) -> TransientError:
     return TransientError(
         f"the archive cannot be reached: {error.strerror}",
         next_step="Check WAYBILL_ARCHIVE_URL and the disk behind it",
@@ -165,57 +173,20 @@ LONGEST = timedelta(hours=1)
 _BLOCK = 1 << 20
 
 
-class S3Archives:
-    """See `archives.Archives`. An object appears whole, so an archive is built in the spool and published by its upload."""
+class Bucket:
+    """One room of an archive in a bucket, `s3://CONNECTION@BUCKET/PREFIX`."""
 
-    def __init__(self, url: str, connections: Connections) -> None:
+    def __init__(self, url: str, room: str, connections: Connections) -> None:
         parts = urlsplit(url)
-        self._bucket = parts.hostname or ""
+        self.bucket = parts.hostname or ""
+        self.prefix = "/".join(part for part in (parts.path.strip("/"), room) if part) + "/"
         self._connection_id = parts.username or "aws_default"
-        self._prefix = "/".join(part for part in (parts.path.strip("/"), ROOM) if part) + "/"
         self._connections = connections
-        self._label = f"s3 {self._connection_id} (bucket {self._bucket})"
-
-    def part(self, name: str, spool: Path) -> Path:
-        return spool.with_name(f"{spool.name}.zip.part")
-
-    def publish(self, part: Path, name: str) -> None:
-        with self._client("store", name) as client, part.open("rb") as file:
-            blocks = iter(lambda: file.read(_BLOCK), b"")
-            send(client, self._bucket, self._prefix + name, blocks, {})
-
-    def remove(self, name: str) -> None:
-        with self._client("remove", name) as client:
-            client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
-
-    def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
-        """The store keeps a checksum of its own over every object, so the size is what is left to be compared."""
-        with self._client("look at", name) as client:
-            there = client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"]
-        if size is not None and there != size:
-            raise _damaged(name, f"it has {there} of {size} bytes")
-        return None
-
-    def presigned(self, name: str, filename: str, life: timedelta) -> str:
-        wanted = {
-            "Bucket": self._bucket,
-            "Key": self._prefix + name,
-            "ResponseContentDisposition": f'attachment; filename="{filename}"',
-            "ResponseContentType": "application/zip",
-            "ResponseCacheControl": "no-store",
-        }
-        with self._client("sign", name) as client:
-            seconds = max(1, int(min(life, LONGEST).total_seconds()))
-            return str(client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
-
-    def entries(self) -> Iterator[tuple[str, datetime]]:
-        with self._client("list", "archives") as client:
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
-                for item in page.get("Contents", []):
-                    yield item["Key"].removeprefix(self._prefix), item["LastModified"].astimezone(UTC)
+        self._label = f"s3 {self._connection_id} (bucket {self.bucket})"
 
     @contextmanager
-    def _client(self, doing: str, name: str) -> Iterator[Any]:
+    def client(self, doing: str, name: str) -> Iterator[Any]:
+        """Raises TransientError for whatever fails: an archive that does not answer is looked at by people, not given up."""
         connection = self._connections(self._connection_id)
         try:
             with translated(self._label, doing, name, connection):
@@ -226,3 +197,45 @@ class S3Archives:
                     client.close()
         except (PermanentError, TransientError) as error:
             raise TransientError(error.what, where=error.where, next_step=error.next_step, code="storage_unavailable") from error
+
+
+class S3Archives(Bucket):
+    """See `archives.Archives`. An object appears whole, so an archive is built in the spool and published by its upload."""
+
+    def part(self, name: str, spool: Path) -> Path:
+        return spool.with_name(f"{spool.name}.zip.part")
+
+    def publish(self, part: Path, name: str) -> None:
+        with self.client("store", name) as client, part.open("rb") as file:
+            blocks = iter(lambda: file.read(_BLOCK), b"")
+            send(client, self.bucket, self.prefix + name, blocks, {})
+
+    def remove(self, name: str) -> None:
+        with self.client("remove", name) as client:
+            client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
+
+    def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
+        """The store keeps a checksum of its own over every object, so the size is what is left to be compared."""
+        with self.client("look at", name) as client:
+            there = client.head_object(Bucket=self.bucket, Key=self.prefix + name)["ContentLength"]
+        if size is not None and there != size:
+            raise _damaged(name, f"it has {there} of {size} bytes")
+        return None
+
+    def presigned(self, name: str, filename: str, life: timedelta) -> str:
+        wanted = {
+            "Bucket": self.bucket,
+            "Key": self.prefix + name,
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+            "ResponseContentType": "application/zip",
+            "ResponseCacheControl": "no-store",
+        }
+        with self.client("sign", name) as client:
+            seconds = max(1, int(min(life, LONGEST).total_seconds()))
+            return str(client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        with self.client("list", "archives") as client:
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
+                for item in page.get("Contents", []):
+                    yield item["Key"].removeprefix(self.prefix), item["LastModified"].astimezone(UTC)

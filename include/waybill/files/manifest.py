@@ -37,11 +37,12 @@ class File(_Read):
 
 
 class Span(_Read):
-    """The window: `[start, end)`, no start in the first delivery of a generation."""
+    """The window: `[start, end)`, no start in the first delivery of a generation. `exact`: no row lies outside of it."""
 
     start: AwareDatetime | None = Field(alias="from")
     end: AwareDatetime = Field(alias="to")
     mode: str
+    exact: bool | None = None
 
 
 class Previous(_Read):

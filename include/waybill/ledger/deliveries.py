@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
 from waybill.ledger import keys
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import IS_OPEN, attempt, delivery, digest, stream
+from waybill.ledger.tables import IS_OPEN, UNLISTED, attempt, delivery, digest, stream
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ class Attempt:
     publishing_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Last:
+    """How much a stream's last delivery was, and the window it covered."""
+
+    bytes: int
+    window_from: datetime | None
+    window_to: datetime | None
+
+
+def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
+    """The last committed scheduled delivery of each of these streams that has one."""
+    # As in the index: only so does SQLite see that it answers this.
+    counted = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
+    query = (
+        select(stream.c.id, attempt.c.bytes, delivery.c.window_from, delivery.c.window_to)
+        .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
+        .join(attempt, attempt.c.id == delivery.c.adopted)
+        .where(stream.c.id.in_(streams), counted)
+    )
+    return {row[0]: Last(*row[1:]) for row in connection.execute(query)}
+
+
 def get(connection: Connection, delivery_id: str) -> Delivery | None:
     row = connection.execute(select(delivery).where(delivery.c.id == delivery_id)).one_or_none()
     return None if row is None else Delivery(**row._mapping)
@@ -114,6 +136,12 @@ def committed_since(connection: Connection, tenant: str, first: str) -> list[Del
         delivery.c.tenant == tenant, delivery.c.id >= first, delivery.c.status == "committed", delivery.c.purpose == "schedule"
     )
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
+
+
+def unlisted_since(connection: Connection, tenant: str, instant: datetime) -> list[Delivery]:
+    """The tenant's scheduled deliveries committed since an instant that no day manifest lists yet."""
+    query = select(delivery).where(delivery.c.tenant == tenant, UNLISTED, delivery.c.purpose == "schedule")
+    return [Delivery(**row._mapping) for row in connection.execute(query.where(delivery.c.committed_at >= instant))]
 
 
 def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -165,6 +165,12 @@ def noted(connection: Connection, tenant_id: str, action: str, detail: dict[str,
     """Whether the audit log's latest line of this action says just this."""
     query = select(audit.c.detail).where(audit.c.tenant == tenant_id, audit.c.action == action).order_by(audit.c.id.desc()).limit(1)
     return bool(connection.execute(query).scalar_one_or_none() == detail)
+
+
+def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]:
+    """The version in force of those of these tenants that are registered."""
+    rows = connection.execute(select(tenant.c.id, tenant.c.version).where(tenant.c.id.in_(list(tenants))))
+    return {row.id: row.version for row in rows}
 
 
 def ids(connection: Connection) -> list[str]:

@@ -55,6 +55,24 @@ def samples(connection: Connection) -> list[Stream]:
     return [Stream(**row._mapping) for row in connection.execute(select(stream).where(stream.c.id.in_(newest)).order_by(stream.c.entity))]
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far an active stream has been delivered, and since when it is active."""
+
+    entity: str
+    watermark: datetime | None
+    activated_at: datetime
+
+
+def reached_by_all(connection: Connection) -> dict[str, list[Reached]]:
+    """Every tenant's active streams, by entity: one query, and nothing of a stream but this."""
+    query = select(stream.c.tenant, stream.c.entity, stream.c.watermark, stream.c.activated_at).where(stream.c.active)
+    found: dict[str, list[Reached]] = {}
+    for row in connection.execute(query.order_by(stream.c.tenant, stream.c.entity)):
+        found.setdefault(row[0], []).append(Reached(*row[1:]))
+    return found
+
+
 def every(connection: Connection, tenant: str) -> list[Stream]:
     """All streams the tenant ever had, newest generation first within an entity."""
     query = select(stream).where(stream.c.tenant == tenant).order_by(stream.c.entity, stream.c.generation.desc())

@@ -109,7 +109,7 @@ def may_download(caller: Caller, one: ExportRequest) -> bool:
 
 def roles_of(caller: Caller) -> list[str] | None:
     """The roles policy's table is asked about later on, None when the shell's own authority decides."""
-    return sorted(caller.rights.roles) if isinstance(caller.rights, TokenRights) else None
+    return sorted(caller.rights.roles or ()) if isinstance(caller.rights, TokenRights) else None
 
 
 def still_holds(installation: Installation, roles: list[str] | None, tenants: list[str], wanted: Permission) -> bool:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Catalog, Entity, closest
+from waybill.configuration.catalog import Catalog, Entity, closest, suggester
 from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangePreset
 from waybill.configuration.registration import entity_words
 from waybill.configuration.strict import Strict
@@ -198,13 +198,12 @@ def _entities(
         return []
     shown = [one.display_name for one in offered]
     by_id = {one.id: one for one in offered}
+    allowed, meant = ", ".join(shown), suggester([*shown, *by_id])
     chosen = {}
     for word in submission.entities:
         one = by_id.get(names.get(word.casefold(), ""))
         if one is None:
-            found.append(
-                Finding("", "entities", f"unknown entity {word!r}", ", ".join(shown), closest(word, [*shown, *by_id]), "unknown_entity")
-            )
+            found.append(Finding("", "entities", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity"))
         else:
             chosen[one.id] = one
     for one in chosen.values():
@@ -224,13 +223,10 @@ def _formats(
     wanted = tuple(dict.fromkeys(word.lower() for word in submission.formats))
     if not wanted:
         found.append(Finding("", "formats", "choose at least one format", ", ".join(offered), code="format_required"))
+    allowed, meant = ", ".join(offered), suggester(offered)
     for word in wanted:
         if word not in offered:
-            found.append(
-                Finding(
-                    "", "formats", f"the format {word!r} is not offered", ", ".join(offered), closest(word, offered), "format_not_supported"
-                )
-            )
+            found.append(Finding("", "formats", f"the format {word!r} is not offered", allowed, meant(word), "format_not_supported"))
             continue
         for one in entities:
             if word not in one.formats:

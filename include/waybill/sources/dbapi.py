@@ -19,7 +19,7 @@ from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import chunks, drift, drivers, engine, extents, typed
 from waybill.sources.drivers import FrameConnection
 from waybill.sources.query import Parent, Query
-from waybill.sources.sql import Bind, Sql, either, every, join, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, join, quote, split_name, sql
 
 Connect = Callable[[str], Any]
 """By Airflow connection id: an open DB-API connection (PEP 249, `DbApiHook.get_conn`), or a hook that only has `get_df_by_chunks`.
@@ -142,7 +142,7 @@ class DbApiSnapshot:
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
-        yield from engine.blocks(lines, dialect.max_rows_per_file)
+        yield from engine.blocks(engine.unknown(lines, selection.changed.known), dialect.max_rows_per_file)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         for batch in self._each_chunk(selection, lambda query: query.digests(), ordered=False):
@@ -164,7 +164,8 @@ class DbApiSnapshot:
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
         parents = tuple(Parent(self.flavour, self._from(one), self.columns(one), one.relation) for one in entity.parents())
-        return TableQuery(self.flavour, self._from(entity), self._natives(entity), selection, parents=parents)
+        natives = self._natives(entity)
+        return TableQuery(self.flavour, self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
 
     def _natives(self, entity: Entity) -> dict[str, str]:
         """The declared types; where those bind nobody, a time column declared otherwise is taken as a time stored as text."""
@@ -239,7 +240,7 @@ class TableQuery(Query):
         timed = self.selection.time_from or self.selection.time_to
         extra = [self.entity.time_column] if timed else []
         extra += [one.column for one in (*self.selection.where, self.entity.deleted_when) if one]
-        names = [*self.selection.columns, *(self.selection.changed.late_columns or {}), *self.entity.key]
+        names = [*self.selection.columns, *(self.selection.changed.known_columns or {}), *self.entity.key]
         return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
 
     def select(self, names: list[str], ordered: bool) -> Sql:
@@ -260,19 +261,16 @@ class TableQuery(Query):
     def time(self) -> list[Sql]:
         return [] if self._as_text(self.entity.time_column) else super().time()
 
-    def at_or_after(self, start: Any) -> Sql:
+    def reaches(self, name: str, value: Any) -> Sql:
         """A time stored as text begins with its date: comparing from a day before, whatever its offset, misses nothing."""
-        if not isinstance(start, datetime) or not any(map(self._as_text, self.change_columns())):
-            return super().at_or_after(start)
-        day = Bind((start.astimezone(UTC) - _DAY).date().isoformat())
-        return either(sql("{} >= {}", self.flavour.name(name), day) for name in self.change_columns())
+        if not isinstance(value, datetime) or not self._as_text(name):
+            return super().reaches(name, value)
+        return sql("{} >= {}", self.flavour.name(name), Bind((value.astimezone(UTC) - _DAY).date().isoformat()))
 
-    def before(self, end: Any) -> Sql:
-        if not isinstance(end, datetime) or not any(map(self._as_text, self.change_columns())):
-            return super().before(end)
-        day = Bind((end.astimezone(UTC) + 2 * _DAY).date().isoformat())
-        first, *rest = map(self.flavour.name, self.change_columns())
-        return every([sql("{} < {}", first, day), *(sql("{} IS NULL OR {} < {}", x, x, day) for x in rest)])
+    def precedes(self, name: str, value: Any) -> Sql:
+        if not isinstance(value, datetime) or not self._as_text(name):
+            return super().precedes(name, value)
+        return sql("{} < {}", self.flavour.name(name), Bind((value.astimezone(UTC) + 2 * _DAY).date().isoformat()))
 
     def textual_times(self) -> list[str]:
         """The columns of change positions that hold text: a text that is no time would compare anyhow and be passed over."""
@@ -309,8 +307,15 @@ def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Quer
     view = view.project(", ".join(map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))))
     view.create_view("chunk", replace=True)
     natives = dict(zip(view.columns, map(str, view.types), strict=True))
-    # Rows keep the database's order, unless some are picked by their digest: such a join may mix them up.
-    second = Query(engine.DuckDBFlavour(), sql("chunk"), natives, query.selection, narrowed=True, sorted=query.has_late())
+    second = Query(
+        engine.DuckDBFlavour(),
+        sql("chunk"),
+        natives,
+        query.selection,
+        narrowed=True,
+        sorted=bool(query.selection.changed.back),
+        clock=query.clock,
+    )
     return list(engine.stream(connection, ask(second)))
 
 

@@ -99,6 +99,17 @@ def null_changes(selection: Selection, count: int) -> PermanentError:
     )
 
 
+def changes_ahead(selection: Selection, count: int, example: str) -> PermanentError:
+    column = selection.entity.changes.column
+    return PermanentError(
+        f"{count} row{'s' if count != 1 else ''} of the tenant hold a {column} that the cluster has not reached, as {example},"
+        " so their changes would never be seen",
+        where=selection.entity.id,
+        code="change_column_ahead",
+        next_step=f"UPDATE these rows so that the trigger sets {column} again; rows restored from another cluster keep its numbers",
+    )
+
+
 def unreadable_times(selection: Selection, column: str, count: int) -> PermanentError:
     return PermanentError(
         f"{counted(count, 'row')} of the tenant {'holds' if count == 1 else 'hold'} something in {column} that is not a time",

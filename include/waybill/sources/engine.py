@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.sources import keeping
 from waybill.sources.query import Query
 from waybill.sources.spill import spill_folder
 from waybill.sources.sql import Bind, Sql, join, quote, sql
@@ -66,9 +67,16 @@ _ARROW = {
 _WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
 
 
+def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable.
+
+    A task that does one thing after the other has the same one again (`keeping`).
+    """
+    return keeping.lent("engine", _opened, _emptied)
+
+
 @contextmanager
-def connect() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB with a bounded memory and its own spill folder. It never downloads anything and sees no Python variable."""
+def _opened() -> Iterator[duckdb.DuckDBPyConnection]:
     with spill_folder() as spill:
         settings: dict[str, Any] = {"temp_directory": spill, "autoinstall_known_extensions": "false"}
         connection = duckdb.connect(config=settings)
@@ -81,6 +89,17 @@ def connect() -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
         finally:
             connection.close()
+
+
+def _emptied(connection: duckdb.DuckDBPyConnection) -> None:
+    """As it was opened: no transaction, no attached file, no file system, its usual limits."""
+    with suppress(duckdb.TransactionException):  # none is open
+        connection.execute("ROLLBACK")
+    connection.execute("USE memory")
+    connection.execute("DETACH DATABASE IF EXISTS warehouse")
+    for name in connection.list_filesystems():
+        connection.unregister_filesystem(name)
+    connection.execute(MEMORY_NORMAL)
 
 
 @contextmanager
@@ -169,8 +188,19 @@ def arrow(query: Query) -> Sql:
     return query.ordered(query.rows(extra=join(", ", values)), ", ".join(wanted))
 
 
+def unknown(batches: Iterator[pa.RecordBatch], known: Container[bytes] | None) -> Iterator[pa.RecordBatch]:
+    """The rows whose digest, in the second column, is not known; all of them where nothing is."""
+    if known is None:
+        yield from batches
+        return
+    for batch in batches:
+        fresh = batch.filter(pa.array([digest not in known for digest in batch.column(1).to_pylist()], pa.bool_()))
+        if len(fresh):
+            yield fresh
+
+
 def blocks(batches: Iterator[pa.RecordBatch], most: int | None) -> Iterator[tuple[memoryview, int]]:
-    """The texts of a single string column back to back, as Arrow holds them, with their number. Nothing is copied.
+    """The texts of the first column back to back, as Arrow holds them, with their number. Nothing is copied.
 
     No block crosses a multiple of `most` texts.
     """

@@ -15,7 +15,7 @@ from waybill.errors import PermanentError
 def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None] | None) -> Extent:
     """The extent of `lookback`, `append` and `full`. `now` is the source's clock; `max_id` is given when the change column is an integer.
 
-    The position is the end as RFC 3339 text, or for `append` by id the first id not yet read.
+    The position is the end as RFC 3339 text, or for `append` by id the first id that was not there yet.
     """
     if entity.changes.mode in (Mode.SNAPSHOT, Mode.HORIZON):
         raise PermanentError(
@@ -30,11 +30,11 @@ def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Call
         return Extent(until, Changed(), timestamp_text(until), _behind(until, end, now))
     if max_id is not None:
         return _by_id(entity, start, end, now, max_id)
-    return by_time(entity, start, end, now, _behind(min(end, now), end, now))
+    return by_time(start, end, now, _behind(min(end, now), end, now))
 
 
-def by_time(entity: Entity, start: Any, end: datetime, limit: datetime, short: str, overlap: bool = True) -> Extent:
-    """`[start, min(end, limit))`; with `overlap` reaching `changes.lookback` further back for commits that came late.
+def by_time(start: Any, end: datetime, limit: datetime, short: str) -> Extent:
+    """`[start, min(end, limit))`.
 
     The end never falls behind the start: windows must abut even when a clock was set back.
     """
@@ -42,8 +42,7 @@ def by_time(entity: Entity, start: Any, end: datetime, limit: datetime, short: s
     until = min(end, limit)
     if since is not None and until < since:
         until, short = since, short or "the source's clock lies before the end of the last delivery"
-    reach = since - entity.changes.lookback if since is not None and overlap else None
-    return Extent(until, Changed(since, until, reach), timestamp_text(until), short)
+    return Extent(until, Changed(since, until), timestamp_text(until), short)
 
 
 def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None]) -> Extent:
@@ -56,11 +55,13 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
         )
     since = None if start is None else int(start)
     newest = max_id()
-    until = (newest if newest is not None else -1) + 1 - entity.changes.lag
-    if since is not None and until < since:
-        until = since
+    until = (newest if newest is not None else -1) + 1
     boundary = min(end, now)
-    return Extent(boundary, Changed(since, until), until, _behind(boundary, end, now))
+    short = _behind(boundary, end, now)
+    if since is not None and until < since:
+        short = short or f"the highest {entity.changes.column} is {until - 1} and was {since - 1} before: rows with lower ones are not seen"
+        until = since
+    return Extent(boundary, Changed(since, until), until, short)
 
 
 def instant(position: Any) -> datetime | None:

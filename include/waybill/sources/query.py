@@ -7,9 +7,9 @@ What engines spell differently is behind `waybill.sources.sql.Flavour`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ _PLAIN_CHARACTERS = frozenset("+-.:/= ")
 _INSTANTS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
 _NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT})
 _ALL = Sql()
+_CALENDAR_BEGINS = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Query:
 
     `relation` is the quoted relation as it stands behind FROM. `narrowed` says that the rows are one tenant's already (a second stage over
     fetched chunks), `sorted` off leaves them in the order they come, `nulls` is what the engine needs to put NULL keys first, `part` is a
-    further condition, one of `parts`.
+    further condition, one of `parts`. `clock` is the source's: a deletion time at or after it does not count yet.
     """
 
     flavour: Flavour
@@ -70,6 +71,7 @@ class Query:
     part: Sql = _ALL
     parents: tuple[Parent, ...] = ()
     """The tables of `entity.tenant_through`, in its order."""
+    clock: datetime | None = None
 
     @property
     def entity(self) -> Entity:
@@ -91,10 +93,21 @@ class Query:
     # Which rows
 
     def where(self) -> Sql:
-        """Every condition of the selection but the digest one."""
+        """Every condition of the selection but that on version digests."""
         owner: tuple[Sql, ...] = () if self.narrowed else (self.tenant(), *self._scope())
         wanted = map(self.condition, self.selection.where)
-        return every((*owner, *wanted, *self.time(), self._live(), self.span(self._reach(), self.selection.changed.end), self.part))
+        return every((*owner, *wanted, *self.time(), self._live(), self.changed(reach_back=bool(self.selection.changed.back)), self.part))
+
+    def changed(self, reach_back: bool = False) -> Sql:
+        """The selection's span of change positions, and what lies apart from every span where that is asked for.
+
+        It may reach back before the span's start, for keys that came back.
+        """
+        span = self.span(None if reach_back else self.selection.changed.start, self.selection.changed.end)
+        ahead = self.selection.changed.ahead
+        if ahead is None:
+            return span
+        return either(term for term in (span, self.at_or_after(ahead), self.before(_CALENDAR_BEGINS)) if term)
 
     def tenant(self) -> Sql:
         """The rows that are the tenant's: by a column of their own, or by one that tables lead to. Nothing joins, so no row comes twice."""
@@ -150,17 +163,30 @@ class Query:
     def at_or_after(self, start: Any) -> Sql:
         if start is None:
             return Sql()
-        return either(sql("{} >= {}", self.flavour.name(name), self._bound(name, start)) for name in self.change_columns())
+        change, *deletion = self.change_columns()
+        return either([self.reaches(change, start), *(every((self.reaches(name, start), self._is_past(name))) for name in deletion)])
 
     def before(self, end: Any) -> Sql:
         if end is None:
             return Sql()
-        first, *rest = self.change_columns()
-        conditions = [sql("{} < {}", self.flavour.name(first), self._bound(first, end))]
-        for name in rest:
-            x = self.flavour.name(name)
-            conditions.append(sql("{} IS NULL OR {} < {}", x, x, self._bound(name, end)))
-        return every(conditions)
+        change, *deletion = self.change_columns()
+        return every([self.precedes(change, end), *(either((self._is_pending(name), self.precedes(name, end))) for name in deletion)])
+
+    def reaches(self, name: str, value: Any) -> Sql:
+        """The column is at or after a value."""
+        return sql("{} >= {}", self.flavour.name(name), self._bound(name, value))
+
+    def precedes(self, name: str, value: Any) -> Sql:
+        """The column is before a value."""
+        return sql("{} < {}", self.flavour.name(name), self._bound(name, value))
+
+    def _is_past(self, name: str) -> Sql:
+        return self.precedes(name, self.clock) if self.clock else Sql()
+
+    def _is_pending(self, name: str) -> Sql:
+        """There is no such time, or it is not past yet."""
+        none = sql("{} IS NULL", self.flavour.name(name))
+        return either((none, self.reaches(name, self.clock))) if self.clock else none
 
     def change_columns(self) -> tuple[str, ...]:
         """The columns whose greatest value is the change position. A deletion time counts only beside a change time."""
@@ -175,12 +201,11 @@ class Query:
         if not self.entity.changes.column:
             return sql("NULL")
         names = self.change_columns()
-        first = names[0]
         if len(names) == 1:
-            return self.text(first)
+            return self.text(names[0])
         a, b = (self.flavour.instant(self.flavour.name(name), self.natives[name]) for name in names)
-        later = f"CASE WHEN {b} IS NULL OR {a} >= {b} THEN {a} ELSE {b} END"
-        return sql("{}", self.flavour.text(later, ColumnType.TIMESTAMP, self.flavour.naive))
+        texts = (self.flavour.text(x, ColumnType.TIMESTAMP, self.flavour.naive) for x in (a, b))
+        return sql("CASE WHEN {} OR {} >= {} THEN {} ELSE {} END", self._is_pending(names[1]), a, b, *texts)
 
     def _bound(self, name: str, value: Any) -> Sql:
         """A limit of the change position; a datetime only ever meets a time column."""
@@ -190,12 +215,6 @@ class Query:
             what = f"the change column {name} is {self.natives[name]}, which cannot be cut by a time"
             raise PermanentError(what, where=self.entity.id, code="no_change_time", next_step="Ask for a full load instead")
         return self.flavour.bind_instant(value, self.natives[name])
-
-    def _reach(self) -> Any:
-        changed = self.selection.changed
-        if changed.back:
-            return None
-        return changed.overlap if changed.overlap is not None and changed.late else changed.start
 
     def _scope(self) -> list[Sql]:
         """One condition per level; a level the entity does not have holds none of its rows."""
@@ -218,12 +237,16 @@ class Query:
         ]
 
     def _live(self) -> Sql:
-        """A row is deleted once its deletion column holds a time, or its state says so; one whose state is not known is not."""
+        """A row is deleted once its deletion time is past, or its state says so; one whose state is not known is not."""
+        name = self.entity.deleted_column
         if not self.selection.live_only:
             return Sql()
         if state := self.entity.deleted_when:
             return sql("CASE WHEN {} THEN 1 ELSE 0 END = 0", self.condition(state))
-        return sql("{} IS NULL", self.flavour.name(self.entity.deleted_column)) if self.entity.deleted_column else Sql()
+        if not name:
+            return Sql()
+        is_time = self.flavour.kind(self.natives[name]) in _INSTANTS
+        return self._is_pending(name) if is_time else sql("{} IS NULL", self.flavour.name(name))
 
     # What of them
 
@@ -238,7 +261,7 @@ class Query:
     def digest(self) -> Sql:
         """`canonical.row_digest` over the aliases of `rows`."""
         keys = [(f"k{i}", self.kind(name), False) for i, name in enumerate(self.entity.key)]
-        columns = [(f"d{i}", column.type, column.export == "anonymize") for i, column in enumerate(self._digested().values())]
+        columns = [(alias, column.type, column.export == "anonymize") for alias, column, _ in self._digested()]
         fields = self.fields([*keys, ("p", ColumnType.TIMESTAMP, False), *columns], ",")
         return self.flavour.sha16(self.flavour.concat([*fields, self.flavour.literal("\n")]))
 
@@ -250,35 +273,32 @@ class Query:
     def _key_columns(self) -> list[tuple[str, Column]]:
         return [(name, self.entity.columns[name]) for name in self.entity.key]
 
-    def _digested(self) -> Mapping[str, Column]:
-        late = self.selection.changed.late_columns if self.has_late() else None
-        return self.selection.columns if late is None else late
+    def _digested(self) -> list[tuple[str, Column, str]]:
+        """The columns a digest is made of, each as (alias, column, name): c0.. where the file holds the same text, else d0..."""
+        shown = {(name, column.type, column.export): f"c{i}" for i, (name, column) in enumerate(self.selection.columns.items())}
+        known = self.selection.changed.known_columns
+        columns = self.selection.columns if known is None else known
+        return [(shown.get((name, column.type, column.export), f"d{i}"), column, name) for i, (name, column) in enumerate(columns.items())]
 
     def rows(self, digests: bool = False, extra: Sql | None = None) -> Sql:
         """The selected rows: canonical texts (c0..) and sort terms (o0..).
 
-        Where digests are asked for or needed also raw keys (k0..), change position (p) and the texts that are digested (d0..).
+        Where digests are asked for also raw keys (k0..), change position (p) and what else is digested (d0..).
         """
         wanted = [sql("{} AS c{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self.selection.columns.items())]
         wanted += [sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)]
-        late, back = bool(self.has_late() and self.selection.changed.late), self.selection.changed.back
-        if digests or late:
+        back = self.selection.changed.back
+        if digests:
             wanted += [sql("{} AS k{}", self.text(name), str(i)) for i, name in enumerate(self.entity.key)]
-            wanted += [sql("{} AS d{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._digested().items())]
+            wanted += [sql("{} AS {}", self.text(name, column), alias) for alias, column, name in self._digested() if alias[0] == "d"]
             wanted.append(sql("{} AS p", self.position()))
         if back:
             wanted += [sql("{} AS b{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self._key_columns())]
-        if self.has_late():
-            wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", self.at_or_after(self.selection.changed.start)))
+            wanted.append(sql("CASE WHEN {} THEN 1 ELSE 0 END AS fresh", self.changed() or sql("1 = 1")))
         if extra:
             wanted.append(extra)
         inner = sql("SELECT {} FROM {} WHERE {}", join(", ", wanted), self.relation, self.where())
-        if not self.has_late():
-            return inner
-        picked = [sql("fresh = 1")]
-        picked += [self.flavour.among(self.digest(), self.selection.changed.late)] if late else []
-        picked += [self.flavour.among(self.key_digest(), back)] if back else []
-        return sql("SELECT * FROM ({}) AS r WHERE {}", inner, either(picked))
+        return sql("SELECT * FROM ({}) AS r WHERE fresh = 1 OR {}", inner, self.flavour.among(self.key_digest(), back)) if back else inner
 
     def stored(self) -> Sql:
         """The selected rows with all their columns as they are stored, in key order."""
@@ -286,10 +306,13 @@ class Query:
         return sql("SELECT * FROM {} WHERE {} ORDER BY {}", self.relation, self.where(), terms)
 
     def csv(self, dialect: Dialect) -> Sql:
-        """One text column `line`: whole records with their line end, in key order."""
+        """One text column `line`: whole records with their line end, in key order; with known versions to leave out also `digest`."""
         columns = [(f"c{i}", column.type, column.export == "anonymize") for i, column in enumerate(self.selection.columns.values())]
         line = self.flavour.concat([*self.fields(columns, dialect.delimiter), self.flavour.literal(dialect.line_end)])
-        return self.ordered(sql("SELECT {} AS line{} FROM ({}) AS t", line, self._sort_aliases(), self.rows()), "line")
+        if self.selection.changed.known is None:
+            return self.ordered(sql("SELECT {} AS line{} FROM ({}) AS t", line, self._sort_aliases(), self.rows()), "line")
+        rows = sql("SELECT {} AS line, {} AS digest{} FROM ({}) AS t", line, self.digest(), self._sort_aliases(), self.rows(digests=True))
+        return self.ordered(rows, "line, digest")
 
     def digests(self) -> Sql:
         """One binary column `digest`."""
@@ -312,7 +335,7 @@ class Query:
         ]
 
     def count(self) -> Sql:
-        if self.has_late():
+        if self.selection.changed.back:
             return sql("SELECT count(*) FROM ({}) AS t", self.rows())
         return sql("SELECT count(*) FROM {} WHERE {}", self.relation, self.where())
 
@@ -344,7 +367,7 @@ class Query:
         numbered = sql("SELECT *, {}, row_number() OVER () AS n FROM ({}) AS t", before, rows)
         return sql("SELECT 1 FROM ({}) AS w WHERE n > 1 AND NOT coalesce({}, false) LIMIT 1", numbered, rising)
 
-    def ordered(self, rows: Sql, wanted: str) -> Sql:
+    def ordered(self, rows: Sql, wanted: str | Sql) -> Sql:
         """`wanted` of the rows, which hold the sort terms o0.., in key order."""
         if not self.sorted:
             return sql("SELECT {} FROM ({}) AS s", wanted, rows)
@@ -356,11 +379,6 @@ class Query:
 
     def _sort_aliases(self) -> str:
         return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
-
-    def has_late(self) -> bool:
-        """Whether rows before the span's start are picked by a digest."""
-        changed = self.selection.changed
-        return bool(changed.back) or (changed.overlap is not None and bool(changed.late))
 
 
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:

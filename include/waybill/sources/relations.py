@@ -76,7 +76,8 @@ class EngineSnapshot(ABC):
         return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
-        yield from engine.blocks(self._read(selection, lambda query: query.csv(dialect)), dialect.max_rows_per_file)
+        lines = engine.unknown(self._read(selection, lambda query: query.csv(dialect)), selection.changed.known)
+        yield from engine.blocks(lines, dialect.max_rows_per_file)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         for batch in self._stream(selection, self.query(selection).digests(), ()):
@@ -96,7 +97,7 @@ class EngineSnapshot(ABC):
         entity = selection.entity
         relation = self.relation(entity, selection.tenant)
         parents = tuple(self._parent(one) for one in entity.parents())
-        return Query(_FLAVOUR, relation, self._describe(entity, relation), selection, parents=parents)
+        return Query(_FLAVOUR, relation, self._describe(entity, relation), selection, parents=parents, clock=self.taken_at)
 
     def _parent(self, entity: Entity) -> Parent:
         relation = self.relation(entity)
@@ -125,7 +126,7 @@ class EngineSnapshot(ABC):
         if not selection.in_key_order:
             yield from self._stream(selection, ask(replace(query, sorted=False)), engine.MEMORY_STREAMING)
             return
-        if query.has_late():
+        if selection.changed.back:
             yield from self._stream(selection, ask(query), engine.MEMORY_SORTING)
             return
         parts = self._parts(selection)

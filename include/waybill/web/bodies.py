@@ -12,13 +12,14 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from waybill.configuration.catalog import closest
+from waybill.configuration.catalog import suggester
 from waybill.configuration.findings import kind_of, validated
 from waybill.errors import Finding, InvalidInput
 from waybill.web.dependencies import CallerDep
 from waybill.web.problems import Refused
 
 LARGEST = 256 * 1024
+DEEPEST = 20
 _DIGITS = 1000
 
 
@@ -38,9 +39,19 @@ async def json_object(request: Request) -> dict[str, Any]:
         raise Refused("bad_request", "The body is nested too deeply.") from error
     except ValueError as error:  # covers malformed JSON and text that is not UTF-8
         raise Refused("bad_request", f"The body is not valid JSON: {_reason(error)}.") from error
+    if _is_deeper(value, DEEPEST):
+        raise Refused("bad_request", f"The body is nested more than {DEEPEST} levels deep.")
     if not isinstance(value, dict):
         raise InvalidInput([Finding("", "", f"the body is {kind_of(value)}", "a JSON object", code="invalid_type")])
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings stand in one another on more than so many levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+    return bool(layer)
 
 
 def _refuse_other_media(request: Request) -> None:
@@ -105,11 +116,11 @@ def declared_only(request: Request, _recognised_first: CallerDep) -> None:
     assert isinstance(route, APIRoute)  # noqa: S101 (how the dependency was installed)
     fields = list(_query_fields(route.dependant))
     several = {field.alias: _takes_several(field.field_info.annotation) for field in fields}
-    known, findings = sorted(several), []
+    known, findings = sorted(several), list[Finding]()
+    allowed, meant = ", ".join(known) or "none here", suggester(known)
     for name in dict.fromkeys(request.query_params):
         if name not in several:
-            meant = closest(name, known)
-            findings.append(Finding("", name, "unknown parameter", ", ".join(known) or "none here", meant, "unknown_parameter"))
+            findings.append(Finding("", name, "unknown parameter", allowed, meant(name), "unknown_parameter"))
         elif not several[name] and len(request.query_params.getlist(name)) > 1:
             findings.append(Finding("", name, "is given more than once", "one value", code="repeated_parameter"))
     if findings:

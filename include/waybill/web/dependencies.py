@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 from fastapi import Depends, Request
 from fastapi import Path as InPath
@@ -21,6 +21,7 @@ from waybill.deliveries.overview import SchedulerStates
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.registrations.applying import Failed
+from waybill.requests.rights import require
 from waybill.web.problems import Refused, unauthenticated
 
 
@@ -166,5 +167,19 @@ def refuse(request: Request, installation: Installation, caller: Caller, wanted:
 
 
 Viewer = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_VIEW))]
-Editor = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_EDIT))]
+Editor = Annotated[Caller, Depends(allowed(Permission.REGISTRATIONS_MANAGE))]
 Operator = Annotated[Caller, Depends(allowed(Permission.DELIVERIES_RUN))]
+
+
+def asking(wanted: Permission) -> Any:
+    """A dependency that yields the caller when the policy lets them do this with requests. Before a body is read: nobody else's is."""
+
+    def check(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> Caller:
+        require(installation, caller, tenant, wanted)
+        return caller
+
+    return Depends(check)
+
+
+Asker = Annotated[Caller, asking(Permission.EXPORTS_CREATE)]
+Onlooker = Annotated[Caller, asking(Permission.EXPORTS_VIEW)]

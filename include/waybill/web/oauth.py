@@ -136,8 +136,9 @@ class TokenAccess:
         rights = TokenRights(
             tenants=_words(claims.get(self.issuer.tenant_claim), split=False),
             scopes=_words(claims.get("scope")),
-            roles=_words(claims.get("roles")),
+            roles=_words(claims["roles"]) if "roles" in claims else None,
             granted=granted,
+            bound_to_projects="projects" in claims,
         )
         projects = _words(claims["projects"]) if "projects" in claims else None
         return Caller(str(claims["sub"]), rights, name=_text(claims, "name"), email=_text(claims, "email"), projects=projects)
@@ -150,7 +151,7 @@ def _keys_unknown() -> TransientError:
 def granted_by_policy(request: Request) -> Granted:
     """What the policy in force at this request lets roles do."""
 
-    def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
+    def granted(tenant: str, roles: frozenset[str] | None) -> frozenset[str]:
         return current_installation(request).configuration.export_policy(tenant).permissions_of(roles)
 
     return granted

@@ -66,6 +66,9 @@ STATUS = {
 SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
 """Codes of the floors below that the API knows under a more general name."""
 
+MOST = 100
+"""Problems that one answer lists; its `detail` counts them all."""
+
 RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60, "config": 60}
 _RETRY_WHEN_DOWN = 5
 DOWN = "Waybill cannot answer this just now. Try again in a little while; the operator's log holds the cause."
@@ -157,7 +160,7 @@ def of_error(error: WaybillError) -> JSONResponse:
 
 def counted(error: InvalidInput) -> str:
     first, count = _sentence(error.findings[0]), len(error.findings)
-    return first if count == 1 else f"{count} problems: {first}; see errors for the others"
+    return first if count == 1 else f"{count} problems: {first}; see errors for {'the others' if count <= MOST else f'the first {MOST}'}"
 
 
 def _sentence(finding: Finding) -> str:
@@ -167,7 +170,7 @@ def _sentence(finding: Finding) -> str:
 
 
 def field_errors(error: InvalidInput) -> list[dict[str, str]]:
-    return [{"field": one.path, "code": one.code, "message": _message(one)} for one in error.findings]
+    return [{"field": one.path, "code": one.code, "message": _message(one)} for one in error.findings[:MOST]]
 
 
 def _message(finding: Finding) -> str:

@@ -94,7 +94,7 @@ def _by_horizon(entity: Entity, start: Any, end: datetime, facts: Facts, grain: 
         if since is None:
             raise TransientError(held, where=entity.id, code="held_back", next_step=step)
         return Extent(since, Changed(since, since), timestamp_text(since), f"{held}. {step}")
-    return extents.by_time(entity, since, end, facts.settled - grain, _held(end, facts, grain), overlap=False)
+    return extents.by_time(since, end, facts.settled - grain, _held(end, facts, grain))
 
 
 def _held(end: datetime, facts: Facts, grain: timedelta) -> str:

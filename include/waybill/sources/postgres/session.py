@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -99,6 +100,17 @@ def connect(target: Connection) -> Iterator[psycopg.Connection]:
         yield connection
     finally:
         connection.close()
+
+
+def emptied(connection: psycopg.Connection) -> None:
+    """As it was opened: outside of any transaction. Raises for a session that is closed or in the middle of something."""
+    match connection.info.transaction_status:
+        case TransactionStatus.IDLE:
+            pass
+        case TransactionStatus.INTRANS | TransactionStatus.INERROR:
+            connection.execute("ROLLBACK")
+        case status:
+            raise RuntimeError(f"the session is {status.name}")
 
 
 def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -18,7 +18,7 @@ from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift
+from waybill.sources import drift, keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import PostgresFlavour
@@ -65,7 +65,7 @@ SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute
 
 
 class Postgres:
-    """The source. One session per snapshot."""
+    """The source. One session per snapshot, each after the other the same one where a task keeps it (`keeping`)."""
 
     def __init__(self, spec: PostgresSource, connections: Connections) -> None:
         self.spec = spec
@@ -74,7 +74,8 @@ class Postgres:
     @contextmanager
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[PostgresSnapshot]:
         where = f"PostgreSQL connection {self.spec.connection}"
-        with session.connect(self.connections(self.spec.connection)) as connection:
+        name = self.spec.connection
+        with keeping.lent(f"postgres {name}", lambda: session.connect(self.connections(name)), session.emptied) as connection:
             yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout)
 
 
@@ -134,6 +135,10 @@ class PostgresSnapshot:
             [(nulls,)] = self._run(selection, query.null_changes())
             if nulls:
                 raise drift.null_changes(selection, nulls)
+        if entity.changes.mode is Mode.SNAPSHOT and query.natives[entity.changes.column] == "xid8" and not selection.live_only:
+            [(ahead, example)] = self._run(selection, query.unreached(self.visible))
+            if ahead:
+                raise drift.changes_ahead(selection, ahead, example)
         if not self._has_unique_index(entity) and self._run(selection, query.repeated_key())[0][0]:
             raise drift.repeated_key(selection)
 
@@ -146,8 +151,13 @@ class PostgresSnapshot:
         names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
         options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"
         rewrite = _rewrite(len(selection.columns), dialect.line_end)
-        most = dialect.max_rows_per_file
-        yield from blocks(self._copy(selection, query.ordered(query.rows(), names), options, most), rewrite, most)
+        most, known = dialect.max_rows_per_file, selection.changed.known
+        if known is None:
+            found = self._copy(selection, query.ordered(query.rows(), names), options, most)
+        else:
+            rows = query.ordered(query.rows(digests=True), sql("{}, encode({}, 'hex')", names, query.digest()))
+            found = unknown(self._copy(selection, rows, options), known, most)
+        yield from blocks(found, rewrite, most)
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         digests = sql("SELECT encode(digest, 'hex') FROM ({}) AS h", self.query(selection).digests())
@@ -166,13 +176,14 @@ class PostgresSnapshot:
     def values(self, selection: Selection, most: int) -> list[str]:
         return [str(value) for (value,) in self._run(selection, self.query(selection).values(most))]
 
-    def query(self, selection: Selection) -> Query:
+    def query(self, selection: Selection) -> SnapshotQuery:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
         parents = tuple(Parent(self._flavour(one), sql("{}", self._name(one)), self.columns(one), one.relation) for one in entity.parents())
         flavour, natives = self._flavour(entity), self.columns(entity)
         relation = sql("{}", self._name(entity))
-        return SnapshotQuery(flavour, relation, natives, selection, sorted=selection.in_key_order, nulls=nulls, parents=parents)
+        order, clock = selection.in_key_order, self.taken_at
+        return SnapshotQuery(flavour, relation, natives, selection, sorted=order, nulls=nulls, parents=parents, clock=clock)
 
     def _flavour(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
@@ -279,6 +290,12 @@ class SnapshotQuery(Query):
             return super().before(end)
         return sql("pg_visible_in_snapshot({}, {})", self.flavour.name(self.entity.changes.column), Bind(end, "pg_snapshot"))
 
+    def unreached(self, snapshot: str) -> Sql:
+        """How many of the tenant's rows are stamped with a transaction that has not begun, and the greatest such stamp."""
+        x = self.flavour.name(self.entity.changes.column)
+        ahead = sql("{} >= pg_snapshot_xmax({})", x, Bind(snapshot, "pg_snapshot"))
+        return sql("SELECT count(*), max({}::text::numeric)::text FROM {} WHERE {} AND {}", x, self.relation, self.tenant(), ahead)
+
     def _by_transaction(self) -> bool:
         return self.natives[self.entity.changes.column] == "xid8" and isinstance(self.selection.changed.end, str)
 
@@ -329,6 +346,21 @@ def records(connection: psycopg.Connection, statement: str, values: list[Any], m
                 yield found
             if size <= 0:
                 ended = connection.wait(_more(connection.pgconn) if size == 0 else _end(connection.pgconn))
+
+
+_MARK = 33
+"""A digest in hex at the end of a record, and the delimiter before it."""
+
+
+def unknown(lists: Iterator[list[Buffer]], known: Container[bytes], most: int | None) -> Iterator[list[Buffer]]:
+    """The records whose digest, which is their last field, is not known; without it, in lists that never cross a multiple of `most`."""
+    seen = 0
+    for found in lists:
+        kept = [bytes(record[: -_MARK - 1]) + b"\n" for record in found if bytes.fromhex(bytes(record[-_MARK:-1]).decode()) not in known]
+        while kept:
+            size = min(len(kept), most - seen % most) if most else len(kept)
+            yield list[Buffer](kept[:size])
+            kept, seen = kept[size:], seen + size
 
 
 def blocks(lists: Iterator[list[Buffer]], rewrite: Callable[[Buffer], bytes] | None, most: int | None) -> Iterator[tuple[bytes, int]]:

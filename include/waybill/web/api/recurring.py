@@ -15,7 +15,7 @@ from waybill.web.api import openapi, request_models
 from waybill.web.api.models import Answer
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody, parsed
-from waybill.web.dependencies import CallerDep, InstallationDep, TenantPath
+from waybill.web.dependencies import Asker, CallerDep, InstallationDep, TenantPath
 
 router = APIRouter(prefix="/tenants/{tenant}/export-templates", tags=["exports"])
 
@@ -53,7 +53,7 @@ class RecurringExports(Answer):
     openapi_extra=openapi.body(TemplateBody, {"weekly": EXAMPLE}),
     summary="Ask for an export every week or month",
 )
-def create_template(tenant: TenantPath, caller: CallerDep, body: JsonBody, installation: InstallationDep) -> JSONResponse:
+def create_template(tenant: TenantPath, caller: Asker, body: JsonBody, installation: InstallationDep) -> JSONResponse:
     """The first request is made at the next Monday or 1st; without a range it covers the week or month that ended."""
     one = recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body))
     return JSONResponse(recurring.describe_template(installation, one), 201)

@@ -23,7 +23,7 @@ from waybill.web.api import openapi
 from waybill.web.api import request_models as schemas
 from waybill.web.api.openapi import problems
 from waybill.web.bodies import JsonBody, parsed
-from waybill.web.dependencies import CallerDep, InstallationDep, TenantPath
+from waybill.web.dependencies import Asker, CallerDep, InstallationDep, Onlooker, TenantPath
 
 router = APIRouter(prefix="/tenants/{tenant}/exports", tags=["exports"])
 without_tenant = APIRouter(prefix="/exports", tags=["exports"])
@@ -84,7 +84,7 @@ def _collection(request: Request, tenant: str) -> str:
 def create_export(
     request: Request,
     tenant: TenantPath,
-    caller: CallerDep,
+    caller: Asker,
     body: JsonBody,
     installation: InstallationDep,
     idempotency_key: IdempotencyKey = None,
@@ -123,7 +123,7 @@ def export_options(tenant: TenantPath, caller: CallerDep, installation: Installa
     openapi_extra=openapi.body(schemas.BulkDelete, {"two": {"ids": ["0" * 31 + "1", "0" * 31 + "2"]}}),
     summary="Delete several, all or none",
 )
-def bulk_delete(tenant: TenantPath, caller: CallerDep, body: JsonBody, installation: InstallationDep) -> Response:
+def bulk_delete(tenant: TenantPath, caller: Onlooker, body: JsonBody, installation: InstallationDep) -> Response:
     """Nothing is deleted when one of them is unknown or may not be deleted."""
     following.delete(installation, caller, tenant, parsed(schemas.BulkDelete, body).ids)
     return Response(status_code=204)

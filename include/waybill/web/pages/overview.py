@@ -66,7 +66,7 @@ def show_overview(
         "q": q,
         "state": known,
         "wrong": wrong,
-        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_EDIT, sorted(seen)[:MOST])),
+        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
         "organization": organization,
         "link": link,
         "airflow": airflow,

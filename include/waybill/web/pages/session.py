@@ -104,5 +104,5 @@ def holding(wanted: Permission) -> Any:
 
 
 Viewer = Annotated[Caller, holding(Permission.REGISTRATIONS_VIEW)]
-Editor = Annotated[Caller, holding(Permission.REGISTRATIONS_EDIT)]
+Editor = Annotated[Caller, holding(Permission.REGISTRATIONS_MANAGE)]
 Operator = Annotated[Caller, holding(Permission.DELIVERIES_RUN)]

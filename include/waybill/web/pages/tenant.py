@@ -85,7 +85,7 @@ def show_tenant(
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
 ) -> Response:
     """Everything about a tenant; before it is registered, the form that registers it."""
-    may = May(caller.allows(Permission.REGISTRATIONS_EDIT, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
+    may = May(caller.allows(Permission.REGISTRATIONS_MANAGE, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
     registered = replacing.find(installation, tenant)
     file = replacing.managing_file(installation, tenant, registered)
     body = registered.body if registered else {"exportOption": ExportOption.SELECTED.value, "frequency": "daily"}

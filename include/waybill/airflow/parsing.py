@@ -1,0 +1,133 @@
+"""Having Airflow parse the tenants' DAG file at once, and again until what was registered is there.
+
+Airflow's DAG processor drops a request that arrives while the file is being parsed, and that parse may have read the ledger before: so who
+asks has to look, and ask again. A DAG's description tells the version of the registration it was made from.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from waybill.airflow.names import dag_id, described
+from waybill.configuration.loading import Settings
+from waybill.errors import WaybillError
+from waybill.ledger import Ledger
+
+EXPORTS_FILE = "tenant_exports.py"
+"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
+
+EVERY = 3.0
+GIVE_UP = 900.0
+"""Seconds. A DAG processor that has not shown a DAG by then is not running, or cannot parse the file."""
+
+log = logging.getLogger(__name__)
+
+
+def ask() -> None:
+    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
+        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
+        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
+    for bundle in bundles:
+        try:
+            with create_session() as session:
+                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
+        except IntegrityError:
+            continue  # asked for already
+
+
+def is_processed() -> bool:
+    """Whether a DAG processor is running that could answer."""
+    from airflow.jobs.job import Job
+    from airflow.utils.session import create_session
+
+    lately = datetime.now(UTC) - timedelta(minutes=1)
+    alive = select(Job.id).where(Job.job_type == "DagProcessorJob", Job.state == "running", Job.latest_heartbeat > lately)
+    with create_session() as session:
+        return session.scalars(alive.limit(1)).first() is not None
+
+
+def behind(settings: Settings, tenants: Collection[str]) -> set[str]:
+    """Those of the tenants whose DAG is not there yet, or was made from an older registration."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    from waybill.ledger.registrations import versions
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        with ledger.read() as connection:
+            wanted = {dag_id(tenant): described(version) for tenant, version in versions(connection, tenants).items()}
+    finally:
+        ledger.close()
+    with create_session() as session:
+        shown = session.execute(select(DagModel.dag_id, DagModel.description).where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale))
+        found = {row[0]: row[1] for row in shown}
+    return {tenant for tenant in tenants if wanted.get(dag_id(tenant)) != found.get(dag_id(tenant))}
+
+
+class Follower:
+    """Asks again, from a thread of its own, until every tenant it was told of has the DAG of its registration. One a process."""
+
+    def __init__(self, every: float = EVERY) -> None:
+        self._every = every
+        self._since: dict[str, float] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, tenants: Collection[str]) -> None:
+        settings = Settings.from_environment()
+        with self._changed:
+            self._since |= dict.fromkeys(tenants, time.monotonic())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, args=(settings,), name="waybill-parsing", daemon=True)
+                self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether nothing is left to follow within that time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._thread is None, seconds)
+
+    def _run(self, settings: Settings) -> None:
+        while True:
+            time.sleep(self._every)
+            with self._changed:
+                asked = dict(self._since)
+            left = self._look(settings, asked)
+            with self._changed:
+                # One that was told of again meanwhile stays.
+                self._since = {one: since for one, since in self._since.items() if one in left or since != asked.get(one)}
+                if not self._since:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+
+    def _look(self, settings: Settings, asked: dict[str, float]) -> set[str]:
+        now = time.monotonic()
+        try:
+            left = behind(settings, asked)
+            if left and is_processed():
+                ask()
+        except (SQLAlchemyError, WaybillError, OSError):
+            log.warning("Airflow's database or the ledger does not answer; asked again later", exc_info=True)
+            left = set(asked)
+        late = {tenant for tenant in left if now - asked[tenant] > GIVE_UP}
+        if late:
+            log.error("the DAG processor has not shown the DAGs of %s; is it running, and is the file free of import errors?", sorted(late))
+        return left - late
+
+
+following = Follower()

@@ -1,0 +1,151 @@
+"""Which row versions a delivery must not repeat, and which the next one has to remember.
+
+A full load holds every row that is visible, also rows with a change position at or past the window's end. A delta also brings rows that
+were committed late, and rows with a position no span ever reaches (a date in the future, infinity). All of them are told apart from what
+was delivered before by the digest of their version. The ledger keeps the digests of the last delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.selection import Changed, Extent, Selection
+from waybill.deliveries.columns import from_json, same_texts
+from waybill.ledger.streams import Stream
+from waybill.sources import Snapshot
+
+_BLOB = 4096 * 16
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What the ledger keeps of the versions a delivery leaves behind.
+
+    `blobs` are their digests; `since` is the change position from which on all delivered ones are there; `past` counts those at or past
+    the window's end, which a later window must leave out. `inexact` says that some of those could not be told.
+    """
+
+    blobs: list[bytes]
+    since: Any = None
+    past: int = 0
+    inexact: bool = False
+
+    @property
+    def digests_from(self) -> datetime | None:
+        return self.since if isinstance(self.since, datetime) else None
+
+    def position(self) -> dict[str, Any]:
+        """What the stream's position says beside where the next extraction starts."""
+        facts: dict[str, Any] = {"past": self.past} if self.past else {}
+        if isinstance(self.since, int):
+            facts["since"] = self.since
+        return facts | ({"inexact": True} if self.inexact else {})
+
+
+def reach(entity: Entity, end: Any) -> Any:
+    """How far below a window's end a version may still be committed late; nothing where that cannot be."""
+    if isinstance(end, int):
+        return entity.changes.lag
+    return entity.changes.lookback if entity.changes.mode in (Mode.LOOKBACK, Mode.APPEND) else timedelta(0)
+
+
+def counts_changes(changed: Changed) -> bool:
+    """Whether the span is one of times or ids, which versions may lie outside of."""
+    return isinstance(changed.end, datetime | int)
+
+
+def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
+    """The rows of a delta: its span, versions committed late, and those ahead of the clock; without those delivered before.
+
+    True beside it when some may be repeated, because what was delivered before cannot be told any more.
+    """
+    changed, entity = selection.changed, selection.entity
+    if changed.start is None or not counts_changes(changed):
+        return selection, False
+    room = reach(entity, changed.end)
+    changed = replace(changed, ahead=_ahead(snapshot, selection))
+    position = stream.position or {}
+    if is_imported(stream):
+        repeats = bool(room or changed.ahead or position.get("past"))
+        return replace(selection, changed=replace(changed, start=changed.start - room)), repeats
+    since = position.get("since") if isinstance(changed.start, int) else stream.digests_from
+    overlap = changed.start if since is None else max(changed.start - room, since)
+    past = bool(position.get("past"))
+    if not past and not changed.ahead and overlap >= changed.start:
+        return selection, False
+    delivered_columns = from_json(stream.columns or [])
+    lost = not delivered_columns.keys() <= snapshot.columns(entity).keys()
+    columns = selection.columns if lost else delivered_columns  # versions are told apart by the columns they were delivered with
+    delivered = known()
+    look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))
+    late = overlap < changed.start and _count_unknown(snapshot.digests(look), delivered)
+    repeats = bool(lost or position.get("inexact"))
+    if late or past or changed.ahead:
+        changed = replace(changed, start=overlap if late else changed.start, known=delivered, known_columns=columns)
+    return replace(selection, changed=changed), repeats
+
+
+def _count_unknown(batches: Iterable[list[bytes]], delivered: set[bytes]) -> int:
+    """Reads to the end: PostgreSQL gives up the whole transaction for a COPY that is left early."""
+    return sum(digest not in delivered for batch in batches for digest in batch)
+
+
+def _ahead(snapshot: Snapshot, selection: Selection) -> datetime | None:
+    """The source's clock when some rows have a change position that no span reaches."""
+    if not isinstance(selection.changed.end, datetime):
+        return None
+    apart = replace(selection, changed=Changed(ahead=snapshot.taken_at))
+    return snapshot.taken_at if snapshot.count(apart) else None
+
+
+def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent: Extent, known: Callable[[], set[bytes]]) -> Remembered:
+    """The versions delivered up to now that a later delivery could meet again. `selection` is what was read."""
+    changed = extent.changed
+    if not counts_changes(changed):
+        return Remembered([])
+    room, end = reach(selection.entity, changed.end), changed.end
+    ahead = snapshot.taken_at if isinstance(end, datetime) else None
+    digests = _Blobs()
+    if room:
+        digests.keep(snapshot.digests(replace(selection, changed=Changed(end - room, end))))
+    recent, inexact = digests.count, False
+    if changed.start is None:
+        digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))
+    else:
+        if selection.changed.ahead:
+            digests.keep(snapshot.digests(replace(selection, changed=Changed(ahead=ahead))))
+        if (stream.position or {}).get("past") and ahead:
+            delivered = known()
+            between = replace(selection, changed=Changed(end, ahead))
+            digests.keep([digest for digest in batch if digest in delivered] for batch in snapshot.digests(between))
+            inexact = not same_texts(selection.columns, selection.changed.known_columns or {}) and snapshot.count(between) > 0
+    return Remembered(digests.blobs(), end - room if room else None, digests.count - recent, inexact)
+
+
+def is_imported(stream: Stream) -> bool:
+    """Whether the last delivery came back from its manifest, which does not tell the versions it held (`reconciling`)."""
+    return bool(stream.position and stream.position.get("imported"))
+
+
+class _Blobs:
+    """Digests, back to back in blobs the ledger keeps as rows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._full: list[bytes] = []
+        self._pending = bytearray()
+
+    def keep(self, batches: Iterable[list[bytes]]) -> None:
+        for batch in batches:
+            self.count += len(batch)
+            self._pending += b"".join(batch)
+            while len(self._pending) >= _BLOB:
+                self._full.append(bytes(self._pending[:_BLOB]))
+                del self._pending[:_BLOB]
+
+    def blobs(self) -> list[bytes]:
+        return [*self._full, bytes(self._pending)] if self._pending else self._full

@@ -1,0 +1,140 @@
+"""Where delivered bytes are kept so that they can be sent again: a folder or a bucket, the same that holds the archives of exports."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from waybill import private
+from waybill.connection import Connections
+from waybill.destinations.archives import Bucket, folder_of, unavailable
+from waybill.destinations.s3_client import send
+
+ROOM = "deliveries"
+_BLOCK = 1 << 20
+
+Blocks = Callable[[], Iterator[bytes]]
+"""A way to read a file from its beginning."""
+
+
+class Kept(Protocol):
+    """A store of delivered bytes, by delivery id. Every method raises TransientError when the store does not answer."""
+
+    def keep(self, delivery: str, folder: Path) -> None:
+        """Take the files of a local folder in, in the place of what is kept of that delivery. The folder may be gone afterwards."""
+        ...
+
+    def files(self, delivery: str) -> list[Blocks]:
+        """What is kept of a delivery, by file name; who reads it checks the bytes. Empty when nothing is."""
+        ...
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        """Every id in the store, with the time something of it was last written."""
+        ...
+
+    def remove(self, delivery: str) -> None: ...
+
+
+def open_kept(url: str, base: Path, connections: Connections) -> Kept:
+    """The store of an archive URL (a folder, `file://` or `s3://`). Opens nothing yet."""
+    if url.startswith("s3://"):
+        return KeptInBucket(url, ROOM, connections)
+    return KeptInFolder(folder_of(url, base) / ROOM)
+
+
+class KeptInFolder:
+    """One folder for each delivery."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def keep(self, delivery: str, folder: Path) -> None:
+        place = self.root / delivery
+        try:
+            private.make_folder(self.root)
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                folder.rename(place)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._copy(folder, place)
+        except OSError as error:
+            raise unavailable(error) from error
+
+    def _copy(self, folder: Path, place: Path) -> None:
+        """From another disk: under a hidden name first, so that what is there is always whole."""
+        hidden = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            shutil.copytree(folder, hidden)
+            hidden.rename(place)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def files(self, delivery: str) -> list[Blocks]:
+        folder = self.root / delivery
+        try:
+            return [_reader(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+        except OSError as error:
+            raise unavailable(error) from error
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if folder.is_dir() and not folder.is_symlink():
+                times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+                yield folder.name, datetime.fromtimestamp(max(times), UTC)
+
+    def remove(self, delivery: str) -> None:
+        shutil.rmtree(self.root / delivery, ignore_errors=True)
+
+
+def _reader(path: Path) -> Blocks:
+    def blocks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    return blocks
+
+
+class KeptInBucket(Bucket):
+    """One object for each file, below the delivery's id. An object appears whole."""
+
+    def keep(self, delivery: str, folder: Path) -> None:
+        self.remove(delivery)
+        with self.client("store", delivery) as client:
+            for path in sorted(folder.iterdir()):
+                send(client, self.bucket, f"{self.prefix}{delivery}/{path.name}", _reader(path)(), {})
+
+    def files(self, delivery: str) -> list[Blocks]:
+        return [self._reader(key) for key, _ in self._objects(f"{self.prefix}{delivery}/")]
+
+    def entries(self) -> Iterator[tuple[str, datetime]]:
+        newest: dict[str, datetime] = {}
+        for key, written in self._objects(self.prefix):
+            delivery = key.removeprefix(self.prefix).partition("/")[0]
+            newest[delivery] = max(written, newest.get(delivery, written))
+        yield from newest.items()
+
+    def remove(self, delivery: str) -> None:
+        keys = [key for key, _ in self._objects(f"{self.prefix}{delivery}/")]
+        with self.client("remove", delivery) as client:
+            for key in keys:
+                client.delete_object(Bucket=self.bucket, Key=key)
+
+    def _objects(self, prefix: str) -> list[tuple[str, datetime]]:
+        with self.client("list", "kept bytes") as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            return sorted((item["Key"], item["LastModified"].astimezone(UTC)) for page in pages for item in page.get("Contents", []))
+
+    def _reader(self, key: str) -> Blocks:
+        def blocks() -> Iterator[bytes]:
+            with self.client("read", key) as client:
+                yield from client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_chunks(_BLOCK)
+
+        return blocks

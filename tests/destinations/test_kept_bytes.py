@@ -1,0 +1,108 @@
+"""Delivered bytes are kept where the archive is, be it a folder, `file://` or a bucket, and sent again from any machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.installations import DAY, NOON, Place, make_place
+from tests.servers.s3 import S3Server
+from waybill import housekeeping
+from waybill.connection import Connection
+from waybill.deliveries import repairs, views
+from waybill.deliveries.planning import plan
+from waybill.deliveries.running import deliver
+from waybill.destinations.kept import KeptInFolder
+from waybill.installation import Installation
+from waybill.registrations.applying import apply
+
+
+@pytest.fixture(params=["folder", "file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Place, str]]:
+    """An installation, and the URL of an archive all its machines share."""
+    place = make_place(tmp_path)
+    url = {"folder": "shared/archive", "file": f"file://{tmp_path}/shared/archive"}.get(request.param, "")
+    if request.param == "s3":
+        s3: S3Server = request.getfixturevalue("s3")
+        extra = {"endpoint_url": s3.endpoint, "region_name": s3.region}
+        place.connections["store"] = Connection("store", "aws", login=s3.access_key, password=s3.secret_key, extra=extra)
+        bucket = f"kept-{uuid4().hex[:12]}"
+        s3.client().create_bucket(Bucket=bucket)
+        url = f"s3://store@{bucket}/waybill"
+    yield place, url
+    place.close()
+
+
+def machine(place: Place, url: str, name: str = "one") -> Installation:
+    """One of several that share ledger and archive and have a disk of their own."""
+    found = place.installation()
+    return replace(found, settings=replace(found.settings, archive_url=url, spool_dir=place.root / name / "spool"))
+
+
+def deliver_on(installation: Installation) -> list[str]:
+    apply(installation, actor="test")
+    done = deliver(installation, [one.id for one in plan(installation, "acme", NOON)])
+    assert all(one.error is None for one in done)
+    return [one.delivery.id for one in done]
+
+
+def test_a_delivery_is_sent_again_from_another_machine_after_the_consumer_took_it(store: tuple[Place, str]) -> None:
+    place, url = store
+    place.user(1, "Ada", NOON - DAY)
+    delivered = deliver_on(machine(place, url))
+    sent = {one["entity"]: one for one in views.listed(machine(place, url), "acme")}
+    shutil.rmtree(place.out)
+    assert not list((place.root / "one/spool").iterdir())
+    shutil.rmtree(place.root / "one")
+    other = machine(place, url, "other")
+    for delivery in delivered:
+        assert repairs.redeliver(other, delivery, actor="test").error is None
+    again = [one for one in views.listed(other, "acme") if one["purpose"] == "redelivery"]
+    assert {one["entity"]: one["sha256"] for one in again} == {name: one["sha256"] for name, one in sent.items()}
+
+
+def test_kept_bytes_go_when_their_time_is_up_wherever_they_are(store: tuple[Place, str]) -> None:
+    place, url = store
+    delivered = deliver_on(machine(place, url))
+    place.clock = datetime.now(UTC) + 6 * DAY
+    early = machine(place, url, "other")
+    assert housekeeping.housekeeping(early).archives == 0
+    assert {name for name, _ in early.archive.entries()} == set(delivered)
+    place.clock = datetime.now(UTC) + 8 * DAY
+    late = machine(place, url, "other")
+    assert housekeeping.housekeeping(late).archives == 2
+    assert list(late.archive.entries()) == []
+
+
+def test_what_the_store_does_not_take_now_stays_in_the_spool_and_is_kept_later(tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    (tmp_path / "shared").write_text("a file where the folder belongs")
+    delivered = deliver_on(machine(place, "shared/archive"))
+    assert len(list((tmp_path / "one/spool").iterdir())) == 2
+    (tmp_path / "shared").unlink()
+    place.clock = datetime.now(UTC) + 2 * DAY
+    later = machine(place, "shared/archive")
+    assert housekeeping.housekeeping(later).spools == 2
+    assert {name for name, _ in later.archive.entries()} == set(delivered)
+    assert not list((tmp_path / "one/spool").iterdir())
+    place.close()
+
+
+def test_bytes_from_another_disk_appear_whole(tmp_path: Path) -> None:
+    memory = Path("/dev/shm") / uuid4().hex
+    memory.mkdir()
+    (memory / "user.csv").write_text("id\n1\n")
+    try:
+        kept = KeptInFolder(tmp_path / "deliveries")
+        kept.keep("a" * 32, memory)
+        (blocks,) = kept.files("a" * 32)
+        assert b"".join(blocks()) == b"id\n1\n"
+        assert [path.name for path in kept.root.iterdir()] == ["a" * 32]
+    finally:
+        shutil.rmtree(memory, ignore_errors=True)
