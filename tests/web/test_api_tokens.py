@@ -200,7 +200,9 @@ def test_the_matrix_covers_every_route_of_the_api(client: TestClient) -> None:
         if not any(word in path for word in ("/exports", "/export-templates", "/downloads"))
         for method in operations
     }
-    assert documented == set(ROUTES)
+    sole = {(method, path) for method, path in documented if path.startswith("/api/")}  # the same, of the token's only tenant
+    assert {(method, path.removeprefix("/api/v1")) for method, path in sole} <= documented - sole
+    assert documented - sole == set(ROUTES)
 
 
 @pytest.mark.parametrize("tenant", ["..", "%2e%2e", "ACME", "-acme", "a" * 64, "acme%0a", "acme%00", "ac me", "acme;x", "äcme"])
