@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waybill_consumer.errors import Damaged
 from waybill_consumer.manifest import File, Manifest
-from waybill_consumer.places import Place
 from waybill_consumer.position import write_whole
 from waybill_consumer.records import BLOCK
 
 Count = Callable[[int], None]
+Blocks = Callable[[str, int], Iterator[bytes]]
+"""A file at the source, from a byte on."""
 
 
-def fetch(place: Place, folder: str, name: str, data: bytes, one: Manifest, root: Path, count: Count) -> int:
+def fetch(blocks: Blocks, folder: str, name: str, data: bytes, one: Manifest, root: Path, count: Count) -> int:
     """Fetch a whole delivery; returns the bytes that travelled. Raises Damaged when a file is not what the manifest says.
 
     May be stopped at any point and called again: what is here and right stays, and a file goes on from where it stopped.
@@ -26,10 +27,8 @@ def fetch(place: Place, folder: str, name: str, data: bytes, one: Manifest, root
     target.mkdir(parents=True, exist_ok=True)
     travelled = 0
     for file in one.all_files:
-        travelled += _fetch_file(place, f"{folder}/{file.path}", target / file.path, file, count)
-    _sync(target)
+        travelled += _fetch_file(blocks, f"{folder}/{file.path}", target / file.path, file, count)
     write_whole(target / name, data)
-    _sync(target)
     return travelled
 
 
@@ -40,31 +39,31 @@ def is_intact(path: Path, file: File) -> bool:
     return False
 
 
-def _fetch_file(place: Place, source: str, final: Path, file: File, count: Count) -> int:
+def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Count) -> int:
     if is_intact(final, file):
         return 0
     part = final.with_name(f".{final.name}.part")
     digest, start = _hash(part) if part.exists() else (hashlib.sha256(), 0)
     travelled = 0
     if start <= file.bytes:
-        travelled = _append(place, source, part, start, digest, file.bytes, count)
+        travelled = _append(blocks, source, part, start, digest, file.bytes, count)
     if start and (start + travelled, digest.hexdigest()) != (file.bytes, file.sha256):
         # What an earlier run left may be of another file: once more from the beginning.
         part.unlink()
         digest, start = hashlib.sha256(), 0
-        travelled = _append(place, source, part, 0, digest, file.bytes, count)
+        travelled = _append(blocks, source, part, 0, digest, file.bytes, count)
     if wrong := _wrong(start + travelled, digest.hexdigest(), file):
         part.unlink()
-        raise Damaged(wrong, where=f"{place.label}{source}")
+        raise Damaged(wrong, where=source)
     part.replace(final)
     return travelled
 
 
-def _append(place: Place, source: str, part: Path, start: int, digest: hashlib._Hash, most: int, count: Count) -> int:
+def _append(blocks: Blocks, source: str, part: Path, start: int, digest: hashlib._Hash, most: int, count: Count) -> int:
     """Write what is behind `start`, on disk when this returns. Stops when more comes than there may be."""
     travelled = 0
     with part.open("ab") as out:
-        for block in place.blocks(source, start):
+        for block in blocks(source, start):
             digest.update(block)
             out.write(block)
             travelled += len(block)
@@ -89,13 +88,3 @@ def _hash(path: Path) -> tuple[hashlib._Hash, int]:
             digest.update(block)
             size += len(block)
     return digest, size
-
-
-def _sync(folder: Path) -> None:
-    """Have the names themselves on disk."""
-    with contextlib.suppress(OSError):  # not every system opens folders
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

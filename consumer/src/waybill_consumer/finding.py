@@ -52,6 +52,8 @@ class Finder:
         self._rescan = rescan
         self._started = time.time()
         self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
+        self._newest = 0.0
+        """A time by the place's own clock that is past: what comes now gets a later stamp."""
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
         self.tenants: list[str] = []
@@ -60,6 +62,7 @@ class Finder:
         """Every date with something to look at, oldest first; old dates by turns come last."""
         self.tenants = tenant_folders(self._place)
         known = [entry for tenant in self.tenants for entry in self._dates_of(tenant)]
+        self._newest = max((stamp for _, stamp in known if stamp is not None), default=0.0)
         newest = set(sorted({path[-10:] for path, _ in known})[-RECENT_DATES:])
         due = [one for one in known if self._rescan or one[0][-10:] in newest or not self._is_unchanged(*one)]
         yield from self._in_batches(sorted(due, key=lambda one: one[0][-10:]))
@@ -132,7 +135,8 @@ class Finder:
 
     def _look(self, folder: str, stamp: float | None, manifests: set[str], *, has_folders: bool) -> Known:
         known = self._position.known(folder)
-        self._stable[folder] = self._is_later and stamp is not None and known.stamp == stamp
+        is_old = stamp is not None and stamp <= self._newest - SETTLE_SECONDS
+        self._stable[folder] = is_old or (self._is_later and stamp is not None and known.stamp == stamp)
         known.stamp, known.has_folders = stamp, has_folders
         self._seen[folder] = manifests
         return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from waybill_consumer.position import Position, alone, now_text, write_whole
 from waybill_consumer.progress import Progress
 from waybill_consumer.verification import day_manifest
 
+SMALL_BYTES, AHEAD_BYTES = 1 << 18, 1 << 24
+"""What counts as a small file, and how much of them is held in memory at once."""
 Waiting = tuple[Arrival, Manifest]
 
 
@@ -69,6 +72,7 @@ class _Pull:
         self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
         self._failed: dict[str, Refused] = {}
         self._unheld: set[str] = set()
+        self._ahead: dict[str, bytes] = {}
         self.report = Pulled()
 
     def date(self, date: Date) -> None:
@@ -84,11 +88,28 @@ class _Pull:
                 continue
             self._waiting[one.tenant, one.entity].append((arrival, one))
             streams.add((one.tenant, one.entity))
+        self._ahead = self._small_files(streams)
         self._progress.begin(date.folder[-10:], sum(one.bytes for _, one in self._all_waiting(streams)))
         for stream in sorted(streams):
             self._drain(stream)
         for name in date.day_manifests:
             self._day_manifest(date.folder, name)
+
+    def _small_files(self, streams: set[tuple[str, str]]) -> dict[str, bytes]:
+        """The date's small files, asked for all at once: one by one each would cost some trips to the server."""
+        wanted: list[str] = []
+        budget = AHEAD_BYTES
+        for arrival, one in self._all_waiting(streams):
+            for file in one.all_files:
+                if file.bytes <= min(SMALL_BYTES, budget) and not (self._root / arrival.folder.lstrip("/") / file.path).exists():
+                    wanted.append(f"{arrival.folder}/{file.path}")
+                    budget -= file.bytes
+        found = zip(wanted, self._place.reads(wanted), strict=True) if wanted else ()
+        return {path: data for path, data in found if data is not None}
+
+    def _blocks(self, path: str, start: int) -> Iterator[bytes]:
+        data = self._ahead.pop(path, None)
+        return self._place.blocks(path, start) if data is None else iter([data[start:]])
 
     def _all_waiting(self, streams: set[tuple[str, str]]) -> list[Waiting]:
         return [one for stream in streams for one in self._waiting[stream]]
@@ -110,8 +131,9 @@ class _Pull:
 
     def _fetch(self, arrival: Arrival, one: Manifest) -> bool:
         try:
-            travelled = fetch(self._place, *arrival, one, self._root, self._progress.add)
+            travelled = fetch(self._blocks, *arrival, one, self._root, self._progress.add)
         except Damaged as error:
+            error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
             self._failed[one.delivery_id] = error
             return False
         self._position.hold(arrival.folder, arrival.name, one)

@@ -185,7 +185,7 @@ class _Verification:
         if is_deletes:  # the last column is the time the deletion was noticed
             names = (*one.key, *(found.header or ())[len(one.key) :])
         self.report.bytes += found.bytes
-        self.report.rows += found.rows or 0
+        self.report.rows += 0 if is_deletes else found.rows or 0
         self.remark(Remark(path, what) for what in differences(found, file, names))
 
     def _days(self, folder: str, names: list[str]) -> None:

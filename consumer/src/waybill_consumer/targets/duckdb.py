@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from waybill_consumer.errors import Refused, Unreachable
@@ -217,6 +218,18 @@ def _no_pattern(path: str) -> str:
     return "".join(f"[{one}]" if one in "[*?" else one for one in path)
 
 
+def _make(path: str) -> None:
+    """A new file is complete before it has its name: DuckDB does not open one whose creation was cut short."""
+    import duckdb
+
+    final = Path(path)
+    if not final.exists():
+        part = final.with_name(f".{final.name}.part")
+        part.unlink(missing_ok=True)
+        duckdb.connect(str(part)).close()
+        part.replace(final)
+
+
 @contextmanager
 def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
     try:
@@ -224,7 +237,8 @@ def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
     except ImportError:
         raise Refused("duckdb: needs DuckDB", next_step='Install it: pip install "waybill-consumer[duckdb]"') from None
     try:
-        connection = duckdb.connect(path, config={"preserve_insertion_order": False})
+        _make(path)
+        connection = duckdb.connect(path, config={"preserve_insertion_order": False, "memory_limit": "1GB"})
     except duckdb.IOException as error:
         said = str(error).splitlines()[0]
         if "lock" in said.lower():

@@ -1,0 +1,48 @@
+"""The package installs alone, small, and works with nothing of Waybill's around it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.consumer.sender import Sender
+
+MEGABYTE = 1 << 20
+SSH = {"asyncssh", "cryptography", "cffi", "pycparser", "typing_extensions"}
+"""An SFTP library, and what it brings."""
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_it_installs_alone_and_small_and_keeps_a_copy(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "consumer", tmp_path / "consumer", ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", tmp_path / "consumer"]
+    subprocess.run(install, check=True, cwd=tmp_path, timeout=300)
+
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    own = [path for path in packages.iterdir() if not path.name.startswith(("pip", "setuptools", "distutils", *SSH, "_cffi"))]
+    assert sum(size(path) if path.is_dir() else path.stat().st_size for path in own) < 15 * MEGABYTE
+    assert not [name for name in ("airflow", "duckdb", "pyarrow", "psycopg", "pydantic") if (packages / name).exists()]
+
+    Sender(tmp_path / "in").deliver([("1", "Ada"), ("2", "")], kind="full", csv={"compression": "zstd"})
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        argv = [tmp_path / "venv" / "bin" / "waybill-consumer", *map(str, arguments)]
+        return subprocess.run(argv, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+
+    for command in ("pull in copy", "verify copy", "load copy --to sqlite:copy.db", "status copy"):
+        done = run(*command.split(), "--json")
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        assert json.loads(done.stdout)
+    refused = run("load", "copy", "--to", "duckdb:x")
+    assert (refused.returncode, "pip install" in refused.stderr) == (1, True)
