@@ -73,7 +73,7 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param(
             "entitylist: user",
             "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv, "
-            "sourceTenant, where; "
+            "sourceTenant, where, columns; "
             "did you mean entityList?)",
             id="key",
         ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -65,6 +67,36 @@ def test_other_conditions_begin_anew_and_the_same_ones_do_not(place: Place) -> N
     place.run(NOON)
     assert [row[1] for row in place.rows()] == ["Ada", "Ada", "Joan"]
     assert sorted(one["generation"] for _, one in place.manifests()) == [1, 2]
+
+
+def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place) -> None:
+    place.tenant(
+        entityList=["user"], sourceTenant="ORG-7", columns={"user": ["name", "id"]}, where={"user": [{"column": "id", "value": 3}]}
+    )
+    place.run(NOON)
+    assert place.rows() == [("Joan", "3")]
+    place.user(4, "Edsger", NOON, tenant="ORG-7")
+    place.clock = NOON + DAY
+    place.tenant(entityList=["user"], sourceTenant="ORG-7", columns={"user": ["id", "name", "updated_at"]}, where={})
+    place.run(NOON + DAY)
+    last = max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    assert [column["name"] for column in last["columns"]] == ["name", "id", "updated_at"]
+    assert places.verify(str(place.out), pytest.fail).is_whole
+
+
+def test_an_export_on_demand_holds_the_columns_chosen_for_the_tenant(tmp_path: Path) -> None:
+    office: Office = make_office(tmp_path)
+    office.place.tenant(entityList=["measurement"], columns={"measurement": ["id", "value"]})
+    office.measure(1)
+    with closing(office.place):
+        office.ask(formats=["csv"])
+        [done] = running.fulfil_all(office.installation())
+        assert done.status == "done"
+        (archive,) = (path for path in tmp_path.rglob("*.zip"))
+        with ZipFile(archive) as packed:
+            assert packed.read("measurement.csv").splitlines()[0] == b"id,value"
+            [about] = json.loads(packed.read("manifest.json"))["entities"]
+            assert [column["name"] for column in about["columns"]] == ["id", "value"]
 
 
 def test_a_state_that_tells_deletions_is_in_the_manifest(place: Place) -> None:

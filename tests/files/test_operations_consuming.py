@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pandas as pd
+import psycopg
+import pyarrow as pa
 import pytest
+from pyarrow import csv
 
+from tests.consumer.copies import consumer
+from tests.consumer.sender import Sender
 from tests.installations import DAY, NOON, Place, catalog, make_place
 from tests.servers.postgres import Database
-from tests.servers.process import program
 from waybill.deliveries import repairs, views
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -75,41 +80,99 @@ def block(page: str, language: str) -> str:
     return re.findall(rf"```{language}\n(.*?)```", page, re.S)[0]
 
 
-def data_files(place: Place) -> list[Path]:
-    found = [(json.loads(path.read_text()), path.parent) for path in place.out.rglob("*.manifest.json")]
-    return [
-        folder / one["files"][0]["path"]
-        for one, folder in sorted(found, key=lambda pair: pair[0]["snapshot_time"])
-        if "redelivers" not in one
-    ]
-
-
-def test_the_python_example_loads_everything_once_and_may_run_again(page: str, place: Place, tmp_path: Path) -> None:
-    (tmp_path / "load.py").write_text(block(page, "python"))
-    for _ in range(2):
-        subprocess.run([sys.executable, tmp_path / "load.py", place.out, tmp_path / "all.db"], check=True)
-    with closing(sqlite3.connect(tmp_path / "all.db")) as db:
-        rows = db.execute('SELECT id, user_id FROM "acme.user_login_events" ORDER BY id').fetchall()
-        loaded = db.execute("SELECT count(*) FROM loaded").fetchone()
-    assert rows == [("1", "Ada"), ("2", None), ("3", None), ("4", "Eve")]
-    assert loaded == (3,)
-
-
-def test_the_psql_example_upserts_and_tells_null_from_empty(page: str, place: Place, postgres: Database, tmp_path: Path) -> None:
-    (tmp_path / "load.sh").write_text(block(page, "sh"))
-    shell = {"PATH": f"{Path(program('psql')).parent}:/usr/bin:/bin"}
-    postgres.psql("CREATE TABLE user_login_events (id text PRIMARY KEY, user_id text, occurred_at timestamptz, deleted_at timestamptz)")
-    for path in data_files(place):
-        subprocess.run(["sh", tmp_path / "load.sh", path, postgres.dsn], check=True, env=shell)
-    rows = json.loads(postgres.psql("SELECT json_agg(json_build_array(id, user_id) ORDER BY id) FROM user_login_events"))
+def test_the_commands_keep_a_copy(page: str, place: Place, postgres: Database, tmp_path: Path) -> None:
+    """The page's own lines, with this machine's places in them."""
+    to = f"postgresql://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}"
+    commands = [line for line in block(page, "sh").splitlines() if line.startswith("waybill-consumer")]
+    assert [line.split()[1] for line in commands] == ["pull", "load", "status"]
+    for line in commands:
+        for written, here in {
+            "sftp://acme@files.example.com/exports/acme": str(place.out / "exports" / "acme"),
+            "/data/acme": str(tmp_path / "acme"),
+            "postgresql://loader@db.example.com/copies": to,
+            " --max-age 26h": "",  # the deliveries of this test are of another year
+        }.items():
+            line = line.replace(written, here)  # noqa: PLW2901
+        assert consumer(*line.split()[1:]).code == 0, line
+    rows = json.loads(postgres.psql("SELECT json_agg(json_build_array(id, user_id) ORDER BY id) FROM acme.user_login_events"))
     assert rows == [["1", "Ada"], ["2", None], ["3", ""], ["4", "Eve"]]
 
 
-def test_the_duckdb_example_reads_types_and_tells_null_from_empty(page: str, place: Place) -> None:
-    query = block(page, "sql").replace("user_login_events.csv", str(data_files(place)[0]))
-    rows = duckdb.execute(query).fetchall()
-    assert [row[:2] for row in rows] == [("1", 'Ada, the "first"\r\nof many'), ("2", None), ("3", "")]
-    assert rows[0][2] == MIDNIGHT - timedelta(hours=2)
+ROWS: list[tuple[str | None, ...]] = [
+    ("1", "", "-12.3400", "1e+300", "true", "2026-06-01T00:00:00.123456Z", "AP8="),
+    ("2", None, None, None, None, None, None),
+    ("3", 'say "hi",\r\nEve', "0.0001", "0.1", "false", "1969-12-31T23:59:59.999999Z", ""),
+]
+COLUMNS = {"id": "integer", "s": "string", "d": "decimal", "f": "float", "b": "boolean", "t": "timestamp", "raw": "binary"}
+VALUES = [
+    (1, "", Decimal("-12.3400"), 1e300, True, datetime(2026, 6, 1, 0, 0, 0, 123456, UTC), b"\0\xff"),
+    (2, None, None, None, None, None, None),
+    (3, 'say "hi",\r\nEve', Decimal("0.0001"), 0.1, False, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC), b""),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A delivered file with what readers get wrong."""
+    Sender(tmp_path / "in").deliver(ROWS, kind="full", columns=COLUMNS)
+    return next((tmp_path / "in").rglob("user.csv"))
+
+
+def options(page: str, program: str) -> str:
+    """What the page's table says of a program."""
+    (row,) = re.findall(rf"^\| {program} \|(.*)\|$", page, re.M)
+    return str(row)
+
+
+def decoded(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*row[:-1], None if row[-1] is None else base64.b64decode(row[-1])) for row in rows]
+
+
+def test_duckdb_reads_what_the_table_says(page: str, file: Path) -> None:
+    said = re.findall(r"`(read_csv.*?columns = )", options(page, "DuckDB"))[0]
+    types = "{'id': 'BIGINT', 's': 'VARCHAR', 'd': 'DECIMAL(18, 4)', 'f': 'DOUBLE', 'b': 'BOOLEAN', 't': 'TIMESTAMPTZ', 'raw': 'VARCHAR'}"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        query = f"SELECT * REPLACE (from_base64(raw) AS raw) FROM {said.replace('(f,', f'({str(file)!r},')}{types}) ORDER BY id"
+        assert connection.execute(query).fetchall() == VALUES
+
+
+def test_postgresql_reads_what_the_table_says(page: str, file: Path, postgres: Database) -> None:
+    said = re.findall(r"FROM \.\.\. (\(.*?\))`", options(page, "PostgreSQL 15"))[0]
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute("CREATE TABLE t (id bigint, s text, d numeric, f double precision, b boolean, t timestamptz, raw text)")
+        with connection.cursor().copy(f"COPY t FROM STDIN {said}") as copy:
+            copy.write(file.read_bytes())
+        query = "SELECT id, s, d, f, b, t, decode(raw, 'base64') FROM t ORDER BY id"
+        assert connection.execute(query).fetchall() == VALUES
+
+
+def test_pyarrow_reads_what_the_table_says(page: str, file: Path) -> None:
+    parse = re.findall(r"ParseOptions\((.*?)\)`", options(page, "PyArrow"))[0]
+    convert = re.findall(r"ConvertOptions\((.*?), column_types=\{...\}\)`", options(page, "PyArrow"))[0]
+    types = [pa.int64(), pa.string(), pa.decimal128(18, 4), pa.float64(), pa.bool_(), pa.timestamp("us", "UTC"), pa.string()]
+    given = eval(f"dict({convert})")  # noqa: S307 (the page's own words)
+    found = csv.read_csv(
+        file,
+        parse_options=csv.ParseOptions(**eval(f"dict({parse})")),  # noqa: S307
+        convert_options=csv.ConvertOptions(**given, column_types=dict(zip(COLUMNS, types, strict=True))),
+    )
+    assert decoded([tuple(row.values()) for row in found.to_pylist()]) == VALUES
+
+
+def test_pandas_reads_what_the_table_says_and_loses_the_empty_string(page: str, file: Path) -> None:
+    said = re.findall(r"read_csv\(f, (.*?), dtype=\{...\}, (.*?)\)`", options(page, "pandas"))[0]
+    given = eval(f"dict({', '.join(said)})")  # noqa: S307 (the page's own words)
+    found = pd.read_csv(file, dtype=dict.fromkeys(COLUMNS, "str"), **given)
+    rows = [tuple(None if pd.isna(value) else value for value in row) for row in found.itertuples(index=False)]
+    assert rows == [tuple(value or None for value in row) for row in ROWS]
+
+
+def test_the_python_lines_tell_null_from_empty(page: str, file: Path) -> None:
+    here: dict[str, Any] = {}
+    exec(block(page, "python").replace("user_login_events.csv", str(file)), here)  # noqa: S102 (the page's own words)
+    assert here["header"] == list(COLUMNS)
+    assert [tuple(row) for row in here["rows"]] == ROWS
 
 
 def test_every_field_of_a_manifest_is_explained(page: str, place: Place) -> None:

@@ -164,7 +164,7 @@ def test_a_compressed_body_is_told_to_come_as_it_is(client: TestClient, issuer: 
 
 TENANT = "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"
 STATES = "pending, running, done, failed, cancelled, expired"
-KEYS = "exportOption, entityList, frequency, timezone, deliverAt, destination, csv, sourceTenant, where"
+KEYS = "exportOption, entityList, frequency, timezone, deliverAt, destination, csv, sourceTenant, where, columns"
 ZONES = "IANA names such as Europe/Berlin; did you mean Europe/Berlin?"
 EMPTY_ROOT = {"kind": "folder", "root": ""}
 
@@ -192,7 +192,7 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(shared: Api, call: str,
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({**USER, "colour": 1}, f"colour: unknown key (allowed: {KEYS})"),
+        ({**USER, "colour": 1}, f"colour: unknown key (allowed: {KEYS}; did you mean columns?)"),
         ({**USER, "frequency": None}, "frequency: unknown value null (allowed: daily, weekly, monthly)"),
         ({**USER, "destination": "sftp"}, "destination: 'sftp' does not fit (allowed: a mapping of keys to values)"),
         ({**USER, "destination": EMPTY_ROOT}, "destination.root: is too short (allowed: at least 1 character)"),

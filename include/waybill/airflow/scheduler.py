@@ -30,9 +30,10 @@ class AirflowScheduler:
 
         try:
             parsing.ask()
+            if parsing.is_processed():
+                parsing.following.follow(tenants)
         except SQLAlchemyError:
             log.warning("the DAG processor was not asked to parse the DAGs of %s now", ", ".join(tenants), exc_info=True)
-        parsing.following.follow(tenants)
 
     def run_now(self, tenant: str, caller: Caller) -> str:
         """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.

@@ -380,6 +380,10 @@ def _load_tenant(
     entities = listed_entities(registration, raw, catalog.offered_to(path.stem), shown, found)
     # An entity whose own definition is broken is reported once, in the catalog.
     broken = known_names - catalog.ids_by_name().keys()
-    spelled = {f"unknown entity {word!r}" for word in (*registration.entity_list, *registration.where) if word.casefold() in broken}
+    spelled = {
+        f"unknown entity {word!r}"
+        for word in (*registration.entity_list, *registration.where, *registration.columns)
+        if word.casefold() in broken
+    }
     findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)
     return TenantFile(path.stem, shown, registration, entities)

@@ -194,9 +194,20 @@ class Registration(Strict):
         default_factory=dict, description="By entity: conditions a row must meet to be delivered, each `{column, op, value}`."
     )
 
+    columns: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="By entity: which of its columns the tenant receives, in this order; by default all."
+    )
+
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    def sees(self, entity: Entity) -> Entity:
+        """The entity as this tenant receives it: with the columns chosen for it, in their order."""
+        names = (entity.id.casefold(), entity.display_name.casefold())
+        chosen = next((given for name, given in self.columns.items() if name.casefold() in names), ())
+        columns = {name: entity.columns[name] for name in chosen if name in entity.columns}
+        return entity.model_copy(update={"columns": columns}) if columns else entity
 
     def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
         """The tenant's id in the data, and what else is asked of a row of the entity."""
@@ -287,8 +298,25 @@ def listed_entities(
         registration = registration.model_copy(update={"entity_list": texts})
     entities, found = resolve_entities(registration, catalog, file)
     findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
-    findings += _where_problems(registration, catalog, file)
+    findings += [*_where_problems(registration, catalog, file), *_columns_problems(registration, catalog, file)]
     return entities
+
+
+def _columns_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
+    """A choice of columns keeps the key: without it nobody can tell which row a later version replaces."""
+    names = catalog.ids_by_name()
+    allowed, meant = _shortened(catalog.entities), suggester(names)
+    for word, chosen in registration.columns.items():
+        entity, at = catalog.entity(names.get(word.casefold(), "")), f"columns.{word}"
+        if entity is None:
+            yield Finding(file, at, f"unknown entity {word!r}", allowed, meant(word), "unknown_entity")
+            continue
+        columns, near = _shortened(entity.columns), suggester(entity.columns)
+        for number, name in enumerate(chosen):
+            if name not in entity.columns:
+                yield Finding(file, f"{at}.{number}", f"{entity.id} has no column {name!r}", columns, near(name), "unknown_column")
+        if missing := [name for name in entity.key if name in entity.columns and name not in chosen]:
+            yield Finding(file, at, f"leaves out {', '.join(missing)}, which identifies a row", "a choice with every column of the key")
 
 
 def _where_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:

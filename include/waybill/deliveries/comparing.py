@@ -91,6 +91,7 @@ def compare(installation: Installation, registered: Registered, session: Session
         if entity is None or stream.watermark is None:
             continue
         progress(stream.entity)
+        entity = registered.registration.sees(entity)
         if entity.changes.mode not in (Mode.FULL, Mode.SNAPSHOT):
             found += _compare_stream(installation, registered, session, stream, entity)
         found += _compare_keys(installation, registered, session, stream, entity)

@@ -175,7 +175,7 @@ def _check(stream: Stream, start: datetime, end: datetime) -> None:
 
 def _rehearse(installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime) -> None:
     """Let the source refuse what it cannot cut by time before anything is planned."""
-    entity = installation.entity(stream.entity)
+    entity = registered.registration.sees(installation.entity(stream.entity))
     columns, _ = arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         source_tenant, where = registered.registration.reads(stream.tenant, entity)

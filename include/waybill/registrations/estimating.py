@@ -49,6 +49,7 @@ def estimate(
 ) -> list[Estimate]:
     """What the first full loads of these entities would hold now. Never raises for a source that cannot be asked."""
     catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
+    catalogued = [registration.sees(entity) for entity in catalogued]
     found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
     by_source: dict[str, list[Entity]] = {}
     for entity in catalogued:

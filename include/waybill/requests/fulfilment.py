@@ -218,6 +218,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     one = task.request
     by_change = changes_by_time(entity, snapshot)
     ends = [end for end in (one.range_to, None if by_change else one.created_at) if end is not None]
+    entity = task.registrations[tenant].sees(entity)
     source_tenant, where = task.registrations[tenant].reads(tenant, entity)
     return Selection(
         entity,

@@ -138,7 +138,7 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
         "rows_left_out_as_later": sum(part.changed_since for part in mine.values()),
         "range_column": entity.time_column or None,
         "cut_at_the_request_by": entity.changes.column if one.selection.changed.end else (entity.time_column or None),
-        "columns": columns_of(entity.columns),
+        "columns": columns_of(one.entity.columns),
     }
 
 
@@ -161,7 +161,7 @@ def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part
             lines.append(f"  {about['rows_left_out_as_later']} rows were added or changed after the request and are left out.")
         lines += [
             f"  {name}  {column.leaves_as}{', pseudonym' if column.export == 'anonymize' else ''}  {column.description}".rstrip()
-            for name, column in entity.columns.items()
+            for name, column in next(part.entity for part in parts if part.entity.id == entity.id).columns.items()
         ]
         lines.append("")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from waybill.window import Frequency
 router = APIRouter(prefix="/tenants/{tenant}")
 
 
-_UNSEEN = ("sourceTenant", "where")
+_UNSEEN = ("sourceTenant", "where", "columns")
 """What the form does not show and so does not change."""
 
 
