@@ -53,7 +53,7 @@ def test_who_signs_in_at_the_provider_comes_to_the_page_they_wanted(door: Door) 
     browser = door.browser()
     wanted = browser.get("/page/tenants/acme/requests")
     offered = browser.get(str(wanted.url.join(wanted.headers["location"])))
-    assert 'href="./sign-in/start?next=tenants/acme/requests"' in offered.text
+    assert 'href="./sign-in/start?next=tenants%2Facme%2Frequests"' in offered.text
     assert "Use a token instead" in offered.text
     back = browser.get(door.begin(browser))
     assert back.status_code == 200
