@@ -96,7 +96,7 @@ class Mode(StrEnum):
 
 
 class Changes(Strict):
-    """How an entity's changes are found (PROTOCOL.md section 2).
+    """How an entity's changes are found (docs/protocol.md section 2).
 
     `lag` is for `append` by id: how many ids below the highest are read again, for those committed late.
     """

@@ -1,4 +1,4 @@
-"""The delivery protocol (PROTOCOL.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `service`.
+"""The delivery protocol (docs/protocol.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `planning`.
 
 The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that
 was thought dead, finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.

@@ -20,7 +20,7 @@ from waybill.layout import is_part
 
 
 class Profile(StrEnum):
-    """What a server allows, found by `probe` (PROTOCOL.md section 4)."""
+    """What a server allows, found by `probe` (docs/protocol.md section 4)."""
 
     FULL = "full"
     NO_CAS = "no_cas"

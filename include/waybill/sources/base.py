@@ -43,7 +43,7 @@ class Snapshot(Protocol):
         ...
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
-        """How far to read: `start` is the stream's last position (None: full load), `end` the planned boundary. See PROTOCOL.md section 2.
+        """How far to read: `start` is the stream's last position (None: full load), `end` the planned boundary (docs/protocol.md).
 
         The window's end never lies past the source's clock. Raises PermanentError when the mode is not safe here (standby, missing rights).
         """

@@ -1,4 +1,4 @@
-"""How far a delivery reads in the modes that need nothing but a clock or an id (PROTOCOL.md section 2)."""
+"""How far a delivery reads in the modes that need nothing but a clock or an id (docs/protocol.md section 2)."""
 
 from __future__ import annotations
 
