@@ -1,4 +1,4 @@
-"""How far a delivery reads from PostgreSQL (docs/protocol.md section 2) by `snapshot` and `horizon`: nothing is lost, whatever commits late."""
+"""How far a delivery reads from PostgreSQL (docs/protocol.md section 2) by `snapshot` and `horizon`: nothing is lost that commits late."""
 
 from __future__ import annotations
 
