@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -60,6 +61,23 @@ def test_what_is_delivered_is_fetched_once_and_equals_it(source: tuple[Sender, P
     assert well("verify", copy)["whole"] is True
     status = well("status", copy)
     assert {one["entity"]: one["sequence"] for one in status["entities"]} == {"user": 4, "other": 4}
+
+
+def test_a_dates_lists_come_when_all_they_name_is_here(source: tuple[Sender, Pull], tmp_path: Path) -> None:
+    sender, pulled = source
+    first = sender.deliver([("1", "x")], kind="full")
+    path = sender.path(first, 0)
+    day = path.parents[1]
+    lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  user/{one.name}\n" for one in sorted(path.parent.iterdir())]
+    (day / "SHA256SUMS").write_text("".join(lines))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"!")
+    assert pulled().code == 1
+    assert not list((tmp_path / "copy").rglob("SHA256SUMS"))
+    path.write_bytes(whole)
+    assert pulled().code == 0
+    assert len(list((tmp_path / "copy").rglob("SHA256SUMS"))) == 1
+    assert well("verify", tmp_path / "copy")["notes"] == []
 
 
 def test_a_delivery_without_its_manifest_is_not_touched(source: tuple[Sender, Pull], tmp_path: Path) -> None:

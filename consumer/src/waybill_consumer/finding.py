@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS
 from waybill_consumer.places import Entry, Place
 from waybill_consumer.position import SETTLE_SECONDS, Known, Position
 
@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
 
 @dataclass
 class Date:
-    """What one date holds that is new: manifests, and the names of day manifests."""
+    """What one date holds that is new: manifests, and the names of its lists (day manifests and checksums)."""
 
     folder: str
     arrivals: list[Arrival] = field(default_factory=list)
@@ -124,7 +124,9 @@ class Finder:
                 names = {one.name for one in entries if not one.is_folder and _VISIBLE.match(one.name)}
                 known = self._look(folder, stamp, {one for one in names if one.endswith(SUFFIX)}, has_folders=bool(inner))
                 if depth == 0:
-                    found[date].day_manifests = sorted((one for one in names - known.held if DAY_MANIFEST.match(one)), key=_number)
+                    found[date].day_manifests = sorted(
+                        (one for one in names - known.held if DAY_MANIFEST.match(one) or SUMS.match(one)), key=_number
+                    )
                 wanted += [(date, folder, name) for name in sorted(self._seen[folder] - known.held)]
                 deeper += inner if depth < 2 else []
             level = [one for one in deeper if self._rescan or not self._is_flat_and_unchanged(one[1], one[2])]
@@ -166,5 +168,5 @@ def tenant_folders(place: Place) -> list[str]:
 
 
 def _number(name: str) -> int:
-    found = DAY_MANIFEST.match(name)
+    found = DAY_MANIFEST.match(name) or SUMS.match(name)
     return int(found[1] or 1) if found else 0

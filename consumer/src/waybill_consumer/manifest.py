@@ -15,6 +15,7 @@ from waybill_consumer.errors import Refused
 FORMAT_VERSION = 1
 SUFFIX = ".manifest.json"
 DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
+SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
 KINDS = ("full", "delta", "backfill")
 TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
 

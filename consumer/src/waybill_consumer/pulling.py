@@ -13,7 +13,7 @@ from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import fetch
 from waybill_consumer.finding import Arrival, Date, Finder
 from waybill_consumer.held import adopt
-from waybill_consumer.manifest import Manifest, parse
+from waybill_consumer.manifest import SUMS, Manifest, parse
 from waybill_consumer.places import Place
 from waybill_consumer.position import Position, alone, now_text, write_whole
 from waybill_consumer.progress import Progress
@@ -149,7 +149,7 @@ class _Pull:
         if data is None:
             return
         try:
-            listed = [str(entry["manifest"]) for entry in day_manifest(data)["deliveries"]]
+            listed = _listed(name, data)
         except Refused as error:
             self.report.notes.append(f"{self._place.label}{folder}/{name} {error.what}")
             return
@@ -185,6 +185,13 @@ class _Pull:
     def _problem(self, entity: str, error: Refused) -> None:
         said = {"entity": entity, "what": f"{error.where}: {error.what}" if error.where else error.what, "next_step": error.next_step}
         self.report.problems.append(said)
+
+
+def _listed(name: str, data: bytes) -> list[str]:
+    """The manifests that one of a date's lists names, relative to its folder. Raises Refused when it is no such list."""
+    if SUMS.match(name):
+        return [line.partition("  ")[2] for line in data.decode(errors="replace").splitlines()]
+    return [str(entry["manifest"]) for entry in day_manifest(data)["deliveries"]]
 
 
 def _in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:

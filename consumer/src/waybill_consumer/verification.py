@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from waybill_consumer import chain, manifest
 from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
-from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, File, Manifest, package_hash
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
 from waybill_consumer.recount import dialect_of, differences, recount
 
 DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.csv(?:\.gz|\.zst)?\Z")
@@ -119,7 +119,7 @@ class _Verification:
                 self.remark([_hidden(folder, name)])
             return
         names = {item.path.rpartition("/")[2] for item in items}
-        names.discard(POSITION)
+        names = {name for name in names if name != POSITION and not SUMS.match(name)}
         listed: set[str] = set()
         for name in sorted(names):
             if name.endswith(SUFFIX) and not name.startswith("."):
