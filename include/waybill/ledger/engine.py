@@ -144,7 +144,10 @@ def _unusable(what: str) -> PermanentError:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} if "psycopg" in url else {})
+        driver = make_url(url).get_driver_name()
+        # Behind a pool of transactions the next statement may run on a server connection that never prepared it.
+        unprepared = {"prepare_threshold": None} if driver == "psycopg" else {}
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} | unprepared if "psycopg" in driver else {})
     path = make_url(url).database
     if path:
         _own_file(Path(path))

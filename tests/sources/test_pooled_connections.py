@@ -1,0 +1,77 @@
+"""A source and a ledger behind PgBouncer in transaction mode: whoever shares the pool notices nothing, and no byte differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.servers.pgbouncer import serve_pgbouncer
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.selection import Dialect, Selection
+from waybill.ledger.engine import Ledger
+
+SHARED = "default_transaction_read_only", "statement_timeout", "lock_timeout", "TimeZone", "DateStyle", "extra_float_digits", "row_security"
+
+
+@pytest.fixture
+def pooled(postgres: Database) -> Iterator[Database]:
+    postgres.psql(
+        """CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, version float8, updated_at timestamptz, waybill_xid xid8);
+           INSERT INTO orders SELECT i, 'acme', 0.1::float8 + 0.2 * i, '2026-01-01Z', pg_current_xact_id() FROM generate_series(1, 20) i"""
+    )
+    postgres.psql(f"ALTER DATABASE {postgres.name} SET extra_float_digits = 0; ALTER DATABASE {postgres.name} SET DateStyle = 'SQL, DMY'")
+    with serve_pgbouncer(postgres) as pool:
+        yield pool
+
+
+def settings(pool: Database) -> set[tuple[str, ...]]:
+    """What every server connection of the pool is set to, as the application sees it."""
+    shown = ", ".join(f"current_setting('{name}')" for name in SHARED)
+    with psycopg.connect(pool.dsn, autocommit=True, prepare_threshold=None) as application:
+        return {tuple(application.execute(f"SELECT {shown}".encode()).fetchone() or ()) for _ in range(9)}
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "horizon", "lookback", "full"])
+def test_an_extraction_through_a_pool_is_the_same_and_leaves_nothing_behind(postgres: Database, pooled: Database, mode: str) -> None:
+    wanted = entity(mode, columns={"id": {"type": "integer"}, "version": {"type": "float"}})
+    selection = Selection(wanted, "acme", wanted.columns)
+    before = settings(pooled)
+    read = []
+    for place in (postgres, pooled):
+        with source(place).snapshot([wanted]) as snapshot:
+            snapshot.check(selection)
+            snapshot.extent(wanted, "acme", None, snapshot.taken_at)
+            assert sum(map(len, snapshot.digests(selection))) == snapshot.count(selection) == 20
+            read.append(b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())))
+    assert read[0] == read[1]
+    assert b"\n1,0.30000000000000004\n" in b"\n" + read[1]
+    assert settings(pooled) == before
+    with psycopg.connect(pooled.dsn, autocommit=True, prepare_threshold=None) as application:
+        for number in range(100, 109):
+            application.execute("INSERT INTO orders VALUES (%s, 'acme', 1, now())", [number])
+
+
+def test_an_extraction_given_up_half_way_leaves_nothing_behind(pooled: Database) -> None:
+    wanted = entity("lookback", columns={"id": {"type": "integer"}})
+    before = settings(pooled)
+    for _ in range(6):
+        with source(pooled).snapshot([wanted]) as snapshot:
+            next(iter(snapshot.csv(Selection(wanted, "acme", wanted.columns), Dialect())))
+    assert settings(pooled) == before
+
+
+def test_a_ledger_behind_a_pool_prepares_nothing_on_the_server(pooled: Database) -> None:
+    ledgers = [Ledger(pooled.url) for _ in range(2)]
+    ledgers[0].upgrade()
+    for _ in range(12):  # psycopg prepares what it runs for the sixth time
+        for ledger in ledgers:
+            assert ledger.revision() == Ledger.head()
+    for ledger in ledgers:
+        ledger.close()
+    with psycopg.connect(pooled.dsn, autocommit=True, prepare_threshold=None) as application:
+        prepared = {application.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() for _ in range(9)}
+        application.execute("CREATE TABLE theirs (id int)")
+    assert prepared == {(0,)}
