@@ -167,12 +167,15 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             ada.page.get_by_role("button", name="New export").click()
             ada.page.get_by_label("Scope").select_option(label="A project")
             ada.page.get_by_role("dialog").get_by_label("Project").fill("nosuch" * 20)
-            ada.page.get_by_label("From (optional)").fill("2026-01-01")
+            ada.page.get_by_label("From (optional)").fill("2126-01-01")
+            ada.page.get_by_role("button", name="Create export").click()
+            expect(ada.page.locator("#export-form .wrong")).to_contain_text("There is no project 'nosuch")
+            ada.page.get_by_role("dialog").get_by_label("Project").fill("p1")
             ada.page.get_by_role("button", name="Create export").click()
             expect(ada.page.locator(ROW).first.locator(".state")).to_have_text("Pending")
             here.fulfil()
             expect(ada.page.locator(ROW).first).to_contain_text("no record matches")  # rather than a trusted empty archive
-            expect(ada.page.locator(ROW).first).to_contain_text("rows of 2026-01-01 to now")
+            expect(ada.page.locator(ROW).first).to_contain_text("Since 2126-01-01 (UTC)")
             usable(ada, here.shots, "studies-nothing")
 
 
