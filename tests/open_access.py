@@ -30,4 +30,4 @@ class EverybodysRights:
 
 class OpenDoor:
     async def caller(self, request: Request) -> Caller:
-        return Caller("ada", EverybodysRights())
+        return Caller("ada", EverybodysRights(), origin="house")

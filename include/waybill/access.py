@@ -85,6 +85,11 @@ class Caller:
     def is_operator(self) -> bool:
         return self.rights.operates()
 
+    @property
+    def is_insider(self) -> bool:
+        """Whether they may read of hosts, logins and connections: Airflow's users may, people with a tenant's token may not."""
+        return self.origin == "airflow" or self.is_operator
+
     def belongs_to(self, project: str | None) -> bool:
         """Whether exports of that project are theirs to see; None stands for what reaches beyond one project."""
         return self.projects is None or project in self.projects

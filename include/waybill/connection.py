@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Connection:
-    """Where to connect and with what. `extra` holds the provider's own settings (host_key, private_key, region_name ...)."""
+    """Where to connect and with what. `extra` holds the provider's own settings (host_key, private_key, region_name ...).
+
+    `address` is set where the host was looked up and checked already: it is then the one to connect to.
+    """
 
     id: str
     type: str = ""
@@ -19,6 +22,7 @@ class Connection:
     schema: str = ""
     password: str = field(default="", repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    address: str = ""
 
 
 Connections = Callable[[str], Connection]

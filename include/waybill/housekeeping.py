@@ -70,7 +70,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
 def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Tenants of the same destination share one connection; a few destinations are swept at a time."""
     with installation.ledger.read() as connection:
-        tenants = registrations.all_current(connection)
+        tenants = registrations.readable(registrations.all_current(connection))
     shared: dict[str, list[Registered]] = {}
     for one in tenants:
         shared.setdefault(installation.destination_spec(one).model_dump_json(), []).append(one)

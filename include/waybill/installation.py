@@ -15,10 +15,11 @@ from waybill.access import tenant_id
 from waybill.configuration import loading
 from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.loading import Configuration, Settings
-from waybill.configuration.registration import DestinationSpec, Registration
+from waybill.configuration.registration import DestinationSpec, FolderDestination, Registration
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
 from waybill.destinations.kept import Kept, open_kept
+from waybill.destinations.public import public_only
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import Ledger, registrations, streams
 from waybill.ledger.registrations import Registered
@@ -107,7 +108,17 @@ class Installation:
     def destination(self, registered: Registered) -> Destination:
         with self.ledger.read() as connection:
             profile = registrations.profile(connection, registered.tenant)
-        return open_destination(self.destination_spec(registered), self.settings.base, self.connections, Profile(profile or Profile.FULL))
+        connections = self.connections
+        if self._is_tenants_own(registered):
+            connections = public_only(connections, self.configuration.policy.private_networks)
+        return open_destination(self.destination_spec(registered), self.settings.base, connections, Profile(profile or Profile.FULL))
+
+    def _is_tenants_own(self, registered: Registered) -> bool:
+        """Whether a tenant's token named this destination, and the operator did not name that very connection for it."""
+        chosen = registered.registration.destination
+        if chosen is None or isinstance(chosen, FolderDestination) or not registered.actor.startswith("api:"):
+            return False
+        return chosen.connection not in self.configuration.policy.rules_for(registered.tenant)
 
     @contextmanager
     def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:

@@ -146,6 +146,7 @@ class Registrations(RuleBasedStateMachine):
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = make_place(tmp_path_factory.mktemp("template") / "installation")
     (place.root / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"api_destinations": "any"})
     place.installation()
     place.close()
     return place.root

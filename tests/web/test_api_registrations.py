@@ -313,6 +313,7 @@ def test_fifty_puts_at_once_leave_one_of_the_bodies_in_force(
     url = "" if ledger == "sqlite" else request.getfixturevalue("postgres").url.replace("postgresql://", "postgresql+psycopg://", 1)
     place = make_place(tmp_path, ledger_url=url, clock=NOON)
     (tmp_path / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"api_destinations": "any"})
     bodies = [USER, BOTH, {**USER, "frequency": "weekly"}, {"exportOption": "disable export"}, {**BOTH, "deliverAt": "03:00"}]
     app, ready = tenant_api(place, issuer), threading.Barrier(10)
 

@@ -103,7 +103,7 @@ def keep(**values: Any) -> ExportRequest:
     """A row as some version of Waybill left it."""
     empty = ExportRequest(
         id=new_id(), tenant="acme", tenants=["acme"], export_type=None, scope={"level": "tenant"}, project=None, entities=[],
-        range_from=None, range_to=None, range_asked={}, formats=[], submission={}, status="done", progress=0, requested_by="api:ada",
+        range_from=None, range_to=None, range_asked={}, formats=[], submission={}, status="done", progress=0, requested_by="house:ada",
         requester_name="Ada", email="", roles=None, created_at=NOW, due_at=NOW, attempt=1, worker="", resubmitted_from=None,
         template=None, idempotency_key=None, body_hash="0" * 64, mail_tries=0,
     )  # fmt: skip

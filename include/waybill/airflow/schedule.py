@@ -55,9 +55,12 @@ def schedules() -> list[Schedule]:
 
 
 def _schedule(row: dict[str, Any]) -> Schedule:
-    from waybill.configuration.registration import Registration
+    from waybill.configuration.registration import STORED_EARLIER, Registration
 
-    found = Registration.model_validate(row["body"])
+    try:
+        found = Registration.model_validate(row["body"], context=STORED_EARLIER)
+    except ValueError:
+        return _unreadable(row)
     entities = (*row["diff"].get("activated", ()), *row["diff"].get("kept", ()))
     place = found.destination
     return Schedule(
@@ -71,6 +74,15 @@ def _schedule(row: dict[str, Any]) -> Schedule:
         entities=tuple(sorted(entities)),
         document=_document(row, found, sorted(entities)),
     )
+
+
+def _unreadable(row: dict[str, Any]) -> Schedule:
+    """A tenant whose registration this version cannot read any more keeps its DAG, which says so; the others keep theirs as they are."""
+    text = (
+        f"Version {row['version']} of the registration of **{row['tenant']}** can no longer be read: nothing is scheduled. "
+        "Register the tenant again, by its file or the API, or go back to an earlier version."
+    )
+    return Schedule(row["tenant"], row["version"], None, "UTC", "unreadable", "", False, (), text)
 
 
 def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
 from waybill.configuration.catalog import (
     FORMATS,
@@ -222,19 +223,38 @@ Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
+ConnectionRule = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_./*-]|\{tenant\}){1,250}$")]
+"""The id of a connection, in which `*` stands for any text and `{tenant}` for the tenant's id."""
+
+
+def _fits(rule: str, tenant: str, connection: str) -> bool:
+    parts = [re.escape(part) for part in rule.replace("{tenant}", tenant).split("*")]
+    return re.fullmatch(".*".join(parts), connection) is not None
+
+
+def _rules(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class Policy(ExportPolicy):
     """`destination` serves tenants that name none. Delivered bytes are archived for `archive_days` so that they can be sent again.
 
-    Files at the destination are kept for ever unless `destination_days` is set. With `api_destinations: policy` a call of the API cannot
-    choose or change a destination: only files can. `connections` tenants deliver to one destination at once, unless `connections_of` names
-    another number for its connection; half as many large deliveries run beside them. An organization is a named list of tenants; `plans`
-    names the plan a tenant has.
+    Files at the destination are kept for ever unless `destination_days` is set. `connections` tenants deliver to one destination at once,
+    unless `connections_of` names another number for its connection; half as many large deliveries run beside them. An organization is a
+    named list of tenants; `plans` names the plan a tenant has.
+
+    Which destination a call of the API may name says `api_destinations`: with `allowed` only connections of `tenant_connections`, and never
+    a folder, unless the caller may change every tenant's registration; with `policy` none; with `any` every one. `tenant_connections` names
+    them by tenant, or by rules for all tenants such as `{tenant}_*`. A destination that a tenant's token named must be at a public address
+    or in `private_networks`, unless its connection is named in full.
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
     archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
     destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
-    api_destinations: Literal["any", "policy"] = "any"
+    api_destinations: Literal["allowed", "policy", "any"] = "allowed"
+    tenant_connections: Annotated[Mapping[TenantId, tuple[ConnectionRule, ...]] | tuple[ConnectionRule, ...], BeforeValidator(_rules)] = ()
+    private_networks: tuple[IPvAnyNetwork, ...] = ()
     connections: Slots = 4
     connections_of: Mapping[ConnectionId, Slots] = Field(default_factory=dict)
     preset: str | None = None
@@ -246,6 +266,21 @@ class Policy(ExportPolicy):
     def organization_of(self, tenant: str) -> str | None:
         """The first organization a tenant belongs to."""
         return next((name for name, members in self.organizations.items() if tenant in members), None)
+
+    def rules_for(self, tenant: str) -> tuple[str, ...]:
+        """The rules for one tenant: full names of connections, or names with `*` and `{tenant}` in them."""
+        return self.tenant_connections.get(tenant, ()) if isinstance(self.tenant_connections, Mapping) else self.tenant_connections
+
+    def may_name(self, tenant: str, connection: str, every: Iterable[str]) -> bool:
+        """Whether the tenant may name the connection. One that fits several of `every` tenant belongs to the one with the longest id.
+
+        Else `{tenant}_*` would give acme the connection acme_corp_sftp of acme_corp.
+        """
+        return any(
+            _fits(rule, tenant, connection)
+            and not any("{tenant}" in rule and len(other) > len(tenant) and _fits(rule, other, connection) for other in every)
+            for rule in self.rules_for(tenant)
+        )
 
     @property
     def named_tenants(self) -> frozenset[str]:

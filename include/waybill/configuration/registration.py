@@ -90,13 +90,19 @@ STORED_EARLIER = {"kept": True}
 """The context to read what was accepted once with: a rule that came later does not count for it."""
 
 
+def _printable(path: str, info: ValidationInfo) -> str:
+    if not path.isprintable() and info.context != STORED_EARLIER:
+        raise ValueError("holds a control character, such as a line end; allowed: a path of printable characters")
+    return path
+
+
 def _straight(path: str, info: ValidationInfo) -> str:
     if ".." in path.split("/") and info.context != STORED_EARLIER:
         raise ValueError("'..' leads nobody knows where; allowed: a path without '..'")
     return path
 
 
-Root = Annotated[str, AfterValidator(_straight)]
+Root = Annotated[str, AfterValidator(_printable), AfterValidator(_straight)]
 
 
 class SftpDestination(Strict):
@@ -111,7 +117,7 @@ class FolderDestination(Strict):
     """A local folder; needs no connection."""
 
     kind: Literal["folder"]
-    root: Annotated[str, Field(min_length=1)]
+    root: Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
 class S3Destination(Strict):

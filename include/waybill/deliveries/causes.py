@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from waybill.ledger.overviews import Trouble
 
@@ -21,11 +22,45 @@ NEXT_STEPS = {
     "root_missing": "Make the root at the destination, or correct it in the registration, then rehearse the destination.",
     "foreign_file": "Somebody else's file stands where this delivery belongs. Have it moved away.",
     "schema_drift": "The source changed its columns. Bring config/catalog.yaml in line with it.",
+    "registration_unreadable": "Register the tenant again, by its file or the API, or go back to an earlier version.",
     "source_unreachable": "Check the source database.",
     "source_missing": "Check the source's path or name in config/catalog.yaml.",
     "relation_missing": "Check the entity's relation in config/catalog.yaml.",
 }
 """What to do about an error, by its code, where the error itself leaves that open."""
+
+OUTSIDE = {
+    "login": "The server did not accept the login.",
+    "host_key": "The server showed another host key than the one agreed on.",
+    "unreachable": "The server did not answer.",
+    "lost": "The connection to the server was lost.",
+    "busy": "The server had no room for another connection.",
+    "disk_full": "The server has no space left.",
+    "refused": "The server did not allow it.",
+    "root_missing": "The folder for the files is missing on the server.",
+    "private_address": "The server is not at a public address.",
+    "foreign_file": "Somebody else's file stands where this one belongs.",
+    "changed_file": "A delivered file was changed afterwards.",
+    "destination_paused": "The server was not tried again yet, since it did not answer several times in a row.",
+    "verify": "The file arrived damaged.",
+}
+"""What people with a tenant's token read of an error, by its code: no host, login, connection or path of the house."""
+
+
+def said_outside(code: str) -> str:
+    """An error in words for people outside the house."""
+    return OUTSIDE.get(code, "The delivery did not succeed. The operator's log holds the cause.")
+
+
+def described_outside(one: dict[str, Any]) -> dict[str, Any]:
+    """A delivery as `views.describe` tells it, with its error in words for people outside the house."""
+    return {**one, "error": said_outside(one["error_code"] or "")} if one["error"] else one
+
+
+def discreet(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
+    """The same failures in words for people outside the house."""
+    return tuple(replace(one, error=said_outside(one.code)) for one in troubles)
+
 
 _DERIVED = "destination_paused"
 """The code of a failure that only follows from others: the destination was spared after it had not answered."""

@@ -43,7 +43,7 @@ def notify_late(installation: Installation) -> list[str]:
     now = installation.now()
     with installation.ledger.read() as connection:
         reached = streams.reached_by_all(connection)
-        every = registrations.all_current(connection)
+        every = registrations.readable(registrations.all_current(connection))
         late = [(one, due) for one in every if (due := _late(connection, one, reached.get(one.tenant, ()), now, after))]
     for registered, (boundary, missing) in late:
         text = (

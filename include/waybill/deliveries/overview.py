@@ -251,6 +251,9 @@ def _rows(
     return [_row(one, broken.get(one.tenant, ()), grace, scheduler_state.get(one.tenant), clocks, now) for one in standings]
 
 
+_UNREADABLE = "The registration can no longer be read. Register the tenant again, or go back to an earlier version."
+
+
 @dataclass(frozen=True)
 class _Clock:
     zone: ZoneInfo
@@ -277,16 +280,20 @@ def _row(
     now: datetime,
 ) -> Row:
     # The body was validated when it was recorded; validating two thousand again would be most of this page's time.
-    clock = _Clock(
-        ZoneInfo(one.body.get("timezone", "UTC")), Frequency(one.body["frequency"]), starts_at(one.tenant, one.body.get("deliverAt"))
-    )
+    try:
+        clock = _Clock(
+            ZoneInfo(one.body.get("timezone", "UTC")), Frequency(one.body["frequency"]), starts_at(one.tenant, one.body.get("deliverAt"))
+        )
+    except (KeyError, ValueError, TypeError, OSError):  # one that cannot be read any more
+        clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(one.tenant, None))
+        troubles = [Trouble(one.tenant, "0" * 32, "registration", _UNREADABLE, "registration_unreadable", 1, one.created_at), *troubles]
     if clock not in clocks:
         before, after = clock.around(now)
         clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)
     last, following, due = clocks[clock]
     # A first run starts as soon as the tenant is registered.
     due_at = max(last, one.created_at) if one.new else last
-    disabled = one.body["exportOption"] == ExportOption.DISABLE.value
+    disabled = one.body.get("exportOption") == ExportOption.DISABLE.value
     off = disabled or not one.streams
     held = scheduler_state is not None and scheduler_state.paused
     until = None if one.new else one.behind

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
+from waybill.errors import PermanentError
 from waybill.ledger import streams
 from waybill.ledger.tables import audit, registration, tenant
 
 FILE_ORIGIN = "file:"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,38 @@ class Registered:
 
     @property
     def registration(self) -> Registration:
-        return Registration.model_validate(self.body, context=STORED_EARLIER)
+        """Raises PermanentError for one that this version cannot read any more: it is that tenant's trouble alone (`readable`)."""
+        try:
+            return Registration.model_validate(self.body, context=STORED_EARLIER)
+        except ValidationError as error:
+            raise unreadable(self.tenant, self.version) from error
 
     @property
     def managed_by_file(self) -> str | None:
         """The file this tenant is managed by, or None when the API manages it."""
         return self.origin.removeprefix(FILE_ORIGIN) if self.origin.startswith(FILE_ORIGIN) else None
+
+
+def unreadable(tenant_id: str, version: int) -> PermanentError:
+    return PermanentError(
+        f"version {version} of the registration can no longer be read",
+        where=f"tenant {tenant_id}",
+        next_step="Register the tenant again, by its file or the API, or go back to an earlier version; nothing is delivered until then",
+        code="registration_unreadable",
+    )
+
+
+def readable(found: Iterable[Registered]) -> list[Registered]:
+    """Those that can be read; of the others the log tells. For whoever goes through all tenants: one bad row must hurt one tenant."""
+    good = []
+    for one in found:
+        try:
+            _ = one.registration
+        except PermanentError as error:
+            log.error("%s", error)
+        else:
+            good.append(one)
+    return good
 
 
 class Provenance(NamedTuple):

@@ -123,15 +123,25 @@ def change_of(file: TenantFile, before: Registered | None, active: list[str]) ->
     if before is None:
         action = "create"
     elif fields or not diff.is_empty or before.origin != FILE_ORIGIN + file.file:
-        action = "deactivate" if file.registration.is_disabled and not before.registration.is_disabled else "change"
+        action = "deactivate" if file.registration.is_disabled and not _is_disabled(before) else "change"
     else:
         action = "keep"
     return Change(file.tenant, action, file.file, diff, fields, before.version if before else None)
 
 
+def _is_disabled(one: Registered) -> bool:
+    """By its own word, which also tells of one that cannot be read any more."""
+    return bool(one.body.get("exportOption") == ExportOption.DISABLE)
+
+
+def _words(one: Registered | None) -> Registration:
+    """What a registration says; the defaults for none, or for one that cannot be read any more."""
+    return one.registration if one and registrations.readable([one]) else Registration()
+
+
 def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
     """Why changes that would switch off many tenants at once are not carried out; a folder that was not mounted looks just like that."""
-    active = {tenant for tenant, one in before.items() if not one.registration.is_disabled}
+    active = {tenant for tenant, one in before.items() if not _is_disabled(one)}
     ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
     if len(ending) <= MOST_DEACTIVATED * len(active):
         return None
@@ -151,7 +161,7 @@ def _carry_out(installation: Installation, change: Change, files: TenantFiles, b
     if file := files.tenants.get(change.tenant):
         wanted, entities, origin = file.registration, file.entities, FILE_ORIGIN + file.file
     else:  # the file was removed: keep its words, switch everything off, and let the API take over
-        words = before.registration if before else Registration()
+        words = _words(before)
         wanted, entities, origin = words.model_copy(update={"export_option": ExportOption.DISABLE}), (), f"removed:{change.file}"
     version, diff, _ = record(installation, change.tenant, wanted, entities, by=Provenance(origin, actor))
     return Change(change.tenant, change.action, change.file, diff, change.fields, version)
@@ -184,7 +194,7 @@ def replace_in(
     """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
     before = registrations.current(connection, tenant)
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-    for entity in other_rows(installation, tenant, before.registration, wanted, done.difference.kept) if before else ():
+    for entity in other_rows(installation, tenant, _words(before), wanted, done.difference.kept) if before else ():
         streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
     return done
 

@@ -85,11 +85,25 @@ def read(raw: Mapping[str, Any], installation: Installation, tenant: str) -> tup
     return wanted, entities
 
 
-def _refuse_chosen_destination(installation: Installation, wanted: Registration, before: Registered | None) -> None:
-    """Where policy keeps destinations to files, a call may only repeat the one in force."""
+def _refuse_chosen_destination(
+    installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
+) -> None:
+    """A call may always repeat the destination in force. Which others it may name, policy says; a folder only operators name."""
     in_force = before.registration.destination if before else None
-    if installation.configuration.policy.api_destinations == "policy" and wanted.destination != in_force:
+    policy, chosen = installation.configuration.policy, wanted.destination
+    if chosen == in_force or policy.api_destinations == "any":
+        return
+    if policy.api_destinations == "policy":
         raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
+    if operator or chosen is None:
+        return
+    if not isinstance(chosen, FolderDestination):
+        with installation.ledger.read() as connection:
+            every = registrations.ids(connection)
+        if policy.may_name(tenant, chosen.connection, {*every, *installation.configuration.tenants, *policy.named_tenants}):
+            return
+    allowed = "the one in force, none for the operator's own, or a connection the operator allows this tenant (tenant_connections)"
+    raise InvalidInput([Finding("", "destination", "this tenant may not name that destination", allowed, code="not_allowed")])
 
 
 def _refuse_chosen_rows(
@@ -102,7 +116,7 @@ def _refuse_chosen_rows(
         raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
     with installation.ledger.begin() as connection:
         current = [one for one in registrations.all_current(connection) if one.tenant != tenant]
-        words = [(one.tenant, one.registration.source_tenant) for one in current]
+        words = [(one.tenant, one.body.get("sourceTenant")) for one in current]  # of one that cannot be read any more, too
         mine = wanted.source_tenant or tenant
         rivals = [other for other, source_tenant in words if (source_tenant or other) == mine]
         others = [(mine, [stream.entity for stream in streams.active(connection, other)]) for other in rivals]
@@ -172,7 +186,7 @@ def rehearse(
     wanted, entities = read(raw, installation, tenant)
     if expected is not None and expected != (registered.version if registered else 0):
         raise _mismatch(tenant, expected)
-    _refuse_chosen_destination(installation, wanted, registered)
+    _refuse_chosen_destination(installation, tenant, wanted, registered, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, registered, operator)
     with installation.ledger.read() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
@@ -219,7 +233,7 @@ def _record(
 ) -> Replaced:
     wanted, entities = read(raw, installation, tenant)
     before = find(installation, tenant)
-    _refuse_chosen_destination(installation, wanted, before)
+    _refuse_chosen_destination(installation, tenant, wanted, before, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, before, operator)
     try:
         recorded = record(installation, tenant, wanted, entities, by=by, expected=expected)

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 
 from waybill import __version__
 from waybill.installation import Installation
-from waybill.web import bodies, problems
+from waybill.web import bodies, headers, problems
 from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests, sole_tenant
 from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
@@ -57,6 +57,7 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
     for router in ROUTERS:
         app.include_router(router, prefix=API, dependencies=[Depends(bodies.declared_only)])
     app.include_router(downloads.router, prefix=API)
+    app.add_middleware(headers.DefaultHeaders)
     problems.install(app)
     openapi.install(app)
     reference.install(app)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Request
-from jwt import PyJWK, PyJWKClient
-from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWKSetError, PyJWTError
-from starlette.concurrency import run_in_threadpool
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
 
 from waybill.access import Caller, Granted, TokenRights
 from waybill.errors import PermanentError, TransientError
 from waybill.web.dependencies import current_installation
+from waybill.web.keys import KeySet
 from waybill.web.problems import unauthenticated
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
@@ -76,9 +76,8 @@ class TokenAccess:
 
     def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
         self.issuer = issuer
-        self._refetching = threading.Lock()
         # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
-        self._keys = PyJWKClient(issuer.jwks_url, lifespan=300, timeout=5, cooldown_duration=cooldown)
+        self._keys = KeySet(issuer.jwks_url, cooldown)
 
     async def caller(self, request: Request) -> Caller:
         """The token's caller. Raises unauthenticated, or TransientError when the issuer's keys cannot be had."""
@@ -87,20 +86,21 @@ class TokenAccess:
             raise unauthenticated("There is no bearer token.")
         if scheme.lower() != "bearer" or not token.strip() or len(token) > LONGEST:
             raise unauthenticated("The Authorization header holds no bearer token.", "invalid_token")
-        return self._recognised(await run_in_threadpool(self._claims, token.strip()), granted_by_policy(request))
+        return self._recognised(await self._claims(token.strip()), granted_by_policy(request))
 
     def identity(self, token: str) -> Mapping[str, Any]:
-        """The claims of an id token made for our client. Raises unauthenticated."""
-        return self._claims(token, self.issuer.client_id)
+        """The claims of an id token made for our client, asked in a thread that runs no event loop. Raises unauthenticated."""
+        return asyncio.run(self._claims(token, self.issuer.client_id))
 
-    def _claims(self, token: str, audience: str = "") -> dict[str, Any]:
+    async def _claims(self, token: str, audience: str = "") -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
                 raise unauthenticated(f"The token must name its key and be signed with {', '.join(ALGORITHMS)}.", "invalid_token")
+            key = await self._key(header["kid"])
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self._key(header["kid"]),
+                key,
                 algorithms=ALGORITHMS,
                 audience=audience or self.issuer.audience,
                 issuer=self.issuer.issuer,
@@ -113,24 +113,15 @@ class TokenAccess:
             raise unauthenticated("The token's sub must be text without control characters.", "invalid_token")
         return claims
 
-    def _key(self, kid: str) -> PyJWK:
-        """The issuer's key of that id. Raises PyJWKClientError when it has none, TransientError when that cannot be found out."""
+    async def _key(self, kid: str) -> PyJWK:
+        """The issuer's key of that id. Raises unauthenticated when it has none, TransientError when that cannot be found out."""
         try:
-            key = PyJWKClient.match_kid(self._keys.get_signing_keys(), kid)
-        except (PyJWKClientError, PyJWKSetError, ValueError) as error:  # unreachable, without a usable key, not JSON
+            key = await self._keys.key(kid)
+        except LookupError as error:
             raise _keys_unknown() from error
-        return key or self._refetched(kid)
-
-    def _refetched(self, kid: str) -> PyJWK:
-        # One thread at a time: made-up key ids and a slow issuer together must not stall callers whose key is known.
-        if not self._refetching.acquire(blocking=False):
-            raise _keys_unknown()
-        try:
-            return self._keys.get_signing_key(kid)
-        except (PyJWKClientConnectionError, PyJWKSetError, ValueError) as error:
-            raise _keys_unknown() from error
-        finally:
-            self._refetching.release()
+        if key is None:
+            raise unauthenticated(_why(PyJWTError()), "invalid_token")
+        return key
 
     def _recognised(self, claims: Mapping[str, Any], granted: Granted) -> Caller:
         rights = TokenRights(

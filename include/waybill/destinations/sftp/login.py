@@ -43,6 +43,8 @@ class Settings:
     connect_seconds: float = 20.0
     login_seconds: float = 30.0
     stall_seconds: float = 60.0
+    address: str = ""
+    """Where the host was looked up and checked already; empty leaves that to the libraries."""
 
 
 def settings(connection: Connection) -> Settings:
@@ -72,6 +74,7 @@ def settings(connection: Connection) -> Settings:
         _seconds(label, extra, "conn_timeout", 20.0),
         _seconds(label, extra, "banner_timeout", 30.0),
         _seconds(label, extra, "cmd_timeout", 60.0),
+        connection.address,
     )
 
 
@@ -223,7 +226,7 @@ async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConne
         for kind in (("rsa-sha2-512", "rsa-sha2-256") if pin.get_algorithm() == "ssh-rsa" else (pin.get_algorithm(),))
     }
     return await asyncssh.connect(
-        chosen.host,
+        chosen.address or chosen.host,
         chosen.port,
         client_factory=lambda: client,
         known_hosts=([], [], []),  # the pins are checked by the client, which can tell what it saw

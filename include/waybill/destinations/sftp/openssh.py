@@ -138,7 +138,7 @@ def _command(program: str, chosen: Settings, memory: _Memory) -> tuple[list[str]
     options["PreferredAuthentications"] = ",".join(ways)
     argv = [program, "-F", "none", "-a", "-x", "-T", "-l", chosen.login, "-p", str(chosen.port)]
     argv += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return [*argv, "-s", "--", chosen.host, "sftp"], environment
+    return [*argv, "-s", "--", chosen.address or chosen.host, "sftp"], environment
 
 
 def _exported(key: asyncssh.SSHKey) -> bytes:

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Entity, closest
 from waybill.deliveries import views
+from waybill.deliveries.causes import described_outside
 from waybill.deliveries.repairs import queue_redelivery
 from waybill.errors import Finding, InvalidInput
 from waybill.registrations import replacing
@@ -83,7 +84,7 @@ def list_deliveries(
             [Finding("", "entity", what, ", ".join(installation.catalog.entities), closest(entity, names), "unknown_entity")]
         )
     found = views.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
-    page = found[:limit]
+    page = found[:limit] if caller.is_insider else [described_outside(one) for one in found[:limit]]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
-from waybill.errors import InvalidInput, WaybillError
+from waybill.errors import ConfigError, InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.web import problems
@@ -258,7 +258,9 @@ def _facts(error: Exception) -> tuple[int, str]:
             log.error("%s: %s", error.code, error)
         if isinstance(error, InvalidInput):
             return status, problems.counted(error)
-        return status, problems.DOWN if status == 500 else str(error)
+        if status >= 500:  # what it says of hosts and databases is the operator's to know
+            return status, problems.MISCONFIGURED if isinstance(error, ConfigError) else problems.DOWN
+        return status, str(error)
     if isinstance(error, HTTPException):
         return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)
     if isinstance(error, RequestValidationError):

@@ -16,6 +16,7 @@ from waybill.installation import Installation
 from waybill.ledger import overviews
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
+from waybill.web.pages import outside
 from waybill.web.pages.context import MOST, context, frame
 from waybill.web.pages.render import below, page
 from waybill.web.pages.session import PageCaller, takes_tokens
@@ -60,7 +61,7 @@ def show_overview(
     stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
-        "found": found,
+        "found": found if caller.is_insider else outside.overview(found),
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,

@@ -17,6 +17,7 @@ from waybill.access import Permission
 from waybill.airflow.names import dag_id
 from waybill.configuration.registration import ExportOption, Registration, zones
 from waybill.deliveries import overview, running, views
+from waybill.deliveries.causes import described_outside
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
@@ -25,6 +26,7 @@ from waybill.ledger.registrations import Registered
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
 from waybill.web.dependencies import RUN_STARTED, InstallationDep, SchedulerDep, TenantPath
+from waybill.web.pages import outside
 from waybill.web.pages.context import frame as around
 from waybill.web.pages.registration import form_values
 from waybill.web.pages.render import HEADERS, below, moved, page
@@ -105,6 +107,12 @@ def show_tenant(
     if registered is None:
         return page(request, "tenant_new.html", caller, **frame, stands=file_of(installation, tenant, None))
     standing = _standing(request, installation, tenant, registered.registration, before, scheduler.scheduler_state(tenant))
+    if not caller.is_insider:
+        standing |= {
+            "row": outside.row(standing["row"]),
+            "deliveries": [described_outside(one) for one in standing["deliveries"]],
+            "probe": outside.rehearsed(standing["probe"]),
+        }
     name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
 
@@ -244,4 +252,6 @@ def probe(request: Request, tenant: TenantPath, caller: Operator, installation: 
     with suppress(PermanentError, TransientError, ConflictError):
         views.probe(installation, tenant)
     shown = _rehearsed(installation, registered)
+    if not caller.is_insider:
+        shown["probe"] = outside.rehearsed(shown["probe"])
     return page(request, "tenant_probe.html", caller, **shown, zone=registered.registration.zone, now=installation.now())

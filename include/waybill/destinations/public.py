@@ -1,0 +1,87 @@
+"""Where a tenant names its own destination, only public addresses are connected to: no name of its may lead into the house's network.
+
+A name is looked up once, every address it has is checked, and the checked address is the one that is connected to. Looking it up again
+would let it answer differently (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+from waybill.connection import Connection, Connections
+from waybill.errors import PermanentError, TransientError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv6 addresses that a gateway (NAT64) translates: the last four bytes are where they lead."""
+
+
+def public_only(connections: Connections, allowed: Sequence[Network] = ()) -> Connections:
+    """The same connections, each with the one address that may be connected to.
+
+    Raises PermanentError `private_address` for a host that has any address which is neither public nor in an allowed network.
+    """
+
+    def lookup(connection_id: str) -> Connection:
+        found = connections(connection_id)
+        if found.type in ("aws", "s3") or _endpoints(found):
+            _refuse_endpoints(found)
+            return found
+        return replace(found, address=checked_address(found.host, found.port or 22, allowed))
+
+    return lookup
+
+
+def checked_address(host: str, port: int, allowed: Sequence[Network] = ()) -> str:
+    """The address of a host to connect to. Raises PermanentError, or TransientError when the name cannot be looked up now."""
+    name = host.removeprefix("[").removesuffix("]")
+    try:
+        found = [str(where[4][0]) for where in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError) as error:
+        step = "Check the host of the connection"
+        raise TransientError("the host name of the destination was not found", next_step=step, code="unreachable") from error
+    wrong = [one for one in found if not is_public(one) and not any(_leads_to(one) in network for network in allowed)]
+    if wrong or not found:
+        raise _private()
+    return min(found, key=lambda one: ":" in one)  # IPv4 first: not every house has a way out by IPv6
+
+
+def is_public(address: str) -> bool:
+    """Whether an address belongs to nobody's inner network, this machine, or a cloud's metadata service."""
+    found = _leads_to(address)
+    return found.is_global and not found.is_multicast
+
+
+def _leads_to(address: str) -> Address:
+    """The address, or the IPv4 address that an IPv6 one stands for."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv4Address):
+        return found
+    if found in _TRANSLATED:
+        return ipaddress.IPv4Address(found.packed[-4:])
+    return found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else found)
+
+
+def _endpoints(found: Connection) -> list[str]:
+    services = found.extra.get("service_config") or {}
+    named = [found.extra, *(one for one in services.values() if isinstance(one, dict))] if isinstance(services, dict) else [found.extra]
+    return [str(one["endpoint_url"]) for one in named if one.get("endpoint_url")]
+
+
+def _refuse_endpoints(found: Connection) -> None:
+    """The bucket's client looks names up by itself, so only Amazon's own are taken without the operator's word."""
+    if _endpoints(found):
+        raise _private()
+
+
+def _private() -> PermanentError:
+    return PermanentError(
+        "the destination is not at a public address",
+        next_step="The operator may allow it: tenant_connections with the connection's full name, or private_networks, in policy.yaml",
+        code="private_address",
+    )

@@ -1,0 +1,109 @@
+"""The issuer's published keys: one fetch for all who wait, bounded in time and size, and a failure remembered for a moment.
+
+Nobody's made-up key id, and no slow issuer, may hold up callers whose key is known, or take the threads that other pages need: those who
+wait hold no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.request import Request, urlopen
+
+from jwt import PyJWK, PyJWKSet
+from jwt.exceptions import PyJWTError
+
+LIFE = 300.0
+"""Seconds for which a key set is taken as it is."""
+
+FAILED_FOR = 5.0
+"""Seconds for which a failed fetch is an answer."""
+
+TIMEOUT = 3.0
+"""Seconds for connecting and each read; the whole fetch has twice as long."""
+
+LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """What the last fetch brought: keys, or None where it failed. `at` is by the monotonic clock."""
+
+    keys: dict[str, PyJWK] | None
+    at: float
+
+
+@dataclass
+class KeySet:
+    """The keys behind one address. Safe to use from several threads and event loops."""
+
+    url: str
+    cooldown: float = 30.0
+    """Seconds between fetches because of key ids nobody knows."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: _Fetched | None = None
+    _under_way: Future[_Fetched] | None = None
+
+    async def key(self, kid: str) -> PyJWK | None:
+        """The key of that id; None when the issuer has none. Raises LookupError when that cannot be found out just now."""
+        last = self._last
+        if last is None or self._is_old(last):
+            last = await self._fetched()
+        if last.keys is None:
+            raise LookupError
+        if kid not in last.keys and time.monotonic() - last.at >= self.cooldown:
+            last = await self._fetched()
+            if last.keys is None:
+                raise LookupError
+        return (last.keys or {}).get(kid)
+
+    def _is_old(self, last: _Fetched) -> bool:
+        return time.monotonic() - last.at >= (FAILED_FOR if last.keys is None else LIFE)
+
+    async def _fetched(self) -> _Fetched:
+        with self._lock:
+            pending = self._under_way
+            if pending is None:
+                pending = self._under_way = Future()
+                threading.Thread(target=self._fetch, args=(pending,), name="waybill-jwks", daemon=True).start()
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(pending)), 3 * TIMEOUT)
+        except TimeoutError as error:
+            raise LookupError from error
+
+    def _fetch(self, pending: Future[_Fetched]) -> None:
+        try:
+            keys = _usable(_read(self.url))
+        except Exception:  # noqa: BLE001 (whatever a strange answer breaks: those who wait must be told)
+            keys = None
+        found = _Fetched(keys, time.monotonic())
+        with self._lock:
+            self._last, self._under_way = found, None
+        pending.set_result(found)
+
+
+def _read(url: str) -> Any:
+    """Raises OSError or ValueError. Also an issuer that sends a byte now and then is given up in time."""
+    deadline = time.monotonic() + 2 * TIMEOUT
+    read = bytearray()
+    with urlopen(Request(url, headers={"Accept": "application/json"}), timeout=TIMEOUT) as answer:  # noqa: S310 (https, or http on the loopback address)
+        while block := answer.read1(65536):
+            read += block
+            if len(read) > LARGEST or time.monotonic() > deadline:
+                raise ValueError("too large or too slow")
+    return json.loads(read)
+
+
+def _usable(document: Any) -> dict[str, PyJWK] | None:
+    """The signing keys by id; None where there is none."""
+    try:
+        keys = PyJWKSet.from_dict(document).keys
+    except (PyJWTError, AttributeError, TypeError):
+        return None
+    return {key.key_id: key for key in keys if key.key_id and key.public_key_use in ("sig", None)} or None

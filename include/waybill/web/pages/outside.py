@@ -1,0 +1,25 @@
+"""What people with a tenant's token see of failures: what happened, and nothing of the house's hosts, logins and connections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from waybill.deliveries.causes import discreet, said_outside
+from waybill.deliveries.overview import Overview, Row
+from waybill.ledger.registrations import Rehearsed
+
+
+def row(one: Row) -> Row:
+    """A tenant's row of the overview."""
+    return replace(one, troubles=discreet(one.troubles))
+
+
+def overview(found: Overview) -> Overview:
+    return replace(found, rows=[row(one) for one in found.rows])
+
+
+def rehearsed(kept: Rehearsed | None) -> Rehearsed | None:
+    """What is kept of the rehearsals."""
+    if kept is None or kept.failed is None:
+        return kept
+    return replace(kept, failed={**kept.failed, "what": said_outside(kept.failed["code"]), "next_step": "Ask the operator what to do"})

@@ -1,0 +1,128 @@
+"""The issuer's keys: one fetch for all who wait, in bounded time, and nobody else is held up meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.installations import Place, vacant_place
+from tests.issuer import AUDIENCE, TestIssuer, serve_issuer, tenant_api
+from tests.web.serving import served
+from waybill.web import keys
+from waybill.web.oauth import Issuer
+
+MANY = httpx.Limits(max_connections=200)
+PATH = "/api/v1/tenants/acme/export"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[TestIssuer]:
+    with serve_issuer() as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with vacant_place(tmp_path) as made:
+        yield made
+
+
+class Held:
+    """An issuer that answers nothing, or a byte now and then, until it is let go."""
+
+    def __init__(self) -> None:
+        self.fetched, self.go, self.asked, self.drips = 0, threading.Event(), threading.Event(), False
+
+
+@contextmanager
+def held_issuer(answer: bytes) -> Iterator[tuple[Held, str]]:
+    held = Held()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            held.fetched += 1
+            held.asked.set()
+            try:
+                self.send_response(200)
+                self.end_headers()
+                while held.drips and not held.go.wait(0.05):
+                    self.wfile.write(b" ")
+                held.go.wait(60)
+                self.wfile.write(answer)
+            except OSError:
+                return
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield held, f"http://127.0.0.1:{server.server_port}/jwks.json"
+        finally:
+            held.go.set()
+            server.shutdown()
+            thread.join()
+
+
+def key_set(issuer: TestIssuer) -> bytes:
+    return httpx.get(f"{issuer.url}/jwks.json").content
+
+
+def test_eighty_callers_wait_for_one_fetch_and_other_pages_do_not(place: Place, issuer: TestIssuer) -> None:
+    with held_issuer(key_set(issuer)) as (held, url):
+        app = tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))
+        with served(app) as address, ThreadPoolExecutor(80) as pool, httpx.Client(timeout=60, limits=MANY) as client:
+            client.get(f"{address}/nothing")
+            headers = issuer.bearer()
+            asked = [pool.submit(client.get, address + PATH, headers=headers) for _ in range(80)]
+            assert held.asked.wait(30)
+            assert client.get(f"{address}/nothing").status_code == 404  # while all of them wait
+            held.go.set()
+            assert {one.result().status_code for one in asked} == {404}
+        assert held.fetched == 1
+
+
+@pytest.mark.parametrize("drips", [False, True], ids=["silent", "a byte now and then"])
+def test_a_slow_issuer_is_given_up_and_not_asked_again_at_once(place: Place, issuer: TestIssuer, drips: bool) -> None:
+    with held_issuer(b"") as (held, url):
+        held.drips = drips
+        app = tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))
+        with served(app) as address:
+            began = time.monotonic()
+            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == 503
+            assert time.monotonic() - began < 6 * keys.TIMEOUT
+            assert {httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code for _ in range(10)} == {503}
+            assert held.fetched == 1
+
+
+def test_made_up_key_ids_cost_the_issuer_nothing(place: Place, issuer: TestIssuer) -> None:
+    issuer.add_key("made up", publish=False)
+    app = tenant_api(place, issuer)
+    with served(app) as address:
+        assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == 404
+        before = issuer.fetched
+        with ThreadPoolExecutor(20) as pool:
+            found = list(
+                pool.map(lambda _: httpx.get(address + PATH, headers=issuer.bearer(kid="made up"), timeout=60).status_code, range(60))
+            )
+        assert set(found) == {401}
+        assert issuer.fetched == before  # the set is younger than the cooldown
+
+
+@pytest.mark.parametrize("answer", [b"x" * (keys.LARGEST + 1), b"null", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'])
+def test_a_strange_key_set_is_nobodys_key(place: Place, issuer: TestIssuer, answer: bytes) -> None:
+    with held_issuer(answer) as (held, url):
+        held.go.set()
+        with served(tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))) as address:
+            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code in (401, 503)
