@@ -34,6 +34,9 @@ _LIBPQ_EXTRAS = (
 LOCK_SECONDS = 60
 """How long an extraction waits for somebody who replaces a table."""
 
+_INSIDE = frozenset({"22012", "2201E", "2201F", "22011", "2200H", "22023", "2201B"})
+"""SQLSTATEs that none of our own expressions raises: a division by zero, a logarithm or root of a negative number, a bad argument."""
+
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in")
 _SETTINGS = {
     "client_encoding": "'UTF8'",
@@ -180,6 +183,14 @@ def _translated(error: psycopg.Error, where: str) -> WaybillError:
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     said = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
+        case "22" if state in _INSIDE:
+            what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
+            step = "Correct it in the database: the server's log shows the statement"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
+        case "22" if state in ("22021", "22P05"):
+            what = f"the database holds text that does not become UTF-8 ({type(error).__name__})"
+            step = "Correct the text, or move the data to a database with the encoding UTF8"
+            return PermanentError(what, where=where, code="source_unreadable", next_step=step)
         case "22":
             return PermanentError(
                 f"a value does not fit its catalogued type ({type(error).__name__})",
@@ -189,6 +200,13 @@ def _translated(error: psycopg.Error, where: str) -> WaybillError:
             )
         case "28" | "3D":
             return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
+        case "54":
+            step = "Export fewer columns, or give the entity a simpler query or view"
+            return PermanentError(f"the server's own limit is exceeded: {said}", where=where, code="source_refused", next_step=step)
+        case "P0" | "21" | "38" | "39":
+            what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
+            step = "Correct it in the database: the server's log shows what it says"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "42":
             step = "Correct the catalog, or grant SELECT on the relation to the connection's user"
             return PermanentError(said, where=where, code="source_refused", next_step=step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
-from waybill.configuration.selection import Dialect, Extent, Selection
+from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, keeping
@@ -57,6 +58,26 @@ SELECT 1
  WHERE seen.oid IS NULL OR seen.relkind = 'r' AND seen.relfilenode <> pg_relation_filenode(r.now)
 """
 """pg_class as the snapshot sees it, against what the server holds now: another oid or another heap."""
+_HIDING = """
+WITH RECURSIVE reads(relation, reader) AS (
+    SELECT to_regclass(name)::oid, (SELECT oid FROM pg_roles WHERE rolname = current_user) FROM unnest(%s::text[]) AS name
+    UNION
+    SELECT d.refobjid, CASE WHEN coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
+                            THEN r.reader ELSE v.relowner END
+      FROM reads r
+      JOIN pg_class v ON v.oid = r.relation AND v.relkind = 'v'
+      JOIN pg_rewrite w ON w.ev_class = v.oid
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+                      AND d.refobjid <> v.oid
+)
+SELECT DISTINCT c.oid::regclass::text
+  FROM reads r
+  JOIN pg_class c ON c.oid = r.relation
+  JOIN pg_roles u ON u.oid = r.reader
+ WHERE c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
+   AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
+"""
+"""The tables whose policies decide what an entity shows, views by the tables and the account they read as."""
 _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
@@ -139,12 +160,24 @@ class PostgresSnapshot:
             [(ahead, example)] = self._run(selection, query.unreached(self.visible))
             if ahead:
                 raise drift.changes_ahead(selection, ahead, example)
+        first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
+        if selection.changed == Changed() and (hiding := self._hiding(entity)) and not self._run(selection, first):
+            raise drift.rows_hidden(selection, hiding)
         if not self._has_unique_index(entity) and self._run(selection, query.repeated_key())[0][0]:
             raise drift.repeated_key(selection)
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         natives = self.columns(entity)
-        return postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
+        found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
+        hiding = self._hiding(entity)
+        said = f"row-level security of {', '.join(hiding)} decides which rows this connection sees (row_security_active)" if hiding else ""
+        return replace(found, short="; ".join(filter(None, (found.short, said))))
+
+    def _hiding(self, entity: Entity) -> list[str]:
+        """The tables whose row-level security applies to this session."""
+        with session.errors(f"{entity.id} in {self.where}"):
+            names = self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
+            return [name for (name,) in self.connection.execute(_HIDING, [list(names)]).fetchall()]
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         query = self.query(selection)

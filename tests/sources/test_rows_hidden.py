@@ -1,0 +1,55 @@
+"""Rows that row-level security hides: a full load of nothing is refused, and what is seen in part is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import NOW, Role, entity, source
+from waybill.configuration.selection import Selection
+from waybill.errors import PermanentError
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "table": {},
+    "view as its reader": {"relation": "invoker"},
+    "view as its owner": {"relation": "narrow_view"},
+    "query": {"relation": "", "query": "SELECT * FROM orders"},
+}
+
+
+@pytest.fixture
+def orders(postgres: Database) -> Database:
+    postgres.psql(
+        """CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, version int, updated_at timestamptz, hidden bool);
+           INSERT INTO orders SELECT i, 'acme', 1, '2026-01-01Z', true FROM generate_series(1, 5) i;
+           ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+           CREATE POLICY shown ON orders USING (NOT hidden);
+           CREATE VIEW invoker WITH (security_invoker = true) AS SELECT * FROM orders;
+           CREATE VIEW narrow_view AS SELECT * FROM orders;"""
+    )
+    return postgres
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_full_load_from_which_a_policy_hides_everything_is_refused(orders: Database, shape: str) -> None:
+    wanted = entity("lookback", **SHAPES[shape])
+    selection = Selection(wanted, "acme", wanted.columns)
+    with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
+        with source(orders, login=role).snapshot([wanted]) as snapshot, pytest.raises(PermanentError, match="row-level security") as caught:
+            snapshot.check(selection)
+        orders.psql("UPDATE orders SET hidden = false WHERE id < 3")
+        with source(orders, login=role).snapshot([wanted]) as snapshot:
+            snapshot.check(selection)
+            assert "row_security_active" in snapshot.extent(wanted, "acme", None, NOW).short
+            assert snapshot.count(selection) == 2
+    assert caught.value.code == "rows_hidden"
+
+
+def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:
+    wanted = entity("lookback", relation="narrow_view")
+    with Role(orders, "GRANT SELECT ON narrow_view TO {0}") as role, source(orders, login=role).snapshot([wanted]) as snapshot:
+        snapshot.check(Selection(wanted, "acme", wanted.columns))
+        assert snapshot.extent(wanted, "acme", None, NOW).short == ""
+        assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 5

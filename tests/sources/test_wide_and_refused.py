@@ -1,0 +1,65 @@
+"""As many columns as a source allows are read in every mode, and what trying again cannot mend is not called passing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.errors import PermanentError
+
+NAMES = [f"c{number}" for number in range(1594)]
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "horizon", "lookback", "append", "full"])
+def test_sixteen_hundred_columns_are_read_in_every_mode(postgres: Database, mode: str) -> None:
+    columns = ", ".join(f"{name} bool" for name in NAMES)
+    postgres.psql(f"CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, updated_at timestamptz, waybill_xid xid8, {columns})")
+    postgres.psql("INSERT INTO orders SELECT i, 'acme', '2026-01-01Z', pg_current_xact_id(), true FROM generate_series(1, 3) i")
+    shape = entity(
+        mode, {"append": "id"}.get(mode, ""), columns={"id": {"type": "integer"}} | {name: {"type": "boolean"} for name in NAMES}
+    )
+    whole = Selection(shape, "acme", shape.columns)
+    with source(postgres).snapshot([shape]) as snapshot:
+        snapshot.check(whole)
+        assert b"".join(bytes(block) for block, _ in snapshot.csv(whole, Dialect())).count(b"\n") == 3
+        digests = [digest for batch in snapshot.digests(whole) for digest in batch]
+        assert len(digests) == 3
+        assert sum(batch.num_rows for batch in snapshot.batches(whole)) == 3
+        if mode == "lookback":
+            fresh = Selection(shape, "acme", shape.columns, Changed(known=frozenset(digests[:2])))
+            assert b"".join(bytes(block) for block, _ in snapshot.csv(fresh, Dialect())).count(b"\n") == 1
+
+
+REFUSED = {
+    "division by zero": ("CREATE VIEW bad AS SELECT id, tenant_id, version / (id - id) AS c0 FROM orders"),
+    "an error of a function": (
+        "CREATE FUNCTION no() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''planted''; END';"
+        "CREATE VIEW bad AS SELECT id, tenant_id, no() AS c0 FROM orders"
+    ),
+    "two rows from a subquery": ("CREATE VIEW bad AS SELECT id, tenant_id, (SELECT o.id FROM orders o) AS c0 FROM orders"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_view_raises_is_told_as_that(postgres: Database, name: str) -> None:
+    postgres.psql(
+        "CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, version int); INSERT INTO orders VALUES (1, 'acme', 1), (2, 'acme', 2)"
+    )
+    postgres.psql(REFUSED[name])
+    shape = entity("full", relation="bad", columns={"c0": {"type": "integer"}})
+    with source(postgres).snapshot([shape]) as snapshot, pytest.raises(PermanentError, match="a view, a policy") as caught:
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+    assert "planted" not in str(caught.value)
+    assert caught.value.code == "source_refused"
+
+
+def test_a_limit_of_the_server_is_not_tried_again(postgres: Database) -> None:
+    many = ", ".join(f"{number} AS c{number}" for number in range(1663))
+    postgres.psql("CREATE TABLE orders (id int PRIMARY KEY, tenant_id text); INSERT INTO orders VALUES (1, 'acme')")
+    shape = entity(
+        "full", relation="", query=f"SELECT id, tenant_id, {many}, 1 AS d0, 2 AS d1 FROM orders", columns={"c0": {"type": "integer"}}
+    )
+    with pytest.raises(PermanentError, match="server's own limit"), source(postgres).snapshot([shape]):
+        pass
