@@ -122,6 +122,24 @@ def test_a_key_that_comes_back_is_a_normal_row_also_with_an_old_change_time(plac
     assert copy.catch_up(place.out).keys() == source(place)
 
 
+@pytest.mark.parametrize(
+    "changed", [MIDNIGHT - HOUR, MIDNIGHT + 90_000 * DAY, MIDNIGHT + 2 * HOUR], ids=["look back", "ahead", "past the end"]
+)
+def test_a_row_comes_back_whose_very_version_was_delivered_before(place, changed):
+    copy = Copy()
+    place.user(1, "Ada", MIDNIGHT - 40 * DAY)
+    place.user(2, "Eve", changed)
+    place.user(3, "ahead", MIDNIGHT + 90_000 * DAY)
+    delivered(place, NOON)
+    assert copy.catch_up(place.out).keys() == ["1", "2", "3"]
+    gone(place, 2)
+    assert delivered(place, NOON + DAY)["deletes"]["rows"] == 1
+    place.user(2, "Eve", changed)
+    assert delivered(place, NOON + 2 * DAY)["rows"] == 1
+    assert copy.catch_up(place.out).keys() == ["1", "2", "3"]
+    assert delivered(place, NOON + 3 * DAY)["rows"] == 0
+
+
 def test_what_was_committed_later_than_the_look_back_reaches_is_delivered_by_the_comparison(place):
     place.user(1, "Ada", MIDNIGHT - 40 * DAY)
     delivered(place, NOON)

@@ -6,9 +6,9 @@ not held is delivered, too, however old its change position is: a row that was p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def _compared(
     if compared.missing > MOST_BACK:
         raise KeysLost(f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one")
     if compared.missing:
-        selection = replace(selection, changed=replace(scan.told_apart(selection), back=tuple(compared.back)))
+        selection = replace(selection, changed=scan.with_back(selection, tuple(compared.back)))
         now = scan.delivered(selection)
         compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     change = _change(
@@ -173,6 +173,21 @@ def _compared(
         compared_at=scan.snapshot.taken_at,
     )
     return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
+
+
+_BEYOND: dict[type, Any] = {datetime: datetime(9999, 12, 31, tzinfo=UTC), int: 2**62}
+"""Change positions that no row has."""
+
+
+@dataclass(frozen=True)
+class _But:
+    """Known digests, but for some."""
+
+    known: Container[bytes]
+    forgotten: frozenset[bytes]
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self.known and digest not in self.forgotten
 
 
 class _Scan:
@@ -195,16 +210,30 @@ class _Scan:
         """The span, with its versions told apart by the columns they were digested with also where fewer columns are read."""
         return replace(selection.changed, known_columns=selection.changed.known_columns or selection.columns)
 
+    def with_back(self, selection: Selection, back: tuple[bytes, ...]) -> Changed:
+        """The span with the rows that came back. Their versions were delivered before and deleted since, so they are known no more."""
+        changed = self.told_apart(selection)
+        if changed.known is None:
+            return replace(changed, back=back)
+        beyond = Changed(start=_BEYOND[type(changed.end)], back=back)
+        came_back = replace(selection, columns=changed.known_columns or selection.columns, changed=beyond)
+        digests = frozenset(digest for batch in self.snapshot.digests(came_back) for digest in batch)
+        return replace(changed, back=back, known=_But(changed.known, digests))
+
     def delivered(self, selection: Selection) -> Buckets:
         """The keys of the very rows that a selection delivers."""
         return self._read(replace(selection, columns=self._plain.columns, changed=self.told_apart(selection), in_key_order=False))
 
     def later(self, selection: Selection) -> Buckets:
-        """The keys of rows that the next delivery will bring, since their change position lies at or past this one's end."""
+        """The keys of rows that the next delivery will bring, since their change position lies at or past this one's end.
+
+        What lies past the source's clock is due in every delivery.
+        """
         end = selection.changed.end
         if end is None or self.entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT):
             return Buckets(self.folder)
-        return self._read(replace(self._plain, changed=Changed(start=end)))
+        until = self.snapshot.taken_at if isinstance(end, datetime) else None
+        return self._read(replace(self._plain, changed=Changed(start=end, end=until)))
 
 
 def key_columns(entity: Entity) -> dict[str, Column]:

@@ -19,6 +19,7 @@ from zlib import crc32
 import zstandard
 
 from waybill.canonical import key_digest
+from waybill.deliveries import stopping
 from waybill.errors import TransientError
 
 _BITS = 10
@@ -113,6 +114,7 @@ class Buckets:
     def fill(self, blocks: Iterable[tuple[bytes | memoryview, int]]) -> Buckets:
         """Add all records of canonical CSV as a source yields it."""
         for block, _ in blocks:
+            stopping.check()
             self.add(records(block))
         return self
 
@@ -240,6 +242,7 @@ def compare(
     """
     found = Comparison(Packed(folder), Packed(folder), [])
     for bucket in range(BUCKETS):
+        stopping.check()
         held_before, there, delivered = before(bucket), set(here.at(bucket)), set(now.at(bucket))
         gone = held_before - there
         missing = there - held_before - delivered

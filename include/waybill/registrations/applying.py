@@ -98,7 +98,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, files.findings, refusal, tuple(filling.announced(installation.catalog, samples)))
+    return Applied(changes, files.findings, refusal, tuple(filling.announced(installation.catalog, samples, before)))
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:

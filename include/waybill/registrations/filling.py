@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from waybill.configuration.catalog import Catalog, Column, Entity, Mode
+from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 
 FILLED_FROM = "filled_from_sequence"
@@ -32,11 +33,13 @@ def told(new: list[str]) -> str:
     return f"{_named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
 
 
-def announced(catalog: Catalog, samples: list[Stream]) -> list[str]:
-    """What `apply` says: a line for each entity with new columns, as one of its streams shows them."""
+def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered]) -> list[str]:
+    """What `apply` says: a line for each entity with new columns, as one of its streams shows them, for the columns its tenant chose."""
     lines = []
     for stream in samples:
         entity = catalog.entity(stream.entity)
+        if entity and (owner := registered.get(stream.tenant)):
+            entity = owner.registration.sees(entity)
         new = new_columns(stream, entity) if entity else []
         if entity and new:
             wanted = entity.fill == "full_load"
