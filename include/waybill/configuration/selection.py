@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Column, Entity
@@ -48,6 +48,10 @@ class Selection:
     scope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     time_from: datetime | None = None
     time_to: datetime | None = None
+    zone: tzinfo | None = None
+    """Where the days of a time column begin that is a date; None: UTC."""
+    time_cut: tuple[datetime, datetime] | None = None
+    """Leave rows out whose time column lies in `[first, second)`."""
     live_only: bool = False
     """Leave deleted rows out (on-demand exports)."""
     where: tuple[Condition, ...] = ()

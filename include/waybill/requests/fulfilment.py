@@ -213,33 +213,40 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     """A tenant's live rows of an entity within the request's scope and range, as of the time the request was made.
 
     That cut is made on the change column where it is a time; a row changed since is left out, as its earlier version is gone. Where the
-    change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands.
+    change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands. Rows that lie
+    ahead of the source's clock, or have no time, were not added since: they are in every export without a range.
     """
-    one = task.request
-    by_change = changes_by_time(entity, snapshot)
-    ends = [end for end in (one.range_to, None if by_change else one.created_at) if end is not None]
-    entity = task.registrations[tenant].sees(entity)
-    source_tenant, where = task.registrations[tenant].reads(tenant, entity)
-    return Selection(
+    one, now = task.request, snapshot.taken_at
+    registration = task.registrations[tenant]
+    entity = registration.sees(entity)
+    source_tenant, where = registration.reads(tenant, entity)
+    wanted = Selection(
         entity,
         source_tenant,
         entity.columns,
-        Changed(end=one.created_at) if by_change else Changed(),
-        task.salts[tenant],
-        task.filters,
-        one.range_from if entity.time_column else None,
-        min(ends) if ends and entity.time_column else None,
+        salt=task.salts[tenant],
+        scope=task.filters,
+        time_from=one.range_from if entity.time_column else None,
+        time_to=one.range_to if entity.time_column else None,
+        zone=task.registrations.get(one.tenant, registration).zone,
         live_only=True,
         where=where,
     )
+    if snapshot.changes_by_time(wanted):
+        return replace(wanted, changed=Changed(end=one.created_at, ahead=max(now, one.created_at)))
+    cut = (one.created_at, now) if entity.time_column and one.created_at < now else None
+    return replace(wanted, time_cut=cut)
 
 
-def changes_by_time(entity: Entity, snapshot: Snapshot) -> bool:
-    """Whether the change column holds times."""
-    name = entity.changes.column
-    if not name or name not in (native := snapshot.columns(entity)):
-        return False
-    return any(word in native[name].lower() for word in ("timestamp", "datetime", "date"))
+def left_out(wanted: Selection) -> Selection | None:
+    """The rows that were changed or added between the request and its fulfilment; None where nothing tells them."""
+    if wanted.changed.end:
+        return replace(wanted, changed=Changed(wanted.changed.end, wanted.changed.ahead))
+    if wanted.time_cut is None:
+        return None
+    first, second = wanted.time_cut
+    start = max(first, wanted.time_from or first)
+    return replace(wanted, time_cut=None, time_from=start, time_to=min(second, wanted.time_to or second))
 
 
 def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
@@ -247,7 +254,7 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
     one, entity = task.request, wanted.entity
     inside = f"{tenant}/" if len(one.tenants) > 1 else ""
     paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in one.formats}
-    after = replace(wanted, changed=Changed(start=one.created_at)) if wanted.changed.end else None
+    after = left_out(wanted)
     with _open(task, wanted, folder, paths) as writers:
         rows = 0
         for batch in snapshot.batches(wanted):

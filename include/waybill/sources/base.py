@@ -57,6 +57,10 @@ class Snapshot(Protocol):
         """
         ...
 
+    def changes_by_time(self, selection: Selection) -> bool:
+        """Whether the entity's change column holds times."""
+        ...
+
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         """The 16 byte version digests of the selected rows, in batches: truncated SHA-256 of key, change position and canonical row,
         whatever the CSV dialect.

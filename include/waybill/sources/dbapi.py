@@ -144,6 +144,9 @@ class DbApiSnapshot:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
         yield from engine.blocks(engine.unknown(lines, selection.changed.known), dialect.max_rows_per_file)
 
+    def changes_by_time(self, selection: Selection) -> bool:
+        return self.query(selection).changes_by_time()
+
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         for batch in self._each_chunk(selection, lambda query: query.digests(), ordered=False):
             yield batch.column(0).to_pylist()
@@ -237,7 +240,7 @@ class TableQuery(Query):
 
     def columns(self) -> list[str]:
         """Every column the second stage needs."""
-        timed = self.selection.time_from or self.selection.time_to
+        timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
         extra = [self.entity.time_column] if timed else []
         extra += [one.column for one in (*self.selection.where, self.entity.deleted_when) if one]
         names = [*self.selection.columns, *(self.selection.changed.known_columns or {}), *self.entity.key]

@@ -43,7 +43,7 @@ def check_columns(
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
     needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped, *(one.column for one in selection.where)])
-    if selection.time_from or selection.time_to:
+    if selection.time_from or selection.time_to or selection.time_cut:
         needed[entity.time_column] = None
     for name in needed:
         if name not in natives:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -230,11 +230,28 @@ class Query:
         if not name:
             return []
         x, native = self.flavour.name(name), self.natives[name]
-        low, high = self.selection.time_from, self.selection.time_to
-        return [
+        low, high = self._day(self.selection.time_from), self._day(self.selection.time_to)
+        terms = [
             sql("{} >= {}", x, self.flavour.bind_instant(low, native)) if low else Sql(),
             sql("{} < {}", x, self.flavour.bind_instant(high, native)) if high else Sql(),
         ]
+        if cut := self.selection.time_cut:
+            first, second = (self.flavour.bind_instant(one, native) for one in cut)
+            terms.append(either((sql("{} IS NULL", x), sql("{} < {}", x, first), sql("{} >= {}", x, second))))
+        return terms
+
+    def _day(self, value: datetime | None) -> datetime | None:
+        """An edge of the time range as the column compares: for a date, the first day that begins at or after it where its days begin."""
+        zone = self.selection.zone
+        if value is None or zone is None or self.flavour.kind(self.natives[self.entity.time_column]) is not ColumnType.DATE:
+            return value
+        day = (value - timedelta(microseconds=1)).astimezone(zone).date() + timedelta(days=1)
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+    def changes_by_time(self) -> bool:
+        """Whether the change column holds times."""
+        name = self.entity.changes.column
+        return name in self.natives and self.flavour.kind(self.natives[name]) in _INSTANTS
 
     def _live(self) -> Sql:
         """A row is deleted once its deletion time is past, or its state says so; one whose state is not known is not."""

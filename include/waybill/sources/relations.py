@@ -79,6 +79,9 @@ class EngineSnapshot(ABC):
         lines = engine.unknown(self._read(selection, lambda query: query.csv(dialect)), selection.changed.known)
         yield from engine.blocks(lines, dialect.max_rows_per_file)
 
+    def changes_by_time(self, selection: Selection) -> bool:
+        return self.query(selection).changes_by_time()
+
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         for batch in self._stream(selection, self.query(selection).digests(), ()):
             yield batch.column(0).to_pylist()

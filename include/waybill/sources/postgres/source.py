@@ -192,6 +192,9 @@ class PostgresSnapshot:
             found = unknown(self._copy(selection, rows, options), known, most)
         yield from blocks(found, rewrite, most)
 
+    def changes_by_time(self, selection: Selection) -> bool:
+        return self.query(selection).changes_by_time()
+
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
         digests = sql("SELECT encode(digest, 'hex') FROM ({}) AS h", self.query(selection).digests())
         for lines in self._copy(selection, digests, "FORMAT text"):
