@@ -41,6 +41,13 @@ class LosesWhatItCouldNotClose(TenantFolder):
         super().rename(oldpath, newpath)
 
 
+class SaysItRenamed(TenantFolder):
+    """Answers OK to a rename and does nothing."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        """Nothing happens."""
+
+
 class FullDisk(TenantFolder):
     """Takes a little of each file, then has no room."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import FULL, SEED, scenes
-from tests.faults.odd_servers import FlipsABit, FullDisk, LosesWhatItCouldNotClose, served
+from tests.faults.odd_servers import FlipsABit, FullDisk, LosesWhatItCouldNotClose, SaysItRenamed, served
 from tests.faults.oracle import PLANTED, judge, leaks, unclear, visible, watched
 from tests.faults.proxy import proxied
 from tests.faults.scenes import sftp_environment
@@ -106,8 +106,8 @@ def descendants(pid):
 
 @pytest.mark.parametrize(
     ("view", "says"),
-    [(FullDisk, "disk full"), (FlipsABit, "damaged"), (LosesWhatItCouldNotClose, "could not write")],
-    ids=["disk full", "damaged bytes", "failing close"],
+    [(FullDisk, "disk full"), (FlipsABit, "damaged"), (LosesWhatItCouldNotClose, "could not write"), (SaysItRenamed, "answered OK")],
+    ids=["disk full", "damaged bytes", "failing close", "a rename that is not done"],
 )
 def test_a_server_that_cannot_keep_a_file_shows_none_of_it(launcher, tmp_path, view, says):
     scene = scenes.first(tmp_path / "first")

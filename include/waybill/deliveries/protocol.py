@@ -17,7 +17,7 @@ from typing import Any
 from waybill import layout
 from waybill.deliveries import deletes
 from waybill.deliveries.columns import as_json
-from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, target_of
+from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, require_published, target_of
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
@@ -251,6 +251,8 @@ class _Worker:
         final = self.target.folder if self.in_parts else self.target.data
         try:
             if session.publish(self.hidden, final):
+                names = {self._upload_name(at): self.final(file["path"]) for at, file in enumerate(attempt.files, 1)}
+                require_published(session, names, {self.final(file["path"]): file["bytes"] for file in attempt.files})
                 return self._adopt(attempt)
         except TransientError:
             adopted = self.look()  # the answer was lost: the rename may have happened
