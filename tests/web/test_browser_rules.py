@@ -1,0 +1,43 @@
+"""What every answer tells browsers, and forms that other sites send; one stored registration nobody can read any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from tests.installations import vacant_place
+from tests.issuer import serve_issuer, tenant_api
+
+BODY = {"entityList": ["user"]}
+
+
+def test_answers_carry_their_rules_and_null_is_another_site(tmp_path: Path) -> None:
+    with vacant_place(tmp_path) as place, serve_issuer() as issuer:
+        client, headers = TestClient(tenant_api(place, issuer)), issuer.bearer()
+        for path in ("/docs", "/openapi.json", "/api/v1/tenants/acme/export", "/nothing", "/page/sign-in"):
+            found = client.get(path, headers=headers).headers
+            assert found["x-content-type-options"] == "nosniff"
+            assert "default-src 'none'" in found["content-security-policy"]
+        form = {**headers, "HX-Request": "true", "Origin": "null"}
+        for extra in ({}, {"Sec-Fetch-Site": "same-origin"}):
+            assert client.post("/page/tenants/acme/run", headers={**form, **extra}).status_code == 403
+            assert client.post("/page/sign-in", data={"token": "x"}, headers={**form, **extra}).status_code == 403
+
+
+def test_one_registration_nobody_can_read_hurts_one_tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from waybill.airflow.schedule import schedules
+
+    with vacant_place(tmp_path) as place, serve_issuer() as issuer:
+        client = TestClient(tenant_api(place, issuer))
+        headers = issuer.bearer(["acme", "globex"])
+        for tenant in ("acme", "globex"):
+            assert client.put(f"/api/v1/tenants/{tenant}/export", json=BODY, headers=headers).status_code == 201
+        with place.installation().ledger.begin() as connection:
+            connection.execute(text("UPDATE registration SET body = '{\"frequency\": \"hourly\"}' WHERE tenant = 'acme'"))
+        monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(tmp_path / "config"))
+        assert {one.tenant: one.cron is None for one in schedules()} == {"acme": True, "globex": False}
+        assert client.get("/page/", headers=headers).status_code == 200
+        assert client.get("/api/v1/tenants/globex/export", headers=headers).status_code == 200
