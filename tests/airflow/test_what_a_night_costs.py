@@ -94,7 +94,7 @@ def test_applying_asks_the_ledger_as_often_for_thirty_tenants_as_for_one(place: 
     installation = place.installation()
     with statements(installation.ledger) as sent:
         apply(installation, actor="test")
-    assert len([one for one, _ in sent if one.startswith("SELECT")]) == 2
+    assert len([one for one, _ in sent if one.startswith("SELECT")]) == 3
 
 
 def test_looking_for_late_tenants_asks_no_question_for_each(place: Place) -> None:

@@ -123,6 +123,7 @@ def test_an_export_on_demand_reads_by_the_same_id(tmp_path: Path) -> None:
 
 
 def test_only_who_may_change_every_tenant_chooses_the_id_in_the_data(place: Place) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
     installation = place.installation()
     body = {"entityList": ["user"], "destination": FOLDER, "sourceTenant": "ORG-9"}
     with pytest.raises(InvalidInput, match="sourceTenant: the id in the data is set by the operator"):

@@ -22,15 +22,19 @@ DAYS = [
 
 @pytest.mark.parametrize(("zone", "first", "odd"), DAYS, ids=[f"{zone} {first:%Y-%m-%d}" for zone, first, _ in DAYS])
 def test_days_of_any_length_abut_and_lose_nothing(tmp_path, zone, first, odd):
-    """One row every hour; a run at each local noon."""
+    """One row every hour, there from its hour on; a run at each local noon."""
     place = make_place(tmp_path)
     place.tenant(timezone=zone, entityList=["user"])
     noons = [datetime.combine(first + number * DAY, time(12), ZoneInfo(zone)).astimezone(UTC) for number in range(4)]
     start = noons[0] - 2 * DAY
     written = [start + timedelta(hours=number) for number in range(24 * 7)]
-    values = ", ".join(f"('acme', {number}, 'row', timestamptz '{at:%Y-%m-%d %H:%M:%S}Z', null)" for number, at in enumerate(written))
-    place.sql(f'insert into "user" values {values}')
+    there = 0
     for noon in noons:
+        fresh = [(number, at) for number, at in enumerate(written) if at < noon][there:]
+        there += len(fresh)
+        place.sql(
+            'insert into "user" values ' + ", ".join(f"('acme', {number}, 'row', timestamptz '{text(at)}', null)" for number, at in fresh)
+        )
         assert all(result.error is None for result in place.run(noon))
     found = [one for _, one in sorted(place.manifests(), key=lambda pair: pair[1]["sequence"])]
     ends = [datetime.fromisoformat(one["window"]["to"]) for one in found]
