@@ -92,7 +92,7 @@ def test_the_overview_says_who_did_not_get_its_data_why_and_what_to_do(site: Sit
     expect(first).to_contain_text("initech")
     expect(first.locator(".state")).to_have_text("failing")
     cause = page.locator("tr.cause").first
-    expect(cause).to_contain_text("there is no Airflow connection 'initech_sftp'")
+    expect(cause).to_contain_text("The operator's log holds the cause.")
     expect(cause).to_contain_text("Create the Airflow connection the registration names")
     acme = page.get_by_role("row").filter(has_text="acme")
     expect(acme.locator(".state")).to_have_text("delivered")
@@ -193,7 +193,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
     expect(page.get_by_label("Last day")).to_have_accessible_description(re.compile("or earlier: so far it was delivered"))
     ada.go("tenants/initech")
     page.get_by_role("button", name="Rehearse").click()
-    expect(page.locator("#probe")).to_contain_text("there is no Airflow connection 'initech_sftp'")
+    expect(page.locator("#probe")).to_contain_text("The operator's log holds the cause.")
     page.reload()
     expect(page.locator("#probe")).to_contain_text("The rehearsal failed")
 

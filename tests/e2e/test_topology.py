@@ -51,7 +51,8 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
     with ExitStack() as stack:
         topology = stack.enter_context(native_topology(repository, tmp_path, s3, connections))
         topology.start("api-server")
-        client = stack.enter_context(topology.api())
+        client = topology.api()
+        stack.callback(client.close)
         for name in ("dag-processor", "triggerer", "scheduler", *WORKERS):
             topology.start(name)
         _trigger(client, "apply_config")

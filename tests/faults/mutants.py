@@ -133,12 +133,14 @@ MUTANTS = [
         "commit before publish",
         "deliveries/protocol.py",
         """        adopted = worker.look() or worker.publish(worker.extract(read))
+        worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
         worker.commit(adopted)
 """,
         """        adopted = worker.look() or worker.extract(read)
         worker.commit(adopted)
         worker.publish(adopted)
+        worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
 """,
         killed_before(r"^linkat user\.csv|^rename .*archive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,18 +67,15 @@ def quote(identifier: str, mark: str = '"') -> str:
     return mark + identifier.replace(mark, mark * 2) + mark
 
 
+_PART = re.compile(r'(?:^|(?<=\.))("(?:[^"]|"")+"(?=\.|$)|[^.]*)')
+
+
 def split_name(relation: str) -> list[str]:
-    """`schema.table` as its parts; a part in double quotes may hold dots."""
-    parts, part, inside = [], "", False
-    for character in relation:
-        if character == '"':
-            inside = not inside
-        elif character == "." and not inside:
-            parts.append(part)
-            part = ""
-        else:
-            part += character
-    return [*parts, part]
+    """`schema.table` as its parts. A part that begins with a double quote ends at the next single one, as in SQL: it may hold dots, and
+    `""` stands for a quote. Anywhere else a quote is part of the name.
+    """
+    parts = _PART.findall(relation)
+    return [part[1:-1].replace('""', '"') if len(part) > 1 and part[0] == part[-1] == '"' else part for part in parts]
 
 
 Natives = Mapping[str, str]

@@ -31,8 +31,11 @@ log = logging.getLogger(__name__)
 def install(app: FastAPI) -> None:
     """Serve the reference at `/docs` and its document at `/openapi.json`."""
 
-    async def document() -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(described, app))
+    async def document(request: Request) -> JSONResponse:
+        found = await run_in_threadpool(described, app)
+        if below := request.scope.get("root_path"):  # inside Airflow, or behind a path prefix
+            found = {**found, "servers": [{"url": below}]}
+        return JSONResponse(found)
 
     def docs(request: Request) -> HTMLResponse:
         issuer = urlsplit(token_url(app))
