@@ -32,6 +32,7 @@ from waybill.sources import keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres.session import Facts
 from waybill.sources.postgres.source import Postgres
+from waybill.sources.postgres.structure import look_into_postgres
 
 MIGRATION = Path(__file__).parents[2] / "examples" / "postgres_snapshot_mode.sql"
 FAR = timedelta(days=1)
@@ -440,3 +441,19 @@ def test_a_table_of_more_columns_than_a_function_takes_arguments_has_digests(pos
     shape = entity("full", columns={name: {"type": "string"} for name in names})
     with source(postgres).snapshot() as snapshot:
         assert len([digest for batch in snapshot.digests(Selection(shape, "acme", shape.columns)) for digest in batch]) == 1
+
+
+def test_a_domain_over_a_domain_is_read_as_the_type_below_it(postgres: Database) -> None:
+    postgres.psql(
+        "CREATE DOMAIN amount AS numeric(9, 2); CREATE DOMAIN price AS amount; CREATE DOMAIN net_price AS price CHECK (VALUE >= 0)"
+    )
+    postgres.psql("CREATE TABLE orders (id bigint PRIMARY KEY, tenant_id text, price net_price, prices price[])")
+    postgres.psql("INSERT INTO orders VALUES (1, 'acme', 1.5, '{2.5}')")
+    asked = entity("full", columns={"id": {"type": "integer"}, "price": {"type": "decimal"}, "prices": {"type": "json"}})
+    selection = Selection(asked, "acme", asked.columns)
+    with source(postgres).snapshot() as snapshot:
+        snapshot.check(selection)
+        assert b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).endswith(b"1,1.50,[2.50]\n")
+    with look_into_postgres(PostgresSource(kind="postgres", connection="pg"), source(postgres).connections) as structure:
+        natives = {column.name: column.native for column in structure.tables("")[0].columns}
+    assert natives["price"] == "numeric(9,2)"

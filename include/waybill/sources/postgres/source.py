@@ -22,27 +22,27 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, keeping
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
-from waybill.sources.postgres.spelling import PostgresFlavour
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COLUMNS = """
+_COLUMNS = f"""
 SELECT a.attname,
-       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
+       t.native,
        a.attnotnull,
        coalesce(c.collname IN ('C', 'POSIX') OR c.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'),
                 false),
        NOT coalesce(c.collisdeterministic, true) OR t.typname = 'citext'
   FROM pg_attribute a
-  JOIN pg_type t ON t.oid = a.atttypid
+  {BASE_TYPE}
   JOIN pg_database d ON d.datname = current_database()
   LEFT JOIN pg_collation c ON c.oid = a.attcollation
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
-"""
+"""  # noqa: S608 (both parts are constants)
 _LOCKABLE = """
 SELECT format('%%I.%%I', n.nspname, c.relname)
   FROM unnest(%s::text[]) WITH ORDINALITY AS wanted(name, at)

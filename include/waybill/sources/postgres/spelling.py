@@ -34,6 +34,14 @@ _KINDS = {
 _FORMAT = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 _TOKENS = r"""'("(?:[^"\\]|\\.)*")|[ \t\r\n]+'"""
 _NO_NULL = "9999e-7777777"
+BASE_TYPE = """JOIN LATERAL (
+       WITH RECURSIVE under AS (
+         SELECT a.atttypid AS oid, a.atttypmod AS modifier
+          UNION ALL
+         SELECT d.typbasetype, d.typtypmod FROM under JOIN pg_type d ON d.oid = under.oid AND d.typtype = 'd')
+       SELECT b.typname, format_type(b.oid, under.modifier) AS native FROM under JOIN pg_type b ON b.oid = under.oid AND b.typtype <> 'd'
+  ) AS t ON true"""
+"""Joins `t`, the type below every domain of attribute `a`; the innermost domain holds the modifier."""
 _MOST_ARGUMENTS = 90
 """PostgreSQL passes at most 100 arguments to a function."""
 

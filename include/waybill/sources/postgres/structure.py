@@ -13,7 +13,7 @@ from waybill.configuration.catalog import PostgresSource
 from waybill.connection import Connections
 from waybill.sources.postgres import session
 from waybill.sources.postgres.source import render
-from waybill.sources.postgres.spelling import PostgresFlavour
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
 from waybill.sources.sql import Sql, quote, split_name, sql
 from waybill.sources.structure import FoundColumn, FoundTable, Reference, written
 
@@ -32,17 +32,17 @@ SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.
    AND (%(schema)s = '' OR n.nspname = %(schema)s)
  ORDER BY n.nspname, c.relname
 """
-_COLUMNS = """
+_COLUMNS = f"""
 SELECT a.attrelid, a.attname,
-       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
+       t.native,
        a.attnotnull, coalesce(col_description(a.attrelid, a.attnum), ''),
        a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false)
   FROM pg_attribute a
-  JOIN pg_type t ON t.oid = a.atttypid
+  {BASE_TYPE}
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
-"""
+"""  # noqa: S608 (both parts are constants)
 _INDEXES = """
 SELECT i.indrelid, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL,
        array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k(number, at)
