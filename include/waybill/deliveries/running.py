@@ -21,6 +21,7 @@ from waybill.deliveries.documents import manifest_bytes, placed, publish_documen
 from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
+from waybill.deliveries.unknown import refuse_unknown
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files import sums
@@ -65,6 +66,7 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
     registered = installation.registered(found[0].tenant)
     try:
         with installation.session(registered, spare=spare) as session:
+            refuse_unknown(installation, registered, session, found)
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
                 return list(pool.map(lambda one: _deliver_one(installation, registered, session, one, progress), found))
