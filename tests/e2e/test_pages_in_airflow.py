@@ -121,7 +121,7 @@ def test_the_navigation_leads_to_the_overview_that_names_who_got_nothing_and_why
         expect(failing).to_contain_text("initech")
         cause = frame.locator("tr.cause").first
         expect(cause).to_contain_text("Cause: site")
-        expect(cause).to_contain_text("Next step: Check that the server is up and reachable")
+        expect(cause).to_contain_text(re.compile("Next step: Check (that )?the server"))  # after five failures it is left alone for a while
         expect(cause).to_contain_text(re.compile("Airflow tries again by itself at|A run is under way"))
         assert ada.serious_in(frame) == []
         cause.get_by_role("link", name="Task log").click()

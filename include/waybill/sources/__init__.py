@@ -1,4 +1,9 @@
-"""Places rows come from: one module per kind."""
+"""Places rows come from: DuckDB files, Parquet lakes, PostgreSQL, and any database that Airflow has a connection type for.
+
+In: a source of the catalog, its connection, and a selection of a tenant's rows. Out: canonical CSV, digests or Arrow batches of one
+consistent snapshot; the same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
+and puts the tenant's predicate into it, `relations` and `lake` read through DuckDB's `engine`, `postgres/` through COPY, `dbapi` in chunks.
+"""
 
 from __future__ import annotations
 
