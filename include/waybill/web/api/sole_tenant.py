@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,7 +11,9 @@ from fastapi.routing import APIRoute
 from waybill.access import Caller, TokenRights
 from waybill.requests.request import refused
 from waybill.web.api import registrations
+from waybill.web.api.openapi import problems
 from waybill.web.dependencies import current_caller
+from waybill.web.problems import MEDIA_TYPE
 
 _PREFIX = "/tenants/{tenant}"
 _PATHS = ("/export", "/export/full-load")
@@ -51,10 +53,19 @@ def without_tenant() -> APIRouter:
                 methods=sorted(route.methods),
                 response_model=route.response_model,
                 status_code=route.status_code,
-                responses=route.responses,
+                responses=_with_context_required(route.responses),
                 openapi_extra=route.openapi_extra,
                 name=f"{route.name}_of_sole_tenant",
                 summary=f"{route.summary}, of the token's tenant",
                 description=route.description,
             )
     return router
+
+
+def _with_context_required(answers: Mapping[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """A route's answers, and the one to a caller that is bound to no tenant or to several."""
+    [(status, refusal)] = [(status, answer) for status, answer in problems("context_required").items() if status == 400]
+    if status not in answers:
+        return {**answers, status: refusal}
+    examples = {**answers[status]["content"][MEDIA_TYPE]["examples"], **refusal["content"][MEDIA_TYPE]["examples"]}
+    return {**answers, status: {**refusal, "content": {MEDIA_TYPE: {**refusal["content"][MEDIA_TYPE], "examples": examples}}}}
