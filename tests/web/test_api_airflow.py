@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -194,12 +195,11 @@ def test_the_rounds_of_applying_that_failed_since_the_last_good_one_are_known(ai
 
 def forget_dag(dag: str) -> None:
     """As if it had never been parsed: another module of this process may have stored it."""
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import delete
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.exceptions import DagNotFound
 
-    with create_session() as session:
-        session.execute(delete(DagModel).where(DagModel.dag_id == dag))
+    with suppress(DagNotFound):
+        delete_dag(dag)
 
 
 def save_dag(api: AirflowApi) -> None:
