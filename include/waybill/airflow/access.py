@@ -120,7 +120,5 @@ class AirflowAccess:
         return Caller(user.get_name(), DagRights(user), name=user.get_name(), email=str(email), origin="airflow")
 
     def still_may(self, person: str, tenant: str) -> bool:
-        """Whether the person a link was made for may still download (`rechecking.still_may`)."""
-        from waybill.airflow.access import still_may
-
+        """Whether the person a link was made for may still download (the function `still_may` of this module)."""
         return still_may(person, tenant)

@@ -1,4 +1,4 @@
-"""The API inside Airflow's API server: Airflow's users, DAG rights as permissions, and DAGs that follow registrations within seconds."""
+"""What the pages and the API ask of Airflow: runs that start now, DAGs that follow registrations within seconds, what a DAG is doing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redelivery: the same bytes of a committed delivery once more, under a name of their own."""
+"""Repairs beside the stream: backfills deliver a past range again, redeliveries send the bytes of a committed delivery once more."""
 
 from __future__ import annotations
 

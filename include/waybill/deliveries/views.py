@@ -1,4 +1,4 @@
-"""Facts for people and programs: deliveries with their attempts, as plain data with the manifest's words."""
+"""Deliveries as plain data in the manifest's words, and the rehearsal of a destination (`probe`), whose result is kept."""
 
 from __future__ import annotations
 

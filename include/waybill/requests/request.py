@@ -1,4 +1,4 @@
-"""One export request and its files, as the ledger keeps them, and the rules that read them."""
+"""The rules of one export request: its labels, its progress, when it has stalled, and the words of refusals."""
 
 from __future__ import annotations
 

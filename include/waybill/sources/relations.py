@@ -1,4 +1,4 @@
-"""What every relation read by the DuckDB engine has in common, be it a table or a set of Parquet files."""
+"""The DuckDB source, and what every relation its engine reads has in common, be it a table or a set of Parquet files."""
 
 from __future__ import annotations
 
