@@ -40,7 +40,7 @@ def count(
         salt = registrations.salt(connection, stream.tenant)
     source_tenant, where = registered.registration.reads(registered.tenant, entity)
     selection = Selection(entity, source_tenant, key_columns(entity), salt=salt, where=where, in_key_order=False)
-    with installation.source(entity.source).snapshot() as snapshot:
+    with installation.source(entity.source).snapshot([entity]) as snapshot:
         exact = entity.compares_keys
         held = deletes.known(installation.ledger, stream, entity, snapshot) if exact else _of_files(installation, session, stream, entity)
         if held is None:

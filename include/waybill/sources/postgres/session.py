@@ -147,16 +147,19 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline)
 
 
-def lock(connection: psycopg.Connection, names: Iterable[str]) -> None:
-    """Hold relations against replacement until the transaction ends. Takes no snapshot; a view is locked with all it reads.
+def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:
+    """Hold relations against replacement until the transaction ends; those that are held. Takes no snapshot; a view is locked with all it
+    reads.
 
     Raises TransientError when somebody else holds one for too long. A relation of which only some columns are granted cannot be locked;
     `PostgresSnapshot` looks afterwards whether it was replaced.
     """
+    held: set[str] = set()
     for name in names:
         connection.execute("SAVEPOINT locking")
         try:
             connection.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE".encode())
+            held.add(name)
         except psycopg.errors.InsufficientPrivilege:
             connection.execute("ROLLBACK TO locking")
         except psycopg.errors.LockNotAvailable as error:
@@ -165,6 +168,7 @@ def lock(connection: psycopg.Connection, names: Iterable[str]) -> None:
                 code="source_busy",
                 next_step="It is tried again; pg_locks names who rewrites or replaces the table",
             ) from error
+    return held
 
 
 @contextmanager

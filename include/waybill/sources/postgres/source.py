@@ -44,7 +44,7 @@ SELECT a.attname,
  ORDER BY a.attnum
 """  # noqa: S608 (both parts are constants)
 _LOCKABLE = """
-SELECT format('%%I.%%I', n.nspname, c.relname)
+SELECT wanted.name, format('%%I.%%I', n.nspname, c.relname)
   FROM unnest(%s::text[]) WITH ORDINALITY AS wanted(name, at)
   JOIN pg_class c ON c.oid = to_regclass(wanted.name)
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -111,22 +111,26 @@ class PostgresSnapshot:
         self._relations: dict[str, list[Any]] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
-            names = list(dict.fromkeys(name for entity in entities for name in self._lockable(entity, statement_timeout)))
+            lockable = self._lockable(entities, statement_timeout)
             session.begin(connection, "REPEATABLE READ", statement_timeout)
-            session.lock(connection, names)
+            locked = session.lock(connection, dict.fromkeys(lockable.values()))
+            self._held = {name for name, full_name in lockable.items() if full_name in locked}
             visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
             self.visible, now = connection.execute(f"SELECT {visible}, clock_timestamp()").fetchone() or ("", datetime.now(UTC))
         self.taken_at: datetime = now.astimezone(UTC)
 
-    def _lockable(self, entity: Entity, statement_timeout: timedelta) -> list[str]:
-        """The names of the tables and views an entity reads, as LOCK TABLE takes them; found in a transaction of its own.
+    def _lockable(self, entities: tuple[Entity, ...], statement_timeout: timedelta) -> dict[str, str]:
+        """The tables and views that entities read, each by the name LOCK TABLE takes; found in one transaction of their own.
 
         Of a query the planner tells the tables, whatever views are between. What is missing is told where it is read.
         """
+        if not entities:
+            return {}
         with self._catalogue(statement_timeout):
-            found = self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
-            rows = self.connection.execute(_LOCKABLE, [found]).fetchall()
-        return [name for (name,) in rows]
+            found: list[str] = []
+            for entity in entities:
+                found += self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
+            return dict(self.connection.execute(_LOCKABLE, [list(dict.fromkeys(found))]).fetchall())
 
     @contextmanager
     def _catalogue(self, statement_timeout: timedelta) -> Iterator[None]:
@@ -253,10 +257,13 @@ class PostgresSnapshot:
         return found
 
     def _columns_of_relation(self, entity: Entity) -> list[Any]:
-        """Raises TransientError when the relation was replaced after the snapshot was taken: the snapshot would see an empty one."""
+        """Raises TransientError when the relation was replaced after the snapshot was taken: the snapshot would see an empty one.
+
+        One that is held cannot have been.
+        """
         name = self._name(entity)
         found = self.connection.execute(_COLUMNS, [name]).fetchall()
-        if found:
+        if found and name not in self._held:
             self.connection.execute(f"SELECT FROM {name} LIMIT 0".encode())  # waits for whoever is replacing it now
             if self.connection.execute(_REPLACED, [name]).fetchone():
                 step = "It is tried again, with a snapshot that sees the new table"
