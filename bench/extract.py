@@ -24,9 +24,9 @@ from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, Postg
 from waybill.connection import Connection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
 from waybill.sources.postgres.source import Postgres
-from waybill.sources.relations import DuckDB
 
 COLUMNS = {
     "id": "integer",

@@ -25,8 +25,8 @@ class WaybillPlugin(AirflowPlugin):
     @property
     def fastapi_apps(self) -> list[Any]:
         from waybill.airflow import open_installation
-        from waybill.airflow.access import AirflowAccess
         from waybill.airflow.scheduler import AirflowScheduler
+        from waybill.airflow.users import AirflowAccess
         from waybill.web.app import create_app
 
         return [{"app": create_app(open_installation, AirflowAccess(), AirflowScheduler()), "url_prefix": "/waybill", "name": "Waybill"}]

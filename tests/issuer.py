@@ -19,7 +19,7 @@ from jwt.algorithms import get_default_algorithms
 
 from tests.installations import Place
 from waybill.access import Caller
-from waybill.deliveries.overview import SchedulerState
+from waybill.deliveries.reports.overview import SchedulerState
 from waybill.registrations.applying import Failed
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess

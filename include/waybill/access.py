@@ -63,7 +63,7 @@ class Rights(Protocol):
 class Caller:
     """A recognised person or program. `subject` is stable and unique, `name` is for people, `email` may be empty.
 
-    `projects` are those they are a member of, where that is known: to their exports they are bound then. None means all.
+    `projects` are the projects the caller is a member of, and limit them to the exports of those projects. None means every project.
     """
 
     subject: str

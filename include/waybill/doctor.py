@@ -20,7 +20,7 @@ from waybill.configuration.loading import Settings, load
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Selection
 from waybill.connection import Connections
-from waybill.deliveries import views
+from waybill.deliveries.reports import describing
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import Ledger, registrations
@@ -212,9 +212,9 @@ def _destinations(installation: Installation) -> list[Check]:
         spec = installation.destination_spec(one)
         name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
         with _told(found, name):
-            probe = views.probe(installation, one.tenant)
+            probe = describing.probe(installation, one.tenant)
             status: Status = "ok" if probe.profile == "full" else "warning"
-            found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else views.ADVICE[probe.profile]))
+            found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))
     if not active:
         found.append(Check("destinations", "warning", "no tenant is registered", "Add config/tenants/TENANT.yaml and run `waybill apply`"))
     return found

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from waybill.deliveries.upkeep import DestinationUpkeep, Limits, sweep
+from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import keys, registrations, upkeep

@@ -18,12 +18,12 @@ from waybill.configuration.loading import Configuration, Settings
 from waybill.configuration.registration import DestinationSpec, FolderDestination, Registration
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
-from waybill.destinations.kept import Kept, open_kept
 from waybill.destinations.public import public_only
+from waybill.destinations.resend_store import Kept, open_kept
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import Ledger, registrations, streams
 from waybill.ledger.registrations import Registered
-from waybill.sources import Source, keeping, open_source
+from waybill.sources import Source, open_source, reuse
 
 PRODUCED_BY = f"waybill {__version__}"
 
@@ -154,7 +154,7 @@ class Installation:
     @contextmanager
     def kept_open(self) -> Iterator[None]:
         """One connection to each destination, and one engine, serve everything that is done inside."""
-        with ExitStack() as stack, keeping.kept():
+        with ExitStack() as stack, reuse.kept():
             self._sessions.append(_OpenSessions(stack))
             try:
                 yield

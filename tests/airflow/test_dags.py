@@ -25,8 +25,8 @@ from waybill.airflow import tasks
 from waybill.airflow.retries import retry_policy
 from waybill.deliveries import sizing
 from waybill.deliveries.planning import plan
+from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import finish
-from waybill.deliveries.views import listed
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
 from waybill.ledger import deliveries
 from waybill.registrations.applying import apply

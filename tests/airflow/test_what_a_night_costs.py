@@ -15,9 +15,10 @@ from sqlalchemy import event, text
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.configuration import loading
-from waybill.deliveries import running, views
-from waybill.deliveries.notifying import notify_late
+from waybill.deliveries import running
 from waybill.deliveries.planning import plan
+from waybill.deliveries.reports import describing
+from waybill.deliveries.reports.notifying import notify_late
 from waybill.installation import Installation
 from waybill.ledger import Ledger
 from waybill.registrations.applying import apply
@@ -69,7 +70,7 @@ def deliver_a_day(installation: Installation, tenant: str, until: Any) -> None:
     planned = plan(installation, tenant, until)
     assert all(result.error is None for result in running.finish(installation, tenant, until, [one.id for one in planned]))
     if planned:
-        views.committed_since(installation, tenant, min(one.id for one in planned))
+        describing.committed_since(installation, tenant, min(one.id for one in planned))
     running.close_day(installation, tenant)
 
 
@@ -155,8 +156,8 @@ def test_nothing_a_run_or_the_watcher_asks_reads_a_whole_table(place: Place) -> 
     installation = place.installation()
     with statements(installation.ledger) as sent:
         deliver_a_day(installation, "tenant7", later)
-        views.listed(installation, "tenant7", status="open")
-        views.listed(installation, "tenant7", limit=20)
+        describing.listed(installation, "tenant7", status="open")
+        describing.listed(installation, "tenant7", limit=20)
         waiting(installation)
     assert _plans(installation.ledger, sent) == []
 

@@ -20,7 +20,8 @@ from tests.servers.postgres import Database
 from tests.servers.sshd import SftpAccess
 from waybill.canonical import text
 from waybill.configuration.catalog import ColumnType
-from waybill.deliveries import repairs, views
+from waybill.deliveries import repairs
+from waybill.deliveries.reports import describing
 
 MIDNIGHT = NOON.replace(hour=0)
 HOUR = timedelta(hours=1)
@@ -95,7 +96,7 @@ class Week:
                 assert found == wanted, (entity, database)
 
     def latest(self, **facts: Any) -> dict[str, Any]:
-        return next(one for one in views.listed(self.place.installation(), "acme") if facts.items() <= one.items())
+        return next(one for one in describing.listed(self.place.installation(), "acme") if facts.items() <= one.items())
 
 
 def canonical(row: tuple[Any, ...], columns: dict[str, str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
-from waybill.deliveries.reconciling import reconcile
+from waybill.deliveries.comparison.reconciling import reconcile
 from waybill.errors import ConflictError
 
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from waybill.canonical import csv_line, key_digest
-from waybill.deliveries import deletes, keysets
-from waybill.deliveries.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.comparison import deletes, keysets
+from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
 
 pytestmark = pytest.mark.fast
 

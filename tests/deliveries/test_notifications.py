@@ -9,8 +9,8 @@ import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
 from waybill.connection import Connection
-from waybill.deliveries.notifying import notify_failed, notify_late
-from waybill.deliveries.views import listed
+from waybill.deliveries.reports.describing import listed
+from waybill.deliveries.reports.notifying import notify_failed, notify_late
 from waybill.errors import TransientError
 from waybill.registrations.applying import apply
 

@@ -18,7 +18,7 @@ from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill import housekeeping
 from waybill.connection import Connection
-from waybill.deliveries import views
+from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places
 from waybill.ledger import registrations
@@ -103,7 +103,7 @@ def test_probe_finds_and_keeps_the_profile(place: Place, sshd: SftpAccess) -> No
     place.tenant(destination={**SFTP, "root": sshd.remote_root})
     installation = place.installation()
     applying.apply(installation, actor="test")
-    found = views.probe(installation, "acme")
+    found = describing.probe(installation, "acme")
     assert found.profile == "full"
     with installation.ledger.begin() as connection:
         assert registrations.profile(connection, "acme") == "full"
@@ -121,7 +121,7 @@ def test_a_destination_that_cannot_be_used_says_why_and_keeps_the_last_result(pl
         installation = place.installation()
         applying.apply(installation, actor="test")
         with pytest.raises(PermanentError, match="could not"):
-            views.probe(installation, "acme")
+            describing.probe(installation, "acme")
         with installation.ledger.begin() as connection:
             kept = registrations.last_probe(connection, "acme")
             assert registrations.profile(connection, "acme") is None
@@ -265,7 +265,7 @@ def test_archived_bytes_and_forgotten_spools_go_when_their_time_is_up(place: Pla
 def test_a_spool_left_between_commit_and_archive_is_archived(place: Place) -> None:
     place.run(NOON)
     installation = place.installation()
-    one = next(one for one in views.listed(installation, "acme") if one["entity"] == "user")
+    one = next(one for one in describing.listed(installation, "acme") if one["entity"] == "user")
     with installation.ledger.begin() as connection:
         adopted = connection.exec_driver_sql(f"select adopted from delivery where id = '{one['delivery_id']}'").scalar_one()
     archive = place.root / ".waybill/archive/deliveries" / one["delivery_id"]

@@ -16,8 +16,10 @@ import pytest
 from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
 from waybill import housekeeping
-from waybill.deliveries import reconciling, repairs, running, views
+from waybill.deliveries import repairs, running
+from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.repairs import backfill_id, queue_redelivery
+from waybill.deliveries.reports import describing
 from waybill.deliveries.running import Result
 from waybill.errors import PermanentError, WaybillError
 from waybill.files import places
@@ -55,7 +57,7 @@ def backfill(place: Place, start: Any, end: Any, **options: Any) -> Result:
 
 
 def committed(place: Place, **facts: Any) -> dict[str, Any]:
-    return next(one for one in views.listed(place.installation(), "acme") if facts.items() <= one.items())
+    return next(one for one in describing.listed(place.installation(), "acme") if facts.items() <= one.items())
 
 
 def check(place: Place) -> None:
@@ -132,7 +134,7 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
 def test_a_range_that_was_not_delivered_yet_or_never_can_have_been_is_refused(place: Place, start: Any, end: Any, message: str) -> None:
     with pytest.raises(PermanentError, match=message):
         backfill(place, start, end)
-    assert views.listed(place.installation(), "acme", status="open") == []
+    assert describing.listed(place.installation(), "acme", status="open") == []
 
 
 def test_an_entity_without_times_is_refused_with_advice_and_one_with_a_time_column_is_cut_by_it(place: Place) -> None:
@@ -218,7 +220,7 @@ def test_bytes_that_are_gone_are_refused_with_the_repair_that_is_left(place: Pla
     (place.out / original["path"][1:]).write_bytes(b"changed")
     with pytest.raises(PermanentError, match=advice):
         redeliver(place, original["delivery_id"])
-    assert views.listed(place.installation(), "acme", status="open") == []
+    assert describing.listed(place.installation(), "acme", status="open") == []
 
 
 def test_unknown_and_open_deliveries_cannot_be_sent_again(place: Place) -> None:
@@ -418,7 +420,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_destination(place: Place) -> None:
     done = reconcile(place)
     assert (len(done.imported), done.problems, done.differences) == (4, [], [])
     assert marks(place) == (2, MIDNIGHT + DAY)
-    purposes = {one["purpose"] for one in views.listed(place.installation(), "acme")}
+    purposes = {one["purpose"] for one in describing.listed(place.installation(), "acme")}
     assert purposes == {"schedule", "backfill", "redelivery"}
 
 

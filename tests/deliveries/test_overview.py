@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from waybill.deliveries.causes import causes
-from waybill.deliveries.overview import UNKNOWN, Row, SchedulerState, State
+from waybill.deliveries.reports.causes import causes
+from waybill.deliveries.reports.overview import UNKNOWN, Row, SchedulerState, State
 from waybill.ledger.overviews import Trouble
 from waybill.web.pages.render import told
 from waybill.window import Frequency

@@ -15,7 +15,7 @@ import pytest
 
 from tests.installations import NOON, THEME, Place, catalog, make_place
 from tests.servers.sshd import SftpAccess, serve_sshd
-from waybill.deliveries import views
+from waybill.deliveries.reports import describing
 
 ROWS = 40_000_000
 """Far more than can be read before the signal comes."""
@@ -73,5 +73,5 @@ def test_a_process_that_is_told_to_stop_ends_its_upload_and_leaves_nothing(scene
     assert "told to stop (SIGTERM)" in said
     assert parts(out) == []
     assert not list((place.root / ".waybill/spool").iterdir())
-    (one,) = views.listed(place.installation(), "acme")
+    (one,) = describing.listed(place.installation(), "acme")
     assert (one["status"], one["error_code"]) == ("open", "stopped")

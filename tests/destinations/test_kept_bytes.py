@@ -15,10 +15,11 @@ from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.s3 import S3Server
 from waybill import housekeeping
 from waybill.connection import Connection
-from waybill.deliveries import repairs, views
+from waybill.deliveries import repairs
 from waybill.deliveries.planning import plan
+from waybill.deliveries.reports import describing
 from waybill.deliveries.running import deliver
-from waybill.destinations.kept import KeptInFolder
+from waybill.destinations.resend_store import KeptInFolder
 from waybill.installation import Installation
 from waybill.registrations.applying import apply
 
@@ -56,14 +57,14 @@ def test_a_delivery_is_sent_again_from_another_machine_after_the_consumer_took_i
     place, url = store
     place.user(1, "Ada", NOON - DAY)
     delivered = deliver_on(machine(place, url))
-    sent = {one["entity"]: one for one in views.listed(machine(place, url), "acme")}
+    sent = {one["entity"]: one for one in describing.listed(machine(place, url), "acme")}
     shutil.rmtree(place.out)
     assert not list((place.root / "one/spool").iterdir())
     shutil.rmtree(place.root / "one")
     other = machine(place, url, "other")
     for delivery in delivered:
         assert repairs.redeliver(other, delivery, actor="test").error is None
-    again = [one for one in views.listed(other, "acme") if one["purpose"] == "redelivery"]
+    again = [one for one in describing.listed(other, "acme") if one["purpose"] == "redelivery"]
     assert {one["entity"]: one["sha256"] for one in again} == {name: one["sha256"] for name, one in sent.items()}
 
 

@@ -160,7 +160,7 @@ def test_mariadb_is_discovered_with_its_comments_and_references(project: Project
 
     from waybill.configuration.catalog import Catalog, DbApiSource
     from waybill.discovery import catalog_text, propose
-    from waybill.sources.structure_dbapi import look_into_dbapi
+    from waybill.sources.structures.dbapi import look_into_dbapi
 
     spec = DbApiSource(kind="dbapi", connection="crm")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.airflows import AirflowApi, environment
-from waybill.airflow.access import still_may
+from waybill.airflow.users import still_may
 
 HTMX = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
 

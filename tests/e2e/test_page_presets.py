@@ -20,7 +20,7 @@ from tests.installations import Place
 from tests.issuer import TestIssuer, serve_issuer
 from waybill.ledger.request_tables import export_request
 from waybill.requests import running
-from waybill.requests.request import SENTENCES
+from waybill.requests.states import SENTENCES
 from waybill_demo.sample import Sample, prepare
 
 REQUESTS = "tenants/acme/requests"

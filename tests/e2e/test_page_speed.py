@@ -13,7 +13,7 @@ from sqlalchemy import event, insert
 from tests.installations import DAY, NOON, make_place
 from tests.issuer import RecordingScheduler
 from tests.open_access import OpenDoor
-from waybill.deliveries.overview import SchedulerState
+from waybill.deliveries.reports.overview import SchedulerState
 from waybill.ledger import Ledger, tables
 from waybill.web.app import create_app
 

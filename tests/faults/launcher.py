@@ -57,10 +57,10 @@ PRODUCT = [
     "waybill.cli.app",
     "waybill.deliveries.repairs",
     "waybill.deliveries.running",
-    "waybill.deliveries.views",
+    "waybill.deliveries.reports.describing",
     "waybill.destinations.folder",
     "waybill.destinations.sftp.session",
-    "waybill.sources.relations",
+    "waybill.sources.duckdb",
     "waybill.registrations.applying",
     "waybill.sources.postgres.source",
 ]

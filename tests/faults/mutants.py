@@ -180,7 +180,7 @@ MUTANTS = [
     ),
     Mutant(
         "naive watermark",
-        "deliveries/versions.py",
+        "deliveries/row_versions.py",
         """    changed, entity = selection.changed, selection.entity
     if changed.start is None""",
         """    return selection, False
@@ -197,14 +197,14 @@ MUTANTS = [
     ),
     Mutant(
         "what a full load held past its end is forgotten",
-        "deliveries/versions.py",
+        "deliveries/row_versions.py",
         "digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))",
         "pass",
         beyond,
     ),
     Mutant(
         "positions ahead of the clock are passed over",
-        "deliveries/versions.py",
+        "deliveries/row_versions.py",
         "return snapshot.taken_at if snapshot.count(apart) else None",
         "return None",
         beyond,

@@ -23,7 +23,8 @@ from tests.consumer.copies import consumer
 from tests.consumer.sender import Sender
 from tests.installations import DAY, NOON, Place, catalog, make_place
 from tests.servers.postgres import Database
-from waybill.deliveries import repairs, views
+from waybill.deliveries import repairs
+from waybill.deliveries.reports import describing
 
 MIDNIGHT = NOON.replace(hour=0)
 LOGINS = {
@@ -63,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         write(place, "4", "Eve", 1)
         place.run(NOON + DAY)
         installation = place.installation()
-        first = views.listed(installation, "acme")[-1]["delivery_id"]
+        first = describing.listed(installation, "acme")[-1]["delivery_id"]
         repairs.redeliver(installation, first, actor="test")
         repairs.backfill(installation, "acme", "user_login_events", MIDNIGHT - DAY, MIDNIGHT + DAY, actor="test")
         yield place

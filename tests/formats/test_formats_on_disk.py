@@ -18,7 +18,7 @@ import pytest
 from tests.format_rows import OPTIONS, written
 from waybill.configuration.catalog import FORMATS, Entity
 from waybill.configuration.selection import Selection
-from waybill.sources.relations import DuckDB
+from waybill.sources.duckdb import DuckDB
 
 ROWS = 20_000
 TYPES = {

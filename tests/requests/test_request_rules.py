@@ -18,7 +18,7 @@ from waybill.errors import InvalidInput
 from waybill.ledger.request_records import Status
 from waybill.requests.links import Ticket, checked_keys, mint, read
 from waybill.requests.ranges import frozen, previous_period, resolve, span_problems
-from waybill.requests.request import label, packed_progress, written_progress
+from waybill.requests.states import label, packed_progress, written_progress
 from waybill.requests.submission import Submission, check
 
 pytestmark = pytest.mark.fast

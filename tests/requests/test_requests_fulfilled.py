@@ -28,7 +28,7 @@ from waybill.ledger import requests
 from waybill.ledger.request_records import ExportRequest, Status
 from waybill.registrations import applying
 from waybill.requests import following, links, upkeep
-from waybill.requests.pulse import Pulse
+from waybill.requests.heartbeat import Pulse
 from waybill.requests.running import fulfil
 from waybill.requests.upkeep import archives_of, spool_of
 from waybill.sources import Source

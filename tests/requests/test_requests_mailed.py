@@ -17,7 +17,7 @@ from waybill.installation import Installation
 from waybill.requests import following, links, running
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.mailing import send_mails
-from waybill.requests.request import Refused
+from waybill.requests.states import Refused
 
 ADA = person(email="ada@example.com")
 

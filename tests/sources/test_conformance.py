@@ -29,9 +29,9 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
 from waybill.sources.postgres.source import Postgres
-from waybill.sources.relations import DuckDB
 
 DEFAULT = Dialect()
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -26,9 +26,9 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
 from waybill.sources.postgres.source import Postgres
-from waybill.sources.relations import DuckDB
 
 TABLES = {
     "customers": (

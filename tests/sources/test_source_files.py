@@ -23,8 +23,8 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import Source, engine
+from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
-from waybill.sources.relations import DuckDB
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -25,10 +25,10 @@ from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.deliveries.columns import as_json
-from waybill.deliveries.versions import to_remember, unrepeated
+from waybill.deliveries.row_versions import to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import streams
-from waybill.sources import keeping
+from waybill.sources import reuse
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres.session import Facts
 from waybill.sources.postgres.source import Postgres
@@ -368,7 +368,7 @@ def test_a_task_has_one_session_that_sees_new_rows_in_each_snapshot_and_is_repla
         with source(orders).snapshot() as snapshot:
             return snapshot.connection.info.backend_pid, snapshot.count(everything)
 
-    with keeping.kept():
+    with reuse.kept():
         first, rows = looked()
         orders.psql("INSERT INTO orders (id, tenant_id) VALUES (100, 'acme')")
         assert looked() == (first, rows + 1)

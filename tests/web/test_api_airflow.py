@@ -11,7 +11,7 @@ import pytest
 from tests.airflows import AirflowApi
 from tests.schemathesis_sweep import sweep
 from waybill.airflow.scheduler import AirflowScheduler
-from waybill.deliveries.overview import SchedulerState
+from waybill.deliveries.reports.overview import SchedulerState
 from waybill.registrations.applying import Failed
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}

@@ -17,7 +17,7 @@ import pytest
 from tests.installations import Place, vacant_place
 from tests.issuer import AUDIENCE, TestIssuer, serve_issuer, tenant_api
 from tests.web.serving import served
-from waybill.web import keys
+from waybill.web import jwks
 from waybill.web.oauth import Issuer
 
 MANY = httpx.Limits(max_connections=200)
@@ -101,7 +101,7 @@ def test_a_slow_issuer_is_given_up_and_not_asked_again_at_once(place: Place, iss
         with served(app) as address:
             began = time.monotonic()
             assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == 503
-            assert time.monotonic() - began < 6 * keys.TIMEOUT
+            assert time.monotonic() - began < 6 * jwks.TIMEOUT
             assert {httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code for _ in range(10)} == {503}
             assert held.fetched == 1
 
@@ -120,7 +120,7 @@ def test_made_up_key_ids_cost_the_issuer_nothing(place: Place, issuer: TestIssue
         assert issuer.fetched == before  # the set is younger than the cooldown
 
 
-@pytest.mark.parametrize("answer", [b"x" * (keys.LARGEST + 1), b"null", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'])
+@pytest.mark.parametrize("answer", [b"x" * (jwks.LARGEST + 1), b"null", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'])
 def test_a_strange_key_set_is_nobodys_key(place: Place, issuer: TestIssuer, answer: bytes) -> None:
     with held_issuer(answer) as (held, url):
         held.go.set()

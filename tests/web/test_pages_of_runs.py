@@ -17,7 +17,7 @@ from tests.exports import START, make_office, person
 from tests.issuer import RecordingScheduler
 from tests.open_access import OpenDoor
 from waybill.access import Caller
-from waybill.deliveries.overview import SchedulerState
+from waybill.deliveries.reports.overview import SchedulerState
 from waybill.installation import Installation
 from waybill.registrations.applying import Failed
 from waybill.web.app import create_app

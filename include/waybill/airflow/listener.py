@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from waybill.configuration.policy import Policy
 
 FOLDER_SLOTS = 64
-"""Of a pool of folders, which have no limit of connections: the executor's own slots are the limit there."""
+"""The slots of a pool for folders. A folder has no limit of connections, so that the executor's own slots are the limit."""
 
 WARM = (
-    "waybill.deliveries.notifying",
+    "waybill.deliveries.reports.notifying",
     "waybill.deliveries.repairs",
     "waybill.deliveries.running",
     "waybill.deliveries.sizing",
-    "waybill.deliveries.views",
+    "waybill.deliveries.reports.describing",
     "waybill.housekeeping",
     "waybill.registrations.applying",
     "waybill.requests.mailing",
     "waybill.requests.running",
     "waybill.destinations.sftp.session",
     "waybill.destinations.folder",
-    "waybill.sources.relations",
+    "waybill.sources.duckdb",
     "waybill.sources.postgres.source",
     "waybill.airflow.retries",
     "waybill.airflow.tasks",

@@ -30,7 +30,7 @@ class Schedule:
 def schedules() -> list[Schedule]:
     """Every registered tenant's schedule, by tenant id; none while the ledger has no tables yet.
 
-    Raises TransientError when the ledger cannot be reached: no answer must not look like no tenant.
+    Raises TransientError when the ledger cannot be reached, because an empty answer would remove every tenant's DAG.
     """
     from sqlalchemy import select
 

@@ -10,7 +10,7 @@ from waybill.access import Caller
 from waybill.airflow.names import dag_id
 
 if TYPE_CHECKING:
-    from waybill.deliveries.overview import SchedulerState
+    from waybill.deliveries.reports.overview import SchedulerState
     from waybill.registrations.applying import Failed
 
 log = logging.getLogger(__name__)

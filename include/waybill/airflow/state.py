@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from waybill.airflow.names import APPLY_DAG, dag_id, tenant_of
 from waybill.airflow.retries import retrying
-from waybill.deliveries.overview import SchedulerState
+from waybill.deliveries.reports.overview import SchedulerState
 from waybill.registrations.applying import Failed
 
 _UNDER_WAY = ("queued", "running")

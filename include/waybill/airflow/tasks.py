@@ -142,10 +142,10 @@ def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Seque
 
 def _events(installation: Installation, tenant: str, results: Sequence[Result], killed_since: datetime | None) -> list[Event]:
     """The asset events of what this task committed, and of what an earlier try of it committed before it was killed."""
-    from waybill.deliveries import views
+    from waybill.deliveries.reports import describing
 
     done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == "committed"]
-    return [_event(tenant, one) for one in views.committed(installation, tenant, done, killed_since)] if done or killed_since else []
+    return [_event(tenant, one) for one in describing.committed(installation, tenant, done, killed_since)] if done or killed_since else []
 
 
 def _event(tenant: str, one: dict[str, Any]) -> Event:
@@ -154,10 +154,11 @@ def _event(tenant: str, one: dict[str, Any]) -> Event:
 
 def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> bool:
     """Close the day. False when the task `close_day` has to look: something is still open, or the day could not be closed now."""
-    from waybill.deliveries import running, views
+    from waybill.deliveries import running
+    from waybill.deliveries.reports import describing
 
     entities = {one.entity for one in due}
-    if any(one["entity"] in entities and one["purpose"] == "schedule" for one in views.listed(installation, tenant, status="open")):
+    if any(one["entity"] in entities and one["purpose"] == "schedule" for one in describing.listed(installation, tenant, status="open")):
         return False
     try:
         for path in running.close_day(installation, tenant):
@@ -218,16 +219,17 @@ def left_over(context: Mapping[str, Any]) -> Batch:
 
 def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
     """The asset events of what was committed of these and behind them, oldest first."""
-    from waybill.deliveries import views
+    from waybill.deliveries.reports import describing
 
-    for one in views.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
+    for one in describing.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
         if one["delivery_id"] >= planned.get(one["entity"], "~"):
             yield _event(tenant, one)
 
 
 def close_day(tenant: str, planned: Batch | None) -> None:
     """Write the day manifests that are due. Raises PermanentError when planning failed or anything planned is uncommitted."""
-    from waybill.deliveries import notifying, running, views
+    from waybill.deliveries import running
+    from waybill.deliveries.reports import describing, notifying
 
     installation = open_installation()
     for path in running.close_day(installation, tenant):
@@ -235,7 +237,7 @@ def close_day(tenant: str, planned: Batch | None) -> None:
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
     waiting = [
-        one for one in views.listed(installation, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"
+        one for one in describing.listed(installation, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"
     ]
     if waiting:
         notifying.notify_failed(installation, tenant, waiting)
@@ -315,7 +317,7 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 def check() -> None:
     """Tell about tenants whose day is late. Raises ConfigError with the findings of all configuration files, if there are any."""
     from waybill.configuration import loading
-    from waybill.deliveries import notifying
+    from waybill.deliveries.reports import notifying
 
     for tenant in notifying.notify_late(open_installation()):
         log.warning("%s is late; mail was sent", tenant)

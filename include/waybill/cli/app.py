@@ -139,13 +139,14 @@ def _applied(tenant: str) -> Iterator[Any]:
 @app.command()
 def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     """Show the deliveries that are open or would be due once the tenant's file is applied. Changes nothing."""
-    from waybill.deliveries import planning, repairs, views
+    from waybill.deliveries import planning, repairs
+    from waybill.deliveries.reports import describing
 
     installation = open_installation()
     for finding in installation.configuration.findings if tenant in installation.configuration.broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
-    due = [views.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    due = [describing.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
     if as_json:
         dump(due)
         return
@@ -234,13 +235,13 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """List deliveries, newest first."""
-    from waybill.deliveries import views
+    from waybill.deliveries.reports import describing
 
     if status not in ("", *_STATUSES):
         raise typer.BadParameter(f"{status!r} is none of {', '.join(_STATUSES)}", param_hint="--status")
     installation = open_installation()
     names = installation.configuration.catalog.ids_by_name()
-    found = views.listed(installation, tenant, entity=names.get(entity.casefold(), entity), status=status, limit=limit)
+    found = describing.listed(installation, tenant, entity=names.get(entity.casefold(), entity), status=status, limit=limit)
     if as_json:
         dump(found)
         return

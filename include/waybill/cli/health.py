@@ -18,7 +18,7 @@ def status(
     tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
 ) -> None:
     """Who got their data, who did not, why, and what to do; worst first."""
-    from waybill.deliveries import overview
+    from waybill.deliveries.reports import overview
 
     installation = open_installation()
     if tenant is not None:

@@ -67,14 +67,14 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept."""
-    from waybill.deliveries import views
+    from waybill.deliveries.reports import describing
 
     installation = open_installation()
     if source:
         tell_source_findings(installation.settings, {tenant: installation.registered(tenant).registration})
         write("the sources can be read")
         return
-    found = views.as_json(views.probe(installation, tenant))
+    found = describing.as_json(describing.probe(installation, tenant))
     if as_json:
         dump(found)
         return
@@ -138,7 +138,7 @@ def _rows() -> Iterator[Callable[[Any, int], None]]:
 @app.command()
 def reconcile(tenant: Tenant, as_json: AsJson = False) -> None:
     """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
-    from waybill.deliveries import reconciling
+    from waybill.deliveries.comparison import reconciling
     from waybill.registrations import applying
 
     installation = open_installation()

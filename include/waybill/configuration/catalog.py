@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstr
 
 from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
-from waybill.configuration.comparison import NOTICED, Deletes, DeletesAt
 from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
+from waybill.configuration.deletes import NOTICED, Deletes, DeletesAt
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 

@@ -9,17 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
-from waybill.configuration.catalog import (
-    FORMATS,
-    LONGEST_DAYS,
-    Catalog,
-    Clock,
-    ConnectionId,
-    Duration,
-    FormatName,
-    closest,
-    parse_duration,
-)
+from waybill.configuration.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, ConnectionId, Duration, FormatName, closest, parse_duration
 from waybill.configuration.registration import DestinationSpec, SftpDestination
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding

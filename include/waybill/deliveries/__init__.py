@@ -3,8 +3,10 @@
 In: an `Installation`, a tenant, and the time up to which to deliver. Out: deliveries committed in the ledger, their files and manifests at
 the destination, or an error that says who has to do what.
 
-To read in this order: `planning.plan` (what is due), `protocol.deliver` (one delivery, step by step), `extraction` (one snapshot of the
-source), `deletes` with `keysets` (keys that are gone, rows that came back), `upload`, `documents` (where files stand, and manifests), and
-`running.run` (all of it in one go). Then what people ask for: `repairs.redeliver` and `repairs.backfill`, `reconciling.reconcile` with
-`comparing` and `leftovers`, `overview` and `views`, `notifying`, and `upkeep.sweep`. `sizing` shares tasks out, `stopping` ends them.
+Read it in this order: `planning.plan` decides what is due, `protocol.deliver` delivers it step by step, `extraction` reads one snapshot of
+the source, `upload` sends the files, `manifests` says where files stand and what their manifests hold, and `running.run` does all of it in
+one go. `row_versions` remembers what must not be sent twice. `sizing` shares the work between tasks, and `stopping` ends them.
+
+`repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes what is past its time, `comparison/` compares a source with its
+deliveries, and `reports/` tells people about them.
 """

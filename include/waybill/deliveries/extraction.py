@@ -11,12 +11,12 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
-from waybill.deliveries import deletes
 from waybill.deliveries.columns import arranged
-from waybill.deliveries.deletes import Found, Keys, KeysLost, Repeated
-from waybill.deliveries.versions import Remembered, is_imported, to_remember, unrepeated
+from waybill.deliveries.comparison import deletes
+from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
+from waybill.deliveries.row_versions import Remembered, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
-from waybill.files.natives import Native, natives
+from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from waybill import layout
-from waybill.deliveries import deletes
 from waybill.deliveries.columns import as_json
-from waybill.deliveries.documents import facts_of, manifest_bytes, placed, publish_document, require_published, target_of
+from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
+from waybill.deliveries.manifests import facts_of, manifest_bytes, placed, publish_document, require_published, target_of
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
-from waybill.destinations.kept import Kept
+from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import package_hash
 from waybill.layout import Target

@@ -10,8 +10,8 @@ from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Selection
 from waybill.deliveries.columns import arranged
 from waybill.deliveries.extraction import within
+from waybill.deliveries.kept_bytes import find_bytes
 from waybill.deliveries.planning import entity_ids
-from waybill.deliveries.resending import find_bytes
 from waybill.deliveries.running import Progress, Result, close_day, deliver, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
@@ -92,7 +92,7 @@ def _plan_redelivery(installation: Installation, original: Delivery, count: int,
 
 
 FIRST_YEAR = 1970
-"""No change is dated earlier than computers count their time: an earlier year is a slip of the hand. What is older a full load brings."""
+"""The first year a backfill may name. An earlier one is a typing error; a full load delivers rows that are older."""
 
 
 class BadRange(PermanentError):

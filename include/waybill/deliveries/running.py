@@ -15,13 +15,13 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries import protocol, resending, stopping
-from waybill.deliveries.deletes import Keys
-from waybill.deliveries.documents import manifest_bytes, placed, publish_document
+from waybill.deliveries import kept_bytes, protocol, stopping
+from waybill.deliveries.comparison.deletes import Keys
+from waybill.deliveries.comparison.stale_ledger import refuse_unknown
 from waybill.deliveries.extraction import PositionLost, Task
+from waybill.deliveries.manifests import manifest_bytes, placed, publish_document
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
-from waybill.deliveries.unknown import refuse_unknown
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files import sums
@@ -121,7 +121,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         lambda rows: progress(one, rows),
     )
     if one.purpose == "redelivery":
-        repeated, read = resending.again(installation, session, task)
+        repeated, read = kept_bytes.again(installation, session, task)
         return protocol.deliver(repeated, resources, read)
     try:
         return protocol.deliver(task, resources)

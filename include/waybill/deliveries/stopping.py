@@ -14,7 +14,7 @@ from types import FrameType
 from waybill.errors import TransientError
 
 LOOK = 0.5
-"""Seconds after which who waits looks whether the process is to stop."""
+"""Seconds between two looks, while something waits, at whether the process has to stop."""
 
 _told = threading.Event()
 

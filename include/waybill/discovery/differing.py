@@ -10,7 +10,7 @@ from waybill.configuration.catalog import Column, Entity, is_credential
 from waybill.errors import counted
 from waybill.sources.drift import holds
 from waybill.sources.sql import split_name
-from waybill.sources.structure import FoundTable
+from waybill.sources.structures.base import FoundTable
 
 _SIGNS = {"new_table": "+", "new_column": "+", "dropped_table": "-", "dropped_column": "-", "retyped_column": "~"}
 

@@ -20,7 +20,7 @@ from waybill.discovery.naming import source_of
 from waybill.discovery.proposing import Proposed, propose
 from waybill.discovery.writing import catalog_text, merged
 from waybill.errors import ConfigError, PermanentError, counted
-from waybill.sources.structure import FoundTable, look_into
+from waybill.sources.structures.base import FoundTable, look_into
 
 Connect = Callable[[str], Any] | None
 _EXAMPLES = ("flights",)
@@ -115,7 +115,7 @@ def _replace(path: Path, text: str) -> None:
     part.replace(path)
 
 
-# A new project
+# Writing a new project folder
 
 
 @dataclass(frozen=True)

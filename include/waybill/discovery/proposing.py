@@ -14,7 +14,7 @@ from waybill.discovery.naming import entity_id
 from waybill.discovery.tenants import owners, tenant_names
 from waybill.errors import WaybillError
 from waybill.sources.sql import Sql, join, sql
-from waybill.sources.structure import FoundColumn, FoundTable, Structure
+from waybill.sources.structures.base import FoundColumn, FoundTable, Structure
 
 SMALL = 100_000
 """Rows that may be delivered whole each time."""
@@ -158,7 +158,7 @@ def _deleted(table: FoundTable, remarks: dict[str, str]) -> dict[str, Any]:
     return {"deleted_when": {"column": state.name, "op": "=", "value": True}}
 
 
-# How changes are found
+# How an entity's changes are found
 
 
 def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], str]:
@@ -218,7 +218,7 @@ def _rows(structure: Structure, table: FoundTable) -> int:
     return int(count)
 
 
-# What identifies a row
+# Which columns identify a row
 
 
 def _key(structure: Structure, table: FoundTable, owner: dict[str, Any]) -> tuple[tuple[str, ...], str]:

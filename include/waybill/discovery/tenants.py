@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.sources.structure import FoundTable, Reference
+from waybill.sources.structures.base import FoundTable, Reference
 
 USUAL_NAMES = (
     "tenant_id", "tenant", "organization_id", "organisation_id", "org_id", "company_id", "account_id", "workspace_id", "client_id",

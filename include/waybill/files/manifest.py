@@ -14,8 +14,8 @@ from waybill.canonical import timestamp_text
 from waybill.configuration.catalog import Column
 from waybill.configuration.selection import Dialect
 from waybill.errors import PermanentError
-from waybill.files import natives
-from waybill.files.natives import Native
+from waybill.files import source_types
+from waybill.files.source_types import Native
 
 FORMAT_VERSION = 1
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -118,7 +118,7 @@ def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None 
     for name, column in columns.items():
         found.append({"name": name, "type": column.leaves_as.value, "description": column.description})
         if told is not None:
-            found[-1] |= natives.facts(column, told.get(name))
+            found[-1] |= source_types.facts(column, told.get(name))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from waybill.configuration.comparison import NOTICED
+from waybill.configuration.deletes import NOTICED
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files import chain, manifest, sums

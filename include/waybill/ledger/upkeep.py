@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, delete, select
 
 from waybill.ledger import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
 
 _MANY = 500
@@ -74,93 +71,3 @@ def drop_ended_digests(connection: Connection) -> int:
     ended = select(stream.c.id).where(stream.c.active.is_(False))
     keys.forget(connection, key_change.c.stream.in_(ended))
     return connection.execute(delete(digest).where(digest.c.stream.in_(ended))).rowcount
-
-
-def states(connection: Connection, tenant: str) -> dict[str, str]:
-    """The status of every delivery the ledger knows of a tenant, by id."""
-    query = select(delivery.c.id, delivery.c.status).where(delivery.c.tenant == tenant)
-    return {row.id: row.status for row in connection.execute(query)}
-
-
-def unfinished(connection: Connection, tenant: str) -> set[str]:
-    """Where the files of recorded attempts at open deliveries stand or will stand: the next run goes on from them."""
-    query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
-    found = connection.execute(query.where(delivery.c.tenant == tenant, IS_OPEN))
-    return {f"{row.facts['folder']}/{file['path']}" for row in found for file in [*row.files, row.facts.get("deletes")] if file}
-
-
-def stream_for(connection: Connection, tenant: str, entity: str, generation: int, now: datetime) -> Stream:
-    """The stream of a generation, made when it is missing: it becomes the active one when it is newer than the active one of its entity."""
-    same = (stream.c.tenant == tenant, stream.c.entity == entity)
-    row = connection.execute(select(stream).where(*same, stream.c.generation == generation)).one_or_none()
-    if row is None:
-        current = connection.execute(select(stream).where(*same, stream.c.active)).one_or_none()
-        newer = False
-        if current is not None and current.generation < generation:
-            newer = True
-            connection.execute(update(stream).where(stream.c.id == current.id).values(active=False, deactivated_at=now))
-        values = {"tenant": tenant, "entity": entity, "generation": generation, "active": newer, "reason": "reconciled"}
-        connection.execute(insert(stream).values(**values, activated_at=now))
-        row = connection.execute(select(stream).where(*same, stream.c.generation == generation)).one()
-    return Stream(**row._mapping)
-
-
-def in_the_way(connection: Connection, values: dict[str, Any]) -> list[Delivery]:
-    """Deliveries that hold the id, the sequence number or the place of a forgotten one, or wait behind it in an older generation."""
-    same_place = (delivery.c.folder == values["folder"]) & (delivery.c.stem == values["stem"])
-    condition = same_place | (delivery.c.id == values["id"])
-    if values["purpose"] == "schedule":
-        scheduled = (delivery.c.purpose == "schedule") & (delivery.c.status != "abandoned")
-        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.sequence == values["sequence"])
-        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.status == "open")
-    return [Delivery(**row._mapping) for row in connection.execute(select(delivery).where(condition))]
-
-
-def forget(connection: Connection, delivery_id: str) -> None:
-    """Remove a planned delivery that was never published, so that the one it stood for can come back."""
-    ids = select(attempt.c.id).where(attempt.c.delivery == delivery_id)
-    connection.execute(delete(digest).where(digest.c.attempt.in_(ids)))
-    keys.forget(connection, key_change.c.attempt.in_(ids))
-    connection.execute(delete(attempt).where(attempt.c.delivery == delivery_id))
-    connection.execute(delete(delivery).where(delivery.c.id == delivery_id))
-
-
-def bring_back(connection: Connection, one: dict[str, Any], adopted: dict[str, Any]) -> None:
-    """Insert a committed delivery with its adopted attempt; a scheduled one moves its stream on to it."""
-    connection.execute(insert(delivery).values(**one))
-    connection.execute(insert(attempt).values(**adopted))
-    if one["purpose"] != "schedule":
-        return
-    connection.execute(
-        update(stream)
-        .where(stream.c.id == one["stream"])
-        .values(
-            sequence=one["sequence"],
-            watermark=one["window_to"],
-            position=adopted["position_to"],
-            sha256=adopted["sha256"],
-            schema_version=adopted["schema_version"],
-            columns=adopted["columns"],
-            digests_from=None,
-        )
-    )
-
-
-def bring_back_day(connection: Connection, one: Day, listed: list[str]) -> bool:
-    """Insert a published day manifest, in the place of one that was only frozen. False when the ledger holds another published one."""
-    same = (day.c.tenant == one.tenant, day.c.export_date == one.export_date, day.c.number == one.number)
-    connection.execute(delete(day).where(*same, day.c.published_at.is_(None)))
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(day).values(**vars(one)))
-    except IntegrityError:
-        kept = connection.execute(select(day.c.sha256).where(*same)).scalar_one()
-        return bool(kept == one.sha256)
-    connection.execute(update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=one.number))
-    return True
-
-
-def committed(connection: Connection, stream_id: int) -> list[Delivery]:
-    """Everything committed of a stream, of any purpose, in sequence; backfills come first."""
-    query = select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "committed")
-    return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.sequence, delivery.c.id))]

@@ -9,7 +9,7 @@ cancel, delete), `links` and `mailing`. `rights` says who may, `recurring` asks 
 
 from waybill.ledger.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.requests.ranges import Span
-from waybill.requests.request import Refused, refused
+from waybill.requests.states import Refused, refused
 from waybill.requests.submission import Scope, Submission
 
 __all__ = [

@@ -19,9 +19,9 @@ from waybill.ledger import registrations, requests
 from waybill.ledger.engine import new_id
 from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
-from waybill.requests.request import Refused, refused
 from waybill.requests.rights import has_plan, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown
+from waybill.requests.states import Refused, refused
 from waybill.requests.submission import TENANT_WIDE, Checked, Scope, Submission, check
 from waybill.requests.upkeep import fail_stalled
 

@@ -17,7 +17,6 @@ from waybill.ledger import registrations, requests
 from waybill.ledger.engine import is_id
 from waybill.ledger.request_records import ExportFile, ExportRequest, Status
 from waybill.requests.creating import zone_of
-from waybill.requests.request import advice, label, name_of, needs_support, refused
 from waybill.requests.rights import (
     has_plan,
     may_cancel,
@@ -30,6 +29,7 @@ from waybill.requests.rights import (
     visible_tenants,
 )
 from waybill.requests.scopes import offered_levels
+from waybill.requests.states import advice, label, name_of, needs_support, refused
 from waybill.requests.upkeep import archives_of, fail_stalled
 
 MOST = 200

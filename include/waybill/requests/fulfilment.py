@@ -29,9 +29,9 @@ from waybill.formats.base import Writer, WriterOptions, Written
 from waybill.ledger import Ledger, requests
 from waybill.ledger.request_records import FAILURES, ExportFile, ExportRequest, Failure
 from waybill.requests import packing
+from waybill.requests.heartbeat import Lost, Pulse
 from waybill.requests.packing import Part
-from waybill.requests.pulse import Lost, Pulse
-from waybill.requests.request import written_progress
+from waybill.requests.states import written_progress
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source
 

@@ -20,8 +20,8 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, requests
 from waybill.ledger.request_records import ExportRequest, Status
 from waybill.requests.following import get_request
-from waybill.requests.request import SENTENCES, Refused, refused
 from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
+from waybill.requests.states import SENTENCES, Refused, refused
 from waybill.requests.upkeep import archives_of
 
 DOWNLOADS = "/api/v1/downloads/"

@@ -17,9 +17,9 @@ from waybill.configuration.selection import Selection
 from waybill.files.manifest import columns_of, document
 from waybill.formats.base import Written, disk_errors
 from waybill.ledger.request_records import ExportRequest
-from waybill.requests.pulse import Pulse
+from waybill.requests.heartbeat import Pulse
 from waybill.requests.ranges import spoken
-from waybill.requests.request import packed_progress
+from waybill.requests.states import packed_progress
 
 FORMAT_VERSION = 1
 BLOCK = 1 << 20

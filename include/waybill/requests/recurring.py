@@ -19,9 +19,9 @@ from waybill.ledger.recurring import Template
 from waybill.ledger.request_records import ExportRequest
 from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.requests.ranges import previous_period
-from waybill.requests.request import Refused, refused
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds
 from waybill.requests.scopes import refuse_unknown
+from waybill.requests.states import Refused, refused
 from waybill.requests.submission import Asked, Submission, check
 from waybill.window import Frequency, start_of_day
 

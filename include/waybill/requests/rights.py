@@ -7,7 +7,7 @@ from waybill.configuration.policy import ExportPolicy
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.ledger.request_records import ExportRequest
-from waybill.requests.request import Refused, refused
+from waybill.requests.states import Refused, refused
 
 _DENIED = {
     Permission.EXPORTS_VIEW: "view_denied",

@@ -17,7 +17,7 @@ from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.ledger import recurring, registrations, requests
 from waybill.ledger.request_records import FAILURES, ExportRequest
-from waybill.requests.request import stalled
+from waybill.requests.states import stalled
 
 ORPHANED_AFTER = timedelta(days=1)
 _SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")

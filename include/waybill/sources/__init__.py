@@ -25,7 +25,7 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections, connect:
     """
     match spec:
         case DuckDBSource():
-            from waybill.sources.relations import DuckDB
+            from waybill.sources.duckdb import DuckDB
 
             return DuckDB(base / spec.path)
         case LakeSource():

@@ -14,7 +14,7 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import keeping
+from waybill.sources import reuse
 from waybill.sources.query import Query
 from waybill.sources.spill import spill_folder
 from waybill.sources.sql import Bind, Sql, join, quote, sql
@@ -72,7 +72,7 @@ def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
 
     A task that does one thing after the other has the same one again (`keeping`).
     """
-    return keeping.lent("engine", _opened, _emptied)
+    return reuse.lent("engine", _opened, _emptied)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from waybill.configuration.selection import Selection
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import engine
-from waybill.sources.relations import EngineSnapshot
+from waybill.sources.duckdb import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 _HIVE_TYPES = {

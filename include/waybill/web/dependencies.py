@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from waybill.access import Caller, Permission
 from waybill.deliveries import planning
-from waybill.deliveries.overview import SchedulerStates
+from waybill.deliveries.reports.overview import SchedulerStates
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.registrations.applying import Failed

@@ -17,7 +17,7 @@ from jwt.exceptions import PyJWTError
 from waybill.access import Caller, Granted, TokenRights
 from waybill.errors import PermanentError, TransientError
 from waybill.web.dependencies import current_installation
-from waybill.web.keys import KeySet
+from waybill.web.jwks import KeySet
 from waybill.web.problems import unauthenticated
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]

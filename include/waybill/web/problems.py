@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 
 from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
-from waybill.requests import request as request_
+from waybill.requests import states as request_
 
 log = logging.getLogger(__name__)
 

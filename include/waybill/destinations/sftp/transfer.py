@@ -92,7 +92,7 @@ class Upload:
         """The size the server tells after closing; None when the file is gone or may not be looked at."""
 
     async def step(self, data: bytes, *, last: bool) -> list[memoryview]:
-        """Send `data`, after the last wait for the server's disk and close. Returns what was read back meanwhile, in order.
+        """Send `data`. After the last piece, wait for the server's disk and close the file. Returns what was read back meanwhile, in order.
 
         Raises Status or Lost; the caller then abandons.
         """

@@ -19,7 +19,7 @@ from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, keeping
+from waybill.sources import drift, reuse
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
@@ -96,7 +96,7 @@ class Postgres:
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[PostgresSnapshot]:
         where = f"PostgreSQL connection {self.spec.connection}"
         name = self.spec.connection
-        with keeping.lent(f"postgres {name}", lambda: session.connect(self.connections(name)), session.emptied) as connection:
+        with reuse.lent(f"postgres {name}", lambda: session.connect(self.connections(name)), session.emptied) as connection:
             yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout)
 
 

@@ -15,7 +15,7 @@ from waybill.sources.postgres import session
 from waybill.sources.postgres.source import render
 from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
 from waybill.sources.sql import Sql, quote, split_name, sql
-from waybill.sources.structure import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.oid, 'pg_class'), ''), c.reltuples::bigint,

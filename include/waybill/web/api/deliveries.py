@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Entity, closest
-from waybill.deliveries import views
-from waybill.deliveries.causes import described_outside
 from waybill.deliveries.repairs import queue_redelivery
+from waybill.deliveries.reports import describing
+from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import Finding, InvalidInput
 from waybill.registrations import replacing
 from waybill.web.api import models
@@ -78,12 +78,16 @@ def list_deliveries(
     replacing.require(installation, tenant)
     names = installation.catalog.ids_by_name()
     entity_id = names.get(entity.strip().casefold(), entity.strip())
-    if entity_id and entity_id not in installation.catalog.entities and not views.listed(installation, tenant, entity=entity_id, limit=1):
+    if (
+        entity_id
+        and entity_id not in installation.catalog.entities
+        and not describing.listed(installation, tenant, entity=entity_id, limit=1)
+    ):
         what = f"unknown entity {entity.strip()!r}"
         raise InvalidInput(
             [Finding("", "entity", what, ", ".join(installation.catalog.entities), closest(entity, names), "unknown_entity")]
         )
-    found = views.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
+    found = describing.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
     page = found[:limit] if caller.is_insider else [described_outside(one) for one in found[:limit]]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
 
@@ -109,4 +113,4 @@ def redeliver(
     planned = queue_redelivery(installation, tenant, delivery, actor=caller.actor)
     started = scheduler.run_now(tenant, caller)
     when = "now" if started else "next"
-    return JSONResponse({"delivery": camel(views.describe(planned)), "when": when, "detail": RUN_STARTED[started]}, 202)
+    return JSONResponse({"delivery": camel(describing.describe(planned)), "when": when, "detail": RUN_STARTED[started]}, 202)

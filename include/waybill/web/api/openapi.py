@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from waybill.configuration.registration import Registration
-from waybill.requests.request import SENTENCES
+from waybill.requests.states import SENTENCES
 from waybill.web.api import samples
 from waybill.web.api.models import FullLoad
 from waybill.web.problems import DOWN, MEDIA_TYPE, MISCONFIGURED, STATUS, Problem, title

@@ -17,7 +17,7 @@ from waybill.requests import creating, following, links
 from waybill.requests.creating import Origin
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS, public_url
-from waybill.requests.request import refused
+from waybill.requests.states import refused
 from waybill.requests.submission import Submission
 from waybill.web.api import openapi
 from waybill.web.api import request_models as schemas

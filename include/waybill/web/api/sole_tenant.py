@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from waybill.access import Caller, TokenRights
-from waybill.requests.request import refused
+from waybill.requests.states import refused
 from waybill.web.api import registrations
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import current_caller

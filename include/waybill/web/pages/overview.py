@@ -11,12 +11,12 @@ from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
-from waybill.deliveries.overview import Asked, State, overview
+from waybill.deliveries.reports.overview import Asked, State, overview
 from waybill.installation import Installation
 from waybill.ledger import overviews
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
-from waybill.web.pages import outside
+from waybill.web.pages import redaction
 from waybill.web.pages.context import MOST, context, frame
 from waybill.web.pages.render import below, page
 from waybill.web.pages.session import PageCaller, takes_tokens
@@ -61,7 +61,7 @@ def show_overview(
     stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
     shown: dict[str, Any] = {
-        "found": found if caller.is_insider else outside.overview(found),
+        "found": found if caller.is_insider else redaction.overview(found),
         "exporting": [] if found.totals.tenants else caller.rights.among(Permission.EXPORTS_VIEW, sorted(seen)[:MOST]),
         "runs": runs,
         "q": q,

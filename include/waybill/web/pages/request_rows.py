@@ -1,4 +1,4 @@
-"""Exports as their list shows them: every value the ledger can hold becomes words, one that nobody knows its own text."""
+"""The rows of the list of exports. Every value the ledger can hold becomes words; a value without words is shown as it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RANGES = {
     "all_time": "All time",
 }
 MOST_NAMES = 4
-"""So many entities a row names; of more it tells how many."""
+"""The number of entities a row names. When there are more, the row says how many."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from waybill.requests import creating, following, links
 from waybill.requests.creating import Origin, zone_of
 from waybill.requests.following import options
 from waybill.requests.links import DOWNLOADS
-from waybill.requests.request import SENTENCES, refused
 from waybill.requests.scopes import scope_values
+from waybill.requests.states import SENTENCES, refused
 from waybill.requests.submission import Submission
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse

@@ -16,9 +16,10 @@ from fastapi.responses import RedirectResponse, Response
 from waybill.access import Permission
 from waybill.airflow.names import dag_id
 from waybill.configuration.registration import ExportOption, Registration, zones
-from waybill.deliveries import overview, running, views
-from waybill.deliveries.causes import described_outside
+from waybill.deliveries import running
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
+from waybill.deliveries.reports import describing, overview
+from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -26,7 +27,7 @@ from waybill.ledger.registrations import Registered
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
 from waybill.web.dependencies import RUN_STARTED, InstallationDep, SchedulerDep, TenantPath
-from waybill.web.pages import outside
+from waybill.web.pages import redaction
 from waybill.web.pages.context import frame as around
 from waybill.web.pages.registration import form_values
 from waybill.web.pages.render import HEADERS, below, moved, page
@@ -109,9 +110,9 @@ def show_tenant(
     standing = _standing(request, installation, tenant, registered.registration, before, scheduler.scheduler_state(tenant))
     if not caller.is_insider:
         standing |= {
-            "row": outside.row(standing["row"]),
+            "row": redaction.row(standing["row"]),
             "deliveries": [described_outside(one) for one in standing["deliveries"]],
-            "probe": outside.rehearsed(standing["probe"]),
+            "probe": redaction.rehearsed(standing["probe"]),
         }
     name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
@@ -149,7 +150,7 @@ def _standing(
     before: str,
     scheduler_states: overview.SchedulerStates | None,
 ) -> dict[str, Any]:
-    listed = views.listed(installation, tenant, limit=SHOWN + 1, before=before)
+    listed = describing.listed(installation, tenant, limit=SHOWN + 1, before=before)
     with installation.ledger.read() as connection:
         every = streams.every(connection, tenant)
     standing = replacing.standing(installation, tenant)
@@ -250,8 +251,8 @@ def probe(request: Request, tenant: TenantPath, caller: Operator, installation: 
     """Rehearse the destination and show what was found, or what it failed on: both are kept, so both are read back."""
     registered = replacing.require(installation, tenant)
     with suppress(PermanentError, TransientError, ConflictError):
-        views.probe(installation, tenant)
+        describing.probe(installation, tenant)
     shown = _rehearsed(installation, registered)
     if not caller.is_insider:
-        shown["probe"] = outside.rehearsed(shown["probe"])
+        shown["probe"] = redaction.rehearsed(shown["probe"])
     return page(request, "tenant_probe.html", caller, **shown, zone=registered.registration.zone, now=installation.now())

@@ -15,8 +15,8 @@ from typing import Any
 
 from waybill import layout
 from waybill.canonical import timestamp_text
-from waybill.deliveries.comparing import Difference, compare
-from waybill.deliveries.documents import SOMETIMES, manifest_bytes
+from waybill.deliveries.comparison.comparing import Difference, compare
+from waybill.deliveries.manifests import SOMETIMES, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
@@ -25,7 +25,7 @@ from waybill.files.manifest import Manifest, all_files
 from waybill.files.recount import recount
 from waybill.files.verification import DATA, MANIFEST
 from waybill.installation import Installation
-from waybill.ledger import deliveries, registrations, upkeep
+from waybill.ledger import deliveries, reconciling, registrations
 from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
@@ -106,7 +106,7 @@ class _Import:
     def forgotten(self, items: list[Item], progress: Callable[[str], None]) -> Iterator[_Found]:
         """Manifests whose delivery the ledger does not hold as committed."""
         with self._installation.ledger.read() as connection:
-            known = upkeep.states(connection, self._registered.tenant)
+            known = reconciling.states(connection, self._registered.tenant)
         for item in items:
             if not item.path.endswith(MANIFEST):
                 continue
@@ -141,11 +141,11 @@ class _Import:
         now = self._installation.now()
         with self._installation.ledger.begin() as connection:
             one = found.manifest
-            stream = upkeep.stream_for(connection, one.tenant, one.entity, one.generation, now)
+            stream = reconciling.stream_for(connection, one.tenant, one.entity, one.generation, now)
             version = self._registered.version
             values = delivery_values(found.path, one, stream, place, version, now)
             attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
-            blocking = upkeep.in_the_way(connection, values)
+            blocking = reconciling.in_the_way(connection, values)
             if settled := [other for other in blocking if other.status == "committed"]:
                 return self._problem(
                     found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(one)}"
@@ -153,8 +153,8 @@ class _Import:
             if wrong := _breaks_chain(one, stream) if values["purpose"] == "schedule" else "":
                 return self._problem(found.path, f"{wrong}. Start over: {self._anew(one)}")
             for other in blocking:
-                upkeep.forget(connection, other.id)
-            upkeep.bring_back(connection, values, attempt)
+                reconciling.forget(connection, other.id)
+            reconciling.bring_back(connection, values, attempt)
             detail = {"delivery": one.delivery_id, "sequence": one.sequence, "replaced": [other.id for other in blocking]}
             registrations.note(connection, one.tenant, self._actor, "reconcile", detail, now)
         self._done.imported.append(found.path)
@@ -218,7 +218,7 @@ class _Import:
     def report_orphans(self) -> None:
         """Data that no manifest lists and no attempt explains: published, and its attempt forgotten before the manifest came."""
         with self._installation.ledger.read() as connection:
-            explained = upkeep.unfinished(connection, self._registered.tenant) | self._listed
+            explained = reconciling.unfinished(connection, self._registered.tenant) | self._listed
         for path in sorted(self._paths - explained):
             if DATA.match(path.rpartition("/")[2]):
                 self._problem(
@@ -237,7 +237,9 @@ class _Import:
                 self._registered.tenant, "-".join(place.groups()[:3]), int(place[4] or 1), hashlib.sha256(data).hexdigest(), data, now, now
             )
             with self._installation.ledger.begin() as connection:
-                kept = upkeep.bring_back_day(connection, one, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace")))
+                kept = reconciling.bring_back_day(
+                    connection, one, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
+                )
             if not kept:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
 

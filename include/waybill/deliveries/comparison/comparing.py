@@ -19,15 +19,15 @@ import pyarrow.compute as pc
 from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Column, Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Selection
-from waybill.deliveries import leftovers
+from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction import changes_by_time
-from waybill.deliveries.resending import find_bytes
+from waybill.deliveries.kept_bytes import find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import Csv
 from waybill.files.recount import records_of
 from waybill.installation import Installation
-from waybill.ledger import deliveries, streams, upkeep
+from waybill.ledger import deliveries, reconciling, streams
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -102,7 +102,7 @@ def _compare_keys(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> Iterator[Difference]:
     """What copies hold of rows that are gone: a comparison of the next delivery tells it, or a full load replaces it."""
-    counted = leftovers.count(installation, registered, session, stream, entity)
+    counted = stale_rows.count(installation, registered, session, stream, entity)
     if counted and counted[0] and stream.watermark:
         gone, held, there = counted
         command = f"waybill run {stream.tenant} --entity {stream.entity}" + ("" if entity.compares_keys else " --full-load")
@@ -113,7 +113,7 @@ def _compare_stream(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> Iterator[Difference]:
     with installation.ledger.read() as connection:
-        committed = upkeep.committed(connection, stream.id)
+        committed = reconciling.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
     settled = _settled(stream, entity)
     windows = [_window(one, adopted[one.id], settled) for one in committed if one.purpose == "schedule"]

@@ -26,7 +26,7 @@ class _Kept:
         self._thing: Any = None
 
     def lend(self) -> bool:
-        """Whether the caller may use it now; not a second time within the first, which that would disturb."""
+        """Whether the caller may use the thing now. A thread that already uses it gets False, as its second use would disturb its first."""
         if self._user == threading.get_ident() or not self._free.acquire(timeout=WAIT):
             return False
         self._user = threading.get_ident()

@@ -9,7 +9,7 @@ from typing import Any
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries.documents import placed, target_of
+from waybill.deliveries.manifests import placed, target_of
 from waybill.destinations import Probe, Profile
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from waybill.access import Visible
 from waybill.configuration.registration import ExportOption, starts_at
-from waybill.deliveries.causes import Cause, causes
+from waybill.deliveries.reports.causes import Cause, causes
 from waybill.installation import Installation
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble

@@ -19,10 +19,10 @@ import zstandard
 from waybill import layout
 from waybill.canonical import ColumnType, csv_line, timestamp_text
 from waybill.configuration.catalog import Column, Entity, Mode
-from waybill.configuration.comparison import NOTICED
+from waybill.configuration.deletes import NOTICED
 from waybill.configuration.selection import Changed, Dialect, Selection
-from waybill.deliveries import keysets
-from waybill.deliveries.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.comparison import keysets
+from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
 from waybill.deliveries.upload import SpoolFile
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError

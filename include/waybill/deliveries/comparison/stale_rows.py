@@ -11,16 +11,16 @@ from itertools import islice
 from waybill.canonical import csv_line
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect, Selection
-from waybill.deliveries import deletes, keysets
-from waybill.deliveries.deletes import key_columns
-from waybill.deliveries.keysets import Buckets, ByBucket, Step
-from waybill.deliveries.resending import find_bytes
+from waybill.deliveries.comparison import deletes, keysets
+from waybill.deliveries.comparison.deletes import key_columns
+from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
+from waybill.deliveries.kept_bytes import find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import Csv
 from waybill.files.recount import records_of
 from waybill.installation import Installation
-from waybill.ledger import deliveries, registrations, upkeep
+from waybill.ledger import deliveries, reconciling, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
@@ -69,7 +69,7 @@ def _loose(fields: list[str | None]) -> bytes:
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
     """What all delivered files add up to, oldest first; None when one of them is gone, or holds other keys."""
     with installation.ledger.read() as connection:
-        committed = [one for one in upkeep.committed(connection, stream.id) if one.purpose != "redelivery"]
+        committed = [one for one in reconciling.committed(connection, stream.id) if one.purpose != "redelivery"]
         adopted = deliveries.adopted_of(connection, committed)
     committed.sort(key=lambda one: (one.committed_at or one.created_at, one.id))
     steps: list[Step] = []

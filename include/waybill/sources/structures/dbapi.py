@@ -10,7 +10,7 @@ from typing import Any
 from waybill.configuration.catalog import DbApiSource
 from waybill.sources.dbapi import DbApi, DbApiSnapshot
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
-from waybill.sources.structure import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 
 _SYSTEM = ("information_schema", "pg_catalog", "mysql", "performance_schema", "sys")
 

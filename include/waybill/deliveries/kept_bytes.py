@@ -9,11 +9,11 @@ from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
-from waybill.deliveries import deletes
 from waybill.deliveries.columns import from_json
-from waybill.deliveries.deletes import Repeated
-from waybill.deliveries.documents import placed
+from waybill.deliveries.comparison import deletes
+from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction import Extracted, Read, Task
+from waybill.deliveries.manifests import placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.formats.csv import Sink, Written

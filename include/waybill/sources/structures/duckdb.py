@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 
 from waybill.sources import engine
-from waybill.sources.relations import DuckDB
+from waybill.sources.duckdb import DuckDB
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
-from waybill.sources.structure import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 
 _FLAVOUR = engine.DuckDBFlavour()
 _OWN = "database_name = 'warehouse' AND ({} = '' OR schema_name = {})"

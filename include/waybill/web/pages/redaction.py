@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from waybill.deliveries.causes import discreet, said_outside
-from waybill.deliveries.overview import Overview, Row
+from waybill.deliveries.reports.causes import discreet, said_outside
+from waybill.deliveries.reports.overview import Overview, Row
 from waybill.ledger.registrations import Rehearsed
 
 

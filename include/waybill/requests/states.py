@@ -17,7 +17,7 @@ def label(export_policy: ExportPolicy, status: str, progress: int) -> str:
 
 
 def name_of(export_policy: ExportPolicy, status: Status) -> str:
-    """The state's label where no request is meant: without the place of the per cent."""
+    """The label of a state in general, without the percentage of a particular request."""
     words: str = getattr(export_policy.labels, status.value)
     return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
 

@@ -14,7 +14,7 @@ from waybill.errors import WaybillError
 from waybill.sources import engine
 from waybill.sources.lake import Lake, pattern_entity
 from waybill.sources.sql import Sql, quote
-from waybill.sources.structure import FoundColumn, FoundTable
+from waybill.sources.structures.base import FoundColumn, FoundTable
 
 _FLAVOUR = engine.DuckDBFlavour()
 _MOST_FILES = 100_000

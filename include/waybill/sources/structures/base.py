@@ -97,13 +97,13 @@ def look_into(
 
             return look_into_postgres(spec, connections)
         case DuckDBSource():
-            from waybill.sources.structure_duckdb import look_into_duckdb
+            from waybill.sources.structures.duckdb import look_into_duckdb
 
             return look_into_duckdb(base / spec.path)
         case LakeSource():
-            from waybill.sources.structure_lake import look_into_lake
+            from waybill.sources.structures.lake import look_into_lake
 
             return look_into_lake(spec, base, connections)
-    from waybill.sources.structure_dbapi import look_into_dbapi
+    from waybill.sources.structures.dbapi import look_into_dbapi
 
     return look_into_dbapi(spec, connect)
