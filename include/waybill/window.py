@@ -11,6 +11,11 @@ _DAY = timedelta(days=1)
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
+def utc_now() -> datetime:
+    """The machine's own time, aware, in UTC. An installation goes by `ledger.clock.LedgerClock` instead."""
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class Window:
     """Half-open `[start, end)` of source changes, aware UTC instants. No start means a full load."""

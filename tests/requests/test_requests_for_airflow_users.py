@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.airflows import ROLES, AirflowApi, environment, under_fab
-from waybill.airflow import utc_now
 from waybill.requests import running
+from waybill.window import utc_now
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 BODY = {"entities": ["user"], "formats": ["csv"]}

@@ -5,7 +5,6 @@ DAG files and the plugin import from here at every task start, so nothing heavy 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from waybill.airflow.connections import connect_db, lookup
@@ -14,11 +13,7 @@ if TYPE_CHECKING:
     from waybill.configuration.loading import Settings
     from waybill.installation import Installation
 
-__all__ = ["connect_db", "lookup", "open_installation", "utc_now"]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+__all__ = ["connect_db", "lookup", "open_installation"]
 
 
 def open_installation(settings: Settings | None = None) -> Installation:

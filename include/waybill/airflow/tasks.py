@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from waybill.airflow import open_installation, utc_now
+from waybill.airflow import open_installation
 from waybill.airflow.names import APPLY_DAG, asset_name
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
 
@@ -40,6 +40,7 @@ def until_of(context: Mapping[str, Any]) -> datetime:
     Raises PermanentError for an `until` that is no RFC 3339 time with an offset.
     """
     from waybill.canonical import parse_timestamp
+    from waybill.window import utc_now
 
     run, end = context["dag_run"], context["dag_run"].data_interval_end
     if run.run_type == "scheduled" and end is not None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from waybill.airflow import connect_db, lookup, open_installation, utc_now
+from waybill.airflow import connect_db, lookup, open_installation
 from waybill.cli.options import AsJson, complain, counted, dump, write
 from waybill.cli.tables import table
 
@@ -88,6 +88,7 @@ def doctor(as_json: AsJson = False) -> None:
     from waybill import doctor as checks
     from waybill.airflow.doctor import airflow_checks
     from waybill.configuration.loading import Settings
+    from waybill.window import utc_now
 
     found = [*checks.examine(Settings.from_environment(), lookup, utc_now, connect_db), *airflow_checks()]
     if as_json:

@@ -60,10 +60,11 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
 
 def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
     """Print what keeps entities from being read for these tenants. Exits with 1 where something does."""
-    from waybill.airflow import connect_db, lookup, utc_now
+    from waybill.airflow import connect_db, lookup
     from waybill.doctor import source_findings
     from waybill.installation import Installation
     from waybill.ledger import Ledger
+    from waybill.window import utc_now
 
     ledger = Ledger(settings.ledger_url)
     try:

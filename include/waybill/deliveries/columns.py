@@ -29,8 +29,7 @@ def arranged(
     """The columns of the next file and its schema version.
 
     Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one
-    when a name,
-    a type or the anonymization of a column differs from the last file; a changed description raises nothing.
+    when a name, a type or the anonymization of a column differs from the last file; a changed description raises nothing.
     """
     if delivered is None:
         return dict(catalogued), version

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 
-from waybill.canonical import timestamp_text
+from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.catalog import Column
 from waybill.formats import lines
 from waybill.formats.base import Output, WriterOptions, Written
@@ -124,10 +123,6 @@ def _envelope(options: WriterOptions) -> dict[str, object]:
     start, end = options.date_range
     return {
         "exportedAt": timestamp_text(options.exported_at),
-        "dateRange": {"from": _instant(start), "to": _instant(end)},
+        "dateRange": {"from": optional_timestamp_text(start), "to": optional_timestamp_text(end)},
         "scope": dict(options.scope),
     }
-
-
-def _instant(value: datetime | None) -> str | None:
-    return None if value is None else timestamp_text(value)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
 from waybill.errors import TransientError
 from waybill.ledger.engine import Ledger
+from waybill.window import utc_now
 
 _EVERY = 60.0
 """Seconds after which the clocks are compared again."""
 _ALIKE = timedelta(seconds=2)
 """Clocks that differ by less count as equal: what lies between question and answer differs from call to call."""
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class LedgerClock:
@@ -28,7 +25,7 @@ class LedgerClock:
     on the machine itself and has no other clock. While the ledger does not answer, the last comparison counts.
     """
 
-    def __init__(self, ledger: Ledger, local: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, ledger: Ledger, local: Callable[[], datetime] = utc_now) -> None:
         self._ledger, self._local = ledger, local
         self._ahead, self._compared = timedelta(0), float("-inf")
 

@@ -97,7 +97,7 @@ def _snapshots(installation: Installation, entities: Iterable[Entity]) -> Iterat
     for one in entities:
         by_source.setdefault(one.source, []).append(one)
     for name, members in by_source.items():
-        with installation.source(name).snapshot() as snapshot:
+        with installation.source(name).snapshot(members) as snapshot:
             for one in members:
                 yield snapshot, one
 

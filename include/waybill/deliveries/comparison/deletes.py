@@ -133,15 +133,12 @@ def look(
     with where.ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     lost = _why_lost(before, stream, made_of)
-    if delivery.purpose != "schedule":
-        if lost:
-            return selection, None
-        now = scan.delivered(selection)
-        change = _change(stream, delivery, made_of, after=before[-1].number or 0, changed=now.count)
-        return selection, _found(change, keysets.packed(now, where.folder), None, scan)
-    if lost:
+    scheduled = delivery.purpose == "schedule"
+    if lost and scheduled:
         raise KeysLost(lost)
-    if not _is_due(entity, delivery, before, snapshot.taken_at, where.zone):
+    if lost:
+        return selection, None
+    if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, where.zone):
         now = scan.delivered(selection)
         change = _change(stream, delivery, made_of, after=before[-1].number or 0, changed=now.count)
         return selection, _found(change, keysets.packed(now, where.folder), None, scan)
