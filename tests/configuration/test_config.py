@@ -182,6 +182,16 @@ def test_change_modes_are_checked_against_the_source(folder, change, finding):
     assert any(finding in line for line in with_catalog(folder, yaml.safe_dump(broken)))
 
 
+@pytest.mark.parametrize(
+    ("streams", "finding"),
+    [(2, "only postgres and lake sources are read over several connections, warehouse is duckdb"), (0, "1"), (17, "16"), ("2", "")],
+)
+def test_streams_are_checked_against_the_source(folder, streams, finding):
+    broken = yaml.safe_load(yaml.safe_dump(CATALOG))
+    broken["entities"]["user"]["streams"] = streams
+    assert any("entities.user.streams" in line and finding in line for line in with_catalog(folder, yaml.safe_dump(broken)))
+
+
 def test_a_span_that_leaves_the_calendar_is_a_finding(folder):
     broken = yaml.safe_load(yaml.safe_dump(CATALOG))
     broken["entities"]["user"]["changes"]["lookback"] = "99999999999w"

@@ -143,6 +143,8 @@ class Entity(Strict):
     """What a column catalogued later holds in rows that do not change: nothing until a full load, or a full load at once."""
     source_rows: StrictBool = False
     """Whether the tenant's rows are counted at every delivery, also where counting is not cheap."""
+    streams: Annotated[StrictInt, Field(ge=1, le=16)] = 1
+    """Connections a full load or a backfill is read over at once. With more than one, its files are parts."""
     scopes: Mapping[ScopeLevel, str] = Field(default_factory=dict)
     time_column: str = ""
     formats: tuple[FormatName, ...] = FORMATS
@@ -337,6 +339,9 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
             f"{entity.changes.mode} needs a postgres source, {entity.source} is {source.kind}",
             "lookback, append, full",
         )
+    if source is not None and entity.streams > 1 and source.kind not in ("postgres", "lake"):
+        what = f"only postgres and lake sources are read over several connections, {entity.source} is {source.kind}"
+        yield Finding(file, f"{at}.streams", what, "1")
     yield from _reading_problems(entity, source, file)
     yield from _deletes_problems(entity, file)
     if any(separator in entity.display_name for separator in ",\n"):

@@ -17,7 +17,7 @@ from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeate
 from waybill.deliveries.row_versions import Remembered, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
-from waybill.formats.csv import Sink, Written, write_csv
+from waybill.formats.csv import Sink, Written, write_csv, write_side_by_side
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.registrations import filling
@@ -42,6 +42,19 @@ class Task:
     """What else the registration asks of a row."""
     keys: Keys | None = None
     """Where the stream's delivered keys are kept, for an entity that compares them."""
+
+    streams: int = 1
+    """Connections the source is read over at once. With more than one, the files are parts."""
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads all rows or a range of them, not what changed since the last delivery."""
+        return self.delivery.purpose == "backfill" or (self.delivery.purpose == "schedule" and self.delivery.window_from is None)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the delivery's files stand in a folder of their own."""
+        return self.dialect.max_rows_per_file is not None or self.streams > 1
 
     @property
     def where(self) -> str:
@@ -106,7 +119,7 @@ def extract(
         if task.delivery.purpose == "schedule":
             selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
-        files = write_csv(snapshot.csv(selection, task.dialect), columns, task.dialect, new_file, progress)
+        files = _written(task, snapshot, selection, new_file, progress)
         if task.delivery.purpose == "schedule":
             remembered = to_remember(task.stream, snapshot, selection, extent, known)
         start, position = _positions(task, extent, remembered)
@@ -128,6 +141,17 @@ def extract(
             natives(snapshot, task.entity),
             _is_exact(task, selection),
         )
+
+
+def _written(
+    task: Task, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
+) -> list[Written]:
+    columns, dialect = selection.columns, task.dialect
+    if task.streams < 2:
+        return write_csv(snapshot.csv(selection, dialect), columns, dialect, new_file, progress)
+    with snapshot.streams(selection, task.streams) as streams:
+        readers = [(stream.csv(dialect), stream.stop) for stream in streams]
+        return write_side_by_side(readers, columns, dialect, new_file, progress)
 
 
 def _new_columns(task: Task) -> str:

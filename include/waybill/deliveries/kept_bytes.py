@@ -13,7 +13,7 @@ from waybill.deliveries.columns import from_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction import Extracted, Read, Task
-from waybill.deliveries.manifests import placed
+from waybill.deliveries.manifests import is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.formats.csv import Sink, Written
@@ -110,8 +110,8 @@ def _hash(place: Blocks) -> str:
 def _dialect(attempt: Attempt) -> Dialect:
     """How the original was written. That it was in parts is all that matters of its rows per file."""
     csv = attempt.facts["csv"]
-    in_parts = len(attempt.files) > 1 or str(attempt.files[0]["path"]).startswith(f"{attempt.facts['stem']}-0001.")
-    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], attempt.rows or 1 if in_parts else None)
+    most = attempt.rows or 1 if is_in_parts(attempt) else None
+    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most)
 
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:

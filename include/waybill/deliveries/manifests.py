@@ -33,6 +33,11 @@ def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str 
     return Target(folder, delivery.stem, compression)
 
 
+def is_in_parts(attempt: Attempt) -> bool:
+    """Whether a recorded attempt's files are parts, in a folder of their own."""
+    return any(str(file["path"]).startswith(f"{attempt.facts['stem']}-0001.") for file in attempt.files)
+
+
 def placed(delivery: Delivery, attempt: Attempt) -> Target:
     """Where the files of a recorded attempt stand."""
     facts = attempt.facts

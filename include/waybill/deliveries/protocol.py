@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.manifests import facts_of, manifest_bytes, placed, publish_document, require_published, target_of
+from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, require_published, target_of
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
@@ -64,7 +64,8 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
     goes on from there.
     """
-    in_parts, token, blind = task.dialect.max_rows_per_file is not None, new_id(), resources.session.profile is Profile.DROPBOX
+    task = _as_begun(task, resources.ledger)
+    in_parts, token, blind = task.in_parts, new_id(), resources.session.profile is Profile.DROPBOX
     target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
     unkept = False
     worker = _Worker(task, resources, target, in_parts, token, blind)
@@ -84,6 +85,17 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     finally:
         if not unkept:  # else housekeeping keeps them later, from this spool
             worker.clean()
+
+
+def _as_begun(task: Task, ledger: Ledger) -> Task:
+    """The task, with parts only where an earlier attempt recorded parts: the catalog's `streams` may have changed since."""
+    if task.dialect.max_rows_per_file is not None or not task.reads_all:
+        return task
+    with ledger.read() as connection:
+        recorded = deliveries.attempts(connection, task.delivery.id)
+    if not recorded:
+        return task
+    return replace(task, streams=max(task.streams, 2) if is_in_parts(recorded[0]) else 1)
 
 
 class _Overtaken(Exception):
@@ -179,7 +191,7 @@ class _Worker:
         """
         if self.in_parts and not self.blind:
             self.resources.session.prepare(self.hidden)
-        with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind) as uploads:
+        with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind, at_once=self.task.streams) as uploads:
 
             def progress(rows: int) -> None:
                 uploads.check()  # a refused upload ends the extraction, too

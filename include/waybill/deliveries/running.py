@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -146,7 +146,8 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     source_tenant, where = in_force.registration.reads(one.tenant, entity)  # as it is now: a corrected id must not read another's rows
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
-    return Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
+    task = Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
+    return replace(task, streams=entity.streams) if task.reads_all else task
 
 
 def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:

@@ -23,17 +23,19 @@ class Uploads:
     """As a context manager: an error inside ends every upload, whose hidden parts are then removed.
 
     `spool` and `place` give a file's spool path and its name at the destination by number. With `hold` nothing is sent before `finish`:
-    for a destination that shows bytes at once.
+    for a destination that shows bytes at once. `at_once` files are sent at the same time.
     """
 
-    def __init__(self, session: Session, spool: Callable[[int], Path], place: Callable[[int], str], *, hold: bool) -> None:
+    def __init__(
+        self, session: Session, spool: Callable[[int], Path], place: Callable[[int], str], *, hold: bool, at_once: int = 1
+    ) -> None:
         self._session = session
         self._spool = spool
         self._place = place
         self._hold = hold
         self._spools: list[SpoolFile] = []
         self._sent: list[Future[Stored]] = []
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="upload")
 
     def __enter__(self) -> Self:
         return self

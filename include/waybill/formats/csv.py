@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,8 +74,12 @@ def header(columns: Iterable[str], dialect: Dialect) -> bytes:
     return (b"\xef\xbb\xbf" if dialect.bom else b"") + line
 
 
+Block = tuple["bytes | memoryview", int]
+"""Whole records, and how many they are."""
+
+
 def write_csv(
-    blocks: Iterable[tuple[bytes | memoryview, int]],
+    blocks: Iterable[Block],
     columns: Iterable[str],
     dialect: Dialect,
     new_file: Callable[[int], Sink],
@@ -85,27 +90,84 @@ def write_csv(
     Each file begins with the header. With `max_rows_per_file` a new file begins when the last is full; no block crosses that bound
     (Snapshot.csv keeps to it). A block is compressed, hashed and written on a thread of its own while the next one is read.
     """
-    head = header(columns, dialect)
-    written: list[Written] = []
-    sink, front = _begin(1, dialect, new_file)
-    rows = total = 0
-    with ThreadPoolExecutor(1, "waybill-write") as writing:
-        before = writing.submit(front.write, head)
-        for block, count in blocks:
+    files = _Files(header(columns, dialect), dialect, new_file)
+    return files.write(files.begin(), blocks, progress)
+
+
+def write_side_by_side(
+    streams: Sequence[tuple[Iterable[Block], Callable[[], None]]],
+    columns: Iterable[str],
+    dialect: Dialect,
+    new_file: Callable[[int], Sink],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> list[Written]:
+    """As `write_csv`, for several streams at once, each of which begins a file of its own and comes with what stops it.
+
+    `new_file` and `progress` are called from several threads, one at a time. The first error stops the other streams.
+    """
+    files = _Files(header(columns, dialect), dialect, new_file)
+    totals = [0] * len(streams)
+    telling = threading.Lock()
+
+    def run(at: int, first: _Open) -> list[Written]:
+        def tell(rows: int) -> None:
+            with telling:
+                totals[at] = rows
+                progress(sum(totals))
+
+        return files.write(first, streams[at][0], tell)
+
+    begun = [files.begin() for _ in streams]  # numbered in the order of the streams
+    with ThreadPoolExecutor(len(streams), "waybill-stream") as pool:
+        running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
+        done, others = wait(running, return_when=FIRST_EXCEPTION)
+        if any(one.exception() for one in done):
+            for _, stop in streams:
+                stop()
+            wait(others)
+            raise next(error for one in done if (error := one.exception()))
+    return sorted((file for one in running for file in one.result()), key=lambda file: file.number)
+
+
+@dataclass
+class _Open:
+    number: int
+    sink: Sink
+    front: _Compressed
+    rows: int = 0
+
+
+class _Files:
+    """Begins files, each with the next number, from any thread."""
+
+    def __init__(self, head: bytes, dialect: Dialect, new_file: Callable[[int], Sink]) -> None:
+        self._head, self._dialect, self._new_file = head, dialect, new_file
+        self._number, self._lock = 0, threading.Lock()
+
+    def begin(self) -> _Open:
+        with self._lock:
+            self._number += 1
+            sink = self._new_file(self._number)
+            return _Open(self._number, sink, _Compressed(sink, self._dialect.compression))
+
+    def write(self, file: _Open, blocks: Iterable[Block], progress: Callable[[int], None]) -> list[Written]:
+        written: list[Written] = []
+        most, total = self._dialect.max_rows_per_file, 0
+        with ThreadPoolExecutor(1, "waybill-write") as writing:
+            before = writing.submit(file.front.write, self._head)
+            for block, count in blocks:
+                before.result()
+                if most and file.rows + count > most:
+                    written.append(_finished(file))
+                    file = self.begin()
+                    file.front.write(self._head)
+                before = writing.submit(file.front.write, block)
+                file.rows, total = file.rows + count, total + count
+                progress(total)
             before.result()
-            if dialect.max_rows_per_file and rows + count > dialect.max_rows_per_file:
-                front.finish()
-                written.append(Written(len(written) + 1, rows, sink.bytes, sink.sha256))
-                sink, front, rows = *_begin(len(written) + 1, dialect, new_file), 0
-                front.write(head)
-            before = writing.submit(front.write, block)
-            rows, total = rows + count, total + count
-            progress(total)
-        before.result()
-    front.finish()
-    return [*written, Written(len(written) + 1, rows, sink.bytes, sink.sha256)]
+        return [*written, _finished(file)]
 
 
-def _begin(number: int, dialect: Dialect, new_file: Callable[[int], Sink]) -> tuple[Sink, _Compressed]:
-    sink = new_file(number)
-    return sink, _Compressed(sink, dialect.compression)
+def _finished(file: _Open) -> Written:
+    file.front.finish()
+    return Written(file.number, file.rows, file.sink.bytes, file.sink.sha256)

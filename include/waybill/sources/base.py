@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,22 @@ from waybill.configuration.selection import Dialect, Extent, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a third of a second that tasks without a source need not pay
+
+
+Block = tuple["bytes | memoryview", int]
+"""Whole records, and how many they are."""
+
+
+class Stream(Protocol):
+    """Some of the rows of a selection, read over a connection of their own, in a thread of their own."""
+
+    def csv(self, dialect: Dialect) -> Iterator[Block]:
+        """See `Snapshot.csv`."""
+        ...
+
+    def stop(self) -> None:
+        """End `csv`, which then raises. May be called from another thread."""
+        ...
 
 
 class Snapshot(Protocol):
@@ -49,12 +66,16 @@ class Snapshot(Protocol):
         """
         ...
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         """Canonical CSV without header, in blocks of whole records with their record count, ordered by the key (bytewise for text). Not
         compressed.
 
         No block crosses a multiple of `dialect.max_rows_per_file` records, so that a file can end there.
         """
+        ...
+
+    def streams(self, selection: Selection, most: int) -> AbstractContextManager[list[Stream]]:
+        """Up to `most` streams that hold each selected row once and see the same snapshot; one where the source cannot be parted."""
         ...
 
     def changes_by_time(self, selection: Selection) -> bool:
@@ -78,6 +99,21 @@ class Snapshot(Protocol):
     def values(self, selection: Selection, most: int) -> list[str]:
         """Different values of the selection's only column as canonical text, in order, without NULL: `most` where there are more."""
         ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A stream over all rows of a selection in a snapshot. `interrupt` ends what the snapshot is doing."""
+
+    snapshot: Snapshot
+    selection: Selection
+    interrupt: Callable[[], None] = lambda: None
+
+    def csv(self, dialect: Dialect) -> Iterator[Block]:
+        yield from self.snapshot.csv(self.selection, dialect)
+
+    def stop(self) -> None:
+        self.interrupt()
 
 
 class Source(Protocol):

@@ -17,6 +17,7 @@ from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import chunks, drift, drivers, engine, extents, typed
+from waybill.sources.base import Rows, Stream
 from waybill.sources.drivers import FrameConnection
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, join, quote, split_name, sql
@@ -143,6 +144,11 @@ class DbApiSnapshot:
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
         yield from engine.blocks(engine.unknown(lines, selection.changed.known), dialect.max_rows_per_file)
+
+    @contextmanager
+    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+        """One: a driver's connection cannot share its snapshot."""
+        yield [Rows(self, selection)]
 
     def changes_by_time(self, selection: Selection) -> bool:
         return self.query(selection).changes_by_time()

@@ -19,6 +19,7 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, engine, extents
+from waybill.sources.base import Rows, Stream
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, split_name, sql
 
@@ -78,6 +79,11 @@ class EngineSnapshot(ABC):
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         lines = engine.unknown(self._read(selection, lambda query: query.csv(dialect)), selection.changed.known)
         yield from engine.blocks(lines, dialect.max_rows_per_file)
+
+    @contextmanager
+    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+        """One: the engine reads with all cores as it is."""
+        yield [Rows(self, selection)]
 
     def changes_by_time(self, selection: Selection) -> bool:
         return self.query(selection).changes_by_time()

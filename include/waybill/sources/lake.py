@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +20,7 @@ from waybill.configuration.selection import Selection
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import engine
+from waybill.sources.base import Rows, Stream
 from waybill.sources.duckdb import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -45,13 +46,17 @@ class Lake:
 
     @contextmanager
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[LakeSnapshot]:
+        with self._engine() as connection:
+            yield LakeSnapshot(connection, self._filesystem(), self._root(), self._engine)
+
+    @contextmanager
+    def _engine(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with engine.connect() as connection:
-            files = self._filesystem()
             if self.spec.path.startswith("s3://"):
-                connection.register_filesystem(files)
+                connection.register_filesystem(self._filesystem())
             with engine.errors("lake"):
                 connection.execute("BEGIN TRANSACTION")
-            yield LakeSnapshot(connection, files, self._root())
+            yield connection
 
     def _root(self) -> str:
         return self.spec.path if "://" in self.spec.path else str(self.base / self.spec.path)
@@ -87,8 +92,15 @@ def _s3_settings(target: Connection) -> dict[str, Any]:
 class LakeSnapshot(EngineSnapshot):
     """The files there were when each entity was first looked at."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, files: Any, root: str) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        files: Any,
+        root: str,
+        another: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
+    ) -> None:
         super().__init__(connection, root or "lake")
+        self._another = another
         self.files = files
         self.root = root
         self.reads_again = self.counts_cheaply = "://" not in root
@@ -105,6 +117,35 @@ class LakeSnapshot(EngineSnapshot):
             return files
         casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
         return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
+
+    @contextmanager
+    def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
+        """The files, shared out by their rows in the order of their names, each share in an engine of its own."""
+        shares = self._shares(selection, most)
+        if len(shares) < 2:
+            yield [Rows(self, selection)]
+            return
+        with ExitStack() as engines:
+            streams: list[Stream] = []
+            for paths in shares:
+                connection = engines.enter_context(self._another())
+                beside = LakeSnapshot(connection, self.files, self.root, self._another)
+                beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: paths}
+                streams.append(Rows(beside, selection, connection.interrupt))
+            yield streams
+
+    def _shares(self, selection: Selection, most: int) -> list[list[str]]:
+        paths = self._paths(selection.entity, selection.tenant)
+        if selection.changed.back or len(paths) < 2:
+            return []
+        counted = self._run(selection, sql("SELECT file_name, num_rows FROM parquet_file_metadata({})", _these(paths)))
+        rows = dict(counted)
+        total, before = sum(rows.values()) or 1, 0
+        shares: dict[int, list[str]] = defaultdict(list)
+        for path in paths:
+            shares[min(most - 1, before * most // total)].append(path)
+            before += rows[path]
+        return list(shares.values())
 
     def _scale(self, entity: Entity, name: str) -> int:
         """The most fraction digits a decimal partition column is spelt with."""

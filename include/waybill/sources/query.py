@@ -339,10 +339,11 @@ class Query:
         """One column `o0`: what the rows are sorted by first, in no order."""
         return sql("SELECT {} AS o0 FROM {} WHERE {}", self._sort_value(self.entity.key[0]), self.relation, self.where())
 
-    def parts(self, cuts: list[Any]) -> list[Sql]:
-        """Conditions that part the rows at values of `first_keys`, in key order: each row meets exactly one."""
-        x, native = self._sort_value(self.entity.key[0]), self.natives[self.entity.key[0]]
-        kind = "VARCHAR" if x != self.flavour.name(self.entity.key[0]) else native
+    def parts(self, cuts: list[Any], name: str = "") -> list[Sql]:
+        """Conditions that part the rows at values of a key's column, the first one unless it is named: each row meets exactly one."""
+        name = name or self.entity.key[0]
+        x, native = self._sort_value(name), self.natives[name]
+        kind = "VARCHAR" if x != self.flavour.name(name) else native
         bounds = [Bind(cut, kind) for cut in cuts]
         below = [sql("{} < {}", x, bound) for bound in bounds]
         first, *others = [*below, Sql()]
@@ -396,6 +397,11 @@ class Query:
 
     def _sort_aliases(self) -> str:
         return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
+
+
+def leading_key(entity: Entity) -> str:
+    """The column of the key that comes first within one tenant, whose own id is the same in all of its rows."""
+    return next((name for name in entity.key if name != entity.tenant_column), entity.key[0])
 
 
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:

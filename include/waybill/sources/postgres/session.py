@@ -168,6 +168,7 @@ def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:
                 code="source_busy",
                 next_step="It is tried again; pg_locks names who rewrites or replaces the table",
             ) from error
+        connection.execute("RELEASE locking")  # a snapshot cannot be exported from within a savepoint
     return held
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -20,11 +20,12 @@ from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, reuse
+from waybill.sources.base import Stream
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import session
-from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
+from waybill.sources.postgres import session, streams
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, relation_name
 from waybill.sources.query import Parent, Query
-from waybill.sources.sql import Bind, Sql, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, quote, sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,8 +97,12 @@ class Postgres:
     def snapshot(self, entities: Iterable[Entity] = ()) -> Iterator[PostgresSnapshot]:
         where = f"PostgreSQL connection {self.spec.connection}"
         name = self.spec.connection
-        with reuse.lent(f"postgres {name}", lambda: session.connect(self.connections(name)), session.emptied) as connection:
-            yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout)
+
+        def another() -> AbstractContextManager[psycopg.Connection]:
+            return session.connect(self.connections(name))
+
+        with reuse.lent(f"postgres {name}", another, session.emptied) as connection:
+            yield PostgresSnapshot(connection, where, tuple(entities), self.spec.statement_timeout, another)
 
 
 class PostgresSnapshot:
@@ -105,9 +110,19 @@ class PostgresSnapshot:
 
     counts_cheaply = False
 
-    def __init__(self, connection: psycopg.Connection, where: str, entities: tuple[Entity, ...], statement_timeout: timedelta) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        where: str,
+        entities: tuple[Entity, ...],
+        statement_timeout: timedelta,
+        another: Callable[[], AbstractContextManager[psycopg.Connection]],
+    ) -> None:
         self.connection = connection
         self.where = where
+        self.another = another
+        self.part = Sql()
+        self._statement_timeout = statement_timeout
         self._relations: dict[str, list[Any]] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
@@ -129,7 +144,7 @@ class PostgresSnapshot:
         with self._catalogue(statement_timeout):
             found: list[str] = []
             for entity in entities:
-                found += self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
+                found += self._tables_of_query(entity) if entity.query else [relation_name(one) for one in (entity, *entity.parents())]
             return dict(self.connection.execute(_LOCKABLE, [list(dict.fromkeys(found))]).fetchall())
 
     @contextmanager
@@ -141,7 +156,7 @@ class PostgresSnapshot:
             self.connection.execute("ROLLBACK")
 
     def _tables_of_query(self, entity: Entity) -> list[str]:
-        text, _ = render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", self._name(entity)))
+        text, _ = render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", relation_name(entity)))
         with session.errors(f"{entity.id} in {self.where}"):
             [(plans,)] = self.connection.execute(text).fetchall()
         return [".".join(quote(part) for part in names) for names in _tables_of(plans)]
@@ -180,7 +195,7 @@ class PostgresSnapshot:
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""
         with session.errors(f"{entity.id} in {self.where}"):
-            names = self._tables_of_query(entity) if entity.query else [self._name(one) for one in (entity, *entity.parents())]
+            names = self._tables_of_query(entity) if entity.query else [relation_name(one) for one in (entity, *entity.parents())]
             return [name for (name,) in self.connection.execute(_HIDING, [list(names)]).fetchall()]
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
@@ -195,6 +210,9 @@ class PostgresSnapshot:
             rows = query.ordered(query.rows(digests=True), sql("{}, encode({}, 'hex')", names, query.digest()))
             found = unknown(self._copy(selection, rows, options), known, most)
         yield from blocks(found, rewrite, most)
+
+    def streams(self, selection: Selection, most: int) -> AbstractContextManager[list[Stream]]:
+        return streams.opened(self, selection, most, self._statement_timeout)
 
     def changes_by_time(self, selection: Selection) -> bool:
         return self.query(selection).changes_by_time()
@@ -219,11 +237,12 @@ class PostgresSnapshot:
     def query(self, selection: Selection) -> SnapshotQuery:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
-        parents = tuple(Parent(self._flavour(one), sql("{}", self._name(one)), self.columns(one), one.relation) for one in entity.parents())
+        above = entity.parents()
+        parents = tuple(Parent(self._flavour(one), sql("{}", relation_name(one)), self.columns(one), one.relation) for one in above)
         flavour, natives = self._flavour(entity), self.columns(entity)
-        relation = sql("{}", self._name(entity))
+        relation = sql("{}", relation_name(entity))
         order, clock = selection.in_key_order, self.taken_at
-        return SnapshotQuery(flavour, relation, natives, selection, sorted=order, nulls=nulls, parents=parents, clock=clock)
+        return SnapshotQuery(flavour, relation, natives, selection, sorted=order, nulls=nulls, part=self.part, parents=parents, clock=clock)
 
     def _flavour(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
@@ -242,7 +261,7 @@ class PostgresSnapshot:
             return self.connection.execute(text, values).fetchall()
 
     def _relation(self, entity: Entity) -> list[Any]:
-        found = self._relations.get(self._name(entity))
+        found = self._relations.get(relation_name(entity))
         if found is None:
             with session.errors(f"{entity.id} in {self.where}"):
                 found = self._columns_of_query(entity) if entity.query else self._columns_of_relation(entity)
@@ -253,7 +272,7 @@ class PostgresSnapshot:
                     code="relation_missing",
                     next_step=f"Correct entities.{entity.id}.relation, or grant USAGE on its schema",
                 )
-            self._relations[self._name(entity)] = found
+            self._relations[relation_name(entity)] = found
         return found
 
     def _columns_of_relation(self, entity: Entity) -> list[Any]:
@@ -261,7 +280,7 @@ class PostgresSnapshot:
 
         One that is held cannot have been.
         """
-        name = self._name(entity)
+        name = relation_name(entity)
         found = self.connection.execute(_COLUMNS, [name]).fetchall()
         if found and name not in self._held:
             self.connection.execute(f"SELECT FROM {name} LIMIT 0".encode())  # waits for whoever is replacing it now
@@ -272,7 +291,7 @@ class PostgresSnapshot:
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:
         """As `_COLUMNS`; nothing is known of a result's NULLs and collations, so texts are compared exactly."""
-        text, _ = render(sql("SELECT * FROM {} LIMIT 0", self._name(entity)))
+        text, _ = render(sql("SELECT * FROM {} LIMIT 0", relation_name(entity)))
         cursor = self.connection.execute(text)
         result = cursor.pgresult
         mods = [result.fmod(at) for at in range(result.nfields)] if result else []
@@ -283,23 +302,18 @@ class PostgresSnapshot:
         names = [column.name for column in cursor.description or ()]
         return [(name, native, False, False, True) for name, (native,) in zip(names, types, strict=True)]
 
-    def _name(self, entity: Entity) -> str:
-        if entity.query:
-            return f"({entity.query}) AS q"
-        return ".".join(quote(part) for part in split_name(entity.relation))
-
     def _has_unique_index(self, entity: Entity) -> bool:
         """Whether a unique index covers no more than key and tenant, with a key that is never NULL: then the database keeps it unique."""
         if entity.query:
             return False
-        rows = self.connection.execute(_UNIQUE, [self._name(entity)]).fetchall()
+        rows = self.connection.execute(_UNIQUE, [relation_name(entity)]).fetchall()
         allowed = {*entity.key, entity.tenant_column}
         never_null = self.never_null(entity)
         return any(set(columns) <= allowed and set(columns) <= never_null for (columns,) in rows)
 
     def _max_id(self, entity: Entity) -> int | None:
         with session.errors(f"{entity.id} in {self.where}"):
-            text, _ = render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), self._name(entity)))
+            text, _ = render(sql("SELECT max({}) FROM {}", quote(entity.changes.column), relation_name(entity)))
             row = self.connection.execute(text).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from waybill.canonical import ColumnType
-from waybill.sources.sql import Bind, Sql, quote, sql
+from waybill.configuration.catalog import Entity
+from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _KINDS = {
     "text": ColumnType.STRING,
@@ -49,6 +50,13 @@ _MOST_ARGUMENTS = 90
 def base(native: str) -> str:
     """A type without its modifier: `timestamp(3) with time zone` is `timestamp with time zone`."""
     return re.sub(r"\([^)]*\)", "", native)
+
+
+def relation_name(entity: Entity) -> str:
+    """An entity's table, view or query as it stands behind FROM."""
+    if entity.query:
+        return f"({entity.query}) AS q"
+    return ".".join(quote(part) for part in split_name(entity.relation))
 
 
 @dataclass(frozen=True)

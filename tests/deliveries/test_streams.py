@@ -1,0 +1,222 @@
+"""A full load over several connections: one snapshot, parts that hold each row once, one manifest."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from tests.copies import Copy
+from tests.installations import DAY, NOON, Place, make_place
+from tests.servers.postgres import Database
+from waybill.airflow import connect_db, lookup
+from waybill.configuration.selection import Dialect
+from waybill.deliveries.planning import plan
+from waybill.deliveries.repairs import backfill, redeliver
+from waybill.deliveries.running import run
+from waybill.errors import TransientError
+from waybill.formats.csv import write_side_by_side
+from waybill.registrations.applying import apply
+
+KEYS = {
+    "bigint": "g",
+    "text": "chr(65 + g % 57) || g",
+    "varchar(20)": "'k' || g",
+    "uuid": "md5(g::text)::uuid",
+    "numeric(12,2)": "g + 0.25",
+    "date": "date '1990-01-01' + g",
+    "timestamptz": "timestamptz '2001-01-01' + g * interval '1 hour'",
+    "double precision": "g / 7.0",
+}
+TYPES = {
+    "bigint": "integer",
+    "uuid": "uuid",
+    "numeric(12,2)": "decimal",
+    "date": "date",
+    "timestamptz": "timestamp",
+    "double precision": "float",
+}
+ROWS = 3000
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path)) as place:
+        yield place
+
+
+def use(place: Place, source: dict[str, str], **fields: Any) -> None:
+    entity = {
+        "source": "db",
+        "relation": "things",
+        "tenant_column": "tenant_id",
+        "key": ["id"],
+        "changes": {"mode": "lookback", "column": "updated_at", "lookback": "1h"},
+        "streams": 3,
+        "columns": {"id": {"type": "integer"}, "name": {"type": "string"}, "updated_at": {"type": "timestamp"}},
+    }
+    place.write("catalog.yaml", {"sources": {"db": source}, "entities": {"user": {**entity, **fields}}})
+    place.tenant(entityList=["user"], **({"csv": fields["csv"]} if "csv" in fields else {}))
+
+
+def deliver(place: Place, until: datetime) -> dict[str, Any]:
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    assert [str(result.error) for result in run(installation, "acme", until) if result.error] == []
+    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+
+
+def fill(database: psycopg.Connection, native: str = "bigint", *, analyzed: bool = True) -> None:
+    database.execute(f"create table things (tenant_id text, id {native}, name text, updated_at timestamptz, primary key (tenant_id, id))")
+    both = f"generate_series(1, {ROWS}) g, unnest(array['acme', 'zeta']) t"
+    database.execute(f"insert into things select t, {KEYS[native]}, 'n' || g, '2026-01-01' from {both}")
+    if analyzed:
+        database.execute("analyze things")
+
+
+@pytest.mark.parametrize("native", KEYS)
+def test_a_full_load_is_read_over_several_connections_by_any_key(place, postgres: Database, monkeypatch, native):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database, native)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    columns = {"id": {"type": TYPES.get(native, "string")}, "name": {"type": "string"}, "tenant_id": {"type": "string"}}
+    use(place, {"kind": "postgres", "connection": "warehouse"}, key=["tenant_id", "id"], columns=columns)
+    full = deliver(place, NOON)
+    assert full["rows"] == ROWS
+    assert [file["rows"] for file in full["files"]] == pytest.approx([ROWS / 3] * 3, rel=0.15)
+    copy = Copy()
+    copy.catch_up(place.out)
+    assert len(copy.rows) == ROWS
+    with psycopg.connect(postgres.dsn) as database:
+        changed = "update things set name = 'new', updated_at = %s where tenant_id = 'acme' and name = 'n7'"
+        database.execute(changed, [NOON + timedelta(hours=2)])
+    delta = deliver(place, NOON + DAY)
+    assert (delta["rows"], [file["path"] for file in delta["files"]]) == (1, ["user.csv"])
+    copy.catch_up(place.out)
+    assert sorted(row["name"] for row in copy.rows.values()) == sorted(["new", *(f"n{g}" for g in range(1, ROWS + 1) if g != 7)])
+
+
+@pytest.mark.parametrize("kept", ["a table never analysed", "a view", "a query"])
+def test_what_the_planner_knows_nothing_of_is_one_part(place, postgres: Database, monkeypatch, kept):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database, analyzed=kept != "a table never analysed")
+        database.execute("create view seen as select * from things")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    read = {"a view": {"relation": "seen"}, "a query": {"relation": "", "query": "select * from things"}}.get(kept, {})
+    use(place, {"kind": "postgres", "connection": "warehouse"}, **read)
+    full = deliver(place, NOON)
+    assert [(file["path"], file["rows"]) for file in full["files"]] == [("user-0001.csv", ROWS)]
+
+
+@pytest.mark.parametrize("rows", [1, 250, 1000, 10**6])
+def test_parts_keep_to_the_most_rows_of_a_file(place, postgres: Database, monkeypatch, rows):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database)
+        database.execute("delete from things where id > 300" if rows == 1 else "select 1")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    use(place, {"kind": "postgres", "connection": "warehouse"})
+    place.tenant(entityList=["user"], csv={"max_rows_per_file": rows})
+    full = deliver(place, NOON)
+    assert max(file["rows"] for file in full["files"]) <= rows
+    assert sum(file["rows"] for file in full["files"]) == full["rows"] == (300 if rows == 1 else ROWS)
+    assert len(Copy().catch_up(place.out).rows) == full["rows"]
+
+
+def test_all_parts_show_one_snapshot_however_the_source_changes(place, postgres: Database, monkeypatch):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    use(place, {"kind": "postgres", "connection": "warehouse"})
+    ended = threading.Event()
+
+    def churn() -> None:
+        """Every transaction writes one name into all rows: a mixture was never there."""
+        number = 0
+        with psycopg.connect(postgres.dsn, autocommit=True) as database:
+            while not ended.is_set():
+                number += 1
+                database.execute("update things set name = %s", [f"turn {number}"])
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        deliver(place, NOON)
+    finally:
+        ended.set()
+        thread.join()
+    assert len({row["name"].partition(" ")[2] if row["name"][0] == "t" else "n" for row in Copy().catch_up(place.out).rows.values()}) == 1
+
+
+def test_a_backfill_and_a_redelivery_have_parts_too(place, postgres: Database, monkeypatch):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    use(place, {"kind": "postgres", "connection": "warehouse"})
+    full = deliver(place, NOON)
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    redeliver(installation, full["delivery_id"], actor="test")
+    backfill(installation, "acme", "user", NOON - 400 * DAY, NOON - DAY, actor="test")
+    [first, second] = [one for _, one in place.manifests() if one["delivery_id"] != full["delivery_id"]]
+    assert {len(first["files"]), len(second["files"])} == {3}
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 2)])
+def test_a_delivery_keeps_its_layout_although_streams_change_before_it_is_committed(place, postgres: Database, monkeypatch, before, after):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    use(place, {"kind": "postgres", "connection": "warehouse"}, streams=before)
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    [planned] = plan(installation, "acme", NOON)
+    folder = place.out / planned.folder.lstrip("/")
+    in_the_way = folder if before > 1 else folder / f"{planned.stem}.manifest.json"
+    in_the_way.mkdir(parents=True)
+    assert run(installation, "acme", NOON)[0].error
+    in_the_way.rmdir()
+    use(place, {"kind": "postgres", "connection": "warehouse"}, streams=after)
+    full = deliver(place, NOON)
+    assert full["rows"] == len(Copy().catch_up(place.out).rows) == ROWS
+    names = [file["path"] for file in full["files"]]
+    assert names == (["user.csv"] if before == 1 else [f"user-{number:04d}.csv" for number in range(1, max(after, 2) + 1)])
+
+
+def test_a_lake_shares_its_files_out(place, tmp_path):
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for number in range(5):
+        columns = f"'acme' tenant_id, (i * 5 + {number})::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at"
+        duckdb.execute(f"copy (select {columns} from range(200) t(i)) to '{lake}/part-{number}.parquet' (format parquet)")
+    use(place, {"kind": "lake", "path": str(lake)}, relation="*.parquet")
+    full = deliver(place, NOON)
+    assert (full["rows"], sorted(file["rows"] for file in full["files"])) == (1000, [200, 400, 400])
+    assert len(Copy().catch_up(place.out).rows) == 1000
+
+
+def test_the_first_error_stops_the_other_streams():
+    stopped = threading.Event()
+
+    class Nowhere:
+        sha256, bytes = "", 0
+
+        def write(self, block: memoryview) -> None: ...
+        def finish(self) -> None: ...
+
+    def waits() -> Iterator[tuple[bytes, int]]:
+        yield b"1\n", 1
+        assert stopped.wait(60)
+        raise TransientError("cancelled", code="cancelled")
+
+    def fails() -> Iterator[tuple[bytes, int]]:
+        yield b"2\n", 1
+        raise TransientError("the server went away", code="lost")
+
+    stop: Callable[[], None] = stopped.set
+    with pytest.raises(TransientError, match="went away"):
+        write_side_by_side([(waits(), stop), (fails(), stop)], ["id"], Dialect(), lambda number: Nowhere())
