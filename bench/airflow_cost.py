@@ -31,6 +31,7 @@ from bench.leg import Figure, Line
 from tests.installations import USER, Place, catalog
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import free_port
+from tests.servers.redis import Redis
 from waybill_demo.stage import Stage, environment
 from waybill_demo.standalone import Airflow, standalone
 
@@ -39,10 +40,25 @@ ENTITIES = 6
 NAMES = [f"entity_{number}" for number in range(ENTITIES)]
 ROWS = 200
 KINDS = ("worker", "supervisor", "scheduler", "api", "dag-processor", "triggerer", "standalone")
+CELERY = """
+trap 'kill $(jobs -p)' TERM
+for command in scheduler dag-processor triggerer api-server 'celery worker'; do "$0" -m airflow $command & done
+wait
+wait
+"""
+"""The processes of docker-compose.yaml, under one shell."""
 IDLE_SECONDS = 20.0
 NIGHT_SECONDS = 3600.0
 SETTINGS = {"CORE__PARALLELISM": "4", "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300"}
 """Those of docs/operating.md, for two cores."""
+CELERY_SETTINGS = {
+    "CORE__EXECUTOR": "CeleryExecutor",
+    "CELERY__CELERY_CONFIG_OPTIONS": "waybill.airflow.celery_worker.CONFIG",
+    "CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "10",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
+}
+"""Those of docker-compose.yaml that a night depends on."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +86,11 @@ def legs(quick: bool) -> Iterator[Line]:
     tenants = 10 if quick else 100
     with _installation(tenants) as house:
         yield from _told(f"first full loads of {tenants} tenants", tenants, spend(house, tenants, tenants, SETTINGS))
-    for registered in (tenants, 20 * tenants):
+    for registered, celery in ((tenants, False), (20 * tenants, False), (20 * tenants, True)):
         with _installation(tenants, registered) as house:
             _deliver_full_loads(house, tenants)
-            what = f"an ordinary night of {tenants} tenants among {registered:,} registered"
-            yield from _told(what, tenants, spend(house, tenants, registered, SETTINGS))
+            what = f"an ordinary night of {tenants} tenants among {registered:,} registered{', Celery' if celery else ''}"
+            yield from _told(what, tenants, spend(house, tenants, registered, SETTINGS, celery=celery))
 
 
 def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
@@ -212,12 +228,38 @@ def _environment(house: House, settings: Mapping[str, str], port: int, password:
     }
 
 
-def spend(house: House, tenants: int, registered: int, settings: Mapping[str, str]) -> Night:
-    """Start Airflow with every DAG paused, unpause the tenants' at once, and wait until each has its run behind it."""
+@contextmanager
+def _airflow(house: House, settings: Mapping[str, str], *, celery: bool) -> Iterator[Airflow]:
+    """Airflow under LocalExecutor, or under Celery with one worker and Redis, with every DAG paused."""
     port, password = free_port(), secrets.token_urlsafe(12)
-    paused = {"CORE__DAGS_ARE_PAUSED_AT_CREATION": "True", **settings}
+    environment = _environment(house, {"CORE__DAGS_ARE_PAUSED_AT_CREATION": "True", **settings}, port, password)
+    url, log = f"http://127.0.0.1:{port}", house.folder / "airflow.log"
+    if not celery:
+        with standalone(environment, url, log) as airflow:
+            yield airflow
+        return
+    redis = Redis(house.folder, free_port(), [])
+    redis.start()
+    parallelism = environment["AIRFLOW__CORE__PARALLELISM"]
+    environment |= {f"AIRFLOW__{name}": value for name, value in CELERY_SETTINGS.items()}
+    environment |= {
+        "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis.port}/0",
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{house.metadata.url}",
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": parallelism,
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+    }
+    try:
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+        with standalone(environment, url, log, ["bash", "-c", CELERY, sys.executable]) as airflow:
+            yield airflow
+    finally:
+        redis.stop()
+
+
+def spend(house: House, tenants: int, registered: int, settings: Mapping[str, str], *, celery: bool = False) -> Night:
+    """Start Airflow with every DAG paused, unpause the tenants' at once, and wait until each has its run behind it."""
     with (
-        standalone(_environment(house, paused, port, password), f"http://127.0.0.1:{port}", house.folder / "airflow.log") as airflow,
+        _airflow(house, settings, celery=celery) as airflow,
         psycopg.connect(house.metadata.dsn, autocommit=True) as connection,
     ):
         airflow.wait_until_healthy()
@@ -283,6 +325,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
     )
+    parser.add_argument("--celery", action="store_true", help="under Celery with Redis instead of LocalExecutor")
     parser.add_argument("--parse", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.parse:
@@ -291,7 +334,7 @@ def main() -> None:
     registered = max(given.tenants, given.registered)
     with _installation(given.tenants, registered) as house:
         _deliver_full_loads(house, given.tenants)
-        night = spend(house, given.tenants, registered, SETTINGS | dict(one.split("=", 1) for one in given.set))
+        night = spend(house, given.tenants, registered, SETTINGS | dict(one.split("=", 1) for one in given.set), celery=given.celery)
         print(*_told(f"an ordinary night of {given.tenants} tenants among {registered:,} registered", given.tenants, night), sep="\n")
         print({kind: round(used, 1) for kind, used in night.parts.items()})
 

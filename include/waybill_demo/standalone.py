@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +88,17 @@ class Airflow:
             time.sleep(1)
 
 
+STANDALONE = (sys.executable, "-m", "airflow", "standalone")
+
+
 @contextmanager
-def standalone(environment: Mapping[str, str], url: str, log: Path) -> Iterator[Airflow]:
-    """`airflow standalone` in a process group of its own, which ends whole with the block; its output goes to `log`."""
+def standalone(environment: Mapping[str, str], url: str, log: Path, argv: Sequence[str] = STANDALONE) -> Iterator[Airflow]:
+    """`airflow standalone`, or what else `argv` starts, in a process group of its own, which ends whole with the block; its output goes to
+    `log`.
+    """
     with log.open("wb") as output, httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         process = subprocess.Popen(
-            [sys.executable, "-m", "airflow", "standalone"],
+            argv,
             env=dict(environment),
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
