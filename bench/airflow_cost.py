@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from tests.installations import USER, Place, catalog
 from tests.servers.postgres import Database, serve_postgres
 from tests.servers.process import free_port
 from tests.servers.redis import Redis
+from waybill.airflow.names import exports_file
 from waybill_demo.stage import Stage, environment
 from waybill_demo.standalone import Airflow, standalone
 
@@ -80,9 +82,9 @@ def legs(quick: bool) -> Iterator[Line]:
     with _installation(1) as house:
         settings = _environment(house, SETTINGS, free_port(), "")
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=settings, check=True, capture_output=True)
-        for tenants in (100, 500) if quick else (100, 500, 2000):
+        for tenants, files in ((100, 1), (500, 1)) if quick else ((100, 1), (500, 1), (2_000, 1), (2_000, 16), (10_000, 16)):
             _register(house.place, tenants)
-            yield from _parsing(settings, tenants)
+            yield from _parsing(house, settings, tenants, files)
     tenants = 10 if quick else 100
     with _installation(tenants) as house:
         yield from _told(f"first full loads of {tenants} tenants", tenants, spend(house, tenants, tenants, SETTINGS))
@@ -106,24 +108,30 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
     yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
 
 
-def _parsing(settings: Mapping[str, str], tenants: int) -> Iterator[Line]:
-    """CPU seconds, without those of the database, in processes of their own that have Airflow imported, as those that the DAG processor and
-    workers fork.
+def _parsing(house: House, settings: Mapping[str, str], tenants: int, files: int) -> Iterator[Line]:
+    """CPU seconds of one of `files` DAG files, without those of the database, in processes of their own that have Airflow imported, as those
+    that the DAG processor and workers fork.
     """
-    argv = [sys.executable, "-m", "bench.airflow_cost", "--parse"]
+    folder = house.folder / f"dags-of-{files}"
+    folder.mkdir(exist_ok=True)
+    for number in range(1, files + 1):
+        shutil.copy(REPOSITORY / "dags" / "tenant_exports.py", folder / exports_file(number))
+    settings = {**settings, "WAYBILL_DAG_FILES": str(files)}
+    argv = [sys.executable, "-m", "bench.airflow_cost", "--parse", str(folder)]
     everything = json.loads(subprocess.run(argv, env=dict(settings), capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": f"export__{_name(tenants - 1)}", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "plan"}
     one = json.loads(subprocess.run(argv, env={**settings, **context}, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    if (everything["dags"], one["dags"]) != (tenants, 1):
-        raise RuntimeError(f"{everything['dags']} DAGs instead of {tenants}, {one['dags']} instead of one")
-    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor parses", everything["parse"], "s of CPU")
-    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor serialises", everything["serialise"], "s of CPU")
-    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor writes into the database at first", everything["first"], "s of CPU")
-    yield Figure(f"Airflow, {tenants:,} tenants | DAG processor writes when nothing changed", everything["again"], "s of CPU")
-    yield Figure(f"Airflow, {tenants:,} tenants | a worker parses", one["parse"], "s of CPU")
+    if one["dags"] != 1 or not 0.5 < everything["dags"] * files / tenants < 2:
+        raise RuntimeError(f"{everything['dags']} of {tenants} DAGs in one of {files} files, {one['dags']} instead of one")
+    what = f"Airflow, {tenants:,} tenants" + (f" in {files} files, one of them" if files > 1 else "")
+    yield Figure(f"{what} | DAG processor parses", everything["parse"], "s of CPU")
+    yield Figure(f"{what} | DAG processor serialises", everything["serialise"], "s of CPU")
+    yield Figure(f"{what} | DAG processor writes into the database at first", everything["first"], "s of CPU")
+    yield Figure(f"{what} | DAG processor writes when nothing changed", everything["again"], "s of CPU")
+    yield Figure(f"{what} | a worker parses", one["parse"], "s of CPU")
 
 
-def _parse() -> dict[str, float]:
+def _parse(folder: Path) -> dict[str, float]:
     from airflow.dag_processing.collection import update_dag_parsing_results_in_db
     from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.dag_processing.processor import _serialize_dags
@@ -131,7 +139,7 @@ def _parse() -> dict[str, float]:
     from airflow.utils.session import create_session
 
     told: dict[str, float] = {}
-    file, folder = REPOSITORY / "dags" / "tenant_exports.py", REPOSITORY / "dags"
+    file = folder / exports_file()
 
     def timed(what: str, began: float) -> None:
         told[what] = time.process_time() - began
@@ -326,10 +334,10 @@ def main() -> None:
         "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
     )
     parser.add_argument("--celery", action="store_true", help="under Celery with Redis instead of LocalExecutor")
-    parser.add_argument("--parse", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parse", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.parse:
-        print(json.dumps(_parse()))
+        print(json.dumps(_parse(given.parse)))
         return
     registered = max(given.tenants, given.registered)
     with _installation(given.tenants, registered) as house:

@@ -3,8 +3,8 @@
 On an ordinary day `plan` does all of it in one process and skips the rest. What is large or has failed gets a mapped task, and the tasks
 behind it announce and close what those delivered.
 
-The scheduler's parse reads all registrations in one query. A worker parses for one task only and asks nobody: what its DAG looks like
-depends on the tenant's id alone.
+The scheduler's parse reads the registrations of its tenants in one query; `WAYBILL_DAG_FILES` shares tenants out to copies of this file.
+A worker parses for one task only and asks nobody: what its DAG looks like depends on the tenant's id alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow.sdk import DAG, AssetAlias, CronTriggerTimetable, get_current_conte
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from waybill.airflow import tasks
-from waybill.airflow.names import alias_name, dag_id, described, full_pool, tenant_of
+from waybill.airflow.names import alias_name, dag_id, described, file_numbers, full_pool, tenant_of
 from waybill.airflow.params import Param
 from waybill.airflow.retries import retrying
 from waybill.airflow.schedule import Schedule, schedules
@@ -117,7 +117,7 @@ def close_day(tenant: str) -> None:
 
 parsing_for = get_parsing_context().dag_id
 if parsing_for is None:
-    for each in schedules():
+    for each in schedules(file_numbers(__file__)):
         tenant_dag(each.tenant, each)
 elif only := tenant_of(parsing_for):
     tenant_dag(only)

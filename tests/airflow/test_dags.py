@@ -194,6 +194,40 @@ def test_a_worker_parses_its_own_dag_and_asks_no_ledger(place, repository):
     assert module.tenant_dag("globex").task_dict.keys() == {"plan", "deliver", "announce", "close_day"}
 
 
+def dags_by_file(folder: Path, **env: str) -> dict[str, list[str]]:
+    """The tenants' DAGs that each file of a folder has, as a fresh process with these settings parses them."""
+    program = (
+        "import sys, json\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"bag = DagBag({str(folder)!r}, bundle_path={str(folder)!r}, bundle_name='dags-folder')\n"
+        "assert bag.import_errors == {}, bag.import_errors\n"
+        "print(json.dumps([[dag.relative_fileloc, dag.dag_id] for dag in bag.dags.values()]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    found: dict[str, list[str]] = {}
+    for file, dag in json.loads(done.stdout.splitlines()[-1]):
+        found.setdefault(file, []).append(dag)
+    return found
+
+
+def test_tenants_are_shared_out_to_several_dag_files(place, repository, tmp_path):
+    tenants = ["acme", *(f"tenant-{number}" for number in range(40))]
+    for tenant in tenants:
+        place.tenant(tenant)
+    apply(place.installation(), actor="test")
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    source = (repository / "dags/tenant_exports.py").read_text()
+    for name in ("tenant_exports.py", "tenant_exports_2.py", "tenant_exports_4.py", "tenant_exports_5.py"):
+        (folder / name).write_text(source)
+    found = dags_by_file(folder, WAYBILL_DAG_FILES="4")
+    assert found.keys() == {"tenant_exports.py", "tenant_exports_2.py", "tenant_exports_4.py"}, "the fifth is one too many"
+    assert sorted(dag for dags in found.values() for dag in dags) == sorted(f"export__{tenant}" for tenant in tenants)
+    assert len(found["tenant_exports.py"]) > len(found["tenant_exports_2.py"]), "the first holds those of the missing third, too"
+    alone = dags_by_file(folder, WAYBILL_DAG_FILES="")
+    assert {file: sorted(dags) for file, dags in alone.items()} == {"tenant_exports.py": sorted(f"export__{tenant}" for tenant in tenants)}
+
+
 def test_a_worker_imports_nothing_heavy_to_parse(repository):
     files = ("tenant_exports", "apply_config", "export_requests", "housekeeping")
     assert imported_by(repository, *files, _AIRFLOW_PARSING_CONTEXT_DAG_ID="export__acme") == set()

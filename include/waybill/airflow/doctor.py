@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from waybill.airflow.names import DAG_FILES, exports_file
 from waybill.doctor import Check
 
 SUPPORTED = ((3, 3), (4, 0))
-_DAG_FILES = ("tenant_exports.py", "apply_config.py", "export_requests.py", "housekeeping.py")
+_DAG_FILES = (*map(exports_file, range(1, DAG_FILES + 1)), "apply_config.py", "export_requests.py", "housekeeping.py")
 _LEAST_TIMEOUT = 60.0
 
 

@@ -1,4 +1,4 @@
-"""Having Airflow parse the tenants' DAG file at once, and again until what was registered is there.
+"""Having Airflow parse the DAG file of a tenant at once, and again until what was registered is there.
 
 Airflow's DAG processor drops a request that arrives while the file is being parsed, and that parse may have read the ledger before: so who
 asks has to look, and ask again. A DAG's description tells the version of the registration it was made from.
@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from waybill.airflow.names import dag_id, described
+from waybill.airflow.names import dag_id, described, exports_file, file_number
 from waybill.configuration.loading import Settings
 from waybill.errors import WaybillError
 from waybill.ledger import Ledger
-
-EXPORTS_FILE = "tenant_exports.py"
-"""The DAG file, relative to its bundle, that holds every tenant's DAG."""
 
 EVERY = 3.0
 GIVE_UP = 900.0
@@ -30,21 +27,27 @@ GIVE_UP = 900.0
 log = logging.getLogger(__name__)
 
 
-def ask() -> None:
-    """What `PUT /api/v2/parseDagFile` does, for the file of all tenants, in every bundle that holds it or may hold it."""
+def ask(tenants: Iterable[str]) -> None:
+    """What `PUT /api/v2/parseDagFile` does, for the files of the tenants, in every bundle that holds one or may hold it.
+
+    A file that Airflow does not know may be missing: its tenants' DAGs are in the first file then.
+    """
     from airflow.models.dag import DagModel
     from airflow.models.dagbag import DagPriorityParsingRequest
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
+    wanted = {exports_file(file_number(tenant)) for tenant in tenants}
     with create_session() as session:
-        known = select(DagModel.bundle_name).where(DagModel.relative_fileloc == EXPORTS_FILE).distinct()
-        every = select(DagBundleModel.name).where(DagBundleModel.active.is_(True))
-        bundles = [name for name in session.scalars(known) if name] or list(session.scalars(every))
-    for bundle in bundles:
+        known = select(DagModel.bundle_name, DagModel.relative_fileloc).where(DagModel.relative_fileloc.in_(wanted)).distinct()
+        files = {(row[0], str(row[1])) for row in session.execute(known) if row[0]}
+        if unknown := wanted - {file for _, file in files}:
+            every = list(session.scalars(select(DagBundleModel.name).where(DagBundleModel.active.is_(True))))
+            files |= {(bundle, file) for bundle in every for file in (*unknown, exports_file())}
+    for bundle, file in sorted(files):
         try:
             with create_session() as session:
-                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=EXPORTS_FILE))
+                session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
         except IntegrityError:
             continue  # asked for already
 
@@ -120,7 +123,7 @@ class Follower:
         try:
             left = behind(settings, asked)
             if left and is_processed():
-                ask()
+                ask(left)
         except (SQLAlchemyError, WaybillError, OSError):
             log.warning("Airflow's database or the ledger does not answer; asked again later", exc_info=True)
             left = set(asked)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
-from waybill.airflow.names import pool_name
+from waybill.airflow.names import DAG_FILES, file_number, pool_name
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Schedule:
     document: str
 
 
-def schedules() -> list[Schedule]:
-    """Every registered tenant's schedule, by tenant id; none while the ledger has no tables yet.
+def schedules(files: Set[int] | None = None) -> list[Schedule]:
+    """Every registered tenant's schedule, by tenant id; none while the ledger has no tables yet. With `files`, those of the tenants whose
+    DAGs are in these files.
 
     Raises TransientError when the ledger cannot be reached, because an empty answer would remove every tenant's DAG.
     """
@@ -43,7 +44,10 @@ def schedules() -> list[Schedule]:
     query = select(registration, tenant.c.probe).join(tenant, current).order_by(tenant.c.id)
     ledger = Ledger(Settings.from_environment().ledger_url)
     try:
-        with ledger.begin() as connection:
+        with ledger.read() as connection:
+            if files is not None and files != set(range(1, DAG_FILES + 1)):
+                every = connection.scalars(select(tenant.c.id))
+                query = query.where(tenant.c.id.in_([one for one in every if file_number(one) in files]))
             rows = [row._asdict() for row in connection.execute(query)]
     except PermanentError as error:
         if error.code != "ledger_not_upgraded":

@@ -29,7 +29,7 @@ class AirflowScheduler:
         from waybill.airflow import parsing
 
         try:
-            parsing.ask()
+            parsing.ask(tenants)
             if parsing.is_processed():
                 parsing.following.follow(tenants)
         except SQLAlchemyError:
