@@ -109,7 +109,7 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
 
 
 def _parsing(house: House, settings: Mapping[str, str], tenants: int, files: int) -> Iterator[Line]:
-    """CPU seconds of one of `files` DAG files, without those of the database, in processes of their own that have Airflow imported, as those
+    """CPU seconds of one of `files` DAG files, without those of the database, in processes that have Airflow imported, as those
     that the DAG processor and workers fork.
     """
     folder = house.folder / f"dags-of-{files}"
