@@ -61,6 +61,23 @@ def _spinner() -> Iterator[Callable[[str], None]]:
 
 
 @app.command()
+def kit(
+    tenant: Tenant,
+    dialect: Annotated[str, typer.Option(help="The database to load into: postgres, duckdb, snowflake, bigquery, redshift or databricks.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write; default: waybill-kit-TENANT-DIALECT.")] = None,
+) -> None:
+    """Write what a consumer needs to load the files: tables, load and merge statements, a data dictionary, metadata, sample files."""
+    from waybill import kits
+
+    if dialect not in kits.DIALECTS:
+        raise typer.BadParameter(f"{dialect!r} is none of {', '.join(kits.DIALECTS)}", param_hint="--dialect")
+    folder = out or Path(f"waybill-kit-{tenant}-{dialect}")
+    files = kits.kit_of(open_installation(), tenant, dialect)
+    kits.write(files, folder)
+    write(f"wrote {counted(len(files), 'file')} to {folder}; begin with {folder / 'README.md'}")
+
+
+@app.command()
 def probe(
     tenant: Tenant,
     source: Annotated[bool, typer.Option("--source", help="Try what the tenant's entities are read from instead.")] = False,

@@ -96,6 +96,18 @@ def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
     return {row[0]: Last(*row[1:]) for row in connection.execute(query)}
 
 
+def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """What the manifest of each stream's last committed delivery says of its columns, by stream."""
+    counted = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
+    query = (
+        select(stream.c.id, attempt.c.facts)
+        .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
+        .join(attempt, attempt.c.id == delivery.c.adopted)
+        .where(stream.c.id.in_(streams), counted)
+    )
+    return {row[0]: row[1].get("columns", []) for row in connection.execute(query)}
+
+
 def get(connection: Connection, delivery_id: str) -> Delivery | None:
     row = connection.execute(select(delivery).where(delivery.c.id == delivery_id)).one_or_none()
     return None if row is None else Delivery(**row._mapping)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Entity, closest
@@ -14,10 +14,12 @@ from waybill.deliveries.repairs import queue_redelivery
 from waybill.deliveries.reports import describing
 from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import Finding, InvalidInput
+from waybill.kits import Dialect, archive, kit_of
 from waybill.registrations import replacing
 from waybill.web.api import models
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import RUN_STARTED, InstallationDep, Operator, SchedulerDep, TenantPath, Viewer
+from waybill.web.headers import zip_answer
 
 router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
 
@@ -90,6 +92,25 @@ def list_deliveries(
     found = describing.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
     page = found[:limit] if caller.is_insider else [described_outside(one) for one in found[:limit]]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
+
+
+@router.get(
+    "/kit",
+    response_class=Response,
+    responses={
+        200: {"description": "The kit.", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
+        **problems("denied", "not_found", "nothing_active"),
+    },
+    summary="Statements and descriptions to load the files with",
+)
+def kit(
+    tenant: TenantPath,
+    caller: Viewer,
+    installation: InstallationDep,
+    dialect: Annotated[Dialect, Query(description="The database the files are loaded into.")] = "postgres",
+) -> Response:
+    """Tables, load and merge statements, a data dictionary, metadata and sample files, as one ZIP. It holds no row of the tenant."""
+    return zip_answer(archive(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
 
 
 @router.post(

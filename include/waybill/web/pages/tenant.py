@@ -22,11 +22,13 @@ from waybill.deliveries.reports import describing, overview
 from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
+from waybill.kits import DIALECTS, Dialect, archive, kit_of
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
 from waybill.web.dependencies import RUN_STARTED, InstallationDep, SchedulerDep, TenantPath
+from waybill.web.headers import zip_answer
 from waybill.web.pages import redaction
 from waybill.web.pages.context import frame as around
 from waybill.web.pages.registration import form_values
@@ -168,6 +170,7 @@ def _standing(
         "before": before,
         "versions": replacing.history(installation, tenant),
         **_rehearsed(installation, standing.registered),
+        "dialects": DIALECTS,
         "own_destination": standing.registered.registration.destination is not None,
         "airflow": None if takes_tokens(request) else f"dags/{dag_id(tenant)}",
     }
@@ -193,6 +196,12 @@ def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: V
     """The log of a delivery's latest try in Airflow; the task's page when it was not delivered by a run, or that run is forgotten."""
     place = scheduler.log_of(tenant, delivery) or f"dags/{dag_id(tenant)}/tasks/deliver"
     return RedirectResponse(f"{below(request)}../../{place}", 303, HEADERS)
+
+
+@router.get("/kit")
+def kit(tenant: TenantPath, caller: Viewer, installation: InstallationDep, dialect: Dialect) -> Response:
+    """What the consumer needs to load the files into their own database."""
+    return zip_answer(archive(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
 
 
 @router.post("/full-load")

@@ -1,0 +1,143 @@
+"""What a kit says about: the tenant's entities as tables, with what the manifests of its deliveries tell of their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Catalog, Column, Entity
+from waybill.configuration.deletes import NOTICED
+from waybill.configuration.registration import Registration, resolve_entities
+from waybill.configuration.selection import Dialect
+from waybill.deliveries.columns import arranged
+from waybill.errors import PermanentError
+from waybill.files.manifest import columns_of
+from waybill.installation import Installation
+from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger.streams import Stream
+
+MOST_INTEGER_DIGITS = 18
+"""What a 64 bit integer always holds."""
+_WIDE = ("hugeint", "uhugeint", "ubigint", "numeric", "decimal", "number", "bigint unsigned", "uint64")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of a table. `precision`, `scale` and `length` are None where the source does not tell them."""
+
+    name: str
+    type: ColumnType
+    description: str
+    is_key: bool
+    nullable: bool | None = None
+    precision: int | None = None
+    scale: int | None = None
+    length: int | None = None
+    native_type: str = ""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether an integer may need more than 64 bits."""
+        if self.precision is not None:
+            return self.precision > MOST_INTEGER_DIGITS
+        return self.native_type.lower().startswith(_WIDE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One entity as the tenant receives it. `deletes` says whether deliveries bring the keys that are gone."""
+
+    id: str
+    name: str
+    description: str
+    fields: tuple[Field, ...]
+    schema_version: int
+    tombstone: str | None
+    deletes: bool
+
+    @property
+    def key(self) -> tuple[Field, ...]:
+        return tuple(one for one in self.fields if one.is_key)
+
+    @property
+    def gone(self) -> tuple[Field, ...]:
+        """The columns of a deletes file."""
+        return (*self.key, Field(NOTICED, ColumnType.TIMESTAMP, "When the row was found missing.", is_key=False))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tenant with its tables, and how its files are written."""
+
+    tenant: str
+    frequency: str
+    timezone: str
+    csv: Dialect
+    tables: tuple[Table, ...]
+
+
+def subject_of(installation: Installation, tenant: str) -> Subject:
+    """The registration in force, or that of the tenant's file where it was never applied.
+
+    Raises PermanentError for an unknown tenant and for one that receives nothing.
+    """
+    catalog = installation.catalog.offered_to(tenant)
+    with installation.ledger.read() as connection:
+        known = registrations.current(connection, tenant)
+        active = {one.entity: one for one in streams.active(connection, tenant)}
+        told = deliveries.last_columns(connection, [one.id for one in active.values()])
+    registration = known.registration if known else _of_file(installation, tenant)
+    entities = _entities(catalog, registration, active if known else None)
+    if not entities:
+        raise PermanentError(
+            f"the tenant {tenant} receives nothing",
+            next_step="Register entities for it first, then make its kit",
+            code="nothing_active",
+        )
+    tables = tuple(_table(registration.sees(one), active.get(one.id), told) for one in entities)
+    return Subject(tenant, registration.frequency.value, registration.timezone, registration.csv.dialect, tables)
+
+
+def _of_file(installation: Installation, tenant: str) -> Registration:
+    file = installation.configuration.tenants.get(tenant)
+    if file is None:
+        installation.registered(tenant)  # refuses the tenant, with the one that may be meant
+        raise PermanentError(f"the tenant {tenant!r} is not registered", code="unknown_tenant")
+    return file.registration
+
+
+def _entities(catalog: Catalog, registration: Registration, active: Mapping[str, Stream] | None) -> list[Entity]:
+    names = resolve_entities(registration, catalog, "")[0] if active is None else [name for name in catalog.entities if name in active]
+    return [catalog.entities[name] for name in names]
+
+
+def _table(entity: Entity, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
+    before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
+    columns, version = arranged(before, version, entity.columns)
+    natives = {one["name"]: one for one in (told.get(stream.id, ()) if stream else ())}
+    # A key that is not exported tells no consumer one row from another.
+    key = set(entity.key) if set(entity.key) <= set(columns) else set()
+    fields = tuple(_field(one, columns[one["name"]], one["name"] in key, natives.get(one["name"], {})) for one in columns_of(columns))
+    return Table(
+        id=entity.id,
+        name=entity.display_name,
+        description=entity.description,
+        fields=fields,
+        schema_version=version,
+        tombstone=entity.tombstone_column,
+        deletes=entity.compares_keys and bool(key),
+    )
+
+
+def _field(said: Mapping[str, Any], column: Column, is_key: bool, native: Mapping[str, Any]) -> Field:
+    facts = {name: native.get(name) for name in ("nullable", "precision", "scale", "length")} if native.get("type") == said["type"] else {}
+    return Field(
+        name=said["name"],
+        type=column.leaves_as,
+        description=column.description,
+        is_key=is_key,
+        native_type=str(native.get("native_type") or "") if facts else "",
+        **facts,
+    )
