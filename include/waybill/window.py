@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -55,6 +55,12 @@ class Frequency(StrEnum):
         ahead = start_of_day(self.first_day(today + _DAY), zone)
         return ahead if ahead <= instant else start_of_day(self.first_day(today), zone)
 
+    def following(self, instant: datetime, zone: ZoneInfo) -> datetime:
+        """The first boundary after `instant`, as a UTC instant."""
+        first = self.first_day_after(instant.astimezone(zone).date())
+        boundary = start_of_day(first, zone)
+        return boundary if boundary > instant else start_of_day(self.first_day_after(first), zone)
+
     def cron(self, minute: int, hour: int) -> str:
         """The cron expression of this frequency's runs at a local time of day."""
         return {"daily": f"{minute} {hour} * * *", "weekly": f"{minute} {hour} * * 1", "monthly": f"{minute} {hour} 1 * *"}[self.value]
@@ -105,6 +111,11 @@ def latest(at: str, now: datetime, zone: ZoneInfo) -> datetime:
         if instant <= now and weekday in ("", _WEEKDAYS[day.weekday()]):
             return instant
     raise ValueError(f"{at!r} names no time of day or of the week")
+
+
+def local_time(day: date, clock: time, zone: ZoneInfo) -> datetime:
+    """A time of day on a day in `zone`, as UTC."""
+    return datetime.combine(day, clock, zone).astimezone(UTC)
 
 
 def export_date(end: datetime, zone: ZoneInfo) -> date:

@@ -71,6 +71,18 @@ def test_status_tells_who_got_their_data_and_why_somebody_did_not(waybill: Waybi
     assert "is not registered" in waybill("status", "nobody", status=1)
 
 
+def test_status_tells_until_when_data_is_promised(waybill: Waybill, place: Place) -> None:
+    waybill("run", "acme")
+    assert json.loads(waybill("status", "--json"))[0]["promise"] is None
+    place.tenant(entityList=["user"], deliverAt="02:00", deliverBy="06:00")
+    waybill("apply")
+    assert "PROMISED BY" in waybill("status").splitlines()[0]
+    [facts] = json.loads(waybill("status", "--json"))
+    assert facts["promise"]["state"] == "kept"
+    assert facts["promise"]["deliver_by"].endswith("T06:00:00.000000Z")
+    assert facts["promise"]["data_until"].endswith("T00:00:00.000000Z")
+
+
 def test_deliveries_are_a_table_that_can_be_narrowed(waybill: Waybill) -> None:
     assert waybill("deliveries") == "no delivery\n"
     waybill("run", "acme")

@@ -93,6 +93,7 @@ registrations = st.fixed_dictionaries(
         "frequency": st.sampled_from([one.value for one in Frequency]),
         "timezone": st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
         "deliverAt": st.sampled_from(["00:00", "02:30", "23:59"]),
+        "deliverBy": st.sampled_from(["00:00", "06:15", "23:59"]),
         "destination": st.sampled_from(DESTINATIONS),
         "csv": st.fixed_dictionaries(
             {},
@@ -132,6 +133,7 @@ def test_a_replace_is_a_diff_and_doing_it_twice_changes_nothing(active, wanted):
         pytest.param({"timezone": "Europe/Berln"}, "did you mean Europe/Berlin", id="zone"),
         pytest.param({"deliverAt": "24:00"}, "not a time of day", id="clock"),
         pytest.param({"deliverAt": 870}, "quoted", id="an unquoted YAML time"),
+        pytest.param({"deliverBy": "6:00"}, "not a time of day", id="promise"),
         pytest.param({"csv": {"delimiter": "x"}}, "not a delimiter", id="delimiter"),
         pytest.param({"csv": {"max_rows_per_file": 0}}, "greater than or equal to 1", id="empty parts"),
         pytest.param({"entityList": {"a": 1}}, "not a list of entity names", id="list"),

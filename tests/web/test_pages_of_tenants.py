@@ -94,6 +94,19 @@ def test_who_was_overtaken_reads_so_without_the_words_of_the_api(desk: Desk) -> 
     assert "If-Match" not in said
 
 
+def test_a_promise_is_made_in_the_form_and_shown_with_the_state(desk: Desk) -> None:
+    promised = SITES | {"deliverAt": "02:00", "deliverBy": "06:00"}
+    assert "Promised by (local time) 06:00" in words(desk.preview("kept", promised))
+    desk.register("kept", promised)
+    page = desk.client.get("/page/tenants/kept").text
+    assert 'name="deliverBy" type="time" value="06:00"' in page
+    assert "02:00 Europe/Berlin; promised by 06:00" in words(page)
+    assert "promised by" in desk.look("kept").partition("Registration")[0]
+    assert "Promised by (local time) 06:00 no promise" in words(desk.preview("kept", SITES | {"expected": "1"}))
+    assert desk.register("kept", SITES | {"expected": "1"}).endswith("?said=saved")
+    assert "promised by" not in desk.look("kept")
+
+
 def test_what_would_change_what_did_and_going_back_are_told_in_words(desk: Desk) -> None:
     sftp = {"kind": "sftp", "connection": "nowhere", "root": "/in"}
     said = words(desk.preview("globe", SITES | sftp))

@@ -33,10 +33,19 @@ def status(
         return
     notes = {number: _told(row) for number, row in enumerate(rows) if _told(row)}
     shown = [
-        [row.tenant, row.state.value, row.frequency.value, row.entities, _short(row.until), _short(row.last_at), _short(row.next_run)]
+        [
+            row.tenant,
+            row.state.value,
+            row.frequency.value,
+            row.entities,
+            _short(row.until),
+            _short(row.last_at),
+            _short(row.next_run),
+            _promised(row),
+        ]
         for row in rows
     ]
-    table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN"], shown, notes)
+    table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
     if tenant is None:
         today = found.totals
         states = ", ".join(f"{number} {state.value}" for state, number in today.states.items() if number)
@@ -48,6 +57,14 @@ def status(
 
 def _short(at: Any) -> str | None:
     return None if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _promised(row: Any) -> str | None:
+    """`2026-01-02 06:00 at risk`: the time, and how the promise stands where something of it is owed."""
+    if row.promise is None:
+        return None
+    state = row.promise_state.value.replace("_", " ")
+    return f"{_short(row.promise.deliver_by)}{'' if state == 'kept' else f' {state}'}"
 
 
 def _told(row: Any) -> str:
@@ -71,6 +88,13 @@ def _facts(row: Any) -> dict[str, Any]:
         "due": instant(row.due),
         "last_delivery": instant(row.last_at),
         "next_run": instant(row.next_run),
+        "promise": {
+            "state": row.promise_state.value,
+            "deliver_by": instant(row.promise.deliver_by),
+            "data_until": instant(row.promise.boundary),
+        }
+        if row.promise
+        else None,
         "causes": [
             {"entities": one.entities, "code": one.first.code, "error": one.first.error, "next_step": one.next_step} for one in row.causes
         ],

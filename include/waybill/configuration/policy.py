@@ -65,6 +65,7 @@ class Notify(Strict):
 
     failed: StrictBool = False
     late_after: Duration | None = None
+    warn_before: Duration = timedelta(hours=1)
     to: tuple[str, ...] = ()
     requests: tuple[Literal["ready", "failed"], ...] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -26,10 +26,11 @@ from pydantic.alias_generators import to_camel
 
 from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Entity, closest, suggester
 from waybill.configuration.conditions import Condition
+from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
-from waybill.window import Frequency
+from waybill.window import Frequency, local_time
 
 DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
 LINE_ENDS = {"lf": "lf", "crlf": "crlf", "\n": "lf", "\r\n": "crlf"}
@@ -189,6 +190,9 @@ class Registration(Strict):
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="An IANA name such as `Europe/Berlin`.")
     deliver_at: Clock | None = Field(None, description="Local time of day at which runs start; by default soon after 01:00.")
+    deliver_by: Clock | None = Field(
+        None, description="Local time of day until which data is promised: the first such time after its run starts. By default none is."
+    )
     destination: DestinationSpec | None = Field(
         None, description="Where files go, through an Airflow connection; by default where policy says."
     )
@@ -240,6 +244,11 @@ class Registration(Strict):
         """The local time of day at which runs start."""
         return starts_at(tenant, self.deliver_at)
 
+    def terms(self, tenant: str) -> Terms | None:
+        """The times the tenant is promised its data by, None where nothing is promised."""
+        by = self.deliver_by
+        return Terms(self.zone, self.frequency, self.starts(tenant), time.fromisoformat(by)) if by and not self.is_disabled else None
+
     def due(self, tenant: str, now: datetime) -> tuple[datetime, datetime]:
         """The latest boundary whose run has started by `now`, and when that run started; both UTC."""
         boundary = self.frequency.floor(now, self.zone)
@@ -250,7 +259,7 @@ class Registration(Strict):
         return boundary, started
 
     def _run_for(self, tenant: str, boundary: datetime) -> datetime:
-        return datetime.combine(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone).astimezone(UTC)
+        return local_time(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone)
 
 
 def starts_at(tenant: str, deliver_at: str | None) -> time:

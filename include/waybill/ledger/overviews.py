@@ -14,7 +14,10 @@ from waybill.ledger.tables import attempt, delivery, registration, stream, tenan
 
 @dataclass(frozen=True)
 class Standing:
-    """A tenant's registration in force and its active streams. `behind` is the earliest watermark, `new` counts streams without one."""
+    """A tenant's registration in force and its active streams. `behind` is the earliest watermark, `new` counts streams without one.
+
+    `new_since` is when the first of those became active.
+    """
 
     tenant: str
     body: dict[str, Any]
@@ -22,6 +25,7 @@ class Standing:
     streams: int
     new: int
     behind: datetime | None
+    new_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,22 @@ def standings(connection: Connection, only: str | None = None) -> list[Standing]
             func.count().label("streams"),
             func.sum(case((stream.c.watermark.is_(None), 1), else_=0)).label("new"),
             func.min(stream.c.watermark).label("behind"),
+            func.min(case((stream.c.watermark.is_(None), stream.c.activated_at))).label("new_since"),
         )
         .where(stream.c.active, *(() if only is None else (stream.c.tenant == only,)))
         .group_by(stream.c.tenant)
         .subquery()
     )
     query = (
-        select(tenant.c.id, registration.c.body, registration.c.created_at, active.c.streams, active.c.new, active.c.behind)
+        select(
+            tenant.c.id, registration.c.body, registration.c.created_at, active.c.streams, active.c.new, active.c.behind, active.c.new_since
+        )
         .join(registration, (registration.c.tenant == tenant.c.id) & (registration.c.version == tenant.c.version))
         .outerjoin(active, active.c.tenant == tenant.c.id)
         .where(*(() if only is None else (tenant.c.id == only,)))
         .order_by(tenant.c.id)
     )
-    return [Standing(row[0], row[1], row[2], row[3] or 0, row[4] or 0, row[5]) for row in connection.execute(query)]
+    return [Standing(row[0], row[1], row[2], row[3] or 0, row[4] or 0, row[5], row[6]) for row in connection.execute(query)]
 
 
 def troubles(connection: Connection, only: str | None = None) -> list[Trouble]:

@@ -126,6 +126,18 @@ def history(connection: Connection, tenant_id: str) -> list[Registered]:
     return [Registered(**row._mapping) for row in connection.execute(query)]
 
 
+def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str]) -> datetime:
+    """When the version was made from which on the body has said what it says now about these fields."""
+    query = select(registration.c.body, registration.c.created_at).where(registration.c.tenant == tenant_id)
+    newest, *earlier = connection.execute(query.order_by(registration.c.version.desc())).all()
+    since: datetime = newest.created_at
+    for one in earlier:
+        if any(one.body.get(name) != newest.body.get(name) for name in fields):
+            break
+        since = one.created_at
+    return since
+
+
 def salt(connection: Connection, tenant_id: str) -> bytes:
     """The tenant's secret salt for anonymized columns, made once when the tenant is first registered."""
     return bytes(connection.execute(select(tenant.c.salt).where(tenant.c.id == tenant_id)).scalar_one())

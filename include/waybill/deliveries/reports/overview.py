@@ -10,16 +10,23 @@ from enum import StrEnum
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
 from waybill.access import Visible
+from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.deliveries.reports.causes import Cause, causes
+from waybill.deliveries.reports.promises import promise_of
 from waybill.installation import Installation
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble
-from waybill.window import Frequency
+from waybill.window import Frequency, local_time
 
 GRACE = timedelta(hours=3)
-"""How long after its run a delivery may be outstanding before it is late, where policy's `notify.late_after` says nothing."""
+"""How long after its run a delivery may be outstanding before it is late.
+
+Policy's `notify.late_after` sets another time; a registration's `deliverBy` counts instead of both.
+"""
 
 BARS = 30
 _DAY = timedelta(days=1)
@@ -36,6 +43,13 @@ class State(StrEnum):
     DELIVERED = "delivered"
     PAUSED = "paused"
 
+
+_PROMISED = {
+    PromiseState.KEPT: "promised by",
+    PromiseState.OPEN: "promised by",
+    PromiseState.AT_RISK: "at risk: promised by",
+    PromiseState.BREACHED: "promise broken: was due by",
+}
 
 RANK = {state: rank for rank, state in enumerate(State)}
 
@@ -65,7 +79,8 @@ _HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers
 class Row:
     """One tenant. `due` is the boundary data should reach by now, `until` what it reaches; `due_at` when the run for it started.
 
-    `disabled` by its registration. `scheduler_state` is None where nobody here knows the scheduler.
+    `disabled` by its registration. `promise` is what is owed by when, where the registration has `deliverBy`. `scheduler_state` is None
+    where nobody here knows the scheduler.
     """
 
     tenant: str
@@ -81,6 +96,8 @@ class Row:
     disabled: bool = False
     scheduler_state: SchedulerState | None = None
     days: tuple[Day, ...] = ()
+    promise: Promise | None = None
+    promise_state: PromiseState | None = None
 
     @property
     def held(self) -> bool:
@@ -106,6 +123,11 @@ class Row:
     def behind(self) -> bool:
         """Whether data is outstanding that was due."""
         return self.entities > 0 and (self.until is None or self.until < self.due)
+
+    @property
+    def promised(self) -> str:
+        """What to say before the time of the promise; empty where nothing is promised."""
+        return _PROMISED[self.promise_state] if self.promise_state else ""
 
     @property
     def rows(self) -> list[tuple[str, int]]:
@@ -211,9 +233,10 @@ def overview(
     with installation.ledger.read() as connection:
         standings = overviews.standings(connection)
         troubles = overviews.troubles(connection)
+        promises = _promises(installation, connection, standings, now)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
     seen = set(visible([one.tenant for one in standings]))
-    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, scheduler_states, now)
+    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, promises, scheduler_states, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
     causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
@@ -229,16 +252,31 @@ def overview(
 
 def look(installation: Installation, tenant: str, scheduler_states: SchedulerStates | None = None) -> Row | None:
     """One tenant as the overview shows it, without its charts, or None when it is not registered."""
+    now = installation.now()
     with installation.ledger.read() as connection:
         standings = overviews.standings(connection, tenant)
         troubles = overviews.troubles(connection, tenant)
-    return next(iter(_rows(installation, standings, troubles, scheduler_states, installation.now())), None)
+        promises = _promises(installation, connection, standings, now)
+    return next(iter(_rows(installation, standings, troubles, promises, scheduler_states, now)), None)
+
+
+def _promises(installation: Installation, connection: Connection, standings: Sequence[Standing], now: datetime) -> dict[str, Promise]:
+    """What is owed by when, of those who are promised anything."""
+    configuration = installation.configuration
+    found = {}
+    for one in standings:
+        if one.body.get("deliverBy"):
+            promise = promise_of(connection, one, configuration.export_policy(one.tenant).notify.warn_before, now)
+            if promise is not None:
+                found[one.tenant] = promise
+    return found
 
 
 def _rows(
     installation: Installation,
     standings: Sequence[Standing],
     troubles: Sequence[Trouble],
+    promises: Mapping[str, Promise],
     scheduler_states: SchedulerStates | None,
     now: datetime,
 ) -> list[Row]:
@@ -248,7 +286,10 @@ def _rows(
     grace = installation.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
     scheduler_state = {} if scheduler_states is None else {one.tenant: scheduler_states.get(one.tenant, UNKNOWN) for one in standings}
-    return [_row(one, broken.get(one.tenant, ()), grace, scheduler_state.get(one.tenant), clocks, now) for one in standings]
+    return [
+        _row(one, broken.get(one.tenant, ()), grace, promises.get(one.tenant), scheduler_state.get(one.tenant), clocks, now)
+        for one in standings
+    ]
 
 
 _UNREADABLE = "The registration can no longer be read. Register the tenant again, or go back to an earlier version."
@@ -261,7 +302,7 @@ class _Clock:
     at: time
 
     def on(self, day: date) -> datetime:
-        return datetime.combine(day, self.at, self.zone).astimezone(UTC)
+        return local_time(day, self.at, self.zone)
 
     def around(self, now: datetime) -> tuple[datetime, datetime]:
         """The last run that should have started at or before now, and the next one after it."""
@@ -275,6 +316,7 @@ def _row(
     one: Standing,
     troubles: Sequence[Trouble],
     grace: timedelta,
+    promise: Promise | None,
     scheduler_state: SchedulerState | None,
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
     now: datetime,
@@ -295,23 +337,24 @@ def _row(
     due_at = max(last, one.created_at) if one.new else last
     disabled = one.body.get("exportOption") == ExportOption.DISABLE.value
     off = disabled or not one.streams
-    held = scheduler_state is not None and scheduler_state.paused
+    known = scheduler_state or SchedulerState()
     until = None if one.new else one.behind
+    late = now >= due_at + grace if promise is None else promise.state(now) is PromiseState.BREACHED
     return Row(
         tenant=one.tenant,
-        state=State.PAUSED if off else _state(held, bool(troubles), until is None or until < due, now >= due_at + grace),
+        state=State.PAUSED if off else _state(known.paused, bool(troubles), until is None or until < due, late),
         frequency=clock.frequency,
         zone=clock.zone,
         entities=one.streams,
         until=until,
         due=due,
         due_at=due_at,
-        next_run=None
-        if off or held or (scheduler_state is not None and not (scheduler_state.scheduled and scheduler_state.known))
-        else following,
+        next_run=None if off or known.paused or not (known.scheduled and known.known) else following,
         troubles=() if off else tuple(troubles),
         disabled=disabled,
         scheduler_state=scheduler_state,
+        promise=promise,
+        promise_state=None if promise is None else promise.state(now),
     )
 
 

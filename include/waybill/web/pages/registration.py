@@ -39,6 +39,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "options": list(ExportOption),
         "timezone": body.get("timezone", "UTC"),
         "deliverAt": body.get("deliverAt") or "",
+        "deliverBy": body.get("deliverBy") or "",
         "kind": place.get("kind", ""),
         "connection": place.get("connection", ""),
         "bucket": place.get("bucket", ""),
@@ -59,7 +60,7 @@ def registration_body(form: Form) -> dict[str, Any]:
     body: dict[str, Any] = {"exportOption": form.one("exportOption"), "frequency": form.one("frequency")}
     if body["exportOption"] == ExportOption.SELECTED.value:
         body["entityList"] = form.every("entityList")
-    for name, default in (("timezone", "UTC"), ("deliverAt", "")):
+    for name, default in (("timezone", "UTC"), ("deliverAt", ""), ("deliverBy", "")):
         if (value := form.one(name)) not in ("", default):
             body[name] = value
     if kind := form.one("kind"):

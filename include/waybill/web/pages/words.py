@@ -26,6 +26,7 @@ LABELS = {
     "frequency": "Frequency",
     "timezone": "Time zone",
     "deliverAt": "Start at (local time)",
+    "deliverBy": "Promised by (local time)",
     "destination": "Destination",
     "kind": "Destination",
     "bucket": "Bucket",
@@ -77,7 +78,13 @@ _INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency"
 KINDS = {"": "the house's own", "sftp": "SFTP server", "s3": "S3 bucket", "folder": "folder"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
 LINE_ENDS = {"lf": "LF", "crlf": "CR LF"}
-_UNSET = {"timezone": "UTC", "deliverAt": "between 01:00 and 02:00", "destination": KINDS[""], "csv": "the usual one"}
+_UNSET = {
+    "timezone": "UTC",
+    "deliverAt": "between 01:00 and 02:00",
+    "deliverBy": "no promise",
+    "destination": KINDS[""],
+    "csv": "the usual one",
+}
 """What counts where a body leaves a field out."""
 
 _SAID = {"etag_mismatch": "Somebody else changed the registration meanwhile, so nothing of yours was put into force."}
@@ -195,7 +202,7 @@ class Words:
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
-        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "destination", "csv") if key in body]
+        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "deliverBy", "destination", "csv") if key in body]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
 
 

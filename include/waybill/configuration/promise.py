@@ -1,0 +1,69 @@
+"""The promise of a registration (`deliverBy`): until when the data of a boundary is there. Pure: the clock comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from waybill.window import Frequency, local_time
+
+
+class PromiseState(StrEnum):
+    """`kept`: everything that was due is there. `open`: there is time. `at_risk`: little time is left. `breached`: the time is over."""
+
+    KEPT = "kept"
+    OPEN = "open"
+    AT_RISK = "at_risk"
+    BREACHED = "breached"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """The earliest data that is owed: all changes before `boundary` are there at `deliver_by`, and people are warned from `warn_at` on."""
+
+    boundary: datetime
+    run_at: datetime
+    warn_at: datetime
+    deliver_by: datetime
+
+    def state(self, now: datetime) -> PromiseState:
+        if now < self.run_at:
+            return PromiseState.KEPT  # what was due before is there, and the next is not due yet
+        if now < self.warn_at:
+            return PromiseState.OPEN
+        return PromiseState.AT_RISK if now < self.deliver_by else PromiseState.BREACHED
+
+
+@dataclass(frozen=True)
+class Terms:
+    """When a tenant's runs start (`at`) and until when they are to have delivered (`by`), both local times of day."""
+
+    zone: ZoneInfo
+    frequency: Frequency
+    at: time
+    by: time
+
+    def run_for(self, boundary: datetime) -> datetime:
+        """When the run that delivers up to a boundary starts."""
+        return local_time(boundary.astimezone(self.zone).date(), self.at, self.zone)
+
+    def deadline(self, boundary: datetime) -> datetime:
+        """The first `by` after that run starts: on the same day, or on the next one where `by` is no later in the day than `at`."""
+        day = boundary.astimezone(self.zone).date() + timedelta(days=self.by <= self.at)
+        return local_time(day, self.by, self.zone)
+
+    def owed(self, watermark: datetime | None, since: datetime) -> datetime:
+        """The first boundary a stream has not reached. Runs that started before `since`, when the promise was made, do not count."""
+        boundary = self.frequency.floor(since, self.zone)
+        while self.run_for(boundary) < since:
+            boundary = self.frequency.following(boundary, self.zone)
+        return boundary if watermark is None else max(boundary, self.frequency.following(watermark, self.zone))
+
+    def promise(self, boundaries: Iterable[datetime], warn_before: timedelta) -> Promise:
+        """The promise about the earliest of these boundaries. The warning comes no sooner than half the time from start to promise."""
+        boundary = min(boundaries)
+        run_at, deliver_by = self.run_for(boundary), self.deadline(boundary)
+        return Promise(boundary, run_at, deliver_by - min(warn_before, (deliver_by - run_at) / 2), deliver_by)

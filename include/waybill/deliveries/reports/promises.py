@@ -1,0 +1,53 @@
+"""Who is promised data by when (`deliverBy`), and how each promise stands."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from waybill.configuration.promise import Promise, PromiseState, Terms
+from waybill.configuration.registration import ExportOption, starts_at
+from waybill.ledger import registrations
+from waybill.ledger.overviews import Standing
+from waybill.window import Frequency
+
+_TERMS = ("exportOption", "frequency", "timezone", "deliverAt", "deliverBy")
+"""What a promise is made of. Another version of these makes a new promise; one that changes something else does not."""
+
+
+def terms_of(tenant: str, body: dict[str, Any]) -> Terms | None:
+    """The times a registration's body promises, None where it promises nothing or cannot be read any more."""
+    by = body.get("deliverBy")
+    if not by or body.get("exportOption") == ExportOption.DISABLE:
+        return None
+    try:
+        zone, frequency = ZoneInfo(body.get("timezone", "UTC")), Frequency(body["frequency"])
+        return Terms(zone, frequency, starts_at(tenant, body.get("deliverAt")), time.fromisoformat(by))
+    except (KeyError, ValueError, TypeError, OSError):
+        return None
+
+
+def promise_of(connection: Connection, one: Standing, warn_before: timedelta, now: datetime) -> Promise | None:
+    """How far a tenant's data is promised, and by when; None where nothing is.
+
+    What was registered after a run started is owed with the next one.
+    """
+    terms = terms_of(one.tenant, one.body)
+    if terms is None or not one.streams:
+        return None
+    promise = _promise(terms, one, one.created_at, warn_before)
+    # The promise may be older than the version in force, which is only looked up where that version could hide a breach.
+    earliest = _promise(terms, one, one.behind or one.new_since or one.created_at, warn_before)
+    if earliest.boundary >= promise.boundary or earliest.state(now) is PromiseState.KEPT:
+        return promise
+    return _promise(terms, one, registrations.unchanged_since(connection, one.tenant, _TERMS), warn_before)
+
+
+def _promise(terms: Terms, one: Standing, since: datetime, warn_before: timedelta) -> Promise:
+    owed = [terms.owed(one.behind, since)] if one.behind is not None else []
+    if one.new_since is not None:
+        owed.append(terms.owed(None, max(since, one.new_since)))
+    return terms.promise(owed, warn_before)

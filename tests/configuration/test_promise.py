@@ -1,0 +1,72 @@
+"""Until when data is promised: a time of day in the tenant's zone, whatever the calendar does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waybill.configuration.promise import PromiseState, Terms
+from waybill.window import Frequency
+
+pytestmark = pytest.mark.fast
+
+HOUR = timedelta(hours=1)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "start", "by", "boundary", "run_at", "deadline"),
+    [
+        pytest.param("daily", 2, 6, "2026-01-09T23:00Z", "2026-01-10T01:00Z", "2026-01-10T05:00Z", id="day"),
+        pytest.param("daily", 22, 6, "2026-01-09T23:00Z", "2026-01-10T21:00Z", "2026-01-11T05:00Z", id="over midnight"),
+        pytest.param("daily", 2, 2, "2026-01-09T23:00Z", "2026-01-10T01:00Z", "2026-01-11T01:00Z", id="a whole day"),
+        pytest.param("daily", 1, 6, "2026-03-28T23:00Z", "2026-03-29T00:00Z", "2026-03-29T04:00Z", id="the clock goes forward"),
+        pytest.param("daily", 1, 6, "2026-10-24T22:00Z", "2026-10-24T23:00Z", "2026-10-25T05:00Z", id="the clock goes back"),
+        pytest.param("monthly", 23, 4, "2026-02-28T23:00Z", "2026-03-01T22:00Z", "2026-03-02T03:00Z", id="month"),
+    ],
+)
+def test_a_promise_is_the_first_such_time_after_the_run_starts(frequency, start, by, boundary, run_at, deadline):
+    terms = Terms(ZoneInfo("Europe/Berlin"), Frequency(frequency), time(start), time(by))
+    assert terms.run_for(at(boundary)) == at(run_at)
+    assert terms.deadline(at(boundary)) == at(deadline)
+
+
+def test_people_are_warned_while_there_is_time_and_no_sooner_than_half_way():
+    midnight = at("2026-01-10T00:00Z")
+    long = Terms(ZoneInfo("UTC"), Frequency.DAILY, time(2), time(6)).promise([midnight], HOUR)
+    short = Terms(ZoneInfo("UTC"), Frequency.DAILY, time(2), time(3)).promise([midnight], HOUR)
+    assert (long.warn_at, short.warn_at) == (at("2026-01-10T05:00Z"), at("2026-01-10T02:30Z"))
+    instants = ["01:59", "02:00", "04:59", "05:00", "05:59", "06:00", "23:00"]
+    kept, open_, risk, breached = PromiseState
+    assert [long.state(at(f"2026-01-10T{one}Z")) for one in instants] == [kept, open_, open_, risk, risk, breached, breached]
+
+
+zones = st.sampled_from(["UTC", "Europe/Berlin", "America/Santiago", "Africa/Cairo", "Australia/Lord_Howe", "Pacific/Apia"]).map(ZoneInfo)
+clocks = st.times(max_value=time(23, 59)).map(lambda one: one.replace(second=0, microsecond=0))
+instants = st.integers(0, 22 * 366 * 24 * 3600).map(lambda seconds: datetime(2008, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
+terms = st.builds(Terms, zones, st.sampled_from(Frequency), clocks, clocks)
+
+
+@given(terms, instants)
+def test_what_is_owed_lies_ahead_of_what_is_there_and_its_promise_is_kept_before_its_run(one, watermark):
+    owed = one.owed(watermark, watermark)
+    assert owed > watermark
+    assert one.frequency.floor(owed, one.zone) == owed, "a boundary"
+    assert one.run_for(one.owed(None, watermark)) >= watermark, "runs before the promise was made do not count"
+    promise = one.promise([owed], HOUR)
+    assert promise.run_at < promise.warn_at < promise.deliver_by <= promise.run_at + timedelta(hours=25)
+
+
+@given(terms, instants, instants)
+def test_the_earliest_debt_counts_however_many_days_are_owed(one, watermark, now):
+    first, second = one.owed(watermark, watermark), one.owed(one.owed(watermark, watermark), watermark)
+    assert one.promise([second, first], HOUR).boundary == first
+    order = list(PromiseState)
+    assert order.index(one.promise([first], HOUR).state(now)) >= order.index(one.promise([second], HOUR).state(now))
