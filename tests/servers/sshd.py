@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,22 +51,26 @@ def new_key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def serve_sshd(*, extra_config: str = "", sftp_options: str = "", port: int | None = None) -> Iterator[SftpAccess]:
+def serve_sshd(
+    *, extra_config: str = "", sftp_options: str = "", port: int | None = None, host_key: Path | None = None
+) -> Iterator[SftpAccess]:
     """An SFTP server whose logins begin in `root`. An account that is not root cannot be locked in there, so paths are absolute.
 
     `extra_config` goes in front of the configuration (sshd keeps the first value of a setting), `sftp_options` to the internal
-    sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests).
+    sftp server (`-R` for read-only, `-u 077`, `-P rename` to forbid requests). `host_key` is a private key to show in place of a new one.
     """
     account = current_account()
     with scratch("sshd") as folder:
         root = folder / "root"
         root.mkdir()
-        host_key = new_key(folder / "host_key")
+        if host_key:
+            shutil.copy(host_key, folder / "host_key")
+        shown = " ".join(host_key.with_name(f"{host_key.name}.pub").read_text().split()[:2]) if host_key else new_key(folder / "host_key")
         login_key = new_key(folder / "login_key")
         (folder / "authorized_keys").write_text(login_key + "\n")
         port = port or free_port()
         known_hosts = folder / "known_hosts"
-        known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+        known_hosts.write_text(f"[127.0.0.1]:{port} {shown}\n")
         config = folder / "sshd_config"
         config.write_text(_config(folder, account.name, port, root, extra_config, sftp_options))
         if os.getuid() == 0:
@@ -73,9 +78,7 @@ def serve_sshd(*, extra_config: str = "", sftp_options: str = "", port: int | No
         log = folder / "sshd.log"
         argv = [program("sshd"), "-D", "-e", "-f", str(config)]
         with running(argv, ready=lambda: listening(port), log=log) as process:
-            yield SftpAccess(
-                "127.0.0.1", port, account.name, folder / "login_key", host_key, root, str(root), known_hosts, log, process.pid
-            )
+            yield SftpAccess("127.0.0.1", port, account.name, folder / "login_key", shown, root, str(root), known_hosts, log, process.pid)
 
 
 def _config(folder: Path, login: str, port: int, root: Path, extra: str, sftp_options: str) -> str:

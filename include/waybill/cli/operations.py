@@ -99,9 +99,27 @@ def probe(
         write(f"{step:32} {answer}")
     free = "not told" if found["free_bytes"] is None else f"{found['free_bytes']:,} bytes"
     write(f"{'free space':32} {free}")
+    for name in ("login_key", "host_key"):
+        if found[name]:
+            write(f"{name.replace('_', ' '):32} {found[name]}")
     write(f"{'extensions':32} {', '.join(found['extensions']) or 'none'}")
     write(f"{'profile':32} {found['profile']}")
     write(found["advice"])
+
+
+@app.command()
+def keys(tenant: Tenant, as_json: AsJson = False) -> None:
+    """Print the public keys that a tenant's connection logs in with, for the owner of its server: lines for authorized_keys."""
+    from waybill.deliveries.reports import describing
+
+    found = describing.login_keys(open_installation(), tenant)
+    if as_json:
+        dump(found)
+        return
+    for number, key in enumerate(found, 1):
+        state = ", in use at the last probe" if key["in_use"] else ""
+        write(f"# {key['connection']}, key {number} of {len(found)}: {key['fingerprint']}{state}")
+        write(key["public_key"])
 
 
 @app.command()

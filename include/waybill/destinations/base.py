@@ -54,6 +54,11 @@ class Probe:
     steps: tuple[tuple[str, str], ...]
     extensions: tuple[str, ...] = ()
     free_bytes: int | None = None
+    login_key: str = ""
+    """What the server let us in by: `ssh-ed25519 SHA256:...`, which of several, or `password`. Empty where there is no login."""
+
+    host_key: str = ""
+    """What the server proved itself with."""
 
 
 class Session(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
+from waybill.configuration.registration import SftpDestination
 from waybill.deliveries.manifests import placed, target_of
 from waybill.destinations import Probe, Profile
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
@@ -104,6 +105,26 @@ def probe(installation: Installation, tenant: str) -> Probe:
     with installation.ledger.begin() as connection:
         registrations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
     return found
+
+
+def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
+    """The public keys of the tenant's SFTP connection, in the order they are tried, and which one the last rehearsal used.
+
+    A tenant with a file and not yet in force is answered, too: its consumer needs the key first. Raises PermanentError where the
+    destination is no SFTP server, or its connection holds no key.
+    """
+    from waybill.destinations.sftp.keys import public_keys
+
+    file = installation.configuration.tenants.get(tenant)
+    registration = file.registration if file else installation.registered(tenant).registration
+    spec = registration.destination or installation.configuration.policy.destination
+    if not isinstance(spec, SftpDestination):
+        raise PermanentError(f"the destination of {tenant} is of kind {spec.kind}: only sftp logs in with a key", code="no_key")
+    with installation.ledger.read() as connection:
+        kept = registrations.last_probe(connection, tenant)
+    used = (kept.found or {}).get("login_key", "") if kept else ""
+    keys = public_keys(installation.connections(spec.connection))
+    return [{**key, "connection": spec.connection, "in_use": key["fingerprint"] in used.split()} for key in keys]
 
 
 def as_json(found: Probe) -> dict[str, Any]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import asyncssh
 from asyncssh.constants import MSG_IGNORE
 
 from waybill.connection import Connection
+from waybill.destinations.sftp.keys import host_keys, private_keys, spoken, unusable
 from waybill.destinations.sftp.packets import Lost
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
@@ -37,7 +36,9 @@ class Settings:
     port: int
     login: str
     pins: tuple[asyncssh.SSHKey, ...]
-    key: asyncssh.SSHKey | None = field(repr=False)
+    keys: tuple[asyncssh.SSHKey, ...] = field(repr=False)
+    """Tried in this order."""
+
     password: str = field(repr=False)
     ciphers: tuple[str, ...] = CIPHERS
     connect_seconds: float = 20.0
@@ -55,20 +56,19 @@ def settings(connection: Connection) -> Settings:
     host = connection.host.removeprefix("[").removesuffix("]")  # an IPv6 address as URLs write it
     if not host or not connection.login:
         missing = "login" if host else "host"
-        raise _unusable(label, f"the connection has no {missing}", f"Set the {missing} of the Airflow connection {connection.id}")
-    pins = _pins(label, host, port, extra)
-    key = _private_key(label, connection)
-    if key is None and not connection.password:
-        raise _unusable(
-            label, "the connection has neither a password nor a private key", "Set the password, or private_key or key_file in extra"
-        )
+        raise unusable(label, f"the connection has no {missing}", f"Set the {missing} of the Airflow connection {connection.id}")
+    pins = host_keys(label, host, port, extra)
+    keys = private_keys(label, connection)
+    if not keys and not connection.password:
+        step = "Set the password, or private_key, private_keys or key_file in extra"
+        raise unusable(label, "the connection has neither a password nor a private key", step)
     return Settings(
         label,
         host,
         port,
         connection.login,
         pins,
-        key,
+        keys,
         connection.password,
         _ciphers(label, extra),
         _seconds(label, extra, "conn_timeout", 20.0),
@@ -76,10 +76,6 @@ def settings(connection: Connection) -> Settings:
         _seconds(label, extra, "cmd_timeout", 60.0),
         connection.address,
     )
-
-
-def _unusable(label: str, what: str, next_step: str) -> PermanentError:
-    return PermanentError(what, where=label, next_step=next_step, code="connection")
 
 
 def _seconds(label: str, extra: Mapping[str, Any], key: str, default: float) -> float:
@@ -91,7 +87,7 @@ def _seconds(label: str, extra: Mapping[str, Any], key: str, default: float) -> 
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 86400:
-        raise _unusable(label, f"{key} in extra is not a number of seconds", f"Correct {key}, or leave it out for {default:g}")
+        raise unusable(label, f"{key} in extra is not a number of seconds", f"Correct {key}, or leave it out for {default:g}")
     return seconds
 
 
@@ -100,82 +96,48 @@ def _ciphers(label: str, extra: Mapping[str, Any]) -> tuple[str, ...]:
     names = tuple(given.replace(",", " ").split() if isinstance(given, str) else map(str, given))
     unknown = sorted(set(names) - {name.decode() for name in asyncssh.encryption.get_encryption_algs()})
     if unknown:
-        raise _unusable(label, f"unknown ciphers in extra: {', '.join(unknown)}", f"Leave ciphers out, or choose from {', '.join(CIPHERS)}")
+        raise unusable(label, f"unknown ciphers in extra: {', '.join(unknown)}", f"Leave ciphers out, or choose from {', '.join(CIPHERS)}")
     return names
 
 
-def _pins(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[asyncssh.SSHKey, ...]:
-    """The host keys to accept: `host_key` (one or more lines), else what `known_hosts` (a file) says of this host."""
-    scan = f"ssh-keyscan -p {port} {shlex.quote(host)}"
-    how = f"Run `{scan}`, compare the keys with what the server's owner says, and put one in extra as host_key"
-    if str(extra.get("no_host_key_check", "")).lower() == "true":
-        raise _unusable(label, "no_host_key_check is set, but Waybill talks only to a pinned host", f"Take it out. {how}")
-    given, file = extra.get("host_key"), extra.get("known_hosts")
-    if given:
-        return tuple(_host_key(label, line, how) for line in str(given).splitlines() if line.strip())
-    if file and str(file).lower() != "none":
-        try:
-            known, _, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
-        except (OSError, ValueError) as error:
-            raise _unusable(label, f"the known_hosts file {file} cannot be read", how) from error
-        if found := tuple(key for key in known if key not in revoked):
-            return found
-        what = f"has revoked every key it names of {host}" if known else f"does not name {host}"
-        raise _unusable(label, f"the known_hosts file {file} {what}", how)
-    raise _unusable(label, "the connection pins no host key", how)
-
-
-def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
-    """`ssh-ed25519 AAAA...`, with or without a host in front, or the bare base64 of an RSA key as the provider takes it."""
-    words = line.split()
-    start = next((number for number, word in enumerate(words) if word.startswith(("ssh-", "ecdsa-"))), None)
-    text = f"ssh-rsa {words[0]}" if start is None else " ".join(words[start : start + 2])
-    try:
-        return asyncssh.import_public_key(text)
-    except (asyncssh.KeyImportError, ValueError) as error:
-        raise _unusable(label, "host_key in extra is not a public key such as `ssh-ed25519 AAAA...`", how) from error
-
-
-def _private_key(label: str, connection: Connection) -> asyncssh.SSHKey | None:
-    text, file = connection.extra.get("private_key"), connection.extra.get("key_file")
-    extra = connection.extra
-    passphrase = extra.get("private_key_passphrase") or extra.get("passphrase") or connection.password or None
-    try:
-        if text:
-            return asyncssh.import_private_key(str(text).strip() + "\n", passphrase)
-        if file:
-            return asyncssh.read_private_key(str(Path(str(file)).expanduser()), passphrase)
-    except OSError as error:
-        raise _unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        # Not chained: what a parser says of a key may quote the key.
-        raise _unusable(
-            label,
-            f"the private key in {'private_key' if text else f'the file {file}'} cannot be used",
-            "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted",
-        ) from None
-    return None
-
-
 class _Pinned(asyncssh.SSHClient):
-    """Accepts the pinned keys and remembers what the server showed."""
+    """Accepts the pinned keys, offers the login's keys one by one, and remembers what the server showed and which key it took."""
 
-    def __init__(self, pins: tuple[asyncssh.SSHKey, ...]) -> None:
-        self._pins = {pin.public_data for pin in pins}
+    def __init__(self, chosen: Settings) -> None:
+        self._pins = {pin.public_data for pin in chosen.pins}
+        self._keys = iter(chosen.keys)
         self.shown: asyncssh.SSHKey | None = None
+        self.offered: asyncssh.SSHKey | None = None
+        """The key that was offered last: the one in use after a login by key, None after a login by password."""
+
+    def public_key_auth_requested(self) -> asyncssh.SSHKey | None:
+        self.offered = next(self._keys, None)
+        return self.offered
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.shown = key
         return key.public_data in self._pins
 
 
-async def log_in(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire]:
+@dataclass(frozen=True)
+class LoggedIn:
+    """A connection, its SFTP channel, and what both sides proved who they are with."""
+
+    connection: asyncssh.SSHClientConnection
+    wire: Wire
+    key: asyncssh.SSHKey | None
+    """None where the server took the password."""
+
+    host_key: asyncssh.SSHKey | None
+
+
+async def log_in(chosen: Settings) -> LoggedIn:
     """An SSH connection and its SFTP channel, both ready.
 
     Raises TransientError when the server cannot be reached, is too slow or has no room, PermanentError when it is another host or
     refuses the login.
     """
-    client = _Pinned(chosen.pins)
+    client = _Pinned(chosen)
     connection: asyncssh.SSHClientConnection | None = None
     with _told(chosen, client):
         try:
@@ -187,7 +149,7 @@ async def log_in(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire]:
             if connection is not None:
                 connection.abort()
             raise
-        return connection, wire
+        return LoggedIn(connection, wire, client.offered, client.shown)
 
 
 async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> Wire:
@@ -233,7 +195,7 @@ async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConne
         server_host_key_algs=sorted(_KEY_KINDS, key=lambda kind: kind not in kinds),
         username=chosen.login,
         password=chosen.password or None,
-        client_keys=[chosen.key] if chosen.key else None,
+        client_keys=None,  # the client offers them, to know which one was taken
         agent_path=None,
         config=None,
         encryption_algs=list(chosen.ciphers),
@@ -270,13 +232,7 @@ def _told(chosen: Settings, client: _Pinned) -> Iterator[None]:
     except asyncssh.HostKeyNotVerifiable as error:
         raise _wrong_host(chosen, client) from error
     except asyncssh.PermissionDenied as error:
-        by = " or ".join(name for name, given in (("key", chosen.key), ("password", chosen.password)) if given)
-        raise PermanentError(
-            f"the server refused the login {chosen.login} by {by}",
-            where=label,
-            next_step="Correct the credentials or ask the server's owner",
-            code="login",
-        ) from error
+        raise _refused_login(chosen) from error
     except asyncssh.KeyExchangeFailed as error:
         raise PermanentError(
             f"no common algorithms: {error.reason}", where=label, next_step="Ask the server's owner to update it", code="algorithms"
@@ -289,6 +245,8 @@ def _told(chosen: Settings, client: _Pinned) -> Iterator[None]:
             code="busy",
         ) from error
     except (asyncssh.Error, Lost) as error:
+        if "authentication failures" in str(error):  # sshd's words when its MaxAuthTries is used up
+            raise _refused_login(chosen) from error
         raise TransientError(
             f"the server ended the connection: {error}", where=label, next_step="It may allow too few connections", code="busy"
         ) from error
@@ -299,9 +257,20 @@ def _told(chosen: Settings, client: _Pinned) -> Iterator[None]:
         ) from error
 
 
+def _refused_login(chosen: Settings) -> PermanentError:
+    keys = f"key ({', '.join(map(spoken, chosen.keys))})" if chosen.keys else ""
+    by = " or ".join(filter(None, (keys, "password" if chosen.password else "")))
+    return PermanentError(
+        f"the server refused the login {chosen.login} by {by}",
+        where=chosen.label,
+        next_step="Correct the credentials or ask the server's owner; `waybill keys` prints the public keys to hand over",
+        code="login",
+    )
+
+
 def _wrong_host(chosen: Settings, client: _Pinned) -> PermanentError:
-    expected = ", ".join(f"{pin.get_algorithm()} {pin.get_fingerprint()}" for pin in chosen.pins)
-    seen = f"{client.shown.get_algorithm()} {client.shown.get_fingerprint()}" if client.shown else "none it could prove"
+    expected = ", ".join(map(spoken, chosen.pins))
+    seen = spoken(client.shown) if client.shown else "none it could prove"
     return PermanentError(
         f"this is not the pinned host: expected {expected}, seen {seen}",
         where=chosen.label,

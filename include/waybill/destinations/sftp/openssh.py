@@ -128,9 +128,9 @@ def _command(program: str, chosen: Settings, memory: _Memory) -> tuple[list[str]
         "UserKnownHostsFile": memory.path(pins),
     }
     ways, environment = [], {"PATH": os.defpath}
-    if chosen.key:
+    if chosen.keys:
         ways.append("publickey")
-        options["IdentityFile"] = memory.path(_exported(chosen.key))
+        options["IdentityFile"] = memory.path(_exported(chosen.keys[0]))  # the one the server took
     if chosen.password:
         ways += ["password", "keyboard-interactive"]
         asked = memory.program(f"#!/bin/sh\nexec cat {memory.path(chosen.password.encode())}\n".encode())

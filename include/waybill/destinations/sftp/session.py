@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -31,7 +32,8 @@ from waybill.destinations.base import (
 )
 from waybill.destinations.sftp.channels import Channels, running_loop, wait
 from waybill.destinations.sftp.errors import in_the_way, lost, refused
-from waybill.destinations.sftp.login import Settings, log_in, settings
+from waybill.destinations.sftp.keys import spoken
+from waybill.destinations.sftp.login import LoggedIn, Settings, log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
 from waybill.destinations.sftp.reading import Download
@@ -55,21 +57,31 @@ class Sftp:
     def connect(self) -> Iterator[SftpSession]:
         chosen = settings(self._connection)
         with running_loop("waybill-sftp") as loop:
-            connection, wire, block = wait(loop, _open(chosen))
-            channels = Channels(loop, chosen, connection, wire)
+            found, block = wait(loop, _open(chosen))
+            in_use = (found.key,) if found.key else ()
+            channels = Channels(loop, replace(chosen, keys=in_use), found.connection, found.wire)
+            proofs = _spoken(found.key, chosen.keys, "password"), _spoken(found.host_key, chosen.pins, "")
             try:
-                yield SftpSession(chosen.label, loop, channels, wire, self._root, self._profile, block)
+                yield SftpSession(chosen.label, loop, channels, found.wire, self._root, self._profile, block, proofs)
             finally:
-                wait(loop, _leave(connection, channels))
+                wait(loop, _leave(found.connection, channels))
 
 
-async def _open(chosen: Settings) -> tuple[asyncssh.SSHClientConnection, Wire, int]:
-    connection, wire = await log_in(chosen)
+async def _open(chosen: Settings) -> tuple[LoggedIn, int]:
+    found = await log_in(chosen)
     try:
-        return connection, wire, (await wire.limits())[0]
+        return found, (await found.wire.limits())[0]
     except (Status, Lost) as error:
-        connection.abort()
+        found.connection.abort()
         raise TransientError(f"the server did not tell its limits: {error}", where=chosen.label, code="lost") from error
+
+
+def _spoken(used: asyncssh.SSHKey | None, known: tuple[asyncssh.SSHKey, ...], otherwise: str) -> str:
+    """A key, and which of the connection's it is where that holds several."""
+    if used is None:
+        return otherwise
+    place = next((number for number, key in enumerate(known, 1) if key.public_data == used.public_data), 1)
+    return f"{spoken(used)} ({place} of {len(known)})" if len(known) > 1 else spoken(used)
 
 
 async def _leave(connection: asyncssh.SSHClientConnection, channels: Channels) -> None:
@@ -86,7 +98,15 @@ class SftpSession(Reading):
     """See `base.Session`. Publishing is the plain rename of SFTP version 3, which does not overwrite."""
 
     def __init__(
-        self, label: str, loop: asyncio.AbstractEventLoop, channels: Channels, wire: Wire, root: str, profile: Profile, block: int
+        self,
+        label: str,
+        loop: asyncio.AbstractEventLoop,
+        channels: Channels,
+        wire: Wire,
+        root: str,
+        profile: Profile,
+        block: int,
+        proofs: tuple[str, str],
     ) -> None:
         self.label = label
         self.profile = profile
@@ -95,6 +115,7 @@ class SftpSession(Reading):
         self._wire = wire
         self._root = root
         self._block = block
+        self._proofs = proofs
         self._sees = profile is not Profile.DROPBOX
 
     def _at(self, path: str) -> str:
@@ -288,4 +309,6 @@ class SftpSession(Reading):
 
     def probe(self, folder: str) -> Probe:
         with self._told("rehearse below", folder):
-            return wait(self._loop, rehearse(self._wire, self._at, folder))
+            found = wait(self._loop, rehearse(self._wire, self._at, folder))
+        login_key, host_key = self._proofs
+        return replace(found, login_key=login_key, host_key=host_key)

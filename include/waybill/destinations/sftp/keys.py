@@ -1,0 +1,135 @@
+"""The keys a connection holds: which hosts it trusts, and what it logs in with.
+
+Both may be several, so that a key can be changed without a moment in which neither side knows the other: the new one is added, the other
+side follows, the old one is taken out.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError
+
+MOST_KEYS = 4
+"""Servers count every key they are offered as an attempt, and OpenSSH ends a login after six."""
+
+_BLOCK = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
+
+
+def unusable(label: str, what: str, next_step: str) -> PermanentError:
+    return PermanentError(what, where=label, next_step=next_step, code="connection")
+
+
+def spoken(key: asyncssh.SSHKey) -> str:
+    """A key as people compare it: `ssh-ed25519 SHA256:...`."""
+    return f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+
+def public_keys(connection: Connection) -> list[dict[str, str]]:
+    """What the owner of a server needs of each key that the connection logs in with. Nothing is connected to, and no pin is needed yet.
+
+    Raises PermanentError when a key cannot be used, or there is none.
+    """
+    label = f"sftp {connection.id}"
+    keys = private_keys(label, connection)
+    if not keys:
+        how = "a password" if connection.password else "neither a password nor a key"
+        step = "Put a key into its extra as private_keys: make one with `ssh-keygen -t ed25519`"
+        raise unusable(label, f"the connection logs in with {how}, so there is no public key to hand over", step)
+    return [{"public_key": key.export_public_key("openssh").decode().strip(), "fingerprint": key.get_fingerprint()} for key in keys]
+
+
+def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[asyncssh.SSHKey, ...]:
+    """The host keys to accept: `host_key` (a list, or one or more lines), else what `known_hosts` (a file) says of this host."""
+    scan = f"ssh-keyscan -p {port} {shlex.quote(host)}"
+    how = f"Run `{scan}`, compare the keys with what the server's owner says, and put one in extra as host_key"
+    if str(extra.get("no_host_key_check", "")).lower() == "true":
+        raise unusable(label, "no_host_key_check is set, but Waybill talks only to a pinned host", f"Take it out. {how}")
+    given, file = extra.get("host_key"), extra.get("known_hosts")
+    if given:
+        text = "\n".join(map(str, given)) if isinstance(given, list) else str(given)
+        return tuple(_host_key(label, line, how) for line in text.splitlines() if line.strip())
+    if file and str(file).lower() != "none":
+        try:
+            known, _, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
+        except (OSError, ValueError) as error:
+            raise unusable(label, f"the known_hosts file {file} cannot be read", how) from error
+        if found := tuple(key for key in known if key not in revoked):
+            return found
+        what = f"has revoked every key it names of {host}" if known else f"does not name {host}"
+        raise unusable(label, f"the known_hosts file {file} {what}", how)
+    raise unusable(label, "the connection pins no host key", how)
+
+
+def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
+    """`ssh-ed25519 AAAA...`, with or without a host in front, or the bare base64 of an RSA key as the provider takes it."""
+    words = line.split()
+    start = next((number for number, word in enumerate(words) if word.startswith(("ssh-", "ecdsa-"))), None)
+    text = f"ssh-rsa {words[0]}" if start is None else " ".join(words[start : start + 2])
+    try:
+        return asyncssh.import_public_key(text)
+    except (asyncssh.KeyImportError, ValueError) as error:
+        raise unusable(label, "host_key in extra is not a public key such as `ssh-ed25519 AAAA...`", how) from error
+
+
+def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, ...]:
+    """The keys to log in with, in the order they are tried: `private_keys` (the new one first), then `private_key` or `key_file`.
+
+    `private_keys` is a list; each member is a key's text, or an object with `private_key` or `key_file` and the key's own
+    `private_key_passphrase`. A text with several keys one after the other, as `AIRFLOW_CONN_...` may hold it, is good as well.
+    """
+    extra = connection.extra
+    passphrase = extra.get("private_key_passphrase") or extra.get("passphrase") or connection.password or None
+    found: list[asyncssh.SSHKey] = []
+    for where, one in _given(label, extra):
+        own = one.get("private_key_passphrase") or one.get("passphrase") or passphrase
+        key = _private_key(label, where, one, own)
+        if key is not None and key.public_data not in {other.public_data for other in found}:
+            found.append(key)
+    if len(found) > MOST_KEYS:
+        raise unusable(
+            label, f"the connection holds {len(found)} private keys", f"Keep {MOST_KEYS} at most: servers end a login after a few"
+        )
+    return tuple(found)
+
+
+def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where in extra each key stands, and what is said of it."""
+    several = extra.get("private_keys") or []
+    if isinstance(several, str):
+        several = _BLOCK.findall(several) or [several]
+    if not isinstance(several, list):
+        raise unusable(label, "private_keys in extra is not a list", "Write the keys as a JSON list, the new one first")
+    for number, one in enumerate(several, 1):
+        if not isinstance(one, str | dict):
+            raise unusable(
+                label, f"number {number} of private_keys in extra is no key", "Write each key as text, or as an object with key_file"
+            )
+        yield f"number {number} of private_keys", {"private_key": one} if isinstance(one, str) else one
+    yield "private_key", extra
+
+
+def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: str | None) -> asyncssh.SSHKey | None:
+    text, file = given.get("private_key"), given.get("key_file")
+    try:
+        if text:
+            return asyncssh.import_private_key(str(text).strip() + "\n", passphrase)
+        if file:
+            return asyncssh.read_private_key(str(Path(str(file)).expanduser()), passphrase)
+    except OSError as error:
+        raise unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
+        # Not chained: what a parser says of a key may quote the key.
+        raise unusable(
+            label,
+            f"the private key in {where if text else f'the file {file}'} cannot be used",
+            "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted",
+        ) from None
+    return None
