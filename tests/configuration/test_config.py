@@ -72,7 +72,7 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param("entityList: [usr]", "entityList: unknown entity 'usr' (allowed: user; did you mean user?)", id="entity"),
         pytest.param(
             "entitylist: user",
-            "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv, "
+            "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, destination, csv, landing, "
             "sourceTenant, where, columns; "
             "did you mean entityList?)",
             id="key",

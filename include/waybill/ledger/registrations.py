@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -124,6 +125,13 @@ def history(connection: Connection, tenant_id: str) -> list[Registered]:
     """Every version, newest first."""
     query = select(registration).where(registration.c.tenant == tenant_id).order_by(registration.c.version.desc())
     return [Registered(**row._mapping) for row in connection.execute(query)]
+
+
+def destined_since(connection: Connection, tenant_id: str) -> datetime | None:
+    """When the tenant's destination came into force, as far as its registrations tell: the house may have moved its own."""
+    versions = history(connection, tenant_id)
+    same = takewhile(lambda one: one.body.get("destination") == versions[0].body.get("destination"), versions)
+    return min((one.created_at for one in same), default=None)
 
 
 def salt(connection: Connection, tenant_id: str) -> bytes:

@@ -37,6 +37,8 @@ LABELS = {
     "compression": "Compression",
     "max_rows_per_file": "Most rows a file",
     "bom": "Byte order mark",
+    "landing": "Beside the files",
+    "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
 }
 """What the form of a registration calls its fields, by the name of the input."""
 
@@ -77,7 +79,13 @@ _INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency"
 KINDS = {"": "the house's own", "sftp": "SFTP server", "s3": "S3 bucket", "folder": "folder"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
 LINE_ENDS = {"lf": "LF", "crlf": "CR LF"}
-_UNSET = {"timezone": "UTC", "deliverAt": "between 01:00 and 02:00", "destination": KINDS[""], "csv": "the usual one"}
+_UNSET = {
+    "timezone": "UTC",
+    "deliverAt": "between 01:00 and 02:00",
+    "destination": KINDS[""],
+    "csv": "the usual one",
+    "landing": "as the house has it",
+}
 """What counts where a body leaves a field out."""
 
 _SAID = {"etag_mismatch": "Somebody else changed the registration meanwhile, so nothing of yours was put into force."}
@@ -185,6 +193,8 @@ class Words:
                 return place(value)
             case "csv":
                 return _dialect(value)
+            case "landing":
+                return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
         return str(value)
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
@@ -195,7 +205,7 @@ class Words:
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
-        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "destination", "csv") if key in body]
+        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "destination", "csv", "landing") if key in body]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
 
 
