@@ -44,6 +44,19 @@ def day_manifest_name(number: int) -> str:
     return "_MANIFEST.json" if number == 1 else f"_MANIFEST.{number}.json"
 
 
+def feed_index(tenant: str) -> str:
+    return f"{tenant_folder(tenant)}/feed.json"
+
+
+def feed_page_name(feed: str, number: int, unique: str = "") -> str:
+    """A page of a feed, below the tenant's folder. `unique` goes into the name where nothing can be renamed or looked at."""
+    return f"feed/{feed}/page-{number:06d}{f'.{unique}' if unique else ''}.json"
+
+
+def readme(tenant: str) -> str:
+    return f"{tenant_folder(tenant)}/_README.txt"
+
+
 @dataclass(frozen=True)
 class Target:
     """The final paths of one delivery: everything in `folder`, named after `stem`."""

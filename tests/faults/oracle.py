@@ -23,6 +23,7 @@ from tests.faults.consumer import Delivered, Incomplete, Row, deliveries, parse
 
 PLANTED = "PLANTED-Secret-5f0c"
 TWO_DAYS = 2 * 86_400
+FEED, README = "feed.json", "_README.txt"
 
 
 class Watcher:
@@ -64,8 +65,13 @@ class Watcher:
         before, self._seen[path] = self._seen.get(path), digest
         if before == digest:
             return
+        if path.name == FEED:
+            self.violations += [f"{name} {what}" for what in unfounded(path, data)]
+            return
         if before is not None:
             self.violations.append(f"{name} changed after it was visible")
+        if path.name == README:
+            return
         try:
             parse(name, data)
         except Incomplete as error:
@@ -96,6 +102,7 @@ def judge(
     wrong += sequences(found)
     wrong += days(out / "exports" / tenant, found)
     wrong += _strangers(out / "exports" / tenant, found)
+    wrong += feed(out / "exports" / tenant, found)
     for entity, expected in (versions or {}).items():
         got = Counter(row for one in found if one.manifest["entity"] == entity for row in one.rows)
         wrong += difference(entity, Counter(expected), got)
@@ -150,6 +157,34 @@ def days(exports: Path, found: list[Delivered]) -> list[str]:
     return wrong
 
 
+def unfounded(path: Path, data: bytes) -> list[str]:
+    """What a feed names that is not there, or is something else."""
+    try:
+        listed = json.loads(data)["deliveries"]
+    except ValueError as error:
+        return [f"is no JSON: {error}"]
+    wrong = []
+    for one in listed:
+        manifest = path.parent / one["manifest"]
+        if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != one["manifest_sha256"]:
+            wrong.append(f"names {one['manifest']}, which is not there as it says")
+    return wrong
+
+
+def feed(exports: Path, found: list[Delivered]) -> list[str]:
+    """Where there is a feed, it lists every delivery once, numbered from 1."""
+    path = exports / FEED
+    if not path.exists():
+        return []
+    listed = json.loads(path.read_bytes())["deliveries"]
+    wrong = [f"{path} {what}" for what in unfounded(path, path.read_bytes())]
+    if [one["number"] for one in listed] != list(range(1, len(listed) + 1)):
+        wrong.append(f"{path} is numbered {[one['number'] for one in listed]}")
+    if Counter(one["delivery_id"] for one in listed) != Counter(one.manifest["delivery_id"] for one in found):
+        wrong.append(f"{path} lists {len(listed)} deliveries, there are {len(found)}")
+    return wrong
+
+
 def _is_day(exports: Path, folder: Path) -> bool:
     return exports in folder.parents and len(folder.relative_to(exports).parts) == 3
 
@@ -159,7 +194,11 @@ def _strangers(exports: Path, found: list[Delivered]) -> list[str]:
     known = {one.path for one in found}
     for one in found:
         known |= {one.path.parent / file["path"] for file in [*one.manifest["files"], one.manifest.get("deletes")] if file}
-    return [f"{path} is in no manifest" for path in visible(exports) if path not in known and not path.name.startswith("_MANIFEST")]
+    return [
+        f"{path} is in no manifest"
+        for path in visible(exports)
+        if path not in known and not path.name.startswith("_MANIFEST") and path.name not in (FEED, README)
+    ]
 
 
 def age(out: Path, seconds: float = TWO_DAYS) -> None:

@@ -193,3 +193,13 @@ def test_an_id_that_is_none_is_told_what_one_looks_like_and_never_cut(desk: Desk
         assert answer.status_code == 422
         assert "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit" in answer.text
     assert "maxlength" not in desk.client.get("/page/").text.partition('id="new-tenant"')[2].partition(">")[0]
+
+
+def test_the_feed_is_switched_on_and_off_by_the_form(desk: Desk) -> None:
+    ticked = re.compile(r'<input type="checkbox" id="status"[^>]*checked')
+    assert "Beside the files" not in desk.preview("fed", SITES)
+    desk.register("fed", SITES | {"status": "1"})
+    assert ticked.search(desk.client.get("/page/tenants/fed").text)
+    assert "Beside the files" in desk.preview("fed", SITES | {"expected": "1"})
+    desk.register("fed", SITES | {"expected": "1"})
+    assert not ticked.search(desk.client.get("/page/tenants/fed").text)

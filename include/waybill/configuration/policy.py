@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
 from waybill.configuration.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, ConnectionId, Duration, FormatName, closest, parse_duration
-from waybill.configuration.registration import DestinationSpec, SftpDestination
+from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 
@@ -68,12 +68,6 @@ class Notify(Strict):
     warn_before: Duration = timedelta(hours=1)
     to: tuple[str, ...] = ()
     requests: tuple[Literal["ready", "failed"], ...] = ()
-
-
-class Landing(Strict):
-    """What else stands beside a tenant's files at the destination. `sha256sums`: a SHA256SUMS beside every day manifest."""
-
-    sha256sums: StrictBool = False
 
 
 class RangeRule(Strict):

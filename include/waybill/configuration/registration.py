@@ -130,6 +130,17 @@ class S3Destination(Strict):
     root: Root = "/"
 
 
+class Landing(Strict):
+    """What else stands beside a tenant's files at the destination. What a registration leaves out is as policy says, and there off.
+
+    `status`: a `feed.json` at the tenant's root, which numbers every delivery and tells when the next one is due and what is wrong now.
+    `sha256sums`: a SHA256SUMS beside every day manifest.
+    """
+
+    status: StrictBool | None = None
+    sha256sums: StrictBool | None = None
+
+
 DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination, Field(discriminator="kind")]
 
 
@@ -197,6 +208,10 @@ class Registration(Strict):
         None, description="Where files go, through an Airflow connection; by default where policy says."
     )
     csv: CsvOptions = Field(default_factory=CsvOptions, description="How files are written.")
+    landing: Landing = Field(
+        default_factory=Landing,
+        description="What stands beside the files: `status`, a feed.json of all deliveries; `sha256sums`. By default as policy says.",
+    )
     source_tenant: SourceTenant | None = Field(
         None, description="The tenant's id in the data, as text, integer or UUID; by default the tenant id. Operators set it in the file."
     )
@@ -223,6 +238,10 @@ class Registration(Strict):
         """The tenant's id in the data, and what else is asked of a row of the entity."""
         names = (entity.id.casefold(), entity.display_name.casefold())
         return self.source_tenant or tenant, tuple(one for name, given in self.where.items() if name.casefold() in names for one in given)
+
+    def lands(self, house: Landing) -> Landing:
+        """What stands beside the files: the registration's own word, else that of the house."""
+        return house.model_copy(update=self.landing.model_dump(exclude_none=True))
 
     @property
     def is_disabled(self) -> bool:

@@ -129,10 +129,14 @@ def backfill(
         stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and not (again and earlier[-1].status == "committed"):
-        return deliver(installation, [earlier[-1].id], progress)[0]
-    _check(stream, start, end)
-    _rehearse(installation, registered, stream, start, end)
-    return deliver(installation, [_plan_backfill(installation, registered, stream, start, end, len(earlier), actor).id], progress)[0]
+        planned = earlier[-1]
+    else:
+        _check(stream, start, end)
+        _rehearse(installation, registered, stream, start, end)
+        planned = _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
+    result = deliver(installation, [planned.id], progress)[0]
+    close_day(installation, tenant)
+    return result
 
 
 def queue_backfill(installation: Installation, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str) -> Delivery:

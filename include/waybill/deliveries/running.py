@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries import kept_bytes, protocol, stopping
+from waybill.deliveries import kept_bytes, landing, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
 from waybill.deliveries.comparison.stale_ledger import refuse_unknown
 from waybill.deliveries.extraction import PositionLost, Task
@@ -157,9 +157,14 @@ def _keep_failure(installation: Installation, one: Delivery, error: WaybillError
 
 
 def close_day(installation: Installation, tenant: str) -> list[str]:
-    """Write the day manifests that are due and return their paths. Safe to call at any time, also twice at once."""
+    """Write the day manifests that are due, then the feed where it is wanted; returns their paths.
+
+    Safe to call at any time, also twice at once.
+    """
     with _naming(f"tenant {tenant}, day manifest"):
-        return _close_days(installation, installation.registered(tenant))
+        registered = installation.registered(tenant)
+        closed = _close_days(installation, registered)
+        return closed + landing.write_feed(installation, registered)
 
 
 @contextmanager
@@ -181,7 +186,7 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
     if not waiting:
         return []
     with installation.session(registered) as session:
-        return [_publish_day(installation, session, one) for one in waiting]
+        return [_publish_day(installation, registered, session, one) for one in waiting]
 
 
 def _is_complete(connection: Connection, registered: Registered, export_date: str) -> bool:
@@ -233,12 +238,12 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
     }
 
 
-def _publish_day(installation: Installation, session: Session, one: Day) -> str:
+def _publish_day(installation: Installation, registered: Registered, session: Session, one: Day) -> str:
     folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
     name = layout.day_manifest_name(one.number)
     path = f"{folder}/{name}"
     documents = {path: one.document}
-    if installation.configuration.export_policy(one.tenant).landing.sha256sums:
+    if landing.wanted(installation, registered).sha256sums:
         documents = {f"{folder}/{sums.name(one.number)}": sums.sums(one.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX

@@ -109,6 +109,18 @@ class Session(Protocol):
         """
         ...
 
+    @property
+    def replaces(self) -> bool:
+        """Whether a file can be replaced here so that a reader sees the old one or the new one, and never none."""
+        ...
+
+    def replace(self, part: str, final: str) -> None:
+        """Make the file `part` visible as `final` in one step, in the place of one of our own that stands there.
+
+        Only for a place that `replaces`. A symlink or folder under that name is a ConflictError.
+        """
+        ...
+
     def remove(self, path: str) -> None:
         """Remove one of our own files or hidden part folders; a missing one is fine."""
         ...

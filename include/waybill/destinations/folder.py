@@ -210,6 +210,21 @@ class FolderSession(Reading):
         else:
             os.unlink(source, dir_fd=source_fd)
 
+    @property
+    def replaces(self) -> bool:
+        return True
+
+    def replace(self, part: str, final: str) -> None:
+        self._file(final)
+        (source_folder, source), (target_folder, target) = parent_and_name(part), parent_and_name(final)
+        with (
+            translated(self.label, "replace", final),
+            self._opened(components(source_folder)) as source_fd,
+            self._opened(components(target_folder)) as target_fd,
+        ):
+            os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            os.fsync(target_fd)
+
     def remove(self, path: str) -> None:
         found = self._look(path)
         if found is None:

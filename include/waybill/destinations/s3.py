@@ -166,6 +166,20 @@ class S3Session(Reading):
             raise part_missing(part, self.label)
         return self._publish_folder(part, final)
 
+    @property
+    def replaces(self) -> bool:
+        return True
+
+    def replace(self, part: str, final: str) -> None:
+        size = self.size(part)
+        if size is None:
+            raise part_missing(part, self.label)
+        to = {"Bucket": self._bucket, "Key": self._key(final)}
+        with self._told("replace", final):
+            self._copy_parts({"Bucket": self._bucket, "Key": self._key(part)}, to, size, {})
+        with suppress(TransientError):
+            self.remove(part)
+
     def _copy(self, source: str, target: str, size: int) -> bool:
         """Copy inside S3 unless `target` exists; False when it does."""
         from botocore.exceptions import ClientError
@@ -178,14 +192,14 @@ class S3Session(Reading):
                 if size == 0:
                     self._client.put_object(**to, Body=b"", **self._if_new)
                 else:
-                    self._copy_parts({"Bucket": self._bucket, "Key": self._key(source)}, to, size)
+                    self._copy_parts({"Bucket": self._bucket, "Key": self._key(source)}, to, size, self._if_new)
             except ClientError as error:
                 if _status(error) != 412:
                     raise
                 return False
         return True
 
-    def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int) -> None:
+    def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int, condition: dict[str, str]) -> None:
         """A multipart copy of any size: unlike CopyObject, servers have long known a condition on its completion."""
         upload = {**to, "UploadId": self._client.create_multipart_upload(**to, ChecksumAlgorithm="SHA256")["UploadId"]}
         try:
@@ -195,7 +209,7 @@ class S3Session(Reading):
                 answer = self._client.upload_part_copy(**upload, PartNumber=number, CopySource=source, CopySourceRange=copied)
                 result = answer["CopyPartResult"]
                 done.append({"PartNumber": number, **{key: result[key] for key in ("ETag", "ChecksumSHA256") if key in result}})
-            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, **self._if_new)
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, **condition)
         except BaseException:
             self._client.abort_multipart_upload(**upload)
             raise

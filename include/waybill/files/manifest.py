@@ -139,10 +139,10 @@ def dialect_of(dialect: Dialect) -> dict[str, Any]:
 
 def document(facts: Mapping[str, Any]) -> bytes:
     """JSON with two blanks of indentation, keys in the order given, non-ASCII as it is, one line end at the end."""
-    return (json.dumps(facts, ensure_ascii=False, indent=2, default=_plain) + "\n").encode()
+    return (json.dumps(facts, ensure_ascii=False, indent=2, default=plain) + "\n").encode()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return timestamp_text(value)
     if isinstance(value, date):

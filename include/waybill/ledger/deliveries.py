@@ -48,6 +48,7 @@ class Delivery:
     created_at: datetime
     committed_at: datetime | None
     day_number: int | None
+    feed_number: int | None
 
 
 @dataclass(frozen=True)

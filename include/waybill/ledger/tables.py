@@ -107,6 +107,7 @@ stream = Table(
 )
 
 _UNLISTED = text("status = 'committed' AND day_number IS NULL AND kind <> 'backfill'")
+_UNFED = text("status = 'committed' AND feed_number IS NULL")
 _REPEATS = text("redelivers IS NOT NULL")
 
 delivery = Table(
@@ -139,6 +140,7 @@ delivery = Table(
     _at("created_at", required=True),
     _at("committed_at"),
     Column("day_number", Integer),
+    Column("feed_number", Integer),
     Index(
         "uq_delivery_open",
         "stream",
@@ -160,11 +162,13 @@ delivery = Table(
     Index("ix_delivery_date", "tenant", "export_date"),
     Index("ix_delivery_open", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
     Index("ix_delivery_unlisted", "tenant", "export_date", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
+    Index("ix_delivery_unfed", "tenant", "committed_at", "id", sqlite_where=_UNFED, postgresql_where=_UNFED),
     Index("ix_delivery_redelivers", "redelivers", sqlite_where=_REPEATS, postgresql_where=_REPEATS),
 )
 
 IS_OPEN = text("delivery.status = 'open'")
 UNLISTED = text("delivery.status = 'committed' AND delivery.day_number IS NULL AND delivery.kind <> 'backfill'")
+UNFED = text("delivery.status = 'committed' AND delivery.feed_number IS NULL")
 """As literals, not parameters: only so does SQLite see that a partial index answers a query."""
 
 attempt = Table(
@@ -234,6 +238,38 @@ day = Table(
     Column("sha256", String(64), nullable=False),
     Column("document", LargeBinary, nullable=False),
     _at("created_at", required=True),
+    _at("published_at"),
+)
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenant.id"), primary_key=True),
+    Column("id", String(32), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("problem", Text, nullable=False, server_default=""),
+    Column("readme", String(64), nullable=False, server_default=""),
+)
+
+feed_entry = Table(
+    "feed_entry",
+    metadata,
+    Column("feed", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("entry", Text, nullable=False),
+)
+
+feed_page = Table(
+    "feed_page",
+    metadata,
+    Column("feed", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("document", LargeBinary),
     _at("published_at"),
 )
 

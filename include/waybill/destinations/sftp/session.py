@@ -38,7 +38,7 @@ from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Spac
 from waybill.destinations.sftp.probe import rehearse
 from waybill.destinations.sftp.reading import Download
 from waybill.destinations.sftp.transfer import Upload, chunks, peeked
-from waybill.destinations.sftp.wire import Wire
+from waybill.destinations.sftp.wire import POSIX_RENAME, Wire
 from waybill.errors import PermanentError, TransientError
 
 T = TypeVar("T")
@@ -266,6 +266,21 @@ class SftpSession(Reading):
                     raise
                 return False
         return True
+
+    @property
+    def replaces(self) -> bool:
+        """By OpenSSH's rename, or by the plain one where that overwrites."""
+        return self.profile is Profile.NO_CAS or (self.profile is Profile.FULL and POSIX_RENAME in self._wire.extensions)
+
+    def replace(self, part: str, final: str) -> None:
+        self._file(final)
+        with self._told("replace", final), self._lanes.lane() as wire:
+            move = wire.rename if self.profile is Profile.NO_CAS else wire.rename_over
+            wait(self._loop, move(self._at(part), self._at(final)))
+        if self._look(part) is not None:
+            what = f"the server answered OK to the rename onto {final}, and the hidden file is still there"
+            step = "Run `waybill probe`, and ask whoever runs the server why it does not rename"
+            raise PermanentError(what, where=self.label, next_step=step, code="refused")
 
     def remove(self, path: str) -> None:
         facts = self._look(path)

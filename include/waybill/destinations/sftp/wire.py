@@ -16,6 +16,7 @@ from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fiel
 LARGEST_PACKET = 4 * 1024 * 1024
 LARGE = 8 * 1024
 _LARGE_BLOCK = 255 * 1024
+POSIX_RENAME = "posix-rename@openssh.com"
 Answer = tuple[int, bytes]
 
 
@@ -223,6 +224,10 @@ class Wire:
     async def rename(self, old: str, new: str) -> None:
         """The plain rename of version 3, which a conforming server refuses when `new` exists."""
         await self.done(self.ask(Kind.RENAME, string(old), string(new)))
+
+    async def rename_over(self, old: str, new: str) -> None:
+        """OpenSSH's rename, which replaces `new` in one step."""
+        await self.done(self.ask(Kind.EXTENDED, string(POSIX_RENAME), string(old), string(new)))
 
     async def list(self, folder: str) -> dict[str, Attributes]:
         """All names in a folder but `.` and `..`."""

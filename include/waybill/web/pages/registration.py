@@ -51,6 +51,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
         "bom": csv.get("bom", False),
         "compression": csv.get("compression", "none"),
+        "status": (body.get("landing") or {}).get("status", False),
         "maxRows": csv.get("maxRowsPerFile", csv.get("max_rows_per_file")) or "",
     }
 
@@ -68,6 +69,8 @@ def registration_body(form: Form) -> dict[str, Any]:
         body["destination"] = {"kind": kind, **{name: form.one(name) for name in wanted if form.one(name)}}
     if csv := _csv(form):
         body["csv"] = csv
+    if form.one("status"):
+        body["landing"] = {"status": True}
     return body
 
 
@@ -90,6 +93,11 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
     before = replacing.find(installation, tenant)
     unseen = {name: before.body[name] for name in _UNSEEN if name in before.body} if before else {}
     body = registration_body(form) | unseen
+    landing = dict(before.body.get("landing") or {}) if before else {}
+    if landing.get("status"):
+        del landing["status"]  # the form has it ticked, or it is taken back
+    if landing | body.get("landing", {}):
+        body["landing"] = landing | body.get("landing", {})
     expected = _version(form)
     plan = replacing.rehearse(installation, tenant, body, expected=expected, operator=caller.is_operator)
     told = words(installation)

@@ -38,6 +38,8 @@ LABELS = {
     "compression": "Compression",
     "max_rows_per_file": "Most rows a file",
     "bom": "Byte order mark",
+    "landing": "Beside the files",
+    "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
 }
 """What the form of a registration calls its fields, by the name of the input."""
 
@@ -84,6 +86,7 @@ _UNSET = {
     "deliverBy": "no promise",
     "destination": KINDS[""],
     "csv": "the usual one",
+    "landing": "as the house has it",
 }
 """What counts where a body leaves a field out."""
 
@@ -192,6 +195,8 @@ class Words:
                 return place(value)
             case "csv":
                 return _dialect(value)
+            case "landing":
+                return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
         return str(value)
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
@@ -202,7 +207,8 @@ class Words:
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
-        rest = [self.value(key, body[key]) for key in ("timezone", "deliverAt", "deliverBy", "destination", "csv") if key in body]
+        fields = ("timezone", "deliverAt", "deliverBy", "destination", "csv", "landing")
+        rest = [self.value(key, body[key]) for key in fields if key in body]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
 
 

@@ -1,0 +1,303 @@
+"""What explains a tenant's files at their destination: `feed.json` with its pages, and `_README.txt`, where they are wanted.
+
+A delivery gets its number after it was committed, so a feed never names what is not there. Pages are frozen in the ledger before they are
+published, and the index follows them: a run that is killed leaves the index as it was, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from waybill import layout
+from waybill.canonical import optional_timestamp_text
+from waybill.configuration.registration import Landing
+from waybill.deliveries.manifests import manifest_bytes, placed, publish_document
+from waybill.deliveries.reports import overview
+from waybill.deliveries.reports.causes import said_outside
+from waybill.deliveries.reports.overview import GRACE, Row, State
+from waybill.destinations import Profile, Session
+from waybill.errors import ConflictError, PermanentError, TransientError
+from waybill.files import feed as files
+from waybill.installation import Installation
+from waybill.ledger import deliveries, feeds, registrations
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.engine import new_id
+from waybill.ledger.feeds import Feed, Page
+from waybill.ledger.registrations import Registered
+
+_TRIES = 5
+"""How often a worker writes the index because another one numbered deliveries meanwhile."""
+
+
+def wanted(installation: Installation, registered: Registered) -> Landing:
+    """What stands beside this tenant's files."""
+    return registered.registration.lands(installation.configuration.export_policy(registered.tenant).landing)
+
+
+def write_feed(installation: Installation, registered: Registered) -> list[str]:
+    """Bring the feed up to date where it is wanted; returns the paths written. Safe to call at any time, also twice at once.
+
+    A feed that is wanted no more is taken away, so that nobody waits for what it will not tell.
+    """
+    tenant = registered.tenant
+    with installation.ledger.read() as connection:
+        found = feeds.find(connection, tenant)
+    if not wanted(installation, registered).status:
+        if found is not None:
+            _withdraw(installation, registered)
+        return []
+    with installation.session(registered) as session:
+        return _Writer(installation, registered, session).write()
+
+
+def _withdraw(installation: Installation, registered: Registered) -> None:
+    with installation.session(registered) as session:
+        if session.replaces:
+            session.remove(layout.feed_index(registered.tenant))
+    with installation.ledger.begin() as connection:
+        feeds.end(connection, registered.tenant)
+
+
+class _Writer:
+    def __init__(self, installation: Installation, registered: Registered, session: Session) -> None:
+        self._installation = installation
+        self._registered = registered
+        self._session = session
+        self._tenant = registered.tenant
+        self._is_blind = session.profile is Profile.DROPBOX
+        self._index = layout.feed_index(registered.tenant)
+        self._written: list[str] = []
+
+    def write(self) -> list[str]:
+        self._session.prepare(layout.tenant_folder(self._tenant))
+        one = self._feed()
+        self._readme(one)
+        for _ in range(_TRIES):
+            one = self._number(one)
+            if not (self._session.replaces and self._replace(one)):
+                self._pages(one, self._status(one))
+            with self._installation.ledger.read() as connection:
+                now = feeds.find(connection, self._tenant)
+            if now is None or (now.id, now.last) == (one.id, one.last):
+                break
+            one = now
+        return self._written
+
+    def _feed(self) -> Feed:
+        """The tenant's feed. It starts over at another destination, and where what stands there is further than the ledger knows."""
+        seen = self._session.read(self._index) if self._session.replaces else None  # before the ledger, which other workers move on
+        spec = self._installation.destination_spec(self._registered).model_dump_json()
+        destination = hashlib.sha256(spec.encode()).hexdigest()
+        with self._installation.ledger.begin() as connection:
+            found = feeds.find(connection, self._tenant)
+            reached = None if seen is None else files.newest_number(seen, self._tenant, found.id if found else "")
+            if seen is not None and reached is None:
+                raise ConflictError(
+                    f"{self._index} exists and is not a feed of this tenant's",
+                    where=self._session.label,
+                    next_step="Nothing was touched. Move it away and run again",
+                    code="foreign_file",
+                )
+            if found is None or found.destination != destination or (reached or 0) > found.last:
+                moved = found is not None and found.destination != destination
+                found = Feed(self._tenant, new_id(), destination, 0, "", "")
+                feeds.begin(connection, found, registrations.unchanged_since(connection, self._tenant, ("destination",)), moved=moved)
+        return found
+
+    def _readme(self, one: Feed) -> None:
+        digest, path = hashlib.sha256(files.README).hexdigest(), layout.readme(self._tenant)
+        if one.readme == digest:
+            return
+        with self._installation.ledger.begin() as connection:
+            feeds.said(connection, self._tenant, one.id, readme=digest)
+        if self._is_blind:  # a second try could not see that the first succeeded
+            self._session.upload(path, [files.README])
+        elif (there := self._session.read(path)) is None:
+            publish_document(self._session, path, files.README, new_id())
+        elif self._session.replaces and there != files.README and b"Waybill" in there:
+            self._put(path, files.README)
+
+    def _number(self, one: Feed) -> Feed:
+        """Give numbers to what was committed since, a page's worth in one transaction."""
+        while True:
+            with self._installation.ledger.begin() as connection:
+                found = feeds.unfed(connection, self._tenant, files.PAGE)
+                adopted = deliveries.adopted_of(connection, found)
+                entries = [
+                    (each.id, files.entry(_entry(number, each, adopted[each.id]))) for number, each in enumerate(found, one.last + 1)
+                ]
+                if entries and not feeds.give_numbers(connection, one, entries):
+                    entries = []
+                now = feeds.find(connection, self._tenant)
+            if now is None or now.id != one.id:
+                raise TransientError(
+                    "another worker started the feed over", where=self._session.label, next_step="Run again", code="overtaken"
+                )
+            one = now
+            if len(entries) < files.PAGE:
+                return one
+
+    def _replace(self, one: Feed) -> bool:
+        """Write the index, full pages first. False where the server does not replace files after all."""
+        self._full_pages(one)
+        with self._installation.ledger.read() as connection:
+            pages = [page for page in feeds.pages(connection, one.id) if page.published_at is not None]
+            tail = feeds.entries(connection, one.id, pages[-1].last if pages else 0, 2 * files.PAGE)
+        # Another worker may have numbered some more: what is listed and what is said of it are of one moment.
+        tail = [(number, text) for number, text in tail if number <= one.last]
+        listed = [
+            {
+                "path": layout.feed_page_name(one.id, page.number),
+                "first": page.first,
+                "last": page.last,
+                "bytes": page.size,
+                "sha256": page.sha256,
+            }
+            for page in pages
+        ]
+        document = files.feed_document(self._status(one) | {"pages": listed}, [text for _, text in tail])
+        try:
+            self._put(self._index, document)
+        except PermanentError as error:
+            if error.code != "refused":
+                raise
+            return False
+        self._written.append(self._index)
+        return True
+
+    def _full_pages(self, one: Feed) -> None:
+        """Freeze and publish what fills pages. The newest entry stays in the index."""
+        while True:
+            with self._installation.ledger.read() as connection:
+                pages = feeds.pages(connection, one.id)
+                after = pages[-1].last if pages else 0
+                found = feeds.entries(connection, one.id, after, files.PAGE) if one.last - after > files.PAGE else []
+            if not found:
+                break
+            self._freeze(one, len(pages) + 1, after, found, {})
+        self._publish(one)
+
+    def _pages(self, one: Feed, status: dict[str, Any]) -> None:
+        """Where nothing can be replaced: a page for what is new, and one when the state changed."""
+        problem = status["problem"] or ""
+        while True:
+            with self._installation.ledger.read() as connection:
+                pages = feeds.pages(connection, one.id)
+                after = pages[-1].last if pages else 0
+                found = feeds.entries(connection, one.id, after, files.PAGE) if one.last > after else []
+            if pages and not found and problem == one.problem:
+                break
+            self._freeze(one, len(pages) + 1, after, found, status)
+            with self._installation.ledger.begin() as connection:
+                feeds.said(connection, self._tenant, one.id, problem=problem)
+            one = Feed(**vars(one) | {"problem": problem})
+        self._publish(one)
+
+    def _freeze(self, one: Feed, number: int, after: int, found: list[tuple[int, str]], status: dict[str, Any]) -> None:
+        """Record the next page's bytes. When another worker did so first, its page counts."""
+        first, last = after + 1, found[-1][0] if found else after
+        facts = {
+            "format_version": files.FORMAT_VERSION,
+            "tenant": self._tenant,
+            "feed": one.id,
+            "page": number,
+            "first": first,
+            "last": last,
+        }
+        document = files.feed_document(facts | status, [text for _, text in found])
+        page = Page(one.id, number, first, last, len(document), hashlib.sha256(document).hexdigest(), document, None)
+        try:
+            with self._installation.ledger.begin() as connection:
+                feeds.freeze(connection, page)
+        except IntegrityError:
+            return
+
+    def _publish(self, one: Feed) -> None:
+        with self._installation.ledger.read() as connection:
+            waiting = feeds.unpublished(connection, one.id)
+        for page in waiting:
+            name = layout.feed_page_name(one.id, page.number, new_id() if self._is_blind else "")
+            path, document = f"{layout.tenant_folder(self._tenant)}/{name}", page.document or b""
+            self._session.prepare(path.rpartition("/")[0])
+            if self._is_blind:
+                self._session.upload(path, [document])
+            else:
+                publish_document(self._session, path, document, new_id())
+            with self._installation.ledger.begin() as connection:
+                feeds.mark_published(connection, page, self._installation.now())
+            self._written.append(path)
+
+    def _put(self, path: str, document: bytes) -> None:
+        part = layout.hidden(path, new_id())
+        self._session.upload(part, [document])
+        try:
+            self._session.replace(part, path)
+        except PermanentError:
+            self._session.remove(part)
+            raise
+
+    def _status(self, one: Feed) -> dict[str, Any]:
+        """How the sender stands, in words for those who receive: no host, login, connection or path of the house."""
+        row = overview.look(self._installation, self._tenant)
+        with self._installation.ledger.read() as connection:
+            newest = feeds.newest_entry(connection, one.id)
+        grace = self._installation.configuration.policy.notify.late_after or GRACE
+        late = row.next_run + grace if row and row.next_run else None
+        registration = self._registered.registration
+        return {
+            "format_version": files.FORMAT_VERSION,
+            "tenant": self._tenant,
+            "feed": one.id,
+            "written_at": self._installation.now(),
+            "frequency": registration.frequency.value,
+            "timezone": registration.timezone,
+            "last_number": one.last,
+            "last_delivery": None if newest is None else json.loads(newest),
+            "complete_until": row.until if row else None,
+            "next_due": row.next_run if row else None,
+            "late_after": late,
+            "problem": _problem(row) if row else None,
+        }
+
+
+def _problem(row: Row) -> str | None:
+    """What keeps data away, by what it is; None when nothing does."""
+    said: dict[str, list[str]] = {}
+    for trouble in row.troubles:
+        said.setdefault(said_outside(trouble.code), []).append(trouble.entity)
+    if said:
+        return " ".join(f"{', '.join(dict.fromkeys(entities))}: {words}" for words, entities in said.items())
+    if row.state is State.LATE:
+        return f"The data up to {_text(row.due)} was due at {_text(row.due_at)} and is not delivered."
+    return None
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="minutes").replace("+00:00", "Z")
+
+
+def _entry(number: int, one: Delivery, attempt: Attempt) -> dict[str, Any]:
+    """One delivery; paths are below the tenant's folder."""
+    target = placed(one, attempt)
+    return {
+        "number": number,
+        "delivery_id": one.id,
+        "entity": one.entity,
+        "kind": one.kind,
+        "generation": one.generation,
+        "sequence": one.sequence,
+        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
+        "date": one.export_date,
+        "committed_at": optional_timestamp_text(one.committed_at),
+        "manifest": target.manifest.removeprefix(f"{layout.tenant_folder(one.tenant)}/"),
+        "manifest_sha256": hashlib.sha256(manifest_bytes(one, attempt)).hexdigest(),
+        "files": len(attempt.files),
+        "rows": attempt.rows,
+        "bytes": attempt.bytes,
+        **({"redelivers": one.redelivers} if one.redelivers else {}),
+    }

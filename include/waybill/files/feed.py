@@ -1,0 +1,52 @@
+"""The feed: every delivery of a tenant in one numbered list, and how the sender stands. Bytes are a pure function of the facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from waybill.files.manifest import plain
+
+FORMAT_VERSION = 1
+PAGE = 1000
+"""Entries of a page that never changes."""
+
+README = b"""\
+These files are written by Waybill, which exports data on a schedule.
+
+YYYY/MM/DD/<entity>/<entity>.csv             one delivery: the data
+YYYY/MM/DD/<entity>/<entity>.manifest.json   its facts; it comes last, so wait for it before you read the data
+YYYY/MM/DD/_MANIFEST.json                    what the date holds, once every entity is there
+feed.json                                    every delivery in one numbered list, when the next one is due, and what is wrong now
+feed/<id>/page-000001.json ...               older parts of that list; they never change
+
+Where this server cannot replace a file there is no feed.json: read the pages in the order of their numbers. The newest holds the state.
+Names that begin with a dot are unfinished: leave them alone. You may move or delete deliveries when you have read them.
+
+`waybill-consumer pull` fetches and checks all of this, and `waybill-consumer load` keeps an exact copy in a database.
+The page "Reading the files you receive" of Waybill's documentation describes every file and every field.
+"""
+
+
+def entry(facts: Mapping[str, Any]) -> str:
+    """One delivery in the list: one line of JSON."""
+    return json.dumps(facts, ensure_ascii=False, default=plain)
+
+
+def feed_document(facts: Mapping[str, Any], entries: Sequence[str]) -> bytes:
+    """An index or a page: facts first, then `deliveries`, each on a line of its own."""
+    head = json.dumps(facts, ensure_ascii=False, indent=2, default=plain)[:-2]
+    lines = ",".join(f"\n    {one}" for one in entries)
+    return f'{head},\n  "deliveries": [{lines}\n  ]\n}}\n'.encode()
+
+
+def newest_number(data: bytes, tenant: str, feed: str) -> int | None:
+    """How far an index reaches that stands at a destination: 0 when it is one of another feed, None when it is no feed of the tenant."""
+    try:
+        body = json.loads(data)
+        if body["tenant"] != tenant or not isinstance(body["feed"], str):
+            return None
+        return int(body["last_number"]) if body["feed"] == feed else 0
+    except (ValueError, KeyError, TypeError):
+        return None

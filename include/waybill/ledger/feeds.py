@@ -1,0 +1,127 @@
+"""Feeds: a tenant's committed deliveries in one numbered list, and the pages of it that were frozen. Numbers are given once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from waybill.ledger.deliveries import Delivery
+from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A tenant's feed at one destination. `last` is the newest number, `problem` and `readme` what was said there last."""
+
+    tenant: str
+    id: str
+    destination: str
+    last: int
+    problem: str
+    readme: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Entries `first` to `last`, which is below `first` in a page without any. The document is kept until it is published."""
+
+    feed: str
+    number: int
+    first: int
+    last: int
+    size: int
+    sha256: str
+    document: bytes | None
+    published_at: datetime | None
+
+
+def find(connection: Connection, tenant: str) -> Feed | None:
+    row = connection.execute(select(feed).where(feed.c.tenant == tenant)).one_or_none()
+    return None if row is None else Feed(**row._mapping)
+
+
+def begin(connection: Connection, one: Feed, since: datetime | None, *, moved: bool) -> None:
+    """Start a tenant's feed over. What was committed before `since` stands at another destination and is not listed.
+
+    Nor is, where the feed itself `moved`, what the one before listed.
+    """
+    end(connection, one.tenant)
+    committed = (delivery.c.tenant == one.tenant, delivery.c.status == "committed")
+    numbered = update(delivery).where(*committed, delivery.c.feed_number > 0)
+    connection.execute(numbered.values(feed_number=0 if moved else None))
+    if since is not None:
+        connection.execute(update(delivery).where(*committed, delivery.c.committed_at < since).values(feed_number=0))
+    connection.execute(insert(feed).values(**vars(one)))
+
+
+def end(connection: Connection, tenant: str) -> None:
+    """Forget a tenant's feed."""
+    own = select(feed.c.id).where(feed.c.tenant == tenant)
+    for table in (feed_entry, feed_page):
+        connection.execute(delete(table).where(table.c.feed.in_(own)))
+    connection.execute(delete(feed).where(feed.c.tenant == tenant))
+
+
+def unfed(connection: Connection, tenant: str, limit: int) -> list[Delivery]:
+    """Committed deliveries that have no number yet, in the order they were committed."""
+    query = select(delivery).where(delivery.c.tenant == tenant, UNFED).order_by(delivery.c.committed_at, delivery.c.id).limit(limit)
+    return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def give_numbers(connection: Connection, one: Feed, entries: Sequence[tuple[str, str]]) -> bool:
+    """Number deliveries, each an id and its entry, from `one.last` on. False, and nothing changed, when another worker numbered some."""
+    same = (feed.c.tenant == one.tenant, feed.c.id == one.id, feed.c.last == one.last)
+    if connection.execute(update(feed).where(*same).values(last=one.last + len(entries))).rowcount != 1:
+        return False
+    numbered = list(enumerate(entries, one.last + 1))
+    connection.execute(insert(feed_entry), [{"feed": one.id, "number": number, "entry": text} for number, (_, text) in numbered])
+    for number, (delivery_id, _) in numbered:
+        connection.execute(update(delivery).where(delivery.c.id == delivery_id).values(feed_number=number))
+    return True
+
+
+def entries(connection: Connection, feed_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """Numbers and entries behind a number, as far as they are kept."""
+    query = select(feed_entry.c.number, feed_entry.c.entry).where(feed_entry.c.feed == feed_id, feed_entry.c.number > after)
+    return [(row.number, row.entry) for row in connection.execute(query.order_by(feed_entry.c.number).limit(limit))]
+
+
+def newest_entry(connection: Connection, feed_id: str) -> str | None:
+    query = select(feed_entry.c.entry).where(feed_entry.c.feed == feed_id).order_by(feed_entry.c.number.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+_FACTS = [column for column in feed_page.c if column.name != "document"]
+
+
+def pages(connection: Connection, feed_id: str) -> list[Page]:
+    """All pages in order, without their documents."""
+    rows = connection.execute(select(*_FACTS).where(feed_page.c.feed == feed_id).order_by(feed_page.c.number))
+    return [Page(**row._mapping, document=None) for row in rows]
+
+
+def unpublished(connection: Connection, feed_id: str) -> list[Page]:
+    query = select(feed_page).where(feed_page.c.feed == feed_id, feed_page.c.published_at.is_(None)).order_by(feed_page.c.number)
+    return [Page(**row._mapping) for row in connection.execute(query)]
+
+
+def freeze(connection: Connection, one: Page) -> None:
+    """Record a page's bytes before they are published. Raises IntegrityError when another worker took the number."""
+    connection.execute(insert(feed_page).values(**vars(one)))
+
+
+def mark_published(connection: Connection, one: Page, now: datetime) -> None:
+    """The destination has the page: its bytes are kept there, and those of its entries with them, but for the newest."""
+    same = (feed_page.c.feed == one.feed, feed_page.c.number == one.number)
+    connection.execute(update(feed_page).where(*same).values(published_at=now, document=None))
+    newest = select(feed.c.last).where(feed.c.id == one.feed).scalar_subquery()
+    own = (feed_entry.c.feed == one.feed, feed_entry.c.number <= one.last)
+    connection.execute(delete(feed_entry).where(*own, feed_entry.c.number < newest))
+
+
+def said(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
+    """Remember what was said at the destination: `problem`, `readme`."""
+    connection.execute(update(feed).where(feed.c.tenant == tenant, feed.c.id == feed_id).values(**what))
