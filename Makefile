@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench lock clean
+.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench reference docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -58,10 +58,16 @@ bench: $(READY) system ## benchmarks that print ratios; QUICK=1 for a short roun
 	@$(PY) -m uv pip install --quiet --python $(PY) --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(if $(QUICK),--quick)
 
+reference: $(READY) ## write docs/reference from the code
+	@$(PY) .ci/reference.py
+
+docs: $(READY) ## build the documentation as a static site in site/
+	@.venv/bin/zensical build --strict
+
 lock: $(READY) ## compile the locks anew from pyproject.toml (UPGRADE=1 moves every pin it may)
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --extra all --extra dev pyproject.toml --output-file requirements.txt
 	@$(LOCK) --constraint requirements.txt --extra all pyproject.toml --output-file requirements-runtime.txt
 	@$(LOCK) --constraint requirements.txt --extra all --extra bench pyproject.toml --output-file bench/requirements.txt
 
 clean: ## remove everything made here, run-time state too
-	rm -rf .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf site .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

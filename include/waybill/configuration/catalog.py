@@ -5,20 +5,20 @@ Structure is checked here, field by field, by pydantic; `problems` finds what on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
 
 from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
 from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
 from waybill.configuration.deletes import NOTICED, Deletes, DeletesAt
+from waybill.configuration.durations import Duration
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
 
@@ -34,41 +34,6 @@ LONGEST_WORD = 250
 SUGGESTED = 10
 """How many words of one list get a "did you mean": each is compared with everything that is allowed."""
 
-LONGEST_DAYS = 36_500
-"""What is longer leaves the calendar when it is counted from today."""
-_DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)\Z")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def parse_duration(value: Any) -> timedelta:
-    """`90s`, `30m`, `24h`, `7d`, `2w` as a timedelta of at most a hundred years. Raises ValueError for anything else."""
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("not a duration; allowed: a whole number and a unit, as in 90s, 30m, 24h, 7d, 2w")
-    number, unit = int(match[1][:20]), timedelta(**{_UNITS[match[2]]: 1})
-    if number > timedelta(days=LONGEST_DAYS) // unit:
-        raise ValueError("longer than a hundred years; allowed: at most 36500d")
-    return number * unit
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-
-_CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)\Z")
-
-
-def _clock(value: Any) -> Any:
-    # YAML 1.1 reads an unquoted 02:00 as the number 120.
-    if not isinstance(value, str) or not _CLOCK.match(value):
-        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
-    return value
-
-
-Clock = Annotated[str, BeforeValidator(_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern.replace(r"\Z", "$")})]
-"""A local time of day."""
-
-
 def _yes(value: Any) -> Any:
     return "yes" if value is True else value  # YAML 1.1 reads a bare `yes` as true
 
@@ -77,9 +42,13 @@ class Column(Strict):
     """One column of the allow-list. `reason` is the written excuse for a name that looks like a credential."""
 
     type: ColumnType
+    """What the value is delivered as, whatever the source calls it."""
     description: str = ""
+    """What the column means, for consumers. It stands in manifests and data dictionaries."""
     export: Annotated[Literal["yes", "anonymize"], BeforeValidator(_yes)] = "yes"
+    """`anonymize` delivers a pseudonym instead of the value: an HMAC with a salt of the tenant."""
     reason: str = ""
+    """Why a column is delivered although its name or values look like a credential."""
 
     @property
     def leaves_as(self) -> ColumnType:
@@ -102,9 +71,13 @@ class Changes(Strict):
     """
 
     mode: Mode
+    """How changed rows are found: snapshot, horizon, lookback, append or full."""
     column: str = ""
+    """The column that tells when a row changed, or for `append` the id that only grows. `full` needs none."""
     lookback: Duration = timedelta(hours=24)
+    """For `lookback`: how long after its change time a row may still be committed. It is read again for that long."""
     lag: Annotated[StrictInt, Field(ge=0)] = 0
+    """For `append` by id: how many of the last ids are read again, for rows that were committed late."""
 
 
 TenantId = Annotated[str, StringConstraints(pattern=TENANT_ID.pattern.replace(r"\Z", "$"))]
@@ -120,17 +93,25 @@ class Entity(Strict):
 
     id: Slug
     name: str = ""
+    """What people read instead of the id, and may write in `entityList`."""
     description: str = ""
+    """What the entity is, for people who choose it."""
     source: str
+    """The name of the source that holds it."""
     relation: str = ""
+    """The table or view, `schema.table` outside of the default schema; for a lake the pattern of its files."""
     query: str = ""
     """One SELECT in place of a relation; the tenant's predicate is put around it."""
     tenant_column: str = ""
+    """The column that tells whose row it is."""
     tenant_through: tuple[Step, ...] = ()
     """The joins that lead to the tenant from a table that does not hold it, in order."""
     key: Annotated[tuple[str, ...], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
+    """The columns that identify a row within a tenant."""
     changes: Changes
+    """How changed rows are found."""
     deleted_column: str = ""
+    """The column that holds the time a row was deleted. It counts as a change once it is past."""
     deleted_when: Condition | None = None
     """What tells a deleted row where no column holds the time of its deletion."""
     only: tuple[TenantId, ...] = ()
@@ -138,7 +119,9 @@ class Entity(Strict):
     optional: StrictBool = False
     """`export all` does not include it: a registration has to name it."""
     deletes: Annotated[Deletes | None, BeforeValidator(lambda v: {"mode": v} if isinstance(v, str) else v)] = None
+    """How rows that vanish from the source reach the consumer: `compare` delivers their keys, `never` says that none vanish."""
     deletes_at: DeletesAt = ""
+    """When keys are compared: a local time of day, a weekday, or both. Without it, at every delivery."""
     fill: Literal["from_now", "full_load"] = "from_now"
     """What a column catalogued later holds in rows that do not change: nothing until a full load, or a full load at once."""
     source_rows: StrictBool = False
@@ -146,9 +129,13 @@ class Entity(Strict):
     streams: Annotated[StrictInt, Field(ge=1, le=16)] = 1
     """Connections a full load or a backfill is read over at once. With more than one, its files are parts."""
     scopes: Mapping[ScopeLevel, str] = Field(default_factory=dict)
+    """The columns that tell the project, app, study or participant of a row, for on-demand exports."""
     time_column: str = ""
+    """The column that a date range of an export or a backfill is about."""
     formats: tuple[FormatName, ...] = FORMATS
+    """The formats in which it may be exported on demand."""
     columns: Annotated[Mapping[str, Column], Field(min_length=1)]
+    """The columns that may leave, in the order of the file. Nothing else does."""
 
     @property
     def display_name(self) -> str:
@@ -191,30 +178,40 @@ class DuckDBSource(Strict):
     """An embedded DuckDB file, opened read-only. `path` is relative to the parent of the configuration folder."""
 
     kind: Literal["duckdb"]
+    """A DuckDB file."""
     path: str
+    """The file, counted from the parent of the configuration folder."""
 
 
 class LakeSource(Strict):
     """Parquet files on disk or S3. `path` is put in front of each entity's glob; `connection` (aws) is needed for s3:// only."""
 
     kind: Literal["lake"]
+    """Parquet files in a folder or a bucket."""
     path: str = ""
+    """The folder, or `s3://bucket/prefix`."""
     connection: ConnectionId | Literal[""] = ""
+    """The Airflow connection of type `aws`, for a bucket."""
 
 
 class PostgresSource(Strict):
     """A PostgreSQL database behind an Airflow connection."""
 
     kind: Literal["postgres"]
+    """A PostgreSQL database."""
     connection: ConnectionId
+    """The Airflow connection of type `postgres`."""
     statement_timeout: Duration = timedelta(hours=1)
+    """After how long one query is given up."""
 
 
 class DbApiSource(Strict):
     """Any Airflow database connection."""
 
     kind: Literal["dbapi"]
+    """Any database that an Airflow provider connects to."""
     connection: ConnectionId
+    """The Airflow connection."""
 
 
 SourceSpec = Annotated[DuckDBSource | LakeSource | PostgresSource | DbApiSource, Field(discriminator="kind")]
@@ -224,7 +221,9 @@ class Catalog(Strict):
     """All sources and entities. Raises nothing itself: see `problems`."""
 
     sources: Mapping[str, SourceSpec] = Field(default_factory=dict)
+    """Where rows are read from, by name."""
     entities: Mapping[str, Entity] = Field(default_factory=dict)
+    """What can be exported, by id. The id becomes a folder and a file name."""
 
     def entity(self, entity_id: str) -> Entity | None:
         return self.entities.get(entity_id)

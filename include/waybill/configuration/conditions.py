@@ -54,8 +54,11 @@ class Condition(Strict):
     """One comparison of a column with a value. NULL meets no comparison but `is null`."""
 
     column: Identifier
+    """The column that is compared."""
     op: Annotated[Operator, BeforeValidator(_operator)] = "="
+    """How it is compared."""
     value: Annotated[Any, BeforeValidator(_plain), WithJsonSchema(_VALUE_SCHEMA)] = None
+    """What it is compared with: a list for `in` and `not in`, nothing for `is null` and `is not null`."""
 
     def values(self) -> tuple[Plain, ...]:
         """What the column is compared with; none for `is null` and `is not null`."""
@@ -131,13 +134,16 @@ class Step(Strict):
     """
 
     table: Identifier
+    """The next table on the way to the tenant."""
     on: Annotated[
         Mapping[str, str],
         BeforeValidator(_on),
         Field(min_length=1),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}),
     ]
+    """Which columns of the table before equal which of this one."""
     column: str = ""
+    """In the last table: the column that tells the tenant."""
 
 
 _TOKENS = re.compile(

@@ -18,7 +18,9 @@ class Deletes(Strict):
     """
 
     mode: Literal["compare", "never"]
+    """`compare` or `never`."""
     every: Annotated[StrictInt, Field(ge=1)] = 1
+    """Compare keys at every n-th delivery only."""
 
     @property
     def compares(self) -> bool:

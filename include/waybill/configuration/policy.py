@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
-from waybill.configuration.catalog import FORMATS, LONGEST_DAYS, Catalog, Clock, ConnectionId, Duration, FormatName, closest, parse_duration
+from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
+from waybill.configuration.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
@@ -64,100 +65,165 @@ class Notify(Strict):
     """
 
     failed: StrictBool = False
+    """Mail when a scheduled delivery fails."""
     late_after: Duration | None = None
+    """Mail when a day is not complete so long after its run was due."""
     warn_before: Duration = timedelta(hours=1)
+    """How long before a promised time (`deliverBy`) an unfinished delivery counts as at risk."""
     to: tuple[str, ...] = ()
+    """Who gets mail about scheduled deliveries."""
     requests: tuple[Literal["ready", "failed"], ...] = ()
+    """When the person who asked for an export gets mail."""
 
 
 class RangeRule(Strict):
     """Which date ranges an export may ask for. `max_days` counts inclusive days; 366 is one year."""
 
     required: StrictBool = False
+    """Whether a date range must be given."""
     max_days: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = None
+    """The longest range, in inclusive days."""
     not_in_future: StrictBool = False
+    """Whether a range must end by today."""
     presets: tuple[RangePreset, ...] = ()
+    """The ranges that are offered by name."""
 
 
 class Labels(Strict):
     """What people read for each state, in page, mail and API alike. `{progress}` stands for the whole per cent."""
 
     pending: str = "Pending"
+    """A request that is pending."""
     running: str = "Running ({progress} %)"
+    """A request that is running."""
     done: str = "Done"
+    """A request that is done."""
     failed: str = "Failed"
+    """A request that is failed."""
     cancelled: str = "Cancelled"
+    """A request that is cancelled."""
     expired: str = "Expired"
+    """A request that is expired."""
 
 
 class Page(Strict):
     """How the page of requests looks. Empty words mean the page's own."""
 
     auto_poll: StrictBool = True
+    """Look for news by itself while a request is active."""
     refresh: Literal["always", "active", "never"] = "always"
+    """When the Refresh button is there: always, while requests are active, or never."""
     form: Literal["dialog", "left"] = "dialog"
+    """Whether the form opens as a dialog or stands at the left."""
     path: str = ""
+    """A further address of the page."""
     title: str = ""
+    """The heading."""
     new: str = ""
+    """The button that opens the form."""
     dialog_title: str = ""
+    """The form's heading."""
     dialog_description: str = ""
+    """The sentence below the form's heading."""
     submit: str = ""
+    """The button that sends the form."""
     columns: tuple[PageColumn, ...] = ()
+    """The columns of the table, in order; all where empty."""
     entities_ticked: StrictBool = False
+    """Whether all entities are ticked at first."""
     fields: Mapping[str, str] = Field(default_factory=dict)
+    """Words for the form's fields."""
     scope_labels: Mapping[str, str] = Field(default_factory=dict)
+    """Words for the levels of a scope."""
     formats: Mapping[str, str] = Field(default_factory=dict)
+    """Words for the formats."""
     range_labels: Mapping[str, str] = Field(default_factory=dict)
+    """Words for the date ranges."""
 
 
 class ExportType(Strict):
     """A named choice of entities and formats."""
 
     entities: Annotated[Literal["all"] | tuple[str, ...], Field(min_length=1)] = "all"
+    """The entities it holds, or `all`."""
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    """The formats it is offered in."""
     description: str = ""
+    """What people read under its name."""
 
 
 class RateLimit(Strict):
     """At most `requests` new requests a tenant in any span of length `per`."""
 
     requests: Annotated[StrictInt, Field(ge=1)]
+    """How many requests a tenant may make."""
     per: Duration = timedelta(hours=1)
+    """In which time."""
 
 
 class ExportPolicy(Strict):
     """Everything that differs between products about on-demand exports (docs/requests.md explains each)."""
 
     max_active_per_project: Annotated[Annotated[StrictInt, Field(ge=1)] | None, OrNone] = 1
+    """How many exports of one project may be active at once."""
     refuse_duplicates: StrictBool = False
+    """Refuse a request that asks for the same as an active one."""
     range: RangeRule = RangeRule()
+    """Which date ranges may be asked for."""
     fulfilment: Literal["immediate", "daily"] = "immediate"
+    """Whether exports are made at once, or daily."""
     fulfil_at: Clock = "01:00"
+    """For daily fulfilment: the time of day in the tenant's zone."""
     archive_life: Duration = timedelta(days=7)
+    """How long an archive can be downloaded."""
     link_life: Annotated[timedelta | Literal["archive"], BeforeValidator(_link_life)] = timedelta(hours=1)
+    """How long a download link works: a duration, or as long as the archive."""
     history_ttl: Annotated[Duration | None, OrNone] = None
+    """After how long finished requests are forgotten."""
     visibility: Literal["scope", "tenant", "own", "project", "organization"] = "scope"
+    """Whose requests a person sees."""
     view_without_create: StrictBool = True
+    """Whether people who may not create exports see them."""
     scopes: Annotated[tuple[Level, ...], Field(min_length=1)] = LEVELS
+    """The levels an export can be asked for."""
     all_entities_by_default: StrictBool = False
+    """Whether a request without entities means all of them."""
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    """The formats that are offered."""
     json_layout: Literal["objects", "arrays"] = "objects"
+    """`objects`, or `arrays`: a header row, then rows."""
     spreadsheet_guard: StrictBool = True
+    """Keep text that a spreadsheet would run as a formula from being one."""
     notify: Annotated[Notify, BeforeValidator(lambda value: {"requests": value} if isinstance(value, list) else value)] = Notify()
+    """Mail about deliveries and requests."""
     cancel_by: tuple[Literal["creator", "admin"], ...] = ("creator", "admin")
+    """Who may cancel a request."""
     plan_required: Annotated[str | None, OrNone] = None
+    """The plan a tenant needs before anybody may create exports."""
     plan_sentence: str = ""
+    """What a tenant without that plan reads."""
     csv_bom: StrictBool = False
+    """Begin CSV with a byte order mark, for Excel."""
     roles: Mapping[str, tuple[RolePermission, ...]] = Field(default_factory=dict)
+    """What each role of a token may do."""
     export_types: Mapping[str, ExportType] = Field(default_factory=dict)
+    """Named choices of entities and formats."""
     rate_limit: Annotated[RateLimit | None, OrNone] = None
+    """How many requests a tenant may make."""
     heartbeat: Duration = timedelta(seconds=15)
+    """How often a running export says that it is alive."""
     stall_after: Duration = timedelta(minutes=2)
+    """After how long without a sign of life an export counts as failed."""
     support_after: Annotated[Duration | None, OrNone] = None
+    """After how long a pending export names the support."""
     support_contact: str = ""
+    """Where people turn to."""
     labels: Labels = Labels()
+    """What people read for each state."""
     page: Page = Page()
+    """How the page of requests looks."""
     landing: Landing = Landing()
+    """What else stands beside a tenant's files."""
 
     @property
     def without_plan(self) -> str:
@@ -189,19 +255,23 @@ class Preset(ExportPolicy):
     """One file of `config/presets`."""
 
     description: str = ""
+    """What the preset is for."""
 
 
 class TenantPolicy(ExportPolicy):
     """Knobs of one tenant. Its `preset` takes the place of the policy's."""
 
     preset: str | None = None
+    """The tenant's preset, in place of the house's."""
 
 
 class Mail(Strict):
     """An Airflow SMTP connection. Without `sender`, its extra's `from_email` or its login signs."""
 
     connection: ConnectionId = "smtp_default"
+    """The Airflow connection of type `smtp`."""
     sender: str = ""
+    """The sender's address."""
 
 
 Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
@@ -235,18 +305,31 @@ class Policy(ExportPolicy):
     """
 
     destination: DestinationSpec = SftpDestination(kind="sftp", connection="waybill_sftp")
+    """Where the files of tenants go that name no destination."""
     archive_days: Annotated[StrictInt, Field(ge=0, le=LONGEST_DAYS)] = 7
+    """For how many days delivered bytes are kept, so that they can be sent again."""
     destination_days: Annotated[StrictInt, Field(ge=1, le=LONGEST_DAYS)] | None = None
+    """After how many days delivered files are removed from the destination; never without it."""
     api_destinations: Literal["allowed", "policy", "any"] = "allowed"
+    """Which destinations a call of the API may name."""
     tenant_connections: Annotated[Mapping[TenantId, tuple[ConnectionRule, ...]] | tuple[ConnectionRule, ...], BeforeValidator(_rules)] = ()
+    """The connections a tenant may name, by tenant or by rule."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks in which the destination of a tenant may be, besides public addresses."""
     connections: Slots = 4
+    """How many tenants deliver to one destination at once."""
     connections_of: Mapping[ConnectionId, Slots] = Field(default_factory=dict)
+    """The same for single connections."""
     preset: str | None = None
+    """The file of `config/presets` that sets what is not set here."""
     tenants: Mapping[TenantId, TenantPolicy] = Field(default_factory=dict)
+    """What holds for single tenants."""
     organizations: Mapping[str, tuple[TenantId, ...]] = Field(default_factory=dict)
+    """Named lists of tenants, for exports of a whole organization."""
     plans: Mapping[TenantId, str] = Field(default_factory=dict)
+    """The plan each tenant has."""
     mail: Mail = Mail()
+    """How mail is sent."""
 
     def organization_of(self, tenant: str) -> str | None:
         """The first organization a tenant belongs to."""

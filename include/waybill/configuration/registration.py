@@ -24,8 +24,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration.catalog import Catalog, Clock, ConnectionId, Entity, closest, suggester
+from waybill.configuration.catalog import Catalog, ConnectionId, Entity, closest, suggester
 from waybill.configuration.conditions import Condition
+from waybill.configuration.durations import Clock
 from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
 from waybill.configuration.strict import Strict

@@ -22,7 +22,7 @@ def json_schema(kind: str) -> dict[str, Any]:
         entity = schema["$defs"]["Entity"]
         entity["properties"].pop("id")  # it is the key in the file
         entity["required"].remove("id")
-        entity["properties"]["key"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        entity["properties"]["key"] |= {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
         entity["properties"]["deletes"]["anyOf"].append({"enum": ["compare", "never"]})
         schema["$defs"]["Column"]["properties"]["export"]["enum"].append(True)  # a bare yes
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
@@ -35,7 +35,7 @@ def _as_written(node: Any, *, with_none: bool) -> Any:
     if not isinstance(node, dict):
         return node
     if node.get("format") == "duration":
-        return dict(_DURATION)
+        return _DURATION | ({"description": node["description"]} if "description" in node else {})
     found = {key: _as_written(value, with_none=with_none) for key, value in node.items()}
     options = found.get("anyOf", [])
     if with_none and {"type": "null"} in options:
@@ -43,5 +43,6 @@ def _as_written(node: Any, *, with_none: bool) -> Any:
     if "registrations.manage" in (found.get("enum") or ()):
         found["enum"] += list(ALIASES)
     if found.get("$ref") == "#/$defs/Notify":
-        return {"anyOf": [{"$ref": found["$ref"]}, {"type": "array", "items": {"enum": ["ready", "failed"]}}]}
+        described = {"description": found["description"]} if "description" in found else {}
+        return {**described, "anyOf": [{"$ref": found["$ref"]}, {"type": "array", "items": {"enum": ["ready", "failed"]}}]}
     return found

@@ -1,0 +1,49 @@
+"""The documentation is built as a site, and what can be written from the code is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def reference(repository: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", repository / ".ci/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_says_what_the_code_says(repository: Path, reference: ModuleType) -> None:
+    """Write it again with `make reference`."""
+    pages = dict(reference.pages())
+    assert {path.name for path in (repository / "docs/reference").glob("*.md")} == set(pages)
+    different = [name for name, text in pages.items() if (repository / "docs/reference" / name).read_text() != text]
+    assert different == []
+
+
+def test_every_key_of_a_configuration_file_is_described(reference: ModuleType) -> None:
+    for kind in ("catalog", "policy"):
+        text = dict(reference.pages())[f"{kind}.md"]
+        undescribed = [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |") and "`kind`" not in line]
+        assert [line for line in undescribed if "connection" not in line and "root" not in line and "bucket" not in line] == []
+
+
+def test_the_site_is_built_without_a_broken_link(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "docs", tmp_path / "docs")
+    (tmp_path / "mkdocs.yml").write_text((repository / "mkdocs.yml").read_text())
+    program = Path(sys.executable).with_name("zensical")
+    environment = {**os.environ, "NO_COLOR": "1"}
+    build = [program, "build", "--strict"]
+    done = subprocess.run(build, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site/tutorial.html").exists()
