@@ -276,3 +276,39 @@ def test_refusals_are_sentences_with_exit_code_1_and_usage_is_2(sender: Sender, 
         if code == 1:
             answer = consumer(*arguments, "--json")
             assert words in json.dumps(answer.json)
+
+
+def named(name: str, kind: str, source: str = "") -> dict[str, Any]:
+    return {name: {"type": kind, **({"source_name": source} if source else {})}}
+
+
+@pytest.mark.parametrize("kind", ["delta", "full"])
+def test_a_column_that_reads_the_same_under_another_name_is_renamed(sender: Sender, database: str, kind: str) -> None:
+    sender.deliver([("1", "Ada"), ("2", "Eve")], kind="full")
+    well("load", sender.root, "--to", database)
+    sender.day = 1
+    renamed = {"columns": named("number", "integer", "id") | named("who", "string", "name"), "key": ["number"]}
+    gone = [("2", "2026-06-02T00:00:00.000000Z")] if kind == "delta" else None
+    sender.deliver([("3", "Bob")], kind=kind, deletes=gone, **renamed)
+    well("load", sender.root, "--to", database)
+    assert rows(database, "user", "number, who") == [(1, "Ada"), (3, "Bob")][kind == "full" :]
+    assert len(rows(database, "user")[0]) == 2
+    sender.day = 2
+    sender.deliver([("3", "Zoe")])
+    well("load", sender.root, "--to", database)
+    assert held(database)[3] == "Zoe"
+
+
+def test_two_columns_may_change_their_names_with_each_other(sender: Sender, database: str) -> None:
+    plain = named("id", "integer") | named("first", "string") | named("last", "string")
+    sender.deliver([("1", "Ada", "Lovelace"), ("2", "Grace", "Hopper")], kind="full", columns=plain)
+    well("load", sender.root, "--to", database)
+    sender.day = 1
+    swapped = named("id", "integer") | named("last", "string", "first") | named("first", "string", "last")
+    sender.deliver([("2", "G.", "H.")], columns=swapped)
+    well("load", sender.root, "--to", database)
+    assert rows(database, "user", "id, last, first") == [(1, "Ada", "Lovelace"), (2, "G.", "H.")]
+    sender.day = 2
+    sender.deliver([("3", "Joan")], columns=named("id", "integer") | named("first", "string", "first"))
+    well("load", sender.root, "--to", database)
+    assert rows(database, "user", "id, first") == [(1, "Ada"), (2, "G."), (3, "Joan")]

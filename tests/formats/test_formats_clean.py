@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, written
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import FORMATS, Catalog, Column, problems
+from waybill.configuration.catalog import FORMATS, Catalog, problems
+from waybill.configuration.columns import Column
 from waybill.configuration.credentials import looks_secret, secret_value
 from waybill.formats import clean
 

@@ -147,7 +147,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from tests.format_rows import OPTIONS, written
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 
 columns = {"id": Column(type="integer"), "name": Column(type="string"), "score": Column(type="float"), "profile": Column(type="json")}
 

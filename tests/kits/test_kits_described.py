@@ -209,6 +209,16 @@ def test_a_kit_knows_what_the_last_manifest_tells_of_numbers(tmp_path: Path) -> 
     assert ('"big" BIGINT' in before, '"big" HUGEINT' in after) == (True, True)
 
 
+def test_a_kit_has_the_columns_under_the_names_that_the_tenant_receives(tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user={**USER, "deletes": "compare"}))
+        place.tenant(entityList=["user"], rename={"user": {"id": "user_no"}})
+        place.run(NOON + DAY)
+        made = kit_of(place.installation(), "acme", "duckdb")
+    assert '"user_no" BIGINT NOT NULL' in made["schema.sql"].decode()
+    assert made["samples/user.deletes.csv"].splitlines()[0] == b"user_no,deleted_noticed_at"
+
+
 @pytest.fixture(scope="module")
 def client(place: Place) -> Iterator[TestClient]:
     place.run(NOON - DAY, entities=["user"])

@@ -24,7 +24,8 @@ import pytest
 from tests.servers.mariadb import MariaDatabase, MariaServer
 from tests.servers.postgres import Cluster, Database
 from waybill import canonical
-from waybill.configuration.catalog import Column, DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
+from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.sources import Source

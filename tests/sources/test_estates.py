@@ -21,7 +21,7 @@ from tests.servers.mariadb import MariaServer
 from tests.servers.postgres import Cluster
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.configuration.conditions import Condition
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source
@@ -228,6 +228,44 @@ def test_a_state_tells_which_rows_are_deleted(estate: Estate, state: dict[str, A
 def test_a_condition_picks_among_the_tenant_s_rows(estate: Estate, condition: dict[str, Any], ids: list[int]) -> None:
     lines = estate.lines()
     assert estate.ids(Selection(lines, "7", lines.columns, where=(Condition.model_validate(condition),))) == ids
+
+
+OTHER_NAMES = {
+    "no": {"type": "integer", "from": "id"},
+    "id": {"type": "string", "from": "state"},
+    "amount": {"type": "decimal", "from": "qty"},
+    "seen": {"type": "timestamp"},
+    "hidden": {"type": "decimal", "from": "qty", "export": "anonymize"},
+}
+
+
+def test_columns_under_other_names_give_the_same_bytes_and_the_same_arrow(estate: Estate) -> None:
+    lines = estate.lines(columns=OTHER_NAMES, key="no", changes={"mode": "append", "column": "no"}).in_source_names()
+    plain = estate.lines(columns={name: COLUMNS[name] for name in ("id", "state", "qty", "seen")})
+    shown = {name: column for name, column in lines.columns.items() if name != "hidden"}
+    where = (Condition.model_validate({"column": "state", "value": "open"}),)
+    assert estate.ids(Selection(lines, "7", lines.columns, where=where)) == [1]
+    with estate.source.snapshot([lines]) as snapshot:
+        asked = (Selection(lines, "7", shown), Selection(plain, "7", plain.columns))
+        said = [[bytes(block) for block, _ in snapshot.csv(one, Dialect())] for one in asked]
+        assert said[0] == said[1]
+        batches = list(snapshot.batches(Selection(lines, "7", lines.columns, salt=b"s")))
+        assert {tuple(batch.schema.names) for batch in batches} == {tuple(OTHER_NAMES)}
+        assert [one for batch in batches for one in batch.column("id").to_pylist()] == ["open", "closed", "Open", None]
+        digests = [
+            sorted(digest for digests in snapshot.digests(Selection(lines, "7", lines.columns, changed=changed)) for digest in digests)
+            for changed in (Changed(), Changed(known_columns=lines.columns))
+        ]
+        assert digests[0] == digests[1] != []
+        later = Selection(lines, "7", shown, changed=Changed(start=3, end=5))
+        assert snapshot.count(later) == 2
+        assert snapshot.values(Selection(lines, "7", {"id": lines.columns["id"]}), 9) == ["Open", "closed", "open"]
+
+
+def test_a_column_that_reads_what_is_not_there_is_refused_by_the_sources_name(estate: Estate) -> None:
+    lines = estate.lines(columns={**COLUMNS, "remark": {"type": "string", "from": "note"}})
+    with pytest.raises(PermanentError, match="column note is missing from items"):
+        estate.ids(Selection(lines, "7", lines.columns))
 
 
 def test_an_unquoted_date_of_yaml_is_kept_as_its_text() -> None:

@@ -128,6 +128,37 @@ def test_what_would_change_what_did_and_going_back_are_told_in_words(desk: Desk)
     assert "Registered: export selected (site), daily, Europe/Berlin, SFTP server, connection nowhere, root /in" in history
 
 
+def test_what_is_said_of_single_entities_is_written_as_in_a_file_and_told_in_words(desk: Desk) -> None:
+    chosen = ["where: {measurement: [{column: value, op: '>=', value: 2}]}", "rename: {measurement: {value: reading}}"]
+    text = "\n".join([*chosen, "columns: {measurement: [id, value]}"])
+    fields = FORM | {"exportOption": "export all", "perEntity": text}
+    said = words(desk.preview("single", fields))
+    assert "Rows sensor readings: value >= 2" in said
+    assert "Names of columns sensor readings: value as reading" in said
+    desk.register("single", fields)
+    assert "Columns sensor readings: id, value" in desk.look("single", "registration")
+    page = html.unescape(desk.client.get("/page/tenants/single").text)
+    assert "rename:\n  measurement: {value: reading}" in page
+    desk.register("single", FORM | {"exportOption": "export all", "expected": "1", "perEntity": ""})
+    assert "Names of columns: sensor readings: value as reading → –" in desk.look("single", "history")
+    assert "Names of columns" not in desk.look("single", "registration").partition("Edit the registration")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rename: {measurement: {valu: x}}", "rename.measurement.valu: measurement has no column 'valu'"),
+        ("rename: [", "line 1, column 10: not valid YAML"),
+        ("frequency: daily", "holds the unknown key 'frequency' (allowed: "),
+        ("- a", "Holds a list"),
+        ("where: {measurement: [{column: value, value: 2026-01-01}]}", "where.measurement.0.value: '2026-01-01' does not fit the type"),
+    ],
+)
+def test_a_mistake_in_what_is_said_of_single_entities_is_told_at_its_field(desk: Desk, text: str, said: str) -> None:
+    told = desk.wrong("newco", "registration/preview", "registration-form", FORM | {"exportOption": "export all", "perEntity": text})
+    assert said.casefold() in told["perEntity"].casefold()
+
+
 def test_a_failed_rehearsal_is_kept_with_what_to_do_until_one_succeeds(desk: Desk, tmp_path: Path) -> None:
     desk.register("trial", SITES | {"kind": "sftp", "connection": "trial_sftp"})
     assert "Never rehearsed" in desk.look("trial", "destination")

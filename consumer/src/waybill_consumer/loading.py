@@ -15,7 +15,7 @@ from waybill_consumer.manifest import Column, File, Manifest, instant_text
 from waybill_consumer.position import Position
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
-from waybill_consumer.targets import Applied, Shape, Target, Widen
+from waybill_consumer.targets import Applied, Shape, Target, Widen, former
 from waybill_consumer.targets.data import DataFile
 
 Place = tuple[int, int, int, str]
@@ -242,7 +242,10 @@ def _facts(one: Manifest, result: str) -> Applied:
 
 def _wanted(old: Shape | None, one: Manifest, wider: dict[str, Column]) -> Shape:
     """What the table must hold for a delivery: exactly its columns after a full one, otherwise those and what was there."""
-    before = {column.name: column for column in old.columns} if old is not None else {}
+    held = old.columns if old is not None else ()
+    was = former(held, one.columns)
+    now = {name: column for column, name in was.items()}
+    before = {now.get(column.name, column.name): column for column in held if column.name in now or column.name not in was}
     columns = {column.name: wider.get(column.name) or _widest(before.get(column.name), _own(column)) for column in one.columns}
     if one.kind != "full":
         columns = {**before, **columns}
@@ -263,6 +266,6 @@ def _widest(old: Column | None, new: Column) -> Column:
     if new.type != "decimal" or None in (old.precision, old.scale):
         return new if new.type != "decimal" else new._replace(precision=None, scale=None)
     if new.precision is None or new.scale is None or old.precision is None or old.scale is None:
-        return old
+        return new._replace(precision=old.precision, scale=old.scale)
     scale = max(old.scale, new.scale)
     return new._replace(precision=max(old.precision - old.scale, new.precision - new.scale) + scale, scale=scale)

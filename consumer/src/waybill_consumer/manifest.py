@@ -45,13 +45,17 @@ class File(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column in file order. `precision` and `scale` are None where the source does not tell them, `native_type` is then empty."""
+    """A column in file order. `precision` and `scale` are None where the source does not tell them, `native_type` is then empty.
+
+    `source` is what the sender's source calls it: a column that keeps it under another name was renamed.
+    """
 
     name: str
     type: str
     precision: int | None = None
     scale: int | None = None
     native_type: str = ""
+    source: str = ""
 
 
 class Previous(NamedTuple):
@@ -229,7 +233,9 @@ def _file(fields: _Fields) -> File:
 
 def _column(fields: _Fields) -> Column:
     precision, scale = (value if isinstance(value := fields.body.get(name), int) else None for name in ("precision", "scale"))
-    return Column(fields.take("name", str, bool), fields.take("type", str), precision, scale, str(fields.body.get("native_type") or ""))
+    name = fields.take("name", str, bool)
+    native, source = (str(fields.body.get(field) or "") for field in ("native_type", "source_name"))
+    return Column(name, fields.take("type", str), precision, scale, native, source or name)
 
 
 def _csv(fields: _Fields) -> Csv:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstr
 
 from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
+from waybill.configuration.columns import Column, reader, sources
 from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
 from waybill.configuration.deletes import NOTICED, Deletes, DeletesAt
@@ -33,27 +34,6 @@ ConnectionId = Annotated[str, StringConstraints(pattern=CONNECTION_ID)]
 LONGEST_WORD = 250
 SUGGESTED = 10
 """How many words of one list get a "did you mean": each is compared with everything that is allowed."""
-
-def _yes(value: Any) -> Any:
-    return "yes" if value is True else value  # YAML 1.1 reads a bare `yes` as true
-
-
-class Column(Strict):
-    """One column of the allow-list. `reason` is the written excuse for a name that looks like a credential."""
-
-    type: ColumnType
-    """What the value is delivered as, whatever the source calls it."""
-    description: str = ""
-    """What the column means, for consumers. It stands in manifests and data dictionaries."""
-    export: Annotated[Literal["yes", "anonymize"], BeforeValidator(_yes)] = "yes"
-    """`anonymize` delivers a pseudonym instead of the value: an HMAC with a salt of the tenant."""
-    reason: str = ""
-    """Why a column is delivered although its name or values look like a credential."""
-
-    @property
-    def leaves_as(self) -> ColumnType:
-        """The type of what leaves: a pseudonym is text, whatever it stands for."""
-        return ColumnType.STRING if self.export == "anonymize" else self.type
 
 
 class Mode(StrEnum):
@@ -149,14 +129,23 @@ class Entity(Strict):
     @property
     def tombstone_column(self) -> str | None:
         """The exported column that tells a deletion, or None."""
-        return self.deleted_column if self.deleted_column in self.columns else None
+        return self.exported(self.deleted_column)
+
+    def exported(self, source: str) -> str | None:
+        """The name under which a column of the source leaves, or None."""
+        return reader(self.columns, source)
+
+    @property
+    def delivered_key(self) -> tuple[str, ...]:
+        """The key by the names its columns leave under; what is not exported by its own."""
+        return tuple(self.exported(name) or name for name in self.key)
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Every source column an extraction touches, exported or not, each once."""
         owner = self.tenant_through[0].on if self.tenant_through else (self.tenant_column,)
         state = self.deleted_when.column if self.deleted_when else ""
-        named = [*self.columns, *self.key, *owner, self.changes.column, self.deleted_column, state]
+        named = [*sources(self.columns), *self.key, *owner, self.changes.column, self.deleted_column, state]
         return tuple(dict.fromkeys(name for name in named if name))
 
     @property
@@ -168,6 +157,25 @@ class Entity(Strict):
         """The tables of `tenant_through` as what a source can be asked about."""
         plain: dict[str, Any] = {"query": "", "tenant_through": ()}
         return tuple(self.model_copy(update=plain | {"relation": step.table}) for step in self.tenant_through)
+
+    def in_source_names(self) -> Entity:
+        """The entity with key, changes, tenant and the like by the names of the source.
+
+        Where the catalog names one of its columns that reads another, the one it reads is meant.
+        """
+        other = {name: column.reads for name, column in self.columns.items() if column.reads}
+
+        def at(name: str) -> str:
+            return other.get(name, name)
+
+        def moved(one: Any) -> Any:
+            return one and one.model_copy(update={"column": at(one.column)})
+
+        steps = [one.model_copy(update={"on": {at(here): there for here, there in one.on.items()}}) for one in self.tenant_through[:1]]
+        plain = {name: at(getattr(self, name)) for name in ("tenant_column", "deleted_column", "time_column")}
+        conditions = {name: moved(getattr(self, name)) for name in ("changes", "deleted_when")}
+        lists = {"key": tuple(map(at, self.key)), "scopes": {level: at(name) for level, name in self.scopes.items()}}
+        return self.model_copy(update={**plain, **conditions, **lists, "tenant_through": (*steps, *self.tenant_through[1:])})
 
     def is_offered(self, tenant: str) -> bool:
         """Whether this tenant may receive it at all."""
@@ -278,7 +286,7 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
     for entity in catalog.entities.values():
         name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
         key = "deleted_when" if entity.deleted_when else "deleted_column"
-        if name and name not in entity.columns:
+        if name and entity.exported(name) is None:
             what = f"deleted rows are delivered looking like live ones: {name} is not among the columns"
             found.append(Finding(file, f"entities.{entity.id}.{key}", what, f"add it to columns, or leave {key} out"))
         if not name and entity.deletes is None and entity.changes.mode is not Mode.FULL:
@@ -369,7 +377,7 @@ def _reading_problems(entity: Entity, source: SourceSpec | None, file: str) -> I
     if entity.deleted_when and entity.deleted_column:
         yield Finding(file, f"{at}.deleted_when", "deleted_column and deleted_when exclude each other", "one of them")
     if entity.deleted_when:
-        column = entity.columns.get(entity.deleted_when.column)
+        column = entity.columns.get(entity.exported(entity.deleted_when.column) or "")
         if wrong := entity.deleted_when.problem(column.type if column else None):
             yield Finding(file, f"{at}.deleted_when.value", *wrong)
 
@@ -383,14 +391,14 @@ def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
         yield Finding(file, f"{at}.deletes_at", "contradicts deletes.every", "one of the two")
     if not entity.compares_keys:
         return
-    if missing := [name for name in entity.key if name not in entity.columns]:
+    if missing := [name for name in entity.key if entity.exported(name) is None]:
         yield Finding(
             file,
             f"{at}.deletes",
             f"compare delivers the keys that are gone, and {', '.join(missing)} is not exported",
             "add the key columns to columns (export: anonymize is enough)",
         )
-    if NOTICED in entity.key:
+    if NOTICED in entity.delivered_key:
         yield Finding(file, f"{at}.key", f"{NOTICED} is the name of the time in deletes files", "another key column")
 
 
@@ -398,7 +406,7 @@ def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
     """Columns that look like a credential by name, without a written reason; and credentials in the catalog itself."""
     for name, column in entity.columns.items():
         at = f"entities.{entity.id}.columns.{name}"
-        if is_credential(name, column) and not column.reason.strip():
+        if any(is_credential(one, column) for one in (name, column.source(name))) and not column.reason.strip():
             allowed = "leave it out, or say in `reason` why it is none"
             yield Finding(file, at, "looks like a credential, and credentials never leave", allowed, code="credential")
         for field in ("description", "reason"):

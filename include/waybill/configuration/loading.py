@@ -197,11 +197,18 @@ def parse_yaml(text: str) -> Any:
 def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
     """A file's mapping, or None with a finding. An empty file is an empty mapping."""
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8"))
+        return read_mapping(path.read_text(encoding="utf-8"), shown, findings)
     except OSError as error:
         findings.append(Finding(shown, "", f"cannot be read: {error.strerror}"))
     except UnicodeDecodeError as error:
         findings.append(Finding(shown, "", f"is not UTF-8 at byte {error.start}", "UTF-8 text"))
+    return None
+
+
+def read_mapping(text: str, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """The mapping that YAML holds, or None with a finding."""
+    try:
+        data = parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         findings.append(
@@ -332,7 +339,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
             continue
         entity = validated(Entity, {**body, "id": entity_id}, shown, found, f"entities.{entity_id}")
         if entity is not None:
-            entities[str(entity_id)] = entity
+            entities[str(entity_id)] = entity.in_source_names()
         elif isinstance(body.get("source"), str) and body["source"] not in sources:
             found.append(catalogs.unknown_source(str(entity_id), body["source"], [str(name) for name in sources], shown))
     catalog = Catalog(sources=shell.sources if shell else {}, entities=entities)
@@ -382,7 +389,7 @@ def _load_tenant(
     broken = known_names - catalog.ids_by_name().keys()
     spelled = {
         f"unknown entity {word!r}"
-        for word in (*registration.entity_list, *registration.where, *registration.columns)
+        for word in (*registration.entity_list, *registration.where, *registration.columns, *registration.rename)
         if word.casefold() in broken
     }
     findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)

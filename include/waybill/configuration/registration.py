@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -24,13 +24,16 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from waybill.configuration import choices
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, closest, suggester
+from waybill.configuration.choices import DeliveredName
+from waybill.configuration.columns import Column
 from waybill.configuration.conditions import Condition
 from waybill.configuration.durations import Clock
 from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
 from waybill.configuration.strict import Strict
-from waybill.errors import Finding
+from waybill.errors import Finding, PermanentError
 from waybill.window import Frequency, local_time
 
 DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
@@ -78,10 +81,15 @@ class CsvOptions(Strict):
     """The dialect a tenant wants; every key is optional."""
 
     delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter"), _words(DELIMITERS)] = ","
+    """What separates fields."""
     line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending"), _words(LINE_ENDS)] = "lf"
+    """How lines end."""
     bom: StrictBool = False
+    """Begin files with a byte order mark."""
     compression: Literal["none", "gzip", "zstd"] = "none"
+    """How files are compressed."""
     max_rows_per_file: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Begin another part after so many rows."""
 
     @property
     def dialect(self) -> Dialect:
@@ -111,35 +119,42 @@ class SftpDestination(Strict):
     """An SFTP server behind an Airflow connection; `root` is the folder on the server that `/exports` stands in."""
 
     kind: Literal["sftp"]
+    """An SFTP server."""
     connection: ConnectionId
+    """The Airflow connection of type `sftp`."""
     root: Root = "/"
+    """The folder on the server in which `exports` stands."""
 
 
 class FolderDestination(Strict):
     """A local folder; needs no connection."""
 
     kind: Literal["folder"]
+    """A folder on this machine."""
     root: Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+    """The folder, counted from the parent of the configuration folder."""
 
 
 class S3Destination(Strict):
     """A bucket behind an Airflow aws connection; `root` is the key prefix `/exports` stands in."""
 
     kind: Literal["s3"]
+    """A bucket."""
     bucket: Annotated[str, Field(min_length=3)]
+    """The bucket's name."""
     connection: ConnectionId
+    """The Airflow connection of type `aws`."""
     root: Root = "/"
+    """The key prefix below which `exports` stands."""
 
 
 class Landing(Strict):
-    """What else stands beside a tenant's files at the destination. What a registration leaves out is as policy says, and there off.
-
-    `status`: a `feed.json` at the tenant's root, which numbers every delivery and tells when the next one is due and what is wrong now.
-    `sha256sums`: a SHA256SUMS beside every day manifest.
-    """
+    """What else stands beside a tenant's files at the destination. What a registration leaves out is as policy says, and there off."""
 
     status: StrictBool | None = None
+    """A `feed.json` at the tenant's root: every delivery by number, when the next is due, and what is wrong now."""
     sha256sums: StrictBool | None = None
+    """A `SHA256SUMS` beside every day manifest."""
 
 
 DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination, Field(discriminator="kind")]
@@ -224,21 +239,43 @@ class Registration(Strict):
         default_factory=dict, description="By entity: which of its columns the tenant receives, in this order; by default all."
     )
 
+    rename: Mapping[str, Annotated[Mapping[str, DeliveredName], Field(min_length=1)]] = Field(
+        default_factory=dict, description="By entity: columns that the tenant receives under another name, each `column: delivered name`."
+    )
+
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
+    def chosen(self, entity: Entity) -> Mapping[str, Column]:
+        """The columns of the catalogued entity that this tenant receives, in their order."""
+        names = next(_about(entity, self.columns), ())
+        return {name: entity.columns[name] for name in names if name in entity.columns} or entity.columns
+
     def sees(self, entity: Entity) -> Entity:
-        """The entity as this tenant receives it: with the columns chosen for it, in their order."""
-        names = (entity.id.casefold(), entity.display_name.casefold())
-        chosen = next((given for name, given in self.columns.items() if name.casefold() in names), ())
-        columns = {name: entity.columns[name] for name in chosen if name in entity.columns}
-        return entity.model_copy(update={"columns": columns}) if columns else entity
+        """The catalogued entity as this tenant receives it: with the columns chosen for it, in their order and under its names.
+
+        Raises PermanentError when the catalog has come to have a column of a name that is given to another one.
+        """
+        names, columns = next(_about(entity, self.rename), {}), self.chosen(entity)
+        if columns is entity.columns and not names:
+            return entity
+        renamed = {names.get(name, name): column.renamed(name, names.get(name, name)) for name, column in columns.items()}
+        if len({name.casefold() for name in renamed}) < len(columns):
+            raise PermanentError(
+                f"two columns of {entity.id} would be delivered under one name",
+                next_step=f"Give the tenant another name for one of them (rename.{entity.id}), or leave one out (columns.{entity.id})",
+                code="column_name_taken",
+            )
+        return entity.model_copy(update={"columns": renamed})
 
     def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
-        """The tenant's id in the data, and what else is asked of a row of the entity."""
-        names = (entity.id.casefold(), entity.display_name.casefold())
-        return self.source_tenant or tenant, tuple(one for name, given in self.where.items() if name.casefold() in names for one in given)
+        """The tenant's id in the data, and what else is asked of a row of the catalogued entity, by the source's names."""
+        asked = (one for given in _about(entity, self.where) for one in given)
+        known = {name: column.source(name) for name, column in entity.columns.items()}
+        return self.source_tenant or tenant, tuple(
+            one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked
+        )
 
     def lands(self, house: Landing) -> Landing:
         """What stands beside the files: the registration's own word, else that of the house."""
@@ -282,6 +319,15 @@ class Registration(Strict):
         return local_time(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone)
 
 
+_Given = TypeVar("_Given")
+
+
+def _about(entity: Entity, by_entity: Mapping[str, _Given]) -> Iterator[_Given]:
+    """What a registration says of an entity, under its id or its display name."""
+    names = (entity.id.casefold(), entity.display_name.casefold())
+    return (given for name, given in by_entity.items() if name.casefold() in names)
+
+
 def starts_at(tenant: str, deliver_at: str | None) -> time:
     """The local time of day at which a tenant's runs start: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
     if deliver_at:
@@ -312,7 +358,7 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
     unknown = [word for word in registration.entity_list if word.casefold() not in names]
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
     display = [entity.display_name for entity in catalog.entities.values()]
-    allowed, meant = _shortened(display), suggester([*display, *catalog.entities])
+    allowed, meant = choices.shortened(display), suggester([*display, *catalog.entities])
     findings = [Finding(file, "entityList", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity") for word in unknown]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
 
@@ -333,45 +379,8 @@ def listed_entities(
         registration = registration.model_copy(update={"entity_list": texts})
     entities, found = resolve_entities(registration, catalog, file)
     findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
-    findings += [*_where_problems(registration, catalog, file), *_columns_problems(registration, catalog, file)]
+    findings += choices.problems(registration, catalog, file)
     return entities
-
-
-def _columns_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
-    """A choice of columns keeps the key: without it nobody can tell which row a later version replaces."""
-    names = catalog.ids_by_name()
-    allowed, meant = _shortened(catalog.entities), suggester(names)
-    for word, chosen in registration.columns.items():
-        entity, at = catalog.entity(names.get(word.casefold(), "")), f"columns.{word}"
-        if entity is None:
-            yield Finding(file, at, f"unknown entity {word!r}", allowed, meant(word), "unknown_entity")
-            continue
-        columns, near = _shortened(entity.columns), suggester(entity.columns)
-        for number, name in enumerate(chosen):
-            if name not in entity.columns:
-                yield Finding(file, f"{at}.{number}", f"{entity.id} has no column {name!r}", columns, near(name), "unknown_column")
-        if missing := [name for name in entity.key if name in entity.columns and name not in chosen]:
-            yield Finding(file, at, f"leaves out {', '.join(missing)}, which identifies a row", "a choice with every column of the key")
-
-
-def _where_problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
-    """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
-    names = catalog.ids_by_name()
-    allowed, meant = _shortened(catalog.entities), suggester(names)
-    for word, conditions in registration.where.items():
-        entity = catalog.entity(names.get(word.casefold(), ""))
-        if entity is None:
-            yield Finding(file, f"where.{word}", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity")
-            continue
-        plain = [name for name, column in entity.columns.items() if column.export == "yes"]
-        columns, near = _shortened(plain), suggester(plain)
-        for number, one in enumerate(conditions):
-            at = f"where.{word}.{number}"
-            if one.column not in plain:
-                what = f"{entity.id} exports no column {one.column!r} as it is"
-                yield Finding(file, f"{at}.column", what, columns, near(one.column), "unknown_column")
-            elif wrong := one.problem(entity.columns[one.column].type):
-                yield Finding(file, f"{at}.value", *wrong)
 
 
 def shared_rows(mine: tuple[str, Collection[str]], others: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ...]:
@@ -384,11 +393,6 @@ def same_rows(entities: Sequence[str], file: str = "") -> Finding:
     """Two tenants are read by one id. The finding names no other tenant: a tenant may see it."""
     what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
     return Finding(file, "sourceTenant", what, "an id of its own, or other entities", code="source_tenant_taken")
-
-
-def _shortened(names: Iterable[str], most: int = 40) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any
 
-from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.catalog import Entity
+from waybill.configuration.columns import Column
 from waybill.configuration.conditions import Condition
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waybill.configuration.catalog import Column
-from waybill.registrations.filling import FILLED_FROM
+from waybill.configuration.columns import Column
+from waybill.files.manifest import SOURCE_NAME
+from waybill.registrations.filling import FILLED_FROM, followed, source_of
 
 
 def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -14,13 +15,16 @@ def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> li
     found: list[dict[str, Any]] = []
     for name, column in columns.items():
         found.append({"name": name, "type": column.type.value, "description": column.description, "export": column.export})
+        if column.source(name) != name:
+            found[-1][SOURCE_NAME] = column.source(name)
         if name in filled_from:
             found[-1][FILLED_FROM] = filled_from[name]
     return found
 
 
 def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    return {one["name"]: Column(type=one["type"], description=one["description"], export=one["export"]) for one in columns}
+    said = ("type", "description", "export")
+    return {one["name"]: Column.model_validate({name: one[name] for name in said} | {"from": one.get(SOURCE_NAME, "")}) for one in columns}
 
 
 def arranged(
@@ -28,18 +32,21 @@ def arranged(
 ) -> tuple[dict[str, Column], int]:
     """The columns of the next file and its schema version.
 
-    Columns of the last file come first, in its order; columns catalogued since are appended in catalog order. The version is raised by one
-    when a name, a type or the anonymization of a column differs from the last file; a changed description raises nothing.
+    Columns of the last file come first, in its order and under the names they have now; columns catalogued since are appended in catalog
+    order. The version is raised by one when the name, the type, the anonymization or the source of a column differs from the last file; a
+    changed description raises nothing.
     """
     if delivered is None:
         return dict(catalogued), version
-    kept = [one["name"] for one in delivered if one["name"] in catalogued]
+    now = {one["name"]: name for name, one in followed(delivered, catalogued).items()}
+    kept = [now[one["name"]] for one in delivered if one["name"] in now]
     columns = {name: catalogued[name] for name in [*kept, *(name for name in catalogued if name not in kept)]}
-    before = [(one["name"], one["type"], one["export"]) for one in delivered]
-    return columns, version + (before != [(name, column.type.value, column.export) for name, column in columns.items()])
+    before = [(one["name"], one["type"], one["export"], source_of(one)) for one in delivered]
+    after = [(name, column.type.value, column.export, column.source(name)) for name, column in columns.items()]
+    return columns, version + (before != after)
 
 
 def same_texts(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
     """Whether two sets of columns give every row the same texts."""
-    spelt = [{name: (column.type, column.export) for name, column in columns.items()} for columns in (one, other)]
+    spelt = [{(column.source(name), column.type, column.export) for name, column in columns.items()} for columns in (one, other)]
     return spelt[0] == spelt[1]

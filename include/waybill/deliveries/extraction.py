@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.columns import Column, described
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.deliveries.columns import arranged
@@ -242,7 +243,7 @@ def range_column(entity: Entity) -> str:
 def changes_by_time(entity: Entity) -> bool:
     """Whether the entity's change position is a time, as far as the catalog tells."""
     if entity.changes.mode is Mode.APPEND:
-        column = entity.columns.get(entity.changes.column)
+        column = described(entity.columns, entity.changes.column)
         return column.type in (ColumnType.TIMESTAMP, ColumnType.DATE) if column else not entity.time_column
     return entity.changes.mode in (Mode.LOOKBACK, Mode.HORIZON)
 

@@ -51,7 +51,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "entity_name": entity.display_name,
         "mode": entity.changes.mode.value,
         "exact": extracted.exact,
-        "key": list(entity.key),
+        "key": list(entity.delivered_key),
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
         "columns": _columns(task, extracted),
@@ -60,7 +60,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "source_rows": extracted.source_rows,
     }
     if task.delivery.purpose == "backfill":
-        facts["range_column"] = range_column(entity)
+        facts["range_column"] = entity.exported(range_column(entity)) or range_column(entity)
     elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
         facts["previous_schema_version"] = task.stream.schema_version
     return facts
@@ -75,8 +75,9 @@ def _columns(task: Task, extracted: Extracted) -> list[dict[str, Any]]:
 def _told_state(entity: Entity) -> dict[str, Any] | None:
     """The state that tells a deleted row, where its column is exported as it is."""
     state = entity.deleted_when
-    column = entity.columns.get(state.column) if state else None
-    return state.model_dump(mode="json") if state and column and column.export == "yes" else None
+    name = entity.exported(state.column) if state else None
+    told = state is not None and name is not None and entity.columns[name].export == "yes"
+    return state.model_dump(mode="json") | {"column": name} if state and told else None
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:

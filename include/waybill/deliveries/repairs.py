@@ -179,10 +179,11 @@ def _check(stream: Stream, start: datetime, end: datetime) -> None:
 
 def _rehearse(installation: Installation, registered: Registered, stream: Stream, start: datetime, end: datetime) -> None:
     """Let the source refuse what it cannot cut by time before anything is planned."""
-    entity = registered.registration.sees(installation.entity(stream.entity))
+    catalogued = installation.entity(stream.entity)
+    entity = registered.registration.sees(catalogued)
     columns, _ = arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
-        source_tenant, where = registered.registration.reads(stream.tenant, entity)
+        source_tenant, where = registered.registration.reads(stream.tenant, catalogued)
         snapshot.count(within(Selection(entity, source_tenant, columns, where=where), start, end))
 
 

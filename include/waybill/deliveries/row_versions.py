@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.columns import sources
 from waybill.configuration.selection import Changed, Extent, Selection
 from waybill.deliveries.columns import from_json, same_texts
 from waybill.ledger.streams import Stream
@@ -78,7 +79,7 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
     if not past and not changed.ahead and overlap >= changed.start:
         return selection, False
     delivered_columns = from_json(stream.columns or [])
-    lost = not delivered_columns.keys() <= snapshot.columns(entity).keys()
+    lost = not set(sources(delivered_columns)) <= snapshot.columns(entity).keys()
     columns = selection.columns if lost else delivered_columns  # versions are told apart by the columns they were delivered with
     delivered = known()
     look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))

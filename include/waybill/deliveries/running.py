@@ -142,8 +142,9 @@ def task_of(installation: Installation, one: Delivery) -> Task:
         planned_under = registrations.version(connection, one.tenant, one.registration_version)
         in_force = registrations.current(connection, one.tenant) or planned_under
         salt = registrations.salt(connection, one.tenant)
-    entity = in_force.registration.sees(installation.entity(one.entity))
-    source_tenant, where = in_force.registration.reads(one.tenant, entity)  # as it is now: a corrected id must not read another's rows
+    catalogued = installation.entity(one.entity)
+    entity = in_force.registration.sees(catalogued)
+    source_tenant, where = in_force.registration.reads(one.tenant, catalogued)  # as it is now: a corrected id must not read another's rows
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     task = Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where, keys)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column, Entity, is_credential
+from waybill.configuration.catalog import Entity, is_credential
+from waybill.configuration.columns import Column, described
 from waybill.errors import counted
 from waybill.sources.drift import holds
 from waybill.sources.sql import split_name
@@ -56,7 +57,7 @@ def drifts(entities: Iterable[Entity], tables: Sequence[FoundTable]) -> list[Dri
 
 def _columns(entity: Entity, table: FoundTable) -> Iterator[Drift]:
     for name in entity.needed_columns:
-        column, catalogued = table.column(name), entity.columns.get(name)
+        column, catalogued = table.column(name), described(entity.columns, name)
         place = f"{entity.id}.{name}"
         if column is None:
             yield Drift("dropped_column", place, f"the column is gone from {entity.relation}")

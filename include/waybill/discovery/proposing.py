@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column, is_credential
+from waybill.configuration.catalog import is_credential
+from waybill.configuration.columns import Column
 from waybill.configuration.credentials import secret_value, words
 from waybill.discovery.naming import entity_id
 from waybill.discovery.tenants import owners, tenant_names

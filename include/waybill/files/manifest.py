@@ -11,13 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from waybill.canonical import timestamp_text
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 from waybill.configuration.selection import Dialect
 from waybill.errors import PermanentError
 from waybill.files import source_types
 from waybill.files.source_types import Native
 
 FORMAT_VERSION = 1
+SOURCE_NAME = "source_name"
+"""In the facts of a column that leaves under another name: what the source calls it."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -116,9 +118,12 @@ def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None 
     """What a manifest says of each column; `told` is what the source says of its own, where that is known."""
     found: list[dict[str, Any]] = []
     for name, column in columns.items():
+        source = column.source(name)
         found.append({"name": name, "type": column.leaves_as.value, "description": column.description})
+        if source != name:
+            found[-1][SOURCE_NAME] = source
         if told is not None:
-            found[-1] |= source_types.facts(column, told.get(name))
+            found[-1] |= source_types.facts(column, told.get(source))
     return found
 
 

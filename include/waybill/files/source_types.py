@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.catalog import Entity
+from waybill.configuration.columns import Column
 
 if TYPE_CHECKING:
     from waybill.sources import Snapshot

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 from waybill.configuration.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
 from waybill.formats import jsons
 

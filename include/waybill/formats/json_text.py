@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from waybill.canonical import optional_timestamp_text, timestamp_text
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 from waybill.formats import lines
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.intake import Intake
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Catalog, Column, Entity
+from waybill.configuration.catalog import Catalog, Entity
+from waybill.configuration.columns import Column
 from waybill.configuration.deletes import NOTICED
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Dialect
@@ -17,6 +18,7 @@ from waybill.files.manifest import columns_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.streams import Stream
+from waybill.registrations.filling import source_of
 
 MOST_INTEGER_DIGITS = 18
 """What a 64 bit integer always holds."""
@@ -116,10 +118,10 @@ def _entities(catalog: Catalog, registration: Registration, active: Mapping[str,
 def _table(entity: Entity, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
     before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
     columns, version = arranged(before, version, entity.columns)
-    natives = {one["name"]: one for one in (told.get(stream.id, ()) if stream else ())}
+    natives = {source_of(one): one for one in (told.get(stream.id, ()) if stream else ())}
     # A key that is not exported tells no consumer one row from another.
-    key = set(entity.key) if set(entity.key) <= set(columns) else set()
-    fields = tuple(_field(one, columns[one["name"]], one["name"] in key, natives.get(one["name"], {})) for one in columns_of(columns))
+    key = set(entity.delivered_key) if set(entity.delivered_key) <= set(columns) else set()
+    fields = tuple(_field(one, columns[one["name"]], one["name"] in key, natives.get(source_of(one), {})) for one in columns_of(columns))
     return Table(
         id=entity.id,
         name=entity.display_name,

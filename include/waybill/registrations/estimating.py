@@ -49,7 +49,6 @@ def estimate(
 ) -> list[Estimate]:
     """What the first full loads of these entities would hold now. Never raises for a source that cannot be asked."""
     catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
-    catalogued = [registration.sees(entity) for entity in catalogued]
     found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
     by_source: dict[str, list[Entity]] = {}
     for entity in catalogued:
@@ -84,8 +83,9 @@ def _count(
         with installation.source(source).snapshot(asked) as snapshot:
             for entity in asked:
                 source_tenant, where = registration.reads(tenant, entity)
-                rows = snapshot.count(Selection(entity, source_tenant, entity.columns, where=where))
-                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, entity)))
+                seen = registration.sees(entity)
+                rows = snapshot.count(Selection(seen, source_tenant, seen.columns, where=where))
+                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, seen)))
     except WaybillError as error:
         # A preview must not fail because a source does: the delivery will tell it in full.
         for entity in asked:

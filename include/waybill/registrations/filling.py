@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from waybill.configuration.catalog import Catalog, Column, Entity, Mode
+from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.columns import Column
+from waybill.errors import PermanentError
+from waybill.files.manifest import SOURCE_NAME
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 
@@ -12,12 +16,39 @@ FILLED_FROM = "filled_from_sequence"
 """In the facts of a column: the first delivery that carried it. Rows not delivered since then hold nothing in it."""
 
 
+def source_of(fact: Mapping[str, Any]) -> str:
+    """The column of the source that a delivered column read."""
+    return str(fact.get(SOURCE_NAME) or fact["name"])
+
+
+def followed(delivered: Sequence[Mapping[str, Any]], catalogued: Mapping[str, Column]) -> dict[str, Mapping[str, Any]]:
+    """Which delivered column each column goes on from: one of the same name that reads the same, else one that reads the same under
+    another name (it was renamed), else one of the same name that reads another now. New columns are absent.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    left = list(delivered)
+    for same_name, same_source in ((True, True), (False, True), (True, False)):
+        for name, column in catalogued.items():
+            matching = (
+                one
+                for one in left
+                if (not same_name or one["name"] == name) and (not same_source or source_of(one) == column.source(name))
+            )
+            if name not in found and (fact := next(matching, None)) is not None:
+                found[name] = fact
+                left.remove(fact)
+    return found
+
+
 def new_columns(stream: Stream, entity: Entity) -> list[str]:
-    """The catalogued columns that no delivery of a running stream has carried. Mode full delivers every row each time: it has none."""
+    """The catalogued columns that no delivery of a running stream has carried, whatever their name was.
+
+    Mode full delivers every row each time: it has none.
+    """
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return []
-    delivered = {column["name"] for column in stream.columns}
-    return [name for name in entity.columns if name not in delivered]
+    before = followed(stream.columns, entity.columns)
+    return [name for name, column in entity.columns.items() if name not in before or source_of(before[name]) != column.source(name)]
 
 
 def needs_full_load(stream: Stream, entity: Entity) -> str:
@@ -39,7 +70,11 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
     for stream in samples:
         entity = catalog.entity(stream.entity)
         if entity and (owner := registered.get(stream.tenant)):
-            entity = owner.registration.sees(entity)
+            try:
+                entity = owner.registration.sees(entity)
+            except PermanentError as error:
+                lines.append(str(error.located(f"tenant {stream.tenant}")))
+                continue
         new = new_columns(stream, entity) if entity else []
         if entity and new:
             wanted = entity.fill == "full_load"
@@ -52,8 +87,8 @@ def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], s
     """By column, the first delivery that carried it, for the columns that older rows may lack."""
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return {}
-    since = {column["name"]: column.get(FILLED_FROM) for column in stream.columns}
-    found = {name: since.get(name, sequence) for name in columns}
+    new, before = new_columns(stream, entity), followed(stream.columns, columns)
+    found = {name: sequence if name in new else before[name].get(FILLED_FROM) for name in columns}
     return {name: first for name, first in found.items() if first}
 
 

@@ -218,8 +218,8 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     """
     one, now = task.request, snapshot.taken_at
     registration = task.registrations[tenant]
-    entity = registration.sees(entity)
     source_tenant, where = registration.reads(tenant, entity)
+    entity = registration.sees(entity)
     wanted = Selection(
         entity,
         source_tenant,

@@ -130,16 +130,22 @@ def _manifest(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Pa
 def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
     mine = {part.tenant: part for part in parts if part.entity.id == entity.id}
     one = next(iter(mine.values()))
+    range_column = _told(one.entity, entity.time_column)
     return {
         "entity": entity.id,
         "name": entity.display_name,
         "description": entity.description,
         "rows": sum(part.written.rows for part in mine.values()),
         "rows_left_out_as_later": sum(part.changed_since for part in mine.values()),
-        "range_column": entity.time_column or None,
-        "cut_at_the_request_by": entity.changes.column if one.selection.changed.end else (entity.time_column or None),
+        "range_column": range_column,
+        "cut_at_the_request_by": _told(one.entity, entity.changes.column) if one.selection.changed.end else range_column,
         "columns": columns_of(one.entity.columns),
     }
+
+
+def _told(entity: Entity, source: str) -> str | None:
+    """A column of the source by the name it leaves under, by its own where it does not leave; None where there is none."""
+    return entity.exported(source) or source or None
 
 
 def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from waybill.access import Caller, Permission
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Catalog, Column, Entity, ScopeLevel, closest
+from waybill.configuration.catalog import Catalog, Entity, ScopeLevel, closest
+from waybill.configuration.columns import Column, described
 from waybill.configuration.policy import Level
 from waybill.configuration.selection import Selection
 from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
@@ -88,7 +89,7 @@ def _known(installation: Installation, tenant: str, level: ScopeLevel, within: M
 def _listing(catalog: Catalog, level: ScopeLevel, within: Iterable[str]) -> list[Entity]:
     """The entities that tell which values a level has, none where one of them hides the level behind pseudonyms."""
     carrying = [one for one in catalog.entities.values() if level in one.scopes and set(within) <= one.scopes.keys()]
-    hidden = any(one.columns[name].export == "anonymize" for one in carrying if (name := one.scopes[level]) in one.columns)
+    hidden = any(column.export == "anonymize" for one in carrying if (column := described(one.columns, one.scopes[level])))
     return [] if hidden else carrying
 
 
@@ -110,7 +111,7 @@ def _values(
     for snapshot, entity in _snapshots(installation, entities):
         column = next((name for carried, name in entity.scopes.items() if carried == level), entity.key[0])
         source_tenant, where = words.reads(tenant, entity)
-        wanted = {column: entity.columns.get(column) or Column(type=ColumnType.STRING)}
+        wanted = {column: Column(type=known.type if (known := described(entity.columns, column)) else ColumnType.STRING)}
         found.update(snapshot.values(Selection(entity, source_tenant, wanted, scope=scope, where=where), most))
         if len(found) >= most:
             break

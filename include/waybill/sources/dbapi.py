@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
+from waybill.configuration.columns import described, sources
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -103,7 +104,8 @@ class DbApiSnapshot:
         with closing(self.connection.cursor()) as cursor:
             cursor.execute(text, values)
             names = [column[0] for column in cursor.description or ()]
-        return {name: drivers.DECLARED.get(entity.columns[name].type, "") if name in entity.columns else "" for name in names}
+        read = {name: described(entity.columns, name) for name in names}
+        return {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in read.items()}
 
     def _from(self, entity: Entity) -> Sql:
         """What stands behind FROM."""
@@ -249,7 +251,7 @@ class TableQuery(Query):
         timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
         extra = [self.entity.time_column] if timed else []
         extra += [one.column for one in (*self.selection.where, self.entity.deleted_when) if one]
-        names = [*self.selection.columns, *(self.selection.changed.known_columns or {}), *self.entity.key]
+        names = [*sources(self.selection.columns), *sources(self.selection.changed.known_columns or {}), *self.entity.key]
         return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
 
     def select(self, names: list[str], ordered: bool) -> Sql:

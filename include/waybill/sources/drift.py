@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Mode, closest
+from waybill.configuration.columns import sources
 from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError, counted
 from waybill.sources.sql import Flavour, Natives
@@ -42,18 +43,17 @@ def check_columns(
     """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
-    needed = dict.fromkeys([*entity.needed_columns, *selection.columns, *scoped, *(one.column for one in selection.where)])
+    needed = dict.fromkeys([*entity.needed_columns, *sources(selection.columns), *scoped, *(one.column for one in selection.where)])
     if selection.time_from or selection.time_to or selection.time_cut:
         needed[entity.time_column] = None
+    types = _catalogued_types(selection)
     for name in needed:
         if name not in natives:
             raise _missing(selection, name, natives)
-        column = selection.columns.get(name) or entity.columns.get(name)
-        if not column:
-            continue
-        fits = excepted(natives[name], column.type)
-        if not (holds(natives[name], flavour.kind(natives[name]), column.type) if fits is None else fits):
-            raise _retyped(selection, name, natives[name], column.type)
+        for kind in types.get(name, ()):
+            fits = excepted(natives[name], kind)
+            if not (holds(natives[name], flavour.kind(natives[name]), kind) if fits is None else fits):
+                raise _retyped(selection, name, natives[name], kind)
     change = entity.changes.column
     if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:
         raise PermanentError(
@@ -65,11 +65,19 @@ def check_columns(
         )
 
 
+def _catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
+    """The types that columns of the source are read as, by column."""
+    found: dict[str, set[ColumnType]] = {}
+    for name, column in (*selection.entity.columns.items(), *selection.columns.items()):
+        found.setdefault(column.source(name), set()).add(column.type)
+    return found
+
+
 def _missing(selection: Selection, name: str, natives: Natives) -> PermanentError:
     entity = selection.entity
-    known = {*entity.columns, *entity.needed_columns}
+    known = entity.needed_columns
     rename = closest(name, [column for column in natives if column not in known])
-    otherwise = f"take {name} out of" if name in entity.columns and name not in entity.key else "name another column in"
+    otherwise = f"take {name} out of" if entity.exported(name) and name not in entity.key else "name another column in"
     meant = f"{rename} is new there: if {name} was renamed, change it in" if rename else f"Bring it back, or {otherwise}"
     return PermanentError(
         f"column {name} is missing from {entity.read_from}",
@@ -85,7 +93,7 @@ def _retyped(selection: Selection, name: str, native: str, kind: ColumnType) -> 
         f"column {name} of {entity.read_from} is {native}, which cannot hold the catalogued type {kind}",
         where=entity.id,
         code="schema_drift",
-        next_step=f"Change the column back, or set entities.{entity.id}.columns.{name}.type to what it is now",
+        next_step=f"Change the column back, or set its type in entities.{entity.id}.columns to what it is now",
     )
 
 

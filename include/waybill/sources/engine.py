@@ -183,7 +183,8 @@ def arrow(query: Query) -> Sql:
     for number, (name, column) in enumerate(query.selection.columns.items()):
         hidden = column.export == "anonymize"
         if not hidden:
-            values.append(sql("{} AS a{}", flavour.arrow(quote(name), column.type, query.natives[name]), str(number)))
+            source = column.source(name)
+            values.append(sql("{} AS a{}", flavour.arrow(quote(source), column.type, query.natives[source]), str(number)))
         wanted.append(f"{'c' if hidden else 'a'}{number} AS {quote(name)}")
     return query.ordered(query.rows(extra=join(", ", values)), ", ".join(wanted))
 

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
+from waybill.configuration.columns import described, sources
 from waybill.configuration.selection import Selection
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -112,7 +113,7 @@ class LakeSnapshot(EngineSnapshot):
         types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in partitions.items())
         hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
         files = sql(f"read_parquet({{}}, hive_partitioning = {'true' if types else 'false'}{hive})", _these(paths))
-        decimals = [name for name in partitions if name in entity.columns and entity.columns[name].type is ColumnType.DECIMAL]
+        decimals = [name for name in partitions if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL]
         if not decimals:
             return files
         casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
@@ -223,7 +224,7 @@ class LakeSnapshot(EngineSnapshot):
         """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
         entity = selection.entity
         paths = self._paths(entity, selection.tenant)
-        needed = {*entity.needed_columns, *selection.columns} - _partitions(paths[0], entity).keys()
+        needed = {*entity.needed_columns, *sources(selection.columns)} - _partitions(paths[0], entity).keys()
         statement = sql(
             "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
             _these(paths),
@@ -272,7 +273,7 @@ def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
 
 def _partitions(path: str, entity: Entity) -> dict[str, str]:
     """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
-    catalogued = {name: _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
+    catalogued = {column.source(name): _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
     return {name: catalogued.get(name, "VARCHAR") for name in _partition_values(path)}
 
 

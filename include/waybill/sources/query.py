@@ -7,14 +7,15 @@ What engines spell differently is behind `waybill.sources.sql.Flavour`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
-from waybill.configuration.catalog import Column, Entity
+from waybill.configuration.catalog import Entity
+from waybill.configuration.columns import Column, described
 from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
@@ -78,8 +79,8 @@ class Query:
         return self.selection.entity
 
     def kind(self, name: str) -> ColumnType:
-        """The catalogued type of a column, else its natural one."""
-        column = self.selection.columns.get(name) or self.entity.columns.get(name)
+        """The catalogued type of a column of the source, else its natural one."""
+        column = described(self.selection.columns, name) or described(self.entity.columns, name)
         return column.type if column else self.flavour.kind(self.natives[name]) or ColumnType.STRING
 
     def text(self, name: str, column: Column | None = None) -> Sql:
@@ -288,21 +289,23 @@ class Query:
         return self.flavour.sha16(self.flavour.concat([*self.fields(columns, ","), self.flavour.literal("\n")]))
 
     def _key_columns(self) -> list[tuple[str, Column]]:
-        return [(name, self.entity.columns[name]) for name in self.entity.key]
+        return [(name, self.entity.columns[self.entity.exported(name) or name]) for name in self.entity.key]
 
     def _digested(self) -> list[tuple[str, Column, str]]:
-        """The columns a digest is made of, each as (alias, column, name): c0.. where the file holds the same text, else d0..."""
-        shown = {(name, column.type, column.export): f"c{i}" for i, (name, column) in enumerate(self.selection.columns.items())}
+        """The columns a digest is made of, each as (alias, column, what it reads): c0.. where the file holds the same text, else d0..."""
+        shown = {(source, column.type, column.export): f"c{i}" for i, (source, column) in enumerate(_read(self.selection.columns))}
         known = self.selection.changed.known_columns
-        columns = self.selection.columns if known is None else known
-        return [(shown.get((name, column.type, column.export), f"d{i}"), column, name) for i, (name, column) in enumerate(columns.items())]
+        columns = _read(self.selection.columns if known is None else known)
+        return [
+            (shown.get((source, column.type, column.export), f"d{i}"), column, source) for i, (source, column) in enumerate(columns)
+        ]
 
     def rows(self, digests: bool = False, extra: Sql | None = None) -> Sql:
         """The selected rows: canonical texts (c0..) and sort terms (o0..).
 
         Where digests are asked for also raw keys (k0..), change position (p) and what else is digested (d0..).
         """
-        wanted = [sql("{} AS c{}", self.text(name, column), str(i)) for i, (name, column) in enumerate(self.selection.columns.items())]
+        wanted = [sql("{} AS c{}", self.text(source, column), str(i)) for i, (source, column) in enumerate(_read(self.selection.columns))]
         wanted += [sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)]
         back = self.selection.changed.back
         if digests:
@@ -359,7 +362,7 @@ class Query:
 
     def values(self, most: int) -> Sql:
         """Different texts of the selection's only column, not NULL, in order."""
-        [name] = self.selection.columns
+        [(name, _)] = _read(self.selection.columns)
         there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
         return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
 
@@ -402,6 +405,11 @@ class Query:
 def leading_key(entity: Entity) -> str:
     """The column of the key that comes first within one tenant, whose own id is the same in all of its rows."""
     return next((name for name in entity.key if name != entity.tenant_column), entity.key[0])
+
+
+def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:
+    """The columns in their order, each with the column of the source that it reads."""
+    return [(column.source(name), column) for name, column in columns.items()]
 
 
 def equal(flavour: Flavour, x: str, native: str, value: str) -> Sql:

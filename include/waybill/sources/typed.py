@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Column
+from waybill.configuration.columns import Column
 from waybill.configuration.selection import Selection
 from waybill.sources import engine
 from waybill.sources.sql import Natives, quote
@@ -28,8 +28,8 @@ def batches(blocks: Iterable[tuple[bytes | memoryview, int]], selection: Selecti
     """The records of canonical CSV (comma, LF) in the Arrow types of the selection's columns."""
     names = [f"c{number}" for number, _ in enumerate(selection.columns)]
     casts = [
-        f"{_cast(name, column, natives[source])} AS {quote(source)}"
-        for name, (source, column) in zip(names, selection.columns.items(), strict=True)
+        f"{_cast(name, column, natives[column.source(leaves_as)])} AS {quote(leaves_as)}"
+        for name, (leaves_as, column) in zip(names, selection.columns.items(), strict=True)
     ]
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]

@@ -6,7 +6,7 @@ takes the URL and the schema ("" for none) and returns a context manager of a `T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import NamedTuple, Protocol
@@ -24,6 +24,27 @@ class Shape(NamedTuple):
 
     def column(self, name: str) -> Column:
         return next(one for one in self.columns if one.name == name)
+
+
+def former(old: Sequence[Column], new: Sequence[Column]) -> dict[str, str]:
+    """By name, what each column that was there already was called. One that reads the same at the sender's source was renamed.
+
+    What was remembered before sources were is known by its name.
+    """
+    found: dict[str, str] = {}
+    left = list(old)
+    rules: tuple[Callable[[Column, Column], bool], ...] = (
+        lambda was, now: was.name == now.name and was.source in ("", now.source),
+        lambda was, now: (was.source or was.name) == now.source,
+        lambda was, now: was.name == now.name,
+    )
+    for is_same in rules:
+        for now in new:
+            was = next((one for one in left if now.name not in found and is_same(one, now)), None)
+            if was is not None:
+                found[now.name] = was.name
+                left.remove(was)
+    return found
 
 
 class Applied(NamedTuple):
@@ -73,7 +94,7 @@ class Target(Protocol):
         ...
 
     def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
-        """Make or change the entity's table. `emptied` allows to lose its rows: they are replaced next."""
+        """Make or change the entity's table. `emptied` allows to lose its rows: they are replaced next. `former` tells renamed columns."""
         ...
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
-from waybill_consumer.targets import Shape, Widen
+from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database, same_key
 
@@ -69,19 +69,21 @@ class DuckDB(SqlTarget):
         if old is None:
             self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         else:
-            added, gone, retyped = self._changes(old, new)
-            if gone or retyped or old.key != new.key:
+            changes = self._changes(old, new)
+            if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
                 self._rebuild(entity, old, new, emptied=emptied)
             else:
-                for column in added:
+                for column in changes.added:
                     self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
         self._keep_shape(tenant, entity, new)
 
     def _rebuild(self, entity: str, old: Shape, new: Shape, *, emptied: bool) -> None:
         """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
-        kept = [one for one in new.columns if any(one.name == other.name for other in old.columns)]
+        before = former(old.columns, new.columns)
+        kept = [one for one in new.columns if one.name in before]
         if not emptied:
-            self._run(f"create or replace temp table _waybill_kept as select {names(kept)} from {self.table(entity)}")
+            values = ", ".join(f"{quoted(before[one.name])} as {quoted(one.name)}" for one in kept)
+            self._run(f"create or replace temp table _waybill_kept as select {values} from {self.table(entity)}")
         self._run(f"drop table {self.table(entity)}")
         self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         if not emptied:

@@ -16,6 +16,7 @@ from waybill_consumer.targets import Shape, Widen
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import (
     DELIVERIES,
+    Changes,
     SqlTarget,
     is_long,
     names,
@@ -93,18 +94,27 @@ class Postgres(SqlTarget):
             self._run(f"create table {table} ({self._definitions(new, keyed=False)})")
             self._unindexed.add(entity)
         else:
-            added, gone, retyped = self._changes(old, new)
-            if retyped and emptied:
+            changes = self._changes(old, new)
+            if changes.retyped and emptied:
                 self._run(f"truncate {table}")
-            actions = [f"add column {quoted(one.name)} {self.sql_type(one)}" for one in added]
-            actions += [f"drop column {quoted(one.name)}" for one in gone]
-            actions += [self._retype(one) for one in retyped]
-            if old.key != new.key:
+            self._rename(table, changes)
+            actions = [f"add column {quoted(one.name)} {self.sql_type(one)}" for one in changes.added]
+            actions += [self._retype(one) for one in changes.retyped]
+            if changes.key(old) != new.key:
                 self._run(f"alter table {table} drop constraint if exists {quoted(f'{entity}_pkey')}")
                 self._unindexed.add(entity)
             if actions:
                 self._run(f"alter table {table} {', '.join(actions)}")
         self._keep_shape(tenant, entity, new)
+
+    def _rename(self, table: str, changes: Changes) -> None:
+        """First what goes, then all renamed columns at once: one may take the name of another."""
+        for one in changes.gone:
+            self._run(f"alter table {table} drop column {quoted(one.name)}")
+        for number, was in enumerate(changes.renamed):
+            self._run(f"alter table {table} rename column {quoted(was)} to {quoted(f'_waybill_renamed_{number}')}")
+        for number, name in enumerate(changes.renamed.values()):
+            self._run(f"alter table {table} rename column {quoted(f'_waybill_renamed_{number}')} to {quoted(name)}")
 
     def _retype(self, column: Column) -> str:
         name, kind = quoted(column.name), self.sql_type(column)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import Column
 from waybill_consumer.position import now_text
-from waybill_consumer.targets import Applied, Shape
+from waybill_consumer.targets import Applied, Shape, former
 
 DELIVERIES, ENTITIES = "_waybill_deliveries", "_waybill_entities"
 
@@ -26,6 +26,19 @@ def names(columns: Iterable[Column | str]) -> str:
 def is_long(column: Column) -> bool:
     """Whether an integer needs more than 64 bits: only then `load` gives it a precision."""
     return column.precision is not None
+
+
+class Changes(NamedTuple):
+    """The columns that come, go, change their type, and change their name (the old one to the new one)."""
+
+    added: list[Column]
+    gone: list[Column]
+    retyped: list[Column]
+    renamed: dict[str, str]
+
+    def key(self, old: Shape) -> tuple[str, ...]:
+        """The old key by the new names."""
+        return tuple(self.renamed.get(name, name) for name in old.key)
 
 
 class SqlTarget:
@@ -81,14 +94,15 @@ class SqlTarget:
         columns = [f"{quoted(one.name)} {self.sql_type(one)}{' not null' if one.name in shape.key else ''}" for one in shape.columns]
         return ", ".join([*columns, *([f"primary key ({names(shape.key)})"] if keyed and shape.key else [])])
 
-    def _changes(self, old: Shape, new: Shape) -> tuple[list[Column], list[Column], list[Column]]:
-        """The columns that come, go, and change their type."""
-        before, after = {one.name: one for one in old.columns}, {one.name: one for one in new.columns}
-        retyped = [one for name, one in after.items() if name in before and self.sql_type(before[name]) != self.sql_type(one)]
-        return (
-            [one for name, one in after.items() if name not in before],
-            [one for name, one in before.items() if name not in after],
-            retyped,
+    def _changes(self, old: Shape, new: Shape) -> Changes:
+        before = former(old.columns, new.columns)
+        return Changes(
+            added=[one for one in new.columns if one.name not in before],
+            gone=[one for one in old.columns if one.name not in before.values()],
+            retyped=[
+                one for one in new.columns if one.name in before and self.sql_type(old.column(before[one.name])) != self.sql_type(one)
+            ],
+            renamed={was: name for name, was in before.items() if was != name},
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
-from waybill_consumer.targets import Shape, Widen
+from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
 from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database
 
@@ -45,11 +45,11 @@ class Sqlite(SqlTarget):
         if old is None:
             self._run(f"create table {quoted(entity)} ({self._definitions(new)})")
         else:
-            added, gone, retyped = self._changes(old, new)
-            if gone or retyped or old.key != new.key:
+            changes = self._changes(old, new)
+            if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
                 self._rebuild(entity, old, new, emptied=emptied)
             else:
-                for column in added:
+                for column in changes.added:
                     self._run(f"alter table {quoted(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
         self._keep_shape(tenant, entity, new)
 
@@ -57,9 +57,10 @@ class Sqlite(SqlTarget):
         """SQLite changes no type in place: a new table takes the old one's name."""
         fresh = quoted(f"_waybill_new_{entity}")
         self._run(f"create table {fresh} ({self._definitions(new)})")
-        kept = [one for one in new.columns if any(one.name == other.name for other in old.columns)]
+        before = former(old.columns, new.columns)
+        kept = [one for one in new.columns if one.name in before]
         if kept and not emptied:
-            values = ", ".join(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept)
+            values = ", ".join(f"cast({quoted(before[one.name])} as {self.sql_type(one)})" for one in kept)
             self._run(f"insert into {fresh} ({names(kept)}) select {values} from {quoted(entity)}")
         self._run(f"drop table {quoted(entity)}")
         self._run(f"alter table {fresh} rename to {quoted(entity)}")

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from waybill.canonical import parse_timestamp, timestamp_text
-from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.columns import Column, sources
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction import changes_by_time
@@ -31,6 +32,7 @@ from waybill.ledger import deliveries, reconciling, streams
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
+from waybill.registrations.filling import source_of
 from waybill.sources import Snapshot
 
 _TICK = timedelta(microseconds=1)
@@ -123,7 +125,7 @@ def _compare_stream(
         for window in windows:
             span = window.changed
             if span.start is None or span.start < span.end:
-                source_tenant, where = registered.registration.reads(registered.tenant, entity)
+                source_tenant, where = registered.registration.reads(registered.tenant, installation.entity(entity.id))
                 selection = Selection(entity, source_tenant, identity or entity.columns, span, where=where)
                 yield from _compare_window(snapshot, selection, window, delivered)
 
@@ -149,7 +151,7 @@ def _window(one: Delivery, attempt: Attempt, settled: Any) -> _Window:
 
 def _identity(entity: Entity) -> dict[str, Column]:
     """The exported columns that tell a row version: key, change and deletion; empty when one of the first two is not exported as it is."""
-    needed = {*entity.key, entity.changes.column}
+    needed = {*entity.delivered_key, entity.exported(entity.changes.column)}
     plain = {name: column for name, column in entity.columns.items() if column.export != "anonymize"}
     if not needed <= plain.keys():
         return {}
@@ -165,14 +167,14 @@ def _delivered(
         if one.purpose == "redelivery":
             continue
         attempt = adopted[one.id]
-        names = [column["name"] for column in attempt.columns]
-        if not identity.keys() <= set(names):
+        read = [source_of(column) for column in attempt.columns]
+        if not set(sources(identity)) <= set(read):
             return None
         try:
             files = find_bytes(installation, session, [one], adopted)
         except PermanentError:
             return None
-        picked = [names.index(name) for name in identity]
+        picked = [read.index(name) for name in sources(identity)]
         for blocks in files[: len(attempt.files)]:
             hashes.extend(_hash([record[at] for at in picked]) for record in records_of(blocks(), Csv.model_validate(attempt.facts["csv"])))
     return _arrow(hashes)
@@ -200,9 +202,9 @@ def _narrowed(
     snapshot: Snapshot, selection: Selection, known: pa.Array, start: datetime | None, end: datetime
 ) -> tuple[datetime | None, datetime]:
     """The smallest range of change positions around the missing rows, where positions are times."""
-    names = list(selection.columns)
+    names, entity = list(selection.columns), selection.entity
     times = [
-        names.index(name) for name in dict.fromkeys((selection.entity.changes.column, selection.entity.tombstone_column)) if name in names
+        names.index(name) for name in dict.fromkeys((entity.exported(entity.changes.column), entity.tombstone_column)) if name in names
     ]
     missing = (record for record, kept in zip(_records(snapshot, selection), known, strict=True) if not kept.as_py())
     try:

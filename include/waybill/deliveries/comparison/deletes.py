@@ -18,7 +18,8 @@ import zstandard
 
 from waybill import layout
 from waybill.canonical import ColumnType, csv_line, timestamp_text
-from waybill.configuration.catalog import Column, Entity, Mode
+from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.columns import Column
 from waybill.configuration.deletes import NOTICED
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.comparison import keysets
@@ -234,15 +235,16 @@ class _Scan:
 
 
 def key_columns(entity: Entity) -> dict[str, Column]:
-    return {name: entity.columns[name] for name in entity.key}
+    """The key's columns, by the names they leave under."""
+    return {name: entity.columns[name] for name in entity.delivered_key}
 
 
 def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
-    """What decides about the text of a key. A decimal's scale does, so its native type counts."""
-    columns = key_columns(entity)
+    """What decides about the text of a key, by the source's names. A decimal's scale does, so its native type counts."""
+    columns = dict(zip(entity.key, key_columns(entity).values(), strict=True))
     natives = snapshot.columns(entity)
-    exact = {name: natives.get(name, "") for name, column in columns.items() if column.type is ColumnType.DECIMAL}
-    return {"key": [[name, column.type.value, column.export] for name, column in columns.items()], "natives": exact}
+    exact = {source: natives.get(source, "") for source, column in columns.items() if column.type is ColumnType.DECIMAL}
+    return {"key": [[source, column.type.value, column.export] for source, column in columns.items()], "natives": exact}
 
 
 def _why_lost(before: list[Change], stream: Stream, made_of: dict[str, Any]) -> str:
@@ -281,7 +283,7 @@ def _change(stream: Stream, delivery: Delivery, made_of: dict[str, Any], **value
 
 
 def _found(change: dict[str, Any], added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> Found:
-    return Found(change, added, gone, scan.snapshot.taken_at, scan.entity.key, scan.folder, rows)
+    return Found(change, added, gone, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
 
 
 def repeated(stream: Stream, delivery: Delivery, file: dict[str, Any], blocks: Callable[[], Iterable[bytes]]) -> Repeated:

@@ -30,6 +30,7 @@ from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
+from waybill.registrations.filling import source_of
 
 _PLACE = re.compile(
     r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
@@ -184,7 +185,7 @@ class _Import:
         # Another way of finding changes today: an unknown column makes the next delivery start a new generation.
         column = changes.column if changes and changes.mode.value == one.window.mode else ""
         position = {"mode": one.window.mode, "column": column}
-        exports = {name: known.export for name, known in entity.columns.items()} if entity else {}
+        exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
         at = one.position
         return {
             "window_to": one.window.end,
@@ -192,7 +193,7 @@ class _Import:
             "position_to": None if at.get("to") is None else position | {"at": at["to"], "imported": True, "past": not one.window.exact},
             "snapshot_time": one.snapshot_time,
             "schema_version": one.schema_version,
-            "columns": [{**known, "export": exports.get(known["name"], "yes")} for known in one.columns],
+            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in one.columns],
             "facts": _facts(found),
             "files": [file.model_dump() for file in one.files],
             "rows": one.rows,

@@ -24,6 +24,7 @@ from waybill.ledger import deliveries, reconciling, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
+from waybill.registrations.filling import source_of
 from waybill.sources import Snapshot
 
 _AT_ONCE = 10_000
@@ -33,12 +34,12 @@ def count(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> tuple[int, int, int] | None:
     """How many keys the stream's consumer holds that are gone, how many it holds, and how many there are; None where that is not known."""
-    if not set(entity.key) <= entity.columns.keys() or (entity.changes.mode is Mode.FULL and not entity.compares_keys):
+    if not set(entity.delivered_key) <= entity.columns.keys() or (entity.changes.mode is Mode.FULL and not entity.compares_keys):
         return None
     folder = installation.settings.spool_dir
     with installation.ledger.read() as connection:
         salt = registrations.salt(connection, stream.tenant)
-    source_tenant, where = registered.registration.reads(registered.tenant, entity)
+    source_tenant, where = registered.registration.reads(registered.tenant, installation.entity(entity.id))
     selection = Selection(entity, source_tenant, key_columns(entity), salt=salt, where=where, in_key_order=False)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         exact = entity.compares_keys
@@ -75,8 +76,8 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
     steps: list[Step] = []
     for one in committed:
         attempt = adopted[one.id]
-        exports = {column["name"]: column.get("export", "yes") for column in attempt.columns}
-        if any(exports.get(name) != entity.columns[name].export for name in entity.key):
+        exports = {source_of(column): column.get("export", "yes") for column in attempt.columns}
+        if any(exports.get(column.source(name)) != column.export for name, column in key_columns(entity).items()):
             return None
         try:
             steps.append(_step(installation, session, one, attempt, entity))
@@ -90,7 +91,7 @@ def _step(installation: Installation, session: Session, one: Delivery, attempt: 
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
     dialect = Csv.model_validate(attempt.facts["csv"])
-    names = [column["name"] for column in attempt.columns]
+    names = [source_of(column) for column in attempt.columns]
     at = [names.index(name) for name in entity.key]
     is_deleted = _told(entity, names)
     files = find_bytes(installation, session, [one], {one.id: attempt})
@@ -111,10 +112,10 @@ def _add(found: Buckets, records: Iterator[bytes]) -> None:
 
 
 def _told(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
-    """Whether a delivered row tells its own deletion: the consumer has removed it."""
+    """Whether a delivered row tells its own deletion: the consumer has removed it. `names` are the source's."""
     state = entity.deleted_when
-    if entity.tombstone_column in names:
-        at = names.index(entity.tombstone_column or "")
+    if entity.tombstone_column and entity.deleted_column in names:
+        at = names.index(entity.deleted_column)
         return lambda record: record[at] != ""
     if state and state.column in names and state.op in ("=", "in", "is not null"):
         at = names.index(state.column)

@@ -57,7 +57,7 @@ def _entity(one: Entity, active: bool) -> models.CatalogEntity:
         name=one.display_name,
         description=one.description,
         active=active,
-        key=list(one.key),
+        key=list(one.delivered_key),
         columns=columns,
         formats=list(one.formats),
         scopes=list(one.scopes),

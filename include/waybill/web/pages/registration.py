@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
+import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from waybill.configuration.loading import read_mapping
 from waybill.configuration.registration import DELIMITERS, ExportOption
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
@@ -16,14 +21,16 @@ from waybill.web.dependencies import InstallationDep, SchedulerDep, TenantPath, 
 from waybill.web.pages.render import moved, page
 from waybill.web.pages.session import Editor, Form, SentForm
 from waybill.web.pages.words import DELIMITERS as NAMED
-from waybill.web.pages.words import KINDS, LINE_ENDS, words
+from waybill.web.pages.words import KINDS, LINE_ENDS, PER_ENTITY, words
 from waybill.window import Frequency
 
 router = APIRouter(prefix="/tenants/{tenant}")
 
 
-_UNSEEN = ("sourceTenant", "where", "columns")
+_UNSEEN = ("sourceTenant",)
 """What the form does not show and so does not change."""
+
+_EXAMPLE = "columns: {orders: [id, state, total]}\nrename: {orders: {state: status}}"
 
 
 def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +44,9 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "frequency": body["frequency"],
         "frequencies": list(Frequency),
         "options": list(ExportOption),
+        "perEntity": _as_yaml({name: body[name] for name in PER_ENTITY if body.get(name)}),
+        "perEntityKeys": list(PER_ENTITY),
+        "example": _EXAMPLE,
         "timezone": body.get("timezone", "UTC"),
         "deliverAt": body.get("deliverAt") or "",
         "deliverBy": body.get("deliverBy") or "",
@@ -71,7 +81,26 @@ def registration_body(form: Form) -> dict[str, Any]:
         body["csv"] = csv
     if form.one("status"):
         body["landing"] = {"status": True}
-    return body
+    return body | _per_entity(form.one("perEntity"))
+
+
+def _per_entity(text: str) -> dict[str, Any]:
+    """What the form says of single entities, in the words of a tenant's file. Raises InvalidInput for what is not readable."""
+    findings: list[Finding] = []
+    said = read_mapping(text, "", findings) or {}
+    findings += [Finding("", "", f"holds the unknown key {key!r}", ", ".join(PER_ENTITY)) for key in said if key not in PER_ENTITY]
+    if findings:
+        raise InvalidInput([replace(one, path="perEntity", reason=f"{one.path}: {one.reason}".removeprefix(": ")) for one in findings])
+    return said
+
+
+def _as_yaml(said: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(said), sort_keys=False, allow_unicode=True, default_flow_style=None) if said else ""
+
+
+def _plain(value: Any) -> str:
+    """A date that YAML read, as its text."""
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _csv(form: Form) -> dict[str, Any]:
@@ -103,11 +132,12 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
     told = words(installation)
     changes = told.changes(plan.fields, not plan.difference.is_empty)
     shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
-    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, body=json.dumps(body), expected=expected, **shown)
+    shown["body"] = json.dumps(body, default=_plain)
+    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
 
 
 @router.post("/registration")
-def replace(
+def put_in_force(
     request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
 ) -> Response:
     """Replace the registration by the one that was previewed; refused when somebody changed it meanwhile."""

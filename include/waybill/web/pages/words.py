@@ -5,7 +5,7 @@ What is refused is decided further down, in the words of the API and the command
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -40,6 +40,11 @@ LABELS = {
     "bom": "Byte order mark",
     "landing": "Beside the files",
     "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
+    "sourceTenant": "Id in the data",
+    "where": "Rows",
+    "columns": "Columns",
+    "rename": "Names of columns",
+    "perEntity": "Single entities",
 }
 """What the form of a registration calls its fields, by the name of the input."""
 
@@ -139,6 +144,8 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
 
 
 def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
+    if one.path.partition(".")[0] in PER_ENTITY:
+        return "perEntity", labels.get("perEntity", ""), str(one).removeprefix(": ")
     field = one.path.rpartition(".")[2]
     field = field if field in labels else _INPUTS.get(one.path, field)
     label = labels.get(field, "")
@@ -197,6 +204,8 @@ class Words:
                 return _dialect(value)
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
+            case _ if key in PER_ENTITY:
+                return "; ".join(f"{self.entity(one)}: {PER_ENTITY[key](said)}" for one, said in value.items()) or "–"
         return str(value)
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
@@ -209,7 +218,22 @@ class Words:
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
         fields = ("timezone", "deliverAt", "deliverBy", "destination", "csv", "landing")
         rest = [self.value(key, body[key]) for key in fields if key in body]
+        rest += [f"{LABELS[key].lower()} of {self.value(key, body[key])}" for key in PER_ENTITY if body.get(key)]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
+
+
+def _condition(one: Mapping[str, Any]) -> str:
+    value = one.get("value")
+    listed = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return f"{one['column']} {one.get('op', '=')} {listed}".strip()
+
+
+PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
+    "where": lambda given: " and ".join(map(_condition, given)),
+    "columns": ", ".join,
+    "rename": lambda given: ", ".join(f"{name} as {other}" for name, other in given.items()),
+}
+"""Fields of a registration that hold something for each entity, and how that is told."""
 
 
 def words(installation: Installation) -> Words:

@@ -1,0 +1,94 @@
+"""What a registration says of single entities, held against the catalog: conditions, columns and their names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
+
+from waybill.configuration.catalog import Catalog, Entity, suggester
+from waybill.configuration.deletes import NOTICED
+from waybill.errors import Finding
+
+if TYPE_CHECKING:
+    from waybill.configuration.registration import Registration
+
+LONGEST_NAME = 63
+"""Bytes of a column's name that PostgreSQL keeps: a longer one could not be loaded there."""
+
+
+def _column_name(name: str) -> str:
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"not a name for a column; allowed: 1 to {LONGEST_NAME} bytes of printable text without blanks around it")
+    return name
+
+
+DeliveredName = Annotated[str, AfterValidator(_column_name)]
+"""The name a tenant receives a column under."""
+
+
+def problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
+    """Everything that does not fit the catalog, which is as offered to the tenant."""
+    checks: dict[str, Callable[[Entity, Any, Finding], Iterator[Finding]]]
+    checks = {"where": _where, "columns": _columns, "rename": partial(_rename, registration)}
+    for field, check in checks.items():
+        given: Mapping[str, Any] = getattr(registration, field)
+        names = catalog.ids_by_name()
+        meant = suggester(names)
+        for word, said in given.items():
+            entity = catalog.entity(names.get(word.casefold(), ""))
+            if entity is None:
+                known = shortened(catalog.entities)
+                yield Finding(file, f"{field}.{word}", f"unknown entity {word!r}", known, meant(word), "unknown_entity")
+            else:
+                yield from check(entity, said, Finding(file, f"{field}.{word}", ""))
+
+
+def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:
+    """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
+    plain = [name for name, column in entity.columns.items() if column.export == "yes"]
+    columns, near = shortened(plain), suggester(plain)
+    for number, one in enumerate(conditions):
+        path = f"{at.path}.{number}"
+        if one.column not in plain:
+            what = f"{entity.id} exports no column {one.column!r} as it is"
+            yield Finding(at.file, f"{path}.column", what, columns, near(one.column), "unknown_column")
+        elif wrong := one.problem(entity.columns[one.column].type):
+            yield Finding(at.file, f"{path}.value", *wrong)
+
+
+def _columns(entity: Entity, chosen: Any, at: Finding) -> Iterator[Finding]:
+    """A choice of columns keeps the key: without it nobody can tell which row a later version replaces."""
+    columns, near = shortened(entity.columns), suggester(entity.columns)
+    for number, name in enumerate(chosen):
+        if name not in entity.columns:
+            yield Finding(at.file, f"{at.path}.{number}", f"{entity.id} has no column {name!r}", columns, near(name), "unknown_column")
+    if missing := [name for name in entity.delivered_key if name in entity.columns and name not in chosen]:
+        what = f"leaves out {', '.join(missing)}, which identifies a row"
+        yield Finding(at.file, at.path, what, "a choice with every column of the key")
+
+
+def _rename(registration: Registration, entity: Entity, names: Any, at: Finding) -> Iterator[Finding]:
+    """Every column that is delivered has a name of its own, also for a database that reads large and small letters alike."""
+    chosen = registration.chosen(entity)
+    allowed, near = shortened(chosen), suggester(chosen)
+    for name in names:
+        if name not in entity.columns:
+            yield Finding(at.file, f"{at.path}.{name}", f"{entity.id} has no column {name!r}", allowed, near(name), "unknown_column")
+        elif name not in chosen:
+            yield Finding(at.file, f"{at.path}.{name}", "is not among the columns chosen for the tenant", allowed, code="unknown_column")
+    taken = Counter(names.get(name, name).casefold() for name in chosen)
+    for name, given in names.items():
+        if name in chosen and taken[given.casefold()] > 1:
+            what = f"another column of {entity.id} is delivered as {given!r}, too"
+            yield Finding(at.file, f"{at.path}.{name}", what, "a name of its own for each column", code="column_name_taken")
+        elif given == NOTICED and name in entity.delivered_key and entity.compares_keys:
+            yield Finding(at.file, f"{at.path}.{name}", f"{NOTICED} is the name of the time in deletes files", "another name")
+
+
+def shortened(names: Iterable[str], most: int = 40) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
