@@ -1,8 +1,10 @@
-"""Finding what is new at a place without reading what is known: dates forward, then old dates by turns.
+"""Finding what is new at a place without reading what is known: from the sender's feed, else dates forward, then old dates by turns.
 
-A folder whose stamp (the time something was last added) has not moved since it was last read is not read again. What is added to an old
-date, such as a redelivery, moves the stamp of the date's folder. A backfill of a date that is there moves only a folder further down, so
-old dates are also looked at by turns, for as long as that is cheap.
+Where a tenant's folder has a feed, it names what is new, backfills and redeliveries of old dates included, and nothing is walked.
+
+Else a folder whose stamp (the time something was last added) has not moved since it was last read is not read again. What is added to an
+old date, such as a redelivery, moves the stamp of the date's folder. A backfill of a date that is there moves only a folder further down,
+so old dates are also looked at by turns, for as long as that is cheap.
 """
 
 from __future__ import annotations
@@ -10,37 +12,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS
+from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, lists_among
+from waybill_consumer.fed import FeedReader
+from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
 from waybill_consumer.position import SETTLE_SECONDS, Known, Position
 
-RECENT_DATES = 35
-"""The newest dates are always looked at: late and repeated deliveries come there."""
 TURN_SECONDS = 5.0
 """How long a run looks at old dates that seem unchanged."""
 _BATCH = 32
 _YEAR, _MONTH_OR_DAY = re.compile(r"^\d{4}\Z"), re.compile(r"^\d\d\Z")
 _VISIBLE = re.compile(r"^[^./][^/\\]*\Z")
-
-
-class Arrival(NamedTuple):
-    """A manifest that is not held yet."""
-
-    folder: str
-    name: str
-    data: bytes
-
-
-@dataclass
-class Date:
-    """What one date holds that is new: manifests, and the names of its lists (day manifests and checksums)."""
-
-    folder: str
-    arrivals: list[Arrival] = field(default_factory=list)
-    day_manifests: list[str] = field(default_factory=list)
 
 
 class Finder:
@@ -56,12 +39,21 @@ class Finder:
         """A time by the place's own clock that is past: what comes now gets a later stamp."""
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
+        self._readers: list[FeedReader] = []
         self.tenants: list[str] = []
 
     def dates(self) -> Iterator[Date]:
         """Every date with something to look at, oldest first; old dates by turns come last."""
         self.tenants = tenant_folders(self._place)
-        known = [entry for tenant in self.tenants for entry in self._dates_of(tenant)]
+        walked = []
+        for tenant in self.tenants:
+            reader = FeedReader(self._place, self._position, tenant)
+            if not self._rescan and reader.look():
+                self._readers.append(reader)
+                yield from reader.dates()
+            if self._rescan or reader.is_late_or_missing:
+                walked.append(tenant)
+        known = [entry for tenant in walked for entry in self._dates_of(tenant)]
         self._newest = max((stamp for _, stamp in known if stamp is not None), default=0.0)
         newest = set(sorted({path[-10:] for path, _ in known})[-RECENT_DATES:])
         due = [one for one in known if self._rescan or one[0][-10:] in newest or not self._is_unchanged(*one)]
@@ -76,6 +68,8 @@ class Finder:
         for path, stable in self._stable.items():
             folders[path].is_settled = stable and path not in incomplete and path not in above
         self._position.looked_at = self._started
+        for reader in self._readers:
+            reader.settle()
 
     def _dates_of(self, tenant: str) -> list[tuple[str, float | None]]:
         years = [f"{tenant}/{one.name}" for one in self._folders(tenant) if _YEAR.match(one.name)]
@@ -124,9 +118,7 @@ class Finder:
                 names = {one.name for one in entries if not one.is_folder and _VISIBLE.match(one.name)}
                 known = self._look(folder, stamp, {one for one in names if one.endswith(SUFFIX)}, has_folders=bool(inner))
                 if depth == 0:
-                    found[date].day_manifests = sorted(
-                        (one for one in names - known.held if DAY_MANIFEST.match(one) or SUMS.match(one)), key=_number
-                    )
+                    found[date].day_manifests = lists_among(names - known.held)
                 wanted += [(date, folder, name) for name in sorted(self._seen[folder] - known.held)]
                 deeper += inner if depth < 2 else []
             level = [one for one in deeper if self._rescan or not self._is_flat_and_unchanged(one[1], one[2])]
@@ -165,8 +157,3 @@ def tenant_folders(place: Place) -> list[str]:
             for path, entries in zip(below, place.lists(below), strict=True)
             if any(one.is_folder and _YEAR.match(one.name) for one in entries)
         ]
-
-
-def _number(name: str) -> int:
-    found = DAY_MANIFEST.match(name) or SUMS.match(name)
-    return int(found[1] or 1) if found else 0

@@ -52,6 +52,8 @@ class Position:
         self.turn = str(body.get("turn", ""))
         self.streams: dict[str, dict[str, Any]] = body.get("streams", {})
         self.problems: list[dict[str, str]] = body.get("problems", [])
+        self.feeds: dict[str, dict[str, Any]] = body.get("feeds", {})
+        """By tenant's folder: how far its feed was read, what of it is not held, and what it says of the sender."""
         self.folders = {
             path: Known(one.get("stamp"), one.get("settled", False), one.get("folders", False), set(one.get("held", ())))
             for path, one in body.get("folders", {}).items()
@@ -111,6 +113,7 @@ class Position:
             "turn": self.turn,
             "streams": self.streams,
             "problems": self.problems,
+            **({"feeds": self.feeds} if self.feeds else {}),
             "folders": {path: one.as_json() for path, one in sorted(self.folders.items())},
         }
         write_whole(self._path, json.dumps(body, ensure_ascii=False, indent=1).encode())

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from waybill_consumer import chain
+from waybill_consumer.arrivals import Arrival, Date
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import fetch
-from waybill_consumer.finding import Arrival, Date, Finder
+from waybill_consumer.finding import Finder
 from waybill_consumer.held import adopt
 from waybill_consumer.manifest import SUMS, Manifest, parse
 from waybill_consumer.places import Place

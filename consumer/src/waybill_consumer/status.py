@@ -17,21 +17,27 @@ from waybill_consumer.verification import Report
 
 @dataclass
 class Status:
-    """`entities` in order of name; `missing` and `stale` make it exit with 1."""
+    """`entities` in order of name; `missing`, `stale` and `outage` make it exit with 1.
+
+    `next_due` and `outage` come from the sender's feed, where there is one: when more comes, and why nothing comes.
+    """
 
     source: str
     pulled_at: str
     entities: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    outage: list[str] = field(default_factory=list)
+    next_due: str | None = None
 
     @property
     def is_well(self) -> bool:
-        return not self.missing and not self.stale
+        return not self.missing and not self.stale and not self.outage
 
     def as_json(self) -> dict[str, Any]:
         places = {"source": self.source or None, "pulled_at": self.pulled_at or None}
-        return {"well": self.is_well, **places, "entities": self.entities, "missing": self.missing, "stale": self.stale}
+        told = {"outage": self.outage, "next_due": self.next_due}
+        return {"well": self.is_well, **places, "entities": self.entities, "missing": self.missing, "stale": self.stale, **told}
 
     def lines(self) -> list[str]:
         head = f"from {self.source}, last pulled {self.pulled_at or 'never'}" if self.source else "no pull into this folder yet"
@@ -41,7 +47,9 @@ class Status:
             f"  ({_age(one['age_seconds'])} ago)"
             for one in self.entities
         ]
-        return [head, *rows, *(f"missing: {one}" for one in self.missing), *(f"stale: {one}" for one in self.stale)]
+        due = [f"the next delivery is due at {self.next_due}"] if self.next_due else []
+        wrong = {"missing": self.missing, "stale": self.stale, "outage": self.outage}
+        return [head, *rows, *due, *(f"{name}: {one}" for name, found in wrong.items() for one in found)]
 
 
 def status(root: Path, max_age: float | None) -> Status:
@@ -65,9 +73,25 @@ def status(root: Path, max_age: float | None) -> Status:
         age = report.entities[-1]["age_seconds"]
         if max_age is not None and age > max_age:
             report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
+    for feed in position.feeds.values():
+        _sender(report, feed, now)
     if max_age is not None and not report.entities:
         report.stale.append("nothing is held at all")
     return report
+
+
+def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:
+    """What the last pull read of how the sender stands, and what follows from the time since."""
+    state, tenant = feed["state"], feed["tenant"]
+    due, late = state.get("next_due"), state.get("late_after")
+    if due:
+        report.next_due = min(report.next_due or due, due)
+    if state.get("problem"):
+        report.outage.append(f"{tenant}: the sender said at {state['written_at']}: {state['problem']}")
+    if late and instant(late) < now:
+        unseen = not report.pulled_at or report.pulled_at < late
+        why = "no pull has looked since" if unseen else "nothing was written since: the sender, or the way to it, is down"
+        report.outage.append(f"{tenant}: a delivery was due at {due}, and {why}")
 
 
 def remember_damage(root: Path, report: Report) -> None:

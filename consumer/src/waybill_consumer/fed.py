@@ -1,0 +1,108 @@
+"""What a tenant's feed names and is not held: what is new, and what could not be fetched before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, lists_among
+from waybill_consumer.feed import Listed, News, news
+from waybill_consumer.places import Place
+from waybill_consumer.position import Position
+
+_BATCH = 32
+
+
+class FeedReader:
+    """One run's reading of one tenant's feed."""
+
+    def __init__(self, place: Place, position: Position, tenant: str) -> None:
+        self._place = place
+        self._position = position
+        self._tenant = tenant
+        self._known: dict[str, Any] = position.feeds.get(tenant, {})
+        self._news: News | None = None
+        self._missing: set[str] = set()
+        self._dates: dict[str, Date] = {}
+
+    def look(self) -> bool:
+        """Whether there is a feed to go by."""
+        known = self._known
+        self._news = news(self._place, self._tenant, known.get("feed", ""), known.get("number", 0), known.get("page", 0))
+        if self._news is None:
+            self._position.feeds.pop(self._tenant, None)
+        return self._news is not None
+
+    @property
+    def is_late_or_missing(self) -> bool:
+        """Whether the folders have to be walked, too: a feed that is late may be one that nobody writes any more."""
+        return self._news is None or self._news.is_late(datetime.now(timezone.utc))
+
+    def dates(self) -> Iterator[Date]:
+        """Every date with something to look at, oldest first."""
+        wanted = [one for one in self._entries() if not self._is_held(one)]
+        folders = {f"{self._tenant}/{one.date}" for one in wanted} | set(self._waiting_dates())
+        ordered = sorted(folders, key=lambda path: path[-10:])
+        for start in range(0, len(ordered), _BATCH):
+            yield from self._batch(ordered[start : start + _BATCH], wanted)
+
+    def settle(self) -> None:
+        """Remember how far the feed was read, and what of it is to be looked at again."""
+        if self._news is None:
+            return
+        waiting = [one for one in self._entries() if not self._is_held(one) and not self._is_past(one)]
+        self._position.feeds[self._tenant] = {
+            "tenant": self._news.tenant,
+            "feed": self._news.feed,
+            "number": self._news.last,
+            "page": self._news.page,
+            "waiting": [list(one) for one in waiting],
+            "dates": [path for path, date in self._dates.items() if not self._is_listed(path, date)][-RECENT_DATES:],
+            "state": self._news.state,
+        }
+
+    def _entries(self) -> list[Listed]:
+        """Those not held that were read before, then the new ones."""
+        if self._news is None:
+            return []
+        before = self._known.get("waiting", ()) if self._known.get("feed") == self._news.feed else ()
+        return [Listed(*one) for one in before] + self._news.entries
+
+    def _waiting_dates(self) -> list[str]:
+        return [str(one) for one in self._known.get("dates", ())]
+
+    def _is_held(self, one: Listed) -> bool:
+        folder, name = self._place_of(one)
+        known = self._position.folders.get(folder)
+        return known is not None and name in known.held
+
+    def _place_of(self, one: Listed) -> tuple[str, str]:
+        folder, _, name = f"{self._tenant}/{one.manifest}".rpartition("/")
+        return folder, name
+
+    def _is_past(self, one: Listed) -> bool:
+        """Whether a delivery was taken away and nothing waits for it."""
+        if one.manifest not in self._missing or self._news is None:
+            return False
+        last = self._position.last(self._news.tenant, one.entity)
+        return one.redelivers or one.kind == "backfill" or (last is not None and (one.generation, one.sequence) <= last)
+
+    def _batch(self, folders: list[str], wanted: list[Listed]) -> Iterator[Date]:
+        mine = [one for one in wanted if f"{self._tenant}/{one.date}" in folders]
+        found = {path: Date(path) for path in folders}
+        for path, entries in zip(folders, self._place.lists(folders), strict=True):
+            names = {one.name for one in entries if not one.is_folder}
+            found[path].day_manifests = lists_among(names - self._position.known(path).held)
+        for one, data in zip(mine, self._place.reads([f"{self._tenant}/{one.manifest}" for one in mine]), strict=True):
+            if data is None:
+                self._missing.add(one.manifest)
+            else:
+                found[f"{self._tenant}/{one.date}"].arrivals.append(Arrival(*self._place_of(one), data))
+        chained = {f"{self._tenant}/{one.date}" for one in mine if one.kind != "backfill"} | set(self._waiting_dates())
+        self._dates |= {path: date for path, date in found.items() if path in chained}
+        yield from found.values()
+
+    def _is_listed(self, path: str, date: Date) -> bool:
+        """Whether a list of the date came with this run: until then the date is looked at again."""
+        return bool(date.day_manifests) and set(date.day_manifests) <= self._position.known(path).held

@@ -1,0 +1,146 @@
+"""The sender's feed: what is new since a number, read from one file instead of a walk through folders, and how the sender stands.
+
+`feed.json` lists the newest deliveries and names the pages that hold the older ones. Where a sender cannot replace a file it writes
+pages only, and the newest one tells how it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from waybill_consumer.manifest import instant
+from waybill_consumer.places import Place
+
+FORMAT_VERSION = 1
+STATE = ("written_at", "complete_until", "next_due", "late_after", "problem")
+_PAGE = re.compile(r"^page-(\d{6,})(?:\.[0-9a-f]{32})?\.json\Z")
+_ID = re.compile(r"^[0-9a-f]{32}\Z")
+_PATH = re.compile(r"^\d{4}/\d\d/\d\d/(?:[^./][^/\\]*/)*[^./][^/\\]*\.manifest\.json\Z")
+
+
+class Listed(NamedTuple):
+    """One delivery of a feed. `manifest` is the path of its manifest below the tenant's folder."""
+
+    number: int
+    entity: str
+    kind: str
+    generation: int
+    sequence: int
+    manifest: str
+    redelivers: bool
+
+    @property
+    def date(self) -> str:
+        """Its date's folder below the tenant's."""
+        return self.manifest[:10]
+
+
+class News(NamedTuple):
+    """What a feed lists behind the number that was asked for, up to `last`; `page` is the newest page read, where there are pages only."""
+
+    tenant: str
+    feed: str
+    last: int
+    page: int
+    entries: list[Listed]
+    state: dict[str, Any]
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether the feed itself should have been written again by now: then it may be one that nobody writes any more."""
+        late = self.state.get("late_after")
+        return late is not None and instant(str(late)) < now
+
+
+class _NotAFeed(Exception):
+    """What stands there cannot be relied upon: the folders are walked instead."""
+
+
+def news(place: Place, folder: str, feed: str, number: int, page: int) -> News | None:
+    """What is new at a tenant's `folder`. `feed`, `number` and `page` are what was read last; of another feed everything is new.
+
+    None where there is no feed, or none that can be relied upon.
+    """
+    try:
+        index = place.reads([f"{folder}/feed.json"])[0]
+        if index is not None:
+            return _from_index(place, folder, _object(index), feed, number)
+        return _from_pages(place, folder, feed, number, page)
+    except (_NotAFeed, KeyError, TypeError, ValueError):
+        return None
+
+
+def _from_index(place: Place, folder: str, body: dict[str, Any], feed: str, number: int) -> News:
+    after = number if body["feed"] == feed else 0
+    wanted = [one for one in body["pages"] if int(one["last"]) > after]
+    listed = []
+    for one, data in zip(wanted, place.reads([f"{folder}/{one['path']}" for one in wanted]), strict=True):
+        if data is None or hashlib.sha256(data).hexdigest() != one["sha256"]:
+            raise _NotAFeed
+        listed += _object(data)["deliveries"]
+    return _news(body, listed + body["deliveries"], after, int(body["last_number"]), 0)
+
+
+def _from_pages(place: Place, folder: str, feed: str, number: int, page: int) -> News | None:
+    ids = [one.name for one in place.lists([f"{folder}/feed"])[0] if one.is_folder and _ID.match(one.name)]
+    names = place.lists([f"{folder}/feed/{one}" for one in ids]) if ids else []
+    newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
+    for one, entries in zip(ids, names, strict=True):
+        pages: dict[int, list[str]] = {}
+        for entry in entries:
+            if found := _PAGE.match(entry.name):
+                pages.setdefault(int(found[1]), []).append(f"{folder}/feed/{one}/{entry.name}")
+        last = _whole(place, pages[max(pages)]) if pages else None
+        if last is not None and "written_at" in last and (newest is None or last["written_at"] > newest[0]):
+            newest = (last["written_at"], one, last, pages)
+    if newest is None:
+        return None
+    _, found_id, last, pages = newest
+    same = found_id == feed
+    after, since = (number, page) if same else (0, 0)
+    listed: list[Any] = []
+    for at in range(since + 1, max(pages) + 1):
+        body = last if at == last["page"] else _whole(place, pages.get(at, []))
+        if body is None:
+            raise _NotAFeed
+        listed += body["deliveries"]
+    return _news(last, listed, after, int(last["last"]), int(last["page"]))
+
+
+def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
+    """A page under one of its names: an upload that broke off may stand there beside the one that did not."""
+    for data in place.reads(paths):
+        try:
+            return _object(data or b"")
+        except (_NotAFeed, ValueError):
+            continue
+    return None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    body = json.loads(data)
+    if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION or not _ID.match(str(body.get("feed"))):
+        raise _NotAFeed
+    return body
+
+
+def _news(body: dict[str, Any], listed: list[Any], after: int, last: int, page: int) -> News:
+    entries = [_listed(one) for one in listed if int(one["number"]) > after]
+    if [one.number for one in entries] != list(range(after + 1, last + 1)):
+        raise _NotAFeed  # a number is missing
+    state = {name: body.get(name) for name in STATE}
+    for name in STATE[:-1]:
+        if state[name] is not None:
+            instant(str(state[name]))
+    return News(str(body["tenant"]), str(body["feed"]), last, page, entries, state)
+
+
+def _listed(one: dict[str, Any]) -> Listed:
+    manifest = str(one["manifest"])
+    if not _PATH.match(manifest):
+        raise _NotAFeed
+    place = int(one["generation"]), int(one["sequence"])
+    return Listed(int(one["number"]), str(one["entity"]), str(one["kind"]), *place, manifest, "redelivers" in one)
