@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from waybill import private
 from waybill.errors import PermanentError, TransientError
+from waybill.ledger.denials import Denials
 from waybill.ledger.failures import READ_ONLY, sqlstate, told
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -37,6 +38,7 @@ class Ledger:
             self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
         except (NoSuchModuleError, ImportError) as error:
             raise _unusable(f"names a driver that is not installed ({self.url.drivername})") from error
+        self.denials = Denials()
         self._reading = self.engine.execution_options(postgresql_readonly=True, waybill_reads=True)
 
     def begin(self) -> AbstractContextManager[Connection]:
