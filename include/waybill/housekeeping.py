@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
-from waybill.errors import TransientError, WaybillError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import keys, registrations, upkeep
 from waybill.ledger.deliveries import Delivery
@@ -115,7 +115,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
         try:
             if kept and owner and not kept.files(owner.delivery):
                 kept.keep(owner.delivery, path)
-        except TransientError as error:
+        except (PermanentError, TransientError) as error:
             done.failed[path.name] = f"spool {path.name}: {error}"
             continue
         shutil.rmtree(path, ignore_errors=True)
@@ -128,7 +128,7 @@ def _clear_archive(installation: Installation, done: Housekeeping, now: datetime
     archive = installation.archive
     try:
         found = {name: written for name, written in archive.entries() if is_id(name)}
-    except TransientError as error:
+    except (PermanentError, TransientError) as error:
         done.failed["archive"] = f"archive: {error}"
         return
     with installation.ledger.read() as connection:

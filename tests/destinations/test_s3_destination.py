@@ -10,8 +10,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
@@ -165,6 +167,93 @@ def test_a_server_without_conditions_is_found_and_looked_at_before_each_copy(s3:
             assert not session.publish(PART, FINAL)
 
 
+def without_conditions(*methods: str) -> Answer:
+    """A store that answers 501 to conditional requests of these methods, as stores do that never heard of them."""
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> bool:
+        if request.command not in methods or "If-None-Match" not in request.headers:
+            return False
+        return refuse(501, "NotImplemented")(request)
+
+    return answer
+
+
+def deliver(session: Session) -> None:
+    session.upload(PART, [b"x"])
+    session.publish(PART, FINAL)
+
+
+@pytest.mark.parametrize("methods", [("PUT", "POST"), ("PUT",), ("POST",)], ids=["neither", "only copies", "only writes"])
+def test_a_store_that_answers_501_to_conditions_gets_the_profile_that_works_there(
+    s3: S3Server, bucket: str, methods: tuple[str, ...]
+) -> None:
+    with behind(s3.endpoint, without_conditions(*methods)) as endpoint:
+        with destination(connection_to(endpoint), bucket).connect() as session:
+            with pytest.raises(PermanentError, match="does not offer this request") as caught:
+                deliver(session)
+            assert caught.value.code == "not_offered"
+            assert "waybill probe" in str(caught.value)
+            found = session.probe("/exports")
+            assert found.profile is Profile.NO_CAS
+            assert ("write on a condition", "not offered") in found.steps
+            assert session.profile is Profile.FULL
+            with suppress(WaybillError):
+                session.remove(PART)
+        assert keys(s3, bucket) == []
+        with destination(connection_to(endpoint), bucket, found.profile).connect() as session:
+            session.upload(PART, [b"first"])
+            assert session.publish(PART, FINAL)
+            session.upload(PART, [b"second"])
+            assert not session.publish(PART, FINAL)
+            assert session.read(FINAL) == b"first"
+
+
+def test_a_store_that_overlooks_conditions_is_found_by_the_rehearsal(s3: S3Server, bucket: str) -> None:
+    with (
+        behind(s3.endpoint, drop_header="If-None-Match") as endpoint,
+        destination(connection_to(endpoint), bucket).connect() as session,
+    ):
+        found = session.probe("/exports")
+    assert found.profile is Profile.NO_CAS
+    assert ("write onto an existing key", "ok") in found.steps
+    assert keys(s3, bucket) == []
+
+
+def test_a_store_that_offers_no_copies_at_all_is_refused_by_the_rehearsal(s3: S3Server, bucket: str) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> bool:
+        return "x-amz-copy-source" in request.headers and refuse(501, "NotImplemented")(request)
+
+    with (
+        behind(s3.endpoint, answer) as endpoint,
+        destination(connection_to(endpoint), bucket).connect() as session,
+        pytest.raises(PermanentError, match="does not offer this request"),
+    ):
+        session.probe("/exports")
+
+
+@pytest.mark.parametrize("hours", [-2, 3])
+def test_a_clock_that_is_wrong_is_told_also_where_the_answer_has_no_body(s3: S3Server, bucket: str, hours: int) -> None:
+    """An answer to HEAD says 403 alone: the time it names is what gives the clock away."""
+    told = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> bool:
+        request.send_response_only(403)
+        request.send_header("Date", told)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+        return True
+
+    with (
+        behind(s3.endpoint, answer) as endpoint,
+        pytest.raises(TransientError, match="the clock of this machine is") as caught,
+        destination(connection_to(endpoint), bucket).connect(),
+    ):
+        pass
+    assert caught.value.code == "clock"
+    assert ("behind" if hours > 0 else "ahead of") in str(caught.value)
+    assert "NTP" in str(caught.value)
+
+
 def test_parts_grow_so_that_ten_thousand_hold_any_export() -> None:
     assert sum(map(part_size, range(1, 10_001))) > 800 * 10**9
     assert [len(part) for part in parts([BYTES])] == [8388608, 8388608, 20_000_000 - 2 * 8388608]
@@ -243,6 +332,11 @@ def refuse(status: int, code: str) -> Answer:
         (403, "AccessDenied", PermanentError, "refused"),
         (403, "SignatureDoesNotMatch", PermanentError, "login"),
         (403, "InvalidAccessKeyId", PermanentError, "login"),
+        (403, "RequestTimeTooSkewed", TransientError, "clock"),
+        (403, "RequestExpired", TransientError, "clock"),
+        (501, "NotImplemented", PermanentError, "not_offered"),
+        (507, "XMinioStorageFull", TransientError, "disk_full"),
+        (403, "QuotaExceeded", TransientError, "disk_full"),
     ],
 )
 def test_each_refusal_says_whether_trying_again_helps(

@@ -121,12 +121,14 @@ class Launcher:
         hold: str = "",
         trace: bool = False,
         inject: str = "",
+        only: str = "",
         limits: Mapping[str, int] = {},
     ) -> Running:
         """Start `waybill ARGV` on the installation below `root`.
 
         `kill_at` kills it before its nth changing system call; `hold` stops its thread before the first call whose description matches;
-        `inject` has strace tamper with calls, as in `fsync:error=EIO:when=2`; `limits` are resource limits by name (`RLIMIT_NOFILE`).
+        `inject` has strace tamper with calls, as in `fsync:error=EIO:when=2`, with `only` those that name that path;
+        `limits` are resource limits by name (`RLIMIT_NOFILE`).
         """
         serial = f"{time.monotonic_ns():x}"
         out, err = self._folder / f"{serial}.out", self._folder / f"{serial}.err"
@@ -151,14 +153,15 @@ class Launcher:
         running = Running(0, connection, stream, out, err)
         running.pid = running._next("pid", RUN_SECONDS)
         if inject:
-            self._attach(running.pid, inject)
+            self._attach(running.pid, inject, only)
         return running
 
-    def _attach(self, pid: int, inject: str) -> None:
+    def _attach(self, pid: int, inject: str, only: str) -> None:
         """strace on a process that waits for it; strace ends with the process."""
         _await_status(pid, "State:\tT")
         log = self._folder.parent / f"strace.{pid}"
         argv = [program("strace"), "-f", "-q", "-p", str(pid), "-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}"]
+        argv += ["-P", only] if only else []
         with log.open("wb") as output:
             strace = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self._tracers.append(strace)

@@ -45,6 +45,26 @@ def test_a_spool_that_outgrows_its_disk_is_told_and_delivered_when_there_is_room
     assert seen == []
 
 
+@pytest.mark.parametrize(
+    ("error", "says", "step"),
+    [
+        ("ENOSPC", "the archive is full", "Free space"),
+        ("EDQUOT", "the archive is full", "Free space"),
+        ("EROFS", "the archive refuses this account: Read-only file system", "mount that disk writable"),
+        ("EACCES", "the archive refuses this account: Permission denied", "the right to write below WAYBILL_ARCHIVE_URL"),
+        ("EIO", "the archive cannot be reached: Input/output error", "Check WAYBILL_ARCHIVE_URL"),
+    ],
+)
+def test_an_archive_that_takes_nothing_is_told_as_what_it_is_and_holds_no_delivery_up(launcher, delta, tmp_path, error, says, step):
+    scene, env = copied(delta, tmp_path / "copy")
+    archive = tmp_path / "archive"
+    env = {**env, "WAYBILL_ARCHIVE_URL": str(archive)}
+    done = launcher.start(scene.root, *scene.argv, env=env, inject=f"mkdir:error={error}", only=str(archive / "deliveries")).wait()
+    assert done.status == 0, done.said
+    assert [part for part in ("are not kept yet", says, step) if part not in done.said] == []
+    assert judge(scene.out, dict(scene.versions)) == []
+
+
 @pytest.mark.parametrize("kind", ["a file", "missing rights"])
 def test_a_spool_folder_that_cannot_be_used_is_named(launcher, delta, tmp_path, kind):
     scene, env = copied(delta, tmp_path / "copy")

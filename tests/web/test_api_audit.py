@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,42 @@ def test_the_database_refuses_to_change_or_remove_a_line(place: Place, issuer: T
     with pytest.raises(DBAPIError, match="append-only"), place.installation().ledger.engine.begin() as connection:
         connection.execute(statement)
     assert [action for _, _, action, _ in lines(place)] == ["register"]
+
+
+def denials(place: Place) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(tenant, actor, detail) for tenant, actor, action, detail in lines(place) if action == "denied"]
+
+
+def test_a_thousand_denied_calls_leave_a_handful_of_lines_that_say_how_many(place: Place, issuer: TestIssuer) -> None:
+    client = TestClient(tenant_api(place, issuer))
+    bob = Api(client, issuer.bearer("globex", "read", sub="bob"))
+    for _ in range(120):
+        assert bob("GET", "/acme/export").status_code == 404
+        assert bob("GET", "/acme/exports").status_code == 404
+    found = denials(place)
+    assert {(tenant, actor) for tenant, actor, _ in found} == {("acme", "api:bob")}
+    assert [detail.get("attempts") for _, _, detail in found if detail["permission"] == "registrations.view"] == [None, 10, 100]
+    assert len(found) == 6
+    Api(client, issuer.bearer("globex", "read", sub="carol"))("GET", "/acme/export")
+    assert denials(place)[-1][:2] == ("acme", "api:carol"), "another caller's attempt is a line of its own"
+
+
+def test_calls_for_ever_other_tenants_share_one_count(place: Place, issuer: TestIssuer) -> None:
+    bob = Api(TestClient(tenant_api(place, issuer)), issuer.bearer("globex", "read", sub="bob"))
+    for number in range(250):
+        bob("GET", f"/tenant{number}/export")
+    found = denials(place)
+    assert len(found) == 50 + 3
+    assert [detail["attempts"] for _, _, detail in found if detail.get("beyond_kinds")] == [1, 10, 100]
+    assert bob("GET", "/acme/export").status_code == 404
+    assert len(denials(place)) == len(found)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_an_hour_later_the_first_attempt_is_a_line_again(place: Place, issuer: TestIssuer) -> None:
+    bob = Api(TestClient(tenant_api(place, issuer)), issuer.bearer("globex", "read", sub="bob"))
+    for hour in range(3):
+        place.clock = NOON + hour * timedelta(hours=1)
+        for _ in range(5):
+            bob("GET", "/acme/export")
+    assert len(denials(place)) == 3

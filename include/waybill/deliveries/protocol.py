@@ -22,7 +22,7 @@ from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, 
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
-from waybill.errors import ConflictError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files.manifest import package_hash
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries, keys
@@ -350,7 +350,7 @@ class _Worker:
             return True
         try:
             self.resources.kept.keep(self.task.delivery.id, self.spool)
-        except TransientError as error:
+        except (PermanentError, TransientError) as error:
             _log.warning("the bytes of delivery %s are not kept yet: %s", self.task.delivery.id, error)
             return False
         return True

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from waybill import private
 from waybill.connection import Connections
+from waybill.destinations.local import FULL, RIGHTS
 from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
 
@@ -88,7 +89,10 @@ class FolderArchives:
 
     def part(self, name: str, spool: Path) -> Path:
         final = self.root / name
-        private.make_folder(final.parent)
+        try:
+            private.make_folder(final.parent)
+        except OSError as error:
+            raise unavailable(error) from error
         return final.with_name(f".{final.name}.part")
 
     def publish(self, part: Path, name: str) -> None:
@@ -159,7 +163,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def unavailable(error: OSError) -> TransientError:
+def unavailable(error: OSError) -> PermanentError | TransientError:
+    """Why an archive in a folder does not do what it is asked, by what recovers from it."""
+    if error.errno in FULL:
+        step = "Free space on the disk of WAYBILL_ARCHIVE_URL, or keep less (archive_days, archive_life in policy.yaml)"
+        return TransientError("the archive is full", next_step=step, code="storage_full")
+    if error.errno in RIGHTS:
+        step = "Give this account the right to write below WAYBILL_ARCHIVE_URL, or mount that disk writable"
+        what = f"the archive refuses this account: {error.strerror}"
+        return PermanentError(what, next_step=step, code="storage_unavailable")
     return TransientError(
         f"the archive cannot be reached: {error.strerror}",
         next_step="Check WAYBILL_ARCHIVE_URL and the disk behind it",

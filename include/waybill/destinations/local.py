@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from waybill.errors import PermanentError, TransientError
 
 _RENAME_NOREPLACE = 1
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
-_REFUSED = _RIGHTS | {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTDIR, errno.ELOOP}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED = RIGHTS | {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTDIR, errno.ELOOP}
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def translated(label: str, doing: str, path: str, *passed: type[OSError]) -> Ite
         raise
     except OSError as error:
         what = f"could not {doing} {path}".rstrip() + f": {os.strerror(error.errno) if error.errno else 'input/output error'}"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise TransientError(what, where=label, next_step="Free some space; the next try starts over", code="disk_full") from error
         if error.errno in _REFUSED:
             raise PermanentError(what, where=label, next_step="Check the folder's owner, rights and mount", code="refused") from error

@@ -23,7 +23,10 @@ Blocks = Callable[[], Iterator[bytes]]
 
 
 class Kept(Protocol):
-    """A store of delivered bytes, by delivery id. Every method raises TransientError when the store does not answer."""
+    """A store of delivered bytes, by delivery id.
+
+    Every method raises TransientError when the store does not answer or is full, PermanentError when it refuses this account.
+    """
 
     def keep(self, delivery: str, folder: Path) -> None:
         """Take the files of a local folder in, in the place of what is kept of that delivery. The folder may be gone afterwards."""
@@ -84,10 +87,13 @@ class KeptInFolder:
             raise unavailable(error) from error
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
-        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if folder.is_dir() and not folder.is_symlink():
-                times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
-                yield folder.name, datetime.fromtimestamp(max(times), UTC)
+        try:
+            for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+                if folder.is_dir() and not folder.is_symlink():
+                    times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
+                    yield folder.name, datetime.fromtimestamp(max(times), UTC)
+        except OSError as error:
+            raise unavailable(error) from error
 
     def remove(self, delivery: str) -> None:
         shutil.rmtree(self.root / delivery, ignore_errors=True)

@@ -27,7 +27,7 @@ from waybill.destinations.base import (
     rehearsal,
 )
 from waybill.destinations.s3_client import client_of, send, translated
-from waybill.errors import TransientError
+from waybill.errors import PermanentError, TransientError
 from waybill.layout import hidden
 
 _BLOCK = 1024 * 1024
@@ -182,21 +182,25 @@ class S3Session(Reading):
 
     def _copy(self, source: str, target: str, size: int) -> bool:
         """Copy inside S3 unless `target` exists; False when it does."""
-        from botocore.exceptions import ClientError
-
         if self._head(target) is not None:
             return False  # spares the copy; the condition below is what decides
-        to = {"Bucket": self._bucket, "Key": self._key(target)}
         with self._told("publish", target):
-            try:
-                if size == 0:
-                    self._client.put_object(**to, Body=b"", **self._if_new)
-                else:
-                    self._copy_parts({"Bucket": self._bucket, "Key": self._key(source)}, to, size, self._if_new)
-            except ClientError as error:
-                if _status(error) != 412:
-                    raise
-                return False
+            return self._copy_if_new(source, target, size)
+
+    def _copy_if_new(self, source: str, target: str, size: int) -> bool:
+        """The copy without a look before it. Raises botocore's errors."""
+        from botocore.exceptions import ClientError
+
+        to = {"Bucket": self._bucket, "Key": self._key(target)}
+        try:
+            if size == 0:
+                self._client.put_object(**to, Body=b"", **self._if_new)
+            else:
+                self._copy_parts({"Bucket": self._bucket, "Key": self._key(source)}, to, size, self._if_new)
+        except ClientError as error:
+            if _status(error) != 412:
+                raise
+            return False
         return True
 
     def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int, condition: dict[str, str]) -> None:
@@ -270,22 +274,51 @@ class S3Session(Reading):
 
     def probe(self, folder: str) -> Probe:
         own = rehearsal(folder)
-        first, second, final = (f"{own}/.{name}.{uuid4().hex}.part" for name in ("first", "second", "final"))
+        steps: list[tuple[str, str]] = []
+        chosen = self.profile
         try:
-            for name in (first, second):
-                self.upload(name, [name.encode()])
-            self.publish(first, final)
-            overwrote = self.publish(second, final) or self.read(final) != first.encode()
+            self.profile = Profile.FULL
+            try:
+                kept = self._keeps_what_is_there(own, steps)
+            except PermanentError as error:
+                if error.code != "not_offered":
+                    raise
+                kept = False
+                steps.append(("write on a condition", "not offered"))
+            if not kept:  # what the next deliveries do has to work here
+                self.profile = Profile.NO_CAS
+                self._keeps_what_is_there(f"{own}/without", steps)
         finally:
+            self.profile = chosen
             self._remove_below(own)
-        steps = (
-            ("write", "ok"),
-            ("copy onto nothing", "ok"),
-            ("copy onto an existing key", "ok" if overwrote else "refused"),
-            ("read back", "ok"),
-            ("remove", "ok"),
-        )
-        return Probe(Profile.NO_CAS if overwrote else Profile.FULL, steps)
+        steps.append(("remove", "ok"))
+        return Probe(Profile.FULL if kept else Profile.NO_CAS, tuple(steps))
+
+    def _keeps_what_is_there(self, own: str, steps: list[tuple[str, str]]) -> bool:
+        """Whether neither a write nor a copy goes over an existing object.
+
+        Raises PermanentError `not_offered` where the store does not know such conditions.
+        """
+        first, second, final = (f"{own}/.{name}.{uuid4().hex}.part" for name in ("first", "second", "final"))
+        for name in (first, second):
+            self.upload(name, [name.encode()])
+        steps.append(("write", "ok"))
+        try:
+            self.upload(second, [second.encode()])
+            wrote = True
+        except TransientError as error:
+            if error.code != "exists":
+                raise
+            wrote = False
+        steps.append(("write onto an existing key", "ok" if wrote else "refused"))
+        self.publish(first, final)
+        steps.append(("copy onto nothing", "ok"))
+        with self._told("publish", final):
+            copied = self._copy_if_new(second, final, len(second.encode()))
+        steps.append(("copy onto an existing key", "ok" if copied else "refused"))
+        intact = self.read(final) == first.encode()
+        steps.append(("read back", "ok"))
+        return not wrote and not copied and intact
 
 
 def _status(error: Any) -> int:

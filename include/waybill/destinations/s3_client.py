@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -19,13 +21,17 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _LOGIN = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "UnrecognizedClientException"}
 _PASSING = {
     "RequestTimeout",
-    "RequestTimeTooSkewed",
     "SlowDown",
     "Throttling",
     "ThrottlingException",
     "ConditionalRequestConflict",
     "OperationAborted",
 }
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+_FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
+_MOST_SKEW = timedelta(minutes=15)
+"""S3 refuses a request that was signed longer ago than this, or that far ahead."""
+
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 
 
@@ -100,6 +106,8 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     named = HTTPStatus(status).phrase if code == str(status) and status in list(HTTPStatus) else code  # an answer to HEAD has no body
     said = f"{what}: S3 says {named} ({status})"
+    if told := _by_state(said, label, code, status, response):
+        return told
     if code in _EXPIRED:
         if connection.extra.get("aws_session_token"):
             step = f"Put a fresh aws_session_token into the connection {connection.id}, or use role_arn"
@@ -115,6 +123,35 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
     if code in _PASSING or status >= 500 or status in (0, 408, 409, 429):
         return TransientError(said, where=label, next_step="S3 is busy or down; the next try starts over")
     return PermanentError(said, where=label, next_step="Check bucket and region_name", code="refused")
+
+
+def _by_state(said: str, label: str, code: str, status: int, response: Mapping[str, Any]) -> PermanentError | TransientError | None:
+    """A clock that is wrong, a store that is full, or one that does not know the request; None for everything else."""
+    skew = _skew(response)
+    if code in _SKEWED or (status == 403 and abs(skew) > _MOST_SKEW):
+        by = (
+            f"{round(abs(skew).total_seconds()):,} s {'ahead of' if skew > timedelta() else 'behind'} that of S3"
+            if skew
+            else "not that of S3"
+        )
+        step = "Let this machine set its clock by NTP; tries fail until then"
+        return TransientError(f"{said}: the clock of this machine is {by}", where=label, next_step=step, code="clock")
+    if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
+        step = "Ask the store's owner for space or a larger quota; the next try starts over"
+        return TransientError(f"{said}: the store is full", where=label, next_step=step, code="disk_full")
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        step = "Rehearse it (`waybill probe`): a store without conditional writes gets the profile no_cas, which does without them"
+        return PermanentError(f"{said}: the store does not offer this request", where=label, next_step=step, code="not_offered")
+    return None
+
+
+def _skew(response: Mapping[str, Any]) -> timedelta:
+    """How far the clock of this machine is ahead of S3's, which every answer tells."""
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return datetime.now(UTC) - parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return timedelta()
 
 
 def _words(name: str) -> str:

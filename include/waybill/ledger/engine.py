@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from waybill import private
 from waybill.errors import PermanentError, TransientError
+from waybill.ledger.denials import Denials
+from waybill.ledger.failures import READ_ONLY, sqlstate, told
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_236_145  # any number of ours: PostgreSQL's advisory lock around migrations
@@ -37,6 +38,7 @@ class Ledger:
             self.engine = _engine(str(self.url.render_as_string(hide_password=False)))
         except (NoSuchModuleError, ImportError) as error:
             raise _unusable(f"names a driver that is not installed ({self.url.drivername})") from error
+        self.denials = Denials()
         self._reading = self.engine.execution_options(postgresql_readonly=True, waybill_reads=True)
 
     def begin(self) -> AbstractContextManager[Connection]:
@@ -54,34 +56,18 @@ class Ledger:
                 yield connection
         except IntegrityError:
             raise
-        except (OperationalError, InterfaceError) as error:
-            raise self.unreachable(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated or type(error.orig) is sqlite3.DatabaseError:
-                raise self.unreachable(error) from error
-            raise
+            reads = engine is self._reading
+            failure = None if reads and sqlstate(error) in READ_ONLY else self.unreachable(error)  # a write where only reads belong is ours
+            if failure is None:
+                raise
+            if failure.code == "ledger_read_only":
+                self.engine.dispose()  # connections of a pool outlive the change of the primary
+            raise failure from error
 
-    def unreachable(self, error: DBAPIError) -> TransientError | PermanentError:
-        """What a database error means for the caller; the driver's text is kept out, it may quote values."""
-        where = f"ledger {self.url.render_as_string(hide_password=True)}"
-        reason = str(error.orig).splitlines()[0] if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
-        if "no such table" in reason or type(error.orig).__name__ == "UndefinedTable":
-            return PermanentError(
-                "the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded"
-            )
-        if type(error.orig) is sqlite3.DatabaseError:
-            return PermanentError(
-                f"the ledger is damaged ({reason})",
-                where=where,
-                next_step="Restore it from a backup and run `waybill reconcile` for each tenant",
-                code="ledger_damaged",
-            )
-        return TransientError(
-            f"the ledger does not answer ({reason})",
-            where=where,
-            next_step="Check WAYBILL_LEDGER_URL and that the database is up",
-            code="ledger_unreachable",
-        )
+    def unreachable(self, error: DBAPIError) -> TransientError | PermanentError | None:
+        """What a database error means for the caller; None where it says nothing of the ledger's state."""
+        return told(error, f"ledger {self.url.render_as_string(hide_password=True)}")
 
     def revision(self) -> str | None:
         """The migration the ledger stands at, None when it is empty."""

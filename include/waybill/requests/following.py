@@ -97,7 +97,7 @@ def cancel(installation: Installation, caller: Caller, tenant: str, request_id: 
         one = get_request(installation, caller, tenant, request_id)
         export_policy = installation.configuration.export_policy(one.tenant)
         if not may_cancel(caller, one, export_policy):
-            note_denied(installation, caller, tenant, "cancel", one.id)
+            note_denied(installation, caller, tenant, "cancel", request=one.id)
             raise refused("cancel_denied")
         if not one.is_active:
             raise refused("not_active")
@@ -116,7 +116,7 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
     seen = [get_request(installation, caller, tenant, one) for one in dict.fromkeys(request_ids)]
     for one in seen:
         if not may_delete(caller, one, installation.configuration.export_policy(one.tenant)):
-            note_denied(installation, caller, tenant, "delete", one.id)
+            note_denied(installation, caller, tenant, "delete", request=one.id)
             raise refused("delete_denied")
     with installation.ledger.begin() as connection:
         gone = [_delete(connection, installation, caller, one) for one in seen]

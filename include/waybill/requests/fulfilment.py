@@ -161,7 +161,7 @@ def failure_of(error: WaybillError) -> Failure:
         return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
     if error.code == "row_limit_format":
         return Failure("row_limit_format", f"{error.where}: {error.what}" if error.where else error.what, error.next_step or ADVICE)
-    if error.code in ("storage_unavailable", "spool", "ledger_unreachable"):
+    if error.code.startswith(("storage", "spool", "ledger")):
         return Failure("internal", "The archive could not be stored.", ADVICE)
     why = " The source did not answer in time or was busy." if isinstance(error, TransientError) else ""
     return Failure("source_unavailable", f"The data could not be read.{why}", f"Try again later. {ADVICE}" if why else ADVICE)

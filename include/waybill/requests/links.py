@@ -52,7 +52,7 @@ def mint_link(installation: Installation, caller: Caller, tenant: str, request_i
     """A link for this caller. Raises not_found, download_denied, not_ready, expired."""
     one = get_request(installation, caller, tenant, request_id)
     if not may_download(caller, one):
-        note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, one.id)
+        note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, request=one.id)
         raise refused("download_denied")
     _require_ready(one, installation.now())
     life = installation.configuration.export_policy(one.tenant).link_life

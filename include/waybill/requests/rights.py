@@ -41,11 +41,13 @@ def require_project(caller: Caller, project: str | None) -> None:
         raise Refused("not_found", f"There is no project {project}.") if project else refused("create_denied")
 
 
-def note_denied(installation: Installation, caller: Caller, tenant: str, wanted: str, request_id: str = "") -> None:
-    """Write a denied attempt to the audit log."""
-    detail = {"permission": wanted} | ({"request": request_id} if request_id else {})
-    with installation.ledger.begin() as connection:
-        registrations.note(connection, tenant[:63], caller.actor, "denied", detail, installation.now())
+def note_denied(installation: Installation, caller: Caller, tenant: str, wanted: str, **more: str) -> None:
+    """Write a denied attempt to the audit log, unless it only repeats what a line of the last hour says."""
+    now = installation.now()
+    folded = installation.ledger.denials.line(caller.actor, (tenant, wanted, more.get("method", "")), now)
+    if folded is not None:
+        with installation.ledger.begin() as connection:
+            registrations.note(connection, tenant[:63], caller.actor, "denied", {"permission": wanted, **more, **folded}, now)
 
 
 def has_plan(installation: Installation, tenant: str) -> bool:

@@ -54,6 +54,7 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
         redoc_url=None,
     )
     app.state.installations, app.state.access, app.state.scheduler = Installations(installation), access, scheduler
+    app.state.downloads = downloads.Downloads()
     for router in ROUTERS:
         app.include_router(router, prefix=API, dependencies=[Depends(bodies.declared_only)])
     app.include_router(downloads.router, prefix=API)

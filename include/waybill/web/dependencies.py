@@ -19,9 +19,8 @@ from waybill.access import Caller, Permission
 from waybill.deliveries import planning
 from waybill.deliveries.reports.overview import SchedulerStates
 from waybill.installation import Installation
-from waybill.ledger import registrations
 from waybill.registrations.applying import Failed
-from waybill.requests.rights import require
+from waybill.requests.rights import note_denied, require
 from waybill.web.problems import Refused, unauthenticated
 
 
@@ -158,9 +157,7 @@ def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Installation]
 
 def refuse(request: Request, installation: Installation, caller: Caller, wanted: Permission, tenant: str) -> NoReturn:
     """Record the denied attempt and raise what the caller gets to see of it."""
-    detail = {"permission": wanted.value, "method": request.method, "path": request.url.path[:500]}
-    with installation.ledger.begin() as connection:
-        registrations.note(connection, tenant, caller.actor, "denied", detail, installation.now())
+    note_denied(installation, caller, tenant, wanted.value, method=request.method, path=request.url.path[:500])
     if caller.rights.reaches(tenant):
         raise Refused("denied", f"You may not do this for the tenant {tenant}. It needs {caller.rights.needed(wanted, tenant)}.")
     raise Refused("not_found", f"There is no tenant {tenant}.")

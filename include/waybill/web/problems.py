@@ -58,6 +58,9 @@ STATUS = {
     "internal": 500,
     "storage_unavailable": 503,
     "ledger_not_upgraded": 503,
+    "ledger_damaged": 503,
+    "ledger_read_only": 503,
+    "ledger_refused": 503,
     "missing_connection": 503,
     "connection": 503,
 }

@@ -80,8 +80,8 @@ def committed(installation: Installation, tenant: str, ids: Collection[str], sin
 
 ADVICE = {
     Profile.FULL: "Nothing to do: the whole protocol works here, files appear complete and are never overwritten.",
-    Profile.NO_CAS: "Renaming overwrites here: deliveries go one at a time, and two runs at once may deliver a window twice. "
-    "Ask the server's owner for renames that refuse to overwrite.",
+    Profile.NO_CAS: "Nothing here refuses to overwrite: Waybill looks before it publishes and deliveries go one at a time, but two runs at "
+    "once may deliver a window twice. Ask the owner for renames (S3: conditional writes) that refuse to overwrite.",
     Profile.DROPBOX: "Files cannot be looked at or renamed here: they are uploaded under their final names. "
     "The consumer must wait for the manifest, which comes last.",
     Profile.PICKUP: "Files are taken away as soon as they land: one that is gone after a good upload counts as collected.",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from waybill.requests import links
+from waybill.web import patience
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import InstallationDep
 from waybill.web.problems import Refused
 
 router = APIRouter(prefix="/downloads", tags=["exports"])
 
-_REFUSED = ("not_found", "expired", "range_not_satisfiable", "storage_unavailable")
+_REFUSED = ("not_found", "expired", "range_not_satisfiable", "rate_limited", "storage_unavailable")
 _PART = re.compile(r"(\d{1,18})-(\d{1,18})?|-(\d{1,18})")
 _ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -54,7 +59,45 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], i
     if found.request.sha256:
         headers["ETag"] = f'"{found.request.sha256}"'
     _check_range(request, found.request.bytes or 0, headers.get("ETag", ""))
-    return FileResponse(found.path, media_type="application/zip", filename=found.filename, headers=headers)
+    if not taken:
+        return FileResponse(found.path, media_type="application/zip", filename=found.filename, headers=headers)
+    return _Counted(request.app.state.downloads, found.request.tenant, found.path, found.filename, headers)
+
+
+class Downloads:
+    """How many archives of each tenant are on their way now."""
+
+    def __init__(self) -> None:
+        self._now: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def begin(self, tenant: str) -> None:
+        """Raises rate_limited when the tenant has as many as it may: the connections are there for others, too."""
+        with self._lock:
+            if self._now[tenant] >= patience.DOWNLOADS:
+                raise Refused("rate_limited", f"{patience.DOWNLOADS} downloads are under way already. Wait until one has ended.")
+            self._now[tenant] += 1
+
+    def end(self, tenant: str) -> None:
+        with self._lock:
+            self._now[tenant] -= 1
+            if not self._now[tenant]:
+                del self._now[tenant]
+
+
+class _Counted(FileResponse):
+    """A download that counts until it is sent or given up."""
+
+    def __init__(self, downloads: Downloads, tenant: str, path: Path, filename: str, headers: dict[str, str]) -> None:
+        super().__init__(path, media_type="application/zip", filename=filename, headers=headers)
+        self._downloads, self._tenant = downloads, tenant
+        downloads.begin(tenant)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._downloads.end(self._tenant)
 
 
 def _check_range(request: Request, size: int, etag: str) -> None:

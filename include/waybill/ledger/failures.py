@@ -1,0 +1,86 @@
+"""What a database's refusal means for a ledger: try again, correct something, or restore.
+
+The driver's text is kept out where it may quote values.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from waybill.errors import PermanentError, TransientError
+
+READ_ONLY = ("25006", "0A000")
+"""A write to a read-only database, and to a standby: it does not know a transaction that writes."""
+
+_NO_TABLE = "42P01"
+_NO_RIGHT = "42501"
+_NO_SPACE = "53100"
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's code for an error, empty where there is none (the server was not reached, or it is not PostgreSQL)."""
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def told(error: DBAPIError, where: str) -> TransientError | PermanentError | None:
+    """What a database error means for the caller; None for one that is a mistake in a statement and not the ledger's state."""
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite(error.orig, where)
+    state = sqlstate(error)
+    if state == _NO_TABLE:
+        return _no_tables(where)
+    if state in READ_ONLY:
+        return TransientError(
+            "the ledger's database takes no writes: it is a standby, is failing over, or was set to read-only",
+            where=where,
+            next_step="The next try connects again. If this stays, WAYBILL_LEDGER_URL has to reach the primary",
+            code="ledger_read_only",
+        )
+    if state == _NO_RIGHT:
+        step = "Grant the account of WAYBILL_LEDGER_URL the rights to read and write the ledger's tables"
+        return PermanentError("the ledger's database does not let this account do that", where=where, next_step=step, code="ledger_refused")
+    if state == _NO_SPACE:
+        return _full(where)
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        return _silent(type(error.orig).__name__, where)
+    return None
+
+
+def _sqlite(error: sqlite3.Error, where: str) -> TransientError | PermanentError | None:
+    reason, name = str(error).splitlines()[0], getattr(error, "sqlite_errorname", "")
+    if "no such table" in reason:
+        return _no_tables(where)
+    if type(error) is sqlite3.DatabaseError:
+        return PermanentError(
+            f"the ledger is damaged ({reason})",
+            where=where,
+            next_step="Restore it from a backup and run `waybill reconcile` for each tenant",
+            code="ledger_damaged",
+        )
+    if name.startswith("SQLITE_READONLY"):
+        step = "Give this account the right to write to the file and its folder, or mount the disk writable"
+        return PermanentError(f"the ledger cannot be written ({reason})", where=where, next_step=step, code="ledger_read_only")
+    if name == "SQLITE_FULL":
+        return _full(where)
+    return _silent(reason, where) if isinstance(error, sqlite3.OperationalError | sqlite3.InterfaceError) else None
+
+
+def _no_tables(where: str) -> PermanentError:
+    return PermanentError("the ledger has no tables yet", where=where, next_step="Run: waybill ledger upgrade", code="ledger_not_upgraded")
+
+
+def _full(where: str) -> TransientError:
+    step = "Free space on its disk; the next try goes on from there"
+    return TransientError("the ledger's disk is full", where=where, next_step=step, code="ledger_full")
+
+
+def _silent(reason: Any, where: str) -> TransientError:
+    return TransientError(
+        f"the ledger does not answer ({reason})",
+        where=where,
+        next_step="Check WAYBILL_LEDGER_URL and that the database is up",
+        code="ledger_unreachable",
+    )

@@ -1,0 +1,81 @@
+"""How long `waybill serve` waits for a client that is slow, or never sends the rest of what it began (docs/security.md names the limits)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+HEADERS_SECONDS = 10.0
+"""From a connection's begin, or the first byte of a further request, to the end of its headers."""
+
+BODY_SECONDS = 30.0
+"""From the end of the headers to that of a body, which has 256 KiB at most."""
+
+STALL_SECONDS = 30.0
+"""Without room for the next 64 KiB of an answer: the client reads nothing, or next to nothing."""
+
+CONNECTIONS = 1000
+DOWNLOADS = 20
+"""At once, of one tenant."""
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class _Patience(asyncio.Protocol):
+    """To be mixed in before one of uvicorn's HTTP protocols, of which it knows `cycle` (the request at hand) and `transport`."""
+
+    cycle: Any
+    transport: Any
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._awaited, self._late = "", None
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = asyncio.get_running_loop().call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled = _cancelled(self._stalled)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stalled, self._late = _cancelled(self._stalled), _cancelled(self._late)
+        super().connection_lost(exc)
+
+    _late: asyncio.TimerHandle | None
+
+    def _expect(self) -> None:
+        """Give what is awaited next its time; what is awaited already keeps the one it has."""
+        if self.cycle is None or self.cycle.response_complete:
+            awaited, seconds = "headers", HEADERS_SECONDS
+        else:
+            awaited, seconds = ("body", BODY_SECONDS) if self.cycle.more_body else ("", 0.0)
+        if awaited != self._awaited:
+            self._awaited, self._late = awaited, _cancelled(self._late)
+            if awaited and not self.transport.is_closing():
+                self._late = asyncio.get_running_loop().call_later(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or not getattr(self.cycle, "response_started", False) or self.cycle.response_complete:
+            self.transport.write(_TOO_SLOW)
+        self.transport.close()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def protocol() -> type[asyncio.Protocol]:
+    """uvicorn's own choice of HTTP protocol, with these limits."""
+    from uvicorn.protocols.http import auto
+
+    return type("PatientProtocol", (_Patience, auto.AutoHTTPProtocol), {})

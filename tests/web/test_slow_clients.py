@@ -1,0 +1,150 @@
+"""`waybill serve` and clients that never finish: each is given up in its time, and holds up nobody else meanwhile."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.exports import make_office
+from tests.issuer import AUDIENCE, TestIssuer
+from tests.servers.process import end, free_port, listening, spawn, wait_until_ready
+from waybill.client import Waybill
+from waybill.requests.running import fulfil_all
+from waybill.web import patience
+
+
+@dataclass
+class Service:
+    port: int
+    token: str
+    log: Path
+    link: str
+
+    def connect(self) -> socket.socket:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(180)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Service]:
+    root = tmp_path_factory.mktemp("slow")
+    office = make_office(root)
+    office.place.clock = None
+    office.policy(max_active_per_project="none", destination={"kind": "folder", "root": "out"})
+    (root / "config/tenants/acme.yaml").unlink()
+    office.place.sql(
+        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, md5(i::varchar) || md5((i + 1)::varchar) || md5((i + 2)::varchar),"
+        " '2026-05-01', '2026-05-01', null from range(160000) as t(i)"
+    )
+    port = free_port()
+    environment = {
+        **os.environ,
+        "WAYBILL_CONFIG_DIR": str(root / "config"),
+        "WAYBILL_OAUTH_ISSUER": issuer.url,
+        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
+        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+    }
+    with ExitStack() as stack:
+        stack.callback(office.place.close)
+        process = spawn([sys.executable, "-m", "waybill", "serve", "--port", str(port)], log=root / "log", env=environment)
+        stack.callback(end, process)
+        wait_until_ready(process, lambda: listening(port), root / "log", 180)
+        token = issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer ")
+        with Waybill(f"http://127.0.0.1:{port}", token, "acme") as client:
+            client.register(["measurement"], "weekly")
+            one = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"})
+            fulfil_all(office.installation())
+            done = client.wait(one, 120)
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/api/v1/tenants/acme/exports/{done.id}/link", headers={"Authorization": f"Bearer {token}"}
+        )
+        link = answer.json()["url"]
+        yield Service(port, token, root / "log", link)
+
+
+def read_to_the_end(client: socket.socket) -> bytes:
+    found = b""
+    try:
+        while block := client.recv(65536):
+            found += block
+    except ConnectionError:
+        pass
+    return found
+
+
+def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(service: Service) -> None:
+    head = f"PUT /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token}\r\nContent-Type: application/json\r\n"
+    begun = {
+        "nothing": b"",
+        "half a header": b"GET /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nAuthor",
+        "headers byte by byte": b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        "half a body": head.encode() + b"Content-Length: 1000\r\n\r\n" + b'{"entityList": ["meas',
+        "half a chunk": head.encode() + b"Transfer-Encoding: chunked\r\n\r\n400\r\n{",
+        "the second request": b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHo",
+    }
+    clients = {name: service.connect() for name in begun}
+    for name, client in clients.items():
+        client.sendall(begun[name])
+    stop = threading.Event()
+
+    def trickle() -> None:
+        try:
+            while not stop.wait(0.5):
+                clients["headers byte by byte"].sendall(b"x")
+        except OSError:
+            return
+
+    slow = threading.Thread(target=trickle)
+    slow.start()
+    began = time.monotonic()
+    with Waybill(f"http://127.0.0.1:{service.port}", service.token, "acme") as client:
+        assert client.registration().entities == ["measurement"]
+    answers = {name: read_to_the_end(client) for name, client in clients.items()}
+    took = time.monotonic() - began
+    stop.set()
+    slow.join()
+    for client in clients.values():
+        client.close()
+    assert answers.pop("the second request").startswith(b"HTTP/1.1 404")  # and then the end of a connection that is kept for nothing
+    assert {name: answer.split(b"\r\n")[0] for name, answer in answers.items()} == dict.fromkeys(answers, b"HTTP/1.1 408 Request Timeout")
+    assert took < 4 * patience.BODY_SECONDS
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_downloads_nobody_reads_are_given_up_and_only_so_many_of_a_tenant_go_on_at_once(service: Service) -> None:
+    path = service.link.removeprefix(f"http://127.0.0.1:{service.port}")
+    asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(service.connect())) for _ in range(patience.DOWNLOADS)]
+        for client in clients:
+            client.sendall(asked)
+            assert client.recv(12) == b"HTTP/1.1 200"
+        one_more = stack.enter_context(closing(service.connect()))
+        one_more.sendall(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"429" in read_to_the_end(one_more)[:12]
+        with Waybill(f"http://127.0.0.1:{service.port}", service.token, "acme") as client:
+            assert client.registration().entities == ["measurement"]
+        deadline = time.monotonic() + 4 * patience.STALL_SECONDS
+        while time.monotonic() < deadline:
+            client = stack.enter_context(closing(service.connect()))
+            client.sendall(asked)
+            if client.recv(12) == b"HTTP/1.1 200":
+                break
+            stack.callback(client.close)
+            threading.Event().wait(1)
+        else:
+            pytest.fail("the stalled downloads were never given up")
+    assert "Traceback" not in service.log.read_text()
