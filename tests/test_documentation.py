@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
+
+from waybill.cli.app import app
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,28 @@ def test_every_key_of_a_configuration_file_is_described(reference: ModuleType) -
     for kind, text in reference.pages():
         if kind.removesuffix(".md") in reference.FILES:
             assert [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
+
+
+def test_every_command_of_the_documentation_is_one(repository: Path) -> None:
+    """Its name and its options are those of the command line; what it does is tested with the page that tells it."""
+    root = typer.main.get_command(app)
+    wrong = []
+    for path in [repository / "README.md", *(repository / "docs").rglob("*.md")]:
+        for text in re.findall(r"(?:^ *|`)(waybill [a-z][^`\n#|;&]*)", path.read_text(), re.MULTILINE):
+            wrong += [f"{path.name}: {text.strip()}: {problem}" for problem in _unknown(root, text.split()[1:])]
+    assert wrong == []
+
+
+def _unknown(command: Any, words: list[str]) -> Iterator[str]:
+    """The first word that is no subcommand, and every option that the command does not have."""
+    while hasattr(command, "commands") and words:
+        name, *words = words
+        if name not in command.commands:
+            yield f"there is no {name}"
+            return
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    yield from (f"there is no {word}" for word in (word.partition("=")[0] for word in words) if word.startswith("--") and word not in known)
 
 
 def test_the_site_is_built_without_a_broken_link(repository: Path, tmp_path: Path) -> None:
