@@ -322,7 +322,7 @@ def restored(forgetful: Path, tmp_path: Path) -> Iterator[Place]:
 def test_a_restored_ledger_meets_a_conflict_and_reconciling_goes_on_from_the_destination(restored: Place) -> None:
     (failed,) = restored.run(NOON + 2 * DAY)
     assert failed.error is not None
-    assert failed.error.code == "foreign_file"
+    assert failed.error.code == "ledger_behind"
     done = reconcile(restored)
     assert [path.rpartition("2026/")[2] for path in done.imported] == ["06/02/user/user.manifest.json", "06/03/user/user.manifest.json"]
     assert (done.problems, done.differences) == ([], [])
