@@ -41,8 +41,8 @@ def unseen_generation(now: datetime) -> int:
 def refuse_unknown(installation: Installation, registered: Registered, session: Session, planned: Sequence[Delivery]) -> set[str]:
     """Raises ConflictError when the destination holds a delivery of the planned entities that the ledger does not know.
 
-    Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left there
-    to reconcile with, so their streams must begin a generation that no consumer has seen.
+    Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left to
+    reconcile with, so their streams must begin a generation that no consumer has seen.
     """
     due = {one.entity: one for one in planned if one.purpose == "schedule" and one.status == "open"}
     if not due or session.profile is Profile.DROPBOX:
@@ -62,6 +62,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         if one.delivery_id not in known and (not placed.since or _follows(due.get(one.entity), one.generation)):
             raise ConflictError(
                 f"{path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
+                where=f"entity {one.entity}, {session.label}",
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
