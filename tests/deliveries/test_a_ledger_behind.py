@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.installations import DAY, NOON, Place, make_place
+from waybill.deliveries import running
 from waybill.deliveries.comparison.reconciling import reconcile
+from waybill.deliveries.repairs import redeliver
 from waybill.errors import ConflictError
 
 
@@ -92,3 +94,134 @@ def test_what_the_ledger_knows_stops_nothing(place: Place) -> None:
     assert [result.error for result in place.run(NOON + 7 * DAY)] == [None, None]
     place.tenant("globex", entityList=["user"])
     assert [result.error for result in place.run(NOON + 8 * DAY, tenant="globex")] == [None]
+
+
+def back_up(place: Place) -> None:
+    place.close()
+    shutil.copy(ledger(place), place.root / "backup.db")
+
+
+def restore(place: Place) -> None:
+    lose(place)
+    shutil.copy(place.root / "backup.db", ledger(place))
+
+
+def collect(place: Place, *patterns: str) -> None:
+    """The consumer takes files away and leaves the folders."""
+    for pattern in patterns or ("*",):
+        for path in (place.out / "exports").rglob(pattern):
+            if path.is_file():
+                path.unlink()
+
+
+UNKNOWN: dict[str, Callable[[Place], object]] = {
+    "full load on a known date": lambda place: place.run(NOON, full_load=True),
+    "two full loads on a known date": lambda place: [place.run(NOON, full_load=True) for _ in range(2)],
+    "delta": lambda place: place.run(NOON + DAY),
+    "delta, then full load": lambda place: (place.run(NOON + DAY), place.run(NOON + DAY, full_load=True)),
+    "another frequency": lambda place: (place.tenant(entityList=["user"], frequency="monthly"), place.run(NOON + DAY)),
+    "another frequency, full load": lambda place: (
+        place.tenant(entityList=["user"], frequency="weekly"),
+        place.run(NOON, full_load=True),
+    ),
+    "another zone": lambda place: (place.tenant(entityList=["user"], timezone="Pacific/Kiritimati"), place.run(NOON + DAY)),
+    "parts": lambda place: (place.tenant(entityList=["user"], csv={"max_rows_per_file": 1}), place.run(NOON, full_load=True)),
+    "redelivery": lambda place: redeliver(place.installation(), next(iter(place.manifests()))[1]["delivery_id"], actor="test"),
+}
+
+
+COLLECTED = {"nothing": ["none"], "data and day manifests": ["*.csv", "_*"], "all but day manifests": ["[!_]*"]}
+
+
+@pytest.mark.parametrize("collected", COLLECTED)
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_a_restored_ledger_stops_for_whatever_it_does_not_know(place: Place, unknown: str, collected: str) -> None:
+    if unknown == "redelivery" and collected == "all but day manifests":
+        return  # a day manifest that was there before the redelivery does not list it
+    place.run(NOON)
+    back_up(place)
+    UNKNOWN[unknown](place)
+    restore(place)
+    place.tenant(entityList=["user"])
+    collect(place, *COLLECTED[collected])
+    before = place.files()
+    changed(place, 2, 1)
+    stopped(place, 1)
+    assert place.files() == before
+
+
+@pytest.mark.parametrize("later", [0, 400])
+def test_a_lost_ledger_stops_however_old_the_deliveries_are(place: Place, later: int) -> None:
+    place.run(NOON)
+    lose(place)
+    before = place.files()
+    stopped(place, later)
+    assert place.files() == before
+
+
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "lost"])
+def test_a_ledger_that_is_behind_an_emptied_destination_begins_a_generation_nobody_has_seen(place: Place, restored: bool) -> None:
+    place.run(NOON)
+    back_up(place)
+    changed(place, 1, 1)
+    place.run(NOON + DAY)
+    place.run(NOON + DAY, full_load=True)
+    lose(place)
+    if restored:
+        restore(place)
+    collect(place)
+    [result] = place.run(NOON + 2 * DAY)
+    assert result.error is None
+    [(_, manifest)] = place.manifests()
+    assert (manifest["kind"], manifest["sequence"], manifest["rows"]) == ("full", 1, 3)
+    assert manifest["generation"] > 1_000_000
+    changed(place, 2, 3)
+    assert [result.error for result in place.run(NOON + 3 * DAY)] == [None]
+    assert [(one["generation"], one["sequence"]) for _, one in place.manifests()] == [(manifest["generation"], at) for at in (1, 2)]
+
+
+def test_a_full_load_over_an_emptied_destination_that_fails_first_keeps_its_generation(place: Place) -> None:
+    place.run(NOON)
+    lose(place)
+    collect(place)
+    place.sql('alter table "user" rename to hidden')
+    assert [result.error is None for result in place.run(NOON + DAY)] == [False]
+    [begun] = running.plan(place.installation(), "acme", NOON + DAY)
+    place.sql('alter table hidden rename to "user"')
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    assert [one["generation"] for _, one in place.manifests()] == [begun.generation]
+
+
+def test_a_first_delivery_that_failed_once_is_still_the_first_generation(place: Place) -> None:
+    place.sql('alter table "user" rename to hidden')
+    place.run(NOON)
+    place.run(NOON + DAY)
+    place.sql('alter table hidden rename to "user"')
+    place.run(NOON + 2 * DAY)
+    assert {(one["generation"]) for _, one in place.manifests()} == {1}
+
+
+def test_a_full_load_goes_on_where_reconcile_cannot(place: Place) -> None:
+    """The way out that `reconcile` names for a chain it cannot bring back."""
+    place.run(NOON)
+    back_up(place)
+    changed(place, 1, 1)
+    place.run(NOON + DAY)
+    restore(place)
+    changed(place, 2, 2)
+    assert [result.error for result in place.run(NOON + 2 * DAY, full_load=True)] == [None]
+    assert sorted((one["generation"], one["sequence"]) for _, one in place.manifests()) == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reconcile(place: Place) -> None:
+    place.run(NOON)
+    back_up(place)
+    place.run(NOON, full_load=True)
+    restore(place)
+    collect(place, "[!_]*")
+    stopped(place, 1)
+    done = reconcile(place.installation(), "acme", actor="test")
+    assert "begins a new generation" in " ".join(one.what for one in done.notes)
+    assert [result.error for result in place.run(NOON + DAY)] == [None]
+    [(_, manifest)] = place.manifests()
+    assert (manifest["kind"], manifest["generation"] > 2) == ("full", True)

@@ -80,7 +80,7 @@ def test_a_ledger_restored_from_an_old_backup_meets_newer_files_stops_and_is_rec
     shutil.copytree(backup, ledger)
     done = launcher.run(scene.root, *scene.argv, env=env)
     assert done.status == 1
-    assert unclear(done.err, "tenant acme", "entity user", "folder", "user.csv", "waybill reconcile") == []
+    assert unclear(done.err, "tenant acme", "entity ", "folder", "_MANIFEST.json tells of", "waybill reconcile") == []
     assert {path: path.read_bytes() for path in scene.out.rglob("*") if path.is_file() and not path.name.startswith(".")} == before
     reconciled = launcher.run(scene.root, "reconcile", "acme", env=env)
     assert reconciled.status == 0, reconciled.said

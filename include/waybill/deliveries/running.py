@@ -17,7 +17,7 @@ from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import kept_bytes, landing, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
-from waybill.deliveries.comparison.stale_ledger import refuse_unknown
+from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
 from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.manifests import manifest_bytes, placed, publish_document
 from waybill.deliveries.planning import entity_ids, plan
@@ -66,7 +66,8 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
     registered = installation.registered(found[0].tenant)
     try:
         with installation.session(registered, spare=spare) as session:
-            refuse_unknown(installation, registered, session, found)
+            emptied = refuse_unknown(installation, registered, session, found)
+            found = [_begin_again(installation, one, BEGUN_AGAIN) if one.id in emptied else one for one in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
                 return list(pool.map(lambda one: _deliver_one(installation, registered, session, one, progress), found))
@@ -126,13 +127,18 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
     try:
         return protocol.deliver(task, resources)
     except PositionLost as lost:
-        with installation.ledger.begin() as connection:
-            streams.renew(connection, one.tenant, one.entity, installation.now(), lost.what[:255])
-            registrations.note(
-                connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": lost.what}, installation.now()
-            )
-        following = plan(installation, one.tenant, one.planned_to, entities=[one.entity])
-        return protocol.deliver(task_of(installation, following[0]), resources)
+        return protocol.deliver(task_of(installation, _begin_again(installation, one, lost.what)), resources)
+
+
+def _begin_again(installation: Installation, one: Delivery, reason: str) -> Delivery:
+    """The full load of the stream's next generation, in place of a delivery that cannot be what was planned."""
+    now = installation.now()
+    least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
+    with installation.ledger.begin() as connection:
+        if streams.get(connection, one.stream).active:
+            streams.renew(connection, one.tenant, one.entity, now, reason[:255], least=least)
+            registrations.note(connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": reason}, now)
+    return plan(installation, one.tenant, one.planned_to, entities=[one.entity])[0]
 
 
 def task_of(installation: Installation, one: Delivery) -> Task:

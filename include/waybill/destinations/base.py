@@ -125,6 +125,10 @@ class Session(Protocol):
         """Remove one of our own files or hidden part folders; a missing one is fine."""
         ...
 
+    def entries(self, folder: str) -> list[Item]:
+        """What stands in `folder` itself, sorted by name; nothing when the folder is missing. Symlinks and special files are left out."""
+        ...
+
     def walk(self, folder: str) -> Iterator[Item]:
         """Everything below `folder`, depth first, sorted by name; nothing when the folder is missing. Symlinks are not followed."""
         ...
@@ -207,7 +211,7 @@ def damaged(part: str, sent: Stored, found: Stored, label: str) -> TransientErro
 
 
 class Reading(ABC):
-    """The part of `Session` that follows from `size` and `blocks`."""
+    """The part of `Session` that follows from `size`, `blocks` and `entries`."""
 
     label: str
 
@@ -216,6 +220,15 @@ class Reading(ABC):
 
     @abstractmethod
     def blocks(self, path: str) -> Iterator[bytes]: ...
+
+    @abstractmethod
+    def entries(self, folder: str) -> list[Item]: ...
+
+    def walk(self, folder: str) -> Iterator[Item]:
+        for item in self.entries(folder):
+            yield item
+            if item.is_folder:
+                yield from self.walk(item.path)
 
     def sha256(self, path: str) -> str | None:
         if self.size(path) is None:

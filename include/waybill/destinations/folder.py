@@ -252,8 +252,7 @@ class FolderSession(Reading):
         with translated(self.label, "remove", path), self._opened(components(parent)) as folder, suppress(FileNotFoundError):
             os.rmdir(name, dir_fd=folder)
 
-    def walk(self, folder: str) -> Iterator[Item]:
-        """See `base.Session`. Symlinks and special files are left out."""
+    def entries(self, folder: str) -> list[Item]:
         prefix = folder.rstrip("/")
         try:
             with (
@@ -263,14 +262,15 @@ class FolderSession(Reading):
             ):
                 found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
         except FileNotFoundError:
-            return
+            return []
+        items = []
         for name, facts in found:
             path, modified = f"{prefix}/{name}", datetime.fromtimestamp(facts.st_mtime, UTC)
             if stat.S_ISDIR(facts.st_mode):
-                yield Item(path, True, 0, modified)
-                yield from self.walk(path)
+                items.append(Item(path, True, 0, modified))
             elif stat.S_ISREG(facts.st_mode):
-                yield Item(path, False, facts.st_size, modified)
+                items.append(Item(path, False, facts.st_size, modified))
+        return items
 
     def probe(self, folder: str) -> Probe:
         own = rehearsal(folder)

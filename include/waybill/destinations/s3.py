@@ -255,7 +255,7 @@ class S3Session(Reading):
                 with self._told("remove", item.path):
                     self._client.delete_object(Bucket=self._bucket, Key=self._key(item.path))
 
-    def walk(self, folder: str) -> Iterator[Item]:
+    def entries(self, folder: str) -> list[Item]:
         prefix = self._key(folder)
         prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
         found: dict[str, Item | None] = {}
@@ -265,12 +265,7 @@ class S3Session(Reading):
                 for one in page.get("Contents", []):
                     name = one["Key"].removeprefix(prefix)
                     found[name] = Item(f"{folder.rstrip('/')}/{name}", False, one["Size"], one["LastModified"])
-        for name, item in sorted(found.items()):
-            if item is not None and name:
-                yield item
-            elif name:
-                yield Item(f"{folder.rstrip('/')}/{name}", True, 0, None)
-                yield from self.walk(f"{folder.rstrip('/')}/{name}")
+        return [item or Item(f"{folder.rstrip('/')}/{name}", True, 0, None) for name, item in sorted(found.items()) if name]
 
     def probe(self, folder: str) -> Probe:
         own = rehearsal(folder)

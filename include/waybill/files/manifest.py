@@ -155,6 +155,36 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a manifest")
 
 
+class Listed(_Read):
+    """A delivery as a day manifest lists it, or as its own manifest names it."""
+
+    entity: str
+    delivery_id: str
+    generation: int
+    sequence: int
+    manifest: str = ""
+
+
+class _Day(_Read):
+    deliveries: list[Listed] = []
+
+
+def listed(data: bytes) -> list[Listed]:
+    """What a day manifest lists; nothing where it is none."""
+    try:
+        return _Day.model_validate_json(data).deliveries
+    except ValidationError:
+        return []
+
+
+def named(data: bytes) -> Listed | None:
+    """The delivery a manifest is about, whatever else it says; None where it is no manifest."""
+    try:
+        return Listed.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
 def day_document(tenant: str, day: date, number: int, deliveries: Sequence[Mapping[str, Any]], produced_by: str) -> bytes:
     """The day manifest: every delivery of the date so far, with what is needed to find and check its files."""
     return document(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger import keys
@@ -13,6 +15,50 @@ from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
+from waybill.window import Frequency
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the ledger knows deliveries of a tenant to stand.
+
+    `since`: per entity asked for, the first date at which a delivery can stand that the ledger does not know; empty where nothing was ever
+    committed for the tenant. From the least of them on: `committed` (folder, stem), `planned` (date, entity) of any state, and `days`
+    (date, number), the day manifests.
+    """
+
+    since: dict[str, str]
+    committed: set[tuple[str, str]]
+    planned: set[tuple[str, str]]
+    days: set[tuple[str, int]]
+
+
+def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Placed:
+    mine = delivery.c.tenant == tenant
+    newest = select(delivery.c.entity, func.max(delivery.c.export_date)).where(
+        mine, delivery.c.status == "committed", delivery.c.purpose == "schedule"
+    )
+    known = {row[0]: row[1] for row in connection.execute(newest.group_by(delivery.c.entity))}
+    since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
+    first = min(since.values(), default="")
+    rows = connection.execute(
+        select(delivery.c.export_date, delivery.c.entity, delivery.c.folder, delivery.c.stem, delivery.c.status).where(
+            mine, delivery.c.export_date >= first
+        )
+    ).all()
+    numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
+    return Placed(
+        since,
+        {(row.folder, row.stem) for row in rows if row.status == "committed"},
+        {(row.export_date, row.entity) for row in rows},
+        {(row.export_date, row.number) for row in numbers},
+    )
+
+
+def _earliest(newest: str) -> str:
+    """The first date of a delivery that followed the tenant's newest one, were its frequency changed in between."""
+    at = date.fromisoformat(newest)
+    return min(frequency.first_day(at) for frequency in Frequency).isoformat()
 
 
 def states(connection: Connection, tenant: str) -> dict[str, str]:

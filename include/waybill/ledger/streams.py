@@ -89,13 +89,18 @@ def reached(connection: Connection, tenant: str, entity: str) -> datetime | None
     return max(connection.execute(query).scalars(), default=None)
 
 
-def activate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered") -> None:
-    """Start a new generation of each entity; its first delivery is a full load. Column order and schema version go on from the last one."""
+def activate(
+    connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered", *, least: int = 1
+) -> None:
+    """Start a new generation of each entity, numbered `least` or more; its first delivery is a full load.
+
+    Column order and schema version go on from the last one.
+    """
     for entity in entities:
         before = select(stream).where(stream.c.tenant == tenant, stream.c.entity == entity).order_by(stream.c.generation.desc()).limit(1)
         last = connection.execute(before).one_or_none()
         schema = {"columns": last.columns, "schema_version": last.schema_version} if last else {}
-        number = last.generation + 1 if last else 1
+        number = max(last.generation + 1 if last else 1, least)
         values = {"tenant": tenant, "entity": entity, "generation": number, "active": True, "reason": reason, "activated_at": now}
         connection.execute(insert(stream).values(**values, **schema))
 
@@ -118,10 +123,10 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
     connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))
 
 
-def renew(connection: Connection, tenant: str, entity: str, now: datetime, reason: str) -> None:
-    """End the active stream and start the next generation, which begins with a full load."""
+def renew(connection: Connection, tenant: str, entity: str, now: datetime, reason: str, *, least: int = 1) -> None:
+    """End the active stream and start the next generation, numbered `least` or more, which begins with a full load."""
     deactivate(connection, tenant, [entity], now)
-    activate(connection, tenant, [entity], now, reason)
+    activate(connection, tenant, [entity], now, reason, least=least)
 
 
 def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) -> None:

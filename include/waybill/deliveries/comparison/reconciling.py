@@ -16,16 +16,17 @@ from typing import Any
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
+from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, unseen_generation
 from waybill.deliveries.manifests import SOMETIMES, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.chain import Remark
-from waybill.files.manifest import Manifest, all_files
+from waybill.files.manifest import Manifest, all_files, listed
 from waybill.files.recount import recount
 from waybill.files.verification import DATA, MANIFEST
 from waybill.installation import Installation
-from waybill.ledger import deliveries, reconciling, registrations
+from waybill.ledger import deliveries, reconciling, registrations, streams
 from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
@@ -78,6 +79,7 @@ def reconcile(installation: Installation, tenant: str, *, actor: str, progress: 
                 stopped.add(stream)
         work.report_orphans()
         work.bring_back_days(items)
+        work.begin_again(items)
         done.differences = compare(installation, registered, session, progress)
     return done
 
@@ -243,6 +245,22 @@ class _Import:
                 )
             if not kept:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
+
+    def begin_again(self, items: list[Item]) -> None:
+        """What a day manifest lists beyond a stream's last delivery was collected with its manifest: only a full load can follow that."""
+        now = self._installation.now()
+        for item in items:
+            if not _DAY.match(item.path):
+                continue
+            folder, told = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
+            with self._installation.ledger.begin() as connection:
+                for stream in streams.active(connection, self._registered.tenant):
+                    gone = [one for one in told if one.entity == stream.entity and f"{folder}/{one.manifest}" not in self._paths]
+                    if any((one.generation, one.sequence) > (stream.generation, stream.sequence) for one in gone):
+                        least = unseen_generation(now)
+                        streams.renew(connection, stream.tenant, stream.entity, now, BEGUN_AGAIN, least=least)
+                        what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
+                        self._done.notes.append(Remark(item.path, what, is_problem=False))
 
 
 def _breaks_chain(one: Manifest, stream: Stream) -> str:

@@ -1,84 +1,156 @@
 """A ledger that is older than the destination, restored from a backup or lost, is found before anything is published.
 
-Such a ledger would use sequence numbers a second time and send rows again. Deliveries of dates that this run passes over are looked for by
-the names they must have: nothing is listed, and an ordinary night, which passes over no date, reads nothing at all.
+Such a ledger would use sequence numbers a second time and send rows again. Watermarks only rise, so a delivery that the ledger does not
+know stands under the last date it knows of the entity, or under a later one: the folders of these dates are listed, one date on an ordinary
+night. Only documents with names that the ledger does not hold are read.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, timedelta
-from typing import Any
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from waybill import layout
-from waybill.destinations import Profile, Session
-from waybill.errors import ConflictError
+from waybill.destinations import Item, Profile, Session
+from waybill.errors import ConflictError, PermanentError
+from waybill.files.manifest import Listed, listed, named
+from waybill.files.verification import MANIFEST
 from waybill.installation import Installation
-from waybill.ledger import deliveries
+from waybill.ledger import deliveries, reconciling, streams
 from waybill.ledger.deliveries import Delivery
+from waybill.ledger.reconciling import Placed
 from waybill.ledger.registrations import Registered
-from waybill.window import Frequency, export_date
 
-LOOK_BACK = 62
-"""How many days before a full load its tenant's day manifests are looked for: two months, the longest time between two deliveries."""
+NEWEST = 7
+"""How many dates are looked at where the ledger knows no delivery of the tenant: any one that shows a manifest settles it."""
+BEGUN_AGAIN = "the destination shows deliveries that the ledger does not know, and their manifests were collected"
+"""Why a stream began a new generation, in the ledger."""
 
-_UNREADABLE = (Profile.DROPBOX, Profile.PICKUP)
-"""Where nothing that was delivered can be read again, nothing can be compared."""
+_DAY = re.compile(r"_MANIFEST(?:\.(\d+))?\.json\Z")
+_log = logging.getLogger(__name__)
 
 
-def refuse_unknown(installation: Installation, registered: Registered, session: Session, planned: Sequence[Delivery]) -> None:
-    """Raises ConflictError when the destination holds a delivery of this tenant that the ledger does not know."""
-    due = [one for one in planned if one.purpose == "schedule" and one.status == "open"]
-    if not due or session.profile in _UNREADABLE:
-        return
-    seen = dict(_delivered(registered, session, due))
-    if not seen:
-        return
+def unseen_generation(now: datetime) -> int:
+    """A generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
+    return int(now.timestamp() // 60)
+
+
+def refuse_unknown(installation: Installation, registered: Registered, session: Session, planned: Sequence[Delivery]) -> set[str]:
+    """Raises ConflictError when the destination holds a delivery of the planned entities that the ledger does not know.
+
+    Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left to
+    reconcile with, so their streams must begin a generation that no consumer has seen.
+    """
+    due = {one.entity: one for one in planned if one.purpose == "schedule" and one.status == "open"}
+    if not due or session.profile is Profile.DROPBOX:
+        return set()
     with installation.ledger.read() as connection:
-        known = deliveries.several(connection, list(seen))
-    for delivery_id, path in seen.items():
-        if delivery_id not in known:
+        placed = reconciling.placed(connection, registered.tenant, list(due))
+        begun = {name for name, one in due.items() if streams.get(connection, one.stream).reason == BEGUN_AGAIN and one.sequence == 1}
+    look = _Look(session, registered.tenant, due, placed)
+    try:
+        look.through()
+    except PermanentError as error:  # a server that lets nobody list delivers as before: docs/guarantees.md says so
+        _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
+        return set()
+    with installation.ledger.read() as connection:
+        known = deliveries.several(connection, [one.delivery_id for _, one in look.seen])
+    for path, one in look.seen:
+        if one.delivery_id not in known and (not placed.since or _follows(due.get(one.entity), one.generation)):
             raise ConflictError(
                 f"{path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
+                where=f"entity {one.entity}, {session.label}",
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
+    return {due[name].id for name in look.emptied - begun}
 
 
-def _delivered(registered: Registered, session: Session, due: Collection[Delivery]) -> Iterator[tuple[str, str]]:
-    """Delivery ids with the path of the document that names them, for the dates that are passed over."""
-    frequency, zone = registered.registration.frequency, registered.registration.zone
-    full = [one for one in due if one.window_from is None]
-    if full:
-        newest = max(date.fromisoformat(one.export_date) for one in full)
-        for day in _boundaries(frequency, newest - timedelta(days=LOOK_BACK), newest):
-            path = f"{layout.day_folder(registered.tenant, day)}/{layout.day_manifest_name(1)}"
-            for listed in _facts(session, path).get("deliveries", ()):
-                if isinstance(listed, Mapping) and isinstance(found := listed.get("delivery_id"), str):
-                    yield found, path
-    for one in due:
-        end = date.fromisoformat(one.export_date)
-        begin = export_date(one.window_from, zone) if one.window_from else end - timedelta(days=LOOK_BACK)
-        for day in list(_boundaries(frequency, begin, end))[-2 if one.window_from is None else 0 :]:
-            path = f"{layout.entity_folder(one.tenant, day, one.entity)}/{one.entity}.manifest.json"
-            if isinstance(found := _facts(session, path).get("delivery_id"), str):
-                yield found, path
+def _follows(due: Delivery | None, generation: int) -> bool:
+    """Whether a delivery meets a reader who knows that generation. The first one of a later generation replaces whatever the reader has."""
+    return due is not None and not (due.sequence == 1 and due.generation > generation)
 
 
-def _boundaries(frequency: Frequency, begin: date, end: date) -> Iterator[date]:
-    """The first days of periods strictly between two dates."""
-    day = frequency.first_day_after(begin)
-    while day < end:
-        yield day
-        day = frequency.first_day_after(day)
+@dataclass
+class _Look:
+    """One look at a tenant's newest dates. `seen`: paths with what they tell; `emptied`: entities with a date that a consumer emptied."""
+
+    session: Session
+    tenant: str
+    due: Mapping[str, Delivery]
+    placed: Placed
+    seen: list[tuple[str, Listed]] = field(default_factory=list)
+    emptied: set[str] = field(default_factory=set)
+
+    def through(self) -> None:
+        since = self.placed.since
+        if not since:
+            self._newest()
+            return
+        for day in self._dates(min(since.values())):
+            items = self.session.entries(self._folder(day))
+            self._day_manifests(day, items)
+            for name in _folders(items):
+                if name in since and since[name] <= day and not self._manifests(day, name) and day <= self.due[name].export_date:
+                    self.emptied.add(name)
+
+    def _newest(self) -> None:
+        """The ledger knows nothing: a date that it has not planned either shows that another ledger delivered before."""
+        for number, day in enumerate(self._dates("")):
+            if number == NEWEST or self.seen:
+                return
+            items = self.session.entries(self._folder(day))
+            self._day_manifests(day, items)
+            for name in _folders(items):
+                self._manifests(day, name)
+            if not any(known == day for known, _ in self.placed.planned):
+                self.emptied |= set(self.due)
+
+    def _folder(self, day: str) -> str:
+        return layout.day_folder(self.tenant, date.fromisoformat(day))
+
+    def _dates(self, since: str) -> Iterator[str]:
+        """The dates that have a folder, newest first."""
+        root = layout.tenant_folder(self.tenant)
+        for year in self._numbers(root, 4, since[:4]):
+            for month in self._numbers(f"{root}/{year}", 2, since[5:7] if year == since[:4] else ""):
+                at_since = f"{year}-{month}" == since[:7]
+                for day in self._numbers(f"{root}/{year}/{month}", 2, since[8:] if at_since else ""):
+                    yield f"{year}-{month}-{day}"
+
+    def _numbers(self, folder: str, digits: int, least: str) -> list[str]:
+        names = _folders(self.session.entries(folder))
+        return sorted((name for name in names if re.fullmatch(rf"\d{{{digits}}}", name) and name >= least), reverse=True)
+
+    def _day_manifests(self, day: str, items: list[Item]) -> None:
+        """What day manifests list that the ledger did not write."""
+        for item in items:
+            numbered = _DAY.fullmatch(item.path.rpartition("/")[2])
+            if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
+                self.seen += [(item.path, one) for one in listed(self.session.read(item.path) or b"")]
+
+    def _manifests(self, day: str, entity: str) -> bool:
+        """Notes the deliveries of an entity on a date that the ledger does not hold as committed. Whether the date shows or knows any."""
+        folder = f"{self._folder(day)}/{entity}"
+        before, known = len(self.seen), (day, entity) in self.placed.planned
+        for item in self.session.entries(folder):
+            name = item.path.rpartition("/")[2]
+            stem = name.removesuffix(MANIFEST)
+            if name.startswith((".", "backfill-")) or (folder, stem) in self.placed.committed:
+                continue
+            if item.is_folder:  # a later delivery of the date, in parts
+                self._read(f"{item.path}/{name}{MANIFEST}")
+            elif name.endswith(MANIFEST):
+                self._read(item.path)
+        return known or len(self.seen) > before
+
+    def _read(self, path: str) -> None:
+        if told := named(self.session.read(path) or b""):
+            self.seen.append((path, told))
 
 
-def _facts(session: Session, path: str) -> Mapping[str, Any]:
-    """A JSON document at the destination; nothing for one that is missing, collected, or not ours to read."""
-    raw = session.read(path)
-    try:
-        found = json.loads(raw) if raw else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
+def _folders(items: list[Item]) -> list[str]:
+    return [item.path.rpartition("/")[2] for item in items if item.is_folder]

@@ -307,20 +307,21 @@ class SftpSession(Reading):
                 if status.code != Code.NO_SUCH_FILE:
                     raise
 
-    def walk(self, folder: str) -> Iterator[Item]:
-        """See `base.Session`. Symlinks and special files are left out; a drop box shows nothing."""
+    def entries(self, folder: str) -> list[Item]:
+        """See `base.Session`. A drop box shows nothing."""
         facts = self._look(folder)
         if facts is None or not facts.is_folder:
-            return
+            return []
         found = self._run("list", folder, self._wire.list(self._at(folder)))
+        items = []
         for name, inner in sorted(found.items()):
             path = f"{folder.rstrip('/')}/{name}"
             modified = None if inner.modified is None else datetime.fromtimestamp(inner.modified, UTC)
             if inner.is_folder:
-                yield Item(path, True, 0, modified)
-                yield from self.walk(path)
+                items.append(Item(path, True, 0, modified))
             elif inner.is_file:
-                yield Item(path, False, inner.size or 0, modified)
+                items.append(Item(path, False, inner.size or 0, modified))
+        return items
 
     def probe(self, folder: str) -> Probe:
         with self._told("rehearse below", folder):
