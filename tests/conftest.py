@@ -4,8 +4,9 @@ import atexit
 import os
 import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,3 +144,24 @@ def airflow_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator["AirflowAp
 
     with serve_airflow_api(tmp_path_factory.mktemp("airflow")) as api:
         yield api
+
+
+@pytest.fixture
+def run_waybill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs `waybill` in this process; gives what it prints, errors behind the rest. Fails unless it ends with `status`.
+
+    Keywords are variables of the environment.
+    """
+    from waybill.cli.app import main
+
+    def run(*words: str, status: int = 0, **environment: str) -> str:
+        for name, value in {"COLUMNS": "200", **environment}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["waybill", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = "".join(capsys.readouterr())
+        assert ended.value.code == status, printed
+        return printed
+
+    return run

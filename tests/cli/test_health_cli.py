@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill import __version__
-from waybill.cli.app import main
 
 MIDNIGHT = NOON.replace(hour=0)
 Waybill = Callable[..., str]
@@ -31,18 +31,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def waybill(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Waybill:
-    def run(*words: str, status: int = 0) -> str:
-        monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(place.root / "config"))
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["waybill", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = "".join(capsys.readouterr())
-        assert ended.value.code == status, printed
-        return printed
-
-    return run
+def waybill(place: Place, run_waybill: Waybill) -> Waybill:
+    return partial(run_waybill, WAYBILL_CONFIG_DIR=str(place.root / "config"))
 
 
 def test_the_version_and_completion_are_there(waybill: Waybill) -> None:

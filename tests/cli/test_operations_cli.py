@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
-from waybill.cli.app import main
 
 MIDNIGHT = NOON.replace(hour=0)
 
@@ -28,18 +26,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.fixture
-def waybill(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command in this process; gives what it prints, errors behind the rest. Fails unless it ends as expected."""
-
+def waybill(place: Place, run_waybill: Callable[..., str]) -> Callable[..., str]:
     def run(*words: str, status: int = 0, **environment: str) -> str:
-        for name, value in {"WAYBILL_CONFIG_DIR": str(place.root / "config"), "COLUMNS": "200", **environment}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["waybill", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = "".join(capsys.readouterr())
-        assert ended.value.code == status, printed
-        return printed
+        return run_waybill(*words, status=status, **{"WAYBILL_CONFIG_DIR": str(place.root / "config"), **environment})
 
     return run
 

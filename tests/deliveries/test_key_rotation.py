@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -17,7 +16,6 @@ from tests.destinations.sftp_places import key_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, new_key, serve_sshd
-from waybill.cli.app import main
 from waybill.connection import Connection
 from waybill.deliveries.reports import describing
 from waybill.destinations.sftp.session import Sftp
@@ -58,16 +56,10 @@ def as_airflow_has_it(connection: Connection) -> dict[str, Any]:
 
 
 @pytest.fixture
-def waybill(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def waybill(place: Place, run_waybill: Callable[..., str]) -> Callable[..., str]:
     def run(*words: str, status: int = 0) -> str:
-        monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(place.root / "config"))
-        monkeypatch.setenv("AIRFLOW_CONN_CONSUMER", json.dumps(as_airflow_has_it(place.connections["consumer"])))
-        monkeypatch.setattr(sys, "argv", ["waybill", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = "".join(capsys.readouterr())
-        assert ended.value.code == status, printed
-        return printed
+        connection = json.dumps(as_airflow_has_it(place.connections["consumer"]))
+        return run_waybill(*words, status=status, WAYBILL_CONFIG_DIR=str(place.root / "config"), AIRFLOW_CONN_CONSUMER=connection)
 
     return run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,6 @@ import yaml
 from tests.discovery import estates
 from tests.servers.mariadb import MariaDatabase
 from tests.servers.postgres import Database
-from waybill.cli.app import main
 
 
 @dataclass
@@ -55,18 +53,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
-    def run(*words: str, status: int = 0, **environment: str) -> str:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["waybill", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert ended.value.code == status, printed.out + printed.err
-        return printed.out + printed.err
-
-    return Project(tmp_path / "project", run)
+def project(tmp_path: Path, run_waybill: Callable[..., str]) -> Project:
+    return Project(tmp_path / "project", run_waybill)
 
 
 @pytest.fixture

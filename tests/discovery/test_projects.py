@@ -13,21 +13,14 @@ import pytest
 import yaml
 
 from tests.discovery import estates
-from waybill.cli.app import main
 
 Waybill = Callable[..., str]
 
 
 @pytest.fixture
-def waybill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Waybill:
+def waybill(run_waybill: Waybill, tmp_path: Path) -> Waybill:
     def run(*words: str, status: int = 0, config: Path | None = None) -> str:
-        monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(config or tmp_path / "elsewhere"))
-        monkeypatch.setattr(sys, "argv", ["waybill", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = "".join(capsys.readouterr())
-        assert ended.value.code == status, printed
-        return printed
+        return run_waybill(*words, status=status, WAYBILL_CONFIG_DIR=str(config or tmp_path / "elsewhere"))
 
     return run
 
