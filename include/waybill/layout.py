@@ -64,14 +64,20 @@ class Target:
     folder: str
     stem: str
     compression: str = "none"
+    format: str = "csv"
+
+    @property
+    def suffix(self) -> str:
+        """What the data files' names end in. Parquet is compressed inside."""
+        return ".parquet" if self.format == "parquet" else f".{self.format}{SUFFIXES[self.compression]}"
 
     @property
     def data(self) -> str:
-        return f"{self.folder}/{self.stem}.csv{SUFFIXES[self.compression]}"
+        return f"{self.folder}/{self.stem}{self.suffix}"
 
     @property
     def deletes(self) -> str:
-        """The keys that are gone, beside the data."""
+        """The keys that are gone, beside the data: CSV in every format."""
         return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}"
 
     @property
@@ -80,7 +86,7 @@ class Target:
 
     def part(self, number: int) -> str:
         """The name of part `number` (from 1) when a delivery is split into several files."""
-        return f"{self.stem}-{number:04d}.csv{SUFFIXES[self.compression]}"
+        return f"{self.stem}-{number:04d}{self.suffix}"
 
 
 def hidden(final: str, attempt: str) -> str:

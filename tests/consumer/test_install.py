@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.consumer.sender import Sender
@@ -44,5 +46,18 @@ def test_it_installs_alone_and_small_and_keeps_a_copy(repository: Path, tmp_path
         done = run(*command.split(), "--json")
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert json.loads(done.stdout)
+    parquet = tmp_path / "shaped" / "2026/06/01/user/user.parquet"
+    made = Sender(tmp_path / "shaped").deliver([("1", "Ada")], kind="full", format="parquet")
+    duckdb.sql(f"copy (select 1::bigint as id, 'Ada' as name) to '{parquet}' (format parquet)")
+    facts = {"path": parquet.name, "rows": 1, "bytes": parquet.stat().st_size, "sha256": hashlib.sha256(parquet.read_bytes()).hexdigest()}
+    made |= {"files": [facts], **{name: facts[name] for name in ("rows", "bytes", "sha256")}}
+    parquet.with_name("user.csv").unlink()
+    parquet.with_name("user.manifest.json").write_text(json.dumps(made))
+    for command in ("pull shaped held", "verify held", "status held"):
+        done = run(*command.split(), "--json")
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert "to count its records as well: pip install" in run("verify", "held").stdout
+    refused = run("load", "held", "--to", "sqlite:held.db")
+    assert (refused.returncode, "is Parquet, and reading that needs DuckDB" in refused.stderr) == (1, True), refused.stderr
     refused = run("load", "copy", "--to", "duckdb:x")
     assert (refused.returncode, "pip install" in refused.stderr) == (1, True)

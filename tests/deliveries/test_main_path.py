@@ -94,7 +94,7 @@ def test_the_manifest_holds_the_contracts_fields_and_agrees_with_its_file(place)
             "window",
             "position",
         ],
-        *["snapshot_time", "rows", "bytes", "sha256", "files", "columns", "key", "schema_version", "csv", "possible_duplicate"],
+        *["snapshot_time", "rows", "bytes", "sha256", "files", "columns", "key", "schema_version", "format", "csv", "possible_duplicate"],
         *["tombstone_column", "produced_by", "source_rows"],
     ]
     assert (manifest["rows"], manifest["bytes"], manifest["sha256"]) == (1, len(data), hashlib.sha256(data).hexdigest())

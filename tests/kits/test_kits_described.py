@@ -253,6 +253,13 @@ def test_the_api_refuses_what_there_is_no_kit_for(client: TestClient, address: s
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def test_a_kit_for_files_that_are_not_csv_is_refused(tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.tenant(files={"format": "parquet"})
+        with pytest.raises(PermanentError, match="reads CSV, and acme receives parquet"):
+            kit_of(place.installation(), "acme", "duckdb")
+
+
 def test_a_newer_kit_takes_the_place_of_an_older_one_and_of_nothing_else(place: Place, tmp_path: Path) -> None:
     files = kit_of(place.installation(), "acme", "duckdb")
     folder = tmp_path / "kit"

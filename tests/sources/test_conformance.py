@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sqlite3
@@ -28,6 +29,10 @@ from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, Postg
 from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
+from waybill.deliveries.shaping import shaped
+from waybill.files import manifest
+from waybill.files.recount import recount, texts_of
+from waybill.formats.csv import write_csv
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
 from waybill.sources.duckdb import DuckDB
@@ -533,3 +538,123 @@ def test_jsonb_is_made_compact_in_its_own_key_order(postgres: Database) -> None:
     )
     data, _ = read(source, Selection(entity, "acme", entity.columns))
     assert data.decode() == "".join(canonical.csv_line([canonical.compact_json(text)]) for text in stored)
+
+
+class _Memory:
+    """A file of a delivery."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, block: bytes | memoryview) -> None:
+        self.data += bytes(block)
+
+    def finish(self) -> None:
+        """All is there."""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        return len(self.data)
+
+
+SHAPES = {
+    "csv": Dialect(),
+    "ndjson": Dialect(format="ndjson"),
+    "ndjson-gzip-parts": Dialect(format="ndjson", compression="gzip", max_rows_per_file=7),
+    "ndjson-zstd": Dialect(format="ndjson", compression="zstd"),
+    "parquet": Dialect(format="parquet"),
+    "parquet-parts": Dialect(format="parquet", max_rows_per_file=7, delimiter=";", compression="gzip"),
+}
+
+
+def written(installation: Installation, selection: Selection, dialect: Dialect) -> list[bytes]:
+    """The files of a delivery in this dialect."""
+    sinks: list[_Memory] = []
+
+    def new_file(number: int) -> _Memory:
+        sinks.append(_Memory())
+        return sinks[-1]
+
+    with installation.source.snapshot() as snapshot:
+        front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.columns(selection.entity))
+        found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
+    assert [one.sha256 for one in found] == [sink.sha256 for sink in sinks]
+    dialect_said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+    for one, sink in zip(found, sinks, strict=True):
+        counted = recount([sink.data], dialect_said, len(selection.columns), dialect.format)
+        assert (counted.rows, counted.sha256, counted.faults) == (one.rows, one.sha256, ())
+        assert counted.header in (tuple(selection.columns), None)
+    return [sink.data for sink in sinks]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_format_holds_the_same_rows_from_every_source(installation: Installation, shape: str) -> None:
+    dialect = SHAPES[shape]
+    selection = selection_of(installation)
+    said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+    kinds = [column.type.value for column in selection.columns.values()]
+    found = [record for data in written(installation, selection, dialect) for record in texts_of([data], said, dialect.format, kinds)]
+    rows = expected(installation.rows)
+    wanted = [[field or "" for field in fields] for fields in rows]
+    if dialect.format == "ndjson":  # where a column holds JSON, null is the only word for both
+        at = kinds.index("json")
+        wanted = [["" if number == at and field == "null" else field for number, field in enumerate(fields)] for fields in wanted]
+    assert found == wanted
+    assert len(rows) == len(found)
+
+
+def test_ndjson_has_the_same_bytes_from_every_source(installation: Installation) -> None:
+    [data] = written(installation, selection_of(installation), SHAPES["ndjson"])
+    for line, fields in zip(data.decode().removesuffix("\n").split("\n"), expected(installation.rows), strict=True):
+        said = json.loads(line)
+        assert list(said) == list(TYPES)
+        for (name, kind), wanted in zip(TYPES.items(), fields, strict=True):
+            value = said[name]
+            if wanted is None:
+                assert value is None, name
+            elif kind in ("integer", "boolean"):
+                assert json.dumps(value) == wanted
+            elif kind == "float" and isinstance(value, float | int):
+                assert value == float(wanted)
+            elif kind == "json":
+                assert value == json.loads(wanted)
+            else:
+                assert value == wanted
+
+
+def test_parquet_has_the_types_of_the_catalog_and_no_value_of_it_is_rounded(installation: Installation) -> None:
+    [data] = written(installation, selection_of(installation), SHAPES["parquet"])
+    table = pq.read_table(pa.py_buffer(data))
+    types = {field.name: field.type for field in table.schema}
+    assert types["int"] == pa.int64()
+    assert (types["float"], types["boolean"], types["date"], types["binary"]) == (pa.float64(), pa.bool_(), pa.date32(), pa.binary())
+    assert types["at"] == types["from"] == pa.timestamp("us", "UTC")
+    wanted = [
+        row["decimal"]
+        for row in sorted((row for row in installation.rows if row["group"] == "acme"), key=lambda row: row["table"].encode())
+    ]
+    assert [None if one is None else Decimal(one) for one in table.column("decimal").to_pylist()] == wanted
+    [empty] = written(
+        installation,
+        selection_of(installation, changed=Changed(datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC))),
+        SHAPES["parquet"],
+    )
+    assert pq.read_table(pa.py_buffer(empty)).schema.equals(table.schema)
+
+
+def test_rows_known_from_before_are_left_out_in_every_format(installation: Installation) -> None:
+    start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
+    with installation.source.snapshot() as snapshot:
+        known = {digest for some in snapshot.digests(selection_of(installation, changed=Changed(start, end))) for digest in some}
+    kept = set(sorted(known)[: len(known) // 2])
+    counts = set()
+    for dialect in SHAPES.values():
+        said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+        selection = selection_of(installation, changed=Changed(start, end, known=kept))
+        files = written(installation, selection, dialect)
+        counts.add(sum(recount([data], said, len(TYPES), dialect.format).rows or 0 for data in files))
+    assert counts == {len(known) - len(kept)}

@@ -11,7 +11,7 @@ from typing import Any
 from waybill_consumer import chain
 from waybill_consumer.errors import Damaged, Refused, Unreachable
 from waybill_consumer.held import Held, holdings
-from waybill_consumer.manifest import Column, File, Manifest, instant_text
+from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
 from waybill_consumer.position import Position
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
@@ -203,7 +203,9 @@ class _Entity:
         return replace(bare, columns=(*(shape.column(name) for name in keys), Column(noticed, "timestamp")))
 
     def _data(self, held: Held, file: File, columns: tuple[Column, ...]) -> DataFile:
-        return DataFile(held.folder / file.path, file, dialect_of(file, held.manifest.csv), columns, self._progress.add)
+        format = held.manifest.format_of(file)
+        dialect = dialect_of(file, held.manifest.csv) if format == "csv" else Csv()
+        return DataFile(held.folder / file.path, file, dialect, columns, self._progress.add, format)
 
     def _remember(self, one: Held, result: str) -> None:
         with self._target.transaction():

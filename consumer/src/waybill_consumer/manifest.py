@@ -17,6 +17,7 @@ SUFFIX = ".manifest.json"
 DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
 SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
 KINDS = ("full", "delta", "backfill")
+FORMATS = ("csv", "parquet", "ndjson")
 TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
 
 _NAME = re.compile(r"^[^./\\][^/\\]*\Z")
@@ -88,6 +89,7 @@ class Manifest:
     deletes: File | None
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    format: str
     csv: Csv
     possible_duplicate: bool
     tombstone_column: str | None
@@ -101,6 +103,10 @@ class Manifest:
     @property
     def all_files(self) -> tuple[File, ...]:
         return self.files if self.deletes is None else (*self.files, self.deletes)
+
+    def format_of(self, file: File) -> str:
+        """How one of its files is written: the deletes are CSV always."""
+        return "csv" if file is self.deletes else self.format
 
     @property
     def is_keyed(self) -> bool:
@@ -210,6 +216,7 @@ def _manifest(fields: _Fields) -> Manifest:
         deletes=None if fields.body.get("deletes") is None else _file(fields.inner("deletes")),
         columns=tuple(_column(one) for one in fields.each("columns")),
         key=tuple(str(one) for one in key),
+        format=take("format", str, lambda value: value in FORMATS) if "format" in fields.body else "csv",
         csv=_csv(fields.inner("csv")),
         possible_duplicate=take("possible_duplicate", bool),
         tombstone_column=fields.maybe("tombstone_column", str),

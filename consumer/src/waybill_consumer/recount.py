@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from waybill_consumer import shapes
 from waybill_consumer.errors import Damaged
 from waybill_consumer.manifest import Csv, File, packing_of
 from waybill_consumer.records import BOM, Stored, records, text, unpacked
@@ -33,9 +34,11 @@ class _Edges:
             yield block
 
 
-def recount(blocks: Iterable[bytes], dialect: Csv, columns: int) -> Recount:
+def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "csv") -> Recount:
     """Read a whole file. Never raises for what the file holds; what reading `blocks` raises passes through."""
     stored = Stored(blocks)
+    if format != "csv":
+        return _recount_shaped(stored, dialect, format)
     plain = _Edges(unpacked(stored, dialect.compression))
     header: tuple[str, ...] | None = None
     rows: int | None = None
@@ -58,6 +61,29 @@ def recount(blocks: Iterable[bytes], dialect: Csv, columns: int) -> Recount:
         faults.append(error.what)
     stored.drain()
     return Recount(stored.bytes, stored.sha256, header, rows, tuple(faults))
+
+
+def _recount_shaped(stored: Stored, dialect: Csv, format: str) -> Recount:
+    """NDJSON without records has no columns, and Parquet is not counted without DuckDB: None stands for both."""
+    header: tuple[str, ...] | None = None
+    rows: int | None = None
+    faults: tuple[str, ...] = ()
+    try:
+        if format == "parquet":
+            header, rows = shapes.parquet_counted(unpacked(stored, "none")) or (None, None)
+        else:
+            lines = shapes.ndjson_lines(text(unpacked(stored, dialect.compression)))
+            rows, uneven = 0, 0
+            for number, found in enumerate(lines, 1):
+                rows = number
+                names = tuple(name for name, _ in found)
+                header = header or names
+                uneven += names != header
+            faults = (f"{uneven} records have other fields than the first",) if uneven else ()
+    except Damaged as error:
+        rows, faults = None, (error.what,)
+    stored.drain()
+    return Recount(stored.bytes, stored.sha256, header, rows, faults)
 
 
 def differences(found: Recount, file: File, names: tuple[str, ...]) -> Iterator[str]:

@@ -14,7 +14,10 @@ from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
 from waybill_consumer.recount import dialect_of, differences, recount
 
-DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.csv(?:\.gz|\.zst)?\Z")
+DATA = re.compile(
+    r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?\Z"
+)
+UNCOUNTED = 'bytes and hash are right; to count its records as well: pip install "waybill-consumer[duckdb]"'
 POSITION = ".waybill-consumer.json"
 UNFINISHED = re.compile(r"^\..+\.part\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
@@ -178,7 +181,8 @@ class _Verification:
         is_deletes = file is one.deletes
         names = tuple(column.name for column in one.columns)
         try:
-            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(one.key) + 1 if is_deletes else len(names))
+            width = len(one.key) + 1 if is_deletes else len(names)
+            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), width, one.format_of(file))
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return
@@ -186,6 +190,8 @@ class _Verification:
             names = (*one.key, *(found.header or ())[len(one.key) :])
         self.report.bytes += found.bytes
         self.report.rows += 0 if is_deletes else found.rows or 0
+        if one.format == "parquet" and not found.faults and found.rows is None:
+            self.remark([Remark(path, UNCOUNTED, is_problem=False)])
         self.remark(Remark(path, what) for what in differences(found, file, names))
 
     def _days(self, folder: str, names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
@@ -94,6 +94,13 @@ class CsvOptions(Strict):
     @property
     def dialect(self) -> Dialect:
         return Dialect(self.delimiter, "\r\n" if self.line_ending == "crlf" else "\n", self.bom, self.compression, self.max_rows_per_file)
+
+
+class FilesOptions(Strict):
+    """The shape of scheduled deliveries."""
+
+    format: Literal["csv", "parquet", "ndjson"] = "csv"
+    """What the data files are. Deletes files are CSV always."""
 
 
 STORED_EARLIER = {"kept": True}
@@ -223,7 +230,8 @@ class Registration(Strict):
     destination: DestinationSpec | None = Field(
         None, description="Where files go, through an Airflow connection; by default where policy says."
     )
-    csv: CsvOptions = Field(default_factory=CsvOptions, description="How files are written.")
+    csv: CsvOptions = Field(default_factory=CsvOptions, description="How CSV is written; compression and parts count for NDJSON, too.")
+    files: FilesOptions = Field(default_factory=FilesOptions, description="The shape of scheduled deliveries: CSV, Parquet or NDJSON.")
     landing: Landing = Field(
         default_factory=Landing,
         description="What stands beside the files: `status`, a feed.json of all deliveries; `sha256sums`. By default as policy says.",
@@ -246,6 +254,11 @@ class Registration(Strict):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the tenant's files are written."""
+        return replace(self.csv.dialect, format=self.files.format)
 
     def chosen(self, entity: Entity) -> Mapping[str, Column]:
         """The columns of the catalogued entity that this tenant receives, in their order."""

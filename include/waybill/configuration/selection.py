@@ -79,10 +79,19 @@ class Extent:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How CSV is written. `line_end` is LF or CR LF; `compression` none, gzip or zstd."""
+    """How files are written. `line_end` is LF or CR LF; `compression` none, gzip or zstd, of text: Parquet is compressed inside.
+
+    `format` is csv, ndjson or parquet. A deletes file is CSV whatever the format.
+    """
 
     delimiter: str = ","
     line_end: str = "\n"
     bom: bool = False
     compression: str = "none"
     max_rows_per_file: int | None = None
+    format: str = "csv"
+
+    @property
+    def records(self) -> Dialect:
+        """How sources are asked for records: in the dialect itself for CSV, else plain, since they become something else."""
+        return self if self.format == "csv" else Dialect(max_rows_per_file=self.max_rows_per_file)

@@ -16,6 +16,7 @@ from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
 from waybill.deliveries.row_versions import Remembered, is_imported, to_remember, unrepeated
+from waybill.deliveries.shaping import shaped
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv, write_side_by_side
@@ -148,11 +149,12 @@ def _written(
     task: Task, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
 ) -> list[Written]:
     columns, dialect = selection.columns, task.dialect
+    front = shaped(dialect, selection, snapshot.columns(task.entity)) if dialect.format != "csv" else None
     if task.streams < 2:
-        return write_csv(snapshot.csv(selection, dialect), columns, dialect, new_file, progress)
+        return write_csv(snapshot.csv(selection, dialect.records), columns, dialect, new_file, progress, front)
     with snapshot.streams(selection, task.streams) as streams:
-        readers = [(stream.csv(dialect), stream.stop) for stream in streams]
-        return write_side_by_side(readers, columns, dialect, new_file, progress)
+        readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
+        return write_side_by_side(readers, columns, dialect, new_file, progress, front)
 
 
 def _new_columns(task: Task) -> str:

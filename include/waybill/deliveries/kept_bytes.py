@@ -13,9 +13,11 @@ from waybill.deliveries.columns import from_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction import Extracted, Read, Task
-from waybill.deliveries.manifests import is_in_parts, placed
+from waybill.deliveries.manifests import format_of, is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
+from waybill.files.manifest import Csv
+from waybill.files.recount import texts_of
 from waybill.formats.csv import Sink, Written
 from waybill.installation import Installation
 from waybill.ledger import deliveries
@@ -91,6 +93,13 @@ def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Atte
             yield _remote(session, path)
 
 
+def delivered_texts(attempt: Attempt, blocks: Iterable[bytes]) -> Iterator[list[str]]:
+    """The records of one of an attempt's data files, as the texts that CSV holds."""
+    columns = {one["name"]: one["type"] for one in attempt.facts["columns"]}
+    kinds = [columns[one["name"]] for one in attempt.columns]
+    return texts_of(blocks, Csv.model_validate(attempt.facts["csv"]), format_of(attempt), kinds)
+
+
 def _files(attempt: Attempt) -> list[dict[str, Any]]:
     """The data files, and the deletes file where there is one."""
     return [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
@@ -111,7 +120,7 @@ def _dialect(attempt: Attempt) -> Dialect:
     """How the original was written. That it was in parts is all that matters of its rows per file."""
     csv = attempt.facts["csv"]
     most = attempt.rows or 1 if is_in_parts(attempt) else None
-    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most)
+    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt))
 
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:

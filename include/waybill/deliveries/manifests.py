@@ -8,6 +8,7 @@ from typing import Any
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task, range_column
 from waybill.destinations import Session
 from waybill.errors import ConflictError, PermanentError, TransientError
@@ -21,16 +22,16 @@ SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version"
 """Fields of a manifest that stand with the attempt's facts where they apply."""
 
 
-def target_of(delivery: Delivery, *, compression: str, parts: bool, unique: str = "") -> Target:
+def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str = "") -> Target:
     """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename.
 
     `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
     """
     if unique:
-        return Target(delivery.folder, f"{delivery.stem}.{unique}", compression)
+        return Target(delivery.folder, f"{delivery.stem}.{unique}", dialect.compression, dialect.format)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
     folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
-    return Target(folder, delivery.stem, compression)
+    return Target(folder, delivery.stem, dialect.compression, dialect.format)
 
 
 def is_in_parts(attempt: Attempt) -> bool:
@@ -41,7 +42,12 @@ def is_in_parts(attempt: Attempt) -> bool:
 def placed(delivery: Delivery, attempt: Attempt) -> Target:
     """Where the files of a recorded attempt stand."""
     facts = attempt.facts
-    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"])
+    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"], format_of(attempt))
+
+
+def format_of(attempt: Attempt) -> str:
+    """The format of a recorded attempt's data files; those of earlier versions of Waybill are CSV and do not say so."""
+    return str(attempt.facts.get("format", "csv"))
 
 
 def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
@@ -55,6 +61,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
         "columns": _columns(task, extracted),
+        "format": task.dialect.format,
         "csv": dialect_of(task.dialect),
         "produced_by": task.produced_by,
         "source_rows": extracted.source_rows,
@@ -99,7 +106,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
             "from": optional_timestamp_text(delivery.window_from),
             "to": optional_timestamp_text(adopted.window_to),
             "mode": facts["mode"],
-            **{name: facts[name] for name in ("exact",) if name in facts},
+            **_plain(facts, "exact"),
         },
         "position": {"from": at[0], "to": at[1]},
         "snapshot_time": adopted.snapshot_time,
@@ -110,13 +117,13 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         "columns": facts["columns"],
         "key": facts["key"],
         "schema_version": adopted.schema_version,
+        **_plain(facts, "format"),
         "csv": facts["csv"],
         "possible_duplicate": adopted.possible_duplicate,
         "tombstone_column": facts["tombstone_column"],
         "produced_by": facts["produced_by"],
     }
-    if facts.get("tombstone_when"):
-        body["tombstone_when"] = facts["tombstone_when"]
+    body |= {name: facts[name] for name in ("tombstone_when",) if facts.get(name)}
     if facts["mode"] == Mode.FULL.value:
         body["unchanged"] = adopted.sha256 == delivery.previous_sha256
     body |= {name: facts[name] for name in SOMETIMES if name in facts}
@@ -125,6 +132,11 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
     if delivery.redelivers:
         body["redelivers"] = delivery.redelivers
     return document(body)
+
+
+def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """A fact that attempts recorded by an earlier version of Waybill do not have: their manifests stay as they were."""
+    return {name: facts[name]} if name in facts else {}
 
 
 def publish_document(session: Session, final: str, data: bytes, token: str) -> None:

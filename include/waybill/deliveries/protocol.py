@@ -66,7 +66,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     """
     task = _as_begun(task, resources.ledger)
     in_parts, token, blind = task.in_parts, new_id(), resources.session.profile is Profile.DROPBOX
-    target = target_of(task.delivery, compression=task.dialect.compression, parts=in_parts, unique=token if blind else "")
+    target = target_of(task.delivery, task.dialect, parts=in_parts, unique=token if blind else "")
     unkept = False
     worker = _Worker(task, resources, target, in_parts, token, blind)
     if task.delivery.status == "committed":

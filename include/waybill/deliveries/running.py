@@ -153,7 +153,7 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     source_tenant, where = in_force.registration.reads(one.tenant, catalogued)  # as it is now: a corrected id must not read another's rows
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
-    task = Task(one, stream, entity, planned_under.registration.csv.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
+    task = Task(one, stream, entity, planned_under.registration.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
     return replace(task, streams=entity.streams) if task.reads_all else task
 
 

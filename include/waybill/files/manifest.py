@@ -85,6 +85,7 @@ class Manifest(_Read):
     columns: tuple[dict[str, Any], ...]
     key: tuple[str, ...]
     schema_version: int
+    format: Literal["csv", "parquet", "ndjson"] = "csv"
     csv: Csv
     possible_duplicate: bool
     tombstone_column: str | None
@@ -92,6 +93,10 @@ class Manifest(_Read):
     redelivers: str | None = None
     note: str = ""
     deletes: File | None = None
+
+    def shape(self, file: File) -> str:
+        """The format of one of its files: the deletes are CSV always."""
+        return "csv" if file is self.deletes else self.format
 
 
 def parse(data: bytes, where: str) -> Manifest:

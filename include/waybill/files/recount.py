@@ -1,4 +1,4 @@
-"""Reading a delivered file back as a stranger would: bytes, hash, and records counted by Python's own csv reader, in one pass."""
+"""Reading a delivered file back as a stranger would: bytes, hash, and records counted by parsers that are not Waybill's, in one pass."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import IO, cast
 
 import zstandard
 
+from waybill.files import shapes
 from waybill.files.manifest import Csv
 
 BLOCK = 1 << 18
@@ -89,8 +90,13 @@ class _Text(io.RawIOBase):
         return len(block)
 
 
-def recount(blocks: Iterable[bytes], dialect: Csv, columns: int) -> Recount:
-    """Read a whole file in constant memory. Never raises for what the file holds; what reading `blocks` raises passes through."""
+def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "csv") -> Recount:
+    """Read a whole file in constant memory. Never raises for what the file holds; what reading `blocks` raises passes through.
+
+    A file of NDJSON without records has no columns: `header` is None then.
+    """
+    if format == "parquet":
+        return _recount_parquet(blocks)
     csv.field_size_limit(sys.maxsize)  # a field may be as long as the source holds
     stored = _Stored(blocks)
     header: tuple[str, ...] | None = None
@@ -98,9 +104,13 @@ def recount(blocks: Iterable[bytes], dialect: Csv, columns: int) -> Recount:
     faults: list[str] = []
     try:
         text = _Text(_unpacked(io.BufferedReader(stored, BLOCK), dialect.compression))
-        lines = io.TextIOWrapper(io.BufferedReader(text, BLOCK), encoding="utf-8-sig", newline="")
-        header, rows, faults = _count(records(lines, dialect), columns)
-        faults += _edges(text.head, text.tail, dialect)
+        if format == "ndjson":
+            lines = io.TextIOWrapper(io.BufferedReader(text, BLOCK), encoding="utf-8", newline="\n")
+            header, rows, faults = shapes.count_ndjson(lines)
+        else:
+            lines = io.TextIOWrapper(io.BufferedReader(text, BLOCK), encoding="utf-8-sig", newline="")
+            header, rows, faults = _count(records(lines, dialect), columns)
+            faults += _edges(text.head, text.tail, dialect)
     except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         faults.append(f"is not whole {dialect.compression} data: {error}")
     except UnicodeDecodeError as error:
@@ -116,8 +126,34 @@ def records(lines: Iterable[str], dialect: Csv) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=dialect.delimiter, doublequote=True, strict=True)
 
 
+def _recount_parquet(blocks: Iterable[bytes]) -> Recount:
+    import pyarrow as pa
+
+    stored = _Stored(blocks)
+    buffered = io.BufferedReader(stored, BLOCK)
+    with shapes.on_disk(iter(lambda: buffered.read(BLOCK), b"")) as file:
+        try:
+            header, rows = shapes.count_parquet(file)
+        except (pa.ArrowException, OSError) as error:
+            what = str(error).splitlines()[0]
+            return Recount(stored.bytes, stored.sha256, None, None, (f"is not whole Parquet: {what}",))
+    return Recount(stored.bytes, stored.sha256, header, rows, ())
+
+
+def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, kinds: list[str]) -> Iterator[list[str]]:
+    """Every record of a data file known to be whole, as the texts that CSV holds. `kinds` are the types of its columns."""
+    if format == "parquet":
+        with shapes.on_disk(blocks) as file:
+            yield from shapes.parquet_records(file, kinds)
+    elif format == "ndjson":
+        unpacked = _unpacked(io.BufferedReader(_Stored(blocks), BLOCK), dialect.compression)
+        yield from shapes.ndjson_records(io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n"), kinds)
+    else:
+        yield from records_of(blocks, dialect)
+
+
 def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
-    """Every record of a file known to be whole, without its header."""
+    """Every record of a CSV file known to be whole, without its header."""
     csv.field_size_limit(sys.maxsize)
     unpacked = _unpacked(io.BufferedReader(_Stored(blocks), BLOCK), dialect.compression)
     found = records(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), dialect)

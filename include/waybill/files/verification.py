@@ -20,7 +20,9 @@ from waybill.layout import is_part
 
 MANIFEST = ".manifest.json"
 _DAY = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
-DATA = re.compile(r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,}|\.deletes)?\.csv(?:\.gz|\.zst)?\Z")
+DATA = re.compile(
+    r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,}|\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?\Z"
+)
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 
 
@@ -206,7 +208,7 @@ class _Verification:
             self.remark([Remark(path, "is listed in its manifest and missing")])
             return
         try:
-            found = recount(self._session.blocks(path), one.csv, len(_header(file, one)))
+            found = recount(self._session.blocks(path), one.csv, len(_header(file, one)), one.shape(file))
         except (PermanentError, ConflictError) as error:
             self.remark([Remark(path, error.what)])
             return

@@ -25,11 +25,13 @@ def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, C
 
     Raises TransientError when the file cannot be made, PermanentError `row_limit_format` when the format cannot hold so many columns.
     """
+    from waybill.formats.base import Output
+
     match format:
         case "ndjson":
             from waybill.formats.json_text import NdjsonWriter
 
-            return NdjsonWriter(path, columns, options)
+            return NdjsonWriter(Output(path), columns, options)
         case "csv":
             from waybill.formats.human_csv import HumanCsvWriter
 
@@ -37,7 +39,7 @@ def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, C
         case "json":
             from waybill.formats.json_text import JsonWriter
 
-            return JsonWriter(path, entity_id, columns, options)
+            return JsonWriter(Output(path), entity_id, columns, options)
         case "xlsx":
             from waybill.formats.xlsx import SheetWriter
 
@@ -45,5 +47,5 @@ def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, C
         case "parquet":
             from waybill.formats.parquet import ParquetWriter
 
-            return ParquetWriter(path, columns, options)
+            return ParquetWriter(Output(path), columns, options)
     raise ValueError(f"{format!r} is not a format; allowed: {', '.join(SUFFIXES)}")

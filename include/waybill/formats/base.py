@@ -33,6 +33,8 @@ class WriterOptions:
     date_range: tuple[datetime | None, datetime | None] = (None, None)
     scope: Mapping[str, Any] = field(default_factory=dict)
     heartbeat: Callable[[], None] = lambda: None
+    clean: bool = True
+    """Whether credentials are taken out of values: in what people export, not in scheduled deliveries, which hold what the source holds."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,20 @@ class Writer(Protocol):
         ...
 
 
+class Target(Protocol):
+    """What a writer writes to: file enough for pyarrow."""
+
+    @property
+    def closed(self) -> bool: ...
+    def write(self, block: bytes | memoryview) -> int: ...
+    def tell(self) -> int: ...
+    def flush(self) -> None: ...
+    def finish(self, rows: int, columns: tuple[str, ...], withheld: Mapping[str, int]) -> Written: ...
+    def discard(self) -> None: ...
+
+
 class Output:
-    """The file, created exclusively, hashed while it is written; file enough for pyarrow to write to."""
+    """The file, created exclusively, hashed while it is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

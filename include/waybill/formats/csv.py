@@ -37,8 +37,16 @@ class Written:
     sha256: str
 
 
-class _Compressed:
-    """A sink's compressing front. Deterministic: no time stamp, no file name."""
+class Front(Protocol):
+    """What stands before a sink and makes the file's bytes of the records. `finish` or `discard` ends it."""
+
+    def write(self, block: bytes | memoryview) -> None: ...
+    def finish(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class Compressed:
+    """Records as they are, compressed. Deterministic: no time stamp, no file name."""
 
     def __init__(self, sink: Sink, compression: str) -> None:
         self._sink = sink
@@ -62,6 +70,9 @@ class _Compressed:
             self._drain()
         self._sink.finish()
 
+    def discard(self) -> None:
+        """Nothing is held that outlives it."""
+
     def _drain(self) -> None:
         if self._buffer.tell():
             self._sink.write(self._buffer.getvalue())
@@ -84,13 +95,15 @@ def write_csv(
     dialect: Dialect,
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
+    front: Callable[[Sink], Front] | None = None,
 ) -> list[Written]:
     """Write all records and return the finished files, at least one (header only when there are no rows).
 
-    Each file begins with the header. With `max_rows_per_file` a new file begins when the last is full; no block crosses that bound
-    (Snapshot.csv keeps to it). A block is compressed, hashed and written on a thread of its own while the next one is read.
+    Each file begins with the header, unless `front` makes another format of the records. With `max_rows_per_file` a new file begins when
+    the last is full; no block crosses that bound (Snapshot.csv keeps to it). A block is compressed, hashed and written on a thread of its
+    own while the next one is read.
     """
-    files = _Files(header(columns, dialect), dialect, new_file)
+    files = _Files(header(columns, dialect), dialect, new_file, front)
     return files.write(files.begin(), blocks, progress)
 
 
@@ -100,12 +113,13 @@ def write_side_by_side(
     dialect: Dialect,
     new_file: Callable[[int], Sink],
     progress: Callable[[int], None] = lambda rows: None,
+    front: Callable[[Sink], Front] | None = None,
 ) -> list[Written]:
     """As `write_csv`, for several streams at once, each of which begins a file of its own and comes with what stops it.
 
     `new_file` and `progress` are called from several threads, one at a time. The first error stops the other streams.
     """
-    files = _Files(header(columns, dialect), dialect, new_file)
+    files = _Files(header(columns, dialect), dialect, new_file, front)
     totals = [0] * len(streams)
     telling = threading.Lock()
 
@@ -133,38 +147,45 @@ def write_side_by_side(
 class _Open:
     number: int
     sink: Sink
-    front: _Compressed
+    front: Front
     rows: int = 0
 
 
 class _Files:
     """Begins files, each with the next number, from any thread."""
 
-    def __init__(self, head: bytes, dialect: Dialect, new_file: Callable[[int], Sink]) -> None:
-        self._head, self._dialect, self._new_file = head, dialect, new_file
+    def __init__(
+        self, head: bytes, dialect: Dialect, new_file: Callable[[int], Sink], front: Callable[[Sink], Front] | None = None
+    ) -> None:
+        self._head, self._dialect, self._new_file = b"" if front else head, dialect, new_file
+        self._front = front or (lambda sink: Compressed(sink, dialect.compression))
         self._number, self._lock = 0, threading.Lock()
 
     def begin(self) -> _Open:
         with self._lock:
             self._number += 1
             sink = self._new_file(self._number)
-            return _Open(self._number, sink, _Compressed(sink, self._dialect.compression))
+            return _Open(self._number, sink, self._front(sink))
 
     def write(self, file: _Open, blocks: Iterable[Block], progress: Callable[[int], None]) -> list[Written]:
         written: list[Written] = []
         most, total = self._dialect.max_rows_per_file, 0
-        with ThreadPoolExecutor(1, "waybill-write") as writing:
-            before = writing.submit(file.front.write, self._head)
-            for block, count in blocks:
+        try:
+            with ThreadPoolExecutor(1, "waybill-write") as writing:
+                before = writing.submit(file.front.write, self._head)
+                for block, count in blocks:
+                    before.result()
+                    if most and file.rows + count > most:
+                        written.append(_finished(file))
+                        file = self.begin()
+                        file.front.write(self._head)
+                    before = writing.submit(file.front.write, block)
+                    file.rows, total = file.rows + count, total + count
+                    progress(total)
                 before.result()
-                if most and file.rows + count > most:
-                    written.append(_finished(file))
-                    file = self.begin()
-                    file.front.write(self._head)
-                before = writing.submit(file.front.write, block)
-                file.rows, total = file.rows + count, total + count
-                progress(total)
-            before.result()
+        except BaseException:
+            file.front.discard()
+            raise
         return [*written, _finished(file)]
 
 

@@ -12,7 +12,7 @@ from waybill import canonical_sql
 from waybill.canonical import ColumnType, csv_field
 from waybill.configuration.columns import Column
 from waybill.formats import flatten, lines
-from waybill.formats.base import WriterOptions, Written
+from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.json_text import TextWriter
 
 _OTHERS = ("';'", "chr(9)")
@@ -25,7 +25,7 @@ class HumanCsvWriter(TextWriter):
     """Without nested columns rows go straight to the file. With them they wait in a hidden file beside it until the header is known."""
 
     def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
-        super().__init__(path, columns, options)
+        super().__init__(Output(path), columns, options)
         self._header = [(name, column.leaves_as) for name, column in columns.items()]
         self._names = dict(zip(self._intake.names, columns, strict=True))
         nested = [name for name, (_, kind) in zip(self._intake.names, self._header, strict=True) if kind is ColumnType.JSON]

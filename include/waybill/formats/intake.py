@@ -17,8 +17,9 @@ BYTES = 8 << 20
 class Intake:
     """Counts and cleans what a writer is given. `names` are neutral (c0, c1, ...), so that no column name ever meets a query."""
 
-    def __init__(self, columns: Mapping[str, Column]) -> None:
+    def __init__(self, columns: Mapping[str, Column], *, clean_values: bool = True) -> None:
         self.columns = columns
+        self._cleans = clean_values
         self.names = [f"c{number}" for number, _ in enumerate(columns)]
         self.rows = 0
         self.withheld: Counter[str] = Counter()
@@ -46,7 +47,7 @@ class Intake:
     def _clean(self, piece: pa.RecordBatch) -> pa.RecordBatch:
         arrays = []
         for (name, column), array in zip(self.columns.items(), piece.columns, strict=True):
-            cleaned, withheld = clean.column(array, column)
+            cleaned, withheld = clean.column(array, column) if self._cleans else (array, 0)
             arrays.append(cleaned)
             if withheld:
                 self.withheld[name] += withheld

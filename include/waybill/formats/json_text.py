@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
 from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.columns import Column
 from waybill.formats import lines
-from waybill.formats.base import Output, WriterOptions, Written
+from waybill.formats.base import Target, WriterOptions, Written
 from waybill.formats.intake import Intake
 
 
@@ -21,11 +20,11 @@ class TextWriter:
     ending = b""
     separator = 0
 
-    def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
+    def __init__(self, output: Target, columns: Mapping[str, Column], options: WriterOptions) -> None:
         self._options = options
-        self._intake = Intake(columns)
+        self._intake = Intake(columns, clean_values=options.clean)
         self._engine = lines.Lines()
-        self._output = Output(path)
+        self._output = output
         self._empty = True
 
     @property
@@ -91,8 +90,8 @@ class JsonWriter(TextWriter):
     `objects`: `{exportedAt, dateRange, scope, data: {entity: [...]}}` with an object a row; `arrays`: the header row, then an array a row.
     """
 
-    def __init__(self, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:
-        super().__init__(path, columns, options)
+    def __init__(self, output: Target, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:
+        super().__init__(output, columns, options)
         self._entity_id = entity_id
         self._arrays = options.json_layout == "arrays"
         self.ending = b"\n]\n" if self._arrays else b"\n]}}\n"

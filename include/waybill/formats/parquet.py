@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from waybill.canonical import ColumnType
 from waybill.configuration.columns import Column
-from waybill.formats.base import Output, WriterOptions, Written
+from waybill.formats.base import Target, WriterOptions, Written
 from waybill.formats.intake import Intake
 
 _EMPTY = {
@@ -26,10 +25,13 @@ _EMPTY = {
 
 
 class ParquetWriter:
-    def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
+    """`schema` gives the columns' types where they are known before the first row; by default the first rows tell them."""
+
+    def __init__(self, output: Target, columns: Mapping[str, Column], options: WriterOptions, schema: pa.Schema | None = None) -> None:
         self._options = options
-        self._intake = Intake(columns)
-        self._output = Output(path)
+        self._schema = schema
+        self._intake = Intake(columns, clean_values=options.clean)
+        self._output = output
         self._parquet: parquet.ParquetWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -41,7 +43,7 @@ class ParquetWriter:
             self._put(piece)
         if self._parquet is None:
             kinds = [_EMPTY.get(column.leaves_as, pa.string()) for column in self._intake.columns.values()]
-            self._parquet = self._begin(kinds, None)
+            self._parquet = self._begin(kinds if self._schema is None else self._schema.types, None)
         self._parquet.close()
         return self._output.finish(self._intake.rows, tuple(self._intake.columns), self._intake.withheld)
 
@@ -52,7 +54,7 @@ class ParquetWriter:
 
     def _put(self, piece: pa.RecordBatch) -> None:
         if self._parquet is None:
-            self._parquet = self._begin([field.type for field in piece.schema], piece)
+            self._parquet = self._begin((self._schema or piece.schema).types, piece)
         schema = self._parquet.schema
         arrays = [array.cast(field.type) for array, field in zip(piece.columns, schema, strict=True)]
         self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))

@@ -91,6 +91,12 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
         active = {one.entity: one for one in streams.active(connection, tenant)}
         told = deliveries.last_columns(connection, [one.id for one in active.values()])
     registration = known.registration if known else _of_file(installation, tenant)
+    if registration.files.format != "csv":
+        raise PermanentError(
+            f"a kit reads CSV, and {tenant} receives {registration.files.format}",
+            next_step="Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
+            code="no_kit",
+        )
     entities = _entities(catalog, registration, active if known else None)
     if not entities:
         raise PermanentError(
@@ -99,7 +105,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
             code="nothing_active",
         )
     tables = tuple(_table(registration.sees(one), active.get(one.id), told) for one in entities)
-    return Subject(tenant, registration.frequency.value, registration.timezone, registration.csv.dialect, tables)
+    return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, tables)
 
 
 def _of_file(installation: Installation, tenant: str) -> Registration:

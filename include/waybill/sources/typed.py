@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 
 import pyarrow as pa
 from pyarrow import csv
@@ -14,6 +15,8 @@ from waybill.configuration.selection import Selection
 from waybill.sources import engine
 from waybill.sources.sql import Natives, quote
 
+_WIDE = ("numeric", "decimal", "hugeint", "uhugeint", "ubigint", "bignum", "bigint unsigned", "bigint(20) unsigned")
+"""Integers that may need more than 64 bits."""
 _CASTS = {
     ColumnType.INTEGER: "CAST({} AS BIGINT)",
     ColumnType.FLOAT: "CAST({} AS DOUBLE)",
@@ -24,37 +27,71 @@ _CASTS = {
 }
 
 
+class Reader:
+    """Takes blocks of canonical records (comma, LF) and gives them as Arrow, each column by its expression. `close` ends it."""
+
+    def __init__(self, columns: Iterable[str], casts: Sequence[str]) -> None:
+        self._names = [f"c{number}" for number, _ in enumerate(casts)]
+        named = zip(casts, columns, strict=True)
+        self._projection = ", ".join(
+            f"{cast.format(name)} AS {quote(column)}" for name, (cast, column) in zip(self._names, named, strict=True)
+        )
+        self._convert = csv.ConvertOptions(
+            column_types=dict.fromkeys(self._names, pa.string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        )
+        self._held = ExitStack()
+        self._connection = self._held.enter_context(engine.connect())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What every batch has, also where there is none."""
+        empty = pa.table({name: pa.array([], pa.string()) for name in self._names})
+        return self._connection.from_arrow(empty).project(self._projection).to_arrow_reader(1).schema
+
+    def read(self, block: bytes | memoryview) -> Iterator[pa.RecordBatch]:
+        """Raises duckdb.Error for a text that is no value of its column's type."""
+        read = csv.ReadOptions(column_names=self._names, block_size=len(block) + 1, use_threads=False)
+        parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+        texts = csv.read_csv(pa.py_buffer(block), read, parse, self._convert)
+        yield from self._connection.from_arrow(texts).project(self._projection).to_arrow_reader(engine.BATCH_ROWS)
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def reader(columns: Mapping[str, Column], natives: Natives) -> Reader:
+    """Into the Arrow types of the columns: what the source declares of numbers counts, so that no value is rounded."""
+    return Reader(columns, [_cast(column, natives[column.source(name)].lower()) for name, column in columns.items()])
+
+
+def texts(columns: Mapping[str, Column]) -> Reader:
+    """Texts as they are; floats as numbers, since infinity is written in another way."""
+    return Reader(columns, ["CAST({} AS DOUBLE)" if one.leaves_as is ColumnType.FLOAT else "{}" for one in columns.values()])
+
+
 def batches(blocks: Iterable[tuple[bytes | memoryview, int]], selection: Selection, natives: Natives) -> Iterator[pa.RecordBatch]:
-    """The records of canonical CSV (comma, LF) in the Arrow types of the selection's columns."""
-    names = [f"c{number}" for number, _ in enumerate(selection.columns)]
-    casts = [
-        f"{_cast(name, column, natives[column.source(leaves_as)])} AS {quote(leaves_as)}"
-        for name, (leaves_as, column) in zip(names, selection.columns.items(), strict=True)
-    ]
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
-    )
-    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
-    with engine.connect() as connection:
+    """The records of canonical CSV in the Arrow types of the selection's columns."""
+    with closing(reader(selection.columns, natives)) as into:
         for block, _ in blocks:
-            read = csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False)
-            texts = csv.read_csv(pa.py_buffer(block), read, parse, convert)
-            yield from connection.from_arrow(texts).project(", ".join(casts)).to_arrow_reader(engine.BATCH_ROWS)
+            yield from into.read(block)
 
 
-def _cast(name: str, column: Column, native: str) -> str:
+def _cast(column: Column, native: str) -> str:
     """A decimal of no declared precision, or of more than 38 digits, stays text: no Arrow type holds every value of it."""
     if column.export == "anonymize":
-        return name
+        return "{}"
     if column.type is ColumnType.DECIMAL:
-        return _decimal(name, native)
-    if column.type is ColumnType.INTEGER and native.startswith(("numeric", "decimal")):
-        return f"CAST({name} AS DECIMAL(38, 0))"
-    return _CASTS.get(column.type, "{}").format(name)
+        return _decimal(native)
+    if column.type is ColumnType.INTEGER and native.startswith(_WIDE):
+        return "CAST({} AS DECIMAL(38, 0))"
+    return _CASTS.get(column.type, "{}")
 
 
-def _decimal(name: str, native: str) -> str:
+def _decimal(native: str) -> str:
     match = re.match(r"(?:numeric|decimal)\((\d+)(?:,\s*(\d+))?\)", native)
     if match and int(match[1]) <= 38:
-        return f"CAST({name} AS DECIMAL({match[1]}, {match[2] or 0}))"
-    return f"CAST({name} AS DECIMAL(38, 0))" if "int" in native else name
+        return f"CAST({{}} AS DECIMAL({match[1]}, {match[2] or 0}))"
+    return "CAST({} AS DECIMAL(38, 0))" if "int" in native else "{}"

@@ -43,6 +43,7 @@ STATUS = {
     "export_in_progress": 409,
     "duplicate_request": 409,
     "not_committed": 409,
+    "no_kit": 409,
     "not_ready": 409,
     "not_active": 409,
     "not_resubmittable": 409,

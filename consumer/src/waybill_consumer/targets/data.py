@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from waybill_consumer import shapes
 from waybill_consumer.errors import Damaged
-from waybill_consumer.manifest import Column, Csv, File
+from waybill_consumer.manifest import Column, Csv, File, packing_of
 from waybill_consumer.records import BLOCK, BOM, Record, Stored, records, text, unpacked
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """`columns` are those of the file in its order, typed as the table holds them."""
+    """`columns` are those of the file in its order, typed as the table holds them.
+
+    A file that is not CSV comes out as CSV all the same: `dialect` is how `plain` gives it.
+    """
 
     path: Path
     file: File
     dialect: Csv
     columns: tuple[Column, ...]
     count: Callable[[int], None]
+    format: str = "csv"
+
+    @contextmanager
+    def as_csv(self) -> Iterator[Path]:
+        """A CSV file with these records, checked."""
+        if self.format == "csv":
+            self.check()
+            yield self.path
+            return
+        with tempfile.NamedTemporaryFile(suffix=".csv") as copy:
+            for block in self.plain():
+                copy.write(block)
+            copy.flush()
+            yield Path(copy.name)
 
     def plain(self) -> Iterator[bytes]:
         """The unpacked bytes, header first, without byte order mark. Raises Damaged, at the latest after the last block."""
+        if self.format != "csv":
+            yield from shapes.csv_of(self.records(), self.columns)
+            return
         stored = Stored(self._blocks())
         is_first = True
         with self._placed(stored):
@@ -38,6 +60,9 @@ class DataFile:
 
     def records(self) -> Iterator[Record]:
         """Every record without the header. Raises Damaged, at the latest after the last one."""
+        if self.format != "csv":
+            yield from self._shaped()
+            return
         stored = Stored(self._blocks())
         rows, width = 0, len(self.columns)
         with self._placed(stored):
@@ -46,6 +71,25 @@ class DataFile:
             for record in found:
                 if len(record) != width:
                     raise self._damaged(f"record {rows + 1} has {len(record)} fields instead of {width}")
+                rows += 1
+                yield record
+        self._check(stored)
+        self.check_rows(rows)
+
+    def _shaped(self) -> Iterator[Record]:
+        """The records of a file that is not CSV. Parquet is read from its end, so its bytes are checked before."""
+        rows = 0
+        stored = Stored(self._blocks())
+        if self.format == "parquet":
+            self._check(stored)
+        packing = packing_of(self.path.name)
+        with self._placed(stored):
+            found = (
+                shapes.parquet_records(self.path, self.columns)
+                if self.format == "parquet"
+                else shapes.ndjson_records(text(unpacked(stored, packing)), self.columns)
+            )
+            for record in found:
                 rows += 1
                 yield record
         self._check(stored)

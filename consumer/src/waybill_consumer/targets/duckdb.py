@@ -130,13 +130,14 @@ class DuckDB(SqlTarget):
     def _stage(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         """All rows as text in a table that DuckDB may keep on disk, each file checked before it is read."""
         for number, file in enumerate(files):
-            file.check()
             before = self._run(f"select count(*) from {STAGE}")[0][0] if number else 0
-            self._read(entity, file, f"insert into {STAGE}" if number else f"create or replace temp table {STAGE.partition('.')[2]} as")
+            into = f"insert into {STAGE}" if number else f"create or replace temp table {STAGE.partition('.')[2]} as"
+            with file.as_csv() as path:
+                self._read(entity, path, file, into)
             file.check_rows(self._run(f"select count(*) from {STAGE}")[0][0] - before)
         self._measure(files[0].columns)
 
-    def _read(self, entity: str, file: DataFile, into: str) -> None:
+    def _read(self, entity: str, path: Path, file: DataFile, into: str) -> None:
         import duckdb
 
         dialect = file.dialect
@@ -151,7 +152,7 @@ class DuckDB(SqlTarget):
         listed = ", ".join(f"{name} = {value}" for name, value in options.items())
         for longest in _LONGEST_LINE:
             try:
-                reading = f"read_csv({_text(_no_pattern(str(file.path)))}, {fixed}, {listed}, max_line_size = {longest})"
+                reading = f"read_csv({_text(_no_pattern(str(path)))}, {fixed}, {listed}, max_line_size = {longest})"
                 self._connection.execute(f"{into} select * from {reading}")
             except duckdb.InvalidInputException as error:
                 # The checked file is right: what is left is a line longer than the reader was told to expect.

@@ -22,7 +22,7 @@ from waybill.configuration.columns import Column, sources
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction import changes_by_time
-from waybill.deliveries.kept_bytes import find_bytes
+from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import Csv
@@ -176,7 +176,7 @@ def _delivered(
             return None
         picked = [read.index(name) for name in sources(identity)]
         for blocks in files[: len(attempt.files)]:
-            hashes.extend(_hash([record[at] for at in picked]) for record in records_of(blocks(), Csv.model_validate(attempt.facts["csv"])))
+            hashes.extend(_hash([record[at] for at in picked]) for record in delivered_texts(attempt, blocks()))
     return _arrow(hashes)
 
 

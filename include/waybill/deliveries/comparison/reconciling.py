@@ -175,7 +175,9 @@ class _Import:
             if path not in self._paths:
                 self._done.notes.append(Remark(path, "was collected", is_problem=False))
                 continue
-            seen = recount(self._session.blocks(path), one.csv, len(one.key) + 1 if file is one.deletes else len(one.columns))
+            seen = recount(
+                self._session.blocks(path), one.csv, len(one.key) + 1 if file is one.deletes else len(one.columns), one.shape(file)
+            )
             if (seen.sha256, seen.rows) != (file.sha256, file.rows):
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
@@ -314,6 +316,6 @@ def _facts(found: _Found) -> dict[str, Any]:
     raw = json.loads(found.data)
     folder, _, name = found.path.rpartition("/")
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
-    sometimes = {key: raw[key] for key in SOMETIMES if key in raw}
+    sometimes = {key: raw[key] for key in ("format", *SOMETIMES) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
     return {**{key: raw[key] for key in kept}, **sometimes, **window, "folder": folder, "stem": name.removesuffix(MANIFEST)}

@@ -14,7 +14,7 @@ from waybill.configuration.selection import Dialect, Selection
 from waybill.deliveries.comparison import deletes, keysets
 from waybill.deliveries.comparison.deletes import key_columns
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
-from waybill.deliveries.kept_bytes import find_bytes
+from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import Csv
@@ -96,7 +96,7 @@ def _step(installation: Installation, session: Session, one: Delivery, attempt: 
     is_deleted = _told(entity, names)
     files = find_bytes(installation, session, [one], {one.id: attempt})
     for number, blocks in enumerate(files):
-        rows = records_of(blocks(), dialect)
+        rows = records_of(blocks(), dialect) if number >= len(attempt.files) else delivered_texts(attempt, blocks())
         if number >= len(attempt.files):
             _add(gone, (_loose(list(record[:-1])) for record in rows))
             continue

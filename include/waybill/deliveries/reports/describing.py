@@ -10,6 +10,7 @@ from typing import Any
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import SftpDestination
+from waybill.configuration.selection import Dialect
 from waybill.deliveries.manifests import placed, target_of
 from waybill.destinations import Probe, Profile
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
@@ -20,7 +21,7 @@ from waybill.ledger.deliveries import Attempt, Delivery
 
 def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
     """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed."""
-    target = placed(one, attempt) if attempt else target_of(one, compression="none", parts=False)
+    target = placed(one, attempt) if attempt else target_of(one, Dialect(), parts=False)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
         "delivery_id": one.id,

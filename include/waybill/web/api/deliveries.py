@@ -99,7 +99,7 @@ def list_deliveries(
     response_class=Response,
     responses={
         200: {"description": "The kit.", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
-        **problems("denied", "not_found", "nothing_active"),
+        **problems("denied", "not_found", "nothing_active", "no_kit"),
     },
     summary="Statements and descriptions to load the files with",
 )

@@ -21,7 +21,7 @@ from waybill.web.dependencies import InstallationDep, SchedulerDep, TenantPath, 
 from waybill.web.pages.render import moved, page
 from waybill.web.pages.session import Editor, Form, SentForm
 from waybill.web.pages.words import DELIMITERS as NAMED
-from waybill.web.pages.words import KINDS, LINE_ENDS, PER_ENTITY, words
+from waybill.web.pages.words import FILE_FORMATS, KINDS, LINE_ENDS, PER_ENTITY, words
 from waybill.window import Frequency
 
 router = APIRouter(prefix="/tenants/{tenant}")
@@ -55,6 +55,8 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "bucket": place.get("bucket", ""),
         "root": place.get("root", ""),
         "kinds": KINDS,
+        "fileFormats": FILE_FORMATS,
+        "fileFormat": (body.get("files") or {}).get("format", "csv"),
         "delimiters": NAMED,
         "lineEnds": LINE_ENDS,
         "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
@@ -77,6 +79,8 @@ def registration_body(form: Form) -> dict[str, Any]:
     if kind := form.one("kind"):
         wanted = {"sftp": ("connection", "root"), "folder": ("root",), "s3": ("bucket", "connection", "root")}.get(kind, ())
         body["destination"] = {"kind": kind, **{name: form.one(name) for name in wanted if form.one(name)}}
+    if (format := form.one("format")) not in ("", "csv"):
+        body["files"] = {"format": format}
     if csv := _csv(form):
         body["csv"] = csv
     if form.one("status"):

@@ -32,6 +32,8 @@ LABELS = {
     "bucket": "Bucket",
     "connection": "Airflow connection id",
     "root": "Root",
+    "files": "File format",
+    "format": "File format",
     "csv": "CSV dialect",
     "delimiter": "Delimiter",
     "line_ending": "Line ends",
@@ -47,6 +49,8 @@ LABELS = {
     "perEntity": "Single entities",
 }
 """What the form of a registration calls its fields, by the name of the input."""
+
+FILE_FORMATS = {"csv": "CSV", "parquet": "Parquet", "ndjson": "NDJSON"}
 
 REPAIRS = {"entities": "Entities", "entity": "Entity", "from": "First day", "to": "Last day"}
 """The same for the dialogs of full loads and backfills."""
@@ -90,6 +94,7 @@ _UNSET = {
     "deliverAt": "between 01:00 and 02:00",
     "deliverBy": "no promise",
     "destination": KINDS[""],
+    "files": "CSV",
     "csv": "the usual one",
     "landing": "as the house has it",
 }
@@ -206,6 +211,8 @@ class Words:
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
                 return "; ".join(f"{self.entity(one)}: {PER_ENTITY[key](said)}" for one, said in value.items()) or "–"
+            case "files":
+                return FILE_FORMATS[value.get("format", "csv")]
         return str(value)
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
@@ -216,7 +223,7 @@ class Words:
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
-        fields = ("timezone", "deliverAt", "deliverBy", "destination", "csv", "landing")
+        fields = ("timezone", "deliverAt", "deliverBy", "destination", "files", "csv", "landing")
         rest = [self.value(key, body[key]) for key in fields if key in body]
         rest += [f"{LABELS[key].lower()} of {self.value(key, body[key])}" for key in PER_ENTITY if body.get(key)]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])

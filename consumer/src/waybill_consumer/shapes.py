@@ -1,0 +1,157 @@
+"""Data files that are not CSV, as the records CSV would hold: NDJSON by Python alone, Parquet by DuckDB, which is an extra."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.manifest import Column
+from waybill_consumer.records import Record
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_SPACE = " \t\r"
+_AT_ONCE = 10_000
+_decode = json.JSONDecoder().raw_decode
+
+
+def members(line: str) -> Iterator[tuple[str, str]]:
+    """Each name of an object on one line with its value as it is spelt. Raises ValueError for anything else."""
+    at = _past(line, 0, "{")
+    while True:
+        name, at = _decode(line, at)
+        start = _past(line, at, ":")
+        _, at = _decode(line, start)
+        yield str(name), line[start:at]
+        if line[at : at + 1] == "}" and not line[at + 1 :].strip(_SPACE):
+            return
+        at = _past(line, at, ",")
+
+
+def _past(line: str, at: int, mark: str) -> int:
+    if line[at : at + 1] != mark:
+        raise ValueError(f"{mark} is missing")
+    return at + 1
+
+
+def ndjson_lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
+    """The members of every record. Raises Damaged for a line that is no JSON object, and for one without its end."""
+    waiting, number = "", 0
+    for block in blocks:
+        *whole, waiting = (waiting + block).split("\n")
+        for line in whole:
+            number += 1
+            try:
+                yield list(members(line))
+            except (ValueError, RecursionError):
+                raise Damaged(f"line {number} is no JSON object") from None
+    if waiting:
+        raise Damaged("the last record does not end in a line end")
+
+
+def ndjson_records(blocks: Iterable[str], columns: Sequence[Column]) -> Iterator[Record]:
+    """Every record as CSV would hold it. Raises Damaged where one has other fields than the manifest says."""
+    names = [one.name for one in columns]
+    for number, found in enumerate(ndjson_lines(blocks), 1):
+        if [name for name, _ in found] != names:
+            listed = ", ".join(name for name, _ in found)[:200]
+            raise Damaged(f"record {number} has the fields {listed}, its manifest says {', '.join(names)[:200]}")
+        yield [_text(spelt, column.type) for (_, spelt), column in zip(found, columns, strict=True)]
+
+
+def _text(spelt: str, kind: str) -> str | None:
+    if spelt == "null":
+        return None
+    if kind == "json" or not spelt.startswith('"'):
+        return spelt
+    return str(json.loads(spelt))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
+    """DuckDB and what reads the file. Raises Refused where DuckDB is not installed, Damaged for a file that is no Parquet."""
+    try:
+        import duckdb
+    except ImportError:
+        step = 'Install it: pip install "waybill-consumer[duckdb]"; or ask the sender for files: {format: csv}'
+        raise Refused("is Parquet, and reading that needs DuckDB", where=str(path), next_step=step) from None
+    pattern = "".join(f"[{one}]" if one in "[*?" else one for one in str(path)).replace("'", "''")
+    with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        try:
+            yield connection, f"read_parquet('{pattern}')"
+        except duckdb.Error as error:
+            raise Damaged(f"is not whole Parquet: {str(error).splitlines()[0]}") from None
+
+
+def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
+    """Every record as CSV would hold it. Raises Damaged where the columns are others than the manifest says, and Refused without DuckDB."""
+    with _opened(path) as (connection, reader):
+        names, wanted = _names(connection, reader), [one.name for one in columns]
+        if names != wanted:
+            raise Damaged(f"has the columns {', '.join(names)[:200]}, its manifest says {', '.join(wanted)[:200]}")
+        values = ", ".join(_SPELT.get(one.type, "cast({} as varchar)").format(_quoted(one.name)) for one in columns)
+        cursor = connection.execute(f"select {values} from {reader}")  # noqa: S608 (quoted names)
+        while rows := cursor.fetchmany(_AT_ONCE):
+            yield from ([*row] for row in rows)
+
+
+def parquet_counted(blocks: Iterable[bytes]) -> tuple[tuple[str, ...], int] | None:
+    """The columns and the number of records, each of them read; None without DuckDB. Raises Damaged for what is no Parquet."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
+        for block in blocks:
+            copy.write(block)
+        copy.flush()
+        try:
+            with _opened(Path(copy.name)) as (connection, reader):
+                names = _names(connection, reader)
+                read = ", ".join(f"count({_quoted(name)})" for name in names)
+                [row] = connection.execute(f"select count(*), {read} from {reader}").fetchall()  # noqa: S608 (quoted names)
+                return tuple(names), int(row[0])
+        except Damaged:
+            raise
+        except Refused:
+            return None
+
+
+def _names(connection: DuckDBPyConnection, reader: str) -> list[str]:
+    rows: list[Any] = connection.execute(f"describe select * from {reader}").fetchall()  # noqa: S608
+    return [str(row[0]) for row in rows]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+_SPELT = {
+    "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
+    "timestamp": "strftime({} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')",
+    "binary": "to_base64({})",
+}
+"""Types that DuckDB spells in another way than the files."""
+
+
+def csv_of(records: Iterable[Record], columns: Sequence[Column]) -> Iterator[bytes]:
+    """Records as CSV with a header, in blocks."""
+    lines = [",".join(_field(one.name) for one in columns)]
+    for record in records:
+        lines.append(",".join(_field(one) for one in record))
+        if len(lines) >= _AT_ONCE:
+            yield ("\n".join(lines) + "\n").encode()
+            lines = []
+    if lines:
+        yield ("\n".join(lines) + "\n").encode()
+
+
+def _field(value: str | None) -> str:
+    if value is None:
+        return ""
+    if value == "" or any(mark in value for mark in ',"\r\n'):
+        return '"' + value.replace('"', '""') + '"'
+    return value

@@ -1,0 +1,138 @@
+"""Scheduled files that are not CSV: made of the same canonical records, so that they hold the same rows from every kind of source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from waybill.configuration.selection import Dialect, Selection
+from waybill.errors import PermanentError
+from waybill.formats.base import Written
+from waybill.formats.csv import Compressed, Front, Sink
+from waybill.sources.sql import Natives
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from waybill.formats.base import Writer
+    from waybill.sources.typed import Reader
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Neither format tells when it was written."""
+GROUP = 10_000
+"""Rows of a row group of Parquet. Always as many: the same rows then give the same bytes, however they come in."""
+
+
+def shaped(dialect: Dialect, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
+    """What makes files of the dialect's format, which is not CSV, out of canonical records."""
+    return lambda sink: _Shaped(dialect, selection, natives, sink)
+
+
+class _Output:
+    """A sink as what a writer writes to."""
+
+    closed = False
+
+    def __init__(self, front: Compressed) -> None:
+        self._front = front
+        self._bytes = 0
+        self._given_up = False
+
+    def write(self, block: bytes | memoryview) -> int:
+        """Append; what a library still writes while it is being released goes nowhere."""
+        if not self._given_up:
+            self._front.write(block)
+            self._bytes += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self, rows: int, columns: tuple[str, ...], withheld: Mapping[str, int]) -> Written:
+        return Written(rows, self._bytes, "", columns, withheld)  # the sink knows the hash
+
+    def discard(self) -> None:
+        self._given_up = True
+
+
+class _Shaped:
+    """One file. It is begun with the first records, since a run may end before there are any."""
+
+    def __init__(self, dialect: Dialect, selection: Selection, natives: Natives, sink: Sink) -> None:
+        self._selection, self._natives, self._is_parquet = selection, natives, dialect.format == "parquet"
+        self._front = Compressed(sink, "none" if self._is_parquet else dialect.compression)
+        self._open: tuple[Reader, Writer] | None = None
+        self._waiting: list[pa.RecordBatch] = []
+
+    def write(self, block: bytes | memoryview) -> None:
+        import duckdb
+
+        if not block:
+            return
+        reader, writer = self._begun()
+        try:
+            for batch in reader.read(block):
+                self._waiting.append(batch)
+                for group in self._groups(GROUP):
+                    writer.write(group)
+        except duckdb.Error:
+            # The database's own words hold the value.
+            raise self._does_not_fit() from None
+
+    def finish(self) -> None:
+        reader, writer = self._begun()
+        for group in self._groups(1):
+            writer.write(group)
+        writer.close()
+        reader.close()
+        self._open = None
+        self._front.finish()
+
+    def discard(self) -> None:
+        if self._open is not None:
+            reader, writer = self._open
+            writer.discard()
+            reader.close()
+
+    def _groups(self, least: int) -> Iterator[pa.RecordBatch]:
+        """What waits, in groups of one size, as long as there are that many rows."""
+        import pyarrow as pa
+
+        if sum(batch.num_rows for batch in self._waiting) < least:
+            return
+        whole = pa.concat_batches(self._waiting)
+        self._waiting = []
+        for start in range(0, whole.num_rows, GROUP):
+            group = whole.slice(start, GROUP)
+            if group.num_rows < GROUP and least > 1:
+                self._waiting.append(group)
+            else:
+                yield group
+
+    def _does_not_fit(self) -> PermanentError:
+        return PermanentError(
+            "a value does not fit into the type that Parquet has for its column",
+            where=self._selection.entity.id,
+            next_step="Set files: {format: ndjson} or csv for the tenant, or correct the column's type in the catalog",
+            code="row_limit_format",
+        )
+
+    def _begun(self) -> tuple[Reader, Writer]:
+        from waybill.formats.base import WriterOptions
+        from waybill.formats.json_text import NdjsonWriter
+        from waybill.formats.parquet import ParquetWriter
+        from waybill.sources import typed
+
+        if self._open is None:
+            columns, output = self._selection.columns, _Output(self._front)
+            options = WriterOptions(EPOCH, clean=False)
+            if self._is_parquet:
+                reader = typed.reader(columns, self._natives)
+                self._open = reader, ParquetWriter(output, columns, options, reader.schema)
+            else:
+                self._open = typed.texts(columns), NdjsonWriter(output, columns, options)
+        return self._open

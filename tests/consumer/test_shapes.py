@@ -1,0 +1,118 @@
+"""The consumer's commands on deliveries that are Parquet or NDJSON: the copy equals the source, and every damage is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.consumer.copies import consumer, run, well
+from tests.consumer.sender import Sender
+from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES, TYPED, canonical
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill.deliveries import repairs
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "parquet": {"files": {"format": "parquet"}},
+    "parquet in parts": {"files": {"format": "parquet"}, "csv": {"max_rows_per_file": 3, "compression": "gzip"}},
+    "ndjson": {"files": {"format": "ndjson"}},
+    "ndjson in parts": {"files": {"format": "ndjson"}, "csv": {"max_rows_per_file": 3, "compression": "zstd"}},
+}
+COLUMNS = {
+    "user": {"id": "integer", "name": "string", "updated_at": "timestamp", "deleted_at": "timestamp"},
+    "theme": {"id": "integer", "name": "string", "updated_at": "timestamp", "deleted_at": "timestamp"},
+    "everything": TYPED,
+}
+
+
+@pytest.fixture(params=SHAPES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path / "place")) as place:
+        place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
+        place.tenant(entityList=list(COLUMNS), **SHAPES[request.param])
+        place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
+        for number in range(8):
+            place.user(number, f'name "{number}",\n', NOON - 2 * DAY)
+            place.user(number, f"theme {number}", NOON - 2 * DAY, table="theme")
+        for number in (1, 2, 3):
+            put(place, number, -2)
+        place.run(NOON)
+        yield place
+
+
+def put(place: Place, number: int, days: int) -> None:
+    with duckdb.connect(str(place.root / "warehouse.duckdb")) as connection:
+        connection.execute("delete from everything where id = ?", [ROWS[number][0]])
+        connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*ROWS[number], NOON + days * DAY])
+
+
+def compare(place: Place, database: str) -> None:
+    for entity, columns in COLUMNS.items():
+        listed = ", ".join(f'cast("{name}" as text)' if kind == "json" else f'"{name}"' for name, kind in columns.items())
+        wanted = sorted(canonical(row, columns) for row in place.sql(f"set TimeZone = 'UTC'; select {listed} from \"{entity}\""))
+        assert sorted(canonical(row, columns) for row in run(database, f'select {listed} from "{entity}"')) == wanted, entity
+
+
+def test_the_copy_equals_the_source_on_each_day(place: Place, database: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+
+    def follow() -> None:
+        well("pull", place.out / "exports/acme", copy)
+        assert well("verify", copy)["problems"] == []
+        well("load", copy, "--to", database)
+        compare(place, database)
+
+    follow()
+    place.user(1, "", NOON)
+    place.user(2, "Bob", NOON, deleted=NOON)
+    place.sql("delete from theme where id < 3; delete from everything where born = '1969-12-31'")
+    put(place, 4, 0)
+    place.run(NOON + DAY)
+    follow()
+    first = next(one for _, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full")
+    repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
+    place.tenant(entityList=list(COLUMNS))  # CSV from here on
+    put(place, 2, 1)
+    place.run(NOON + 2 * DAY)
+    follow()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_damaged_file_is_found_and_stops_its_own_entity(place: Place, database: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    well("pull", place.out / "exports/acme", copy)
+    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    file = copy / path.parent.relative_to(place.out / "exports/acme") / one["files"][0]["path"]
+    file.write_bytes(file.read_bytes()[:-7])
+    assert consumer("verify", copy).code == 1
+    said = consumer("load", copy, "--to", database)
+    assert said.code == 1
+    assert "bytes, its manifest says" in said.err
+    assert [row[0] for row in run(database, "select count(*) from theme")] == [8]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_file_that_holds_other_columns_than_its_manifest_is_refused(place: Place, database: str, tmp_path: Path) -> None:
+    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    columns = [{**column, "name": "nom" if column["name"] == "name" else column["name"]} for column in one["columns"]]
+    path.write_text(json.dumps({**one, "columns": columns}))
+    copy = tmp_path / "copy"
+    well("pull", place.out / "exports/acme", copy)
+    verified = consumer("verify", copy)
+    assert verified.code == 1
+    assert "its manifest says id, nom" in verified.out
+    loaded = consumer("load", copy, "--to", database)
+    assert loaded.code == 1
+    assert "its manifest says id, nom" in loaded.err
+
+
+def test_a_format_that_came_later_than_the_program_is_named(tmp_path: Path) -> None:
+    Sender(tmp_path / "in").deliver([("1", "Ada")], kind="full", format="avro")
+    said = consumer("pull", tmp_path / "in", tmp_path / "copy")
+    assert said.code == 1
+    assert "format" in said.err

@@ -1,0 +1,159 @@
+"""Scheduled deliveries as Parquet and NDJSON: the manifest, the names, the guarantees and the repairs are those of CSV."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill.configuration import loading
+from waybill.deliveries import repairs
+from waybill.deliveries.comparison import reconciling
+from waybill.files.places import verify
+from waybill.registrations.applying import apply
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "csv": {},
+    "parquet": {"files": {"format": "parquet"}},
+    "ndjson": {"files": {"format": "ndjson"}},
+    "ndjson in parts": {"files": {"format": "ndjson"}, "csv": {"compression": "gzip", "max_rows_per_file": 2}},
+    "parquet in parts": {"files": {"format": "parquet"}, "csv": {"compression": "zstd", "max_rows_per_file": 2}},
+}
+SUFFIX = {"ndjson in parts": ".ndjson.gz", "parquet in parts": ".parquet"}
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(shape: str, tmp_path: Path) -> Iterator[Place]:
+    """Eight users and three rows of every type, delivered twice: changes, a tombstone, and keys that are gone."""
+    with closing(make_place(tmp_path / "place")) as place:
+        place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
+        place.tenant(entityList=["user", "theme", "everything"], **SHAPES[shape])
+        place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
+        for number in range(8):
+            place.user(number, f"name {number}", NOON - 2 * DAY)
+        for number in ROWS:
+            put(place, number, -2)
+        place.run(NOON)
+        place.user(1, "Ada", NOON)
+        place.user(2, "Bob", NOON, deleted=NOON)
+        place.sql("delete from everything where born = '1969-12-31'")
+        put(place, 1, 0)
+        place.run(NOON + DAY)
+        yield place
+
+
+def put(place: Place, number: int, days: int) -> None:
+    with duckdb.connect(str(place.root / "warehouse.duckdb")) as connection:
+        connection.execute("delete from everything where id = ?", [ROWS[number][0]])
+        connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*ROWS[number], NOON + days * DAY])
+
+
+def whole(place: Place) -> bool:
+    report = verify(str(place.out), pytest.fail)
+    assert report.problems == []
+    return report.is_whole and report.files > 0
+
+
+def test_manifest_and_names_tell_the_format_and_the_rest_stays(place: Place, shape: str) -> None:
+    for path, one in place.manifests():
+        suffix = SUFFIX.get(shape, f".{shape}")
+        assert one["format"] == shape.partition(" ")[0]
+        assert set(one["csv"]) == {"delimiter", "line_ending", "quote", "escape", "null", "header", "encoding", "bom", "compression"}
+        assert all(file["path"].endswith(suffix) for file in one["files"]), one["files"]
+        assert path.name == f"{one['entity']}.manifest.json"
+        if one.get("deletes"):
+            packing = {"ndjson in parts": ".gz", "parquet in parts": ".zst"}.get(shape, "")
+            assert one["deletes"]["path"] == f"everything.deletes.csv{packing}"
+    assert whole(place)
+
+
+def test_a_redelivery_repeats_the_bytes_under_the_formats_own_name(place: Place, shape: str) -> None:
+    [first] = [one for _, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full"]
+    place.tenant(entityList=["user", "theme", "everything"])  # CSV from now on
+    repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
+    [again] = [one for _, one in place.manifests() if one.get("redelivers") == first["delivery_id"]]
+    assert again["format"] == first["format"]
+    assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in first["files"]]
+    assert all(file["path"].endswith(SUFFIX.get(shape, f".{shape}")) for file in again["files"])
+    assert whole(place)
+
+
+def test_a_backfill_and_a_change_of_the_format_need_no_new_generation(place: Place, shape: str) -> None:
+    repairs.backfill(place.installation(), "acme", "user", NOON - 3 * DAY, NOON, actor="test")
+    place.tenant(entityList=["user", "theme", "everything"], files={"format": "csv" if shape != "csv" else "parquet"})
+    place.user(3, "changed", NOON + DAY)
+    place.run(NOON + 2 * DAY)
+    of_user = sorted(((one["sequence"], one["generation"], one["format"]) for _, one in place.manifests() if one["entity"] == "user"))
+    before, after = shape.partition(" ")[0], "csv" if shape != "csv" else "parquet"
+    assert of_user == [(0, 1, before), (1, 1, before), (2, 1, before), (3, 1, after)]
+    assert whole(place)
+
+
+def test_reconcile_compares_and_imports_what_was_delivered_in_every_format(place: Place) -> None:
+    done = reconciling.reconcile(place.installation(), "acme", actor="test")
+    assert (done.differences, done.problems) == ([], [])
+    place.sql("update \"user\" set name = 'silently', updated_at = updated_at - interval 1 hour where id = 5")
+    assert [one.entity for one in reconciling.reconcile(place.installation(), "acme", actor="test").differences] == ["user"]
+    for file in (place.root / ".waybill").glob("ledger*"):
+        file.unlink()
+    restored = place.installation()
+    apply(restored, actor="test")
+    assert len(reconciling.reconcile(restored, "acme", actor="test").imported) == 6
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "longer", "gone"])
+def test_verify_finds_every_damage(place: Place, damage: str) -> None:
+    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full")
+    file = path.parent / one["files"][0]["path"]
+    data = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": data[:-9], "changed": data[:20] + bytes([data[20] ^ 1]) + data[21:], "longer": data + b"x"}[damage])
+    report = verify(str(place.out), pytest.fail)
+    assert any(str(file).endswith(problem.path) for problem in report.problems)
+
+
+def test_rows_that_a_hand_took_out_are_counted_not_believed(tmp_path: Path) -> None:
+    """A manifest made to fit in hash and size still tells another number of records than there are."""
+    for shape in ("ndjson", "parquet"):
+        with closing(make_place(tmp_path / shape)) as place:
+            place.tenant(entityList=["user"], **SHAPES[shape])
+            for number in range(4):
+                place.user(number, "x", NOON - 2 * DAY)
+            place.run(NOON)
+            [(path, one)] = list(place.manifests())
+            file = path.parent / one["files"][0]["path"]
+            if shape == "ndjson":
+                file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
+            else:
+                duckdb.sql(f"copy (select * from read_parquet('{file}') limit 3) to '{file}.new' (format parquet)")
+                shutil.move(f"{file}.new", file)
+            data = file.read_bytes()
+            facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            path.write_text(json.dumps({**one, **facts, "files": [{**one["files"][0], **facts}]}))
+            report = verify(str(place.out), pytest.fail)
+            assert any("has 3 records, its manifest says 4" in problem.what for problem in report.problems), report.problems
+
+
+@pytest.mark.fast
+def test_an_unknown_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.tenant(files={"format": "xlsx"})
+        [finding] = loading.load(place.root / "config").findings
+        assert "files.format" in str(finding)
+        assert "parquet" in str(finding)
