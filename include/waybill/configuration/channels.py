@@ -52,33 +52,43 @@ After = Annotated[Duration, PlainSerializer(lambda span: f"{span.total_seconds()
 
 
 class _Channel(Strict):
-    """`after`: told of a state only once it has lasted so long, which is how alarms escalate to somebody else."""
+    """What every channel may say."""
 
     events: Annotated[tuple[Event, ...], Field(min_length=1)] = ALARMS
+    """What this channel hears of."""
     after: After = timedelta(0)
+    """How long a state has to last before this channel hears of it: how alarms escalate to somebody else."""
 
 
 class MailChannel(_Channel):
     """Mail, through the connection that `mail` in the policy names."""
 
     kind: Literal["mail"]
+    """What kind of channel this is."""
     to: Annotated[tuple[Address, ...], Field(min_length=1, max_length=20)]
+    """The addresses."""
 
 
 class SlackChannel(_Channel):
-    """A Slack incoming webhook behind an Airflow connection of type slackwebhook."""
+    """A Slack incoming webhook."""
 
     kind: Literal["slack"]
+    """What kind of channel this is."""
     connection: ConnectionId
+    """The Airflow connection of type slackwebhook."""
 
 
 class WebhookChannel(_Channel):
-    """A signed POST. The Airflow connection holds the secret as its password, and the address unless `url` says another one."""
+    """A signed POST."""
 
     kind: Literal["webhook"]
+    """What kind of channel this is."""
     connection: ConnectionId
+    """The Airflow connection whose password is the secret to sign with, and whose host is the URL where `url` says none."""
     url: Annotated[str, AfterValidator(_url)] | None = None
+    """Where to post."""
     events: Annotated[tuple[Event, ...], Field(min_length=1)] = tuple(Event)
+    """What this channel hears of."""
 
 
 Channel = Annotated[MailChannel | SlackChannel | WebhookChannel, Field(discriminator="kind")]

@@ -75,7 +75,7 @@ class Notify(Strict):
     to: tuple[str, ...] = ()
     """Who gets mail about scheduled deliveries."""
     channels: Channels = ()
-    """Who is told: each `{kind: mail, to}`, `{kind: slack, connection}` or `{kind: webhook, connection, url}`, with `events` and `after`."""
+    """Who is told of scheduled deliveries, and how: by mail, Slack or webhook."""
     requests: tuple[Literal["ready", "failed"], ...] = ()
     """When the person who asked for an export gets mail."""
 
