@@ -48,6 +48,7 @@ import pytest  # noqa: E402 (after the environment is in place)
 from xdist.remote import Producer  # noqa: E402
 from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
+from tests.servers.http import HttpServer, serve_http  # noqa: E402
 from tests.servers.mariadb import MariaDatabase, MariaServer, serve_mariadb  # noqa: E402
 from tests.servers.postgres import Cluster, Database, serve_postgres  # noqa: E402
 from tests.servers.proftpd import serve_proftpd  # noqa: E402
@@ -119,6 +120,12 @@ def mariadb(mariadb_server: MariaServer) -> Iterator[MariaDatabase]:
 @pytest.fixture
 def smtp() -> Iterator[SmtpServer]:
     with serve_smtp() as server:
+        yield server
+
+
+@pytest.fixture
+def http() -> Iterator[HttpServer]:
+    with serve_http() as server:
         yield server
 
 

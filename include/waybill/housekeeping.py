@@ -13,13 +13,16 @@ from typing import Any
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.ledger import keys, registrations, upkeep
+from waybill.ledger import keys, notices, registrations, upkeep
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
 from waybill.requests.upkeep import keep_requests
 
 DEAD_AFTER = timedelta(days=1)
+TOLD_FOR = timedelta(days=90)
+"""How long the ledger remembers what people were told."""
+
 PARALLEL = 4
 
 
@@ -63,6 +66,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
     with installation.ledger.begin() as connection:
         upkeep.drop_ended_digests(connection)
         keys.forget_unfinished(connection)
+        notices.forget(connection, now - TOLD_FOR)
         done.stale = upkeep.open_since(connection, now - DEAD_AFTER)
     return done
 

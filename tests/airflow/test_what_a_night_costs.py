@@ -18,7 +18,7 @@ from waybill.configuration import loading
 from waybill.deliveries import running
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports import describing
-from waybill.deliveries.reports.notifying import notify_late
+from waybill.deliveries.reports.notifying import watch
 from waybill.installation import Installation
 from waybill.ledger import Ledger
 from waybill.registrations.applying import apply
@@ -98,14 +98,14 @@ def test_applying_asks_the_ledger_as_often_for_thirty_tenants_as_for_one(place: 
     assert len([one for one, _ in sent if one.startswith("SELECT")]) == 3
 
 
-def test_looking_for_late_tenants_asks_no_question_for_each(place: Place) -> None:
+def test_watching_for_late_tenants_asks_no_question_for_each(place: Place) -> None:
     place.write("policy.yaml", {"notify": {"late_after": "6h", "to": ["ops@example.com"]}})
     for number in range(30):
         deliver_a_day(place.installation(), f"tenant{number}", NOON)
     deliver_a_day(place.installation(), "acme", NOON)
     installation = place.installation()
     with statements(installation.ledger) as sent:
-        assert notify_late(installation) == []
+        assert watch(installation) == []
     assert len([one for one, _ in sent if one.startswith("SELECT")]) == 2
 
 

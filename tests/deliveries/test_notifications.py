@@ -1,73 +1,448 @@
-"""Mail to operators about scheduled deliveries, through a real SMTP server."""
+"""Telling people about scheduled deliveries: mail through a real SMTP server, Slack and webhooks through a real HTTP server."""
 
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.installations import DAY, NOON, Place, make_place
+from tests.servers.http import HttpServer
+from waybill.airflow import tasks
 from waybill.connection import Connection
+from waybill.deliveries.reports import notifying, sending
 from waybill.deliveries.reports.describing import listed
-from waybill.deliveries.reports.notifying import notify_failed, notify_late
-from waybill.errors import TransientError
+from waybill.errors import InvalidInput
+from waybill.housekeeping import housekeeping
+from waybill.ledger import notices
 from waybill.registrations.applying import apply
+from waybill.registrations.replacing import replace
 
 MAIL = {"disable_ssl": True, "disable_tls": True, "from_email": "waybill@example.org"}
+MIDNIGHT = NOON.replace(hour=0)
+HOUR = timedelta(hours=1)
+SECRET = "whsec_" + base64.b64encode(b"a secret of the consumer").decode()
+PROMISED = {"deliverAt": "02:00", "deliverBy": "06:00"}
 
 
 @pytest.fixture
-def place(tmp_path: Path, smtp) -> Iterator[Place]:
+def place(tmp_path: Path, smtp, http: HttpServer) -> Iterator[Place]:
     with closing(make_place(tmp_path)) as place:
         place.connections["smtp_default"] = Connection("smtp_default", "smtp", smtp.host, smtp.port, extra=MAIL)
-        place.write("policy.yaml", {"notify": {"failed": True, "late_after": "2h", "to": ["ops@example.org"]}})
+        place.connections["acme_hook"] = Connection("acme_hook", "http", f"{http.url}/waybill", password=SECRET)
+        place.connections["ops_slack"] = Connection("ops_slack", "slackwebhook", f"{http.url}/services", password="T0/B0/token")
         yield place
 
 
-def test_what_failed_is_mailed_with_its_cause(place, smtp):
-    place.clock = NOON
-    place.sql('alter table "user" rename column name to nome')
-    place.run(NOON)
+def policy(place: Place, *channels: dict[str, Any], **knobs: Any) -> None:
+    place.write("policy.yaml", {"notify": {"channels": list(channels), **knobs}})
+
+
+def hook(**knobs: Any) -> dict[str, Any]:
+    return {"kind": "webhook", "connection": "acme_hook", **knobs}
+
+
+def at(place: Place, hours: float, days: int = 0) -> list[tuple[str, str]]:
+    """What the watch does at this time of that day; everything due is sent."""
+    place.clock = MIDNIGHT + days * DAY + hours * HOUR
     installation = place.installation()
-    assert notify_failed(installation, "acme", listed(installation, "acme", status="open"))
+    found = notifying.watch(installation)
+    assert sending.send_due(installation) == []
+    return [(tenant, str(event)) for tenant, event in found]
+
+
+def types(http: HttpServer) -> list[str]:
+    return [one.json["type"] for one in http.received]
+
+
+def break_source(place: Place) -> None:
+    place.sql('alter table "user" rename column name to nome')
+
+
+def mend_source(place: Place) -> None:
+    place.sql('alter table "user" rename column nome to name')
+
+
+def fail(place: Place) -> bool:
+    installation = place.installation()
+    told = notifying.failed(installation, "acme", listed(installation, "acme", status="open"))
+    sending.tell(installation, "acme")
+    return told
+
+
+def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(place, smtp):
+    policy(place, failed=True, to=["ops@example.org"])
+    place.clock = NOON
+    break_source(place)
+    place.run(NOON)
+    assert fail(place)
     (letter,) = (one.message for one in smtp.received)
-    assert letter["Subject"] == "Waybill: 1 deliveries of acme failed"
+    assert letter["Subject"] == "Waybill: 1 delivery of acme failed"
     assert "nome" in letter.get_content()
     assert "waybill run acme" in letter.get_content()
+    place.run(NOON)
+    assert not fail(place), "it was told"
+    mend_source(place)
+    place.run(NOON)
+    sending.tell(place.installation(), "acme")
+    sending.tell(place.installation(), "acme")
+    assert [one.message["Subject"] for one in smtp.received[1:]] == ["Waybill: acme is well again"]
 
 
-def test_a_late_tenant_is_mailed_once_for_each_boundary(place, smtp):
+def test_a_second_entity_that_fails_is_told_alone(place, http):
+    policy(place, hook(events=["failed"]))
+    place.clock = NOON
+    break_source(place)
+    place.run(NOON)
+    assert fail(place)
+    place.sql('alter table "theme" rename column name to nome')
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert fail(place)
+    entities = [[each["entity"] for each in one.json["data"]["deliveries"]] for one in http.received]
+    assert entities == [["user"], ["theme"]]
+
+
+def test_a_promise_is_warned_of_broken_and_kept_late_each_told_once(place, http):
+    place.tenant(**PROMISED)
+    policy(place, hook())
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    assert at(place, 4) == []
+    assert at(place, 5) == [("acme", "late_warning")]
+    assert at(place, 5.5) == []
+    assert at(place, 6) == [("acme", "breach")]
+    assert at(place, 5, days=1) == [], "one broken promise, however long"
+    place.run(place.clock)
+    assert at(place, 5.5, days=1) == [("acme", "recovered")]
+    assert at(place, 5.8, days=1) == []
+    assert types(http) == ["late_warning", "breach", "delivered", "delivered", "recovered"]
+    warned, late, *_, well = (one.json for one in http.received)
+    assert {key: late["data"][key] for key in ("data_until", "deliver_by")} == {
+        "data_until": f"{MIDNIGHT:%Y-%m-%d}T00:00:00.000000Z",
+        "deliver_by": f"{MIDNIGHT:%Y-%m-%d}T06:00:00.000000Z",
+    }
+    assert [one["entity"] for one in warned["data"]["missing"]] == ["theme", "user"]
+    assert (well["tenant"], well["data"]["was"]) == ("acme", "breach")
+    assert at(place, 5, days=2) == [("acme", "late_warning")]
+    place.run(place.clock)
+    assert at(place, 5.5, days=2) == [("acme", "recovered")], "in time, but people were warned"
+    assert http.received[-1].json["data"]["was"] == "late_warning"
+
+
+def test_a_tenant_without_a_promise_is_late_after_the_house_s_time(place, smtp):
+    policy(place, late_after="2h", to=["ops@example.org"])
     place.clock = NOON - DAY
     apply(place.installation(), actor="test")
-    place.clock = NOON.replace(hour=2)
-    assert notify_late(place.installation()) == []
-    place.clock = NOON.replace(hour=4)
-    assert notify_late(place.installation()) == ["acme"]
-    assert notify_late(place.installation()) == []
-    assert ["theme, user" in letter.get_content() for letter in (one.message for one in smtp.received)] == [True]
+    assert at(place, 2) == []
+    assert at(place, 4) == [("acme", "breach")]
+    assert at(place, 5) == []
+    (letter,) = (one.message.get_content().splitlines() for one in smtp.received)
+    assert letter[1:3] == ["theme", "user"]
     place.run(NOON)
-    place.clock += DAY
-    assert notify_late(place.installation()) == ["acme"]
+    assert at(place, 13) == [("acme", "recovered")]
+    assert at(place, 4, days=1) == [("acme", "breach")]
 
 
 def test_nobody_is_late_whose_run_delivered_or_who_was_just_registered(place, smtp):
+    policy(place, late_after="2h", to=["ops@example.org"])
     place.clock = NOON
     apply(place.installation(), actor="test")
-    assert notify_late(place.installation()) == []
+    assert at(place, 12) == []
     place.run(NOON)
-    place.clock = NOON + timedelta(hours=9)
-    assert notify_late(place.installation()) == []
+    assert at(place, 21) == []
     assert smtp.received == []
 
 
-def test_a_mail_that_was_not_taken_is_sent_the_next_time(place, smtp):
+def test_an_alarm_that_nothing_stands_behind_any_more_ends_in_silence(place, http):
+    place.tenant(**PROMISED)
+    policy(place, hook())
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    at(place, 6)
+    place.tenant(exportOption="disable export")
+    apply(place.installation(), actor="test", allow_mass_deactivation=True)
+    assert at(place, 7) == []
+    assert types(http) == ["breach"]
+    with place.installation().ledger.read() as connection:
+        assert notices.raised(connection) == []
+
+
+def verified(call: Any, key: bytes = b"a secret of the consumer") -> bool:
+    """As a consumer does it, by the words of the Standard Webhooks specification."""
+    content = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.".encode() + call.body
+    expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return hmac.compare_digest(call.headers["webhook-signature"], f"v1,{expected}")
+
+
+def test_a_delivery_is_told_on_commit_signed_and_with_its_manifest(place, http):
+    place.tenant(notify=[hook(events=["delivered"])])
+    place.user(1, "Ada", MIDNIGHT - DAY)
+    place.clock = NOON
+    place.run(NOON)
+    assert http.received == [], "committed, and nothing sent yet: as after a crash"
+    sending.tell(place.installation(), "acme")
+    assert len(http.received) == 2
+    manifests = {str(path.relative_to(place.out)): manifest for path, manifest in place.manifests()}
+    for call in http.received:
+        assert (call.path, call.json["type"], call.json["tenant"]) == ("/waybill", "delivered", "acme")
+        assert call.json["data"]["manifest"] == manifests[call.json["data"]["manifest_path"].lstrip("/")]
+        assert verified(call)
+        assert not verified(call, b"another")
+        assert abs(int(call.headers["webhook-timestamp"]) - NOON.timestamp()) < 1
+        assert call.json["id"] == call.headers["webhook-id"]
+    sending.tell(place.installation(), "acme")
+    place.run(NOON)
+    assert len(http.received) == 2, "once each"
+
+
+def test_a_plain_secret_is_the_key_itself_and_none_is_refused(place, http):
+    place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
+    place.connections["acme_hook"] = Connection("acme_hook", "http", http.url)
+    place.clock = NOON
+    place.run(NOON)
+    _, (problem,) = sending.tell(place.installation(), "acme")
+    assert problem.code == "webhook_secret"
+    place.connections["acme_hook"] = Connection("acme_hook", "http", http.url, password="plain")
+    place.clock += HOUR
+    assert sending.tell(place.installation(), "acme") == ([], [])
+    assert verified(http.received[0], b"plain")
+
+
+def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_under_the_same_id(place, http):
+    place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
+    http.answers += [500, 302, 404]
+    http.location = f"{http.url}/elsewhere"
+    place.clock = NOON
+    place.run(NOON)
+    waits = [
+        (timedelta(0), 1),
+        (timedelta(seconds=59), 1),
+        (timedelta(seconds=1), 2),
+        (5 * timedelta(minutes=1), 3),
+        (timedelta(minutes=15), 4),
+    ]
+    for wait, calls in waits:
+        place.clock += wait
+        sending.send_due(place.installation())
+        assert len(http.received) == calls, f"after {wait}"
+    assert {one.path for one in http.received} == {"/waybill"}, "nobody is redirected"
+    assert len({one.headers["webhook-id"] for one in http.received}) == 1
+    assert all(verified(one) for one in http.received), "each try is signed with its own time"
+    assert len({one.headers["webhook-timestamp"] for one in http.received}) == 4
+    place.clock += DAY
+    sending.send_due(place.installation())
+    assert len(http.received) == 4
+
+
+def test_a_channel_that_never_answers_is_given_up_after_days(place, http):
+    place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
+    place.connections["acme_hook"] = Connection("acme_hook", "http", "http://127.0.0.1:1", password="x")
+    place.clock = NOON
+    place.run(NOON)
+    rounds = 0
+    while sending.send_due(place.installation()):
+        rounds += 1
+        place.clock += 3 * HOUR
+    assert 20 < rounds < 40
+    installation = place.installation()
+    place.clock += 100 * DAY
+    housekeeping(installation)
+    with installation.ledger.read() as connection:
+        assert connection.exec_driver_sql("select count(*) from notice").scalar_one() == 0
+
+
+def test_a_mail_that_was_not_taken_is_sent_later_and_fails_nothing(place, smtp):
+    policy(place, late_after="2h", to=["ops@example.org"])
     place.clock = NOON - DAY
     apply(place.installation(), actor="test")
     place.clock = NOON
     good = place.connections["smtp_default"]
     place.connections["smtp_default"] = Connection("smtp_default", "smtp", "127.0.0.1", 1, extra=MAIL)
-    with pytest.raises(TransientError):
-        notify_late(place.installation())
+    installation = place.installation()
+    notifying.watch(installation)
+    (problem,) = sending.send_due(installation)
+    assert "message breach of acme" in str(problem)
     place.connections["smtp_default"] = good
-    assert notify_late(place.installation()) == ["acme"]
+    place.clock += HOUR
+    assert sending.send_due(place.installation()) == []
+    assert [one.message["Subject"] for one in smtp.received] == ["Waybill: acme is late"]
+
+
+def test_an_alarm_escalates_to_those_who_hear_of_it_only_when_it_lasts(place, http, smtp):
+    place.tenant(**PROMISED)
+    policy(
+        place,
+        hook(events=["breach", "recovered"]),
+        {"kind": "mail", "to": ["boss@example.org"], "events": ["breach", "recovered"], "after": "2h"},
+    )
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    at(place, 6)
+    at(place, 7.9)
+    assert (types(http), smtp.received) == (["breach"], [])
+    at(place, 8)
+    assert [one.message["Subject"] for one in smtp.received] == ["Waybill: acme is late"]
+    place.run(place.clock)
+    at(place, 9)
+    assert len(smtp.received) == 2, "who was told of the breach is told of its end"
+    at(place, 6, days=1)
+    place.run(place.clock)
+    at(place, 6.5, days=1)
+    at(place, 9, days=1)
+    assert len(smtp.received) == 2, "one that was over in time is nobody's business there"
+    assert types(http) == ["breach", "recovered", "breach", "recovered"]
+
+
+def test_slack_reads_a_sentence(place, http):
+    place.tenant(**PROMISED)
+    policy(place, {"kind": "slack", "connection": "ops_slack"})
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    at(place, 6)
+    (call,) = http.received
+    assert call.path == "/services/T0/B0/token"
+    assert call.json["text"].startswith("*Waybill: acme is late*\nDue up to ")
+
+
+def test_the_house_s_channels_of_one_tenant_stand_in_its_policy(place, http):
+    place.write("policy.yaml", {"notify": {"late_after": "2h"}, "tenants": {"globex": {"notify": {"channels": [hook()]}}}})
+    place.tenant("globex")
+    place.clock = NOON - DAY
+    apply(place.installation(), actor="test")
+    assert sorted(at(place, 12)) == [("acme", "breach"), ("globex", "breach")]
+    assert [one.json["tenant"] for one in http.received] == ["globex"]
+
+
+def test_a_tenant_s_own_channel_reads_nothing_of_the_house(place, http):
+    place.tenant(notify=[hook(events=["failed"])])
+    policy(place, hook(events=["failed"], url=f"{http.url}/house"))
+    place.clock = NOON
+    break_source(place)
+    place.run(NOON)
+    fail(place)
+    said = {one.path: one.json["data"]["deliveries"][0]["error"] for one in http.received}
+    assert "nome" in said["/house"]
+    assert said["/waybill"] == "The delivery did not succeed. The operator's log holds the cause."
+
+
+def test_a_tenant_s_own_channel_reaches_no_inner_address(place, http):
+    (place.root / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"api_destinations": "any"})
+    place.clock = NOON - DAY
+    body = {"entityList": ["user"], **PROMISED, "destination": {"kind": "folder", "root": "out"}, "notify": [hook(url=f"{http.url}/inner")]}
+    replace(place.installation(), "acme", body, actor="api:someone")
+    place.clock = NOON
+    notifying.watch(place.installation())
+    (problem,) = sending.send_due(place.installation())
+    assert problem.code == "private_address"
+    place.write("policy.yaml", {"api_destinations": "any", "private_networks": ["127.0.0.0/8"]})
+    place.clock += HOUR
+    assert sending.send_due(place.installation()) == []
+    assert [one.path for one in http.received] == ["/inner"]
+    assert http.received[0].headers["host"] == http.url.removeprefix("http://"), "the name, though a checked address is connected to"
+
+
+@pytest.mark.parametrize("operator", [False, True])
+def test_a_tenant_names_only_connections_it_is_allowed(place, operator):
+    (place.root / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"tenant_connections": ["{tenant}_*"], "destination": {"kind": "folder", "root": "out"}})
+    place.clock = NOON
+    allowed = {"entityList": ["user"], "notify": [hook(), {"kind": "mail", "to": ["it@acme.example"]}]}
+    replace(place.installation(), "acme", allowed, actor="api:someone", operator=operator)
+    wrong = {"entityList": ["user"], "notify": [{"kind": "slack", "connection": "ops_slack"}]}
+    if operator:
+        assert replace(place.installation(), "acme", wrong, actor="api:op", operator=True).changed
+        return
+    with pytest.raises(InvalidInput) as refused:
+        replace(place.installation(), "acme", wrong, actor="api:someone")
+    assert [(one.path, one.code) for one in refused.value.findings] == [("notify.0.connection", "not_allowed")]
+
+
+def test_a_message_a_dead_process_took_is_sent_by_another_and_two_at_once_send_it_once(place, http):
+    place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
+    place.clock = NOON
+    place.run(NOON)
+    installation = place.installation()
+    with installation.ledger.begin() as connection:
+        (one,) = notices.due(connection, NOON)
+        assert notices.claim(connection, one, NOON)
+    assert sending.send_due(place.installation()) == []
+    assert http.received == []
+    place.clock += notices.LEASE
+    several = [place.installation() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(sending.send_due, several)) == [[], [], [], []]
+    assert len(http.received) == 1
+
+
+def test_no_secret_stands_in_ledger_or_problem(place, http):
+    place.tenant(notify=[hook(events=["delivered"])], entityList=["user"])
+    policy(place, {"kind": "slack", "connection": "ops_slack", "events": ["delivered"]})
+    http.answers += [500, 500]
+    place.clock = NOON
+    place.run(NOON)
+    _, problems = sending.tell(place.installation(), "acme")
+    kept = "".join(map(str, problems)).encode() + b"".join(one.read_bytes() for one in (place.root / ".waybill").rglob("*ledger*"))
+    assert len(problems) == 2
+    assert SECRET.encode() not in kept
+    assert b"B0/token" not in kept
+
+
+@pytest.mark.parametrize(
+    ("channel", "wrong"),
+    [
+        ({"kind": "pager"}, "kind"),
+        ({"kind": "mail", "to": []}, "to"),
+        ({"kind": "mail", "to": ["ops@example.org\nBcc: all@example.org"]}, "not a mail address"),
+        ({"kind": "webhook"}, "connection"),
+        ({"kind": "webhook", "connection": "x", "url": "https://user:word@example.org"}, "not an address of a webhook"),
+        ({"kind": "webhook", "connection": "x", "url": "file:///etc/passwd"}, "not an address of a webhook"),
+        ({"kind": "webhook", "connection": "x", "url": "https://[::1"}, "not an address of a webhook"),
+        ({"kind": "webhook", "connection": "x", "events": ["delivery"]}, "events"),
+        ({"kind": "webhook", "connection": "x", "events": []}, "events"),
+        ({"kind": "slack", "connection": "x", "after": "soon"}, "after"),
+    ],
+)
+def test_a_wrong_channel_is_found_when_files_are_checked(place, channel, wrong):
+    place.tenant(notify=[channel])
+    (finding, *_) = place.installation().configuration.findings
+    assert finding.path.startswith("notify.0")
+    assert wrong in str(finding)
+
+
+def test_channels_go_through_the_ledger_as_they_came(place):
+    body = {"entityList": ["user"], "notify": [hook(events=["delivered"], after="90m"), {"kind": "mail", "to": ["a@b.example"]}]}
+    (place.root / "config/tenants/acme.yaml").unlink()
+    place.write("policy.yaml", {"api_destinations": "any", "destination": {"kind": "folder", "root": "out"}})
+    place.clock = NOON
+    first = replace(place.installation(), "acme", body, actor="test").standing.registered
+    again = replace(place.installation(), "acme", first.body, actor="test")
+    assert not again.changed
+    assert yaml.safe_load(yaml.safe_dump(again.standing.registered.body["notify"])) == first.body["notify"]
+
+
+def test_the_tasks_tell_and_never_fail_for_it(place, http, caplog):
+    place.tenant(notify=[hook()], entityList=["user"])
+    place.clock = NOON
+    http.answers += [500]
+    break_source(place)
+    place.run(NOON)
+    failing = listed(place.installation(), "acme", status="open")
+    notifying.failed(place.installation(), "acme", failing)
+    tasks._tell(place.installation(), "acme")
+    assert "HTTP 500" in caplog.text
+    mend_source(place)
+    place.clock = NOON + HOUR
+    place.run(NOON)
+    tasks._tell(place.installation(), "acme")
+    assert types(http) == ["failed", "failed", "delivered", "recovered"], "in the order in which it happened"

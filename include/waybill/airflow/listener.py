@@ -25,6 +25,7 @@ FOLDER_SLOTS = 64
 
 WARM = (
     "waybill.deliveries.reports.notifying",
+    "waybill.deliveries.reports.sending",
     "waybill.deliveries.repairs",
     "waybill.deliveries.running",
     "waybill.deliveries.sizing",

@@ -167,7 +167,19 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     except WaybillError as error:
         log.warning("the task close_day tries again: %s", error)
         return False
+    _tell(installation, tenant)
     return True
+
+
+def _tell(installation: Installation, tenant: str) -> None:
+    """Tell people what changed about a tenant. What cannot be sent now is sent by `check`, so nothing here fails a run."""
+    from waybill.deliveries.reports import sending
+
+    events, problems = sending.tell(installation, tenant)
+    for event in events:
+        log.info("%s: %s", tenant, event)
+    for problem in problems:
+        log.warning("%s", problem)
 
 
 def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
@@ -241,7 +253,9 @@ def close_day(tenant: str, planned: Batch | None) -> None:
         one for one in describing.listed(installation, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"
     ]
     if waiting:
-        notifying.notify_failed(installation, tenant, waiting)
+        notifying.failed(installation, tenant, waiting)
+    _tell(installation, tenant)
+    if waiting:
         reasons = "".join(f"\n{one['entity']}: {one['error'] or 'not delivered yet'}" for one in waiting)
         raise PermanentError(
             f"{len(waiting)} of {len(planned)} entities of {tenant} are not delivered{reasons}",
@@ -316,12 +330,15 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 
 
 def check() -> None:
-    """Tell about tenants whose day is late. Raises ConfigError with the findings of all configuration files, if there are any."""
+    """Tell what is late, at risk or well again. Raises ConfigError with the findings of all configuration files, if there are any."""
     from waybill.configuration import loading
-    from waybill.deliveries.reports import notifying
+    from waybill.deliveries.reports import notifying, sending
 
-    for tenant in notifying.notify_late(open_installation()):
-        log.warning("%s is late; mail was sent", tenant)
+    installation = open_installation()
+    for tenant, event in notifying.watch(installation):
+        log.warning("%s: %s", tenant, event)
+    for problem in sending.send_due(installation):
+        log.warning("%s", problem)
     findings = loading.load(loading.Settings.from_environment().config_dir).findings
     if findings:
         raise ConfigError(list(findings))

@@ -176,11 +176,14 @@ def run(
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
     from waybill.deliveries import running, stopping
+    from waybill.deliveries.reports import sending
 
     with _applied(tenant) as installation, _progress() as progress, stopping.on_sigterm():
         results = running.run(
             installation, tenant, reachable(until, installation.now()), entities=entity or (), full_load=full_load, progress=progress
         )
+    for problem in sending.tell(installation, tenant)[1]:
+        complain(str(problem))
     for result in results:
         one = result.delivery
         if result.outcome:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
 from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
+from waybill.configuration.channels import Channel, Channels, Event, MailChannel
 from waybill.configuration.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
 from waybill.configuration.strict import Strict
@@ -59,9 +60,10 @@ RolePermission = Annotated[
 
 
 class Notify(Strict):
-    """Mail. About scheduled deliveries, `to` these addresses: on failure, and when a day is not complete `late_after` its run was due.
+    """Who is told about scheduled deliveries: the `channels`, and the addresses `to`, by mail, of lateness and, with `failed`, of failures.
 
-    About on-demand exports, to the person who asked: those named in `requests`.
+    A tenant is late `late_after` its run was due, or by its `deliverBy`, about which people are warned `warn_before`.
+    About on-demand exports, mail to the person who asked: those named in `requests`.
     """
 
     failed: StrictBool = False
@@ -72,8 +74,17 @@ class Notify(Strict):
     """How long before a promised time (`deliverBy`) an unfinished delivery counts as at risk."""
     to: tuple[str, ...] = ()
     """Who gets mail about scheduled deliveries."""
+    channels: Channels = ()
+    """Who is told of scheduled deliveries, and how: by mail, Slack or webhook."""
     requests: tuple[Literal["ready", "failed"], ...] = ()
     """When the person who asked for an export gets mail."""
+
+    @property
+    def every_channel(self) -> tuple[Channel, ...]:
+        """The channels, and the one that `to` and `failed` are short for."""
+        late = (Event.LATE_WARNING, Event.BREACH, Event.RECOVERED)
+        events = (Event.FAILED, *late) if self.failed else late
+        return (MailChannel(kind="mail", to=self.to, events=events), *self.channels) if self.to else self.channels
 
 
 class RangeRule(Strict):

@@ -39,12 +39,12 @@ class Promise:
 
 @dataclass(frozen=True)
 class Terms:
-    """When a tenant's runs start (`at`) and until when they are to have delivered (`by`), both local times of day."""
+    """When a tenant's runs start (`at`), and until when they are to have delivered (`by`): a local time of day, or so long afterwards."""
 
     zone: ZoneInfo
     frequency: Frequency
     at: time
-    by: time
+    by: time | timedelta
 
     def run_for(self, boundary: datetime) -> datetime:
         """When the run that delivers up to a boundary starts."""
@@ -52,6 +52,8 @@ class Terms:
 
     def deadline(self, boundary: datetime) -> datetime:
         """The first `by` after that run starts: on the same day, or on the next one where `by` is no later in the day than `at`."""
+        if isinstance(self.by, timedelta):
+            return self.run_for(boundary) + self.by
         day = boundary.astimezone(self.zone).date() + timedelta(days=self.by <= self.at)
         return local_time(day, self.by, self.zone)
 

@@ -26,6 +26,7 @@ from pydantic.alias_generators import to_camel
 
 from waybill.configuration import choices
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, closest, suggester
+from waybill.configuration.channels import Channels
 from waybill.configuration.choices import DeliveredName
 from waybill.configuration.columns import Column
 from waybill.configuration.conditions import Condition
@@ -236,6 +237,7 @@ class Registration(Strict):
         default_factory=Landing,
         description="What stands beside the files: `status`, a feed.json of all deliveries; `sha256sums`. By default as policy says.",
     )
+    notify: Channels = Field((), description="Who else is told of deliveries, failures and broken promises: mail, Slack or webhook.")
     source_tenant: SourceTenant | None = Field(
         None, description="The tenant's id in the data, as text, integer or UUID; by default the tenant id. Operators set it in the file."
     )
@@ -286,9 +288,7 @@ class Registration(Strict):
         """The tenant's id in the data, and what else is asked of a row of the catalogued entity, by the source's names."""
         asked = (one for given in _about(entity, self.where) for one in given)
         known = {name: column.source(name) for name, column in entity.columns.items()}
-        return self.source_tenant or tenant, tuple(
-            one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked
-        )
+        return self.source_tenant or tenant, tuple(one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked)
 
     def lands(self, house: Landing) -> Landing:
         """What stands beside the files: the registration's own word, else that of the house."""

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
@@ -26,7 +28,7 @@ from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files.manifest import package_hash
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries, keys
-from waybill.ledger.deliveries import Attempt
+from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.registrations import filling
 from waybill.sources import Source
@@ -36,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resources:
-    """What a worker delivers with. `progress` is told the rows read so far."""
+    """What a worker delivers with. `progress` is told the rows read so far; `on_commit` is part of the transaction that commits."""
 
     ledger: Ledger
     source: Source
@@ -45,6 +47,7 @@ class Resources:
     kept: Kept | None
     now: Callable[[], datetime]
     progress: Callable[[int], None] = lambda rows: None
+    on_commit: Callable[[Connection, Delivery, Attempt], None] = lambda connection, delivery, adopted: None
 
 
 @dataclass(frozen=True)
@@ -311,6 +314,7 @@ class _Worker:
         """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""
         with self.resources.ledger.begin() as connection:
             if deliveries.commit(connection, self.task.delivery, adopted, self.resources.now()):
+                self.resources.on_commit(connection, self.task.delivery, adopted)
                 return
             now = deliveries.get(connection, self.task.delivery.id)
         if now is None or now.status != "committed" or now.adopted != adopted.id:

@@ -22,6 +22,7 @@ from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.manifests import manifest_bytes, placed, publish_document
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
+from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files import sums
@@ -120,6 +121,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         installation.kept,
         installation.now,
         lambda rows: progress(one, rows),
+        notifying.on_commit(installation, registered),
     )
     if one.purpose == "redelivery":
         repeated, read = kept_bytes.again(installation, session, task)

@@ -292,3 +292,42 @@ breaker = Table(
     Column("failures", Integer, nullable=False),
     _at("open_until"),
 )
+
+_RAISED = text("cleared_at IS NULL")
+_OWED = text("state = 'owed'")
+
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("detail", JSON, nullable=False),
+    _at("raised_at", required=True),
+    _at("cleared_at"),
+    Index("uq_alarm_raised", "tenant", "event", unique=True, sqlite_where=_RAISED, postgresql_where=_RAISED),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("alarm", Integer, ForeignKey("alarm.id"), index=True),
+    Column("delivery", String(32)),
+    Column("channel", JSON, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("error", Text, nullable=False, server_default=""),
+    _at("created_at", required=True),
+    _at("due_at", required=True),
+    _at("claimed_at"),
+    _at("sent_at"),
+    Index("ix_notice_owed", "tenant", "due_at", sqlite_where=_OWED, postgresql_where=_OWED),
+)
+"""What people are owed to be told, one row for each channel. `state`: owed, sent, dropped (it is over) or given_up."""
+
+IS_RAISED = text("alarm.cleared_at IS NULL")
+IS_OWED = text("notice.state = 'owed'")

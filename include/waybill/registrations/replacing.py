@@ -97,13 +97,34 @@ def _refuse_chosen_destination(
         raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
     if operator or chosen is None:
         return
-    if not isinstance(chosen, FolderDestination):
-        with installation.ledger.read() as connection:
-            every = registrations.ids(connection)
-        if policy.may_name(tenant, chosen.connection, {*every, *installation.configuration.tenants, *policy.named_tenants}):
-            return
+    if not isinstance(chosen, FolderDestination) and _may_name(installation, tenant, chosen.connection):
+        return
     allowed = "the one in force, none for the operator's own, or a connection the operator allows this tenant (tenant_connections)"
     raise InvalidInput([Finding("", "destination", "this tenant may not name that destination", allowed, code="not_allowed")])
+
+
+def _may_name(installation: Installation, tenant: str, connection_id: str) -> bool:
+    policy = installation.configuration.policy
+    with installation.ledger.read() as connection:
+        every = registrations.ids(connection)
+    return policy.may_name(tenant, connection_id, {*every, *installation.configuration.tenants, *policy.named_tenants})
+
+
+def _refuse_chosen_channels(
+    installation: Installation, tenant: str, wanted: Registration, before: Registered | None, operator: bool
+) -> None:
+    """Which connections a call may name for messages: those in force, and those it may name for destinations."""
+    in_force = before.registration.notify if before else ()
+    if operator or installation.configuration.policy.api_destinations == "any":
+        return
+    allowed = "those in force, mail, or a connection the operator allows this tenant (tenant_connections)"
+    findings = [
+        Finding("", f"notify.{number}.connection", "this tenant may not name that connection", allowed, code="not_allowed")
+        for number, one in enumerate(wanted.notify)
+        if one not in in_force and one.kind != "mail" and not _may_name(installation, tenant, one.connection)
+    ]
+    if findings:
+        raise InvalidInput(findings)
 
 
 def _refuse_chosen_rows(
@@ -187,6 +208,7 @@ def rehearse(
     if expected is not None and expected != (registered.version if registered else 0):
         raise _mismatch(tenant, expected)
     _refuse_chosen_destination(installation, tenant, wanted, registered, operator)
+    _refuse_chosen_channels(installation, tenant, wanted, registered, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, registered, operator)
     with installation.ledger.read() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
@@ -234,6 +256,7 @@ def _record(
     wanted, entities = read(raw, installation, tenant)
     before = find(installation, tenant)
     _refuse_chosen_destination(installation, tenant, wanted, before, operator)
+    _refuse_chosen_channels(installation, tenant, wanted, before, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, before, operator)
     try:
         recorded = record(installation, tenant, wanted, entities, by=by, expected=expected)

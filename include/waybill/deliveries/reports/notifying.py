@@ -1,81 +1,179 @@
-"""Mail to operators about scheduled deliveries (policy `notify`): what failed, and what is late."""
+"""What people are owed to be told about scheduled deliveries: what failed, what is at risk or late, what is well again, what was delivered.
+
+Each state of a tenant is told once, when it begins and when it ends: the ledger remembers it together with the messages it owes, which
+`sending` sends. Airflow's deadline alerts are not used (decision 0018): they end with the run they hang on, and know no recovery.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from email.message import EmailMessage
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from waybill import mail
 from waybill.canonical import timestamp_text
+from waybill.configuration.channels import Event
+from waybill.configuration.promise import Promise, PromiseState
+from waybill.configuration.registration import Registration
+from waybill.deliveries.reports.promises import promise_of
 from waybill.installation import Installation
-from waybill.ledger import registrations, streams
+from waybill.ledger import deliveries, notices, overviews, registrations, streams
+from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.notices import Alarm
+from waybill.ledger.overviews import Standing
 from waybill.ledger.registrations import Registered
-from waybill.ledger.streams import Reached
 
-LATE = "told_late"
+_LATE = {PromiseState.AT_RISK: Event.LATE_WARNING, PromiseState.BREACHED: Event.BREACH}
+_GRAVEST = (Event.BREACH, Event.FAILED, Event.LATE_WARNING)
+
+JsonObject = dict[str, Any]
+Committed = Callable[[Connection, Delivery, Attempt], None]
 
 
-def notify_failed(installation: Installation, tenant: str, waiting: Sequence[dict[str, Any]]) -> bool:
-    """Mail the deliveries of a run that stayed open, with cause and next step. False when policy asks for none.
+def channels_of(installation: Installation, tenant: str, registration: Registration, actor: str) -> list[JsonObject]:
+    """The house's channels and the tenant's own, as a notice keeps them. `guarded`: only public addresses are called."""
+    policy = installation.configuration.policy
+    house = installation.configuration.export_policy(tenant).notify.every_channel
+    named = policy.rules_for(tenant)
+    found = []
+    for one in (*house, *registration.notify):
+        own, connection = one not in house, getattr(one, "connection", "")
+        by_name = connection in named and getattr(one, "url", None) is None
+        kept = one.model_dump(mode="json") | {"after": one.after.total_seconds(), "own": own}
+        found.append(kept | {"guarded": own and actor.startswith("api:") and not by_name})
+    return found
 
-    Raises TransientError when the mail server does not take it, PermanentError when the connection is missing.
-    """
-    if not (installation.configuration.policy.notify.failed and waiting):
-        return False
-    lines = [f"{one['entity']} #{one['sequence']}: {one['error'] or 'not delivered yet'}" for one in waiting]
-    text = "\n".join(lines) + "\n\nThe next run finishes them. To do it at once clear the failed task, or: waybill run " + tenant
-    _send(installation, f"Waybill: {len(waiting)} deliveries of {tenant} failed", text)
+
+def _channels(installation: Installation, connection: Connection, tenant: str) -> list[JsonObject]:
+    found = registrations.readable([one] if (one := registrations.current(connection, tenant)) else [])
+    return channels_of(installation, tenant, found[0].registration, found[0].actor) if found else []
+
+
+def _listening(channels: Sequence[JsonObject], event: Event) -> list[JsonObject]:
+    return [one for one in channels if event in one["events"]]
+
+
+def on_commit(installation: Installation, registered: Registered) -> Committed:
+    """What the transaction that commits a delivery writes besides: the messages owed about it."""
+    channels = channels_of(installation, registered.tenant, registered.registration, registered.actor)
+    listening = [one | {"after": 0} for one in _listening(channels, Event.DELIVERED)]
+
+    def owe(connection: Connection, one: Delivery, adopted: Attempt) -> None:
+        notices.owe(connection, one.tenant, Event.DELIVERED, listening, {}, installation.now(), delivery=one.id)
+
+    return owe
+
+
+def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject]) -> bool:
+    """Owe a message about the deliveries of a run that stayed open; False when all of them were told before."""
+    now = installation.now()
+    with installation.ledger.begin() as connection:
+        channels = _listening(_channels(installation, connection, tenant), Event.FAILED)
+        before = next((one for one in notices.raised(connection, tenant) if one.event == Event.FAILED), None)
+        known = before.detail["deliveries"] if before else []
+        fresh = [one for one in waiting if one["delivery_id"] not in known]
+        if not fresh:
+            return False
+        ids = {"deliveries": [*known, *(one["delivery_id"] for one in fresh)]}
+        alarm = before or notices.raise_alarm(connection, tenant, Event.FAILED, ids, now)
+        if alarm is None or (before and not notices.change(connection, before, ids)):
+            return False  # another process tells, or the alarm has just ended
+        told = [{key: one[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for one in fresh]
+        notices.owe(connection, tenant, Event.FAILED, channels, {"deliveries": told}, now, alarm=alarm.id)
     return True
 
 
-def notify_late(installation: Installation) -> list[str]:
-    """Mail once for each tenant and boundary that is not delivered `late_after` its run was due; returns those tenants.
+@dataclass(frozen=True)
+class _Look:
+    """How a tenant stands now: the promise that holds, if any, and the alarms about it that stand."""
 
-    Raises as `notify_failed`; a tenant whose mail was not taken is told about the next time.
+    standing: Standing
+    promise: Promise | None
+    event: Event | None
+    alarms: Sequence[Alarm]
+
+    @property
+    def late(self) -> list[Alarm]:
+        return [one for one in self.alarms if one.event != Event.FAILED]
+
+    @property
+    def changed(self) -> bool:
+        return [one.event for one in self.late] != ([self.event] if self.event else []) or any(_is_over(one, self) for one in self.late)
+
+
+def watch(installation: Installation, tenant: str | None = None) -> list[tuple[str, Event]]:
+    """Hold promises against what was delivered, of all tenants or of one, and owe messages about what changed. Returns that.
+
+    A tenant without `deliverBy` is held to policy's `notify.late_after`, where that is set.
     """
-    after = installation.configuration.policy.notify.late_after
-    if after is None:
-        return []
     now = installation.now()
     with installation.ledger.read() as connection:
-        reached = streams.reached_by_all(connection)
-        every = registrations.readable(registrations.all_current(connection))
-        late = [(one, due) for one in every if (due := _late(connection, one, reached.get(one.tenant, ()), now, after))]
-    for registered, (boundary, missing) in late:
-        text = (
-            f"Due up to {timestamp_text(boundary)}, not delivered yet: {', '.join(missing)}.\n\nSee: waybill deliveries {registered.tenant}"
-        )
-        _send(installation, f"Waybill: {registered.tenant} is late", text)
-        with installation.ledger.begin() as connection:
-            registrations.note(connection, registered.tenant, "waybill", LATE, {"boundary": timestamp_text(boundary)}, installation.now())
-    return [registered.tenant for registered, _ in late]
+        alarms: dict[str, list[Alarm]] = {}
+        for one in notices.raised(connection, tenant):
+            alarms.setdefault(one.tenant, []).append(one)
+        looks = [_look(installation, connection, one, alarms.get(one.tenant, ()), now) for one in overviews.standings(connection, tenant)]
+    told = []
+    for look in looks:
+        if look.changed or look.alarms:
+            with installation.ledger.begin() as connection:
+                told += [(look.standing.tenant, event) for event in _settle(installation, connection, look, now)]
+    return told
 
 
-def _late(
-    connection: Connection, one: Registered, active: Sequence[Reached], now: datetime, after: timedelta
-) -> tuple[datetime, list[str]] | None:
-    """The boundary that is overdue and the entities that lack it; None when nothing is, or when it was told already."""
-    if one.registration.is_disabled:
-        return None
-    boundary, started = one.registration.due(one.tenant, now)
-    # What was registered after that run started is not late yet: its first run is the next one.
-    missing = [each.entity for each in active if (each.watermark is None or each.watermark < boundary) and each.activated_at <= started]
-    if not missing or now < started + after or registrations.noted(connection, one.tenant, LATE, {"boundary": timestamp_text(boundary)}):
-        return None
-    return boundary, missing
+def _look(installation: Installation, connection: Connection, one: Standing, alarms: Sequence[Alarm], now: datetime) -> _Look:
+    notify = installation.configuration.export_policy(one.tenant).notify
+    promise = promise_of(connection, one, notify.warn_before, now, notify.late_after)
+    return _Look(one, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
 
 
-def _send(installation: Installation, subject: str, text: str) -> None:
-    policy = installation.configuration.policy
-    connection = installation.connections(policy.mail.connection)
-    message = EmailMessage()
-    message["Subject"], message["From"] = subject, mail.sender_of(connection, policy.mail.sender)
-    message["To"] = ", ".join(policy.notify.to)
-    message["Date"] = installation.now()
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text)
-    mail.send(connection, message)
+def _is_over(alarm: Alarm, look: _Look) -> bool:
+    """Whether the promise an alarm is about is not the one that is open any more."""
+    return look.promise is None or alarm.detail["data_until"] != timestamp_text(look.promise.boundary) or alarm.event != look.event
+
+
+def _settle(installation: Installation, connection: Connection, look: _Look, now: datetime) -> list[Event]:
+    """End the alarms that are over, say that what people were told of is well again, and raise what is new."""
+    tenant, told = look.standing.tenant, []
+    over = [one for one in look.late if _is_over(one, look)]
+    well = [one for one in over if look.standing.behind and one.detail["data_until"] <= timestamp_text(look.standing.behind)]
+    for one in look.alarms:
+        if one.event == Event.FAILED:
+            found = deliveries.several(connection, one.detail["deliveries"]).values()
+            if all(each.status != "open" for each in found):
+                over.append(one)
+                well += [one] if any(each.status == "committed" for each in found) else []
+    heard = _listening(notices.told(connection, [one.id for one in well]), Event.RECOVERED)
+    ended = {one.id for one in over if notices.clear(connection, one, now)}
+    if ended & {one.id for one in well}:
+        was = min((one.event for one in well), key=_GRAVEST.index)
+        detail = {"was": was, "since": timestamp_text(min(one.raised_at for one in well)), **_reached(look.standing)}
+        notices.owe(connection, tenant, Event.RECOVERED, [one | {"after": 0} for one in heard], detail, now)
+        told.append(Event.RECOVERED)
+    if look.event and look.promise and not any(one.event == look.event and one.id not in ended for one in look.late):
+        detail = _debt(connection, tenant, look.promise)
+        if alarm := notices.raise_alarm(connection, tenant, look.event, detail, now):
+            listening = _listening(_channels(installation, connection, tenant), look.event)
+            notices.owe(connection, tenant, look.event, listening, detail, now, alarm=alarm.id)
+            told.append(look.event)
+    return told
+
+
+def _reached(one: Standing) -> JsonObject:
+    return {"data_until": timestamp_text(one.behind)} if one.behind else {}
+
+
+def _debt(connection: Connection, tenant: str, promise: Promise) -> JsonObject:
+    """What is owed by when, and which entities lack it, with why where something failed."""
+    troubles = {one.entity: one for one in reversed(overviews.troubles(connection, tenant))}
+    missing = [one.entity for one in streams.active(connection, tenant) if one.watermark is None or one.watermark < promise.boundary]
+    return {
+        "data_until": timestamp_text(promise.boundary),
+        "deliver_by": timestamp_text(promise.deliver_by),
+        "missing": [
+            {"entity": entity, "error_code": why.code if why else None, "error": why.error if why else None}
+            for entity in missing
+            for why in [troubles.get(entity)]
+        ],
+    }

@@ -18,26 +18,30 @@ _TERMS = ("exportOption", "frequency", "timezone", "deliverAt", "deliverBy")
 """What a promise is made of. Another version of these makes a new promise; one that changes something else does not."""
 
 
-def terms_of(tenant: str, body: dict[str, Any]) -> Terms | None:
-    """The times a registration's body promises, None where it promises nothing or cannot be read any more."""
+def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = None) -> Terms | None:
+    """The times a registration's body promises, `otherwise` so long after each run; None where that is none or the body cannot be read."""
     by = body.get("deliverBy")
-    if not by or body.get("exportOption") == ExportOption.DISABLE:
+    if not (by or otherwise) or body.get("exportOption") == ExportOption.DISABLE:
         return None
     try:
         zone, frequency = ZoneInfo(body.get("timezone", "UTC")), Frequency(body["frequency"])
-        return Terms(zone, frequency, starts_at(tenant, body.get("deliverAt")), time.fromisoformat(by))
+        return Terms(zone, frequency, starts_at(tenant, body.get("deliverAt")), time.fromisoformat(by) if by else otherwise or timedelta(0))
     except (KeyError, ValueError, TypeError, OSError):
         return None
 
 
-def promise_of(connection: Connection, one: Standing, warn_before: timedelta, now: datetime) -> Promise | None:
-    """How far a tenant's data is promised, and by when; None where nothing is.
+def promise_of(
+    connection: Connection, one: Standing, warn_before: timedelta, now: datetime, late_after: timedelta | None = None
+) -> Promise | None:
+    """How far a tenant's data is promised, and by when; None where nothing is, nor `late_after` says when it is late all the same.
 
     What was registered after a run started is owed with the next one.
     """
-    terms = terms_of(one.tenant, one.body)
+    terms = terms_of(one.tenant, one.body, late_after)
     if terms is None or not one.streams:
         return None
+    if not one.body.get("deliverBy"):
+        warn_before = timedelta(0)  # nobody promised anything, so nothing is at risk
     promise = _promise(terms, one, one.created_at, warn_before)
     # The promise may be older than the version in force, which is only looked up where that version could hide a breach.
     earliest = _promise(terms, one, one.behind or one.new_since or one.created_at, warn_before)

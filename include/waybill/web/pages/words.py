@@ -27,6 +27,7 @@ LABELS = {
     "timezone": "Time zone",
     "deliverAt": "Start at (local time)",
     "deliverBy": "Promised by (local time)",
+    "notify": "Notifications",
     "destination": "Destination",
     "kind": "Destination",
     "bucket": "Bucket",
@@ -207,6 +208,8 @@ class Words:
                 return place(value)
             case "csv":
                 return _dialect(value)
+            case "notify":
+                return "; ".join(f"{one['kind']} {one.get('url') or one.get('connection') or ', '.join(one['to'])}" for one in value)
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:

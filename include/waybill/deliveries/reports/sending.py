@@ -1,0 +1,180 @@
+"""The outbox: messages owed about deliveries, sent by mail, to Slack and to webhooks. One that is not taken is sent again later.
+
+A message is sent at least once: a process that dies between sending it and noting so leaves it to be sent again, under the same id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from waybill import mail, webhooks
+from waybill.canonical import timestamp_text
+from waybill.configuration.channels import Event
+from waybill.deliveries.manifests import manifest_bytes, placed
+from waybill.deliveries.reports import notifying
+from waybill.deliveries.reports.causes import said_outside
+from waybill.destinations.public import checked_address
+from waybill.errors import PermanentError, WaybillError, counted
+from waybill.installation import Installation
+from waybill.ledger import deliveries, notices
+from waybill.ledger.notices import Notice
+
+WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
+"""How long to wait before the next tries, the last of these from then on."""
+
+GIVEN_UP_AFTER = timedelta(days=3)
+PARALLEL = 4
+MOST_BYTES = 1_000_000
+"""A manifest of more columns than fit is told without them: it stands at the destination."""
+
+
+def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
+    """Tell people what changed about one tenant: what it was, and what could not be sent yet. One query where nothing is owed."""
+    with installation.ledger.read() as connection:
+        if not notices.is_pending(connection, tenant):
+            return [], []
+    changes = [event for _, event in notifying.watch(installation, tenant)]
+    return changes, send_due(installation, tenant)
+
+
+def send_due(installation: Installation, tenant: str | None = None) -> list[WaybillError]:
+    """Send what is owed by now, of all tenants or of one. Returns the problems; what was not taken is sent again later.
+
+    Messages to one channel go one after another, in order; one that is not taken keeps the rest of its channel for the next round.
+    """
+    with installation.ledger.read() as connection:
+        due = notices.due(connection, installation.now(), tenant)
+    lanes: dict[str, list[Notice]] = {}
+    for one in due:
+        lanes.setdefault(json.dumps({key: one.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(one)
+    if not lanes:
+        return []
+    with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
+        return [problem for found in pool.map(lambda lane: _send_lane(installation, lane), lanes.values()) for problem in found]
+
+
+def _send_lane(installation: Installation, lane: Sequence[Notice]) -> list[WaybillError]:
+    for one in lane:
+        now = installation.now()
+        with installation.ledger.begin() as connection:
+            if not notices.claim(connection, one, now):
+                return []  # another process is at this channel
+        try:
+            _send(installation, one)
+        except WaybillError as error:
+            with installation.ledger.begin() as connection:
+                notices.postponed(connection, one, _next_try(one, now), str(error))
+            return [error.located(f"message {one.event} of {one.tenant}")]
+        with installation.ledger.begin() as connection:
+            notices.sent(connection, one, installation.now())
+    return []
+
+
+def _next_try(one: Notice, now: datetime) -> datetime | None:
+    later = now + WAITS[min(one.tries, len(WAITS) - 1)]
+    begun = one.created_at + timedelta(seconds=one.channel["after"])
+    # One that nobody could send for days, since no process ran, gets its tries all the same.
+    return later if later < begun + GIVEN_UP_AFTER or one.tries < len(WAITS) else None
+
+
+def _send(installation: Installation, one: Notice) -> None:
+    channel = one.channel
+    if channel["kind"] == "mail":
+        _mail(installation, one)
+        return
+    connection = installation.connections(channel["connection"])
+    if channel["kind"] == "slack":
+        url, headers = webhooks.slack_url_of(connection), {}
+        body = json.dumps({"text": "*{}*\n{}".format(*text(one, facts(installation, one)))}).encode()
+    else:
+        url, body = channel.get("url") or webhooks.url_of(connection), document(installation, one)
+        headers = webhooks.signed_headers(connection, one.id, int(installation.now().timestamp()), body)
+    address = _guarded(installation, url) if channel["guarded"] else ""
+    webhooks.post(url, body, headers, where=f"connection {connection.id}", address=address)
+
+
+def _guarded(installation: Installation, url: str) -> str:
+    """The checked address of a webhook that a tenant named. Raises PermanentError for one in the house's network, or without TLS."""
+    parts = urlsplit(url)
+    networks = installation.configuration.policy.private_networks
+    address = checked_address(parts.hostname or "", webhooks.port_of(url), networks)
+    if parts.scheme != "https" and not any(ip_address(address) in network for network in networks):
+        raise PermanentError("the webhook of a tenant is not called without TLS", allowed="https://", code="webhook_url")
+    return address
+
+
+def _mail(installation: Installation, one: Notice) -> None:
+    settings = installation.configuration.policy.mail
+    connection = installation.connections(settings.connection)
+    subject, words = text(one, facts(installation, one))
+    message, sender = EmailMessage(), mail.sender_of(connection, settings.sender)
+    message["Subject"], message["From"], message["To"] = subject, sender, ", ".join(one.channel["to"])
+    # The same message has the same id however often it is sent, so that a reader can tell a repetition.
+    message["Message-ID"] = f"<{one.id}@{sender.rpartition('@')[2].strip('>')}>"
+    message["Date"] = one.created_at
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(words)
+    mail.send(connection, message)
+
+
+def facts(installation: Installation, one: Notice) -> dict[str, Any]:
+    """What a message tells. A tenant's own channels read of errors what people outside the house may."""
+    if one.event == Event.DELIVERED:
+        return _delivered(installation, one)
+    found = dict(one.detail)
+    for key in {"deliveries", "missing"} & found.keys():
+        found[key] = [
+            {**each, "error": said_outside(each["error_code"] or "")} if one.channel["own"] and each["error"] else each
+            for each in found[key]
+        ]
+    return found
+
+
+def _delivered(installation: Installation, one: Notice) -> dict[str, Any]:
+    """The manifest as it stands at the destination, and where. Paths are below the destination's root."""
+    with installation.ledger.read() as connection:
+        delivery = deliveries.get(connection, one.delivery or "")
+        adopted = deliveries.adopted_of(connection, [delivery]).get(delivery.id) if delivery else None
+    if delivery is None or adopted is None:
+        raise PermanentError(f"the ledger has no delivery {one.delivery} any more", code="unknown_delivery")
+    target, manifest = placed(delivery, adopted), json.loads(manifest_bytes(delivery, adopted))
+    if len(json.dumps(manifest)) > MOST_BYTES:
+        manifest.pop("columns")
+    return {"folder": target.folder, "manifest_path": target.manifest, "manifest": manifest}
+
+
+def document(installation: Installation, one: Notice) -> bytes:
+    """The body of a webhook."""
+    body = {"id": one.id, "type": one.event, "timestamp": timestamp_text(one.created_at), "tenant": one.tenant}
+    return json.dumps(body | {"data": facts(installation, one)}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def text(one: Notice, told: dict[str, Any]) -> tuple[str, str]:
+    """Subject and text of a message to people."""
+    tenant = one.tenant
+    if one.event == Event.DELIVERED:
+        manifest = told["manifest"]
+        size = f"{counted(manifest['rows'], 'row')}, {counted(manifest['bytes'], 'byte')}, SHA-256 {manifest['sha256']}"
+        return f"Waybill: {manifest['entity']} of {tenant} is delivered", f"{told['manifest_path']}\n{size}\n"
+    if one.event == Event.RECOVERED:
+        until = f"Data is there until {told['data_until']}. " if "data_until" in told else ""
+        return f"Waybill: {tenant} is well again", f"{until}What was told since {told['since']} ({_SAID[told['was']]}) is over.\n"
+    if one.event == Event.FAILED:
+        lines = [f"{each['entity']} #{each['sequence']}: {each['error'] or 'not delivered yet'}" for each in told["deliveries"]]
+        after = f"The next run finishes them. To do it at once clear the failed task, or: waybill run {tenant}"
+        return f"Waybill: {counted(len(lines), 'delivery')} of {tenant} failed", "\n".join([*lines, "", after]) + "\n"
+    missing = [f"{each['entity']}: {each['error']}" if each["error"] else each["entity"] for each in told["missing"]]
+    late = one.event == Event.BREACH
+    when = f"Due up to {told['data_until']} by {told['deliver_by']}, not delivered yet:"
+    subject = f"Waybill: {tenant} is late" if late else f"Waybill: {tenant} may be late"
+    return subject, "\n".join([when, *missing, "", f"See: waybill status {tenant}"]) + "\n"
+
+
+_SAID = {Event.FAILED: "a failed delivery", Event.LATE_WARNING: "data at risk", Event.BREACH: "data that was late"}

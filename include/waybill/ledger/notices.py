@@ -1,0 +1,150 @@
+"""Alarms (a state of a tenant that people should know of) and notices (what each channel is owed to be told). One step each, inside the
+caller's transaction: a state and what is owed about it are written together, so that a crash loses neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from waybill.ledger.engine import new_id
+from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
+
+LEASE = timedelta(minutes=10)
+"""How long a process may take to send what it took; after that another one sends it."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A state of a tenant, from when it began until it ended."""
+
+    id: int
+    tenant: str
+    event: str
+    detail: dict[str, Any]
+    raised_at: datetime
+    cleared_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message to one channel. `alarm` and `delivery` are what it is about."""
+
+    id: str
+    tenant: str
+    event: str
+    alarm: int | None
+    delivery: str | None
+    channel: dict[str, Any]
+    detail: dict[str, Any]
+    state: str
+    tries: int
+    error: str
+    created_at: datetime
+    due_at: datetime
+    claimed_at: datetime | None
+    sent_at: datetime | None
+
+
+def raised(connection: Connection, tenant: str | None = None) -> list[Alarm]:
+    """The alarms that stand, of all tenants or of one."""
+    query = select(alarm).where(IS_RAISED).order_by(alarm.c.id)
+    return [Alarm(**row._mapping) for row in connection.execute(query if tenant is None else query.where(alarm.c.tenant == tenant))]
+
+
+def is_pending(connection: Connection, tenant: str) -> bool:
+    """Whether an alarm stands, or a message is owed."""
+    stands = select(alarm.c.id).where(IS_RAISED, alarm.c.tenant == tenant).exists()
+    owed = select(notice.c.id).where(IS_OWED, notice.c.tenant == tenant).exists()
+    return bool(connection.execute(select(or_(stands, owed))).scalar_one())
+
+
+def raise_alarm(connection: Connection, tenant: str, event: str, detail: Mapping[str, Any], now: datetime) -> Alarm | None:
+    """None when it stands already."""
+    try:
+        with connection.begin_nested():
+            values = {"tenant": tenant, "event": event, "detail": detail, "raised_at": now}
+            row = connection.execute(insert(alarm).values(values).returning(alarm)).one()
+    except IntegrityError:
+        return None
+    return Alarm(**row._mapping)
+
+
+def change(connection: Connection, one: Alarm, detail: Mapping[str, Any]) -> bool:
+    """Say more about an alarm that stands. False when it is over."""
+    return connection.execute(update(alarm).where(alarm.c.id == one.id, IS_RAISED).values(detail=detail)).rowcount == 1
+
+
+def clear(connection: Connection, one: Alarm, now: datetime) -> bool:
+    """End an alarm, and drop what nobody was told of it yet. False when somebody else did."""
+    if connection.execute(update(alarm).where(alarm.c.id == one.id, IS_RAISED).values(cleared_at=now)).rowcount != 1:
+        return False
+    untold = (notice.c.alarm == one.id, IS_OWED, notice.c.tries == 0, notice.c.claimed_at.is_(None))
+    connection.execute(update(notice).where(*untold).values(state="dropped"))
+    return True
+
+
+def owe(
+    connection: Connection,
+    tenant: str,
+    event: str,
+    channels: Sequence[Mapping[str, Any]],
+    detail: Mapping[str, Any],
+    now: datetime,
+    *,
+    alarm: int | None = None,
+    delivery: str | None = None,
+) -> None:
+    """Owe each of these channels a message, at once or `after` so many seconds."""
+    about = {"tenant": tenant, "event": event, "alarm": alarm, "delivery": delivery, "detail": detail, "state": "owed", "created_at": now}
+    rows = [{**about, "id": new_id(), "channel": one, "due_at": now + timedelta(seconds=one.get("after", 0))} for one in channels]
+    if rows:
+        connection.execute(insert(notice), rows)
+
+
+def told(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
+    """The channels that were told of any of these alarms, or may have been, each once."""
+    tried = or_(notice.c.state == "sent", notice.c.tries > 0, notice.c.claimed_at.is_not(None))
+    query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)
+    found: list[dict[str, Any]] = []
+    for one in connection.scalars(query):
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def due(connection: Connection, now: datetime, tenant: str | None = None, limit: int = 500) -> list[Notice]:
+    """What is to be told now and nobody else is telling, oldest first."""
+    free = or_(notice.c.claimed_at.is_(None), notice.c.claimed_at <= now - LEASE)
+    query = select(notice).where(IS_OWED, notice.c.due_at <= now, free).order_by(notice.c.id).limit(limit)
+    return [Notice(**row._mapping) for row in connection.execute(query if tenant is None else query.where(notice.c.tenant == tenant))]
+
+
+def claim(connection: Connection, one: Notice, now: datetime) -> bool:
+    """Take a message to send it. False when somebody else has it."""
+    seen = notice.c.claimed_at.is_(None) if one.claimed_at is None else notice.c.claimed_at == one.claimed_at
+    same = and_(notice.c.id == one.id, IS_OWED, notice.c.tries == one.tries, seen)
+    return connection.execute(update(notice).where(same).values(claimed_at=now)).rowcount == 1
+
+
+def sent(connection: Connection, one: Notice, now: datetime) -> None:
+    connection.execute(update(notice).where(notice.c.id == one.id).values(state="sent", sent_at=now, tries=one.tries + 1, error=""))
+
+
+def postponed(connection: Connection, one: Notice, until: datetime | None, error: str) -> None:
+    """Try again later, or never where there is no later."""
+    values: dict[str, Any] = {"tries": one.tries + 1, "claimed_at": None, "error": error}
+    values |= {"state": "given_up"} if until is None else {"due_at": until}
+    connection.execute(update(notice).where(notice.c.id == one.id).values(values))
+
+
+def forget(connection: Connection, before: datetime) -> None:
+    """Drop what was settled before an instant."""
+    connection.execute(delete(notice).where(notice.c.state != "owed", notice.c.created_at < before))
+    kept = select(notice.c.alarm).where(notice.c.alarm.is_not(None))
+    connection.execute(delete(alarm).where(alarm.c.cleared_at < before, alarm.c.id.not_in(kept)))

@@ -1,0 +1,104 @@
+"""Calling a webhook: a signed POST as the Standard Webhooks specification has it (standardwebhooks.com), so that libraries verify it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+from waybill.connection import Connection
+from waybill.errors import PermanentError, TransientError
+
+SECONDS = 10.0
+"""How long a server may take to answer. A consumer takes the message first and works on it afterwards."""
+
+_SLACK = "https://hooks.slack.com/services"
+_PREFIX = "whsec_"
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """`v1,` and the Base64 HMAC-SHA256 of `id.timestamp.body`. A secret after `whsec_` is Base64, any other is the key itself."""
+    signed = b".".join([message_id.encode(), str(timestamp).encode(), body])
+    return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
+
+
+def signed_headers(connection: Connection, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """What a consumer verifies a message by. Raises PermanentError where the connection holds no secret."""
+    if not connection.password:
+        raise PermanentError(
+            f"the connection {connection.id} holds no secret to sign with",
+            next_step="Set its password to the secret that the consumer verifies with",
+            code="webhook_secret",
+        )
+    signed = signature(connection.password, message_id, timestamp, body)
+    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signed}
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith(_PREFIX):
+        try:
+            return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        except binascii.Error as error:
+            raise PermanentError(
+                "the secret after whsec_ is not Base64", next_step="Correct the connection", code="webhook_secret"
+            ) from error
+    return secret.encode()
+
+
+def url_of(connection: Connection) -> str:
+    """The address a connection stands for: its host as a whole URL, or put together of host, port and schema as Airflow's HttpHook does."""
+    if "://" in connection.host:
+        return connection.host
+    if not connection.host:
+        raise PermanentError(f"the connection {connection.id} names no host", next_step="Set its host to the URL", code="connection")
+    port = f":{connection.port}" if connection.port else ""
+    return f"{connection.schema or 'https'}://{connection.host}{port}{connection.extra.get('endpoint', '')}"
+
+
+def slack_url_of(connection: Connection) -> str:
+    """The incoming webhook of a slackwebhook connection: host and token as Airflow's SlackWebhookHook takes them, or a URL as password."""
+    if connection.password.startswith("https://"):
+        return connection.password
+    if not connection.password:
+        raise PermanentError(
+            f"the connection {connection.id} holds no webhook token", next_step="Set its password to T000/B000/XXXX", code="connection"
+        )
+    host = connection.host or _SLACK
+    base = host if "://" in host else f"{connection.schema or 'https'}://{host}" + (f":{connection.port}" if connection.port else "")
+    return f"{base.rstrip('/')}/{connection.password.lstrip('/')}"
+
+
+def port_of(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, address: str = "") -> None:
+    """POST JSON once. Only 2xx counts, and nobody is redirected. With `address` that one is connected to, whatever the name says by now.
+
+    Raises TransientError; the answer's own words are not repeated, nor is the URL, which may hold a token.
+    """
+    import httpx
+
+    parts, extensions = urlsplit(url), {}
+    sent = {"content-type": "application/json", "user-agent": "Waybill", **headers}
+    if address:
+        sent["host"] = parts.netloc
+        extensions = {"sni_hostname": parts.hostname}
+        literal = f"[{address}]" if ":" in address else address
+        url = urlunsplit(parts._replace(netloc=f"{literal}:{port_of(url)}"))
+    try:
+        # A pinned address is connected to directly: a proxy would look the name up again.
+        with httpx.Client(timeout=SECONDS, follow_redirects=False, trust_env=not address) as client:
+            answer = client.post(url, content=body, headers=sent, extensions=extensions)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise _not_taken(type(error).__name__, where) from error
+    if not answer.is_success:
+        raise _not_taken(f"HTTP {answer.status_code}", where)
+
+
+def _not_taken(reason: str, where: str) -> TransientError:
+    return TransientError(f"the message was not taken ({reason})", where=where, next_step="It is sent again later", code="webhook")
