@@ -8,6 +8,7 @@ RUN pip install --no-cache-dir --require-hashes -r /tmp/waybill/requirements-run
 
 COPY --chown=airflow:root pyproject.toml README.md LICENSE /tmp/waybill/
 COPY --chown=airflow:root include /tmp/waybill/include
+COPY --chown=airflow:root consumer /tmp/waybill/consumer
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/waybill && rm -rf /tmp/waybill
 
 COPY --chown=airflow:root dags dags

@@ -1,4 +1,6 @@
-"""What the wheel holds beyond the package: DAG files, plugin file and examples, which `waybill init` copies into a project."""
+"""What the wheel holds beyond the package: the consumer's package, whose code the product verifies with, and DAG files, plugin file and
+examples, which `waybill init` copies into a project.
+"""
 
 from pathlib import Path
 
@@ -6,6 +8,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+CONSUMER = ROOT / "consumer/src/waybill_consumer"
 SHIPPED = ("dags/*.py", "plugins/*.py", "examples/flights/**/*.py", "examples/flights/**/*.md", "examples/flights/**/*.yaml")
 
 
@@ -16,10 +19,15 @@ class BuildWithProjects(build_py):
         super().run()
         if self.editable_mode:  # a checkout has them at its top
             return
+        for path in sorted(path for pattern in ("**/*.py", "**/py.typed") for path in CONSUMER.glob(pattern)):
+            self._ship(path, path.relative_to(CONSUMER.parent))
         for path in sorted(path for pattern in SHIPPED for path in ROOT.glob(pattern) if ".waybill" not in path.parts):
-            target = Path(self.build_lib, "waybill/shipped", path.relative_to(ROOT))
-            self.mkpath(str(target.parent))
-            self.copy_file(str(path), str(target))
+            self._ship(path, Path("waybill/shipped", path.relative_to(ROOT)))
+
+    def _ship(self, path: Path, name: Path) -> None:
+        target = Path(self.build_lib, name)
+        self.mkpath(str(target.parent))
+        self.copy_file(str(path), str(target))
 
 
 setup(cmdclass={"build_py": BuildWithProjects})

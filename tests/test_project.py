@@ -174,7 +174,9 @@ def test_the_hook_for_configuration_repositories_runs_waybill_check(repository: 
 def test_an_installed_package_holds_every_file_of_the_source(repository: Path, tmp_path: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(repository / "include", tmp_path / "include", ignore=skip)
-    shutil.copy(repository / "pyproject.toml", tmp_path)
+    shutil.copytree(repository / "consumer", tmp_path / "consumer", ignore=skip)
+    for name in ("pyproject.toml", "setup.py"):
+        shutil.copy(repository / name, tmp_path)
     (tmp_path / "README.md").write_text("# Waybill\n")
     argv = [
         sys.executable,
@@ -190,6 +192,8 @@ def test_an_installed_package_holds_every_file_of_the_source(repository: Path, t
     ]
     subprocess.run(argv, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("waybill/")}
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert {"waybill_consumer/verification.py", "waybill_consumer/py.typed"} <= held
+    packed = {name for name in held if name.startswith("waybill/")}
     source = {str(path.relative_to(tmp_path / "include")) for path in (tmp_path / "include/waybill").rglob("*") if path.is_file()}
     assert source - packed == set()

@@ -14,8 +14,8 @@ from stat import S_ISDIR
 
 import paramiko
 
-from waybill.destinations.folder import Folder
-from waybill.files.verification import Report, verify
+from waybill_consumer.places.folder import Folder
+from waybill_consumer.verification import Report, verify
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def _walk(client: paramiko.SFTPClient, folder: str) -> Iterator[str]:
 
 def check(fetched: Path) -> Report:
     """Verify every manifest, file and chain below a fetched folder."""
-    with Folder(fetched).connect() as session:
-        return verify(session)
+    return verify(Folder(fetched))
 
 
 def tree(fetched: Path, paths: list[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from waybill.airflow.names import APPLY_DAG, dag_id
 from waybill.configuration.catalog import DuckDBSource
 from waybill.configuration.loading import Configuration
 from waybill.errors import PermanentError
-from waybill.files.manifest import Manifest, parse
+from waybill_consumer.manifest import Manifest, parse
 from waybill_demo import consumer
 from waybill_demo.consumer import Account
 from waybill_demo.sftp_server import RunningServer, new_accounts, serve
@@ -144,7 +144,7 @@ def _unexpected(scene: _Scene, tenant: str, paths: Sequence[str], fetched: Path)
     yield from (f"{path} is not this tenant's" for path in paths if not path.startswith(f"/exports/{tenant}/"))
     manifests = [_manifest(fetched, path) for path in paths if path.endswith(".manifest.json")]
     for entity in file.entities:
-        got = sorted((one.sequence, one.window.start, one.window.end) for one in manifests if one.entity == entity)
+        got = sorted((one.sequence, one.start, one.end) for one in manifests if one.entity == entity)
         if got != [(1, None, ends[0]), (2, ends[0], ends[1])]:
             yield f"{entity} came as {got}, expected a full load and a delta up to {ends[0]} and {ends[1]}"
     if sum(path.endswith("/_MANIFEST.json") for path in paths) != len(ends):
@@ -152,7 +152,7 @@ def _unexpected(scene: _Scene, tenant: str, paths: Sequence[str], fetched: Path)
 
 
 def _manifest(fetched: Path, path: str) -> Manifest:
-    return parse((fetched / path.lstrip("/")).read_bytes(), path)
+    return parse((fetched / path.lstrip("/")).read_bytes())
 
 
 def _warehouse(place: Stage, configuration: Configuration) -> Path:

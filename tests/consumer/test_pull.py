@@ -77,7 +77,7 @@ def test_a_dates_lists_come_when_all_they_name_is_here(source: tuple[Sender, Pul
     path.write_bytes(whole)
     assert pulled().code == 0
     assert len(list((tmp_path / "copy").rglob("SHA256SUMS"))) == 1
-    assert well("verify", tmp_path / "copy")["notes"] == []
+    assert well("verify", tmp_path / "copy")["problems"] == []
 
 
 def test_a_delivery_without_its_manifest_is_not_touched(source: tuple[Sender, Pull], tmp_path: Path) -> None:

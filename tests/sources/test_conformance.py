@@ -31,13 +31,14 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.deliveries.shaping import shaped
 from waybill.files import manifest
-from waybill.files.recount import recount, texts_of
+from waybill.files.shapes import texts_of
 from waybill.formats.csv import write_csv
 from waybill.sources import Source
 from waybill.sources.dbapi import DbApi
 from waybill.sources.duckdb import DuckDB
 from waybill.sources.lake import Lake
 from waybill.sources.postgres.source import Postgres
+from waybill_consumer.recount import recount
 
 DEFAULT = Dialect()
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -583,7 +584,7 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
         front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.columns(selection.entity))
         found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
     assert [one.sha256 for one in found] == [sink.sha256 for sink in sinks]
-    dialect_said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+    dialect_said = manifest.csv_of(manifest.dialect_of(dialect))
     for one, sink in zip(found, sinks, strict=True):
         counted = recount([sink.data], dialect_said, len(selection.columns), dialect.format)
         assert (counted.rows, counted.sha256, counted.faults) == (one.rows, one.sha256, ())
@@ -595,9 +596,10 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
 def test_every_format_holds_the_same_rows_from_every_source(installation: Installation, shape: str) -> None:
     dialect = SHAPES[shape]
     selection = selection_of(installation)
-    said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+    said = manifest.csv_of(manifest.dialect_of(dialect))
     kinds = [column.type.value for column in selection.columns.values()]
-    found = [record for data in written(installation, selection, dialect) for record in texts_of([data], said, dialect.format, kinds)]
+    typed = list(zip(selection.columns, kinds, strict=True))
+    found = [record for data in written(installation, selection, dialect) for record in texts_of([data], said, dialect.format, typed)]
     rows = expected(installation.rows)
     wanted = [[field or "" for field in fields] for fields in rows]
     if dialect.format == "ndjson":  # where a column holds JSON, null is the only word for both
@@ -653,7 +655,7 @@ def test_rows_known_from_before_are_left_out_in_every_format(installation: Insta
     kept = set(sorted(known)[: len(known) // 2])
     counts = set()
     for dialect in SHAPES.values():
-        said = manifest.Csv.model_validate(manifest.dialect_of(dialect))
+        said = manifest.csv_of(manifest.dialect_of(dialect))
         selection = selection_of(installation, changed=Changed(start, end, known=kept))
         files = written(installation, selection, dialect)
         counts.add(sum(recount([data], said, len(TYPES), dialect.format).rows or 0 for data in files))

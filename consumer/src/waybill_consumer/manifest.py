@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +18,9 @@ DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
 SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
 KINDS = ("full", "delta", "backfill")
 FORMATS = ("csv", "parquet", "ndjson")
+NOTICED = "deleted_noticed_at"
+"""The column of a deletes file that follows the key: when it was noticed that the row is gone."""
+
 TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
 
 _NAME = re.compile(r"^[^./\\][^/\\]*\Z")
@@ -94,11 +97,17 @@ class Manifest:
     possible_duplicate: bool
     tombstone_column: str | None
     redelivers: str | None
+    facts: Mapping[str, Any] = field(compare=False, repr=False)
+    """The whole manifest as it was read."""
 
     @property
     def content(self) -> str:
         """What the delivery's rows are known by: a redelivery has those of the delivery it repeats."""
         return self.redelivers or self.delivery_id
+
+    def header(self, file: File) -> tuple[str, ...]:
+        """The columns one of its files holds."""
+        return (*self.key, NOTICED) if file is self.deletes else tuple(column.name for column in self.columns)
 
     @property
     def all_files(self) -> tuple[File, ...]:
@@ -221,6 +230,7 @@ def _manifest(fields: _Fields) -> Manifest:
         possible_duplicate=take("possible_duplicate", bool),
         tombstone_column=fields.maybe("tombstone_column", str),
         redelivers=fields.maybe("redelivers", str),
+        facts=fields.body,
     )
 
 

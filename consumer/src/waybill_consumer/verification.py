@@ -13,11 +13,14 @@ from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
 from waybill_consumer.recount import dialect_of, differences, recount
+from waybill_consumer.sums import sums
 
 DATA = re.compile(
     r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?\Z"
 )
 UNCOUNTED = 'bytes and hash are right; to count its records as well: pip install "waybill-consumer[duckdb]"'
+BESIDE = re.compile(r"/(?:feed\.json|_README\.txt|feed/[0-9a-f]{32}/page-\d{6,}(?:\.[0-9a-f]{32})?\.json)\Z")
+"""What explains the files, in a tenant's folder."""
 POSITION = ".waybill-consumer.json"
 UNFINISHED = re.compile(r"^\..+\.part\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
@@ -121,16 +124,35 @@ class _Verification:
             if name.startswith(".") and "/." not in folder.rpartition("/")[0]:
                 self.remark([_hidden(folder, name)])
             return
-        names = {item.path.rpartition("/")[2] for item in items}
-        names = {name for name in names if name != POSITION and not SUMS.match(name)}
+        names = {item.path.rpartition("/")[2] for item in items} - {POSITION}
         listed: set[str] = set()
         for name in sorted(names):
             if name.endswith(SUFFIX) and not name.startswith("."):
                 listed |= {name} | self._manifest(f"{folder}/{name}", names)
         days = [name for name in names if DAY_MANIFEST.match(name)]
-        self.remark(self._stray(folder, name) for name in sorted(names - listed - set(days)))
+        beside = {name for name in names if SUMS.match(name)}
+        strays = sorted(names - listed - set(days) - beside)
+        self.remark(self._stray(folder, name) for name in strays if not BESIDE.search(f"{folder}/{name}"))
         if days:
             self._days(folder, days)
+        for name in sorted(beside):
+            self.remark(self._sums(folder, name))
+
+    def _sums(self, folder: str, name: str) -> Iterator[Remark]:
+        """Whether a SHA256SUMS says what the day manifest beside it says."""
+        found = SUMS.match(name)
+        day = f"_MANIFEST.{found[1]}.json" if found and found[1] else "_MANIFEST.json"
+        path = f"{folder}/{name}"
+        try:
+            document = self._tree.read(f"{folder}/{day}")
+            if document is None:
+                yield Remark(path, f"stands there without {day}: not complete yet", is_problem=False)
+                return
+            same = self._tree.read(path) == sums(document, day)
+        except (Refused, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            yield Remark(path, f"is not what {day} says")
 
     def _stray(self, folder: str, name: str) -> Remark:
         """A file that no manifest lists."""
@@ -178,18 +200,14 @@ class _Verification:
         if not present:
             self.remark([Remark(path, "is listed in its manifest and missing")])
             return
-        is_deletes = file is one.deletes
-        names = tuple(column.name for column in one.columns)
+        names = one.header(file)
         try:
-            width = len(one.key) + 1 if is_deletes else len(names)
-            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), width, one.format_of(file))
+            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(names), one.format_of(file))
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return
-        if is_deletes:  # the last column is the time the deletion was noticed
-            names = (*one.key, *(found.header or ())[len(one.key) :])
         self.report.bytes += found.bytes
-        self.report.rows += 0 if is_deletes else found.rows or 0
+        self.report.rows += 0 if file is one.deletes else found.rows or 0
         if one.format == "parquet" and not found.faults and found.rows is None:
             self.remark([Remark(path, UNCOUNTED, is_problem=False)])
         self.remark(Remark(path, what) for what in differences(found, file, names))

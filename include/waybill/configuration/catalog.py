@@ -18,10 +18,11 @@ from waybill.canonical import ColumnType
 from waybill.configuration.columns import Column, reader, sources
 from waybill.configuration.conditions import Condition, Step, query_problem
 from waybill.configuration.credentials import looks_secret, secret_value, words
-from waybill.configuration.deletes import NOTICED, Deletes, DeletesAt
+from waybill.configuration.deletes import Deletes, DeletesAt
 from waybill.configuration.durations import Duration
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding
+from waybill_consumer.manifest import NOTICED
 
 SLUG = r"^[a-z][a-z0-9_]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]

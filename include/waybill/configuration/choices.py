@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from waybill.configuration.catalog import Catalog, Entity, suggester
-from waybill.configuration.deletes import NOTICED
 from waybill.errors import Finding
+from waybill_consumer.manifest import NOTICED
 
 if TYPE_CHECKING:
     from waybill.configuration.registration import Registration

@@ -42,6 +42,3 @@ DeletesAt = Annotated[
     str, BeforeValidator(_deletes_at), WithJsonSchema({"type": "string", "examples": ["02:00", "sunday", "sunday 02:00"]})
 ]
 """A local time of day, a weekday, or both: `02:00`, `sunday`, `sunday 02:00`."""
-
-NOTICED = "deleted_noticed_at"
-"""The column of a deletes file that follows the key: when it was noticed that the row is gone."""

@@ -16,8 +16,8 @@ from waybill.deliveries.extraction import Extracted, Read, Task
 from waybill.deliveries.manifests import format_of, is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
-from waybill.files.manifest import Csv
-from waybill.files.recount import texts_of
+from waybill.files.manifest import csv_of
+from waybill.files.shapes import texts_of
 from waybill.formats.csv import Sink, Written
 from waybill.installation import Installation
 from waybill.ledger import deliveries
@@ -96,8 +96,8 @@ def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Atte
 def delivered_texts(attempt: Attempt, blocks: Iterable[bytes]) -> Iterator[list[str]]:
     """The records of one of an attempt's data files, as the texts that CSV holds."""
     columns = {one["name"]: one["type"] for one in attempt.facts["columns"]}
-    kinds = [columns[one["name"]] for one in attempt.columns]
-    return texts_of(blocks, Csv.model_validate(attempt.facts["csv"]), format_of(attempt), kinds)
+    typed = [(one["name"], columns[one["name"]]) for one in attempt.columns]
+    return texts_of(blocks, csv_of(attempt.facts["csv"]), format_of(attempt), typed)
 
 
 def _files(attempt: Attempt) -> list[dict[str, Any]]:

@@ -12,11 +12,12 @@ from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task, range_column
 from waybill.destinations import Session
 from waybill.errors import ConflictError, PermanentError, TransientError
-from waybill.files.manifest import FORMAT_VERSION, columns_of, dialect_of, document
+from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.registrations.filling import FILLED_FROM
 from waybill.registrations.filling import filled_from as filled
+from waybill_consumer.manifest import FORMAT_VERSION
 
 SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version")
 """Fields of a manifest that stand with the attempt's facts where they apply."""

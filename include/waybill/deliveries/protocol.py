@@ -25,13 +25,13 @@ from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, PermanentError, TransientError
-from waybill.files.manifest import package_hash
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries, keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.registrations import filling
 from waybill.sources import Source
+from waybill_consumer.manifest import package_hash
 
 _log = logging.getLogger(__name__)
 

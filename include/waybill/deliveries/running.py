@@ -25,7 +25,6 @@ from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.files import sums
 from waybill.files.manifest import day_document
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import days, deliveries, registrations, streams
@@ -34,6 +33,7 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
 from waybill.registrations.replacing import require
+from waybill_consumer import sums
 
 PARALLEL = 4
 _log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from waybill import layout
 from waybill.deliveries.manifests import manifest_bytes, placed
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
-from waybill.files import sums
 from waybill.ledger import Ledger, deliveries, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill_consumer import sums
 
 _ATTEMPT = re.compile(r"\.([0-9a-f]{32})\.part\Z")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.columns import Column
@@ -16,107 +15,38 @@ from waybill.configuration.selection import Dialect
 from waybill.errors import PermanentError
 from waybill.files import source_types
 from waybill.files.source_types import Native
+from waybill_consumer import manifest as consumer
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import FORMAT_VERSION, Csv, Manifest
+from waybill_consumer.records import Stored, records, text, unpacked
 
-FORMAT_VERSION = 1
 SOURCE_NAME = "source_name"
 """In the facts of a column that leaves under another name: what the source calls it."""
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Read(BaseModel):
-    """Base of what is read back: unknown fields are ignored, since later versions may add some."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class File(_Read):
-    """One data file; `path` is a bare name in the folder the manifest stands in."""
-
-    path: Annotated[str, StringConstraints(pattern=r"^[^./\\][^/\\]*$")]
-    rows: Annotated[int, Field(ge=0)]
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Sha256
-
-
-class Span(_Read):
-    """The window: `[start, end)`, no start in the first delivery of a generation. `exact`: no row lies outside of it."""
-
-    start: AwareDatetime | None = Field(alias="from")
-    end: AwareDatetime = Field(alias="to")
-    mode: str
-    exact: bool | None = None
-
-
-class Previous(_Read):
-    """The delivery before this one in its stream."""
-
-    sequence: int
-    sha256: Sha256
-
-
-class Csv(_Read):
-    """What a reader of the data files must know; the rest of the dialect is fixed."""
-
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)]
-    line_ending: Literal["\n", "\r\n"]
-    bom: bool
-    compression: Literal["none", "gzip", "zstd"]
-
-
-class Manifest(_Read):
-    """A manifest as a reader sees it: the contract's fields, all of them there, and those that only some have."""
-
-    format_version: int
-    delivery_id: str
-    tenant: str
-    entity: str
-    entity_name: str
-    generation: int
-    sequence: int
-    previous: Previous | None
-    kind: Literal["full", "delta", "backfill"]
-    window: Span
-    position: dict[str, Any]
-    snapshot_time: AwareDatetime
-    rows: int
-    bytes: int
-    sha256: Sha256
-    files: Annotated[tuple[File, ...], Field(min_length=1)]
-    columns: tuple[dict[str, Any], ...]
-    key: tuple[str, ...]
-    schema_version: int
-    format: Literal["csv", "parquet", "ndjson"] = "csv"
-    csv: Csv
-    possible_duplicate: bool
-    tombstone_column: str | None
-    produced_by: str
-    redelivers: str | None = None
-    note: str = ""
-    deletes: File | None = None
-
-    def shape(self, file: File) -> str:
-        """The format of one of its files: the deletes are CSV always."""
-        return "csv" if file is self.deletes else self.format
-
+_FOR_THE_SENDER: dict[str, type] = {"entity_name": str, "position": dict, "schema_version": int, "produced_by": str}
+"""What a sender needs of a manifest beyond what a consumer reads."""
 
 def parse(data: bytes, where: str) -> Manifest:
-    """A manifest read back. Raises PermanentError when it is not one."""
+    """A manifest read back by its sender. Raises PermanentError when it is not one."""
     try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise PermanentError(f"not a Waybill manifest: {field}: {problem['msg']}", where=where, code="bad_manifest") from error
+        one = consumer.parse(data)
+    except Refused as error:
+        raise PermanentError(error.what, where=where, code="bad_manifest") from error
+    for name, kind in _FOR_THE_SENDER.items():
+        if not isinstance(one.facts.get(name), kind):
+            raise PermanentError(f"is not a Waybill manifest: {name} is missing or not what it should be", where=where, code="bad_manifest")
+    return one
 
 
-def all_files(one: Manifest) -> list[File]:
-    """The data files and, where there is one, the deletes file."""
-    return [*one.files, *([one.deletes] if one.deletes else [])]
+def csv_of(facts: Mapping[str, Any]) -> Csv:
+    """A dialect as `dialect_of` told it."""
+    return Csv(**{name: facts[name] for name in Csv._fields})
 
 
-def package_hash(hashes: Sequence[str]) -> str:
-    """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
+    """Every record of a file known to be whole, without its header; NULL is an empty text here, too."""
+    found = records(text(unpacked(Stored(blocks), dialect.compression)), dialect)
+    next(found, None)
+    return ([one or "" for one in record] for record in found)
 
 
 def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[dict[str, Any]]:
@@ -158,6 +88,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no place in a manifest")
+
+
+class _Read(BaseModel):
+    """Base of what is read back: unknown fields are ignored, since later versions may add some."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Listed(_Read):

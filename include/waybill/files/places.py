@@ -13,7 +13,7 @@ from waybill.connection import Connection, Connections
 from waybill.destinations import Destination, open_destination
 from waybill.errors import PermanentError
 from waybill.files import verification
-from waybill.files.verification import Report
+from waybill_consumer.verification import Report
 
 _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _FORMS = "a folder, sftp:CONNECTION_ID[/path], sftp://CONNECTION_ID/path, or sftp://user@host[:port]/path"

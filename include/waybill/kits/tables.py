@@ -9,7 +9,6 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Catalog, Entity
 from waybill.configuration.columns import Column
-from waybill.configuration.deletes import NOTICED
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.columns import arranged
@@ -19,6 +18,7 @@ from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
+from waybill_consumer.manifest import NOTICED
 
 MOST_INTEGER_DIGITS = 18
 """What a 64 bit integer always holds."""

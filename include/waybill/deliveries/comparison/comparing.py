@@ -25,8 +25,7 @@ from waybill.deliveries.extraction import changes_by_time
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
-from waybill.files.manifest import Csv
-from waybill.files.recount import records_of
+from waybill.files.manifest import records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, reconciling, streams
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -34,9 +33,10 @@ from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
 from waybill.sources import Snapshot
+from waybill_consumer.manifest import Csv
 
 _TICK = timedelta(microseconds=1)
-_PLAIN = Csv(delimiter=",", line_ending="\n", bom=False, compression="none")
+_PLAIN = Csv()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from waybill import layout
 from waybill.canonical import ColumnType, csv_line, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.columns import Column
-from waybill.configuration.deletes import NOTICED
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
@@ -35,6 +34,7 @@ from waybill.ledger.keys import Change
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
 from waybill.window import latest
+from waybill_consumer.manifest import NOTICED
 
 MOST_BACK = 100_000
 """More rows that came back are delivered by a full load: picking them by their keys would cost more."""

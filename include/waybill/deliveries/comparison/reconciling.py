@@ -21,10 +21,7 @@ from waybill.deliveries.manifests import SOMETIMES, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
-from waybill.files.chain import Remark
-from waybill.files.manifest import Manifest, all_files, listed
-from waybill.files.recount import recount
-from waybill.files.verification import DATA, MANIFEST
+from waybill.files.manifest import listed
 from waybill.installation import Installation
 from waybill.ledger import deliveries, reconciling, registrations, streams
 from waybill.ledger.days import Day
@@ -32,6 +29,10 @@ from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
+from waybill_consumer.chain import Remark
+from waybill_consumer.manifest import SUFFIX, Manifest
+from waybill_consumer.recount import dialect_of, recount
+from waybill_consumer.verification import DATA
 
 _PLACE = re.compile(
     r"^(?P<folder>.*/(?P<y>\d{4})/(?P<m>\d\d)/(?P<d>\d\d)/[^/]+(?:/backfill-[0-9a-f]+)?)(?:/.*)?/(?P<stem>[^/]+)\.manifest\.json\Z"
@@ -49,7 +50,7 @@ class Reconciled:
     differences: list[Difference] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        remarks = {name: [vars(one) for one in getattr(self, name)] for name in ("problems", "notes")}
+        remarks = {name: [one._asdict() for one in getattr(self, name)] for name in ("problems", "notes")}
         return {"imported": self.imported, **remarks, "differences": [one.as_json() for one in self.differences]}
 
 
@@ -111,7 +112,7 @@ class _Import:
         with self._installation.ledger.read() as connection:
             known = reconciling.states(connection, self._registered.tenant)
         for item in items:
-            if not item.path.endswith(MANIFEST):
+            if not item.path.endswith(SUFFIX):
                 continue
             progress(item.path)
             try:
@@ -121,7 +122,7 @@ class _Import:
                 self._problem(item.path, error.what)
                 continue
             folder = item.path.rpartition("/")[0]
-            self._listed |= {f"{folder}/{file.path}" for file in all_files(one)}
+            self._listed |= {f"{folder}/{file.path}" for file in one.all_files}
             if known.get(one.delivery_id) == "committed":
                 continue
             if one.tenant != self._registered.tenant:
@@ -170,14 +171,12 @@ class _Import:
     def _files_agree(self, found: _Found) -> bool:
         """Every file still there must be what its manifest says; one that is gone was collected."""
         folder, one = found.path.rpartition("/")[0], found.manifest
-        for file in all_files(one):
+        for file in one.all_files:
             path = f"{folder}/{file.path}"
             if path not in self._paths:
                 self._done.notes.append(Remark(path, "was collected", is_problem=False))
                 continue
-            seen = recount(
-                self._session.blocks(path), one.csv, len(one.key) + 1 if file is one.deletes else len(one.columns), one.shape(file)
-            )
+            seen = recount(self._session.blocks(path), dialect_of(file, one.csv), len(one.header(file)), one.format_of(file))
             if (seen.sha256, seen.rows) != (file.sha256, file.rows):
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
@@ -187,24 +186,26 @@ class _Import:
         entity = self._installation.catalog.entity(one.entity)
         changes = entity.changes if entity else None
         # Another way of finding changes today: an unknown column makes the next delivery start a new generation.
-        column = changes.column if changes and changes.mode.value == one.window.mode else ""
-        position = {"mode": one.window.mode, "column": column}
+        column = changes.column if changes and changes.mode.value == one.mode else ""
+        position = {"mode": one.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
-        at = one.position
+        at = one.facts["position"]
         return {
-            "window_to": one.window.end,
+            "window_to": one.end,
             "position_from": None if at.get("from") is None else position | {"at": at["from"]},
-            "position_to": None if at.get("to") is None else position | {"at": at["to"], "imported": True, "past": not one.window.exact},
+            "position_to": None
+            if at.get("to") is None
+            else position | {"at": at["to"], "imported": True, "past": not one.facts["window"].get("exact")},
             "snapshot_time": one.snapshot_time,
-            "schema_version": one.schema_version,
-            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in one.columns],
+            "schema_version": one.facts["schema_version"],
+            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in one.facts["columns"]],
             "facts": _facts(found),
-            "files": [file.model_dump() for file in one.files],
+            "files": [file._asdict() for file in one.files],
             "rows": one.rows,
             "bytes": one.bytes,
             "sha256": one.sha256,
             "possible_duplicate": one.possible_duplicate,
-            "note": one.note,
+            "note": one.facts.get("note", ""),
             "recorded_at": now,
             "publishing_at": now,
         }
@@ -273,7 +274,7 @@ def _breaks_chain(one: Manifest, stream: Stream) -> str:
         return ""
     if stream.sequence and (one.previous is None or one.previous.sha256 != stream.sha256):
         return "it follows another file than the one the ledger delivered before"
-    if one.window.start != stream.watermark:
+    if one.start != stream.watermark:
         shown = "none" if stream.watermark is None else timestamp_text(stream.watermark)
         return f"its window does not begin at the ledger's watermark ({shown})"
     return ""
@@ -291,9 +292,9 @@ def delivery_values(path: str, one: Manifest, stream: Stream, place: re.Match[st
         "sequence": one.sequence,
         "purpose": purpose,
         "kind": one.kind,
-        "window_from": one.window.start,
-        "planned_to": one.window.end,
-        "window_to": one.window.end,
+        "window_from": one.start,
+        "planned_to": one.end,
+        "window_to": one.end,
         "export_date": f"{place['y']}-{place['m']}-{place['d']}",
         "folder": place["folder"],
         "stem": place["stem"],
@@ -303,7 +304,7 @@ def delivery_values(path: str, one: Manifest, stream: Stream, place: re.Match[st
         "status": "committed",
         "adopted": new_id(),
         "redelivers": one.redelivers,
-        "note": one.note,
+        "note": one.facts.get("note", ""),
         "created_at": now,
         "committed_at": now,
     }
@@ -318,4 +319,4 @@ def _facts(found: _Found) -> dict[str, Any]:
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
     sometimes = {key: raw[key] for key in ("format", *SOMETIMES) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
-    return {**{key: raw[key] for key in kept}, **sometimes, **window, "folder": folder, "stem": name.removesuffix(MANIFEST)}
+    return {**{key: raw[key] for key in kept}, **sometimes, **window, "folder": folder, "stem": name.removesuffix(SUFFIX)}

@@ -17,12 +17,12 @@ from waybill import layout
 from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
-from waybill.files.verification import MANIFEST
 from waybill.installation import Installation
 from waybill.ledger import deliveries, reconciling, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.reconciling import Placed
 from waybill.ledger.registrations import Registered
+from waybill_consumer.manifest import SUFFIX as MANIFEST
 
 NEWEST = 7
 """How many dates are looked at where the ledger knows no delivery of the tenant: any one that shows a manifest settles it."""

@@ -17,8 +17,7 @@ from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.destinations import Session
 from waybill.errors import PermanentError
-from waybill.files.manifest import Csv
-from waybill.files.recount import records_of
+from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, reconciling, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -90,7 +89,7 @@ def _step(installation: Installation, session: Session, one: Delivery, attempt: 
     """What one delivery's files say. Raises PermanentError when one of them is gone."""
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
-    dialect = Csv.model_validate(attempt.facts["csv"])
+    dialect = csv_of(attempt.facts["csv"])
     names = [source_of(column) for column in attempt.columns]
     at = [names.index(name) for name in entity.key]
     is_deleted = _told(entity, names)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-
-NAME = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
 
 
 def name(number: int) -> str:
