@@ -1,4 +1,4 @@
-"""How long `waybill serve` waits for a client that is slow, or never sends the rest of what it began (docs/security.md names the limits)."""
+"""How long `waybill serve` waits for a client that is slow or never sends the rest of what it began: docs/security.md names the limits."""
 
 from __future__ import annotations
 

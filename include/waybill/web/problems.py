@@ -9,9 +9,10 @@ from math import ceil
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from waybill.configuration.findings import parameter
@@ -188,6 +189,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(WaybillError, on_waybill_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    app.add_exception_handler(ClientDisconnect, on_nobody_left)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -195,6 +197,11 @@ def on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
     """The handler for errors of Waybill's own."""
     assert isinstance(error, WaybillError)  # noqa: S101 (how the handler was installed)
     return of_error(error)
+
+
+def on_nobody_left(_request: Request, _error: Exception) -> Response:
+    """The client went away, or was given up, before its body was whole: no fault of ours, and nobody reads the answer."""
+    return Response(status_code=408)
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
@@ -74,6 +75,7 @@ def _application(app: FastAPI, routers: list[APIRouter]) -> FastAPI:
         pages.include_router(router, dependencies=[Depends(same_page)])
     for kind in (WaybillError, HTTPException, RequestValidationError, Exception):
         pages.add_exception_handler(kind, _failed)
+    pages.add_exception_handler(ClientDisconnect, problems.on_nobody_left)
     return pages
 
 
