@@ -1,0 +1,87 @@
+"""Which days are complete at a place: those that have a day manifest, the newest first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from waybill_consumer.errors import Refused
+from waybill_consumer.finding import tenant_folders
+from waybill_consumer.manifest import DAY_MANIFEST
+from waybill_consumer.places import Place
+from waybill_consumer.verification import day_manifest
+
+RECENT = 3
+"""So many of the newest dates are looked at: a later list of a date, as after a redelivery, counts there."""
+_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
+_PARTS = re.compile(r"^\d{4}\Z"), re.compile(r"^\d{2}\Z"), re.compile(r"^\d{2}\Z")
+
+
+class Day(NamedTuple):
+    """A complete day: its newest list. `manifest` is where that stands, below the source."""
+
+    tenant: str
+    date: str
+    number: int
+    manifest: str
+    entities: tuple[str, ...]
+    rows: int
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self._asdict(), "entities": list(self.entities)}
+
+
+def on(place: Place, date: str, tenant: str = "") -> Day | None:
+    """One day, or None while it is not complete. Raises Refused for what is no date, and where it is not clear whose day is meant."""
+    if not _DATE.match(date):
+        raise Refused(f"{date!r} is no date", next_step="Write it as in 2026-06-01")
+    found = [day for folder in tenant_folders(place) if (day := _in(place, f"{folder}/{date.replace('-', '/')}"))]
+    found = [day for day in found if tenant in ("", day.tenant)]
+    if len({day.tenant for day in found}) > 1:
+        listed = ", ".join(sorted(day.tenant for day in found))
+        raise Refused(f"holds the days of several tenants: {listed}", where=place.label, next_step="Name one with tenant")
+    return found[0] if found else None
+
+
+def newest(place: Place, tenant: str = "") -> list[Day]:
+    """The newest complete days of each tenant, oldest first."""
+    found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder)]
+    return sorted((day for day in found if tenant in ("", day.tenant)), key=lambda day: (day.date, day.tenant))
+
+
+def _newest_below(place: Place, folder: str) -> Iterator[Day]:
+    left = RECENT
+    for date in _dates(place, folder):
+        if day := _in(place, date):
+            yield day
+            left -= 1
+        if not left:
+            return
+
+
+def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
+    """Folders of dates, the newest first; no older month is listed while a newer one has enough."""
+    if depth == len(_PARTS):
+        yield folder
+        return
+    names = (one.name for one in place.lists([folder or "/"])[0] if one.is_folder and _PARTS[depth].match(one.name))
+    for name in sorted(names, reverse=True):
+        yield from _dates(place, f"{folder}/{name}", depth + 1)
+
+
+def _in(place: Place, folder: str) -> Day | None:
+    numbers = {one.name: int(found[1] or 1) for one in place.lists([folder])[0] if (found := DAY_MANIFEST.match(one.name))}
+    if not numbers:
+        return None
+    name = max(numbers, key=lambda one: numbers[one])
+    data = place.reads([f"{folder}/{name}"])[0]
+    if data is None:
+        return None
+    try:
+        said = day_manifest(data)
+    except Refused as error:
+        raise Refused(error.what, where=f"{place.label}{folder}/{name}", next_step="Ask the sender") from None
+    entities = tuple(sorted({str(one["entity"]) for one in said["deliveries"]}))
+    return Day(said["tenant"], said["date"], said["number"], f"{folder}/{name}", entities, said["rows"], said["bytes"])

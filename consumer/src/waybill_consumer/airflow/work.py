@@ -1,0 +1,47 @@
+"""The commands as functions for tasks: they raise where the command would end with exit code 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException
+
+from waybill_consumer.airflow.connections import login_of
+from waybill_consumer.errors import Refused
+
+
+def pull(source: str, folder: str, *, connection: str = "") -> dict[str, Any]:
+    """Fetch what is new into `folder`, as `waybill-consumer pull`. Raises AirflowException when something is missing."""
+    from waybill_consumer.places import open_place, without_password
+    from waybill_consumer.progress import Progress
+    from waybill_consumer.pulling import pull as fetch
+
+    found = BaseHook.get_connection(connection) if connection else None
+    try:
+        with login_of(source, found) as (place, login), open_place(place, login) as opened:
+            report = fetch(opened, without_password(place), Path(folder), Progress(shown=False))
+    except Refused as error:
+        raise AirflowException(str(error)) from error
+    return _done(report.as_json())
+
+
+def load(folder: str, to: str, *, schema: str = "", tenant: str = "") -> dict[str, Any]:
+    """Load what is new into a database, as `waybill-consumer load`. Raises AirflowException when an entity could not be loaded."""
+    from waybill_consumer.loading import load as apply
+    from waybill_consumer.progress import Progress
+    from waybill_consumer.targets import open_target
+
+    try:
+        with open_target(to, schema) as target:
+            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant)
+    except Refused as error:
+        raise AirflowException(str(error)) from error
+    return _done(report.as_json())
+
+
+def _done(report: dict[str, Any]) -> dict[str, Any]:
+    if report["problems"]:
+        raise AirflowException("; ".join(f"{one['what']}. {one['next_step']}" for one in report["problems"]))
+    return report
