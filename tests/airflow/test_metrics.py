@@ -19,6 +19,7 @@ import pytest
 import structlog
 from airflow.sdk._shared.logging.structlog import configure_logging
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+from airflow.sdk._shared.observability.metrics.stats import _get_backend as backend_of_stats
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 
@@ -50,7 +51,7 @@ def airflow_metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., N
         stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
 
     yield start
-    if client := getattr(stats._get_backend(), "statsd", None):
+    if client := getattr(backend_of_stats(), "statsd", None):
         client.close()
     stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
 
