@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from waybill import logs
 from waybill.airflow import open_installation
 from waybill.airflow.names import APPLY_DAG, asset_name
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
@@ -114,7 +115,7 @@ def begin(found: Due, killed_since: datetime | None = None) -> Begun:
     chosen = [one.id for one in sizing.small(installation, found.due)]
     with installation.kept_open(), stopping.on_sigterm():
         results = running.finish(installation, tenant, found.until, chosen, spare=True)
-        _log(results)
+        _log(installation, results)
         left = [*batches(found.due, chosen, results), *({name: one} for name, one in _named(found.repairs).items())]
         # What stands in a day manifest is not looked for any more: events come first.
         events = _events(installation, tenant, results, killed_since)
@@ -189,21 +190,27 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
     """
     from waybill.deliveries import running, stopping
 
+    installation = open_installation()
     with stopping.on_sigterm():
-        results = running.finish(open_installation(), tenant, until_of(context), list(batch.values()), spare=True)
-    if errors := _log(results):
+        results = running.finish(installation, tenant, until_of(context), list(batch.values()), spare=True)
+    if errors := _log(installation, results):
         raise together(errors)
 
 
-def _log(results: Sequence[Result]) -> list[WaybillError]:
+def _log(installation: Installation, results: Sequence[Result]) -> list[WaybillError]:
+    """A line and the metrics of each delivery. Returns the errors."""
+    from waybill.airflow import metrics
+
     for result in results:
-        if result.outcome:
-            one, done = result.delivery, result.outcome
-            log.info("%s %s #%s: %s rows, %s bytes, sha256 %s", done.status, one.entity, one.sequence, done.rows, done.bytes, done.sha256)
-    errors = [result.error for result in results if result.error]
-    for error in errors:
-        log.error("%s", error)
-    return errors
+        one, done = result.delivery, result.outcome
+        with logs.about(one.tenant, one.entity, one.id):
+            if done:
+                what = f"{done.status} {one.entity} #{one.sequence}"
+                log.info("%s: %s rows, %s bytes, sha256 %s", what, done.rows, done.bytes, done.sha256)
+            if result.error:
+                log.error("%s", result.error)
+    metrics.deliveries(installation, results)
+    return [result.error for result in results if result.error]
 
 
 def together(errors: Sequence[WaybillError]) -> WaybillError:
@@ -331,12 +338,15 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 
 def check() -> None:
     """Tell what is late, at risk or well again. Raises ConfigError with the findings of all configuration files, if there are any."""
+    from waybill.airflow import metrics
     from waybill.configuration import loading
     from waybill.deliveries.reports import notifying, sending
 
     installation = open_installation()
     for tenant, event in notifying.watch(installation):
-        log.warning("%s: %s", tenant, event)
+        with logs.about(tenant):
+            log.warning("%s: %s", tenant, event)
+    metrics.standing(installation)
     for problem in sending.send_due(installation):
         log.warning("%s", problem)
     findings = loading.load(loading.Settings.from_environment().config_dir).findings

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection
 
-from waybill import layout
+from waybill import layout, logs
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import kept_bytes, landing, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
@@ -47,11 +48,12 @@ def silent(delivery: Delivery, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one delivery: an outcome, or the error that stopped it (kept in the ledger as well)."""
+    """What became of one delivery: an outcome, or the error that stopped it (kept in the ledger as well), after how many seconds."""
 
     delivery: Delivery
     outcome: Outcome | None = None
     error: WaybillError | None = None
+    seconds: float = 0.0
 
 
 def deliver(installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False) -> list[Result]:
@@ -88,6 +90,12 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
 
 
 def _deliver_one(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
+    begun = monotonic()
+    with logs.about(one.tenant, one.entity, one.id):
+        return replace(_try(installation, registered, session, one, progress), seconds=monotonic() - begun)
+
+
+def _try(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
     try:
         stopping.check()
         return Result(one, outcome=_with_renewal(installation, registered, session, one, progress))

@@ -128,6 +128,13 @@ def open_of(connection: Connection, stream_id: int) -> Delivery | None:
     return None if row is None else Delivery(**row._mapping)
 
 
+def open_windows(connection: Connection) -> tuple[int, datetime | None]:
+    """How many scheduled deliveries are open, and when the first of them was planned."""
+    query = select(func.count(), func.min(delivery.c.created_at)).where(IS_OPEN, delivery.c.purpose == "schedule")
+    count, first = connection.execute(query).one()
+    return count, first
+
+
 def listed(
     connection: Connection, tenant: str | None = None, *, entity: str = "", limit: int = 1000, before: str = "", status: str = ""
 ) -> list[Delivery]:

@@ -1,0 +1,60 @@
+"""How an installation stands, in numbers: who is late and by how long, what is open, what waits on this machine's disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from waybill.configuration.promise import PromiseState
+from waybill.deliveries.reports.promises import promise_of
+from waybill.installation import Installation
+from waybill.ledger import deliveries, overviews
+
+
+@dataclass(frozen=True)
+class Measures:
+    """`lateness`: seconds past the promise by tenant, 0 where it holds; those to whom nothing is promised are absent.
+
+    `at_risk` counts tenants, `open_windows` scheduled deliveries that are not committed, `oldest_open` is the seconds since the first of
+    those was planned.
+    """
+
+    lateness: dict[str, float]
+    at_risk: int
+    open_windows: int
+    oldest_open: float
+
+    @property
+    def late(self) -> int:
+        return sum(one > 0 for one in self.lateness.values())
+
+
+def measure(installation: Installation) -> Measures:
+    """Three queries, whatever the number of tenants. A tenant without `deliverBy` is held to policy's `notify.late_after`."""
+    now, lateness, at_risk = installation.now(), dict[str, float](), 0
+    with installation.ledger.read() as connection:
+        for one in overviews.standings(connection):
+            notify = installation.configuration.export_policy(one.tenant).notify
+            promise = promise_of(connection, one, notify.warn_before, now, notify.late_after)
+            if promise is not None:
+                lateness[one.tenant] = max(0.0, (now - promise.deliver_by).total_seconds())
+                at_risk += promise.state(now) is PromiseState.AT_RISK
+        count, first = deliveries.open_windows(connection)
+    return Measures(lateness, at_risk, count, _age(first, now))
+
+
+def _age(first: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - first).total_seconds()) if first else 0.0
+
+
+def spool_bytes(installation: Installation) -> int:
+    """What waits on this machine to be delivered or kept. Files that vanish meanwhile do not count."""
+    return sum(_size(path) for path in installation.settings.spool_dir.rglob("*"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return 0 if path.is_dir() else path.lstat().st_size
+    except OSError:
+        return 0
