@@ -207,11 +207,11 @@ def test_a_file_that_was_changed_or_removed_since_is_told_as_not_applied_yet(edi
 
 def test_who_sees_one_tenant_reads_nothing_of_other_tenants_files(edited: Edited) -> None:
     ada = person("ada", "acme")
-    theirs = edited(BROKEN, ada, FAILED).look("")
+    theirs = edited(BROKEN, ada, FAILED).look("?state=delivered")
     assert '<section class="verdict good"' in theirs
     for word in ("globex", "umbrella", "not applied", "apply_config"):
         assert word not in theirs
-    shared = edited({"catalog.yaml": "sources: {}\n"}, ada).look("")
+    shared = edited({"catalog.yaml": "sources: {}\n"}, ada).look("?state=delivered")
     assert '<section class="verdict warn"' in shared
     assert "Every tenant got its data; not all configuration is applied" in words(shared)
     assert "No change of the configuration is applied: files that all tenants share have mistakes." in words(shared)

@@ -9,16 +9,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from waybill.access import Caller, Permission, tenant_id
+from waybill.access import Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.reports.overview import Asked, State, overview
-from waybill.installation import Installation
-from waybill.ledger import overviews
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
-from waybill.web.pages.context import MOST, context, frame
-from waybill.web.pages.render import below, page
+from waybill.web.pages.context import MOST, context, frame, houses, is_customer
+from waybill.web.pages.render import HEADERS, below, page
 from waybill.web.pages.session import PageCaller, takes_tokens
 
 router = APIRouter()
@@ -44,7 +42,9 @@ def show_overview(
     state: Annotated[str, Query(max_length=63)] = "",
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
-    """Searched, filtered and paged here, not in the browser. A state there is not is no reason to show nothing."""
+    """Searched, filtered and paged here, not in the browser. Customers begin at their exports. An unknown state shows all tenants."""
+    if not request.url.query and is_customer(caller, houses(installation)) and context(installation, caller, "requests").members:
+        return RedirectResponse(f"{below(request)}requests", 303, HEADERS)
     known, wrong = (state, "") if state in list(State) else ("", state)
     around = frame(installation, caller, "overview", organization=organization)
     members = around["context"].members
@@ -67,7 +67,7 @@ def show_overview(
         "q": q,
         "state": known,
         "wrong": wrong,
-        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
+        "registers": caller.is_operator or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
         "organization": organization,
         "link": link,
         "airflow": airflow,
@@ -86,16 +86,9 @@ def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]
 
 
 @router.get("/dags/{dag}")
-def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
+def show_dag(request: Request, dag: str, caller: PageCaller, installation: InstallationDep) -> Response:
     """The tab of a DAG in Airflow: the tenant's page, or what a DAG that is no tenant's is for."""
     if tenant := tenant_of(dag):
         return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
-    return page(request, "dag.html", caller, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
-
-
-def first_page(installation: Installation, caller: Caller) -> str:
-    """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
-    with installation.ledger.read() as connection:
-        registered = [one.tenant for one in overviews.standings(connection)]
-    scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, registered)
-    return "requests" if not scheduled and context(installation, caller, "requests").members else ""
+    around = frame(installation, caller, "overview")
+    return page(request, "dag.html", caller, **around, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)

@@ -16,12 +16,11 @@ from markupsafe import Markup
 from waybill import __version__
 from waybill.access import Caller
 from waybill.airflow.names import dag_id
-from waybill.requests.links import DOWNLOADS
 from waybill.web.pages.session import takes_tokens
 
 SETTINGS = "/settings/exports"
-OUTSIDE = {SETTINGS: "../page/", DOWNLOADS: "../../../page/"}
-"""Places people reach that lie beside the pages, and the way from there to where the pages begin."""
+FROM_SETTINGS = "../page/"
+"""The way from the exports at `/settings/exports`, which lie beside the pages, to where the pages begin."""
 
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 HEADERS = {
@@ -127,13 +126,11 @@ def below(request: Request) -> str:
     if "hx-request" in request.headers:
         shown = urlsplit(request.headers.get("hx-current-url", "")).path
         if shown.endswith(SETTINGS):
-            return OUTSIDE[SETTINGS]
+            return FROM_SETTINGS
         if "/page/" in shown:
             route = "/" + shown.partition("/page/")[2]
-    elif request.scope.get("root_path", "").endswith("/settings"):
-        return OUTSIDE[SETTINGS]
-    elif route.startswith(DOWNLOADS):
-        return OUTSIDE[DOWNLOADS]
+    elif (up := request.app.extra.get("up")) != 0:  # beside the pages: one level above this application, or in it
+        return "../" * (route.count("/") - 1 + (up or 0)) + "page/"
     return "../" * (route.count("/") - 1) or "./"
 
 
@@ -147,13 +144,14 @@ def page(
     request: Request, name: str, caller: Caller | None = None, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
     """A template as an answer. `tab` and `tenant` tell the navigation where one is."""
-    frame = {
+    frame: dict[str, Any] = {
         "root": below(request),
         "caller": caller,
         "signs_in": takes_tokens(request),
         "tab": "",
         "tenant": None,
         "context": None,
+        "tabs": [],
         "settings": in_settings(request),
         "version": __version__,
     }
