@@ -101,7 +101,7 @@ def sign_in(
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
     said = "Your session has ended. Sign in again." if why == "ended" else ""
-    return page(request, "sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
+    return page(request, "frame/sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
 
 
 def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
@@ -128,8 +128,8 @@ async def back_from_provider(request: Request, installation: InstallationDep) ->
         if len(token) > LONGEST:
             raise problems.unauthenticated("Your token is too long to be kept by a browser. Ask your operator for one with fewer claims.")
     except WaybillError as error:
-        return page(request, "sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
-    answer = page(request, "signed_in.html", place=f"{below(request)}{place}")
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
+    answer = page(request, "frame/signed_in.html", place=f"{below(request)}{place}")
     _keep_session(request, installation, answer, token)
     answer.delete_cookie(identity.COOKIE, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
     return answer
@@ -158,7 +158,7 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
         await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
         offered = identity.provider(request) is not None
-        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
     answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
     _keep_session(request, installation, answer, token)
     return answer
@@ -204,7 +204,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
-        return page(request, "problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
+        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
     shown: dict[str, Any] = {
         "said": said,
         "title": TITLES.get(status, "Something went wrong"),
@@ -215,7 +215,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     caller = await _whoever(request)
     around = await run_in_threadpool(_around, request, caller)
     ways = _ways(request, caller, status, around.get("tabs", []))
-    return page(request, "error.html", caller, status=status, **around, **shown, ways=ways)
+    return page(request, "frame/error.html", caller, status=status, **around, **shown, ways=ways)
 
 
 def _around(request: Request, caller: Caller | None) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def show_context(
     tab: Tab = "overview",
 ) -> Response:
     """The selectors after another organization was chosen, put in place of the old ones."""
-    return page(request, "context.html", caller, tab=tab, context=context(installation, caller, tab, organization, wish=wish))
+    return page(request, "frame/context.html", caller, tab=tab, context=context(installation, caller, tab, organization, wish=wish))
 
 
 @router.get("/choose")

@@ -56,7 +56,7 @@ def show_overview(
         asked = {"organization": organization, "q": q, "state": known} | changes
         return "?" + urlencode({name: value for name, value in asked.items() if value})
 
-    name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
+    name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"
     airflow = not takes_tokens(request)
     stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
@@ -72,7 +72,7 @@ def show_overview(
         "link": link,
         "airflow": airflow,
     }
-    if name == "overview.html":  # what stands above the list does not change with a search
+    if name == "overview/page.html":  # what stands above the list does not change with a search
         shown["unapplied"] = pending_changes(
             installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
         )
@@ -91,4 +91,4 @@ def show_dag(request: Request, dag: str, caller: PageCaller, installation: Insta
     if tenant := tenant_of(dag):
         return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
     around = frame(installation, caller, "overview")
-    return page(request, "dag.html", caller, **around, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
+    return page(request, "frame/dag.html", caller, **around, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)

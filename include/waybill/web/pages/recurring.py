@@ -45,7 +45,7 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
     found = listed(installation, caller, tenant)
-    return page(request, "requests_recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
+    return page(request, "exports/recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
 
 
 @router.post("/recurring/{template_id}/pause")
@@ -72,4 +72,4 @@ def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: 
     """What it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
     items = [following.describe_request(installation, one, caller=caller) for one in found]
-    return page(request, "requests_made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)
+    return page(request, "exports/made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)

@@ -133,7 +133,7 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
     changes = told.changes(plan.fields, not plan.difference.is_empty)
     shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
     shown["body"] = json.dumps(body, default=_plain)
-    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
+    return page(request, "tenant/diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
 
 
 @router.post("/registration")

@@ -69,7 +69,7 @@ def choose(request: Request, caller: PageCaller, installation: InstallationDep, 
     around = frame(installation, caller, "requests", organization=organization, wish=wish)
     if only := around["context"].only:
         return RedirectResponse(f"{below(request)}tenants/{only}/requests{asking(wish)}", 303, HEADERS)
-    return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
+    return page(request, "exports/choose.html", caller, **around, said=SENTENCES["context_required"])
 
 
 @settings.get("/exports")
@@ -126,10 +126,10 @@ def _requests(
         "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
     }
     if request.headers.get("hx-target") == "requests-list":
-        return page(request, "requests_list.html", caller, **shown)
+        return page(request, "exports/list.html", caller, **shown)
     catalogue = list(installation.catalog.offered_to(tenant).entities.values())
     shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
-    return page(request, "requests.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
+    return page(request, "exports/page.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
 
 
 def _form_frame(
@@ -221,9 +221,9 @@ def show_scope_values(
     try:
         found = scope_values(installation, caller, tenant, level, within, words[level])
     except WaybillError:
-        return page(request, "requests_values.html", caller, values=[], before="")  # the field takes what is typed
+        return page(request, "exports/values.html", caller, values=[], before="")  # the field takes what is typed
     before = f"{apps.rpartition(',')[0]}, ".lstrip(", ") if level == "app" and "," in apps else ""
-    return page(request, "requests_values.html", caller, values=found.values, before=before)
+    return page(request, "exports/values.html", caller, values=found.values, before=before)
 
 
 @router.post("/tenants/{tenant}/requests/{request_id}/cancel")
@@ -280,4 +280,4 @@ def _catalogue(
     word = q.strip().casefold()
     every = list(installation.catalog.entities.values())
     found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
-    return page(request, "catalogue.html", caller, **around, entities=found, q=q, active=active, known=bool(every))
+    return page(request, "catalogue/page.html", caller, **around, entities=found, q=q, active=active, known=bool(every))
