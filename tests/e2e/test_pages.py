@@ -367,7 +367,7 @@ def test_a_link_that_leads_nowhere_is_a_page_for_people_and_a_problem_for_progra
     ada.page.get_by_role("button", name="Back").click()
     expect(ada.page.get_by_role("heading", name="acme")).to_be_visible()
     ada.page.goto(url)
-    ada.page.get_by_role("main").get_by_role("link", name="Overview").click()
+    ada.page.get_by_role("main").get_by_role("link", name="Start page").click()
     expect(ada.page.locator("#tenants")).to_be_visible()
 
 
