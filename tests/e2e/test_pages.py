@@ -70,10 +70,10 @@ def test_signing_in_with_a_token_leads_to_the_page_asked_for_and_signing_out_end
     with visit(site.browser, site.base) as nobody:
         nobody.go("tenants/acme")
         expect(nobody.page.get_by_role("heading", name="Sign in")).to_be_visible()
-        nobody.page.get_by_label("Bearer token").fill("not-a-token")
+        nobody.page.get_by_label("Access token").fill("not-a-token")
         nobody.page.get_by_role("button", name="Sign in").click()
         expect(nobody.page.locator(".note.bad")).to_have_text("The token is not valid.")
-        nobody.page.get_by_label("Bearer token").fill(site.token())
+        nobody.page.get_by_label("Access token").fill(site.token())
         nobody.page.get_by_role("button", name="Sign in").click()
         expect(nobody.page.get_by_role("heading", name="acme")).to_be_visible()
         cookies = nobody.context.cookies()

@@ -120,7 +120,7 @@ def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> Non
     assert "The run has ended, and not everything that is due was delivered." in words(over)
     assert 'id="now-deliveries" hx-swap-oob="innerHTML"' in over
     scheduler_state(house, run="running")
-    assert "no longer brought up to date" in words(house.follow("tenants/initech?said=run_now&look=120"))
+    assert "This page has stopped updating." in words(house.follow("tenants/initech?said=run_now&look=120"))
 
 
 def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_where_there_is_no_schedule(house: House) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
 
 from waybill.access import Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
@@ -17,7 +18,9 @@ from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
 from waybill.web.pages.context import MOST, context, frame, houses, is_customer
 from waybill.web.pages.render import HEADERS, below, page
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import PageCaller, takes_tokens
+from waybill.web.pages.verdicts import verdict
 
 router = APIRouter()
 
@@ -72,11 +75,19 @@ def show_overview(
         "link": link,
         "airflow": airflow,
     }
+    shown["no_match"] = _no_match(q, known)
     if name == "overview/page.html":  # what stands above the list does not change with a search
         shown["unapplied"] = pending_changes(
             installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
         )
+        shown["verdict"] = verdict(found.totals, unapplied=bool(shown["unapplied"]))
     return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))
+
+
+def _no_match(q: str, state: str) -> Markup:
+    if q:
+        return say("overview.none_of_both", q=q, state=state) if state else say("overview.none_of_q", q=q)
+    return say("overview.none_of_state", state=state) if state else say("overview.none")
 
 
 @router.get("/open")

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from waybill import __version__
 from waybill.access import Caller
 from waybill.airflow.names import dag_id
+from waybill.web.pages.sentences import LANGUAGE, say
 from waybill.web.pages.session import takes_tokens
 
 SETTINGS = "/settings/exports"
@@ -30,6 +31,22 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_HTMX = {
+    "includeIndicatorStyles": False,
+    "allowEval": False,
+    "selfRequestsOnly": True,
+    "historyCacheSize": 0,
+    "refreshOnHistoryMiss": True,
+    "timeout": 60000,
+    "responseHandling": [
+        {"code": "204", "swap": False},
+        {"code": "[23]..", "swap": True},
+        {"code": "[45]..", "swap": True, "error": True},
+    ],
+}
+"""htmx within the content security policy: no styles and no code of its own, errors shown where their form keeps a place."""
 
 
 def route_of(request: Request) -> str:
@@ -89,6 +106,11 @@ def told(words: str, zone: tzinfo = UTC) -> Markup:
     return shown + words[end:]
 
 
+def code(text: object) -> Markup:
+    """What a machine reads, such as a file's name."""
+    return Markup("<code>{}</code>").format(text)
+
+
 def day(value: datetime, zone: tzinfo) -> Markup:
     """A boundary: the local day it begins, its instant on hover."""
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
@@ -113,8 +135,8 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
-_templates.globals |= {"bars": bars, "dag_id": dag_id}
+_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told, "code": code}
+_templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": LANGUAGE, "htmx": _HTMX}
 
 
 def below(request: Request) -> str:

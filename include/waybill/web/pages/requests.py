@@ -30,6 +30,7 @@ from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages.request_rows import RANGES, SCOPES, rows
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
@@ -113,6 +114,7 @@ def _requests(
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
         **frame(installation, caller, "requests", tenant),
+        "title": looks.title or say("exports.title"),
         "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
         "new_tab": bool(looks.path) and takes_tokens(request),
         "zone": zone,
@@ -143,6 +145,9 @@ def _form_frame(
     level = next((one for one in ("participant", "study") if one in wish), "")
     return {
         "looks": looks,
+        "range_optional": not offered["range"]["required"] and "range" not in looks.fields,
+        "chooses_scope": len(levels) > 1 or (levels[:1] and levels[0] in TAKES),
+        "of_types": _of_types(offered, catalogue),
         "scopes": SCOPES | dict(looks.scope_labels),
         "ranges": RANGES | dict(looks.range_labels),
         "project": projects[0] if len(projects) == 1 else "",
@@ -161,6 +166,12 @@ def _form_frame(
         "fulfilment": export_policy.fulfilment,
         "fulfil_at": export_policy.fulfil_at,
     }
+
+
+def _of_types(offered: dict[str, Any], catalogue: list[Entity]) -> dict[str, list[str]]:
+    """The ids of the entities an export type holds, for the types that do not hold all."""
+    types = {name: kind["entities"] for name, kind in offered["exportTypes"].items() if kind["entities"] != "all"}
+    return {name: [one.id for one in catalogue if one.id in held or one.display_name in held] for name, held in types.items()}
 
 
 def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
