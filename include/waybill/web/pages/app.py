@@ -53,7 +53,7 @@ HELP = {
 def mount(app: FastAPI) -> None:
     """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
     pages = _application(app, ROUTERS, up=0)
-    pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    pages.mount("/static", _Static(directory=Path(__file__).parent / "static"), name="static")
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
@@ -65,6 +65,15 @@ def mount(app: FastAPI) -> None:
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_exception_handler(WaybillError, _failed_download)
     app.add_exception_handler(HTTPException, _missing)
+
+
+class _Static(StaticFiles):
+    """Scripts import one another without a version in the address, so browsers ask each time whether a file has changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        answer = super().file_response(*args, **kwargs)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 def _application(app: FastAPI, routers: list[APIRouter], up: int) -> FastAPI:

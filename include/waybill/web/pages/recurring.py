@@ -45,9 +45,7 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
         called = [names[each].display_name if each in names else each for each in wanted]
         formats = ", ".join(str(each).upper() for each in shown["request"].get("formats") or [])
         what = few(called) or say("recurring.everything")
-        found.append(
-            {**shown, "mine": mine, "what": what, "formats": formats, "coversWords": _covers(shown)}
-        )
+        found.append({**shown, "mine": mine, "what": what, "formats": formats, "coversWords": _covers(shown)})
     return found
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from waybill import __version__
 from waybill.access import Caller
@@ -111,6 +111,15 @@ def code(text: object) -> Markup:
     return Markup("<code>{}</code>").format(text)
 
 
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)")
+
+
+def unbroken(text: str) -> Markup:
+    """A text whose dates stay on one line."""
+    parts = enumerate(_DATE.split(text))
+    return Markup().join(Markup('<span class="whole">{}</span>').format(part) if at % 2 else escape(part) for at, part in parts)
+
+
 def day(value: datetime, zone: tzinfo) -> Markup:
     """A boundary: the local day it begins, its instant on hover."""
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
@@ -135,7 +144,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told, "code": code}
+_templates.filters |= {one.__name__: one for one in (number, size, span, moment, day, told, code, unbroken)}
 _templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": LANGUAGE, "htmx": _HTMX}
 
 
