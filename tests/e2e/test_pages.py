@@ -70,10 +70,10 @@ def test_signing_in_with_a_token_leads_to_the_page_asked_for_and_signing_out_end
     with visit(site.browser, site.base) as nobody:
         nobody.go("tenants/acme")
         expect(nobody.page.get_by_role("heading", name="Sign in")).to_be_visible()
-        nobody.page.get_by_label("Bearer token").fill("not-a-token")
+        nobody.page.get_by_label("Access token").fill("not-a-token")
         nobody.page.get_by_role("button", name="Sign in").click()
         expect(nobody.page.locator(".note.bad")).to_have_text("The token is not valid.")
-        nobody.page.get_by_label("Bearer token").fill(site.token())
+        nobody.page.get_by_label("Access token").fill(site.token())
         nobody.page.get_by_role("button", name="Sign in").click()
         expect(nobody.page.get_by_role("heading", name="acme")).to_be_visible()
         cookies = nobody.context.cookies()
@@ -164,7 +164,7 @@ def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undo
     page.get_by_label("Frequency").select_option("weekly")
     page.get_by_role("button", name="Show what would change").click()
     expect(page.locator("#registration-diff")).to_contain_text("Switched off: no longer delivered: site")
-    expect(page.locator("#registration-diff").get_by_role("row", name="Frequency")).to_have_text("Frequencydailyweekly")
+    expect(page.locator("#registration-diff").get_by_role("row", name="Frequency daily weekly")).to_be_visible()
     page.get_by_role("button", name="Replace the registration").click()
     expect(page.locator("#now-streams")).to_contain_text("measurement")
     page.get_by_role("button", name="Go back to this…").click()
@@ -367,7 +367,7 @@ def test_a_link_that_leads_nowhere_is_a_page_for_people_and_a_problem_for_progra
     ada.page.get_by_role("button", name="Back").click()
     expect(ada.page.get_by_role("heading", name="acme")).to_be_visible()
     ada.page.goto(url)
-    ada.page.get_by_role("main").get_by_role("link", name="Overview").click()
+    ada.page.get_by_role("main").get_by_role("link", name="Start page").click()
     expect(ada.page.locator("#tenants")).to_be_visible()
 
 

@@ -132,4 +132,4 @@ def test_a_recurring_export_that_has_run_is_on_the_page(shop: Shop) -> None:
 
 
 def test_dates_name_their_zone_in_the_form(shop: Shop) -> None:
-    assert f"Dates are days in the time zone {shop.zone.key}." in text(show(shop).text)
+    assert f"Days begin at midnight in {shop.zone.key}." in text(show(shop).text)

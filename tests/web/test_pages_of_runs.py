@@ -120,7 +120,7 @@ def test_a_page_follows_a_run_and_is_sent_what_changed_once(house: House) -> Non
     assert "The run has ended, and not everything that is due was delivered." in words(over)
     assert 'id="now-deliveries" hx-swap-oob="innerHTML"' in over
     scheduler_state(house, run="running")
-    assert "no longer brought up to date" in words(house.follow("tenants/initech?said=run_now&look=120"))
+    assert "This page has stopped updating." in words(house.follow("tenants/initech?said=run_now&look=120"))
 
 
 def test_a_new_tenant_is_followed_until_its_first_run_is_made_and_no_longer_where_there_is_no_schedule(house: House) -> None:
@@ -207,11 +207,11 @@ def test_a_file_that_was_changed_or_removed_since_is_told_as_not_applied_yet(edi
 
 def test_who_sees_one_tenant_reads_nothing_of_other_tenants_files(edited: Edited) -> None:
     ada = person("ada", "acme")
-    theirs = edited(BROKEN, ada, FAILED).look("")
+    theirs = edited(BROKEN, ada, FAILED).look("?state=delivered")
     assert '<section class="verdict good"' in theirs
     for word in ("globex", "umbrella", "not applied", "apply_config"):
         assert word not in theirs
-    shared = edited({"catalog.yaml": "sources: {}\n"}, ada).look("")
+    shared = edited({"catalog.yaml": "sources: {}\n"}, ada).look("?state=delivered")
     assert '<section class="verdict warn"' in shared
     assert "Every tenant got its data; not all configuration is applied" in words(shared)
     assert "No change of the configuration is applied: files that all tenants share have mistakes." in words(shared)

@@ -54,7 +54,7 @@ def test_who_signs_in_at_the_provider_comes_to_the_page_they_wanted(door: Door) 
     wanted = browser.get("/page/tenants/acme/requests")
     offered = browser.get(str(wanted.url.join(wanted.headers["location"])))
     assert 'href="./sign-in/start?next=tenants%2Facme%2Frequests"' in offered.text
-    assert "Use a token instead" in offered.text
+    assert "Use an access token instead" in offered.text
     back = browser.get(door.begin(browser))
     assert back.status_code == 200
     assert 'content="0; url=../tenants/acme/requests"' in back.text

@@ -187,7 +187,7 @@ def _message(finding: Finding) -> str:
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem, also those of routing, parsing and validation."""
     app.add_exception_handler(WaybillError, on_waybill_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(ClientDisconnect, on_nobody_left)
     app.add_exception_handler(Exception, _on_bug)
@@ -204,7 +204,7 @@ def on_nobody_left(_request: Request, _error: Exception) -> Response:
     return Response(status_code=408)
 
 
-def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 (how the handler was installed)
     codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthenticated", 403: "denied"}
     detail, headers = str(error.detail), dict(error.headers or {})

@@ -24,7 +24,6 @@ from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
 from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
 from waybill.web.pages import words as pages_words
-from waybill.web.pages.overview import first_page
 from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
 from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
 
@@ -45,7 +44,7 @@ TITLES = {
 HELP = {
     401: "Logging in leads back to this page.",
     403: "Ask an administrator for the right, or go back.",
-    404: "It may have been deleted, or it is not yours to see. The overview lists every tenant you may see.",
+    404: "It may have been deleted, or you may not see it.",
     410: "On the page of exports every click on Download makes a new link, for as long as the archive is kept. Later, ask for it again.",
     412: "Load the page again, look at what is in force now, and repeat your change.",
     503: "Try again in a little while. If it stays, the log of the server holds the cause.",
@@ -54,8 +53,8 @@ HELP = {
 
 def mount(app: FastAPI) -> None:
     """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
-    pages = _application(app, ROUTERS)
-    pages.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    pages = _application(app, ROUTERS, up=0)
+    pages.mount("/static", _Static(directory=Path(__file__).parent / "static"), name="static")
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
     pages.add_api_route("/sign-in", signed_in, methods=["POST"])
@@ -63,13 +62,24 @@ def mount(app: FastAPI) -> None:
     pages.add_api_route(identity.CALLBACK, back_from_provider, methods=["GET"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
     app.mount(MOUNTED, pages)
-    app.mount("/settings", _application(app, [requests.settings]))
+    app.mount("/settings", _application(app, [requests.settings], up=1))
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_exception_handler(WaybillError, _failed_download)
+    app.add_exception_handler(HTTPException, _missing)
 
 
-def _application(app: FastAPI, routers: list[APIRouter]) -> FastAPI:
-    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill")
+class _Static(StaticFiles):
+    """Scripts import one another without a version in the address, so browsers ask each time whether a file has changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        answer = super().file_response(*args, **kwargs)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
+
+
+def _application(app: FastAPI, routers: list[APIRouter], up: int) -> FastAPI:
+    """An application of pages. `up` is the number of levels from its address up to where the folder of the pages lies; 0 for the pages."""
+    pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill", up=up)
     pages.state = app.state
     for router in routers:
         pages.include_router(router, dependencies=[Depends(same_page)])
@@ -102,7 +112,7 @@ def sign_in(
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
     said = "Your session has ended. Sign in again." if why == "ended" else ""
-    return page(request, "sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
+    return page(request, "frame/sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
 
 
 def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
@@ -125,13 +135,12 @@ async def back_from_provider(request: Request, installation: InstallationDep) ->
         return RedirectResponse("../sign-in", 303)
     try:
         token, place = await run_in_threadpool(identity.finish, request, installation, access)
-        caller = await access.caller(with_token(request, token))
+        await access.caller(with_token(request, token))
         if len(token) > LONGEST:
             raise problems.unauthenticated("Your token is too long to be kept by a browser. Ask your operator for one with fewer claims.")
     except WaybillError as error:
-        return page(request, "sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
-    place = place or await run_in_threadpool(first_page, installation, caller)
-    answer = page(request, "signed_in.html", place=f"{below(request)}{place}")
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
+    answer = page(request, "frame/signed_in.html", place=f"{below(request)}{place}")
     _keep_session(request, installation, answer, token)
     answer.delete_cookie(identity.COOKIE, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
     return answer
@@ -157,11 +166,11 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
     try:
         if len(token) > LONGEST:
             raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
-        caller = await request.app.state.access.caller(with_token(request, token))
+        await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
         offered = identity.provider(request) is not None
-        return page(request, "sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
-    answer = RedirectResponse(f"./{place or await run_in_threadpool(first_page, installation, caller)}", 303, {"Cache-Control": "no-store"})
+        return page(request, "frame/sign_in.html", status=problems.status_of(error), next=place, said=str(error), provider=offered)
+    answer = RedirectResponse(f"./{place}", 303, {"Cache-Control": "no-store"})
     _keep_session(request, installation, answer, token)
     return answer
 
@@ -186,6 +195,12 @@ async def _failed_download(request: Request, error: Exception) -> Response:
     return await _failed(request, error) if reads else problems.on_waybill_error(request, error)
 
 
+async def _missing(request: Request, error: Exception) -> Response:
+    """An address that leads nowhere: a browser gets a page, a program the problem."""
+    reads = isinstance(error, HTTPException) and error.status_code == 404 and "text/html" in request.headers.get("accept", "")
+    return await _failed(request, error) if reads else problems.on_http_exception(request, error)
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     """Every error as a page that helps; an answer to htmx goes into the place the form keeps for it."""
     status, said = _facts(error)
@@ -200,7 +215,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
-        return page(request, "problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
+        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
     shown: dict[str, Any] = {
         "said": said,
         "title": TITLES.get(status, "Something went wrong"),
@@ -209,22 +224,28 @@ async def _failed(request: Request, error: Exception) -> Response:
         "log_in": _log_in(request) if status == 401 else "",
     }
     caller = await _whoever(request)
-    return page(request, "error.html", caller, status=status, **shown, ways=await run_in_threadpool(_ways, request, caller, status))
+    around = await run_in_threadpool(_around, request, caller)
+    ways = _ways(request, caller, status, around.get("tabs", []))
+    return page(request, "frame/error.html", caller, status=status, **around, **shown, ways=ways)
 
 
-def _ways(request: Request, caller: Caller | None, status: int) -> list[tuple[str, str]]:
+def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
+    """The navigation of an error page, as far as anything answers."""
+    if caller is None:
+        return {}
+    try:
+        return {"tabs": context.frame(current_installation(request), caller, "overview")["tabs"]}
+    except WaybillError:
+        return {}
+
+
+def _ways(request: Request, caller: Caller | None, status: int, tabs: list[context.Link]) -> list[tuple[str, str]]:
     """Where a reader of an error can go on, as title and address: the same page where that may help, and pages that open for them."""
     ways = [("Try again", "")] if request.method == "GET" and (status >= 500 or status == 412) else []
     if caller is None:  # both lead over signing in
-        return [*ways, ("Exports", f"{below(request)}requests") if status == 410 else ("Overview", below(request))]
-    try:
-        installation = current_installation(request)
-        for title, tab in (("Exports", "requests"), ("Overview", "overview")):
-            if context.context(installation, caller, tab).members:
-                ways.append((title, below(request) + ("requests" if tab == "requests" else "")))
-    except WaybillError:
-        return ways  # where nothing answers, no page does
-    return ways if status == 410 or len(ways) < 2 else sorted(ways, key=lambda way: way[0] == "Exports")
+        return [*ways, ("Exports", f"{below(request)}requests") if status == 410 else ("Start page", below(request))]
+    leads = [(one.title, below(request) + one.address) for one in tabs if one.tab in ("overview", "requests")]
+    return [*ways, *sorted(leads, key=lambda way: way[1].endswith("requests"), reverse=status == 410)]
 
 
 async def _whoever(request: Request) -> Caller | None:

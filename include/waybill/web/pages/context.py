@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from waybill.access import Caller, Permission
+from waybill.errors import ConfigError
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.web.dependencies import InstallationDep
@@ -62,35 +63,100 @@ class Context:
         return every[0] if len(every) == 1 else ""
 
     @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose: who sees one tenant, or none, needs no selectors."""
+        return sum(map(len, self.members.values())) > 1
+
+    @property
     def more(self) -> int:
         return max(0, len(self.members.get(self.organization, ())) - MOST)
+
+
+@dataclass(frozen=True)
+class Houses:
+    """Every tenant there is, and those that are registered for scheduled delivery."""
+
+    known: list[str]
+    registered: frozenset[str]
+
+
+def houses(installation: Installation) -> Houses:
+    with installation.ledger.read() as connection:
+        registered = frozenset(registrations.ids(connection))
+    return Houses(sorted({*registered, *installation.configuration.policy.named_tenants, *installation.configuration.tenants}), registered)
 
 
 def context(
     installation: Installation, caller: Caller, tab: str, organization: str = "", tenant: str = "", wish: Mapping[str, str] | None = None
 ) -> Context:
     """The tenants for which the caller may see pages of this kind, by organization, and the choice out of them."""
+    return _context(installation, caller, houses(installation), tab, organization, tenant, wish or {})
+
+
+def _context(
+    installation: Installation, caller: Caller, every: Houses, tab: str, organization: str, tenant: str, wish: Mapping[str, str]
+) -> Context:
     wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
     policy = installation.configuration.policy
-    with installation.ledger.read() as connection:
-        known = {*registrations.ids(connection), *policy.named_tenants, *installation.configuration.tenants}
     owners = {one: name for name, members in reversed(list(policy.organizations.items())) for one in members}
     found: dict[str, list[str]] = {}
-    for one in caller.rights.among(wanted, sorted(known)):
+    for one in caller.rights.among(wanted, every.known):
         found.setdefault(owners.get(one, NOBODY), []).append(one)
     if tenant:
         organization = owners.get(tenant, NOBODY)
         found.setdefault(organization, [])
     elif len(found) == 1:
         organization = next(iter(found))
-    return Context(found, organization if organization in found else "", tenant, wish or {})
+    return Context(found, organization if organization in found else "", tenant, wish)
 
 
 def frame(
     installation: Installation, caller: Caller, tab: Tab, tenant: str = "", organization: str = "", wish: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """What every page shows around its content."""
-    return {"tab": tab, "tenant": tenant or None, "context": context(installation, caller, tab, organization, tenant, wish)}
+    every = houses(installation)
+    chosen = _context(installation, caller, every, tab, organization, tenant, wish or {})
+    return {"tab": tab, "tenant": tenant or None, "context": chosen, "tabs": _tabs(installation, caller, every, tenant, chosen)}
+
+
+def is_customer(caller: Caller, every: Houses) -> bool:
+    """Whether somebody comes for their own data alone: their rights end at one tenant, or at tenants that get nothing on a schedule."""
+    if caller.is_insider:
+        return False
+    seen = caller.rights.among(Permission.REGISTRATIONS_VIEW, every.known)
+    return len(seen) < 2 or every.registered.isdisjoint(seen)
+
+
+def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str, chosen: Context) -> list[Link]:
+    """The navigation. Operators begin at all tenants, customers at their exports; a tab that would be refused is not there."""
+    exports = exports_title(installation, tenant or chosen.only)
+    if not is_customer(caller, every):
+        below_tenant = f"tenants/{tenant}/" if tenant else ""
+        own = [Link("tenant", tenant, f"tenants/{tenant}")] if tenant else []
+        rest = [Link("requests", exports, f"{below_tenant}requests"), Link("catalogue", "Catalogue", f"{below_tenant}catalogue")]
+        return [Link("overview", "Overview", ""), *own, *rest]
+    sole = caller.rights.among(Permission.REGISTRATIONS_VIEW, every.known)
+    scheduled = [Link("tenant", "Deliveries", f"tenants/{one}") for one in sole[:1] if one in every.registered]
+    asks = caller.rights.among(Permission.EXPORTS_VIEW, every.known)
+    own = [Link("requests", exports, f"tenants/{tenant}/requests" if tenant else "requests")] if asks else []
+    return [*own, *scheduled, Link("catalogue", "Catalogue", "catalogue")]
+
+
+def exports_title(installation: Installation, tenant: str) -> str:
+    """What the product calls its page of exports."""
+    try:
+        return installation.configuration.export_policy(tenant).page.title or "Exports"
+    except ConfigError:
+        return "Exports"  # the page itself says what is wrong
+
+
+@dataclass(frozen=True)
+class Link:
+    """A tab of the navigation: the kind of page, its title, and its address from where the pages begin."""
+
+    tab: str
+    title: str
+    address: str
 
 
 def asking(values: Mapping[str, str]) -> str:
@@ -108,7 +174,7 @@ def show_context(
     tab: Tab = "overview",
 ) -> Response:
     """The selectors after another organization was chosen, put in place of the old ones."""
-    return page(request, "context.html", caller, tab=tab, context=context(installation, caller, tab, organization, wish=wish))
+    return page(request, "frame/context.html", caller, tab=tab, context=context(installation, caller, tab, organization, wish=wish))
 
 
 @router.get("/choose")

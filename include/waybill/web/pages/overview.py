@@ -8,18 +8,19 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
 
-from waybill.access import Caller, Permission, tenant_id
+from waybill.access import Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.reports.overview import Asked, State, overview
-from waybill.installation import Installation
-from waybill.ledger import overviews
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
-from waybill.web.pages.context import MOST, context, frame
-from waybill.web.pages.render import below, page
+from waybill.web.pages.context import MOST, context, frame, houses, is_customer
+from waybill.web.pages.render import HEADERS, below, page
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import PageCaller, takes_tokens
+from waybill.web.pages.verdicts import verdict
 
 router = APIRouter()
 
@@ -44,7 +45,9 @@ def show_overview(
     state: Annotated[str, Query(max_length=63)] = "",
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
-    """Searched, filtered and paged here, not in the browser. A state there is not is no reason to show nothing."""
+    """Searched, filtered and paged here, not in the browser. Customers begin at their exports. An unknown state shows all tenants."""
+    if not request.url.query and is_customer(caller, houses(installation)) and context(installation, caller, "requests").members:
+        return RedirectResponse(f"{below(request)}requests", 303, HEADERS)
     known, wrong = (state, "") if state in list(State) else ("", state)
     around = frame(installation, caller, "overview", organization=organization)
     members = around["context"].members
@@ -56,7 +59,7 @@ def show_overview(
         asked = {"organization": organization, "q": q, "state": known} | changes
         return "?" + urlencode({name: value for name, value in asked.items() if value})
 
-    name = "overview_list.html" if request.headers.get("hx-target") == "tenants" else "overview.html"
+    name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"
     airflow = not takes_tokens(request)
     stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
     runs = caller.rights.among(Permission.DELIVERIES_RUN, stuck) if airflow else []  # `waybill serve` starts none
@@ -67,16 +70,24 @@ def show_overview(
         "q": q,
         "state": known,
         "wrong": wrong,
-        "registers": airflow or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
+        "registers": caller.is_operator or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
         "organization": organization,
         "link": link,
         "airflow": airflow,
     }
-    if name == "overview.html":  # what stands above the list does not change with a search
+    shown["no_match"] = _no_match(q, known)
+    if name == "overview/page.html":  # what stands above the list does not change with a search
         shown["unapplied"] = pending_changes(
             installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
         )
+        shown["verdict"] = verdict(found.totals, unapplied=bool(shown["unapplied"]))
     return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))
+
+
+def _no_match(q: str, state: str) -> Markup:
+    if q:
+        return say("overview.none_of_both", q=q, state=state) if state else say("overview.none_of_q", q=q)
+    return say("overview.none_of_state", state=state) if state else say("overview.none")
 
 
 @router.get("/open")
@@ -86,16 +97,9 @@ def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]
 
 
 @router.get("/dags/{dag}")
-def show_dag(request: Request, dag: str, caller: PageCaller) -> Response:
+def show_dag(request: Request, dag: str, caller: PageCaller, installation: InstallationDep) -> Response:
     """The tab of a DAG in Airflow: the tenant's page, or what a DAG that is no tenant's is for."""
     if tenant := tenant_of(dag):
         return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
-    return page(request, "dag.html", caller, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
-
-
-def first_page(installation: Installation, caller: Caller) -> str:
-    """Where people begin who came for nothing in particular: at their exports when they see those alone, else at the overview."""
-    with installation.ledger.read() as connection:
-        registered = [one.tenant for one in overviews.standings(connection)]
-    scheduled = caller.rights.among(Permission.REGISTRATIONS_VIEW, registered)
-    return "requests" if not scheduled and context(installation, caller, "requests").members else ""
+    around = frame(installation, caller, "overview")
+    return page(request, "frame/dag.html", caller, **around, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from waybill.access import Caller
 from waybill.installation import Installation
@@ -16,6 +17,8 @@ from waybill.requests.recurring import TemplateBody
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
+from waybill.web.pages.request_rows import few
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import Form, PageCaller, SentForm
 
 router = APIRouter(prefix="/tenants/{tenant}")
@@ -39,13 +42,22 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
         shown = recurring.describe_template(installation, one)
         wanted = shown["request"].get("entities") or []
         mine = recurring.may_change(caller, one)
-        found.append({**shown, "mine": mine, "entityNames": [names[each].display_name if each in names else each for each in wanted]})
+        called = [names[each].display_name if each in names else each for each in wanted]
+        formats = ", ".join(str(each).upper() for each in shown["request"].get("formats") or [])
+        what = few(called) or say("recurring.everything")
+        found.append({**shown, "mine": mine, "what": what, "formats": formats, "coversWords": _covers(shown)})
     return found
+
+
+def _covers(one: dict[str, Any]) -> Markup:
+    if one["covers"] == "everything":
+        return say("recurring.of_everything")
+    return say("recurring.of_range" if one["request"].get("range") else f"recurring.of_{one['frequency']}")
 
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
     found = listed(installation, caller, tenant)
-    return page(request, "requests_recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
+    return page(request, "exports/recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
 
 
 @router.post("/recurring/{template_id}/pause")
@@ -72,4 +84,4 @@ def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: 
     """What it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
     items = [following.describe_request(installation, one, caller=caller) for one in found]
-    return page(request, "requests_made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)
+    return page(request, "exports/made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)

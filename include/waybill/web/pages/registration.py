@@ -42,7 +42,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "option": body["exportOption"],
         "chosen": chosen,
         "frequency": body["frequency"],
-        "frequencies": list(Frequency),
+        "frequencies": [(one.value, one.value) for one in Frequency],
         "options": list(ExportOption),
         "perEntity": _as_yaml({name: body[name] for name in PER_ENTITY if body.get(name)}),
         "perEntityKeys": list(PER_ENTITY),
@@ -57,7 +57,8 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "kinds": KINDS,
         "fileFormats": FILE_FORMATS,
         "fileFormat": (body.get("files") or {}).get("format", "csv"),
-        "delimiters": NAMED,
+        "delimiters": [(sign, name) for name, sign in NAMED.items()],
+        "compressions": [(one, one) for one in ("none", "gzip", "zstd")],
         "lineEnds": LINE_ENDS,
         "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
         "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
@@ -137,7 +138,7 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
     changes = told.changes(plan.fields, not plan.difference.is_empty)
     shown: dict[str, Any] = {"words": told, "changes": changes, "unusable": replacing.unusable_connection(installation, tenant, body)}
     shown["body"] = json.dumps(body, default=_plain)
-    return page(request, "tenant_diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
+    return page(request, "tenant/diff.html", caller, tenant=tenant, plan=plan, expected=expected, **shown)
 
 
 @router.post("/registration")

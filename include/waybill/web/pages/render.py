@@ -11,17 +11,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from waybill import __version__
 from waybill.access import Caller
 from waybill.airflow.names import dag_id
-from waybill.requests.links import DOWNLOADS
+from waybill.web.pages.sentences import LANGUAGE, say
 from waybill.web.pages.session import takes_tokens
 
 SETTINGS = "/settings/exports"
-OUTSIDE = {SETTINGS: "../page/", DOWNLOADS: "../../../page/"}
-"""Places people reach that lie beside the pages, and the way from there to where the pages begin."""
+FROM_SETTINGS = "../page/"
+"""The way from the exports at `/settings/exports`, which lie beside the pages, to where the pages begin."""
 
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 HEADERS = {
@@ -31,6 +31,22 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_HTMX = {
+    "includeIndicatorStyles": False,
+    "allowEval": False,
+    "selfRequestsOnly": True,
+    "historyCacheSize": 0,
+    "refreshOnHistoryMiss": True,
+    "timeout": 60000,
+    "responseHandling": [
+        {"code": "204", "swap": False},
+        {"code": "[23]..", "swap": True},
+        {"code": "[45]..", "swap": True, "error": True},
+    ],
+}
+"""htmx within the content security policy: no styles and no code of its own, errors shown where their form keeps a place."""
 
 
 def route_of(request: Request) -> str:
@@ -90,6 +106,20 @@ def told(words: str, zone: tzinfo = UTC) -> Markup:
     return shown + words[end:]
 
 
+def code(text: object) -> Markup:
+    """What a machine reads, such as a file's name."""
+    return Markup("<code>{}</code>").format(text)
+
+
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)")
+
+
+def unbroken(text: str) -> Markup:
+    """A text whose dates stay on one line."""
+    parts = enumerate(_DATE.split(text))
+    return Markup().join(Markup('<span class="whole">{}</span>').format(part) if at % 2 else escape(part) for at, part in parts)
+
+
 def day(value: datetime, zone: tzinfo) -> Markup:
     """A boundary: the local day it begins, its instant on hover."""
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
@@ -114,8 +144,8 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {"number": number, "size": size, "span": span, "moment": moment, "day": day, "told": told}
-_templates.globals |= {"bars": bars, "dag_id": dag_id}
+_templates.filters |= {one.__name__: one for one in (number, size, span, moment, day, told, code, unbroken)}
+_templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": LANGUAGE, "htmx": _HTMX}
 
 
 def below(request: Request) -> str:
@@ -127,13 +157,11 @@ def below(request: Request) -> str:
     if "hx-request" in request.headers:
         shown = urlsplit(request.headers.get("hx-current-url", "")).path
         if shown.endswith(SETTINGS):
-            return OUTSIDE[SETTINGS]
+            return FROM_SETTINGS
         if "/page/" in shown:
             route = "/" + shown.partition("/page/")[2]
-    elif request.scope.get("root_path", "").endswith("/settings"):
-        return OUTSIDE[SETTINGS]
-    elif route.startswith(DOWNLOADS):
-        return OUTSIDE[DOWNLOADS]
+    elif (up := request.app.extra.get("up")) != 0:  # beside the pages: one level above this application, or in it
+        return "../" * (route.count("/") - 1 + (up or 0)) + "page/"
     return "../" * (route.count("/") - 1) or "./"
 
 
@@ -147,13 +175,14 @@ def page(
     request: Request, name: str, caller: Caller | None = None, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
     """A template as an answer. `tab` and `tenant` tell the navigation where one is."""
-    frame = {
+    frame: dict[str, Any] = {
         "root": below(request),
         "caller": caller,
         "signs_in": takes_tokens(request),
         "tab": "",
         "tenant": None,
         "context": None,
+        "tabs": [],
         "settings": in_settings(request),
         "version": __version__,
     }

@@ -30,6 +30,7 @@ from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages.request_rows import RANGES, SCOPES, rows
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
@@ -69,7 +70,7 @@ def choose(request: Request, caller: PageCaller, installation: InstallationDep, 
     around = frame(installation, caller, "requests", organization=organization, wish=wish)
     if only := around["context"].only:
         return RedirectResponse(f"{below(request)}tenants/{only}/requests{asking(wish)}", 303, HEADERS)
-    return page(request, "requests_choose.html", caller, **around, said=SENTENCES["context_required"])
+    return page(request, "exports/choose.html", caller, **around, said=SENTENCES["context_required"])
 
 
 @settings.get("/exports")
@@ -113,6 +114,7 @@ def _requests(
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
         **frame(installation, caller, "requests", tenant),
+        "title": looks.title or say("exports.title"),
         "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
         "new_tab": bool(looks.path) and takes_tokens(request),
         "zone": zone,
@@ -126,10 +128,10 @@ def _requests(
         "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
     }
     if request.headers.get("hx-target") == "requests-list":
-        return page(request, "requests_list.html", caller, **shown)
+        return page(request, "exports/list.html", caller, **shown)
     catalogue = list(installation.catalog.offered_to(tenant).entities.values())
     shown["recurring"] = [] if cursor else listed(installation, caller, tenant)
-    return page(request, "requests.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
+    return page(request, "exports/page.html", caller, **shown | _form_frame(caller, catalogue, export_policy, offered, wish or {}))
 
 
 def _form_frame(
@@ -143,6 +145,9 @@ def _form_frame(
     level = next((one for one in ("participant", "study") if one in wish), "")
     return {
         "looks": looks,
+        "range_optional": not offered["range"]["required"] and "range" not in looks.fields,
+        "chooses_scope": len(levels) > 1 or (levels[:1] and levels[0] in TAKES),
+        "of_types": _of_types(offered, catalogue),
         "scopes": SCOPES | dict(looks.scope_labels),
         "ranges": RANGES | dict(looks.range_labels),
         "project": projects[0] if len(projects) == 1 else "",
@@ -161,6 +166,12 @@ def _form_frame(
         "fulfilment": export_policy.fulfilment,
         "fulfil_at": export_policy.fulfil_at,
     }
+
+
+def _of_types(offered: dict[str, Any], catalogue: list[Entity]) -> dict[str, list[str]]:
+    """The ids of the entities an export type holds, for the types that do not hold all."""
+    types = {name: kind["entities"] for name, kind in offered["exportTypes"].items() if kind["entities"] != "all"}
+    return {name: [one.id for one in catalogue if one.id in held or one.display_name in held] for name, held in types.items()}
 
 
 def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
@@ -221,9 +232,9 @@ def show_scope_values(
     try:
         found = scope_values(installation, caller, tenant, level, within, words[level])
     except WaybillError:
-        return page(request, "requests_values.html", caller, values=[], before="")  # the field takes what is typed
+        return page(request, "exports/values.html", caller, values=[], before="")  # the field takes what is typed
     before = f"{apps.rpartition(',')[0]}, ".lstrip(", ") if level == "app" and "," in apps else ""
-    return page(request, "requests_values.html", caller, values=found.values, before=before)
+    return page(request, "exports/values.html", caller, values=found.values, before=before)
 
 
 @router.post("/tenants/{tenant}/requests/{request_id}/cancel")
@@ -280,4 +291,4 @@ def _catalogue(
     word = q.strip().casefold()
     every = list(installation.catalog.entities.values())
     found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
-    return page(request, "catalogue.html", caller, **around, entities=found, q=q, active=active, known=bool(every))
+    return page(request, "catalogue/page.html", caller, **around, entities=found, q=q, active=active, known=bool(every))

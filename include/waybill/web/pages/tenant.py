@@ -108,7 +108,7 @@ def show_tenant(
         "now": installation.now(),
     }
     if registered is None:
-        return page(request, "tenant_new.html", caller, **frame, stands=file_of(installation, tenant, None))
+        return page(request, "tenant/new.html", caller, **frame, stands=file_of(installation, tenant, None))
     standing = _standing(request, installation, tenant, registered.registration, before, scheduler.scheduler_state(tenant))
     if not caller.is_insider:
         standing |= {
@@ -116,7 +116,7 @@ def show_tenant(
             "deliveries": [described_outside(one) for one in standing["deliveries"]],
             "probe": redaction.rehearsed(standing["probe"]),
         }
-    name = "tenant_standing.html" if request.headers.get("hx-target") == "standing" else "tenant.html"
+    name = "tenant/standing.html" if request.headers.get("hx-target") == "standing" else "tenant/page.html"
     return page(request, name, caller, **frame, **standing, **_follow(followed, standing))
 
 
@@ -264,4 +264,4 @@ def probe(request: Request, tenant: TenantPath, caller: Operator, installation: 
     shown = _rehearsed(installation, registered)
     if not caller.is_insider:
         shown["probe"] = redaction.rehearsed(shown["probe"])
-    return page(request, "tenant_probe.html", caller, **shown, zone=registered.registration.zone, now=installation.now())
+    return page(request, "tenant/probe.html", caller, **shown, zone=registered.registration.zone, now=installation.now())

@@ -19,6 +19,8 @@ from waybill.configuration.registration import ExportOption
 from waybill.deliveries.repairs import FIRST_YEAR, BadRange
 from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.installation import Installation
+from waybill.registrations.estimating import Estimate
+from waybill.web.pages.sentences import say
 
 LABELS = {
     "exportOption": "Exports",
@@ -193,6 +195,12 @@ class Words:
         """The display name with the id beside it where that is another word."""
         name = self.entity(entity)
         return escape(name) if name == entity else Markup("{}<small>{}</small>").format(name, entity)
+
+    def estimate(self, one: Estimate) -> Markup:
+        """How much the first full load of an entity brings, as far as its source tells."""
+        if one.rows is not None:
+            return say("diff.about_rows", count=one.rows)
+        return say("diff.unknown_because", why=one.note) if one.note else say("diff.unknown")
 
     def entities(self, words: Iterable[str]) -> str:
         return ", ".join(self.entity(one) for one in words)

@@ -1,0 +1,61 @@
+// Where a form says what is wrong: at the field, else in the place the form keeps for it.
+
+// What was said to an earlier try is no answer to the next one.
+export function forget(place) {
+  for (const alert of place.querySelectorAll("[role=alert]")) alert.replaceChildren();
+  for (const words of place.querySelectorAll(".wrong")) words.remove();
+  for (const field of place.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+  for (const field of place.querySelectorAll("[data-wrong]")) {
+    field.removeAttribute("aria-describedby");
+    delete field.dataset.wrong;
+  }
+}
+
+// What is wrong with a field is said at that field; the first of them gets the focus.
+function pointOut(problem) {
+  const form = problem.closest("form");
+  let first = null;
+  for (const said of form ? problem.querySelectorAll("li[data-field]") : []) {
+    const field = form.querySelector(`[name="${said.dataset.field}"]:not([type=hidden])`);
+    if (!field || field.closest("[hidden]")) continue;
+    const place = field.matches("[type=checkbox], [type=radio]") ? field.closest("fieldset") : field;
+    const words = document.createElement("small");
+    words.className = "wrong";
+    words.id = `${form.id}-wrong-${form.querySelectorAll(".wrong").length}`;
+    words.textContent = said.querySelector("span").textContent;
+    (place === field ? field.parentElement : place).append(words);
+    place.dataset.wrong = `${place.dataset.wrong || ""} ${words.id}`.trim();
+    place.setAttribute("aria-describedby", place.dataset.wrong);
+    field.setAttribute("aria-invalid", "true");
+    said.remove();
+    const folded = field.closest("details");
+    if (folded) folded.open = true;
+    if (!first || field.compareDocumentPosition(first) & Node.DOCUMENT_POSITION_FOLLOWING) first = field;
+  }
+  for (const list of problem.querySelectorAll("ul:empty")) list.remove();
+  if (first) first.focus();
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[list]")) return; // a field that asks what there is sends nothing
+  const form = event.detail.elt.closest("dialog, form");
+  if (form) forget(form);
+  document.getElementById("problem").replaceChildren();
+});
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id.endsWith("-form-problem")) pointOut(event.detail.target);
+});
+
+// A network that is gone ends in words, never in a wait without an end.
+for (const name of ["htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, () => {
+    const page = document.getElementById("problem");
+    const note = document.createElement("div");
+    const words = document.createElement("p");
+    note.className = "note bad";
+    words.textContent = page.dataset.unanswered;
+    note.append(words);
+    (document.querySelector("dialog[open] [role=alert]") || page).replaceChildren(note);
+  });
+}

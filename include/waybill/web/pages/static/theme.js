@@ -1,0 +1,23 @@
+// Light or dark, and the direction of the text. A plain script in the head, so that it has run before the first paint.
+"use strict";
+
+(function followTheParent() {
+  // Inside Airflow the page stands in a same-origin frame: light or dark and the direction are those of the page around it.
+  const own = document.documentElement;
+  let outer = null;
+  try {
+    if (window.parent !== window) outer = window.parent.document.documentElement;
+  } catch {
+    outer = null;
+  }
+  if (!outer) return;
+  own.dataset.framed = "";
+  const rightToLeft = /^(ar|dv|fa|he|iw|ku|ps|ur|yi)\b/i;
+  const follow = () => {
+    const dark = outer.classList.contains("dark") || outer.dataset.theme === "dark" || outer.style.colorScheme === "dark";
+    own.dataset.theme = dark ? "dark" : "light";
+    own.dir = outer.dir || (rightToLeft.test(outer.lang) ? "rtl" : "ltr");
+  };
+  follow();
+  new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class", "style", "data-theme", "dir", "lang"] });
+})();

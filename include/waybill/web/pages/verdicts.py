@@ -1,0 +1,50 @@
+"""What the overview says first: one verdict over all tenants, and what is behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from waybill.deliveries.reports.overview import State, Totals
+from waybill.web.pages.sentences import say
+
+Tone = Literal["good", "wait", "warn", "bad"]
+_COUNTED = (State.FAILING, State.LATE, State.HELD, State.DUE, State.DELIVERED, State.PAUSED)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`tone` is its colour, `title` the sentence, `counts` the tenants by state where that explains it, `causes` why some fail."""
+
+    tone: Tone
+    title: Markup
+    counts: str
+    causes: str
+
+
+def verdict(totals: Totals, *, unapplied: bool) -> Verdict:
+    """The worst that is true of some tenant decides. `unapplied` says that some configuration is not in force."""
+    states = totals.states
+    owed, held, due = states[State.FAILING] + states[State.LATE], states[State.HELD], states[State.DUE]
+    tone: Tone = "bad" if owed else "warn" if held or unapplied else "wait" if due else "good"
+    counts = causes = ""
+    if owed or held or states[State.PAUSED]:
+        counts = ", ".join(f"{states[name]} {name}" for name in _COUNTED if states[name])
+    if states[State.FAILING] > 1:
+        causes = ", ".join(f"{count:,} {code.replace('_', ' ') or say('verdict.unknown')}" for code, count in totals.causes)
+    return Verdict(tone, _title(totals, owed, held, due, unapplied), counts, causes)
+
+
+def _title(totals: Totals, owed: int, held: int, due: int, unapplied: bool) -> Markup:
+    if owed:
+        of = say("verdict.of_tenants", count=totals.tenants)
+        return say("verdict.owed", count=owed, of=of)
+    if held:
+        return say("verdict.held", count=held)
+    if due:
+        return say("verdict.due", count=due)
+    if totals.states[State.DELIVERED]:
+        return say("verdict.delivered_not_all_applied" if unapplied else "verdict.delivered")
+    return say("verdict.paused")
