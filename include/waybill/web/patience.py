@@ -69,9 +69,11 @@ class _Patience(asyncio.Protocol):
         self.transport.close()
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """No timer any more."""
     if timer is not None:
         timer.cancel()
+    return None
 
 
 def protocol() -> type[asyncio.Protocol]:
