@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +58,7 @@ def test_backfill_and_redeliver_print_where_the_file_is_and_refuse_with_a_messag
     assert "--from" in waybill("backfill", "acme", "user", *span[2:], status=2)
     assert "does not receive site" in waybill("backfill", "acme", "site", *span, status=1)
     delivery = json.loads(waybill("deliveries", "acme", "--json"))[-1]["delivery_id"]
-    assert "/user.g1.1.r2.csv" in waybill("redeliver", delivery)
+    assert "/user.g1.1.r1.csv" in waybill("redeliver", delivery)
     assert "there is no delivery" in waybill("redeliver", "0" * 32, status=1)
 
 
@@ -105,3 +107,26 @@ COMMANDS = [
 @pytest.mark.parametrize("command", [*COMMANDS, "ledger", "demo", "serve", "schema"])
 def test_every_command_explains_itself(waybill: Callable[..., str], command: str) -> None:
     assert f"waybill {command}" in waybill(command, "--help")
+
+
+@pytest.mark.parametrize(
+    "csv", [{}, {"compression": "gzip"}, {"max_rows_per_file": 1, "compression": "zstd"}], ids=["plain", "gzip", "parts"]
+)
+@pytest.mark.parametrize("root", ["out", "/"], ids=["relative", "absolute"])
+def test_the_paths_that_commands_print_exist(run_waybill: Callable[..., str], tmp_path: Path, csv: dict[str, Any], root: str) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        out = str(tmp_path / "elsewhere") if root == "/" else root
+        place.tenant(entityList=["user"], csv=csv, destination={"kind": "folder", "root": out})
+        for number in (1, 2):
+            place.user(number, "Ada", MIDNIGHT - 2 * DAY)
+        environment = {"WAYBILL_CONFIG_DIR": str(tmp_path / "config")}
+        planned = run_waybill("plan", "acme", "--until", "2026-05-31T12:00:00Z", **environment).split()[-1]
+        said = [run_waybill("run", "acme", "--until", "2026-05-31T12:00:00Z", *more, **environment) for more in ((), ("--full-load",))]
+        assert [line.split()[-1].endswith(planned) for line in said] == [True, False]
+        said.append(run_waybill("backfill", "acme", "user", "--from", "2026-05-29", "--to", "2026-05-30", **environment))
+        delivery = json.loads(run_waybill("deliveries", "acme", "--json", **environment))[-1]["delivery_id"]
+        said.append(run_waybill("redeliver", delivery, **environment))
+        for line in said:
+            path = Path(re.findall(r" (/\S+)", line)[-1])
+            assert path.is_dir() if "max_rows_per_file" in csv else path.is_file(), line

@@ -118,7 +118,7 @@ class Sender:
     def redeliver(self, manifest: dict[str, Any], rows: Sequence[Row], *, day: int, **options: Any) -> dict[str, Any]:
         """The same rows again under a name of their own, in the folder of the first."""
         today, self.day = self.day, day
-        stem = f"{manifest['entity']}.g{manifest['generation']}.{manifest['sequence']}.r2"
+        stem = f"{manifest['entity']}.g{manifest['generation']}.{manifest['sequence']}.r1"
         place = {"generation": manifest["generation"], "sequence": manifest["sequence"], "kind": manifest["kind"]}
         facts = {name: manifest[name] for name in ("previous", "window", "snapshot_time")}
         facts |= {"redelivers": manifest["delivery_id"], "possible_duplicate": True}

@@ -163,12 +163,12 @@ def test_redeliveries_and_backfills_of_past_dates_are_found(source: tuple[Sender
         *(one["delivery_id"] for one in [_last(sender)]),
     }
     sender.day = 3
-    sender.deliver([("1", "b")], kind="backfill", folder="backfill-0123456789ab", stem="user.g1.0.r2", redelivers=back["delivery_id"])
+    sender.deliver([("1", "b")], kind="backfill", folder="backfill-0123456789ab", stem="user.g1.0.r1", redelivers=back["delivery_id"])
     assert len(pulled().json["fetched"]) == 1
 
 
 def _last(sender: Sender) -> dict[str, str]:
-    found: dict[str, str] = json.loads((sender.root / "2026/06/01/user/user.g1.1.r2.manifest.json").read_text())
+    found: dict[str, str] = json.loads((sender.root / "2026/06/01/user/user.g1.1.r1.manifest.json").read_text())
     return found
 
 

@@ -298,7 +298,7 @@ def test_a_redelivery_repeats_the_deletes_file_under_its_own_name(place):
         result = redeliver(place.installation(), second["delivery_id"], actor="test")
         assert result.error is None
     repeats = [one for _, one in place.manifests() if one.get("redelivers")]
-    assert sorted(one["deletes"]["path"] for one in repeats) == ["user.g1.2.r2.deletes.csv", "user.g1.2.r3.deletes.csv"]
+    assert sorted(one["deletes"]["path"] for one in repeats) == ["user.g1.2.r1.deletes.csv", "user.g1.2.r2.deletes.csv"]
     assert {one["deletes"]["sha256"] for one in repeats} == {second["deletes"]["sha256"]}
     assert verified(place).problems == []
     assert delivered(place, NOON + 2 * DAY)["deletes"]["rows"] == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.destinations.sftp_places import password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place, read_csv
@@ -181,10 +182,10 @@ def test_a_redelivery_sends_the_archived_bytes_under_a_new_name_and_says_so(plac
     assert result.outcome is not None
     assert result.outcome.sha256 == original["sha256"]
     folder = place.out / "exports/acme/2026/05/31/user"
-    manifest = json.loads((folder / "user.g1.1.r2.manifest.json").read_text())
+    manifest = json.loads((folder / "user.g1.1.r1.manifest.json").read_text())
     assert (manifest["possible_duplicate"], manifest["redelivers"]) == (True, original["delivery_id"])
     assert (manifest["sequence"], manifest["window"]["to"]) == (1, "2026-05-31T00:00:00.000000Z")
-    assert [row[1] for row in read_csv(folder / "user.g1.1.r2.csv", manifest)] == ["Ada", "Bob"]
+    assert [row[1] for row in read_csv(folder / "user.g1.1.r1.csv", manifest)] == ["Ada", "Bob"]
     assert (folder.parent / "_MANIFEST.2.json").exists()
     (folder / "user.manifest.json").unlink()
     (folder.parent / "_MANIFEST.json").unlink()
@@ -235,7 +236,7 @@ def test_unknown_and_open_deliveries_cannot_be_sent_again(place: Place) -> None:
 
 def test_an_open_redelivery_is_finished_not_doubled(place: Place) -> None:
     original = committed(place, sequence=1)
-    foreign = place.out / "exports/acme/2026/05/31/user/user.g1.1.r2.csv"
+    foreign = place.out / "exports/acme/2026/05/31/user/user.g1.1.r1.csv"
     foreign.write_bytes(b"not ours")
     assert redeliver(place, original["delivery_id"]).error is not None
     foreign.unlink()
@@ -272,7 +273,7 @@ def test_deliveries_in_compressed_parts_are_sent_again_as_they_were_even_after_t
     shutil.rmtree(place.root / ".waybill/archive")
     assert redeliver(place, original["delivery_id"]).error is None
     found = sorted(path.name for path in (place.out / "exports/acme/2026/06/02/user").rglob("*.gz"))
-    assert found == sorted(f"user{mark}-000{part}.csv.gz" for mark in ("", ".g1.3.r2", ".g1.3.r3") for part in (1, 2, 3))
+    assert found == sorted(f"user{mark}-000{part}.csv.gz" for mark in ("", ".g1.3.r1", ".g1.3.r2") for part in (1, 2, 3))
     check(place)
 
 
@@ -487,3 +488,19 @@ def test_a_source_out_of_reach_ends_reconciling_with_a_message_after_the_import(
     with pytest.raises(WaybillError, match="there is no such file"):
         reconcile(restored)
     assert marks(restored)[0] == 4
+
+
+def test_redeliveries_count_from_one_and_on_from_those_of_earlier_versions(place: Place) -> None:
+    original = committed(place, sequence=1)["delivery_id"]
+    assert redeliver(place, original).delivery.stem == "user.g1.1.r1"
+    with place.installation().ledger.begin() as connection:
+        connection.execute(text("update delivery set stem = replace(stem, '.r1', '.r2') where redelivers is not null"))
+    assert redeliver(place, original).delivery.stem == "user.g1.1.r3"
+
+
+def test_a_backfill_names_the_column_of_its_range_and_its_generation(place: Place) -> None:
+    place.run(NOON + DAY, full_load=True, entities=["user"])
+    backfill(place, MIDNIGHT - DAY, MIDNIGHT)
+    (path,) = place.out.rglob("backfill-*/user.manifest.json")
+    manifest = json.loads(path.read_text())
+    assert (manifest["range_column"], manifest["generation"], manifest["sequence"]) == ("updated_at", 2, 0)

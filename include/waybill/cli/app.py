@@ -146,7 +146,9 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for finding in installation.configuration.findings if tenant in installation.configuration.broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
-    due = [describing.describe(one) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    file = installation.configuration.tenants.get(tenant)
+    dialect = (file or installation.registered(tenant)).registration.csv.dialect
+    due = [describing.describe(one, dialect=dialect) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
     if as_json:
         dump(due)
         return
@@ -176,7 +178,7 @@ def run(
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
     from waybill.deliveries import running, stopping
-    from waybill.deliveries.reports import sending
+    from waybill.deliveries.reports import describing, sending
 
     with _applied(tenant) as installation, _progress() as progress, stopping.on_sigterm():
         results = running.run(
@@ -187,8 +189,8 @@ def run(
     for result in results:
         one = result.delivery
         if result.outcome:
-            rows = counted(result.outcome.rows, "row")
-            write(f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {rows:>15}  {one.folder}")
+            rows, place = counted(result.outcome.rows, "row"), describing.where(installation, one)
+            write(f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {rows:>15}  {place}")
     failed = [result for result in results if result.error]
     for message in dict.fromkeys(str(result.error) for result in failed):
         complain(message)

@@ -140,7 +140,7 @@ def backfill(
     span = midnight(start, zone), midnight(end, zone)
     with _rows() as progress:
         result = repairs.backfill(installation, tenant, entity, *span, actor=actor(), again=again, progress=progress)
-    _tell(result)
+    _tell(installation, result)
 
 
 @app.command()
@@ -150,18 +150,21 @@ def redeliver(
     """Send the same bytes of a committed delivery again, under a new name."""
     from waybill.deliveries import repairs
 
+    installation = open_installation()
     with _rows() as progress:
-        result = repairs.redeliver(open_installation(), delivery_id, actor=actor(), progress=progress)
-    _tell(result)
+        result = repairs.redeliver(installation, delivery_id, actor=actor(), progress=progress)
+    _tell(installation, result)
 
 
-def _tell(result: Any) -> None:
+def _tell(installation: Any, result: Any) -> None:
     """One finished delivery on one line, or what stopped it."""
+    from waybill.deliveries.reports import describing
+
     if result.error:
         raise result.error
     one = result.delivery
     rows = counted(result.outcome.rows, "row")
-    write(f"{result.outcome.status:10} {one.entity:40} {rows:>15}  {one.folder}/{one.stem}.csv  delivery {one.id}")
+    write(f"{result.outcome.status:10} {one.entity:40} {rows:>15}  {describing.where(installation, one)}  delivery {one.id}")
 
 
 @contextmanager

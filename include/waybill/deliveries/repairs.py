@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from waybill import layout
@@ -23,7 +25,7 @@ from waybill.window import export_date
 
 
 def redeliver(installation: Installation, delivery_id: str, *, actor: str, progress: Progress = silent) -> Result:
-    """Deliver the bytes of a committed delivery again as `<entity>.g<generation>.<sequence>.r<n>`, n from 2; its manifest says so.
+    """Deliver the bytes of a committed delivery again as `<entity>.g<generation>.<sequence>.r<n>`, n from 1; its manifest says so.
 
     An unfinished redelivery of the same delivery is finished instead. Raises PermanentError when the delivery is unknown or not committed,
     or when its bytes are gone; the message then names the repair that is left.
@@ -36,7 +38,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
             adopted = deliveries.adopted_of(connection, family)
         with installation.session(installation.registered(original.tenant)) as session:
             find_bytes(installation, session, family, adopted)
-        unfinished = [_plan_redelivery(installation, original, len(family), actor)]
+        unfinished = [_plan_redelivery(installation, family, actor)]
     result = deliver(installation, [unfinished[0].id], progress)[0]
     close_day(installation, original.tenant)
     return result
@@ -52,7 +54,7 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
     if found is None or found.tenant != tenant:
         raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
     family = _committed_family(installation, delivery_id)
-    return next((one for one in family if one.status == "open"), None) or _plan_redelivery(installation, family[0], len(family), actor)
+    return next((one for one in family if one.status == "open"), None) or _plan_redelivery(installation, family, actor)
 
 
 def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
@@ -74,10 +76,13 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
     return family
 
 
-def _plan_redelivery(installation: Installation, original: Delivery, count: int, actor: str) -> Delivery:
+def _plan_redelivery(installation: Installation, family: Sequence[Delivery], actor: str) -> Delivery:
+    original = family[0]
     kept = ("stream", "tenant", "entity", "generation", "sequence", "kind", "window_from", "planned_to", "export_date", "folder")
     facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
-    stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{count + 1}"
+    # Earlier versions counted from 2: the next number follows the highest that was given.
+    number = 1 + max((int(found[1]) for one in family if (found := _REDELIVERY.search(one.stem))), default=0)
+    stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{number}"
     now = installation.now()
     with installation.ledger.begin() as connection:
         planned = deliveries.plan(connection, facts | {"purpose": "redelivery", "stem": stem, "redelivers": original.id, "created_at": now})
@@ -90,6 +95,8 @@ def _plan_redelivery(installation: Installation, original: Delivery, count: int,
         raise TransientError(f"{stem} is taken", where=original.folder, next_step="Try again", code="busy")
     return beside[0]
 
+
+_REDELIVERY = re.compile(r"\.r(\d+)\Z")
 
 FIRST_YEAR = 1970
 """The first year a backfill may name. An earlier one is a typing error; a full load delivers rows that are older."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.configuration.registration import SftpDestination
+from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.manifests import placed, target_of
 from waybill.destinations import Probe, Profile
@@ -18,10 +18,16 @@ from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 
+_PLAIN = Dialect()
 
-def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
-    """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed."""
-    target = placed(one, attempt) if attempt else target_of(one, Dialect(), parts=False)
+
+def describe(one: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN) -> dict[str, Any]:
+    """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed.
+
+    Where nothing was delivered yet, `dialect` tells what the file will be called. Of a delivery in parts `path` is their folder.
+    """
+    parts = dialect.max_rows_per_file is not None
+    target = placed(one, attempt) if attempt else target_of(one, dialect, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
         "delivery_id": one.id,
@@ -34,7 +40,7 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
         "status": one.status,
         "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to or one.planned_to)},
         "export_date": one.export_date,
-        "path": target.folder if attempt and len(attempt.files) > 1 else path,
+        "path": target.folder if (len(attempt.files) > 1 if attempt else parts) else path,
         "manifest": target.manifest,
         "rows": attempt.rows if attempt else None,
         "bytes": attempt.bytes if attempt else None,
@@ -48,6 +54,18 @@ def describe(one: Delivery, attempt: Attempt | None = None) -> dict[str, Any]:
         "created_at": optional_timestamp_text(one.created_at),
         "committed_at": optional_timestamp_text(one.committed_at),
     }
+
+
+def where(installation: Installation, one: Delivery) -> str:
+    """Where a delivered file, or the folder of its parts, stands: a path of this machine, of the server, or a place in a bucket."""
+    with installation.ledger.read() as connection:
+        adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [one.id]).values()))
+    path = str(describe(one, adopted.get(one.id))["path"])
+    spec = installation.destination_spec(installation.registered(one.tenant))
+    if isinstance(spec, FolderDestination):
+        return f"{(installation.settings.base / spec.root).as_posix().rstrip('/')}{path}"
+    below = f"{spec.root.strip('/')}{path}" if spec.root.strip("/") else path.removeprefix("/")
+    return f"s3://{spec.bucket}/{below}" if isinstance(spec, S3Destination) else f"{spec.root.rstrip('/')}{path}"
 
 
 def listed(
