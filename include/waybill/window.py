@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -61,9 +62,12 @@ class Frequency(StrEnum):
         boundary = start_of_day(first, zone)
         return boundary if boundary > instant else start_of_day(self.first_day_after(first), zone)
 
-    def cron(self, minute: int, hour: int) -> str:
-        """The cron expression of this frequency's runs at a local time of day."""
-        return {"daily": f"{minute} {hour} * * *", "weekly": f"{minute} {hour} * * 1", "monthly": f"{minute} {hour} 1 * *"}[self.value]
+
+def cron(frequencies: Collection[Frequency], minute: int, hour: int) -> str:
+    """The cron expression of the runs of these frequencies at a local time of day. Cron reads a day and a weekday as either of them."""
+    if Frequency.DAILY in frequencies:
+        return f"{minute} {hour} * * *"
+    return f"{minute} {hour} {'1' if Frequency.MONTHLY in frequencies else '*'} * {'1' if Frequency.WEEKLY in frequencies else '*'}"
 
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:

@@ -86,6 +86,8 @@ def test_what_cannot_be_meant_is_a_finding(tmp_path: Path, entity: dict[str, Any
         ({"columns": {"user": ["id", "nam"]}}, "columns.user.1: user has no column 'nam'"),
         ({"columns": {"user": ["name"]}}, "columns.user: leaves out id, which identifies a row"),
         ({"columns": {"user": []}}, "columns.user: is too short"),
+        ({"frequencies": {"usr": "daily"}}, "frequencies.usr: unknown entity 'usr' (allowed: user, theme; did you mean user?)"),
+        ({"frequencies": {"user": "dayly"}}, "frequencies.user: unknown value 'dayly' (allowed: daily, weekly, monthly"),
         ({"rename": {"usr": {"id": "no"}}}, "rename.usr: unknown entity 'usr'"),
         ({"rename": {"user": {"nam": "who"}}}, "rename.user.nam: user has no column 'nam'"),
         ({"rename": {"user": {"nam": "who"}}}, "did you mean name?"),

@@ -72,7 +72,7 @@ def _schedule(row: dict[str, Any]) -> Schedule:
         version=row["version"],
         cron=None if found.is_disabled else found.cron(row["tenant"]),
         timezone=found.timezone,
-        frequency=found.frequency.value,
+        frequency=found.rhythm[0].value,
         pool="" if found.is_disabled else pool_name(place.kind, getattr(place, "connection", "")) if place else pool_name("default"),
         alone=(row["probe"] or {}).get("profile") == "no_cas",
         entities=tuple(sorted(entities)),
@@ -101,13 +101,18 @@ def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
     return (
         head + "| | |\n|---|---|\n"
         f"| receives | {every} |\n"
-        f"| how often | {found.frequency.value}, {_when(found, row['tenant'])} {found.timezone} |\n"
+        f"| how often | {_how_often(found)}, {_when(found, row['tenant'])} {found.timezone} |\n"
         f"| where | {_place(found.destination)} |\n\n"
         "A run delivers what is due up to the last boundary before the time it is scheduled for; what an earlier run missed comes with it. "
         "*Trigger* delivers now: choose entities, a full load, or a point in time. "
         "Airflow's backfill delivers nothing here; for a past range run "
         f"`waybill backfill {row['tenant']} ENTITY --from ... --to ...`."
     )
+
+
+def _how_often(found: Any) -> str:
+    others = ", ".join(f"`{name}` {frequency.value}" for name, frequency in found.frequencies.items())
+    return f"{found.frequency.value} ({others})" if others else str(found.frequency.value)
 
 
 def _when(found: Any, tenant: str) -> str:

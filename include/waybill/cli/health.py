@@ -15,18 +15,24 @@ app = typer.Typer()
 
 @app.command()
 def status(
-    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None, as_json: AsJson = False
+    tenant: Annotated[str | None, typer.Argument(help="Tenant id; all tenants when left out.")] = None,
+    months: Annotated[bool, typer.Option("--months", help="Add up what each month brought; always done for one tenant.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Who got their data, who did not, why, and what to do; worst first."""
     from waybill.deliveries.reports import overview
+    from waybill.ledger import usage
 
     installation = open_installation()
     if tenant is not None:
         installation.registered(tenant)
     found = overview.overview(installation, set, overview.Asked(size=1_000_000))
     rows = [row for row in found.rows if tenant in (None, row.tenant)]
+    with installation.ledger.read() as connection:
+        used = usage.months(connection, tenant) if months or tenant else []
     if as_json:
-        dump([_facts(row) for row in rows])
+        by_tenant = {row.tenant: [_used(one) for one in used if one.tenant == row.tenant] for row in rows}
+        dump([_facts(row) | ({"months": by_tenant[row.tenant]} if months or tenant else {}) for row in rows])
         return
     if not rows:
         write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
@@ -46,6 +52,10 @@ def status(
         for row in rows
     ]
     table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
+    if used:
+        write("")
+        sums = [[one.tenant, one.month, one.deliveries, one.rows, one.bytes, round(one.seconds)] for one in used]
+        table(["TENANT", "MONTH (UTC)", "DELIVERIES", "ROWS", "BYTES", "SECONDS"], sums)
     if tenant is None:
         today = found.totals
         states = ", ".join(f"{number} {state.value}" for state, number in today.states.items() if number)
@@ -74,6 +84,10 @@ def _told(row: Any) -> str:
         more = len(row.causes) - 1
         return f"{cause.first.error} {row.next_step}" + (f" (and {counted(more, 'other cause')})" if more else "")
     return str(row.next_step)
+
+
+def _used(one: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(one).items() if name != "tenant"}
 
 
 def _facts(row: Any) -> dict[str, Any]:

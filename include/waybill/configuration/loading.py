@@ -397,7 +397,7 @@ def _load_tenant(
     broken = known_names - catalog.ids_by_name().keys()
     spelled = {
         f"unknown entity {word!r}"
-        for word in (*registration.entity_list, *registration.where, *registration.columns, *registration.rename)
+        for word in (*registration.entity_list, *registration.where, *registration.columns, *registration.rename, *registration.frequencies)
         if word.casefold() in broken
     }
     findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import time
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -35,7 +35,7 @@ from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
 from waybill.configuration.strict import Strict
 from waybill.errors import Finding, PermanentError
-from waybill.window import Frequency, local_time
+from waybill.window import Frequency, cron
 
 DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
 LINE_ENDS = {"lf": "lf", "crlf": "crlf", "\n": "lf", "\r\n": "crlf"}
@@ -253,6 +253,10 @@ class Registration(Strict):
         default_factory=dict, description="By entity: columns that the tenant receives under another name, each `column: delivered name`."
     )
 
+    frequencies: Mapping[str, Frequency] = Field(
+        default_factory=dict, description="By entity: how often it comes where that is not `frequency`, such as an archive each month."
+    )
+
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
@@ -261,6 +265,18 @@ class Registration(Strict):
     def dialect(self) -> Dialect:
         """How the tenant's files are written."""
         return replace(self.csv.dialect, format=self.files.format)
+
+    def frequency_of(self, entity: str, catalog: Catalog) -> Frequency:
+        """How often an entity comes, given by id."""
+        known = catalog.entity(entity)
+        names = {entity, known.display_name.casefold() if known else entity}
+        return next((one for name, one in self.frequencies.items() if name.casefold() in names), self.frequency)
+
+    @property
+    def rhythm(self) -> tuple[Frequency, ...]:
+        """Every frequency that something may come by, the shortest first."""
+        asked = {self.frequency, *self.frequencies.values()}
+        return tuple(one for one in Frequency if one in asked)
 
     def chosen(self, entity: Entity) -> Mapping[str, Column]:
         """The columns of the catalogued entity that this tenant receives, in their order."""
@@ -308,7 +324,7 @@ class Registration(Strict):
     def cron(self, tenant: str) -> str:
         """When runs start, in the tenant's zone: `deliverAt`, or 01:00 plus a minute spread by tenant id."""
         at = self.starts(tenant)
-        return self.frequency.cron(at.minute, at.hour)
+        return cron(self.rhythm, at.minute, at.hour)
 
     def starts(self, tenant: str) -> time:
         """The local time of day at which runs start."""
@@ -318,18 +334,6 @@ class Registration(Strict):
         """The times the tenant is promised its data by, None where nothing is promised."""
         by = self.deliver_by
         return Terms(self.zone, self.frequency, self.starts(tenant), time.fromisoformat(by)) if by and not self.is_disabled else None
-
-    def due(self, tenant: str, now: datetime) -> tuple[datetime, datetime]:
-        """The latest boundary whose run has started by `now`, and when that run started; both UTC."""
-        boundary = self.frequency.floor(now, self.zone)
-        started = self._run_for(tenant, boundary)
-        if started > now:
-            boundary = self.frequency.floor(boundary - timedelta(microseconds=1), self.zone)
-            started = self._run_for(tenant, boundary)
-        return boundary, started
-
-    def _run_for(self, tenant: str, boundary: datetime) -> datetime:
-        return local_time(boundary.astimezone(self.zone).date(), self.starts(tenant), self.zone)
 
 
 _Given = TypeVar("_Given")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from waybill import layout
-from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.registration import resolve_entities
+from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.registration import Registration, resolve_entities
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
@@ -74,7 +75,8 @@ def _plan_streams(
         if not chosen or stream.entity in chosen:
             entity = installation.catalog.entity(stream.entity)
             boundary = clocks.get(entity.source, until) if entity else until
-            one = _plan_stream(connection, stream, entity, registered, boundary, installation.now())
+            window = partial(_window, connection, registered.registration, installation.configuration.catalog, boundary)
+            one = _plan_stream(connection, stream, entity, registered, window, installation.now())
             found += [one] if one else []
     return found
 
@@ -129,7 +131,12 @@ def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[st
 
 
 def _plan_stream(
-    connection: Connection, stream: Stream, entity: Entity | None, registered: Registered, until: datetime, now: datetime
+    connection: Connection,
+    stream: Stream,
+    entity: Entity | None,
+    registered: Registered,
+    next_of: Callable[[Stream], Window | None],
+    now: datetime,
 ) -> Delivery | None:
     existing = deliveries.open_of(connection, stream.id)
     if existing is not None:
@@ -137,14 +144,18 @@ def _plan_stream(
     if stream.full_load:
         streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
         stream = next(one for one in streams.active(connection, stream.tenant) if one.entity == stream.entity)
-    registration = registered.registration
-    reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
-    window = next_window(registration.frequency, registration.zone, until, stream.watermark, reached)
+    window = next_of(stream)
     if window is None:
         return None
     kind = "full" if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else "delta"
     values = delivery_values(connection, stream, window, registered, now)
     return deliveries.plan(connection, values | {"purpose": "schedule", "kind": kind})
+
+
+def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime, stream: Stream) -> Window | None:
+    """What is due of a stream at the frequency of its entity."""
+    reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
+    return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, until, stream.watermark, reached)
 
 
 def delivery_values(connection: Connection, stream: Stream, window: Window, registered: Registered, now: datetime) -> dict[str, Any]:

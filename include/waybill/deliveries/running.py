@@ -197,7 +197,7 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
     tenant = registered.tenant
     with installation.ledger.begin() as connection:
         for export_date in days.unlisted_dates(connection, tenant):
-            if _is_complete(connection, registered, export_date):
+            if _is_complete(connection, installation, registered, export_date):
                 _freeze_day(connection, tenant, export_date, installation.now())
         waiting = days.unpublished(connection, tenant)
     if not waiting:
@@ -206,15 +206,20 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
         return [_publish_day(installation, registered, session, one) for one in waiting]
 
 
-def _is_complete(connection: Connection, registered: Registered, export_date: str) -> bool:
-    """True when nothing of the date is open and every active stream has got as far as that date."""
+def _is_complete(connection: Connection, installation: Installation, registered: Registered, export_date: str) -> bool:
+    """True when nothing of the date is open and every active stream has got as far as its own frequency asks for on that date."""
     if days.count_open(connection, registered.tenant, export_date):
         return False
     here = days.committed(connection, registered.tenant, export_date)
     boundary = max(one.planned_to for one in here)
     delivered = {one.entity for one in here}
+    registration, catalog = registered.registration, installation.configuration.catalog
     return all(
-        one.entity in delivered or (one.watermark is not None and one.watermark >= boundary)
+        one.entity in delivered
+        or (
+            one.watermark is not None
+            and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
+        )
         for one in streams.active(connection, registered.tenant)
     )
 

@@ -180,12 +180,12 @@ def _csvw_table(table: Table) -> dict[str, Any]:
 
 
 def _dbt(subject: Subject, database: Database) -> str:
-    late = _LATE[subject.frequency]
     notes = f"{database.quoted(STAGING)}.{database.quoted(NOTES)}"
     tables = []
     for table in subject.tables:
         asked = f"select max({database.quoted('applied_at')}) from {notes} where {database.quoted('entity')} = {database.literal(table.id)}"
         columns = [_dbt_column(field, table, database) for field in table.fields]
+        late = _LATE[table.frequency]
         freshness = {"warn_after": _period(late), "error_after": _period(2 * late)}
         about = {"description": table.description or table.name, "config": {"freshness": freshness, "loaded_at_query": asked}}
         tables.append({"name": table.id, **about, "columns": columns})

@@ -56,6 +56,7 @@ class Table:
     description: str
     fields: tuple[Field, ...]
     schema_version: int
+    frequency: str
     tombstone: str | None
     deletes: bool
 
@@ -104,7 +105,9 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
             next_step="Register entities for it first, then make its kit",
             code="nothing_active",
         )
-    tables = tuple(_table(registration.sees(one), active.get(one.id), told) for one in entities)
+    tables = tuple(
+        _table(registration.sees(one), registration.frequency_of(one.id, catalog).value, active.get(one.id), told) for one in entities
+    )
     return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, tables)
 
 
@@ -121,7 +124,7 @@ def _entities(catalog: Catalog, registration: Registration, active: Mapping[str,
     return [catalog.entities[name] for name in names]
 
 
-def _table(entity: Entity, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
+def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
     before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
     columns, version = arranged(before, version, entity.columns)
     natives = {source_of(one): one for one in (told.get(stream.id, ()) if stream else ())}
@@ -134,6 +137,7 @@ def _table(entity: Entity, stream: Stream | None, told: Mapping[int, Sequence[Ma
         description=entity.description,
         fields=fields,
         schema_version=version,
+        frequency=frequency,
         tombstone=entity.tombstone_column,
         deletes=entity.compares_keys and bool(key),
     )

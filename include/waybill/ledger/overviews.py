@@ -16,7 +16,7 @@ from waybill.ledger.tables import attempt, delivery, registration, stream, tenan
 class Standing:
     """A tenant's registration in force and its active streams. `behind` is the earliest watermark, `new` counts streams without one.
 
-    `new_since` is when the first of those became active.
+    `new_since` is when the first of those became active. `entities` are those this is about where it is not about all.
     """
 
     tenant: str
@@ -26,6 +26,7 @@ class Standing:
     new: int
     behind: datetime | None
     new_since: datetime | None
+    entities: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -110,11 +110,12 @@ def version(connection: Connection, tenant_id: str, number: int) -> Registered:
     )
 
 
-def all_current(connection: Connection) -> list[Registered]:
-    """The version in force of every tenant, by tenant id."""
+def all_current(connection: Connection, only: Collection[str] | None = None) -> list[Registered]:
+    """The version in force of every tenant, or of `only` these, by tenant id."""
     query = (
         select(registration)
         .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
+        .where(*(() if only is None else (tenant.c.id.in_(list(only)),)))
         .order_by(tenant.c.id)
     )
     return [Registered(**row._mapping) for row in connection.execute(query)]

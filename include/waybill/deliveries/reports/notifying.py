@@ -7,8 +7,9 @@ Each state of a tenant is told once, when it begins and when it ends: the ledger
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from waybill.configuration.channels import Event
 from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import Registration
 from waybill.deliveries.reports.promises import promise_of
+from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
 from waybill.ledger import deliveries, notices, overviews, registrations, streams
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -87,12 +89,16 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject
 
 @dataclass(frozen=True)
 class _Look:
-    """How a tenant stands now: the promise that holds, if any, and the alarms about it that stand."""
+    """How a tenant stands now: the promise that holds, if any, and the alarms about it that stand.
+
+    Of a tenant with several frequencies this is the gravest and oldest debt; `is_only`: no other one is late or at risk.
+    """
 
     standing: Standing
     promise: Promise | None
     event: Event | None
     alarms: Sequence[Alarm]
+    is_only: bool = True
 
     @property
     def late(self) -> list[Alarm]:
@@ -113,7 +119,9 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
         alarms: dict[str, list[Alarm]] = {}
         for one in notices.raised(connection, tenant):
             alarms.setdefault(one.tenant, []).append(one)
-        looks = [_look(installation, connection, one, alarms.get(one.tenant, ()), now) for one in overviews.standings(connection, tenant)]
+        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
+        each = [_look(installation, connection, one, alarms.get(one.tenant, ()), now) for one in standings]
+    looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda one: one.standing.tenant)]
     told = []
     for look in looks:
         if look.changed or look.alarms:
@@ -128,6 +136,14 @@ def _look(installation: Installation, connection: Connection, one: Standing, ala
     return _Look(one, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
 
 
+def _gravest(parts: Sequence[_Look]) -> _Look:
+    def rank(one: _Look) -> tuple[int, str]:
+        events = (Event.BREACH, Event.LATE_WARNING)
+        return events.index(one.event) if one.event else len(events), timestamp_text(one.promise.boundary) if one.promise else "~"
+
+    return replace(min(parts, key=rank), is_only=sum(one.event is not None for one in parts) < 2)
+
+
 def _is_over(alarm: Alarm, look: _Look) -> bool:
     """Whether the promise an alarm is about is not the one that is open any more."""
     return look.promise is None or alarm.detail["data_until"] != timestamp_text(look.promise.boundary) or alarm.event != look.event
@@ -137,7 +153,7 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     """End the alarms that are over, say that what people were told of is well again, and raise what is new."""
     tenant, told = look.standing.tenant, []
     over = [one for one in look.late if _is_over(one, look)]
-    well = [one for one in over if look.standing.behind and one.detail["data_until"] <= timestamp_text(look.standing.behind)]
+    well = [one for one in over if look.is_only and look.standing.behind and one.detail["data_until"] <= timestamp_text(look.standing.behind)]
     for one in look.alarms:
         if one.event == Event.FAILED:
             found = deliveries.several(connection, one.detail["deliveries"]).values()
@@ -152,7 +168,7 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
         notices.owe(connection, tenant, Event.RECOVERED, [one | {"after": 0} for one in heard], detail, now)
         told.append(Event.RECOVERED)
     if look.event and look.promise and not any(one.event == look.event and one.id not in ended for one in look.late):
-        detail = _debt(connection, tenant, look.promise)
+        detail = _debt(connection, look.standing, look.promise)
         if alarm := notices.raise_alarm(connection, tenant, look.event, detail, now):
             listening = _listening(_channels(installation, connection, tenant), look.event)
             notices.owe(connection, tenant, look.event, listening, detail, now, alarm=alarm.id)
@@ -164,10 +180,11 @@ def _reached(one: Standing) -> JsonObject:
     return {"data_until": timestamp_text(one.behind)} if one.behind else {}
 
 
-def _debt(connection: Connection, tenant: str, promise: Promise) -> JsonObject:
+def _debt(connection: Connection, standing: Standing, promise: Promise) -> JsonObject:
     """What is owed by when, and which entities lack it, with why where something failed."""
-    troubles = {one.entity: one for one in reversed(overviews.troubles(connection, tenant))}
-    missing = [one.entity for one in streams.active(connection, tenant) if one.watermark is None or one.watermark < promise.boundary]
+    troubles = {one.entity: one for one in reversed(overviews.troubles(connection, standing.tenant))}
+    owed = [one for one in streams.active(connection, standing.tenant) if standing.entities is None or one.entity in standing.entities]
+    missing = [one.entity for one in owed if one.watermark is None or one.watermark < promise.boundary]
     return {
         "data_until": timestamp_text(promise.boundary),
         "deliver_by": timestamp_text(promise.deliver_by),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ from waybill.configuration.promise import Promise, PromiseState
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.deliveries.reports.causes import Cause, causes
 from waybill.deliveries.reports.promises import promise_of
+from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
 from waybill.ledger import overviews
 from waybill.ledger.overviews import Day, Standing, Trouble
@@ -231,7 +232,7 @@ def overview(
     now = installation.now()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with installation.ledger.read() as connection:
-        standings = overviews.standings(connection)
+        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection))
         troubles = overviews.troubles(connection)
         promises = _promises(installation, connection, standings, now)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
@@ -254,13 +255,21 @@ def look(installation: Installation, tenant: str, scheduler_states: SchedulerSta
     """One tenant as the overview shows it, without its charts, or None when it is not registered."""
     now = installation.now()
     with installation.ledger.read() as connection:
-        standings = overviews.standings(connection, tenant)
+        standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
         troubles = overviews.troubles(connection, tenant)
         promises = _promises(installation, connection, standings, now)
     return next(iter(_rows(installation, standings, troubles, promises, scheduler_states, now)), None)
 
 
-def _promises(installation: Installation, connection: Connection, standings: Sequence[Standing], now: datetime) -> dict[str, Promise]:
+_Part = tuple[str, Any]
+"""A tenant and one of its frequencies."""
+
+
+def _part(one: Standing) -> _Part:
+    return one.tenant, one.body.get("frequency")
+
+
+def _promises(installation: Installation, connection: Connection, standings: Sequence[Standing], now: datetime) -> dict[_Part, Promise]:
     """What is owed by when, of those who are promised anything."""
     configuration = installation.configuration
     found = {}
@@ -268,7 +277,7 @@ def _promises(installation: Installation, connection: Connection, standings: Seq
         if one.body.get("deliverBy"):
             promise = promise_of(connection, one, configuration.export_policy(one.tenant).notify.warn_before, now)
             if promise is not None:
-                found[one.tenant] = promise
+                found[_part(one)] = promise
     return found
 
 
@@ -276,7 +285,7 @@ def _rows(
     installation: Installation,
     standings: Sequence[Standing],
     troubles: Sequence[Trouble],
-    promises: Mapping[str, Promise],
+    promises: Mapping[_Part, Promise],
     scheduler_states: SchedulerStates | None,
     now: datetime,
 ) -> list[Row]:
@@ -286,10 +295,30 @@ def _rows(
     grace = installation.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
     scheduler_state = {} if scheduler_states is None else {one.tenant: scheduler_states.get(one.tenant, UNKNOWN) for one in standings}
-    return [
-        _row(one, broken.get(one.tenant, ()), grace, promises.get(one.tenant), scheduler_state.get(one.tenant), clocks, now)
-        for one in standings
-    ]
+    rows: dict[str, list[Row]] = {}
+    for one in standings:
+        mine = [each for each in broken.get(one.tenant, ()) if one.entities is None or each.entity in one.entities]
+        row = _row(one, mine, grace, promises.get(_part(one)), scheduler_state.get(one.tenant), clocks, now)
+        rows.setdefault(one.tenant, []).append(row)
+    return [_together(parts) for parts in rows.values()]
+
+
+def _together(parts: Sequence[Row]) -> Row:
+    """A tenant's row out of those of its frequencies: it stands as the worst of them, the shortest frequency first."""
+    worst = min(parts, key=lambda row: RANK[row.state])
+    if len(parts) == 1:
+        return worst
+    promised = [row for row in parts if row.promise_state]
+    owed = max(promised, key=lambda row: list(PromiseState).index(row.promise_state or PromiseState.KEPT), default=worst)
+    return replace(
+        worst,
+        frequency=parts[0].frequency,
+        entities=sum(row.entities for row in parts),
+        next_run=min((row.next_run for row in parts if row.next_run), default=None),
+        troubles=tuple(sorted((one for row in parts for one in row.troubles), key=lambda one: one.delivery, reverse=True)),
+        promise=owed.promise,
+        promise_state=owed.promise_state,
+    )
 
 
 _UNREADABLE = "The registration can no longer be read. Register the tenant again, or go back to an earlier version."

@@ -14,7 +14,7 @@ from waybill.ledger import registrations
 from waybill.ledger.overviews import Standing
 from waybill.window import Frequency
 
-_TERMS = ("exportOption", "frequency", "timezone", "deliverAt", "deliverBy")
+_TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "deliverBy")
 """What a promise is made of. Another version of these makes a new promise; one that changes something else does not."""
 
 

@@ -49,6 +49,7 @@ LABELS = {
     "where": "Rows",
     "columns": "Columns",
     "rename": "Names of columns",
+    "frequencies": "Other frequencies",
     "perEntity": "Single entities",
 }
 """What the form of a registration calls its fields, by the name of the input."""
@@ -250,6 +251,7 @@ PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
     "where": lambda given: " and ".join(map(_condition, given)),
     "columns": ", ".join,
     "rename": lambda given: ", ".join(f"{name} as {other}" for name, other in given.items()),
+    "frequencies": str,
 }
 """Fields of a registration that hold something for each entity, and how that is told."""
 

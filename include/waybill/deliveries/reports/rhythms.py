@@ -1,0 +1,48 @@
+"""Tenants with entities under their own frequency: looked at once for each frequency, and told as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from waybill.configuration.catalog import Catalog
+from waybill.ledger import registrations, streams
+from waybill.ledger.overviews import Standing
+from waybill.ledger.registrations import Registered
+from waybill.ledger.streams import Reached
+
+
+def apart(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
+    """The standings; that of a tenant with several frequencies once for each that an active entity has, which its body then names."""
+    mixed = {one.tenant for one in standings if one.body.get("frequencies") and one.streams}
+    if not mixed:
+        return list(standings)
+    reached = streams.reached_by_all(connection, mixed)
+    good = {one.tenant: one for one in registrations.readable(registrations.all_current(connection, mixed))}
+    found: list[Standing] = []
+    for one in standings:
+        registered = good.get(one.tenant)
+        found += _parts(one, registered, reached.get(one.tenant, ()), catalog) if registered else [one]
+    return found
+
+
+def _parts(one: Standing, registered: Registered, active: Sequence[Reached], catalog: Catalog) -> list[Standing]:
+    registration = registered.registration
+    parts = []
+    for frequency in registration.rhythm:
+        mine = [each for each in active if registration.frequency_of(each.entity, catalog) is frequency]
+        new = [each.activated_at for each in mine if each.watermark is None]
+        parts.append(
+            replace(
+                one,
+                body={**one.body, "frequency": frequency.value},
+                streams=len(mine),
+                new=len(new),
+                behind=min((each.watermark for each in mine if each.watermark), default=None),
+                new_since=min(new, default=None),
+                entities=frozenset(each.entity for each in mine),
+            )
+        )
+    return [part for part in parts if part.streams] or [one]
