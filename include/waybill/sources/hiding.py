@@ -28,10 +28,13 @@ SELECT DISTINCT c.oid::regclass::text
  ORDER BY 1
 """
 
+_UNHIDDEN = "pg_catalog.pg_class"
+
 
 def hiding(relations: Iterable[str]) -> Sql:
     """The tables whose policies decide what these relations show, views by the tables and the account they read as."""
-    return sql(_HIDING, join(", ", (sql("({}::text)", Bind(name)) for name in ["", *relations])))  # no relation has an empty name
+    named = [_UNHIDDEN, *relations]  # a query may read no table, and VALUES must hold a row
+    return sql(_HIDING, join(", ", (sql("({}::text)", Bind(name)) for name in named)))
 
 
 def tables_read(query: str | Sql) -> Sql:
