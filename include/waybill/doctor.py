@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import metadata
@@ -154,6 +154,7 @@ def _sources(installation: Installation) -> list[Check]:
             for entity in entities:
                 with _told(found, f"entity {entity.id}"):
                     _readable(installation, snapshot, entity)
+                    _tell_narrowed(snapshot, entity, found)
             if apart > CLOCKS_APART:
                 step = "Set both clocks by NTP: nothing is delivered that lies ahead of the source's clock"
                 found.append(Check(f"source {name}", "warning", f"its clock is {apart.total_seconds():.0f} s apart from ours", step))
@@ -162,15 +163,35 @@ def _sources(installation: Installation) -> list[Check]:
     return found
 
 
-def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[str]:
-    """All that keeps entities from being read for these tenants: rights, missing columns, NULLs in a change column, keys that repeat."""
+def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[Check]:
+    """All that keeps entities from being read for these tenants: rights, missing columns, NULLs in a change column, keys that repeat.
+
+    A warning tells what may keep rows from being seen.
+    """
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [one for one in installation.catalog.entities.values() if one.source == name]
         with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
             for entity in entities:
                 _unreadable(installation, snapshot, entity, tenants, found)
-    return list(dict.fromkeys(f"{one.found}. {one.next_step}" for one in found))
+    return list({(one.found, one.next_step): one for one in found}.values())
+
+
+def narrowed(installation: Installation, entities: Iterable[str]) -> list[str]:
+    """What keeps connections from seeing every row of these entities. A source that cannot be asked now says nothing here."""
+    wanted = [entity for name in entities if (entity := installation.catalog.entity(name))]
+    found: list[str] = []
+    for source in dict.fromkeys(entity.source for entity in wanted):
+        mine = [entity for entity in wanted if entity.source == source]
+        with suppress(WaybillError), installation.source(source).snapshot(mine) as snapshot:
+            found += [f"{entity.id}: {said}" for entity in mine if (said := snapshot.narrowed(entity))]
+    return found
+
+
+def _tell_narrowed(snapshot: Snapshot, entity: Entity, found: list[Check]) -> None:
+    if said := snapshot.narrowed(entity):
+        step = "Give the connection's user a policy that shows every row, or the attribute BYPASSRLS, unless it is meant so"
+        found.append(Check(f"entity {entity.id}", "warning", f"{entity.id}: {said}", step))
 
 
 def _unreadable(
@@ -185,7 +206,11 @@ def _unreadable(
                 found.append(Check(entity.id, "failed", f"{entity.id}: column {name} is missing from {entity.read_from}", step))
         if len(found) == before:
             _readable(installation, snapshot, entity)
-    for tenant, registration in tenants.items() if len(found) == before else ():
+    is_readable = len(found) == before
+    if is_readable:
+        with _told(found, entity.id):
+            _tell_narrowed(snapshot, entity, found)
+    for tenant, registration in tenants.items() if is_readable else ():
         wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
         if entity.id in wanted:
             source_tenant, where = registration.reads(tenant, entity)

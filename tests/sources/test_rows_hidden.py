@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import NOW, Role, entity, source
+from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
+from waybill.sources import Source
+from waybill.sources.dbapi import DbApi
 
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
@@ -32,16 +37,30 @@ def orders(postgres: Database) -> Database:
     return postgres
 
 
+@pytest.fixture(params=["postgres", "dbapi"])
+def read_by(request: pytest.FixtureRequest) -> Callable[[Database, str], Source]:
+    """The same database through the native source, and through a driver of Airflow's."""
+    if request.param == "postgres":
+        return lambda database, login: source(database, login=login)
+    return lambda database, login: DbApi(
+        DbApiSource(kind="dbapi", connection="pg"),
+        lambda _: psycopg.connect(host=database.host, port=database.port, dbname=database.name, user=login),
+    )
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_full_load_from_which_a_policy_hides_everything_is_refused(orders: Database, shape: str) -> None:
-    wanted = entity("lookback", **SHAPES[shape])
+def test_a_full_load_from_which_a_policy_hides_everything_is_refused(
+    orders: Database, read_by: Callable[[Database, str], Source], shape: str
+) -> None:
+    wanted = entity("full" if shape == "query" else "lookback", **SHAPES[shape])  # through a driver a query's types are the catalog's
     selection = Selection(wanted, "acme", wanted.columns)
     with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
-        with source(orders, login=role).snapshot([wanted]) as snapshot, pytest.raises(PermanentError, match="row-level security") as caught:
+        with read_by(orders, role).snapshot([wanted]) as snapshot, pytest.raises(PermanentError, match="row-level security") as caught:
             snapshot.check(selection)
         orders.psql("UPDATE orders SET hidden = false WHERE id < 3")
-        with source(orders, login=role).snapshot([wanted]) as snapshot:
+        with read_by(orders, role).snapshot([wanted]) as snapshot:
             snapshot.check(selection)
+            assert "row-level security of orders decides" in snapshot.narrowed(wanted)
             assert "row_security_active" in snapshot.extent(wanted, "acme", None, NOW).short
             assert snapshot.count(selection) == 2
     assert caught.value.code == "rows_hidden"
@@ -51,5 +70,5 @@ def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:
     wanted = entity("lookback", relation="narrow_view")
     with Role(orders, "GRANT SELECT ON narrow_view TO {0}") as role, source(orders, login=role).snapshot([wanted]) as snapshot:
         snapshot.check(Selection(wanted, "acme", wanted.columns))
-        assert snapshot.extent(wanted, "acme", None, NOW).short == ""
+        assert snapshot.extent(wanted, "acme", None, NOW).short == snapshot.narrowed(wanted) == ""
         assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 5

@@ -277,7 +277,7 @@ def test_a_value_of_another_type_is_refused_and_not_repeated(lite: Path) -> None
 )
 @pytest.mark.parametrize("column", ["updated_at", "deleted_at"])
 def test_a_time_as_text_that_cannot_be_read_stops_the_stream_instead_of_losing_its_row(lite: Path, column: str, text: object) -> None:
-    deleting = Entity.model_validate(ENTITY.model_dump() | {"deleted_column": "deleted_at"})
+    deleting = Entity.model_validate(ENTITY.model_dump(by_alias=True) | {"deleted_column": "deleted_at"})
     with closing(sqlite3.connect(lite)) as connection:
         connection.execute("ALTER TABLE events ADD COLUMN deleted_at TEXT")
         connection.execute(f"UPDATE events SET {column} = ? WHERE id = 7", [text])

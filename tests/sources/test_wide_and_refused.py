@@ -38,6 +38,15 @@ REFUSED = {
         "CREATE FUNCTION no() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''planted''; END';"
         "CREATE VIEW bad AS SELECT id, tenant_id, no() AS c0 FROM orders"
     ),
+    "text that is no number": "CREATE VIEW bad AS SELECT id, tenant_id, ('x' || id)::int AS c0 FROM orders",
+    "text that is no date": "CREATE VIEW bad AS SELECT id, tenant_id, extract(year FROM ('x' || id)::date)::int AS c0 FROM orders",
+    "a month that is none": "CREATE VIEW bad AS SELECT id, tenant_id, (('2026-13-0' || id)::date - current_date) AS c0 FROM orders",
+    "a number out of range": "CREATE VIEW bad AS SELECT id, tenant_id, (version * 40000)::smallint AS c0 FROM orders",
+    "an interval out of range": "CREATE VIEW bad AS SELECT id, tenant_id, extract(day FROM 1e300 * interval '1 d')::int AS c0 FROM orders",
+    "text that is no JSON": "CREATE VIEW bad AS SELECT id, tenant_id, (('{' || id)::json ->> 'a')::int AS c0 FROM orders",
+    "text that is no uuid": "CREATE VIEW bad AS SELECT id, tenant_id, length(('x' || id)::uuid::text) AS c0 FROM orders",
+    "a bad pattern": "CREATE VIEW bad AS SELECT id, tenant_id, (version::text ~ '(')::int AS c0 FROM orders",
+    "a condition": "CREATE VIEW bad AS SELECT id, tenant_id, version AS c0 FROM orders WHERE NOT ('x' || id)::bool",
     "two rows from a subquery": ("CREATE VIEW bad AS SELECT id, tenant_id, (SELECT o.id FROM orders o) AS c0 FROM orders"),
 }
 
@@ -53,6 +62,15 @@ def test_what_a_view_raises_is_told_as_that(postgres: Database, name: str) -> No
         list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
     assert "planted" not in str(caught.value)
     assert caught.value.code == "source_refused"
+
+
+@pytest.mark.parametrize(("kind", "text"), [("uuid", "no-uuid"), ("json", "{no json")])
+def test_text_that_is_not_of_its_catalogued_type_is_told_as_that(postgres: Database, kind: str, text: str) -> None:
+    postgres.psql(f"CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, c0 text); INSERT INTO orders VALUES (1, 'acme', '{text}')")
+    shape = entity("full", columns={"c0": {"type": kind}})
+    with source(postgres).snapshot([shape]) as snapshot, pytest.raises(PermanentError, match="does not fit its catalogued type") as caught:
+        list(snapshot.csv(Selection(shape, "acme", shape.columns), Dialect()))
+    assert text not in str(caught.value)
 
 
 def test_a_limit_of_the_server_is_not_tried_again(postgres: Database) -> None:

@@ -141,11 +141,14 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     """Show the deliveries that are open or would be due once the tenant's file is applied. Changes nothing."""
     from waybill.deliveries import planning, repairs
     from waybill.deliveries.reports import describing
+    from waybill.doctor import narrowed
 
     installation = open_installation()
     for finding in installation.configuration.findings if tenant in installation.configuration.broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
+    for said in narrowed(installation, [one.entity for one in planned]):
+        complain(f"warning: {said}")
     file = installation.configuration.tenants.get(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
     due = [describing.describe(one, dialect=dialect) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]

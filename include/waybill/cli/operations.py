@@ -83,8 +83,13 @@ def probe(
     source: Annotated[bool, typer.Option("--source", help="Try what the tenant's entities are read from instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept."""
+    """Rehearse a tenant's destination: make a folder, write, rename, read back, remove. The result is kept.
+
+    Warns of row-level security that may hide rows of the tenant's entities.
+    """
+    from waybill.configuration.registration import resolve_entities
     from waybill.deliveries.reports import describing
+    from waybill.doctor import narrowed
 
     installation = open_installation()
     if source:
@@ -92,9 +97,13 @@ def probe(
         write("the sources can be read")
         return
     found = describing.as_json(describing.probe(installation, tenant))
+    entities, _ = resolve_entities(installation.registered(tenant).registration, installation.catalog.offered_to(tenant), "")
+    found["warnings"] = narrowed(installation, entities)
     if as_json:
         dump(found)
         return
+    for said in found["warnings"]:
+        complain(f"warning: {said}")
     for step, answer in found["steps"]:
         write(f"{step:32} {answer}")
     free = "not told" if found["free_bytes"] is None else f"{found['free_bytes']:,} bytes"

@@ -59,7 +59,7 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
 
 
 def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
-    """Print what keeps entities from being read for these tenants. Exits with 1 where something does."""
+    """Print what keeps entities from being read for these tenants, and warn of what hides rows. Exits with 1 where one cannot be read."""
     from waybill.airflow import connect_db, lookup
     from waybill.doctor import source_findings
     from waybill.installation import Installation
@@ -68,11 +68,15 @@ def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]
 
     ledger = Ledger(settings.ledger_url)
     try:
-        findings = source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
+        found = source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
     finally:
         ledger.close()
+    for one in found:
+        if one.status == "warning":
+            complain(f"warning: {one.found}. {one.next_step}")
+    findings = [one for one in found if one.status == "failed"]
     for one in findings:
-        write(one)
+        write(f"{one.found}. {one.next_step}")
     if findings:
         complain(f"{counted(len(findings), 'problem')} found")
         raise typer.Exit(1)

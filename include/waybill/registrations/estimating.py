@@ -36,7 +36,10 @@ _WIDTHS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """One entity's full load, uncompressed. None where it could not be told within `PATIENCE`; `note` then says why."""
+    """One entity's full load, uncompressed. None where it could not be told within `PATIENCE`; `note` then says why.
+
+    Beside a number `note` says what may keep the connection from seeing every row.
+    """
 
     entity: str
     rows: int | None = None
@@ -72,6 +75,7 @@ def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], p
     told = (
         f"about {counted(sum(one.rows or 0 for one in known), 'row')}, {counted(sum(one.bytes or 0 for one in known), 'byte')} uncompressed"
     )
+    told = "; ".join([told, *dict.fromkeys(f"{one.entity}: {one.note}" for one in known if one.note)])
     return told if len(known) == len(found) else f"{told}; {counted(len(found) - len(known), 'entity')} could not be counted"
 
 
@@ -85,7 +89,7 @@ def _count(
                 source_tenant, where = registration.reads(tenant, entity)
                 seen = registration.sees(entity)
                 rows = snapshot.count(Selection(seen, source_tenant, seen.columns, where=where))
-                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, seen)))
+                found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, seen)), snapshot.narrowed(entity))
     except WaybillError as error:
         # A preview must not fail because a source does: the delivery will tell it in full.
         for entity in asked:

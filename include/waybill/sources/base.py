@@ -50,12 +50,16 @@ class Snapshot(Protocol):
         """The relation's columns that the source keeps free of NULL; None where it does not tell."""
         ...
 
+    def narrowed(self, entity: Entity) -> str:
+        """Why the connection may not see every row of the entity, in words; empty where nothing says so."""
+        ...
+
     def check(self, selection: Selection) -> None:
         """Refuse what would lose or duplicate rows.
 
         Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type
         cannot hold its catalogued type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key
-        that is not unique among the selected rows (`key_not_unique`).
+        with NULLs (`key_null`) or that is not unique (`key_not_unique`) among the selected rows.
         """
         ...
 

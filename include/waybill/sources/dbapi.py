@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +17,9 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.columns import described, sources
 from waybill.configuration.conditions import Condition
-from waybill.configuration.selection import Dialect, Extent, Selection
+from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import chunks, drift, drivers, engine, extents, typed
+from waybill.sources import chunks, drift, drivers, engine, extents, hiding, typed
 from waybill.sources.base import Rows, Stream
 from waybill.sources.drivers import FrameConnection
 from waybill.sources.query import Parent, Query
@@ -116,18 +118,38 @@ class DbApiSnapshot:
     def never_null(self, entity: Entity) -> frozenset[str] | None:
         return None
 
+    def narrowed(self, entity: Entity) -> str:
+        return hiding.told(self._hiding(entity))
+
+    def _hiding(self, entity: Entity) -> list[str]:
+        """The tables whose row-level security applies to this session, where it is one of PostgreSQL."""
+        if self.database.name != "PostgreSQL":
+            return []
+        with _errors(f"{entity.id} in {self.where}"):
+            if entity.query:
+                [(plan,)] = self._rows(hiding.tables_read(self._from(entity)))
+                names = hiding.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
+            else:
+                names = ["".join(map(str, self._from(one).parts)) for one in (entity, *entity.parents())]
+            return [name for (name,) in self._rows(hiding.hiding(names))]
+
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
         drift.check_columns(selection, query.natives, self.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
         with _errors(self._at(selection)):
             if entity.changes.column and entity.changes.mode is not Mode.FULL:
-                [(nulls,)] = self._rows(query.null_changes())
+                [(nulls,)] = self._rows(query.without([entity.changes.column], query.tenant()))
                 if nulls:
                     raise drift.null_changes(selection, nulls)
                 for name in query.textual_times():
                     [(strange,)] = self._rows(query.unreadable(name))
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
+            first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
+            if selection.tenant and selection.changed == Changed() and (tables := self._hiding(entity)) and not self._rows(first):
+                raise drift.rows_hidden(selection, tables)
+            if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
+                raise drift.null_keys(selection, nulls)
             if self._rows(query.repeated_key())[0][0]:
                 raise drift.repeated_key(selection)
             if self.database.stream is None and self._rows(query.count())[0][0] > UNSTREAMED_ROWS:
@@ -141,7 +163,8 @@ class DbApiSnapshot:
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         native = self._natives(entity).get(entity.changes.column, "")
         by_id = self.flavour.kind(native) is ColumnType.INTEGER
-        return extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
+        found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity)))))
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
@@ -363,7 +386,8 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     """What a driver says may quote a row only where a value is at fault."""
     said = str(error.args[-1] if error.args else error).splitlines()[0]
     if names & {"DataError", "IntegrityError"}:
-        return PermanentError(f"a value was refused ({type(error).__name__})", where=where, code="schema_drift")
+        what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
+        return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")
     if "ProgrammingError" in names or any(mark in said.lower() for mark in _REFUSED):
         return PermanentError(said, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights")
     return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")

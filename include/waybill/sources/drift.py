@@ -46,7 +46,7 @@ def check_columns(
     needed = dict.fromkeys([*entity.needed_columns, *sources(selection.columns), *scoped, *(one.column for one in selection.where)])
     if selection.time_from or selection.time_to or selection.time_cut:
         needed[entity.time_column] = None
-    types = _catalogued_types(selection)
+    types = catalogued_types(selection)
     for name in needed:
         if name not in natives:
             raise _missing(selection, name, natives)
@@ -65,7 +65,7 @@ def check_columns(
         )
 
 
-def _catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
+def catalogued_types(selection: Selection) -> dict[str, set[ColumnType]]:
     """The types that columns of the source are read as, by column."""
     found: dict[str, set[ColumnType]] = {}
     for name, column in (*selection.entity.columns.items(), *selection.columns.items()):
@@ -134,6 +134,17 @@ def rows_hidden(selection: Selection, tables: list[str]) -> PermanentError:
         where=selection.entity.id,
         code="rows_hidden",
         next_step="Give the connection's user a policy that shows the rows, or the attribute BYPASSRLS",
+    )
+
+
+def null_keys(selection: Selection, count: int) -> PermanentError:
+    key = ", ".join(selection.entity.key)
+    return PermanentError(
+        f"{counted(count, 'row')} of the tenant {'has' if count == 1 else 'have'} no value in a column of the key ({key}),"
+        " so nobody could tell them apart from others",
+        where=selection.entity.id,
+        code="key_null",
+        next_step=f"Fill these columns and make them NOT NULL, or name others in entities.{selection.entity.id}.key",
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
+from waybill.sources.postgres.settings import transaction_settings
 from waybill.sources.sql import Bind, Sql, quote, sql
 
+STATEMENT_TIMEOUT = timedelta(hours=1)
+"""After how long PostgreSQL gives one query up, whatever the role says."""
 _STREAMING_BY_NATURE = frozenset({"sqlite3", "oracledb", "pyodbc", "snowflake", "mysql", "trino", "duckdb"})
 """Root modules of drivers whose plain cursor fetches as it goes."""
 
@@ -91,7 +94,10 @@ def database(connection: Any) -> Database:
     if root in ("pymysql", "MySQLdb", "mysql"):
         return _mysql(root, style)
     if root in ("psycopg", "psycopg2"):
-        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL TIME ZONE 'UTC'")
+        settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
+        if root == "psycopg2":  # decodes text by the encoding it found when it connected
+            settings = [one for one in settings if "client_encoding" not in one]
+        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
         return Database("PostgreSQL", '"', style, begin, "SELECT now()", "current_schema()", _STANDARD_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)

@@ -58,13 +58,19 @@ class EngineSnapshot(ABC):
             rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
         return frozenset(row[0] for row in rows if row[2] == "NO")
 
+    def narrowed(self, entity: Entity) -> str:
+        return ""
+
     def check(self, selection: Selection) -> None:
         query = self.query(selection)
         drift.check_columns(selection, query.natives, _FLAVOUR)
         if selection.entity.changes.column and selection.entity.changes.mode is not Mode.FULL:
-            [(nulls,)] = self._run(selection, query.null_changes())
+            [(nulls,)] = self._run(selection, query.without([selection.entity.changes.column], query.tenant()))
             if nulls:
                 raise drift.null_changes(selection, nulls)
+        key = set(selection.entity.key) - (self.never_null(selection.entity) or frozenset())
+        if key and (nulls := self._run(selection, query.without(sorted(key), query.where()))[0][0]):
+            raise drift.null_keys(selection, nulls)
         for part in self._parts(selection):
             [repeated] = self._stream(selection, replace(query, part=part).repeated_key(), engine.MEMORY_SORTING)
             if repeated.column(0)[0].as_py():

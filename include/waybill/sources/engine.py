@@ -137,7 +137,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         step = "Write the file again; it may have been cut short"
         return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
-        step = "Compare the column types of the catalog with the data"
+        step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
         return PermanentError("a value does not fit its catalogued type", where=where, code="schema_drift", next_step=step)
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
         step = "Correct the entity's relation or columns in the catalog, or the source's path"

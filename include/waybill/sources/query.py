@@ -296,9 +296,7 @@ class Query:
         shown = {(source, column.type, column.export): f"c{i}" for i, (source, column) in enumerate(_read(self.selection.columns))}
         known = self.selection.changed.known_columns
         columns = _read(self.selection.columns if known is None else known)
-        return [
-            (shown.get((source, column.type, column.export), f"d{i}"), column, source) for i, (source, column) in enumerate(columns)
-        ]
+        return [(shown.get((source, column.type, column.export), f"d{i}"), column, source) for i, (source, column) in enumerate(columns)]
 
     def rows(self, digests: bool = False, extra: Sql | None = None) -> Sql:
         """The selected rows: canonical texts (c0..) and sort terms (o0..).
@@ -366,10 +364,10 @@ class Query:
         there = every((self.where(), sql("{} IS NOT NULL", self.flavour.name(name))))
         return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
 
-    def null_changes(self) -> Sql:
-        """How many of the tenant's rows have no change position."""
-        x = self.flavour.name(self.entity.changes.column)
-        return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NULL", self.relation, self.tenant(), x)
+    def without(self, names: Iterable[str], among: Sql) -> Sql:
+        """How many of the rows that meet a condition have no value in one of these columns."""
+        missing = either(sql("{} IS NULL", self.flavour.name(name)) for name in names)
+        return sql("SELECT count(*) FROM {} WHERE {} AND {}", self.relation, among, missing)
 
     def repeated_key(self) -> Sql:
         """How many keys occur more than once among the selected rows."""

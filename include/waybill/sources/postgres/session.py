@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.sources.postgres.settings import LOCK_SECONDS, transaction_settings
 
 _LIBPQ_EXTRAS = (
     "sslmode",
@@ -31,34 +33,7 @@ _LIBPQ_EXTRAS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-LOCK_SECONDS = 60
-"""How long an extraction waits for somebody who replaces a table."""
-
-_INSIDE = frozenset({"22012", "2201E", "2201F", "22011", "2200H", "22023", "2201B"})
-"""SQLSTATEs that none of our own expressions raises: a division by zero, a logarithm or root of a negative number, a bad argument."""
-
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in")
-_SETTINGS = {
-    "client_encoding": "'UTF8'",
-    "TimeZone": "'UTC'",
-    "DateStyle": "'ISO, YMD'",
-    "IntervalStyle": "'postgres'",
-    "extra_float_digits": "1",
-    "bytea_output": "'hex'",
-    "standard_conforming_strings": "on",
-    "quote_all_identifiers": "off",
-    "transform_null_equals": "off",
-    "row_security": "on",
-    "xmlbinary": "'base64'",
-    "lc_monetary": "'C'",
-    "idle_in_transaction_session_timeout": "0",
-    "lock_timeout": f"'{LOCK_SECONDS}s'",
-}
-"""What decides the text of a value, or how long a statement may take, whatever the role or the database sets.
-
-It counts until the end of our transaction only: a session behind a pool is somebody else's before and after.
-"""
-
 _FACTS = """
 SELECT clock_timestamp(),
        pg_is_in_recovery(),
@@ -68,8 +43,6 @@ SELECT clock_timestamp(),
        (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
-_TRANSACTION_TIMEOUT_SINCE = 170000
-
 _STARTING = timedelta(seconds=1)
 """A transaction takes its start time a moment before other sessions can see it: only what is older than this counts as seen."""
 
@@ -118,10 +91,7 @@ def emptied(connection: psycopg.Connection) -> None:
 
 def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> None:
     """Open a read-only transaction with our settings. Takes no snapshot: the first query does."""
-    settings = _SETTINGS | {"statement_timeout": str(int(statement_timeout.total_seconds() * 1000))}
-    if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-        settings["transaction_timeout"] = "0"
-    local = "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
+    local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
     connection.execute(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; {local}".encode())
 
 
@@ -173,30 +143,30 @@ def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:
 
 
 @contextmanager
-def errors(where: str) -> Iterator[None]:
-    """Translate psycopg's errors by what recovers from them. Messages that may quote a row are not repeated."""
+def errors(where: str, parsed: Collection[str] = ()) -> Iterator[None]:
+    """Translate psycopg's errors by what recovers from them. Messages that may quote a row are not repeated.
+
+    `parsed` names the types that the statement itself reads from text. Any other value at fault is at fault inside of a view, a policy
+    or a function: what a column holds is compared with the catalog before.
+    """
     try:
         yield
     except WaybillError:
         raise
     except psycopg.Error as error:
-        raise _translated(error, where) from error
+        raise _translated(error, where, parsed) from error
 
 
-def _translated(error: psycopg.Error, where: str) -> WaybillError:
+def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> WaybillError:
     state = error.sqlstate or ""
     # Without an answer of the server the first line says what happened, the rest are guesses of the library.
     said = error.diag.message_primary or str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
     match state[:2]:
-        case "22" if state in _INSIDE:
-            what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
-            step = "Correct it in the database: the server's log shows the statement"
-            return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "22" if state in ("22021", "22P05"):
             what = f"the database holds text that does not become UTF-8 ({type(error).__name__})"
             step = "Correct the text, or move the data to a database with the encoding UTF8"
             return PermanentError(what, where=where, code="source_unreadable", next_step=step)
-        case "22":
+        case "22" if _names(said, parsed):
             return PermanentError(
                 f"a value does not fit its catalogued type ({type(error).__name__})",
                 where=where,
@@ -208,9 +178,9 @@ def _translated(error: psycopg.Error, where: str) -> WaybillError:
         case "54":
             step = "Export fewer columns, or give the entity a simpler query or view"
             return PermanentError(f"the server's own limit is exceeded: {said}", where=where, code="source_refused", next_step=step)
-        case "P0" | "21" | "38" | "39":
+        case "22" | "P0" | "21" | "38" | "39":
             what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
-            step = "Correct it in the database: the server's log shows what it says"
+            step = "Correct it in the database: the server's log shows the statement and what it says"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "42":
             step = "Correct the catalog, or grant SELECT on the relation to the connection's user"
@@ -223,3 +193,9 @@ def _translated(error: psycopg.Error, where: str) -> WaybillError:
     if state and not isinstance(error, psycopg.OperationalError):
         return PermanentError(said, where=where, code="source_refused")
     return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")
+
+
+def _names(said: str, types: Collection[str]) -> bool:
+    """Whether an error is about one of these types; the value comes behind the colon."""
+    words = said.partition(":")[0]
+    return any(re.search(rf"\b{re.escape(one)}\b", words) for one in types)

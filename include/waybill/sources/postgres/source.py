@@ -15,15 +15,16 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
+from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, reuse
+from waybill.sources import drift, hiding, reuse
 from waybill.sources.base import Stream
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import session, streams
-from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, relation_name
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, base, relation_name
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -59,26 +60,6 @@ SELECT 1
  WHERE seen.oid IS NULL OR seen.relkind = 'r' AND seen.relfilenode <> pg_relation_filenode(r.now)
 """
 """pg_class as the snapshot sees it, against what the server holds now: another oid or another heap."""
-_HIDING = """
-WITH RECURSIVE reads(relation, reader) AS (
-    SELECT to_regclass(name)::oid, (SELECT oid FROM pg_roles WHERE rolname = current_user) FROM unnest(%s::text[]) AS name
-    UNION
-    SELECT d.refobjid, CASE WHEN coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
-                            THEN r.reader ELSE v.relowner END
-      FROM reads r
-      JOIN pg_class v ON v.oid = r.relation AND v.relkind = 'v'
-      JOIN pg_rewrite w ON w.ev_class = v.oid
-      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-                      AND d.refobjid <> v.oid
-)
-SELECT DISTINCT c.oid::regclass::text
-  FROM reads r
-  JOIN pg_class c ON c.oid = r.relation
-  JOIN pg_roles u ON u.oid = r.reader
- WHERE c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
-   AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
-"""
-"""The tables whose policies decide what an entity shows, views by the tables and the account they read as."""
 _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
@@ -144,7 +125,7 @@ class PostgresSnapshot:
         with self._catalogue(statement_timeout):
             found: list[str] = []
             for entity in entities:
-                found += self._tables_of_query(entity) if entity.query else [relation_name(one) for one in (entity, *entity.parents())]
+                found += self._tables_read(entity)
             return dict(self.connection.execute(_LOCKABLE, [list(dict.fromkeys(found))]).fetchall())
 
     @contextmanager
@@ -155,11 +136,14 @@ class PostgresSnapshot:
         finally:
             self.connection.execute("ROLLBACK")
 
-    def _tables_of_query(self, entity: Entity) -> list[str]:
-        text, _ = render(sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", relation_name(entity)))
+    def _tables_read(self, entity: Entity) -> list[str]:
+        """Quoted names of what stands behind an entity."""
+        if not entity.query:
+            return [relation_name(one) for one in (entity, *entity.parents())]
+        text, _ = render(hiding.tables_read(relation_name(entity)))
         with session.errors(f"{entity.id} in {self.where}"):
             [(plans,)] = self.connection.execute(text).fetchall()
-        return [".".join(quote(part) for part in names) for names in _tables_of(plans)]
+        return hiding.tables_of(plans)
 
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
@@ -172,7 +156,7 @@ class PostgresSnapshot:
         query = self.query(selection)
         drift.check_columns(selection, query.natives, query.flavour)
         if entity.changes.column and entity.changes.mode is not Mode.FULL:
-            [(nulls,)] = self._run(selection, query.null_changes())
+            [(nulls,)] = self._run(selection, query.without([entity.changes.column], query.tenant()))
             if nulls:
                 raise drift.null_changes(selection, nulls)
         if entity.changes.mode is Mode.SNAPSHOT and query.natives[entity.changes.column] == "xid8" and not selection.live_only:
@@ -180,23 +164,27 @@ class PostgresSnapshot:
             if ahead:
                 raise drift.changes_ahead(selection, ahead, example)
         first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
-        if selection.changed == Changed() and (hiding := self._hiding(entity)) and not self._run(selection, first):
-            raise drift.rows_hidden(selection, hiding)
+        if selection.tenant and selection.changed == Changed() and (tables := self._hiding(entity)) and not self._run(selection, first):
+            raise drift.rows_hidden(selection, tables)
+        nullable = [name for name in entity.key if name not in self.never_null(entity)]
+        if nullable and (nulls := self._run(selection, query.without(nullable, query.where()))[0][0]):
+            raise drift.null_keys(selection, nulls)
         if not self._has_unique_index(entity) and self._run(selection, query.repeated_key())[0][0]:
             raise drift.repeated_key(selection)
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         natives = self.columns(entity)
         found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
-        hiding = self._hiding(entity)
-        said = f"row-level security of {', '.join(hiding)} decides which rows this connection sees (row_security_active)" if hiding else ""
-        return replace(found, short="; ".join(filter(None, (found.short, said))))
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity)))))
+
+    def narrowed(self, entity: Entity) -> str:
+        return hiding.told(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""
         with session.errors(f"{entity.id} in {self.where}"):
-            names = self._tables_of_query(entity) if entity.query else [relation_name(one) for one in (entity, *entity.parents())]
-            return [name for (name,) in self.connection.execute(_HIDING, [list(names)]).fetchall()]
+            text, values = render(hiding.hiding(self._tables_read(entity)))
+            return [name for (name,) in self.connection.execute(text, values).fetchall()]
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
         query = self.query(selection)
@@ -252,11 +240,11 @@ class PostgresSnapshot:
     def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
         """The records of a statement, in lists that never cross a multiple of `most`."""
         text, values = render(statement)
-        with session.errors(self._at(selection)):
+        with session.errors(self._at(selection), self._parsed(selection)):
             yield from records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
-        with session.errors(self._at(selection)):
+        with session.errors(self._at(selection), self._parsed(selection)):
             text, values = render(statement)
             return self.connection.execute(text, values).fetchall()
 
@@ -317,20 +305,18 @@ class PostgresSnapshot:
             row = self.connection.execute(text).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
+    def _parsed(self, selection: Selection) -> set[str]:
+        """The types that we have the server read from text: what else is no text of its type is an error of the relation itself."""
+        natives, read = self.columns(selection.entity), drift.catalogued_types(selection)
+        found = {kind.value for name, kinds in read.items() for kind in kinds if self._is_text(natives.get(name, ""))}
+        compared = [selection.entity.tenant_column, *selection.entity.scopes.values(), *(one.column for one in selection.where)]
+        return found | {base(natives[name]) for name in compared if name in natives and not self._is_text(natives[name])}
+
+    def _is_text(self, native: str) -> bool:
+        return PostgresFlavour().kind(native) is ColumnType.STRING
+
     def _at(self, selection: Selection) -> str:
         return f"{selection.entity.id} of {selection.tenant} in {self.where}"
-
-
-def _tables_of(plan: Any) -> Iterator[tuple[str, str]]:
-    """Schema and name of every relation in a plan of EXPLAIN (VERBOSE, FORMAT JSON)."""
-    if isinstance(plan, list):
-        for one in plan:
-            yield from _tables_of(one)
-    elif isinstance(plan, dict):
-        if "Relation Name" in plan and "Schema" in plan:
-            yield plan["Schema"], plan["Relation Name"]
-        for one in plan.values():
-            yield from _tables_of(one)
 
 
 class SnapshotQuery(Query):

@@ -200,7 +200,8 @@ class Words:
     def estimate(self, one: Estimate) -> Markup:
         """How much the first full load of an entity brings, as far as its source tells."""
         if one.rows is not None:
-            return say("diff.about_rows", count=one.rows)
+            told = say("diff.about_rows", count=one.rows)
+            return Markup("{} ({})").format(told, one.note) if one.note else told
         return say("diff.unknown_because", why=one.note) if one.note else say("diff.unknown")
 
     def entities(self, words: Iterable[str]) -> str:

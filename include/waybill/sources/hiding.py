@@ -1,0 +1,64 @@
+"""Row-level security of PostgreSQL: which tables' policies decide what a connection sees, through whatever driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from waybill.sources.sql import Bind, Sql, join, quote, sql
+
+_HIDING = """
+WITH RECURSIVE reads(relation, reader) AS (
+    SELECT to_regclass(name)::oid, (SELECT oid FROM pg_roles WHERE rolname = current_user) FROM (VALUES {}) AS named(name)
+    UNION
+    SELECT d.refobjid, CASE WHEN coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
+                            THEN r.reader ELSE v.relowner END
+      FROM reads r
+      JOIN pg_class v ON v.oid = r.relation AND v.relkind = 'v'
+      JOIN pg_rewrite w ON w.ev_class = v.oid
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+                      AND d.refobjid <> v.oid
+)
+SELECT DISTINCT c.oid::regclass::text
+  FROM reads r
+  JOIN pg_class c ON c.oid = r.relation
+  JOIN pg_roles u ON u.oid = r.reader
+ WHERE c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
+   AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
+ ORDER BY 1
+"""
+
+_UNHIDDEN = "pg_catalog.pg_class"
+
+
+def hiding(relations: Iterable[str]) -> Sql:
+    """The tables whose policies decide what these relations show, views by the tables and the account they read as."""
+    named = [_UNHIDDEN, *relations]  # a query may read no table, and VALUES must hold a row
+    return sql(_HIDING, join(", ", (sql("({}::text)", Bind(name)) for name in named)))
+
+
+def tables_read(query: str | Sql) -> Sql:
+    """The plan of what stands behind FROM, which `tables_of` reads."""
+    return sql("EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {}", query)
+
+
+def tables_of(plan: Any) -> list[str]:
+    """Every relation in the plan of `tables_read`, quoted."""
+    return [".".join(quote(part) for part in names) for names in _named(plan)]
+
+
+def _named(plan: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(plan, list):
+        for one in plan:
+            yield from _named(one)
+    elif isinstance(plan, dict):
+        if "Relation Name" in plan and "Schema" in plan:
+            yield plan["Schema"], plan["Relation Name"]
+        for one in plan.values():
+            yield from _named(one)
+
+
+def told(tables: Iterable[str]) -> str:
+    """In words; empty where nothing is hidden."""
+    names = ", ".join(tables)
+    return f"row-level security of {names} decides which rows this connection sees (row_security_active)" if names else ""

@@ -1,0 +1,39 @@
+"""What a transaction of ours sets, through whatever driver: no setting of a role, a database or a server changes the text of a value."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+LOCK_SECONDS = 60
+"""How long an extraction waits for somebody who replaces a table."""
+
+_SETTINGS = {
+    "client_encoding": "'UTF8'",
+    "TimeZone": "'UTC'",
+    "DateStyle": "'ISO, YMD'",
+    "IntervalStyle": "'postgres'",
+    "extra_float_digits": "1",
+    "bytea_output": "'hex'",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "row_security": "on",
+    "xmlbinary": "'base64'",
+    "lc_monetary": "'C'",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": f"'{LOCK_SECONDS}s'",
+}
+"""What decides the text of a value, or how long a statement may take, whatever the role or the database sets.
+
+It counts until the end of our transaction only: a session behind a pool is somebody else's before and after.
+"""
+
+_TRANSACTION_TIMEOUT_SINCE = 170000
+
+
+def transaction_settings(server_version: int, statement_timeout: timedelta) -> list[str]:
+    """Statements that set what counts until the transaction ends. `server_version` as libpq tells it."""
+    settings = _SETTINGS | {"statement_timeout": str(int(statement_timeout.total_seconds() * 1000))}
+    if server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        settings["transaction_timeout"] = "0"
+    return [f"SET LOCAL {name} = {value}" for name, value in settings.items()]

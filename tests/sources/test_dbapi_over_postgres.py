@@ -1,0 +1,88 @@
+"""PostgreSQL through a driver of Airflow's: no setting of a role or a database changes a byte, or a statement's time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.catalog import DbApiSource
+from waybill.configuration.selection import Dialect, Selection
+from waybill.errors import PermanentError
+from waybill.sources.base import Snapshot
+from waybill.sources.dbapi import DbApi
+from waybill.sources.postgres.settings import transaction_settings
+from waybill.sources.sql import sql
+
+HOSTILE = {
+    "extra_float_digits": "-10",
+    "DateStyle": "'SQL, DMY'",
+    "IntervalStyle": "'sql_standard'",
+    "bytea_output": "'escape'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "client_encoding": "'LATIN1'",
+    "lc_monetary": "'C'",
+    "xmlbinary": "'hex'",
+    "row_security": "off",
+    "statement_timeout": "'20s'",
+    "lock_timeout": "'20s'",
+    "idle_in_transaction_session_timeout": "'20s'",
+    "default_transaction_read_only": "off",
+}
+KINDS = {"id": "integer", "f": "float", "d": "date", "t": "timestamp", "z": "timestamp", "b": "binary", "n": "decimal", "s": "string"}
+SHAPE = entity("lookback", "z", columns={name: {"type": kind} for name, kind in KINDS.items()})
+
+
+@pytest.fixture
+def orders(postgres: Database) -> Database:
+    postgres.psql(
+        """CREATE TABLE orders (id int PRIMARY KEY, tenant_id text, f float8, d date, t timestamp, z timestamptz, b bytea,
+                               n numeric, s text);
+           INSERT INTO orders SELECT i, 'acme', 0.1::float8 + 0.2 * i, date '2026-02-03', timestamp '2026-02-03 04:05:06.789',
+                  timestamptz '2026-02-03 04:05:06.789+01', '\\x00ff5c', 1.50, 'é→😀' FROM generate_series(1, 9) i;"""
+    )
+    for name, value in HOSTILE.items():
+        postgres.psql(f"ALTER DATABASE {postgres.name} SET {name} = {value}")
+    return postgres
+
+
+def dbapi(database: Database) -> DbApi:
+    return DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg.connect(database.dsn))
+
+
+def read(snapshot: Snapshot, shape: Any = SHAPE) -> bytes:
+    selection = Selection(shape, "acme", shape.columns)
+    snapshot.check(selection)
+    return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+
+
+def test_the_bytes_are_those_of_the_native_source_whatever_the_database_sets(orders: Database) -> None:
+    with source(orders).snapshot([SHAPE]) as native, dbapi(orders).snapshot([SHAPE]) as snapshot:
+        assert read(snapshot) == read(native)
+        assert "1,0.30000000000000004,2026-02-03,2026-02-03T04:05:06.789000Z,2026-02-03T03:05:06.789000Z,AP9c,1.50,é→😀\n".encode() in read(
+            snapshot
+        )
+
+
+def test_every_setting_of_the_native_source_is_set_and_the_transaction_is_read_only(orders: Database) -> None:
+    with source(orders).snapshot([SHAPE]) as native, dbapi(orders).snapshot([SHAPE]) as snapshot:
+        names = [one.split()[2] for one in transaction_settings(native.connection.info.server_version, timedelta(hours=1))]
+        asked = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
+        assert snapshot.ask(sql(asked)) == native.connection.execute(asked.encode()).fetchall()
+        assert snapshot.ask(sql("SHOW transaction_read_only")) == [("on",)]
+
+
+@pytest.mark.parametrize("raising", ["('x' || id)::int", "(id * 40000)::smallint", "1 / (id - id)", "('x' || id)::date"])
+def test_what_a_view_raises_is_told_as_that(orders: Database, raising: str) -> None:
+    orders.psql(f"CREATE VIEW bad AS SELECT id, tenant_id, ({raising})::text AS s FROM orders")
+    shape = entity("full", relation="bad", columns={"s": {"type": "string"}})
+    with (
+        dbapi(orders).snapshot([shape]) as snapshot,
+        pytest.raises(PermanentError, match="a view or function that the entity reads") as caught,
+    ):
+        read(snapshot, shape)
+    assert caught.value.code == "source_refused"

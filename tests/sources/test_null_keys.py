@@ -1,0 +1,73 @@
+"""A row without a value in a column of its key cannot be told apart by whoever loads it: it is refused by every kind of source."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.catalog import DbApiSource, LakeSource
+from waybill.configuration.selection import Selection
+from waybill.errors import PermanentError
+from waybill.sources import Source
+from waybill.sources.dbapi import DbApi
+from waybill.sources.duckdb import DuckDB
+from waybill.sources.lake import Lake
+
+TABLE = "CREATE TABLE orders (a int, b varchar(9), tenant_id varchar(9), updated_at timestamp, version int);"
+ROWS = "INSERT INTO orders VALUES (1, 'x', 'acme', '2026-01-01', 1), {}, (NULL, 'y', 'globex', '2026-01-01', 1);"
+NULLS = {"first": "(NULL, 'x', 'acme', '2026-01-01', 1)", "second": "(1, NULL, 'acme', '2026-01-01', 1)"}
+NONE = "(2, 'x', 'acme', '2026-01-01', 1)"
+Made = Callable[[str], tuple[Source, str]]
+
+
+@pytest.fixture(params=["postgres", "postgres, unique", "duckdb", "lake", "sqlite"])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    """A source with these rows, and the relation they stand in."""
+
+    def make(row: str) -> tuple[Source, str]:
+        statements = TABLE + ROWS.format(row)
+        if request.param.startswith("postgres"):
+            database: Database = request.getfixturevalue("postgres")
+            database.psql(statements + ("CREATE UNIQUE INDEX ON orders (a, b, tenant_id);" if "unique" in request.param else ""))
+            return source(database), "orders"
+        if request.param == "sqlite":
+            path = str(tmp_path / "lite")
+            connection = sqlite3.connect(path)
+            connection.executescript(statements)
+            connection.close()
+            return DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(path)), "orders"
+        with duckdb.connect(str(tmp_path / "file.duckdb")) as engine:
+            engine.execute(statements)
+            engine.execute("COPY orders TO '" + str(tmp_path / "orders.parquet") + "'")
+        if request.param == "duckdb":
+            return DuckDB(tmp_path / "file.duckdb"), "orders"
+        return Lake(LakeSource(kind="lake", path="."), tmp_path, {}.__getitem__), "orders.parquet"
+
+    return make
+
+
+@pytest.mark.parametrize("which", NULLS)
+@pytest.mark.parametrize("mode", ["lookback", "full"])
+def test_a_null_in_any_column_of_the_key_stops_the_stream(made: Made, mode: str, which: str) -> None:
+    opened, relation = made(NULLS[which])
+    shape = entity(mode, relation=relation, key=["a", "b"], columns={"a": {"type": "integer"}, "b": {"type": "string"}})
+    with (
+        opened.snapshot([shape]) as snapshot,
+        pytest.raises(PermanentError, match=r"1 row .* has no value .*\(a, b\)") as caught,
+    ):
+        snapshot.check(Selection(shape, "acme", shape.columns))
+    assert caught.value.code == "key_null"
+
+
+def test_a_null_in_another_tenants_key_stops_nobody_else(made: Made) -> None:
+    opened, relation = made(NONE)
+    shape = entity("full", relation=relation, key=["a", "b"], columns={"a": {"type": "integer"}, "b": {"type": "string"}})
+    with opened.snapshot([shape]) as snapshot:
+        snapshot.check(Selection(shape, "acme", shape.columns))
+        assert snapshot.count(Selection(shape, "acme", shape.columns)) == 2
