@@ -38,19 +38,7 @@ def status(
         write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
         return
     notes = {number: _told(row) for number, row in enumerate(rows) if _told(row)}
-    shown = [
-        [
-            row.tenant,
-            row.state.value,
-            row.frequency.value,
-            row.entities,
-            _short(row.until),
-            _short(row.last_at),
-            _short(row.next_run),
-            _promised(row),
-        ]
-        for row in rows
-    ]
+    shown = [_cells(row) for row in rows]
     table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
     if used:
         write("")
@@ -63,6 +51,11 @@ def status(
             f"{counted(today.tenants, 'tenant')}: {states}; since midnight UTC {counted(today.deliveries, 'delivery')},"
             f" {counted(today.rows, 'row')}, {counted(today.bytes, 'byte')}"
         )
+
+
+def _cells(row: Any) -> list[Any]:
+    times = (_short(at) for at in (row.until, row.last_at, row.next_run))
+    return [row.tenant, row.state.value, row.frequency.value, row.entities, *times, _promised(row)]
 
 
 def _short(at: Any) -> str | None:

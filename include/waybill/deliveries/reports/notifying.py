@@ -153,7 +153,8 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     """End the alarms that are over, say that what people were told of is well again, and raise what is new."""
     tenant, told = look.standing.tenant, []
     over = [one for one in look.late if _is_over(one, look)]
-    well = [one for one in over if look.is_only and look.standing.behind and one.detail["data_until"] <= timestamp_text(look.standing.behind)]
+    reached = timestamp_text(look.standing.behind) if look.is_only and look.standing.behind else ""
+    well = [one for one in over if one.detail["data_until"] <= reached]
     for one in look.alarms:
         if one.event == Event.FAILED:
             found = deliveries.several(connection, one.detail["deliveries"]).values()

@@ -54,11 +54,6 @@ def show_overview(
     seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
     found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.scheduler_state())
 
-    def link(**changes: object) -> str:
-        """This page with other search, filter or number; what is empty stays out."""
-        asked = {"organization": organization, "q": q, "state": known} | changes
-        return "?" + urlencode({name: value for name, value in asked.items() if value})
-
     name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"
     airflow = not takes_tokens(request)
     stuck = [row.tenant for row in found.rows if row.wanting and not row.held]
@@ -72,7 +67,7 @@ def show_overview(
         "wrong": wrong,
         "registers": caller.is_operator or bool(caller.rights.among(Permission.REGISTRATIONS_MANAGE, sorted(seen)[:MOST])),
         "organization": organization,
-        "link": link,
+        "link": partial(_link, organization=organization, q=q, state=known),
         "airflow": airflow,
     }
     shown["no_match"] = _no_match(q, known)
@@ -82,6 +77,11 @@ def show_overview(
         )
         shown["verdict"] = verdict(found.totals, unapplied=bool(shown["unapplied"]))
     return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))
+
+
+def _link(**asked: object) -> str:
+    """The page with this search, filter or number; what is empty stays out."""
+    return "?" + urlencode({name: value for name, value in asked.items() if value})
 
 
 def _no_match(q: str, state: str) -> Markup:
