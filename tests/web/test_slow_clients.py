@@ -46,13 +46,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
     office.policy(max_active_per_project="none", destination={"kind": "folder", "root": "out"})
     (root / "config/tenants/acme.yaml").unlink()
     office.place.sql(
-<<<<<<< HEAD
         "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, "
         "md5(i::varchar) || md5((i + 1)::varchar) || md5((i + 2)::varchar), '2026-05-01', '2026-05-01', null from range(160000) as t(i)"
-=======
-        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, md5(i::varchar) || md5((i + 1)::varchar)"
-        " || md5((i + 2)::varchar), '2026-05-01', '2026-05-01', null from range(160000) as t(i)"
->>>>>>> 92dd93b (Offer modern SSH algorithms only, write a bill of materials, and show PostgreSQL rights that hold the line)
     )
     port = free_port()
     environment = {
@@ -91,13 +86,8 @@ def read_to_the_end(client: socket.socket) -> bytes:
 
 
 def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(service: Service) -> None:
-<<<<<<< HEAD
     headers = f"Host: x\r\nAuthorization: Bearer {service.token}\r\nContent-Type: application/json\r\n"
     head = f"PUT /api/v1/tenants/acme/export HTTP/1.1\r\n{headers}"
-=======
-    head = "PUT /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    head += f"Authorization: Bearer {service.token}\r\n"
->>>>>>> 92dd93b (Offer modern SSH algorithms only, write a bill of materials, and show PostgreSQL rights that hold the line)
     begun = {
         "nothing": b"",
         "half a header": b"GET /api/v1/tenants/acme/export HTTP/1.1\r\nHost: x\r\nAuthor",
