@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench reference docs lock clean
+.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench reference sbom docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ bench: $(READY) system ## benchmarks that print ratios; QUICK=1 for a short roun
 reference: $(READY) ## write docs/reference from the code
 	@$(PY) .ci/reference.py
 
+sbom: $(READY) ## write sbom.json: what the product runs on, with versions and hashes, as CycloneDX
+	@.venv/bin/cyclonedx-py requirements requirements-runtime.txt --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json 2> >(grep -v -e UserWarning -e 'warn(' >&2 || true)
+
 docs: $(READY) ## build the documentation as a static site in site/
 	@.venv/bin/zensical build --strict
 
@@ -70,4 +73,4 @@ lock: $(READY) ## compile the locks anew from pyproject.toml (UPGRADE=1 moves ev
 	@$(LOCK) --constraint requirements.txt --extra all --extra bench pyproject.toml --output-file bench/requirements.txt
 
 clean: ## remove everything made here, run-time state too
-	rm -rf site .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf site sbom.json .venv .waybill .airflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

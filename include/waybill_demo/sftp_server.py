@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+from asyncssh.kex import get_kex_algs
 
 from waybill.destinations.local import rename_new
 from waybill.destinations.sftp.channels import running_loop, wait
+from waybill.destinations.sftp.login import CIPHERS, KEY_EXCHANGES, MACS
 
+_KEY_EXCHANGES = [name for name in KEY_EXCHANGES if "nistp" not in name and "group14" not in name and name.encode() in get_kex_algs()]
+_CIPHERS = [name for name in CIPHERS if name.startswith("aes")]
+_MACS = [name for name in MACS if "etm" in name]
 _HERE = -100  # AT_FDCWD: paths are absolute or relative to the working directory
 
 
@@ -119,6 +124,9 @@ def serve(
             config=None,
             allow_scp=False,
             compression_algs=["none"],
+            kex_algs=_KEY_EXCHANGES,
+            encryption_algs=_CIPHERS,
+            mac_algs=_MACS,
         )
 
     with running_loop("waybill-demo-sftp") as loop:
