@@ -239,7 +239,7 @@ def test_metrics_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             dialog = page.get_by_role("dialog", name="Configure export")
             formats = ["JSON - Structured data with full metadata", "CSV - Spreadsheet-compatible format"]
             assert words(dialog.locator(".choice")) == formats
-            ranges = words(dialog.get_by_label("Date range", exact=True).locator("option"))
+            ranges = words(dialog.get_by_label("Range", exact=True).locator("option"))
             assert ranges[:5] == ["Last 7 days", "Last 30 days", "Last 90 days", "Last year", "All time"]
             for name in ("Metrics data", "Integration connections", "Dashboards and widgets"):
                 dialog.get_by_role("checkbox", name=name).check()
@@ -287,7 +287,7 @@ def recurs(ada: Visitor, here: Counter) -> None:
     dialog.get_by_role("checkbox", name="Metrics data").check()
     dialog.get_by_text("Repeat every week or month").click()
     dialog.get_by_label("Repeat", exact=True).select_option(label="Every week, on Monday")
-    expect(dialog.get_by_label("Date range", exact=True)).to_be_hidden()
+    expect(dialog.get_by_label("Range", exact=True)).to_be_hidden()
     dialog.get_by_label("Name").fill("Weekly backup")
     usable(ada, here.shots, "metrics-repeat")
     dialog.get_by_role("button", name="Create Export").click()
@@ -300,7 +300,7 @@ def recurs(ada: Visitor, here: Counter) -> None:
     one.get_by_role("button", name="Resume").click()
     expect(one.locator(".state")).to_have_text("weekly")
     one.get_by_text("History").click()
-    expect(one.locator(".made")).to_have_text("Nothing yet.")
+    expect(one.locator(".made")).to_have_text("No exports yet.")
     usable(ada, here.shots, "metrics-recurring")
     one.get_by_role("button", name="End…").click()
     page.get_by_role("dialog", name="End this recurring export?").get_by_role("button", name="End").click()

@@ -1,4 +1,4 @@
-// Light or dark, and the direction of the text. A plain script in the head, so that it has run before the first paint.
+// Light or dark, the direction of the text, and clicks that come early. A plain script in the head, so that it has run before the first paint.
 "use strict";
 
 (function followTheParent() {
@@ -20,4 +20,17 @@
   };
   follow();
   new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class", "style", "data-theme", "dir", "lang"] });
+})();
+
+(function keepEarlyClicks() {
+  // A dialog is opened by a module, and a page on a slow line is seen before its modules are there: such a click is repeated then.
+  let early = null;
+  const keep = (event) => {
+    early = event.target.closest("[data-opens]") || early;
+  };
+  document.addEventListener("click", keep, true);
+  document.addEventListener("DOMContentLoaded", () => {
+    document.removeEventListener("click", keep, true);
+    if (early) early.click();
+  });
 })();

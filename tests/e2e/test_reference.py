@@ -1,0 +1,76 @@
+"""The API's reference under a real browser: a reader signs in, presses Try it, and sees the answer of this very service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browsing import Visitor, chromium, visit
+from tests.e2e.test_page_presets import Counter, counter
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counter]:
+    with chromium() as browser, counter("studies", tmp_path_factory.mktemp("reference"), browser) as counted:
+        yield counted
+
+
+@pytest.fixture
+def reader(here: Counter) -> Iterator[Visitor]:
+    with visit(here.browser, here.base) as visitor:
+        visitor.page.goto(f"{here.base}/docs")
+        yield visitor
+
+
+def sign_in(page: Page, token: str) -> None:
+    page.locator(".auth-wrapper .authorize").first.click()
+    dialog = page.locator(".modal-ux")
+    dialog.locator("input[type=text], input[type=password]").first.fill(token)
+    dialog.get_by_role("button", name="Apply credentials").first.click()
+    dialog.locator(".close-modal").click()
+
+
+def press(page: Page, method: str, path: str, **fields: str) -> tuple[int, Any]:
+    """Open an operation, fill in its fields, press Try it, and read status and body of the answer."""
+    block = page.locator(f".opblock-{method}", has=page.locator(f'.opblock-summary-path[data-path="{path}"]'))
+    block.locator(".opblock-summary-control").click()
+    for name, value in fields.items():
+        block.locator(f'tr[data-param-name="{name}"] input').fill(value)
+    block.get_by_role("button", name="Execute").click()
+    answer = block.locator(".live-responses-table tbody tr").first
+    expect(answer.locator(".response-col_status")).to_contain_text("0")
+    body = answer.locator("pre.microlight, pre code").first.inner_text()
+    status = int(answer.locator(".response-col_status").inner_text().split()[0])
+    block.locator(".opblock-summary-control").click()
+    return status, json.loads(body)
+
+
+def test_try_it_calls_this_service_with_the_readers_token(here: Counter, reader: Visitor) -> None:
+    path = "/api/v1/tenants/{tenant}/exports"
+    status, body = press(reader.page, "get", path, tenant="acme")
+    assert (status, body["code"]) == (401, "unauthenticated")
+    sign_in(reader.page, here.issuer.token(**here.sample.people["ada"]))
+    status, body = press(reader.page, "get", path, tenant="acme")
+    assert (status, body["items"]) == (200, [])
+    status, body = press(reader.page, "get", path, tenant="globex")
+    assert (status, body["code"]) == (404, "not_found")
+
+
+def test_every_operation_shows_its_call_in_three_languages(reader: Visitor) -> None:
+    page = reader.page
+    block = page.locator(".opblock-post", has=page.locator('.opblock-summary-path[data-path="/api/v1/tenants/{tenant}/exports"]'))
+    block.locator(".opblock-summary-control").click()
+    expect(block.locator(".samples summary")).to_have_text(["curl", "Python", "JavaScript"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_reference_fits_a_phone(here: Counter, scheme: str) -> None:
+    with visit(here.browser, here.base, viewport={"width": 390, "height": 850}, color_scheme=scheme) as phone:
+        phone.page.goto(f"{here.base}/docs")
+        expect(phone.page.locator(".opblock").first).to_be_visible()
+        assert phone.overflow <= 0
+        assert phone.errors == []
