@@ -61,6 +61,21 @@ def test_status_tells_who_got_their_data_and_why_somebody_did_not(waybill: Waybi
     assert "is not registered" in waybill("status", "nobody", status=1)
 
 
+def test_status_adds_up_what_each_month_brought(waybill: Waybill, place: Place) -> None:
+    assert "months" not in json.loads(waybill("status", "--json") or "[{}]")
+    waybill("run", "acme")
+    assert "MONTH (UTC)" not in waybill("status")
+    assert "MONTH (UTC)" in waybill("status", "--months")
+    assert "MONTH (UTC)" in waybill("status", "acme")
+    [facts] = json.loads(waybill("status", "acme", "--json"))
+    [month] = facts["months"]
+    delivered = json.loads(waybill("deliveries", "acme", "--json"))
+    assert (month["deliveries"], month["rows"]) == (len(delivered), sum(one["rows"] for one in delivered))
+    assert month["bytes"] == sum(one["bytes"] for one in delivered)
+    assert month["month"] == delivered[0]["committed_at"][:7]
+    assert 0 <= month["seconds"] < 3600
+
+
 def test_status_tells_until_when_data_is_promised(waybill: Waybill, place: Place) -> None:
     waybill("run", "acme")
     assert json.loads(waybill("status", "--json"))[0]["promise"] is None

@@ -159,6 +159,11 @@ def test_a_mistake_in_what_is_said_of_single_entities_is_told_at_its_field(desk:
     assert said.casefold() in told["perEntity"].casefold()
 
 
+def test_the_page_adds_up_what_each_month_brought(desk: Desk) -> None:
+    said = desk.look("acme", "deliveries")
+    assert "What each month brought Month (UTC) Deliveries Rows Bytes Seconds 2026-" in said
+
+
 def test_a_failed_rehearsal_is_kept_with_what_to_do_until_one_succeeds(desk: Desk, tmp_path: Path) -> None:
     desk.register("trial", SITES | {"kind": "sftp", "connection": "trial_sftp"})
     assert "Never rehearsed" in desk.look("trial", "destination")

@@ -23,7 +23,7 @@ from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.kits import DIALECTS, Dialect, archive, kit_of
-from waybill.ledger import registrations, streams
+from waybill.ledger import registrations, streams, usage
 from waybill.ledger.registrations import Registered
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
@@ -155,6 +155,7 @@ def _standing(
     listed = describing.listed(installation, tenant, limit=SHOWN + 1, before=before)
     with installation.ledger.read() as connection:
         every = streams.every(connection, tenant)
+        months = usage.months(connection, tenant)
     standing = replacing.standing(installation, tenant)
     return {
         "registered": standing.registered,
@@ -163,6 +164,7 @@ def _standing(
         "stands": file_of(installation, tenant, standing.registered, standing.active),
         "row": overview.look(installation, tenant, scheduler_states),
         "active": standing.active,
+        "months": months,
         "streams": [one for one in every if one.active],
         "ended": [one for one in every if not one.active],
         "deliveries": [_shown(one) for one in listed[:SHOWN]],

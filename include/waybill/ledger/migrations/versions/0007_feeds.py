@@ -52,5 +52,4 @@ def downgrade() -> None:
     op.drop_table("feed_entry")
     op.drop_table("feed")
     op.drop_index("ix_delivery_unfed", "delivery")
-    with op.batch_alter_table("delivery") as batch:
-        batch.drop_column("feed_number")
+    op.drop_column("delivery", "feed_number")  # in place: rows of other tables refer to this one, so it cannot be remade

@@ -1,0 +1,90 @@
+"""A ledger goes to the version before and comes back with all it holds, and deliveries go on where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import inspect, text
+
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.files import places
+from waybill.ledger import Ledger, usage
+from waybill.ledger.engine import _MIGRATIONS
+
+RELEASED = "0004"
+"""The newest migration of release 0.1.0."""
+KEPT = ("tenant", "registration", "stream", "delivery", "attempt", "digest", "day", "audit")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    url = request.getfixturevalue("postgres").url if request.param == "postgres" else f"sqlite:///{tmp_path}/ledger.db"
+    with closing(make_place(tmp_path / "place", ledger_url=url, clock=NOON)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"])
+        for number in range(1, 4):
+            place.user(number, f"name {number}", NOON - 2 * DAY)
+        yield place
+
+
+def move(ledger: Ledger, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with ledger.begin() as connection:
+        config.attributes["connection"] = connection
+        step = command.upgrade if (ledger_at(connection) or "") < revision else command.downgrade
+        step(config, revision)
+
+
+def ledger_at(connection: Any) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
+
+
+def shape(ledger: Ledger) -> dict[str, list[str]]:
+    with ledger.begin() as connection:
+        looked = inspect(connection)
+        return {name: sorted(column["name"] for column in looked.get_columns(name)) for name in sorted(looked.get_table_names())}
+
+
+def held(ledger: Ledger, released: dict[str, list[str]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that the released version knows, by the columns it knows."""
+    found = {}
+    with ledger.begin() as connection:
+        for name in KEPT:
+            columns = ", ".join(f'"{one}"' for one in released[name])
+            found[name] = sorted((tuple(row) for row in connection.execute(text(f'SELECT {columns} FROM "{name}"'))), key=repr)
+    return found
+
+
+def test_a_ledger_with_data_goes_down_to_the_release_and_up_again_without_loss(place: Place, tmp_path: Path) -> None:
+    fresh = Ledger(f"sqlite:///{tmp_path}/fresh.db")
+    move(fresh, RELEASED)
+    released = shape(fresh)
+    fresh.close()
+    place.run(NOON)
+    ledger = place.installation().ledger
+    before = held(ledger, released)
+    assert all(before[name] for name in ("tenant", "registration", "stream", "delivery", "attempt", "audit"))
+    move(ledger, RELEASED)
+    assert shape(ledger) == released
+    assert held(ledger, released) == before
+    ledger.upgrade()
+    assert ledger.revision() == Ledger.head()
+    assert held(ledger, released) == before
+    place.user(4, "later", NOON)
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert [(one["sequence"], one["rows"]) for _, one in sorted(place.manifests())] == [(1, 3), (2, 1)]
+    assert places.verify(str(place.out), pytest.fail).is_whole
+    with ledger.read() as connection:
+        months = usage.months(connection)
+    assert [(one.tenant, one.month, one.deliveries, one.rows) for one in months] == [("acme", "2026-06", 1, 1), ("acme", "2026-05", 1, 3)]
