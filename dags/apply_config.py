@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetAlias, Param, get_current_context, task
 
 from waybill.airflow import tasks
 from waybill.airflow.names import APPLY_DAG, CONFIGURATION_ASSET, dag_id
+from waybill.airflow.retries import retry_policy
 
 with DAG(
     APPLY_DAG,
@@ -18,7 +19,8 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=None if "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" in os.environ else False,
-    default_args={"retries": 0},  # the next round, five minutes on, is the retry: one that waits would hold it up
+    # Airflow and the ledger may start at the same time. More tries would hold up the next round, which comes five minutes on.
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10), "retry_policy": retry_policy()},
     params={
         "allow_mass_deactivation": Param(
             False, type="boolean", description="Deactivate tenants whose files are gone or say so even if they are more than a quarter."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from waybill.airflow.names import DAG_FILES, exports_file
+from waybill.airflow.names import DAG_FILES, POOL_PREFIX, exports_file
 from waybill.doctor import Check
 
 SUPPORTED = ((3, 3), (4, 0))
@@ -38,6 +40,8 @@ def _set_up() -> Iterator[Check]:
     if ours:
         missing = [name for name in _DAG_FILES if name not in ours]
         yield Check("dag files", "ok", f"{len(ours)} in {dags}" + (f"; not there: {', '.join(missing)}" if missing else ""))
+        for path in sorted(path for path in dags.rglob("*.py") if path.name in ours):
+            yield from _unparsed(path, conf.getfloat("core", "dagbag_import_timeout"))
     else:
         yield Check("dag files", "failed", f"none in {dags}", "Copy them there from the folder that `waybill init` makes")
     if any("WaybillPlugin" in path.read_text(encoding="utf-8", errors="replace") for path in plugins.rglob("*.py")):
@@ -45,7 +49,41 @@ def _set_up() -> Iterator[Check]:
     else:
         step = "Copy waybill_plugin.py there for the page, the API and the start of a new tenant's first run"
         yield Check("plugin", "warning", f"not in {plugins}", step)
+    yield _pools()
     yield Check("executor", "ok", f"{conf.get('core', 'executor')}, parallelism {conf.getint('core', 'parallelism')}")
     timeout = conf.getfloat("core", "dagbag_import_timeout")
     step = "" if timeout >= _LEAST_TIMEOUT else "Set [core] dagbag_import_timeout to 60 or more if you have many hundreds of tenants"
     yield Check("time-outs", "ok", f"a DAG file may parse for {timeout:.0f} s", step if timeout < 30 else "")
+
+
+def _unparsed(path: Path, timeout: float) -> Iterator[Check]:
+    """What Airflow's DAG processor would say of a file, which is run as it runs it: in a process of its own."""
+    step = f"Correct it; `python {path}` shows all of it"
+    try:
+        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        yield Check(path.name, "failed", f"parsing takes longer than {timeout:.0f} s", "Raise [core] dagbag_import_timeout")
+        return
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        yield Check(path.name, "failed", f"cannot be parsed: {said[-1][:300]}", step)
+
+
+def _pools() -> Check:
+    """Tasks in a pool without slots never start. Pools are made with a destination's first run, so none is no mistake."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with create_session() as session:
+            ours = select(Pool.pool, Pool.slots).where(Pool.pool.startswith(POOL_PREFIX, autoescape=True))
+            slots = {str(name): int(size) for name, size in session.execute(ours)}
+    except SQLAlchemyError as error:
+        step = "Run it where Airflow's metadata database can be reached, after `airflow db migrate`"
+        return Check("pools", "warning", f"cannot be read ({type(error).__name__})", step)
+    if closed := sorted(name for name, size in slots.items() if size == 0):
+        return Check("pools", "failed", f"no slots in {', '.join(closed)}", "Give them slots in Airflow under Admin > Pools")
+    told = ", ".join(f"{name} {size}" for name, size in sorted(slots.items()))
+    return Check("pools", "ok", told or "none yet: they are made with the first run")

@@ -1,0 +1,26 @@
+"""What `waybill doctor` finds in an Airflow that is set up: files that cannot be parsed, and a database that is not there yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+CHECKS = "import json; from waybill.airflow.doctor import airflow_checks; print(json.dumps([vars(one) for one in airflow_checks()]))"
+
+
+def test_the_doctor_parses_the_dag_files_and_looks_at_the_pools(tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags/housekeeping.py").write_bytes((DAGS / "housekeeping.py").read_bytes())
+    (tmp_path / "dags/export_requests.py").write_text("import waybill.airflow\nraise ValueError('oops')\n")
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags")}
+    environment |= {"AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300", "WAYBILL_CONFIG_DIR": str(tmp_path / "config")}
+    done = subprocess.run([sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, timeout=600, check=True)
+    found = {one["name"]: one for one in json.loads(done.stdout.splitlines()[-1])}
+    assert found["export_requests.py"]["status"] == "failed"
+    assert "ValueError: oops" in found["export_requests.py"]["found"]
+    assert "housekeeping.py" not in found
+    assert (found["pools"]["status"], "airflow db migrate" in found["pools"]["next_step"]) == ("warning", True)
