@@ -139,6 +139,29 @@ def test_a_promise_is_warned_of_broken_and_kept_late_each_told_once(place, http)
     assert http.received[-1].json["data"]["was"] == "late_warning"
 
 
+def test_a_ledger_in_postgresql_remembers_and_owes_alike(place, http, postgres):
+    place.ledger_url = postgres.url
+    place.tenant(**PROMISED)
+    policy(place, hook(), hook(url=f"{http.url}/later", events=["breach", "recovered"], after="1h"))
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    assert at(place, 5) == [("acme", "late_warning")]
+    assert at(place, 6) == [("acme", "breach")]
+    break_source(place)
+    place.run(place.clock)
+    assert fail(place)
+    assert not fail(place)
+    mend_source(place)
+    place.run(place.clock)
+    assert at(place, 6.5) == [("acme", "recovered")]
+    assert sorted(types(http)) == ["breach", "delivered", "delivered", "failed", "late_warning", "recovered"]
+    place.clock += 100 * DAY
+    housekeeping(place.installation())
+    with place.installation().ledger.read() as connection:
+        counts = [connection.exec_driver_sql(f"select count(*) from {table}").scalar_one() for table in ("notice", "alarm")]
+    assert counts == [0, 0]
+
+
 def test_a_tenant_without_a_promise_is_late_after_the_house_s_time(place, smtp):
     policy(place, late_after="2h", to=["ops@example.org"])
     place.clock = NOON - DAY
@@ -401,23 +424,34 @@ def test_no_secret_stands_in_ledger_or_problem(place, http):
 @pytest.mark.parametrize(
     ("channel", "wrong"),
     [
-        ({"kind": "pager"}, "kind"),
-        ({"kind": "mail", "to": []}, "to"),
-        ({"kind": "mail", "to": ["ops@example.org\nBcc: all@example.org"]}, "not a mail address"),
-        ({"kind": "webhook"}, "connection"),
-        ({"kind": "webhook", "connection": "x", "url": "https://user:word@example.org"}, "not an address of a webhook"),
-        ({"kind": "webhook", "connection": "x", "url": "file:///etc/passwd"}, "not an address of a webhook"),
-        ({"kind": "webhook", "connection": "x", "url": "https://[::1"}, "not an address of a webhook"),
-        ({"kind": "webhook", "connection": "x", "events": ["delivery"]}, "events"),
-        ({"kind": "webhook", "connection": "x", "events": []}, "events"),
-        ({"kind": "slack", "connection": "x", "after": "soon"}, "after"),
+        ({"kind": "pager"}, "0.kind: unknown kind 'pager' (allowed: mail, slack, webhook)"),
+        ({"kind": "mail", "to": []}, "0.to: is too short (allowed: at least 1 entry)"),
+        ({"kind": "mail", "to": ["ops@example.org\nBcc: all@example.org"]}, "0.to.0: 'ops@example.org\\nBcc: all"),
+        ({"kind": "webhook"}, "0.connection: is required"),
+        (
+            {"kind": "webhook", "connection": "x", "url": "https://user:word@example.org"},
+            "0.url: an address, not shown,: not an address of",
+        ),
+        ({"kind": "webhook", "connection": "x", "url": "file:///etc/passwd"}, "0.url: an address, not shown,: not an address of"),
+        ({"kind": "webhook", "connection": "x", "url": "https://[::1"}, "0.url: an address, not shown,: not an address of"),
+        (
+            {"kind": "webhook", "connection": "x", "events": ["delivery"]},
+            "0.events.0: unknown value 'delivery' (allowed: failed, late_warning",
+        ),
+        ({"kind": "webhook", "connection": "x", "events": []}, "0.events: is too short"),
+        ({"kind": "slack", "connection": "x", "after": "soon"}, "0.after: 'soon'"),
+        (
+            {"kind": "slack", "connection": "x", "evnts": []},
+            "0.evnts: unknown key (allowed: events, after, kind, connection; did you mean events?)",
+        ),
     ],
 )
 def test_a_wrong_channel_is_found_when_files_are_checked(place, channel, wrong):
     place.tenant(notify=[channel])
-    (finding, *_) = place.installation().configuration.findings
-    assert finding.path.startswith("notify.0")
-    assert wrong in str(finding)
+    place.write("policy.yaml", {"notify": {"channels": [channel]}})
+    found = [str(one) for one in place.installation().configuration.findings]
+    assert any(one.startswith(f"config/tenants/acme.yaml: notify.{wrong}") for one in found), found
+    assert any(one.startswith(f"config/policy.yaml: notify.channels.{wrong}") for one in found), found
 
 
 def test_channels_go_through_the_ledger_as_they_came(place):

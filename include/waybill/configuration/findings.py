@@ -157,6 +157,8 @@ def _short(value: Any) -> str:
 def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
     """pydantic puts the chosen `kind` into the path of a discriminated union; nobody wrote it there."""
     position = one["loc"].index(part)
+    if part in ("mail", "slack", "webhook"):
+        return position > 1 and one["loc"][position - 2] in ("notify", "channels") and isinstance(one["loc"][position - 1], int)
     return (
         position > 0
         and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3")
@@ -180,6 +182,8 @@ def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
             here = {"$ref": here["discriminator"]["mapping"][part]}
         elif "additionalProperties" in here:
             here = here["additionalProperties"]
+        elif isinstance(part, int) and "items" in here:
+            here = here["items"]
         else:
             return []
     return list(_follow(here, root).get("properties", {}))
