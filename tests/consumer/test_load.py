@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.consumer.copies import consumer, rows, run, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
+from waybill_consumer.loading import load
+from waybill_consumer.progress import Progress
+from waybill_consumer.targets.duckdb import DuckDB
 
 
 @pytest.fixture
@@ -312,3 +317,16 @@ def test_two_columns_may_change_their_names_with_each_other(sender: Sender, data
     sender.deliver([("3", "Joan")], columns=named("id", "integer") | named("first", "string", "first"))
     well("load", sender.root, "--to", database)
     assert rows(database, "user", "id, first") == [(1, "Ada"), (2, "G."), (3, "Joan")]
+
+
+def test_duckdb_gets_more_memory_where_the_index_of_a_key_needs_it(tmp_path: Path) -> None:
+    sender = Sender(tmp_path / "in")
+    rows = [(hashlib.sha512(str(number).encode()).hexdigest(), "x") for number in range(150_000)]
+    sender.deliver(rows, kind="full", columns={"id": "string", "name": "string"})
+    with duckdb.connect(str(tmp_path / "copy.duckdb")) as connection:
+        connection.execute("set threads = 1")
+        report = load(tmp_path / "in", DuckDB(connection, "", memory=8), Progress(shown=False))
+        assert report.problems == []
+        assert connection.execute('select count(*) from "user"').fetchall() == [(150_000,)]
+        (limit,) = connection.execute("select current_setting('memory_limit')").fetchall()[0]
+    assert float(limit.split()[0]) > 8

@@ -231,3 +231,13 @@ def test_in_a_bucket_it_is_replaced_in_one_step(place, s3):
         assert [one["number"] for one in found["deliveries"]] == list(range(1, 2 * day + 3))
     keys = [one["Key"] for one in s3.client().list_objects_v2(Bucket=bucket)["Contents"]]
     assert not [key for key in keys if key.endswith(".part")]
+
+
+def test_a_server_that_is_down_is_told_with_its_deliveries_and_the_next_run_writes_the_feed(place, sshd):
+    folder = to_server(place, sshd)
+    good = place.connections["consumer"]
+    place.connections["consumer"] = Connection("consumer", "sftp", good.host, 1, good.login, extra=good.extra)
+    assert {result.error.code for result in place.run(NOON) if result.error} == {"unreachable"}
+    place.connections["consumer"] = good
+    place.run(NOON)
+    assert json.loads((folder / "feed.json").read_text())["last_number"] == 2

@@ -181,7 +181,19 @@ def close_day(installation: Installation, tenant: str) -> list[str]:
     with _naming(f"tenant {tenant}, day manifest"):
         registered = installation.registered(tenant)
         closed = _close_days(installation, registered)
-        return closed + landing.write_feed(installation, registered)
+        return closed + _write_feed(installation, registered)
+
+
+def _write_feed(installation: Installation, registered: Registered) -> list[str]:
+    """The feed. What keeps deliveries back keeps it back, too, and is told with them; the next run completes it."""
+    try:
+        return landing.write_feed(installation, registered)
+    except WaybillError as error:
+        with installation.ledger.read() as connection:
+            if not deliveries.listed(connection, registered.tenant, status="open", limit=1):
+                raise
+        _log.warning("the feed of %s is not written yet: %s", registered.tenant, error)
+        return []
 
 
 @contextmanager
@@ -217,8 +229,7 @@ def _is_complete(connection: Connection, installation: Installation, registered:
     return all(
         one.entity in delivered
         or (
-            one.watermark is not None
-            and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
+            one.watermark is not None and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
         )
         for one in streams.active(connection, registered.tenant)
     )

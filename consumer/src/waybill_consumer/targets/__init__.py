@@ -67,7 +67,10 @@ class Applied(NamedTuple):
 
 
 class Widen(Exception):
-    """Values do not fit into their columns. Nothing was kept; `columns` are those that can hold them."""
+    """Values do not fit into their columns, or the rows not into memory. Nothing was kept; it fits when it is done again.
+
+    `columns` are those that can hold the values.
+    """
 
     def __init__(self, *columns: Column) -> None:
         self.columns = columns

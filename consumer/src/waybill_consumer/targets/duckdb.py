@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 STAGE = "temp._waybill_stage"
+MEMORY = 256
+"""Megabytes that DuckDB works in at first: rows wait on the disk. Only the index of a key must fit, so long keys of many rows get more."""
+_SHORT_OF_MEMORY = re.compile(r"\([^()/]+/[^()/]+ used\)")
+"""What DuckDB says in every message about memory, whichever step it lacked it in."""
 MOST_DIGITS = 38
 """What DECIMAL and HUGEINT hold; longer numbers stay text."""
 _LONGEST_LINE = 1 << 21, 1 << 28, 1 << 31
@@ -34,9 +40,10 @@ _TYPES = {
 
 
 class DuckDB(SqlTarget):
-    def __init__(self, connection: DuckDBPyConnection, schema: str) -> None:
+    def __init__(self, connection: DuckDBPyConnection, schema: str, memory: int = MEMORY) -> None:
         self._connection = connection
         self.schema = schema
+        self._memory = memory
 
     def sql_type(self, column: Column) -> str:
         if column.type == "integer":
@@ -49,6 +56,7 @@ class DuckDB(SqlTarget):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        self._run(f"set memory_limit = '{self._memory}MB'")
         self._run("begin")
         try:
             yield
@@ -160,8 +168,15 @@ class DuckDB(SqlTarget):
                     raise refused_by_database(entity, str(error)) from error
                 continue
             except duckdb.Error as error:
-                raise refused_by_database(entity, str(error)) from error
+                raise self._refused(entity, error) from error
             return
+
+    def _refused(self, entity: str, error: Exception) -> Exception:
+        """What an error means. Short of memory, the delivery is done again with twice as much, up to half of this machine's."""
+        if _SHORT_OF_MEMORY.search(str(error)) and self._memory * 2 <= _machine_memory() // 2:
+            self._memory *= 2
+            return Widen()
+        return refused_by_database(entity, str(error))
 
     def _measure(self, columns: Sequence[Column]) -> None:
         """Raises Widen for numbers that do not fit into their columns."""
@@ -182,7 +197,7 @@ class DuckDB(SqlTarget):
         except duckdb.ConstraintException:
             raise not_unique("duckdb", key) from None
         except duckdb.Error as error:
-            raise refused_by_database("duckdb", str(error)) from error
+            raise self._refused("duckdb", error) from error
 
 
 def _digits(column: Column) -> str:
@@ -217,6 +232,14 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _machine_memory() -> int:
+    """Megabytes of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 8 << 10
+
+
 def _no_pattern(path: str) -> str:
     return "".join(f"[{one}]" if one in "[*?" else one for one in path)
 
@@ -241,7 +264,7 @@ def duckdb_target(path: str, schema: str) -> Iterator[DuckDB]:
         raise Refused("duckdb: needs DuckDB", next_step='Install it: pip install "waybill-consumer[duckdb]"') from None
     try:
         _make(path)
-        connection = duckdb.connect(path, config={"preserve_insertion_order": False, "memory_limit": "1GB"})
+        connection = duckdb.connect(path, config={"preserve_insertion_order": False, "memory_limit": f"{MEMORY}MB"})
     except duckdb.IOException as error:
         said = str(error).splitlines()[0]
         if "lock" in said.lower():
