@@ -21,6 +21,7 @@ from waybill.deliveries.planning import plan
 from waybill.deliveries.repairs import backfill, redeliver
 from waybill.deliveries.running import run
 from waybill.errors import TransientError
+from waybill.files.places import verify
 from waybill.formats.csv import write_side_by_side
 from waybill.registrations.applying import apply
 
@@ -197,6 +198,25 @@ def test_a_lake_shares_its_files_out(place, tmp_path):
     full = deliver(place, NOON)
     assert (full["rows"], sorted(file["rows"] for file in full["files"])) == (1000, [200, 400, 400])
     assert len(Copy().catch_up(place.out).rows) == 1000
+
+
+@pytest.mark.parametrize(("format", "reader"), [("parquet", "read_parquet"), ("ndjson", "read_json")])
+@pytest.mark.parametrize("most", [None, 70])
+def test_parts_of_other_formats_are_written_side_by_side_too(place, tmp_path, format, reader, most):
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for number in range(5):
+        columns = f"'acme' tenant_id, (i * 5 + {number})::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at"
+        duckdb.execute(f"copy (select {columns} from range(200) t(i)) to '{lake}/part-{number}.parquet' (format parquet)")
+    use(place, {"kind": "lake", "path": str(lake)}, relation="*.parquet")
+    place.tenant(entityList=["user"], files={"format": format}, csv={"max_rows_per_file": most} if most else {})
+    full = deliver(place, NOON)
+    assert (full["rows"], full["format"]) == (1000, format)
+    assert len(full["files"]) == (3 if most is None else 3 + 6 + 6)
+    [folder] = {path.parent for path, _ in place.manifests()}
+    found = duckdb.execute(f"select count(distinct id), count(*), min(id), max(id) from {reader}('{folder}/*.{format}')").fetchone()
+    assert found == (1000, 1000, 0, 999)
+    assert verify(str(place.out), pytest.fail).problems == []
 
 
 def test_the_first_error_stops_the_other_streams():

@@ -30,6 +30,7 @@ from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.deliveries.shaping import shaped
+from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.shapes import texts_of
 from waybill.formats.csv import write_csv
@@ -660,3 +661,16 @@ def test_rows_known_from_before_are_left_out_in_every_format(installation: Insta
         files = written(installation, selection, dialect)
         counts.add(sum(recount([data], said, len(TYPES), dialect.format).rows or 0 for data in files))
     assert counts == {len(known) - len(kept)}
+
+
+def test_a_value_that_parquet_cannot_hold_is_refused_and_not_told() -> None:
+    columns = {"id": Column(type="integer"), "note": Column(type="string")}
+    entity = ENTITY.model_copy(update={"columns": columns})
+    sink = _Memory()
+    front = shaped(Dialect(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
+    with pytest.raises(PermanentError, match="does not fit into the type that Parquet has") as caught:
+        front.write(b"1,fine\n99999999999999999999,private\n")
+    front.discard()
+    assert caught.value.code == "row_limit_format"
+    assert not {"99999999999999999999", "private"} & set(str(caught.value).replace(",", " ").split())
+    assert caught.value.__cause__ is None
