@@ -144,8 +144,8 @@ def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
 def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
     """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others.
 
-    From then on a consumer may take it away, with what it tells of. Where `beside`, a file it tells of, is still there and it is gone, it was
-    never published: TransientError, code `vanished`.
+    From then on a consumer may take it away, with what it tells of. Where it is gone and `beside`, a file it tells of, is still there, it
+    was never published: TransientError, code `vanished`.
     """
     part = layout.hidden(final, token)
     session.upload(part, [data])
