@@ -33,7 +33,7 @@ def require_published(session: Session, renamed: Mapping[str, str], sizes: Mappi
             raise TransientError(
                 f"the server answered OK to the rename, and {next(iter(wrong))} is gone, and so is the hidden file",
                 where=session.label,
-                next_step="It is delivered again, and says that it may repeat rows. Consumers must wait for the manifest before they take files",
+                next_step="It is delivered again, and says that it may repeat rows. Consumers must wait for the manifest",
                 code="vanished",
             )
     if wrong:
