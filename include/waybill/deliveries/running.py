@@ -217,8 +217,7 @@ def _is_complete(connection: Connection, installation: Installation, registered:
     return all(
         one.entity in delivered
         or (
-            one.watermark is not None
-            and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
+            one.watermark is not None and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
         )
         for one in streams.active(connection, registered.tenant)
     )
