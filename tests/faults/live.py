@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.copies import Copy
 from tests.faults.consumer import deliveries
 from tests.installations import Place
 from tests.servers.postgres import Database
@@ -27,10 +28,10 @@ COLUMNS = {"id": {"type": "integer"}, "version": {"type": "integer"}}
 DAY = timedelta(days=1)
 
 
-def catalog(**modes: dict[str, str]) -> dict[str, object]:
+def catalog(deletes: str = "never", **modes: dict[str, str]) -> dict[str, object]:
     """One entity per change mode, all over the same table."""
     common = {"source": "pg", "relation": "orders", "tenant_column": "tenant_id", "key": "id", "columns": COLUMNS}
-    entities = {name: {**common, "name": name, "changes": changes} for name, changes in modes.items()}
+    entities = {name: {**common, "name": name, "changes": changes, "deletes": deletes} for name, changes in modes.items()}
     return {"sources": {"pg": {"kind": "postgres", "connection": "pg", "statement_timeout": "30s"}}, "entities": entities}
 
 
@@ -45,9 +46,9 @@ def environment(database: Database, port: int | None = None) -> dict[str, str]:
     return {"AIRFLOW_CONN_PG": json.dumps(fields)}
 
 
-def prepare(root: Path, database: Database, **modes: dict[str, str]) -> Place:
+def prepare(root: Path, database: Database, deletes: str = "never", **modes: dict[str, str]) -> Place:
     place = Place(root)
-    place.write("catalog.yaml", catalog(**modes))
+    place.write("catalog.yaml", catalog(deletes, **modes))
     place.tenant(entityList=list(modes))
     database.psql(TABLE)
     argv = [program("psql"), "-X", "-q", "-d", database.dsn, "-v", "table=orders", "-f", str(MIGRATION)]
@@ -64,6 +65,8 @@ class Writers:
     seed: int
     hold: float = 0.4
     """The longest a transaction stays open, in seconds."""
+    deletes: float = 0.0
+    """How often a transaction deletes one of its writer's rows for good."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def _stamp(self, dice: random.Random) -> datetime:
@@ -83,6 +86,9 @@ class Writers:
                 if own:
                     update = "update orders set version = version + 1, updated_at = %s where id = %s"
                     connection.execute(update, [self._stamp(dice), dice.choice(own)])
+                gone = dice.choice(own) if own and dice.random() < self.deletes else None
+                if gone is not None:
+                    connection.execute("delete from orders where id = %s", [gone])
                 if dice.random() < 0.2:
                     connection.execute("rollback to savepoint inner_one")
                 self._stop.wait(dice.random() * self.hold)
@@ -109,6 +115,18 @@ def final_versions(database: Database) -> set[tuple[str, str]]:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         found = connection.execute("select id, version from orders where tenant_id = 'acme'").fetchall()
     return {(str(one), str(version)) for one, version in found}
+
+
+def uncopied(out: Path, database: Database) -> list[str]:
+    """What a copy kept by manifests and files alone holds otherwise than the source: rows lost, stale, or deleted and still there."""
+    found, wrong = deliveries(out / "exports/acme")
+    final = final_versions(database)
+    for entity in sorted({one.manifest["entity"] for one in found}):
+        copy = {(row["id"], row["version"]) for row in Copy().catch_up(out / "exports/acme", entity).rows.values()}
+        missing, ghosts = final - copy, copy - final
+        wrong += [f"{entity}: {len(missing)} rows are missing in a copy, as {min(missing)}"] if missing else []
+        wrong += [f"{entity}: {len(ghosts)} rows are in a copy and not in the source, as {min(ghosts)}"] if ghosts else []
+    return wrong
 
 
 def miscounted(out: Path, database: Database) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import scenes
-from tests.faults.odd_servers import FlipsABit, LosesWhatItCouldNotClose, served
+from tests.faults.odd_servers import FlipsABit, LosesWhatItCouldNotClose, LosesWhatItRenamed, served
 from tests.faults.oracle import Watcher, judge
 from tests.faults.processes import REPOSITORY, Launcher
 from tests.faults.scenes import Scene, Story
@@ -170,6 +170,13 @@ MUTANTS = [
         "if found != sent or upload.size != sent.bytes:",
         "if upload.size != sent.bytes:",
         sent_to(FlipsABit),
+    ),
+    Mutant(
+        "what is gone after its rename was collected",
+        "deliveries/published.py",
+        "if session.profile is Profile.PICKUP or not (",
+        "if session.profile is not Profile.DROPBOX or not (",
+        sent_to(LosesWhatItRenamed),
     ),
     Mutant(
         "newline row count",

@@ -48,6 +48,15 @@ class SaysItRenamed(TenantFolder):
         """Nothing happens."""
 
 
+class LosesWhatItRenamed(TenantFolder):
+    """Answers OK to the rename of a data file, and neither name is there any more."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        super().rename(oldpath, newpath)
+        if newpath.endswith(b".csv"):
+            Path(self.map_path(newpath).decode()).unlink()
+
+
 class FullDisk(TenantFolder):
     """Takes a little of each file, then has no room."""
 

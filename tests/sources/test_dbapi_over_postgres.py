@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -86,3 +89,14 @@ def test_what_a_view_raises_is_told_as_that(orders: Database, raising: str) -> N
     ):
         read(snapshot, shape)
     assert caught.value.code == "source_refused"
+
+
+def test_the_database_tells_which_columns_are_never_null(orders: Database, tmp_path: Path) -> None:
+    with dbapi(orders).snapshot([SHAPE]) as snapshot:
+        assert snapshot.never_null(SHAPE) == {"id"}
+        assert snapshot.never_null(entity("full", relation="", query="SELECT * FROM orders")) is None
+    with closing(sqlite3.connect(tmp_path / "lite")) as lite:
+        lite.execute("CREATE TABLE orders (id text PRIMARY KEY, tenant_id text NOT NULL, f real)")
+    source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(tmp_path / "lite"))
+    with source.snapshot([SHAPE]) as snapshot:
+        assert snapshot.never_null(SHAPE) == {"tenant_id"}

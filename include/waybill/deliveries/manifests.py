@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from waybill import layout
@@ -10,8 +9,9 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task, range_column
+from waybill.deliveries.published import require_document
 from waybill.destinations import Session
-from waybill.errors import ConflictError, PermanentError, TransientError
+from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -140,13 +140,17 @@ def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
     return {name: facts[name]} if name in facts else {}
 
 
-def publish_document(session: Session, final: str, data: bytes, token: str) -> None:
-    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others."""
+def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
+    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others.
+
+    From then on a consumer may take it away, with what it tells of. Where it is gone and `beside`, a file it tells of, is still there, it
+    was never published: TransientError, code `vanished`.
+    """
     part = layout.hidden(final, token)
     session.upload(part, [data])
     try:
         if session.publish(part, final):
-            require_published(session, {part: final}, {final: len(data)})
+            require_document(session, part, final, len(data), beside)
             return
     except TransientError:
         if session.read(final) == data:
@@ -159,23 +163,4 @@ def publish_document(session: Session, final: str, data: bytes, token: str) -> N
             where=session.label,
             next_step="Nothing was touched. Move it away and run again",
             code="changed_manifest",
-        )
-
-
-def require_published(session: Session, renamed: Mapping[str, str], sizes: Mapping[str, int]) -> None:
-    """Look after a rename that was answered OK: each file is there with its size, or gone for good.
-
-    `renamed` maps each hidden file to its final name. Some servers answer OK and do nothing. One that is gone with its
-    hidden file was collected: files vanish as they land where a consumer is that fast. Raises PermanentError, code `not_published`.
-    """
-    wrong = {final: found for final, size in sizes.items() if (found := session.size(final)) != size}
-    hidden = [part for part, final in renamed.items() if final in wrong and session.size(part) is not None]
-    if hidden or any(found is not None for found in wrong.values()):
-        final, found = next(iter(wrong.items()))
-        seen = "is not there" if found is None else f"holds {found} bytes instead of {sizes[final]}"
-        raise PermanentError(
-            f"the server answered OK to the rename, and {final} {seen}" + (", but the hidden file still is" if hidden else ""),
-            where=session.label,
-            next_step="Run `waybill probe`, and ask whoever runs the server why it does not rename",
-            code="not_published",
         )

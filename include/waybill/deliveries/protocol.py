@@ -20,7 +20,8 @@ from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, require_published, target_of
+from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, target_of
+from waybill.deliveries.published import require_published
 from waybill.deliveries.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
@@ -308,7 +309,8 @@ class _Worker:
         if self.blind:
             self.resources.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
             return
-        publish_document(self.resources.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token)
+        data = self.final(adopted.files[0]["path"]) if adopted.files else ""
+        publish_document(self.resources.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token, data)
 
     def commit(self, adopted: Attempt) -> None:
         """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""

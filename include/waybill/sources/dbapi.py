@@ -116,7 +116,10 @@ class DbApiSnapshot:
         return sql("{}", ".".join(quote(part, self.database.mark) for part in split_name(entity.relation)))
 
     def never_null(self, entity: Entity) -> frozenset[str] | None:
-        return None
+        if entity.query:
+            return None
+        with _errors(f"{entity.id} in {self.where}"):
+            return frozenset(row[0] for row in self._rows(self.database.never_null(split_name(entity.relation))))
 
     def narrowed(self, entity: Entity) -> str:
         return hiding.told(self._hiding(entity))

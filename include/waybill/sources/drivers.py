@@ -22,6 +22,10 @@ _STANDARD_COLUMNS = """
 SELECT column_name, data_type FROM information_schema.columns WHERE table_name = {} AND table_schema = {} ORDER BY ordinal_position
 """
 
+_NEVER_NULL = """
+SELECT column_name FROM information_schema.columns WHERE table_name = {} AND table_schema = {} AND is_nullable = 'NO'
+"""
+
 
 class Cursor(Protocol):
     """PEP 249, as far as it is used."""
@@ -66,6 +70,13 @@ class Database:
     def render(self, statement: Sql) -> tuple[str, list[Any]]:
         escape = str if self.paramstyle == "qmark" else (lambda text: text.replace("%", "%%"))
         return statement.render(self.placeholder, escape)
+
+    def never_null(self, relation: list[str]) -> Sql:
+        """The statement that lists a relation's columns that are declared NOT NULL."""
+        if self.dynamic:  # a primary key that is no INTEGER may hold NULL in SQLite
+            return sql("""SELECT name FROM pragma_table_xinfo({}) WHERE "notnull" = 1""", Bind(relation[-1]))
+        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
+        return sql(_NEVER_NULL, Bind(relation[-1]), schema)
 
     def literal_columns(self, relation: list[str]) -> Sql:
         """The statement that lists a relation's columns and declared types."""

@@ -23,6 +23,7 @@ from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.published import require_published
 from waybill.deliveries.upload import SpoolFile
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError
@@ -349,6 +350,7 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
         session.upload(part, _recorded(ledger, adopted))
         try:
             if session.publish(part, final):
+                require_published(session, {part: final}, {final: file["bytes"]})
                 return
         except TransientError:
             if session.sha256(final) != file["sha256"]:
