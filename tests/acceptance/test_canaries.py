@@ -228,14 +228,7 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
             ran = call(
                 "runs", sys.executable, str(Path(__file__).with_name("canary_runs.py")), str(repository), str(tmp_path / "scenes.json")
             )
-            for command in (
-                ["probe", "acme"],
-                ["keys", "acme"],
-                ["status"],
-                ["doctor"],
-                ["deliveries", "acme", "--json"],
-                ["reconcile", "acme"],
-            ):
+            for command in (["probe", "acme"], ["reconcile", "acme"]):
                 call("-".join(command), *waybill, *command)
         states = {one["scene"]: one["state"] for one in map(json.loads, filter(lambda line: line.startswith('{"scene"'), ran.splitlines()))}
         fails = {name: state for name, state in states.items() if state != "success"}
