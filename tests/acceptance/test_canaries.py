@@ -1,0 +1,285 @@
+"""Planted secrets are looked for wherever Waybill and Airflow write: after success, and after each kind of failure."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import secrets
+import sqlite3
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from tests.installations import DAY, NOON, make_place
+from tests.servers.postgres import Database
+from tests.servers.process import free_port
+from tests.servers.s3 import S3Server
+from tests.servers.sshd import SftpAccess, new_key, serve_sshd
+from waybill_demo.sftp_server import serve
+
+PASSPHRASE, PASSWORD, LEDGER, STORE, SOURCE, LINKS = (f"canary-{name}-{secrets.token_hex(12)}" for name in ("a", "b", "c", "d", "e", "f"))
+LARGE = 12_000_000
+"""Bytes that make a file go through OpenSSH's own client."""
+
+
+def forms(secret: str) -> set[bytes]:
+    """How a secret may stand somewhere: as it is, in UTF-16, in base64 at each of three offsets, percent-encoded, and inside JSON."""
+    plain = secret.encode()
+    shifted = {base64.b64encode(b"x" * shift + plain)[4:-4] for shift in range(3)}
+    return {plain, secret.encode("utf-16-le"), quote(secret, safe="").encode(), json.dumps(secret)[1:-1].encode(), *shifted}
+
+
+def of_key(text: str) -> list[str]:
+    """The lines of a private key that give it away; an unencrypted one begins like every other."""
+    return [line for line in text.splitlines()[2:-1] if len(line) > 30]
+
+
+def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    yield name, content
+    if content.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for inside in archive.namelist():
+                yield from unpacked(f"{name}/{inside}", archive.read(inside))
+    if content.startswith(b"\x1f\x8b"):
+        with suppress(OSError):
+            yield f"{name} (unpacked)", gzip.decompress(content)
+
+
+@dataclass
+class Canaries:
+    secrets: Mapping[str, Iterable[str]]
+
+    def found(self, places: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Where a secret stands, with what stands before it."""
+        wanted = {form: name for name, texts in self.secrets.items() for text in texts for form in forms(text)}
+        seen = []
+        for place, content in (one for whole in places for one in unpacked(*whole)):
+            for form, name in wanted.items():
+                if (at := content.find(form)) >= 0:
+                    seen.append(f"{name} in {place} after {content[max(0, at - 300) : at]!r}")
+        return seen
+
+
+def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
+    for folder in folders:
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink():
+                    yield str(path), path.read_bytes()
+
+
+def tables(database: Database) -> Iterator[tuple[str, bytes]]:
+    """Every row of every table of the ledger."""
+    with psycopg.connect(database.dsn) as connection:
+        names = connection.execute("select table_name from information_schema.tables where table_schema = 'public'").fetchall()
+        for (name,) in names:
+            rows = connection.execute(f'select t::text from "{name}" t').fetchall()
+            yield f"ledger table {name}", "\n".join(row[0] for row in rows).encode()
+
+
+def metadata(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every row of Airflow's tables: XCom, rendered templates, serialized DAGs, the audit log."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
+        for name in names:
+            rows = connection.execute(f'select * from "{name}"').fetchall()
+            yield (
+                f"metadata table {name}",
+                b"\n".join(cell if isinstance(cell, bytes) else str(cell).encode() for row in rows for cell in row),
+            )
+
+
+@contextmanager
+def watched_processes() -> Iterator[dict[str, bytes]]:
+    """Every command line of this machine that was seen during the block."""
+    seen: dict[str, bytes] = {}
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    line = path.read_bytes()
+                    seen.setdefault(f"command line {line[:60]!r}", line)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def sftp(server: Any, login: str, *, password: str = "", **extra: Any) -> str:
+    return json.dumps({"conn_type": "sftp", "host": server.host, "port": server.port, "login": login, "password": password, "extra": extra})
+
+
+def encrypted(path: Path, passphrase: str) -> str:
+    new_key(path)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", passphrase, "-f", path], check=True, stdout=subprocess.DEVNULL)
+    return path.read_text()
+
+
+def scenes_of(by_key: SftpAccess, by_password: Any, tmp_path: Path, s3: S3Server, bucket: str) -> list[dict[str, Any]]:
+    """Good and bad settings, each an environment on top of the ones before."""
+    good = tmp_path / "good"
+    stranger = encrypted(tmp_path / "stranger", PASSPHRASE)
+    texts = [stranger, good.read_text()]
+    host_key, login = {"host_key": by_key.host_key}, by_key.login
+    store = {"aws_secret_access_key": STORE, "endpoint_url": s3.endpoint, "region_name": "us-east-1"}
+    dead_store = json.dumps({"conn_type": "aws", "login": "a", "extra": {**store, "endpoint_url": f"http://127.0.0.1:{free_port()}"}})
+    good_key = sftp(by_key, login, private_keys=texts, private_key_passphrase=PASSPHRASE, **host_key)
+    good_source = json.dumps(
+        {"conn_type": "postgres", "password": SOURCE, "host": "127.0.0.1", "port": free_port(), "login": "x", "schema": "x"}
+    )
+    base = {
+        "AIRFLOW_CONN_CONSUMER": good_key,
+        "AIRFLOW_CONN_STORE": json.dumps({"conn_type": "aws", "login": "testing", "extra": store}),
+        "AIRFLOW_CONN_ELSEWHERE": good_source,
+        "WAYBILL_LINK_KEYS": LINKS,
+        "WAYBILL_ARCHIVE_URL": f"s3://store@{bucket}/archive",
+    }
+    bad = {
+        "wrong host key": {
+            "AIRFLOW_CONN_CONSUMER": sftp(by_key, login, private_keys=texts, passphrase=PASSPHRASE, host_key=by_password.host_key)
+        },
+        "refused key": {
+            "AIRFLOW_CONN_CONSUMER": sftp(by_key, login, private_keys=[stranger], passphrase=PASSPHRASE, password=PASSWORD, **host_key)
+        },
+        "broken key": {"AIRFLOW_CONN_CONSUMER": sftp(by_key, login, private_key=stranger[:-80], passphrase=PASSPHRASE, **host_key)},
+        "wrong passphrase": {"AIRFLOW_CONN_CONSUMER": sftp(by_key, login, private_key=stranger, passphrase=PASSWORD, **host_key)},
+        "wrong password": {"AIRFLOW_CONN_CONSUMER": sftp(by_password, "acme", password=PASSWORD + "x", host_key=by_password.host_key)},
+        "server is down": {"AIRFLOW_CONN_CONSUMER": good_key.replace(f'"port": {by_key.port}', f'"port": {free_port()}')},
+        "no connection at all": {"AIRFLOW_CONN_CONSUMER": f"{PASSWORD}://{PASSPHRASE}@:x"},
+        "archive is down": {"AIRFLOW_CONN_CONSUMER": good_key, "AIRFLOW_CONN_STORE": dead_store},
+        "by password": {**base, "AIRFLOW_CONN_CONSUMER": sftp(by_password, "acme", password=PASSWORD, host_key=by_password.host_key)},
+    }
+    day = [NOON + number * DAY for number in range(len(bad) + 1)]
+    made = [{"name": "success", "environment": base, "dag": "export__acme", "conf": {"until": day[0].isoformat()}}]
+    made += [
+        {"name": name, "environment": {**base, **change}, "dag": "export__acme", "conf": {"until": at.isoformat()}}
+        for (name, change), at in zip(bad.items(), day[1:], strict=True)
+    ]
+    return [*made, {"name": "housekeeping", "environment": base, "dag": "housekeeping", "conf": {}}]
+
+
+def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failure(
+    tmp_path: Path, postgres: Database, s3: S3Server, repository: Path
+) -> None:
+    place = make_place(tmp_path / "house", ledger_url=postgres.url.replace(f"{postgres.user}@", f"{postgres.user}:{LEDGER}@"))
+    bucket = f"canary-{secrets.token_hex(6)}"
+    s3.client().create_bucket(Bucket=bucket)
+    good = encrypted(tmp_path / "good", PASSPHRASE)
+    key_texts = [*of_key(good)]
+    home = tmp_path / "airflow"
+    home.mkdir()
+    demo = tmp_path / "demo"
+    with closing(place), serve_sshd() as by_key, serve({"acme": PASSWORD}, demo / "tenants", demo / "state") as by_password:
+        (by_key.private_key.parent / "authorized_keys").write_text((tmp_path / "good.pub").read_text())
+        place.tenant(entityList=["user"], destination={"kind": "sftp", "connection": "consumer", "root": "exports"})
+        place.sql("insert into \"user\" select 'acme', i, repeat(md5(i::varchar), 40), '2026-05-30T00:00:00Z', null from range(9300) t(i)")
+        (tmp_path / "scenes.json").write_text(json.dumps(scenes_of(by_key, by_password, tmp_path, s3, bucket)))
+        for server_root in (by_key.root, demo / "tenants/acme"):
+            (server_root / "exports").mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",  # at DEBUG `dags test` itself prints what it is asked to mask
+            "WAYBILL_CONFIG_DIR": str(place.root / "config"),
+            "WAYBILL_LEDGER_URL": place.ledger_url,
+            **json.loads((tmp_path / "scenes.json").read_text())[0]["environment"],
+        }
+        said = tmp_path / "said"
+        said.mkdir()
+        with watched_processes() as seen:
+
+            def call(name: str, *argv: str) -> str:
+                done = subprocess.run(
+                    argv,
+                    env=environment,
+                    cwd=place.root,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=500,
+                    check=False,
+                )
+                (said / name).write_text(done.stdout + done.stderr)
+                return done.stdout + done.stderr
+
+            waybill = [sys.executable, "-m", "waybill"]
+            call("upgrade", *waybill, "ledger", "upgrade")
+            call("apply", *waybill, "apply")
+            ran = call(
+                "runs", sys.executable, str(Path(__file__).with_name("canary_runs.py")), str(repository), str(tmp_path / "scenes.json")
+            )
+            for command in (["probe", "acme"], ["reconcile", "acme"]):
+                call("-".join(command), *waybill, *command)
+        states = {one["scene"]: one["state"] for one in map(json.loads, filter(lambda line: line.startswith('{"scene"'), ran.splitlines()))}
+        fails = {name: state for name, state in states.items() if state != "success"}
+        assert fails.keys() == {
+            "wrong host key", "refused key", "broken key", "wrong passphrase", "wrong password", "server is down", "no connection at all",
+        }, ran[-5000:]  # fmt: skip
+        assert any(b"ssh" in line and b"sftp" in line and b"IdentityFile" in line for line in seen.values()), "OpenSSH's client was used"
+        objects = [
+            (one["Key"], s3.client().get_object(Bucket=bucket, Key=one["Key"])["Body"].read())
+            for one in s3.client().list_objects_v2(Bucket=bucket)["Contents"]
+        ]
+        stranger = of_key((tmp_path / "stranger").read_text())
+        canaries = Canaries(
+            {
+                **{
+                    name: [text]
+                    for name, text in zip(
+                        ["PASSPHRASE", "PASSWORD", "LEDGER", "STORE", "SOURCE", "LINKS"],
+                        (PASSPHRASE, PASSWORD, LEDGER, STORE, SOURCE, LINKS),
+                        strict=True,
+                    )
+                },
+                "login key": key_texts,
+                "refused key": stranger,
+            }
+        )
+        everywhere = [
+            *files(home, place.root, said, by_key.root, demo / "tenants"),
+            *metadata(home / "airflow.db"),
+            *tables(postgres),
+            *objects,
+            *seen.items(),
+        ]
+        assert canaries.found(everywhere) == []
+        searched = {name.split(" ")[0] for name, _ in everywhere}
+        assert {"metadata", "ledger", "command"} <= searched
+        assert canaries.found([("a planted file", base64.b64encode(b"ab" + PASSWORD.encode()))]), "the search itself finds what is there"
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_the_search_finds_a_secret_in_every_form(shift: int) -> None:
+    canaries = Canaries({"password": [PASSWORD]})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inside.txt", f"x {PASSWORD}")
+    for content in (
+        PASSWORD.encode(),
+        base64.b64encode(b"\n" * shift + PASSWORD.encode() + b"tail"),
+        PASSWORD.encode("utf-16-le"),
+        gzip.compress(PASSWORD.encode()),
+        packed.getvalue(),
+    ):
+        assert canaries.found([("somewhere", content)])
+    assert not canaries.found([("somewhere", b"nothing here")])
