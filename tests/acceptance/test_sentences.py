@@ -32,6 +32,23 @@ def test_every_sentence_names_tests_and_every_named_test_exists(repository: Path
     assert {name for _, named in found for name in named} - existing == set()
 
 
+def test_no_sentence_is_kept_partly_and_every_named_test_asserts_something(repository: Path) -> None:
+    found = rows(repository)
+    assert [sentence for sentence, named in found if not named or re.search(r"\b(partly|missing|not yet)\b", sentence, re.IGNORECASE)] == []
+    asserting = set()
+    for path in (repository / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and _asserts(node):
+                asserting.add(node.name)
+    assert {name for _, named in found for name in named} - asserting == set()
+
+
+def _asserts(test: ast.FunctionDef) -> bool:
+    """An assertion, an expectation of a browser, an expected error, or a helper of the test's module that is called for it."""
+    calls = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(test) if isinstance(node, ast.Call)}
+    return any(isinstance(node, ast.Assert) for node in ast.walk(test)) or bool(calls & {"expect", "raises"})
+
+
 def test_every_test_of_a_preset_stands_for_a_sentence_or_a_rule_of_its_own(repository: Path) -> None:
     named = {name for _, tests in rows(repository) for name in tests}
     rules = {

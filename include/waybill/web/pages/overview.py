@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
-from waybill.access import Permission, tenant_id
+from waybill.access import Caller, Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.reports.overview import Asked, State, overview
+from waybill.installation import Installation
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
@@ -46,11 +47,10 @@ def show_overview(
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
     """Searched, filtered and paged here, not in the browser. Customers begin at their exports. An unknown state shows all tenants."""
-    if not request.url.query and is_customer(caller, houses(installation)) and context(installation, caller, "requests").members:
+    if not request.url.query and _begins_at_exports(installation, caller):
         return RedirectResponse(f"{below(request)}requests", 303, HEADERS)
     known, wrong = (state, "") if state in list(State) else ("", state)
-    around = frame(installation, caller, "overview", organization=organization)
-    members = around["context"].members
+    members = (around := frame(installation, caller, "overview", organization=organization))["context"].members
     seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
     found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.scheduler_state())
 
@@ -69,12 +69,11 @@ def show_overview(
         "organization": organization,
         "link": partial(_link, organization=organization, q=q, state=known),
         "airflow": airflow,
+        "no_match": _no_match(q, known),
     }
-    shown["no_match"] = _no_match(q, known)
     if name == "overview/page.html":  # what stands above the list does not change with a search
-        shown["unapplied"] = pending_changes(
-            installation, partial(caller.rights.among, Permission.REGISTRATIONS_VIEW), scheduler.applying_failed()
-        )
+        visible = partial(caller.rights.among, Permission.REGISTRATIONS_VIEW)
+        shown["unapplied"] = pending_changes(installation, visible, scheduler.applying_failed())
         shown["verdict"] = verdict(found.totals, unapplied=bool(shown["unapplied"]))
     return page(request, name, caller, **around, **shown, now=installation.now(), states=list(State))
 
@@ -82,6 +81,10 @@ def show_overview(
 def _link(**asked: object) -> str:
     """The page with this search, filter or number; what is empty stays out."""
     return "?" + urlencode({name: value for name, value in asked.items() if value})
+
+
+def _begins_at_exports(installation: Installation, caller: Caller) -> bool:
+    return is_customer(caller, houses(installation)) and bool(context(installation, caller, "requests").members)
 
 
 def _no_match(q: str, state: str) -> Markup:

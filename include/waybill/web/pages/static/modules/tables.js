@@ -45,7 +45,7 @@ function sort(table) {
 function filter(table) {
   const field = document.querySelector(`[data-filters="${table.id}"]`);
   if (!field) return;
-  field.closest(".filter").hidden = false;
+  field.closest(".filter").hidden = groups(table).length < 2; // one row needs no search
   const words = field.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const group of groups(table)) {
