@@ -10,23 +10,27 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.servers.postgres import Cluster
 from tests.servers.postgres import Database as PostgresDatabase
 from waybill import canonical
 from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Entity, PostgresSource
+from waybill.configuration.catalog import Entity, LakeSource, PostgresSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source
 from waybill.sources.duckdb import DuckDB
+from waybill.sources.lake import Lake
 from waybill.sources.postgres.source import Postgres
 
 Texts = dict[str, str]
@@ -147,9 +151,6 @@ def _cases(*rows: tuple[str, str, str]) -> list[Case]:
 
 RECORD = 'STRUCT("a ""b\'" DECIMAL(5,2), "at" TIMESTAMP, list TIMESTAMPTZ[], ratio DOUBLE, none INTEGER)'
 RECORD_LITERAL = f"{{'a \"b''': 1.5, 'at': '{FEBRUARY}', 'list': ['{FEBRUARY}'], 'ratio': 'NaN', 'none': NULL}}"
-PARQUET_CANNOT = frozenset(
-    {"BIT", "GEOMETRY", "VARIANT", "TIMETZ", "TUPLE(INTEGER, VARCHAR, DATE)", "TYPE", 'UNION("a b" DECIMAL(5,2), c DATE)'}
-)
 DUCKDB = _cases(
     ("TINYINT", "-7", "small"),
     ("SMALLINT", "-7", "small"),
@@ -231,8 +232,8 @@ DUCKDB = _cases(
     ("TUPLE(INTEGER, VARCHAR, DATE)", "row(1, 'x', NULL)", "tuple"),
     ("STRUCT(v VARIANT)[]", "[]", "anything"),
 )
-FAMILIES_WITHOUT_COLUMNS = {"NULL", "TYPE"}
-"""DuckDB makes no column of them."""
+FAMILIES_WITHOUT_VALUES = {"NULL", "TYPE"}
+"""DuckDB stores no value of them."""
 POSTGRES_SETUP = """
 CREATE TYPE mood AS ENUM ('it''s', 'b');
 CREATE DOMAIN cents AS numeric(5,2);
@@ -411,10 +412,6 @@ POSTGRES += _cases(
     *((name, "0", "anything") for name in POSTGRES_OBJECTS), *((f"{name}[]", "'{0}'", "anything") for name in POSTGRES_OBJECTS)
 )
 
-PARQUET: list[tuple[str, pa.Array, str]] = [
-    ("int8", pa.array([-7], pa.int8()), "small"),
-]
-
 
 class Installation:
     """A source with a relation `sample`: a row with all values, each in a column of its own, and a row of NULLs."""
@@ -507,3 +504,60 @@ def test_a_native_type_that_cannot_hold_a_catalogued_one_is_refused_by_name(inst
                 if checked:
                     break  # a value was refused, which ends a transaction
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_holds_every_type_of_duckdb() -> None:
+    with duckdb.connect() as connection:
+        families = {family for (family,) in connection.execute("SELECT DISTINCT logical_type FROM duckdb_types()").fetchall()}
+        shown = [connection.execute(f"DESCRIBE SELECT CAST(NULL AS {case.native}) AS x").fetchall()[0][1] for case in DUCKDB]
+    plain = {native.partition("(")[0] for native in shown if not native.endswith("]")}
+    nested = {"LIST" if native.endswith("[]") else "ARRAY" for native in shown if native.endswith("]")}
+    assert families - FAMILIES_WITHOUT_VALUES <= plain | nested
+
+
+def test_the_table_holds_every_type_of_postgresql(postgres: PostgresDatabase) -> None:
+    kept = "SELECT format_type(oid, NULL) FROM pg_type WHERE typtype IN ('b', 'r', 'm') AND typnamespace = 'pg_catalog'::regnamespace"
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute(POSTGRES_SETUP)
+        names = [case.native for case in POSTGRES]
+        known = {name for (name,) in connection.execute("SELECT format_type(n::regtype, NULL) FROM unnest(%s::text[]) n", [names])}
+        every = {name for (name,) in connection.execute(f"{kept} AND typcategory <> 'A'")}
+    assert every - known == POSTGRES_INTERNAL
+
+
+def _lake(path: Path, values: dict[str, pa.Array]) -> Source:
+    pq.write_table(pa.table({"id": [1, 2], "tenant": ["acme", "acme"], **values}), path / "sample.parquet")
+    return Lake(LakeSource(kind="lake"), path, _no_connection)
+
+
+def _no_connection(name: str) -> Connection:
+    raise AssertionError(name)
+
+
+def test_types_of_parquet_give_the_texts_of_every_other_source(tmp_path: Path) -> None:
+    at, wanted = datetime(2026, 2, 1, 1, 2, 3, 500000, tzinfo=UTC), FEBRUARY
+    record = pa.struct([('a "b', pa.decimal128(5, 2)), ("at", pa.list_(pa.timestamp("ms", "UTC"))), ("ratio", pa.float32())])
+    stored = {
+        "v0": (pa.array([["a"], None], pa.list_(pa.dictionary(pa.int8(), pa.string()))), '["a"]'),
+        "v1": (
+            pa.array([{'a "b': Decimal("1.50"), "at": [at], "ratio": float("nan")}, None], record),
+            f'{{"a \\"b":1.50,"at":["{wanted}"],"ratio":"NaN"}}',
+        ),
+        "v2": (pa.array([[("k", float("-inf"))], None], pa.map_(pa.string(), pa.float64())), '{"k":"-Infinity"}'),
+        "v3": (pa.array([[b"\x00\xff"], None], pa.list_(pa.binary(2))), '["AP8="]'),
+        "v4": (pa.array([[10**9 + 7], None], pa.list_(pa.timestamp("ns"))), '["1970-01-01T00:00:01.000000007Z"]'),
+        "v5": (pa.array([[Decimal("0.10")], None], pa.large_list(pa.decimal128(38, 2))), "[0.10]"),
+    }
+    source = _lake(tmp_path, {name: array for name, (array, _) in stored.items()})
+    selection = _selection(Installation(source, [], "sample.parquet").entity(list(range(len(stored))), "json"))
+    with source.snapshot() as snapshot:
+        snapshot.check(selection)
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+    assert next(csv.reader(text.splitlines()))[1:] == [text for _, text in stored.values()]
+
+
+def test_decimals_of_more_digits_than_the_engine_has_are_refused_instead_of_rounded(tmp_path: Path) -> None:
+    source = _lake(tmp_path, {"v0": pa.array([Decimal("1.50"), None], pa.decimal256(50, 2))})
+    selection = _selection(Installation(source, [], "sample.parquet").entity([0], "float"))
+    with source.snapshot() as snapshot, pytest.raises(PermanentError, match="column v0 holds decimals of more than 38 digits"):
+        snapshot.check(selection)
