@@ -11,7 +11,8 @@ import hashlib
 import hmac
 import json
 import math
-from datetime import UTC, date, datetime
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -62,10 +63,69 @@ def _shortest(value: float) -> tuple[str, int]:
 
 
 def json_text(value: Any) -> str:
-    """Compact JSON, non-ASCII as it is. A string is JSON text and made compact; key order, duplicates and number spelling are kept."""
-    if isinstance(value, str):
-        return compact_json(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    """Compact JSON, non-ASCII as it is. A string is JSON text and made compact; key order, duplicates and number spelling are kept.
+
+    The members of a nested value are spelt as a column of their type is: numbers as they are, NaN, infinities and all else as strings.
+    """
+    return compact_json(value) if isinstance(value, str) else _json_member(value)
+
+
+def _json_member(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float() | Decimal():
+            shown = natural_text(value)
+            return shown if math.isfinite(value) else f'"{shown}"'
+        case dict():
+            return "{" + ",".join(f"{_json_string(natural_text(key))}:{_json_member(one)}" for key, one in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(_json_member, value)) + "]"
+    return _json_string(natural_text(value))
+
+
+def _json_string(shown: str) -> str:
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def natural_text(value: Any) -> str:
+    """The text of a value by its own nature, binary as base64."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return float_text(value)
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return timestamp_text(value)
+        case time():
+            return _trimmed(value.isoformat("microseconds"))
+        case timedelta():
+            return _clock_text(value)
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode("ascii")
+        case dict() | list() | tuple():
+            return _json_member(value)
+    return str(value)
+
+
+def _clock_text(value: timedelta) -> str:
+    """A time of day, or a span of hours, as databases write it: `-838:59:59`, `01:02:03.5`."""
+    micros = abs(value) // timedelta(microseconds=1)
+    seconds, fraction = divmod(micros, 1_000_000)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"
+    return ("-" if value < timedelta() else "") + _trimmed(clock)
+
+
+def _trimmed(clock: str) -> str:
+    return re.sub(r"\.?0+(?=[+-]|$)", "", clock) if "." in clock else clock
 
 
 def compact_json(text: str) -> str:

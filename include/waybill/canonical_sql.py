@@ -40,14 +40,71 @@ def timestamp_text(x: str) -> str:
     )
 
 
+def nanosecond_text(x: str) -> str:
+    """Of a TIMESTAMP_NS or TIMESTAMPTZ_NS: with nine digits where six do not say all, for text and for nested values.
+
+    DuckDB's strftime and AT TIME ZONE lose digits of such times, so they are cut by arithmetic.
+    """
+    rest = f"((epoch_ns({x}) % 1000 + 1000) % 1000)"
+    whole = timestamp_text(f"make_timestamp((epoch_ns({x}) - {rest}) // 1000)")
+    return f"CASE WHEN {rest} > 0 THEN replace({whole}, 'Z', format('{{:03d}}Z', {rest})) ELSE {timestamp_text(microseconds(x))} END"
+
+
+def microseconds(x: str) -> str:
+    """A TIMESTAMP_NS or TIMESTAMPTZ_NS as a TIMESTAMP in UTC; an error where it is finer. Infinite times have no number."""
+    whole = f"WHEN epoch_ns({x}) % 1000 = 0 THEN make_timestamp(epoch_ns({x}) // 1000)"
+    return f"CASE {whole} WHEN epoch_ns({x}) % 1000 <> 0 THEN error('finer than a microsecond') ELSE CAST({x} AS TIMESTAMP) END"
+
+
+def interval_text(x: str) -> str:
+    """Of an INTERVAL, as PostgreSQL spells it: `1 year 2 mons -3 days +04:05:06.5`.
+
+    A part behind a negative one says its own sign; the time of day is left out where it is zero and something else is there.
+    """
+    year, month, day = (f"datepart('{unit}', {x})" for unit in ("year", "month", "day"))
+    hour, minute, micro = (f"datepart('{unit}', {x})" for unit in ("hour", "minute", "microsecond"))
+    before_month = f"{year} < 0"
+    before_day = f"CASE WHEN {month} <> 0 THEN {month} < 0 ELSE {before_month} END"
+    before_time = f"CASE WHEN {day} <> 0 THEN {day} < 0 ELSE {before_day} END"
+
+    def part(value: str, unit: str, behind_negative: str) -> str:
+        sign = f"CASE WHEN {value} > 0 AND ({behind_negative}) THEN '+' ELSE '' END"
+        return f"CASE WHEN {value} <> 0 THEN {sign} || {value} || ' {unit}' || CASE WHEN {value} = 1 THEN '' ELSE 's' END END"
+
+    is_negative = f"{hour} < 0 OR {minute} < 0 OR {micro} < 0"
+    sign = f"CASE WHEN {is_negative} THEN '-' WHEN {before_time} THEN '+' ELSE '' END"
+    clock = f"format('{{:02d}}:{{:02d}}:{{:02d}}', abs({hour}), abs({minute}), abs({micro}) // 1000000)"
+    fraction = f"CASE WHEN {micro} % 1000000 <> 0 THEN '.' || rtrim(format('{{:06d}}', abs({micro}) % 1000000), '0') ELSE '' END"
+    is_zero = f"{year} = 0 AND {month} = 0 AND {day} = 0"
+    time = f"CASE WHEN ({is_zero}) OR {hour} <> 0 OR {minute} <> 0 OR {micro} <> 0 THEN {sign} || {clock} || {fraction} END"
+    pieces = [part(year, "year", "false"), part(month, "mon", before_month), part(day, "day", before_day), time]
+    return f"CASE WHEN {x} IS NOT NULL THEN concat_ws(' ', {', '.join(pieces)}) END"
+
+
 def date_text(x: str) -> str:
     """Of a DATE."""
     return f"replace(CAST({x} AS VARCHAR), ' (BC)', ' BC')"
 
 
-def compact_json(x: str) -> str:
-    """Of JSON text: without the white space between tokens."""
-    return f"regexp_replace(CAST({x} AS VARCHAR), '{_WHITE_SPACE_BETWEEN_TOKENS}', '\\1', 'g')"
+def json_text(x: str) -> str:
+    """Of JSON text: without the white space between tokens, and with NaN and infinities, which JSON does not have, as strings.
+
+    An error where it is no JSON then.
+    """
+    shown = f"CAST({x} AS VARCHAR)"
+    marked = f"regexp_replace({shown}, '({JSON_STRING})|(NaN|-?Infinity)', '\\1' || chr(1) || '\\2' || chr(2), 'g')"
+    quoted = f"replace(replace(replace({marked}, chr(1) || chr(2), ''), chr(1), '\"'), chr(2), '\"')"
+    valid = f"CASE WHEN contains({shown}, 'NaN') OR contains({shown}, 'Infinity') THEN {quoted} ELSE {shown} END"
+    compact = f"regexp_replace({valid}, '{_WHITE_SPACE_BETWEEN_TOKENS}', '\\1', 'g')"
+    return f"CASE WHEN {is_json(f'({valid})')} THEN {compact} WHEN {x} IS NOT NULL THEN error('no JSON') END"
+
+
+def is_json(x: str) -> str:
+    """Whether a text is JSON. DuckDB's own check lets NaN, Infinity and trailing commas through."""
+    doubtful = "'(?i)nan|inf|,[ \\t\\r\\n]*[\\]}]'"
+    bare = f"regexp_replace({x}, '{JSON_STRING}', '\"\"', 'g')"
+    closer = f"CASE WHEN regexp_matches({x}, {doubtful}) THEN NOT regexp_matches({bare}, {doubtful}) ELSE true END"
+    return f"CASE WHEN json_valid({x}) THEN {closer} ELSE false END"
 
 
 def csv_field(x: str, *separators: str) -> str:

@@ -13,8 +13,6 @@ from waybill.canonical import ColumnType
 BLOCK = 8_192
 """Lines that are made before they are written."""
 
-_NAN_OR_TRAILING_COMMA = r"(?i)nan|inf|,[ \t\r\n]*[\]}]"
-
 
 class Lines:
     """An engine that evaluates one SQL expression over the pieces of a file. It touches neither disk nor network."""
@@ -85,18 +83,10 @@ def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
         case ColumnType.STRING:
             token = f"to_json({x})"
         case ColumnType.JSON:
-            token = f"CASE WHEN {_is_strict_json(x)} THEN {x} ELSE to_json({x}) END"
+            token = f"CASE WHEN {canonical_sql.is_json(x)} THEN {x} ELSE to_json({x}) END"
         case _:
             token = f"'\"' || ({shown}) || '\"'"
     return f"coalesce({token}, 'null')"
-
-
-def _is_strict_json(x: str) -> str:
-    """DuckDB's own check lets NaN, Infinity and trailing commas through."""
-    bare = f"regexp_replace({x}, {literal(canonical_sql.JSON_STRING)}, '\"\"', 'g')"
-    doubtful = literal(_NAN_OR_TRAILING_COMMA)
-    closer = f"CASE WHEN regexp_matches({x}, {doubtful}) THEN NOT regexp_matches({bare}, {doubtful}) ELSE true END"
-    return f"CASE WHEN json_valid({x}) THEN {closer} ELSE false END"
 
 
 def concat(pieces: Iterable[str]) -> str:

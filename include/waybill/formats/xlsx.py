@@ -207,7 +207,7 @@ def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
         case ColumnType.BOOLEAN:
             cell = f"{at} t=\"b\"><v>' || CAST({x} AS INTEGER) || '</v></c>'"
         case ColumnType.INTEGER:
-            cell = f"CASE WHEN {x} BETWEEN -999999999999999 AND 999999999999999 THEN {number} ELSE {inline} END"
+            cell = f"CASE WHEN TRY_CAST({x} AS BIGINT) BETWEEN -999999999999999 AND 999999999999999 THEN {number} ELSE {inline} END"
         case ColumnType.FLOAT:
             kept = f"{x} = 0 OR abs({x}) BETWEEN 2.2250738585072014e-308 AND 9.99999999999999e307"
             cell = f"CASE WHEN {kept} THEN {number} ELSE {inline} END"

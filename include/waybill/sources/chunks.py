@@ -35,8 +35,13 @@ def array(name: str, values: _Values, kind: ColumnType, native: str) -> pa.Array
         return _ARRAYS[kind](values, native)
     except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
-        what = f"column {name}: a value is not {kind}; the driver yields {', '.join(kinds)}"
-        raise PermanentError(what, code="schema_drift", next_step="Correct the column's type in the catalog") from error
+        what = f"column {name} is {native or 'of no declared type'}: a value is not {kind}; the driver yields {', '.join(kinds)}"
+        step = f"Set the column's type in the catalog to {_NATURES.get(kinds[0], 'string')}"
+        raise PermanentError(what, code="schema_drift", next_step=step) from error
+
+
+_NATURES = {"bytes": "binary", "bytearray": "binary", "int": "integer", "Decimal": "decimal", "bool": "boolean"}
+"""The catalogued type for what a driver yields; string where it is something else."""
 
 
 def _texts(values: _Values, native: str) -> pa.Array:
@@ -48,24 +53,9 @@ def _texts(values: _Values, native: str) -> pa.Array:
 
 def _natural_text(value: Any) -> str | None:
     """The canonical text of a value by its own nature, for a column catalogued as string."""
-    match value:
-        case None | str():
-            return value
-        case bool():
-            return canonical.text(value, ColumnType.BOOLEAN)
-        case float():
-            return canonical.text(value, ColumnType.FLOAT)
-        case Decimal():
-            return canonical.text(value, ColumnType.DECIMAL)
-        case datetime():
-            return canonical.text(value, ColumnType.TIMESTAMP)
-        case date():
-            return value.isoformat()
-        case dict() | list():
-            return canonical.json_text(value)
-        case bytes() | bytearray() | memoryview():
-            raise TypeError("binary is no text")
-    return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("binary is no text")
+    return None if value is None else canonical.natural_text(value)
 
 
 def _integers(values: _Values, native: str) -> pa.Array:

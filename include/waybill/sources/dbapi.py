@@ -187,7 +187,8 @@ class DbApiSnapshot:
 
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         natives = {name: native.lower() for name, native in self.columns(selection.entity).items()}
-        yield from typed.batches(self.csv(selection, Dialect()), selection, natives)
+        with drift.naming(selection, self.columns(selection.entity), self.flavour):
+            yield from typed.batches(self.csv(selection, Dialect()), selection, natives, self._at(selection))
 
     def count(self, selection: Selection) -> int:
         return sum(batch.column(0)[0].as_py() for batch in self._each_chunk(selection, lambda query: query.count(), ordered=False))
@@ -217,6 +218,7 @@ class DbApiSnapshot:
         """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (
+            drift.naming(selection, query.natives, self.flavour),
             _errors(self._at(selection)),
             engine.connect() as connection,
             engine.errors(self._at(selection)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Mode, closest
@@ -24,14 +25,20 @@ _HOLDS = {
     ColumnType.BINARY: {ColumnType.BINARY},
 }
 _CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
-_WHOLE_DECIMAL = re.compile(r"^(decimal|numeric)\(\d+(,\s*0)?\)$", re.IGNORECASE)
+_MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IGNORECASE)
+"""Numbers without declared decimals; each value shows whether it is whole."""
+
+
+MISFIT = "a value does not fit its catalogued type"
+"""How an engine's refusal of a value begins."""
+_MOST_NAMED = 5
 
 
 def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
     """Whether every value of the native type has a canonical text of the catalogued type."""
     if kind is ColumnType.STRING:
         return natural is not ColumnType.BINARY
-    return natural in _HOLDS[kind] or (kind is ColumnType.INTEGER and bool(_WHOLE_DECIMAL.match(native)))
+    return natural in _HOLDS[kind] or (kind is ColumnType.INTEGER and bool(_MAYBE_WHOLE.match(native)))
 
 
 def check_columns(
@@ -50,10 +57,12 @@ def check_columns(
     for name in needed:
         if name not in natives:
             raise _missing(selection, name, natives)
+        if name in types and (reason := flavour.unfit(natives[name])):
+            raise _unfit(selection, name, natives[name], *reason)
         for kind in types.get(name, ()):
             fits = excepted(natives[name], kind)
             if not (holds(natives[name], flavour.kind(natives[name]), kind) if fits is None else fits):
-                raise _retyped(selection, name, natives[name], kind)
+                raise _retyped(selection, name, natives[name], kind, flavour.kind(natives[name]))
     change = entity.changes.column
     if change and entity.changes.mode not in (Mode.SNAPSHOT, Mode.FULL) and flavour.kind(natives[change]) not in _CHANGE_KINDS:
         raise PermanentError(
@@ -87,14 +96,58 @@ def _missing(selection: Selection, name: str, natives: Natives) -> PermanentErro
     )
 
 
-def _retyped(selection: Selection, name: str, native: str, kind: ColumnType) -> PermanentError:
+def _retyped(selection: Selection, name: str, native: str, kind: ColumnType, natural: ColumnType | None) -> PermanentError:
     entity = selection.entity
     return PermanentError(
         f"column {name} of {entity.read_from} is {native}, which cannot hold the catalogued type {kind}",
         where=entity.id,
         code="schema_drift",
-        next_step=f"Change the column back, or set its type in entities.{entity.id}.columns to what it is now",
+        next_step=f"Change the column back, or set its type in entities.{entity.id}.columns to {natural or ColumnType.STRING}",
     )
+
+
+def _unfit(selection: Selection, name: str, native: str, why: str, what_to_do: str) -> PermanentError:
+    entity = selection.entity
+    return PermanentError(
+        f"column {name} of {entity.read_from} is {native}, {why}",
+        where=entity.id,
+        code="schema_drift",
+        next_step=f"{what_to_do}, or take {name} out of entities.{entity.id} of the catalog",
+    )
+
+
+def doubtful(selection: Selection, natives: Natives, flavour: Flavour) -> list[str]:
+    """The columns of which a value may not fit, as a sentence names them: those catalogued as something else than they are by nature, and
+    times that may be finer, or further away, than a timestamp says.
+    """
+    typed = [
+        (name, natives[name], kind)
+        for name, kinds in catalogued_types(selection).items()
+        for kind in sorted(kinds - {ColumnType.STRING})
+        if name in natives
+    ]
+    return [
+        f"column {name} is {native} and catalogued as {kind}"
+        for name, native, kind in typed
+        if flavour.kind(native) is not kind or kind is ColumnType.JSON or native.startswith("TIMESTAMP_") or native.endswith("_NS")
+    ]
+
+
+@contextmanager
+def naming(selection: Selection, natives: Natives, flavour: Flavour) -> Iterator[None]:
+    """An engine tells that a value does not fit its type, and never which column holds it: name those that come into question."""
+    try:
+        yield
+    except PermanentError as error:
+        found = doubtful(selection, natives, flavour) if error.what.startswith(MISFIT) else []
+        if not found:
+            raise
+        raise PermanentError(
+            f"{MISFIT}: {', or '.join(found[:_MOST_NAMED])}",
+            where=error.where,
+            code="schema_drift",
+            next_step=f"Correct the value, or set the column's type in entities.{selection.entity.id} of the catalog to string",
+        ) from error
 
 
 def null_changes(selection: Selection, count: int) -> PermanentError:

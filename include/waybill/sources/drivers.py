@@ -155,6 +155,9 @@ class TableFlavour:
     def kind(self, native: str) -> ColumnType | None:
         return _declared(native.lower())
 
+    def unfit(self, native: str) -> tuple[str, str] | None:
+        return None
+
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         return x
 

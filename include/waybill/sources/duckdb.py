@@ -163,7 +163,7 @@ class EngineSnapshot(ABC):
         for limit in (*limits, engine.MEMORY_NORMAL, engine.MEMORY_LAST_RESORT):
             read = 0
             try:
-                with engine.errors(self._at(selection)):
+                with self._reading(selection):
                     self.connection.execute(limit)
                     for batch in engine.stream(self.connection, statement):
                         read += len(batch)
@@ -199,8 +199,14 @@ class EngineSnapshot(ABC):
         return list(dict.fromkeys(cuts or ()))
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
-        with engine.errors(self._at(selection)):
+        with self._reading(selection):
             return engine.run(self.connection, statement)
+
+    @contextmanager
+    def _reading(self, selection: Selection) -> Iterator[None]:
+        natives = self._described.get(self.relation(selection.entity, selection.tenant), {})
+        with drift.naming(selection, natives, _FLAVOUR), engine.errors(self._at(selection)):
+            yield
 
     def _at(self, selection: Selection) -> str:
         return f"{selection.entity.id} of {selection.tenant} in {self.where}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import reuse
+from waybill.sources import drift, nested, reuse
 from waybill.sources.query import Query
 from waybill.sources.spill import spill_folder
 from waybill.sources.sql import Bind, Sql, join, quote, sql
@@ -64,7 +64,17 @@ _ARROW = {
     ColumnType.DATE: "DATE",
     ColumnType.BINARY: "BLOB",
 }
-_WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
+_WIDE_INTEGERS = frozenset({"UBIGINT", "HUGEINT"})
+_UNBOUNDED_INTEGERS = frozenset({"UHUGEINT", "BIGNUM"})
+"""They hold values of more than 38 digits, which no Arrow type has."""
+_NANOSECONDS = frozenset({"TIMESTAMP_NS", "TIMESTAMPTZ_NS"})
+_FIRST_NANOSECOND = datetime(1677, 9, 21, 0, 12, 43, 145225, tzinfo=UTC)
+_LAST_NANOSECOND = datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)
+_UNFIT = {
+    "VARIANT": ("whose values each have a type of their own", "Cast it to one type, or to JSON, in a view"),
+    "TYPE": ("which holds types and no values", "Cast it to VARCHAR in a view"),
+}
+"""Types without a text that is the same from every source: why, and what to do."""
 
 
 def connect() -> AbstractContextManager[duckdb.DuckDBPyConnection]:
@@ -138,7 +148,7 @@ def _translated(error: duckdb.Error, where: str) -> WaybillError:
         return PermanentError(first.partition(": ")[2], where=where, code="source_unreadable", next_step=step)
     if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException | duckdb.OutOfRangeException):
         step = "Compare the column types of the catalog with the data, and look at what a view or query of the entity casts"
-        return PermanentError("a value does not fit its catalogued type", where=where, code="schema_drift", next_step=step)
+        return PermanentError(drift.MISFIT, where=where, code="schema_drift", next_step=step)
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException | duckdb.PermissionException):
         step = "Correct the entity's relation or columns in the catalog, or the source's path"
         return PermanentError(first, where=where, code="source_refused", next_step=step)
@@ -230,22 +240,26 @@ class DuckDBFlavour:
         return quote(text, "'")
 
     def kind(self, native: str) -> ColumnType | None:
+        if nested.is_nested(native):
+            return ColumnType.JSON
         if native in _INTEGERS:
             return ColumnType.INTEGER
         if native.startswith("DECIMAL"):
             return ColumnType.DECIMAL
         if native.startswith("TIMESTAMP"):
             return ColumnType.TIMESTAMP
-        if native.startswith(("STRUCT", "MAP", "UNION", "VARIANT")) or native.endswith("]"):
-            return ColumnType.JSON
         return _KINDS.get(native)
+
+    def unfit(self, native: str) -> tuple[str, str] | None:
+        inside = nested.leaves(native) & _UNFIT.keys()
+        return _UNFIT[min(inside)] if inside else None
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         if kind is ColumnType.STRING and native != "VARCHAR":
-            kind = self.kind(native) or ColumnType.STRING
+            return self._natural(x, native)[1]
         match kind:
             case ColumnType.STRING:
-                return x if native == "VARCHAR" else f"CAST({x} AS VARCHAR)"
+                return x
             case ColumnType.FLOAT:
                 return canonical_sql.float_text(f"CAST(CAST({x} AS VARCHAR) AS DOUBLE)" if native == "FLOAT" else f"CAST({x} AS DOUBLE)")
             case ColumnType.TIMESTAMP:
@@ -257,8 +271,17 @@ class DuckDBFlavour:
             case ColumnType.BINARY:
                 return f"to_base64({x})"
             case ColumnType.JSON:
-                return canonical_sql.compact_json(x if native in ("VARCHAR", "JSON") else f"to_json({x})")
+                return nested.json(x, native, self._natural) if nested.is_nested(native) else canonical_sql.json_text(x)
         return f"CAST({x} AS VARCHAR)"
+
+    def _natural(self, x: str, native: str) -> tuple[ColumnType | None, str]:
+        """What a value is by nature, and its text."""
+        kind = self.kind(native)
+        if native in _NANOSECONDS:
+            return kind, canonical_sql.nanosecond_text(x)
+        if native == "INTERVAL":
+            return kind, canonical_sql.interval_text(x)
+        return kind, f"CAST({x} AS VARCHAR)" if kind in (None, ColumnType.STRING) else self.text(x, kind, native)
 
     def arrow(self, x: str, kind: ColumnType, native: str) -> str:
         """The value in the Arrow type of its catalogued type: UUID and JSON as text, times in UTC."""
@@ -266,7 +289,11 @@ class DuckDBFlavour:
         if kind is ColumnType.TIMESTAMP:
             return f"{self.instant(x, native)} AT TIME ZONE 'UTC'"
         if kind is ColumnType.DECIMAL:
+            if native in _UNBOUNDED_INTEGERS:
+                return f"CAST({x} AS VARCHAR)"
             return x if natural is ColumnType.DECIMAL else f"CAST({x} AS DECIMAL(38, 0))"
+        if kind is ColumnType.INTEGER and native in _UNBOUNDED_INTEGERS:
+            return f"CAST({x} AS VARCHAR)"
         if kind is ColumnType.INTEGER and (native in _WIDE_INTEGERS or natural is ColumnType.DECIMAL):
             return f"CAST({x} AS DECIMAL(38, 0))"
         if kind is ColumnType.FLOAT and native == "FLOAT":
@@ -278,11 +305,17 @@ class DuckDBFlavour:
             return f"({x} AT TIME ZONE 'UTC')"
         if native == "VARCHAR":
             return f"(CAST({x} AS TIMESTAMP WITH TIME ZONE) AT TIME ZONE 'UTC')"
+        if native in _NANOSECONDS:
+            return canonical_sql.microseconds(x)
         return x if native == "TIMESTAMP" else f"CAST({x} AS TIMESTAMP)"
 
     def bind_instant(self, value: datetime, native: str) -> Sql:
         if native == "TIMESTAMP WITH TIME ZONE":
             return sql("{}", Bind(value, native))
+        if native in _NANOSECONDS:  # no value of the column lies beyond, and the engine refuses to compare it with one that does
+            value = min(max(value, _FIRST_NANOSECOND), _LAST_NANOSECOND)
+        if native == "TIMESTAMPTZ_NS":
+            return sql("{}", Bind(value, "TIMESTAMP WITH TIME ZONE"))
         return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None), "TIMESTAMP"))
 
     def order(self, x: str, kind: ColumnType, native: str) -> str:

@@ -35,6 +35,8 @@ _HIVE_TYPES = {
 _PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
 _PATTERN_MARKS = re.compile(r"([*?\[])")
 _READ_AHEAD = 1 << 20
+_MOST_DIGITS = 38
+"""Of a decimal in DuckDB."""
 
 
 class Lake:
@@ -233,6 +235,14 @@ class LakeSnapshot(EngineSnapshot):
         for file, *element in self._run(selection, statement):
             shapes[file].append(tuple(element))
         first, *others = [(file, _columns(elements)) for file, elements in shapes.items()]
+        for name in sorted(needed):
+            if any((element[4] or 0) > _MOST_DIGITS for element in first[1].get(name, ())):
+                raise PermanentError(
+                    f"column {name} holds decimals of more than {_MOST_DIGITS} digits, which the engine would read as rounded doubles",
+                    where=entity.id,
+                    code="schema_drift",
+                    next_step=f"Write it with at most {_MOST_DIGITS} digits or as text, or take {name} out of the catalog",
+                )
         for file, columns in others:
             for name in sorted(needed):
                 if columns.get(name) != first[1].get(name):

@@ -96,6 +96,10 @@ class Flavour(Protocol):
         """The catalog type a native type is by nature; None when it has none."""
         ...
 
+    def unfit(self, native: str) -> tuple[str, str] | None:
+        """Why a native type can be delivered as nothing, and what to do; None when it can."""
+        ...
+
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         """The canonical text (waybill.canonical) of a value; NULL stays NULL."""
         ...

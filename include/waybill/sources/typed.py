@@ -15,8 +15,11 @@ from waybill.configuration.selection import Selection
 from waybill.sources import engine
 from waybill.sources.sql import Natives, quote
 
-_WIDE = ("numeric", "decimal", "hugeint", "uhugeint", "ubigint", "bignum", "bigint unsigned", "bigint(20) unsigned")
+_DECIMALS = ("numeric", "decimal")
+_WIDE = frozenset({"hugeint", "ubigint"})
 """Integers that may need more than 64 bits."""
+_UNBOUNDED = frozenset({"uhugeint", "bignum"})
+"""Integers that may need more than 38 digits."""
 _CASTS = {
     ColumnType.INTEGER: "CAST({} AS BIGINT)",
     ColumnType.FLOAT: "CAST({} AS DOUBLE)",
@@ -72,20 +75,26 @@ def texts(columns: Mapping[str, Column]) -> Reader:
     return Reader(columns, ["CAST({} AS DOUBLE)" if one.leaves_as is ColumnType.FLOAT else "{}" for one in columns.values()])
 
 
-def batches(blocks: Iterable[tuple[bytes | memoryview, int]], selection: Selection, natives: Natives) -> Iterator[pa.RecordBatch]:
-    """The records of canonical CSV in the Arrow types of the selection's columns."""
-    with closing(reader(selection.columns, natives)) as into:
+def batches(
+    blocks: Iterable[tuple[bytes | memoryview, int]], selection: Selection, natives: Natives, where: str
+) -> Iterator[pa.RecordBatch]:
+    """The records of canonical CSV in the Arrow types of the selection's columns; `where` they come from, for errors."""
+    with closing(reader(selection.columns, natives)) as into, engine.errors(where):
         for block, _ in blocks:
             yield from into.read(block)
 
 
 def _cast(column: Column, native: str) -> str:
-    """A decimal of no declared precision, or of more than 38 digits, stays text: no Arrow type holds every value of it."""
+    """A number of no declared precision, or of more than 38 digits, stays text: no Arrow type holds every value of it."""
     if column.export == "anonymize":
         return "{}"
     if column.type is ColumnType.DECIMAL:
         return _decimal(native)
-    if column.type is ColumnType.INTEGER and native.startswith(_WIDE):
+    if column.type is ColumnType.INTEGER and native.startswith(_DECIMALS):
+        return _decimal(native)
+    if column.type is ColumnType.INTEGER and native in _UNBOUNDED:
+        return "{}"
+    if column.type is ColumnType.INTEGER and ("unsigned" in native or native in _WIDE):
         return "CAST({} AS DECIMAL(38, 0))"
     return _CASTS.get(column.type, "{}")
 
@@ -94,4 +103,4 @@ def _decimal(native: str) -> str:
     match = re.match(r"(?:numeric|decimal)\((\d+)(?:,\s*(\d+))?\)", native)
     if match and int(match[1]) <= 38:
         return f"CAST({{}} AS DECIMAL({match[1]}, {match[2] or 0}))"
-    return "CAST({} AS DECIMAL(38, 0))" if "int" in native else "{}"
+    return "CAST({} AS DECIMAL(38, 0))" if "int" in native and native not in _UNBOUNDED else "{}"

@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.sources import drift
 from waybill.sources.postgres.settings import LOCK_SECONDS, transaction_settings
 
 _LIBPQ_EXTRAS = (
@@ -168,7 +169,7 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
             return PermanentError(what, where=where, code="source_unreadable", next_step=step)
         case "22" if _names(said, parsed):
             return PermanentError(
-                f"a value does not fit its catalogued type ({type(error).__name__})",
+                f"{drift.MISFIT} ({type(error).__name__})",
                 where=where,
                 code="schema_drift",
                 next_step="Compare the column types of the catalog with the data",

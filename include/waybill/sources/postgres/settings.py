@@ -20,6 +20,7 @@ _SETTINGS = {
     "row_security": "on",
     "xmlbinary": "'base64'",
     "lc_monetary": "'C'",
+    "jit": "off",  # compiling what spells nested values takes minutes, and no export was faster with it
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": f"'{LOCK_SECONDS}s'",
 }

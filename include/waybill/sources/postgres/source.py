@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import generators, waiting
-from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
@@ -23,8 +18,10 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, hiding, reuse
 from waybill.sources.base import Stream
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import session, streams
-from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, base, relation_name
+from waybill.sources.postgres import nested, session, streams
+from waybill.sources.postgres.nested import base
+from waybill.sources.postgres.records import Buffer, blocks, records, unknown
+from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, relation_name
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, sql
 
@@ -105,6 +102,7 @@ class PostgresSnapshot:
         self.part = Sql()
         self._statement_timeout = statement_timeout
         self._relations: dict[str, list[Any]] = {}
+        self._shapes: dict[str, nested.Shapes] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
             lockable = self._lockable(entities, statement_timeout)
@@ -213,7 +211,8 @@ class PostgresSnapshot:
     def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         from waybill.sources import typed  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
 
-        yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity))
+        with drift.naming(selection, self.columns(selection.entity), self._flavour(selection.entity)):
+            yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity), self._at(selection))
 
     def count(self, selection: Selection) -> int:
         [(count,)] = self._run(selection, self.query(selection).count())
@@ -234,19 +233,40 @@ class PostgresSnapshot:
 
     def _flavour(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
-        bytewise = {quote(name) for name, _, _, bytewise, _ in columns if bytewise}
-        return PostgresFlavour(frozenset(bytewise), frozenset(quote(name) for name, _, _, _, loose in columns if loose))
+        bytewise = frozenset(quote(name) for name, _, _, bytewise, _ in columns if bytewise)
+        loose = frozenset(quote(name) for name, _, _, _, loose in columns if loose)
+        return PostgresFlavour(bytewise, loose, self._shapes_of(entity))
+
+    def _shapes_of(self, entity: Entity) -> nested.Shapes:
+        """What the relation's types are made of; asked for once, and only where there is one that is not plain."""
+        found = self._shapes.get(relation_name(entity))
+        if found is None:
+            unknown = [native for native in self.columns(entity).values() if PostgresFlavour().unknown(native)]
+            with session.errors(f"{entity.id} in {self.where}"):
+                found = nested.shapes(self.connection.execute(nested.SHAPES, [unknown]).fetchall()) if unknown else {}
+            self._shapes[relation_name(entity)] = found
+        return found
 
     def _copy(self, selection: Selection, statement: Sql, options: str, most: int | None = None) -> Iterator[list[Buffer]]:
         """The records of a statement, in lists that never cross a multiple of `most`."""
         text, values = render(statement)
-        with session.errors(self._at(selection), self._parsed(selection)):
+        with self._reading(selection):
             yield from records(self.connection, f"COPY ({text}) TO STDOUT ({options})", values, most)
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
-        with session.errors(self._at(selection), self._parsed(selection)):
+        with self._reading(selection):
             text, values = render(statement)
             return self.connection.execute(text, values).fetchall()
+
+    @contextmanager
+    def _reading(self, selection: Selection) -> Iterator[None]:
+        entity = selection.entity
+        named, told = (
+            drift.naming(selection, self.columns(entity), self._flavour(entity)),
+            session.errors(self._at(selection), self._parsed(selection)),
+        )
+        with named, told:
+            yield
 
     def _relation(self, entity: Entity) -> list[Any]:
         found = self._relations.get(relation_name(entity))
@@ -309,6 +329,8 @@ class PostgresSnapshot:
         """The types that we have the server read from text: what else is no text of its type is an error of the relation itself."""
         natives, read = self.columns(selection.entity), drift.catalogued_types(selection)
         found = {kind.value for name, kinds in read.items() for kind in kinds if self._is_text(natives.get(name, ""))}
+        if any(ColumnType.INTEGER in kinds and natives.get(name, "").startswith("numeric") for name, kinds in read.items()):
+            found.add("bigint")
         compared = [selection.entity.tenant_column, *selection.entity.scopes.values(), *(one.column for one in selection.where)]
         return found | {base(natives[name]) for name in compared if name in natives and not self._is_text(natives[name])}
 
@@ -360,76 +382,3 @@ def _rewrite(columns: int, line_end: str) -> Callable[[Buffer], bytes] | None:
 
 def _escaped(delimiter: str) -> str:
     return "E'\\t'" if delimiter == "\t" else quote(delimiter, "'")
-
-
-Buffer = bytes | bytearray | memoryview
-_RECORDS = 200
-"""What is joined while the processor's caches still hold it: lists of thousands of records cost more than twice as much each."""
-
-_BLOCK = 1 << 18
-
-
-def records(connection: psycopg.Connection, statement: str, values: list[Any], most: int | None = None) -> Iterator[list[Buffer]]:
-    """What `COPY (...) TO STDOUT` yields, in short lists of records that never cross a multiple of `most`: the server sends a message for
-    each.
-
-    COPY takes no bind parameters: psycopg quotes the values itself, as literals. A copy left early is cancelled.
-    """
-    seen, ended = 0, False
-    with connection.cursor().copy(statement, values):
-        while not ended:
-            found: list[Buffer] = []
-            size = 1
-            for size, record in map(connection.pgconn.get_copy_data, repeat(1, min(_RECORDS, most - seen % most) if most else _RECORDS)):
-                if size <= 0:
-                    break
-                found.append(record)
-            seen += len(found)
-            if found:
-                yield found
-            if size <= 0:
-                ended = connection.wait(_more(connection.pgconn) if size == 0 else _end(connection.pgconn))
-
-
-_MARK = 33
-"""A digest in hex at the end of a record, and the delimiter before it."""
-
-
-def unknown(lists: Iterator[list[Buffer]], known: Container[bytes], most: int | None) -> Iterator[list[Buffer]]:
-    """The records whose digest, which is their last field, is not known; without it, in lists that never cross a multiple of `most`."""
-    seen = 0
-    for found in lists:
-        kept = [bytes(record[: -_MARK - 1]) + b"\n" for record in found if bytes.fromhex(bytes(record[-_MARK:-1]).decode()) not in known]
-        while kept:
-            size = min(len(kept), most - seen % most) if most else len(kept)
-            yield list[Buffer](kept[:size])
-            kept, seen = kept[size:], seen + size
-
-
-def blocks(lists: Iterator[list[Buffer]], rewrite: Callable[[Buffer], bytes] | None, most: int | None) -> Iterator[tuple[bytes, int]]:
-    """The records, each rewritten where that is asked for, in blocks with their number; none crosses a multiple of `most`."""
-    parts: list[bytes] = []
-    seen = rows = size = 0
-    for found in lists:
-        parts.append(b"".join(map(rewrite, found) if rewrite else found))
-        rows += len(found)
-        size += len(parts[-1])
-        if size >= _BLOCK or (most and (seen + rows) % most == 0):
-            yield b"".join(parts), rows
-            parts, seen, rows, size = [], seen + rows, 0, 0
-    if parts:
-        yield b"".join(parts), rows
-
-
-def _more(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
-    while not (yield waiting.WAIT_R):
-        continue
-    pgconn.consume_input()
-    return False
-
-
-def _end(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready | int, bool]:
-    [result] = yield from generators.fetch_many(pgconn)
-    if result.status != ExecStatus.COMMAND_OK:
-        raise error_from_result(result)
-    return True

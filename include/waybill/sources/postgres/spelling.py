@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
+from waybill.sources.postgres import nested
+from waybill.sources.postgres.nested import Shape, base
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 
 _KINDS = {
@@ -20,6 +23,7 @@ _KINDS = {
     "smallint": ColumnType.INTEGER,
     "integer": ColumnType.INTEGER,
     "bigint": ColumnType.INTEGER,
+    "oid": ColumnType.INTEGER,
     "numeric": ColumnType.DECIMAL,
     "real": ColumnType.FLOAT,
     "double precision": ColumnType.FLOAT,
@@ -34,6 +38,7 @@ _KINDS = {
 }
 _FORMAT = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 _TOKENS = r"""'("(?:[^"\\]|\\.)*")|[ \t\r\n]+'"""
+_NO_NUMBERS = r"""'("(?:[^"\\]|\\.)*")|(NaN|-?Infinity)'"""
 _NO_NULL = "9999e-7777777"
 BASE_TYPE = """JOIN LATERAL (
        WITH RECURSIVE under AS (
@@ -45,11 +50,15 @@ BASE_TYPE = """JOIN LATERAL (
 """Joins `t`, the type below every domain of attribute `a`; the innermost domain holds the modifier."""
 _MOST_ARGUMENTS = 90
 """PostgreSQL passes at most 100 arguments to a function."""
-
-
-def base(native: str) -> str:
-    """A type without its modifier: `timestamp(3) with time zone` is `timestamp with time zone`."""
-    return re.sub(r"\([^)]*\)", "", native)
+_MONEY = (
+    "of which lc_monetary decides how many digits are decimals",
+    "Store the amount as numeric, or export amount::numeric through a view where the currency has two decimals",
+)
+_RECORD = ("which has no named fields", "Cast it to a composite type in a view")
+_OBJECT = ("whose text depends on search_path", "Export it as ::oid through a view")
+_OBJECTS = ["regclass", "regcollation", "regconfig", "regdictionary", "regoper", "regoperator", "regproc", "regprocedure", "regtype"]
+_UNFIT = {"money": _MONEY, "record": _RECORD} | dict.fromkeys(_OBJECTS, _OBJECT)
+"""Types without a text that is the same for everybody who reads them: why, and what to do."""
 
 
 def relation_name(entity: Entity) -> str:
@@ -64,11 +73,12 @@ class PostgresFlavour:
     """`waybill.sources.sql.Flavour` for one relation. It counts on a session in UTC, ISO dates and extra_float_digits 1.
 
     `bytewise` holds the quoted names of the columns whose own collation is bytewise already, so that their index can serve the order;
-    `loose` those whose equality takes different texts as equal.
+    `loose` those whose equality takes different texts as equal; `shapes` what the relation's nested types are made of.
     """
 
     bytewise: AbstractSet[str] = frozenset()
     loose: AbstractSet[str] = frozenset()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
     naive: str = "timestamp without time zone"
 
     def name(self, identifier: str) -> str:
@@ -78,7 +88,17 @@ class PostgresFlavour:
         return "E" + quote(text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t"), "'")
 
     def kind(self, native: str) -> ColumnType | None:
-        return ColumnType.JSON if native.endswith("[]") else _KINDS.get(base(native))
+        if native.endswith("[]") or nested.shape_of(native, self.shapes):
+            return ColumnType.JSON
+        return _KINDS.get(base(native))
+
+    def unfit(self, native: str) -> tuple[str, str] | None:
+        inside = nested.leaves(native, self.shapes) & _UNFIT.keys()
+        return _UNFIT[min(inside)] if inside else None
+
+    def unknown(self, native: str) -> bool:
+        """Whether only the server can tell what a type is made of."""
+        return base(native) not in _KINDS
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         natural = self.kind(native)
@@ -98,8 +118,28 @@ class PostgresFlavour:
             case ColumnType.UUID:
                 return x if natural is ColumnType.UUID else f"{x}::uuid"
             case ColumnType.JSON:
+                if nested.shape_of(native, self.shapes):
+                    return nested.json(x, native, self.shapes, self._json_leaf)
                 return _json_text(x, native)
+            case ColumnType.INTEGER if natural is ColumnType.DECIMAL:
+                return _whole_text(x)
         return x
+
+    def _json_leaf(self, x: str, native: str) -> str:
+        """A plain value inside a nested one, as JSON."""
+        kind = self.kind(native)
+        match kind:
+            case ColumnType.JSON:
+                return _json_text(x, native)
+            case ColumnType.TIMESTAMP | ColumnType.BINARY:
+                return f"""'"' || ({self.text(x, kind, native)}) || '"'"""
+            case ColumnType.FLOAT | ColumnType.DECIMAL:
+                return f"to_json({self.text(x, kind, native)})::text"
+            case ColumnType.INTEGER:
+                return f"{x}::text"
+            case ColumnType.BOOLEAN:
+                return self.text(x, kind, native)
+        return f"to_json({x}::text)::text"
 
     def instant(self, x: str, native: str) -> str:
         return f"({x} AT TIME ZONE 'UTC')" if base(native) == "timestamp with time zone" else f"{x}::timestamp"
@@ -158,17 +198,29 @@ def _timestamp_text(x: str, native: str) -> str:
     )
 
 
+def _whole_text(x: str) -> str:
+    """Of a numeric that is catalogued as integer. One that is no whole number fails to become one: NaN and the infinities have no scale."""
+    refused = f"('no whole number' || left({x}::text, 0))::bigint::text"
+    return f"CASE WHEN scale({x}) = 0 THEN {x}::text WHEN {x} = trunc({x}) AND scale({x}) >= 0 THEN trunc({x})::text ELSE {refused} END"
+
+
 def _json_text(x: str, native: str) -> str:
     """Compact, token by token as it is spelt.
 
     json_strip_nulls writes JSON anew without white space, ten times as fast as the regular expression. Nulls survive it disguised as a
     number that does not occur otherwise; escapes would not always (`\\u00e9` becomes é), save jsonb's, which are in that spelling already.
     """
-    if native.endswith("[]"):
-        return f"to_json({x})::text"
-    text = f"{x}::text"
+    text = f"{x}::text" if native in ("json", "jsonb") else _with_numbers_of_json(x)
     tokens = f"regexp_replace({text}, {_TOKENS}, '\\1', 'g')"
     safe = f"position('{_NO_NULL}' in {text}) = 0" + ("" if native == "jsonb" else f" AND position('\\' in {text}) = 0")
     rewritten = f"replace(json_strip_nulls(replace({text}, 'null', '{_NO_NULL}')::json)::text, '{_NO_NULL}', 'null')"
     compact = "" if native == "jsonb" else f" WHEN {text} !~ '[ \\t\\r\\n]' THEN {text}"
-    return f"CASE{compact} WHEN {safe} THEN {rewritten} ELSE {tokens} END"
+    spelt = f"CASE{compact} WHEN {safe} THEN {rewritten} ELSE {tokens} END"
+    return spelt if native in ("json", "jsonb") else f"CASE WHEN {text}::json IS NOT NULL THEN {spelt} END"
+
+
+def _with_numbers_of_json(x: str) -> str:
+    """A text that is to be JSON, with NaN and infinities, which JSON does not have, as strings. The cast to JSON tells what is none."""
+    marked = f"regexp_replace({x}::text, {_NO_NUMBERS}, '\\1' || chr(1) || '\\2' || chr(2), 'g')"
+    quoted = f"""replace(replace(replace({marked}, chr(1) || chr(2), ''), chr(1), '"'), chr(2), '"')"""
+    return f"(CASE WHEN {x}::text ~ 'NaN|Infinity' THEN {quoted} ELSE {x}::text END)"
