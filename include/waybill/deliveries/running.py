@@ -155,8 +155,10 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
     with installation.ledger.read() as connection:
         stream = deliveries.stream_of(connection, one)
-        planned_under = registrations.version(connection, one.tenant, one.registration_version)
-        in_force = registrations.current(connection, one.tenant) or planned_under
+        planned_under = in_force = registrations.current(connection, one.tenant)
+        if planned_under is None or planned_under.version != one.registration_version:
+            planned_under = registrations.version(connection, one.tenant, one.registration_version)
+        in_force = in_force or planned_under
         salt = registrations.salt(connection, one.tenant)
     catalogued = installation.entity(one.entity)
     entity = in_force.registration.sees(catalogued)
