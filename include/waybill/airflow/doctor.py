@@ -80,9 +80,8 @@ def _pools() -> Check:
         with create_session() as session:
             ours = select(Pool.pool, Pool.slots).where(Pool.pool.startswith(POOL_PREFIX, autoescape=True))
             slots = {str(name): int(size) for name, size in session.execute(ours)}
-    except SQLAlchemyError as error:
-        step = "Run it where Airflow's metadata database can be reached, after `airflow db migrate`"
-        return Check("pools", "warning", f"cannot be read ({type(error).__name__})", step)
+    except SQLAlchemyError:  # a worker has no way to it, and needs none
+        return Check("pools", "ok", "not looked at: Airflow's metadata database is not there, or not reached from here")
     if closed := sorted(name for name, size in slots.items() if size == 0):
         return Check("pools", "failed", f"no slots in {', '.join(closed)}", "Give them slots in Airflow under Admin > Pools")
     told = ", ".join(f"{name} {size}" for name, size in sorted(slots.items()))
