@@ -68,7 +68,7 @@ class Elsewhere:
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source") / "waybill", tmp_path_factory.mktemp("wheel")
     skip = shutil.ignore_patterns("__pycache__", "*.egg-info", ".waybill")
-    for name in ("include", "dags", "plugins", "examples"):
+    for name in ("include", "consumer", "dags", "plugins", "examples"):
         shutil.copytree(repository / name, source / name, ignore=skip)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(repository / name, source)
