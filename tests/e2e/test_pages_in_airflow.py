@@ -146,4 +146,4 @@ def test_the_navigation_leads_to_the_overview_that_names_who_got_nothing_and_why
         cause.get_by_role("button", name="Run what is due").click()
         expect(frame.get_by_role("heading", level=1)).to_contain_text("initech")
         expect(frame.locator("#said")).to_contain_text(re.compile("is tried again now|A run was asked for"))
-        expect(frame.locator("#standing")).to_contain_text("What changes appears here by itself")
+        expect(frame.locator("#standing")).to_contain_text("This page updates while a run is under way")
