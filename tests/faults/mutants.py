@@ -181,8 +181,8 @@ MUTANTS = [
     Mutant(
         "newline row count",
         "formats/csv.py",
-        "rows, total = rows + count, total + count",
-        'rows, total = rows + bytes(block).count(b"\\n"), total + count',
+        "file.rows, total = file.rows + count, total + count",
+        'file.rows, total = file.rows + bytes(block).count(b"\\n"), total + count',
         first_day,
     ),
     Mutant(

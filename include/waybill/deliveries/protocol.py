@@ -273,6 +273,7 @@ class _Worker:
         except TransientError:
             adopted = self.look()  # the answer was lost: the rename may have happened
             if adopted is None:
+                self._still_open()  # or another worker committed it, and the consumer has taken everything
                 raise
             return adopted
         session.remove(self.hidden)
