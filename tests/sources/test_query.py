@@ -63,7 +63,7 @@ STATEMENTS = {
     "arrow": arrow,
     "repeated_key": lambda q: q.repeated_key(),
     "disorder": lambda q: q.disorder(),
-    "null_changes": lambda q: q.null_changes(),
+    "without": lambda q: q.without([q.entity.changes.column], q.tenant()),
 }
 
 

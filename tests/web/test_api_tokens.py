@@ -148,6 +148,7 @@ ROUTES = {
     ("POST", "/export/versions/1/restore"): "write",
     ("GET", "/entities"): "read",
     ("GET", "/deliveries"): "read",
+    ("GET", "/kit"): "read",
     ("POST", "/deliveries/0123456789abcdef0123456789abcdef/redeliver"): "write",
 }
 REHEARSED = {("PUT", "/export"), ("POST", "/export"), ("POST", "/export/versions/1/restore")}
