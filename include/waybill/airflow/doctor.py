@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -40,8 +42,8 @@ def _set_up() -> Iterator[Check]:
     if ours:
         missing = [name for name in _DAG_FILES if name not in ours]
         yield Check("dag files", "ok", f"{len(ours)} in {dags}" + (f"; not there: {', '.join(missing)}" if missing else ""))
-        for path in sorted(path for path in dags.rglob("*.py") if path.name in ours):
-            yield from _unparsed(path, conf.getfloat("core", "dagbag_import_timeout"))
+        paths = sorted(path for path in dags.rglob("*.py") if path.name in ours)
+        yield from _unparsed(paths, conf.getfloat("core", "dagbag_import_timeout"))
     else:
         yield Check("dag files", "failed", f"none in {dags}", "Copy them there from the folder that `waybill init` makes")
     if any("WaybillPlugin" in path.read_text(encoding="utf-8", errors="replace") for path in plugins.rglob("*.py")):
@@ -56,17 +58,42 @@ def _set_up() -> Iterator[Check]:
     yield Check("time-outs", "ok", f"a DAG file may parse for {timeout:.0f} s", step if timeout < 30 else "")
 
 
-def _unparsed(path: Path, timeout: float) -> Iterator[Check]:
-    """What Airflow's DAG processor would say of a file, which is run as it runs it: in a process of its own."""
-    step = f"Correct it; `python {path}` shows all of it"
+_PARSE = """
+import json, runpy, sys
+for path in sys.argv[1:]:
+    print(json.dumps([path, "begun"]), flush=True)
     try:
-        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        yield Check(path.name, "failed", f"parsing takes longer than {timeout:.0f} s", "Raise [core] dagbag_import_timeout")
-        return
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
-        yield Check(path.name, "failed", f"cannot be parsed: {said[-1][:300]}", step)
+        runpy.run_path(path)
+    except BaseException as error:
+        print(json.dumps([path, f"{type(error).__name__}: {error}"]), flush=True)
+"""
+
+
+def _unparsed(paths: list[Path], timeout: float) -> Iterator[Check]:
+    """What Airflow's DAG processor would say of the files: they run as it runs them, in one process apart, which imports Airflow once."""
+    argv = [sys.executable, "-c", _PARSE, *map(str, paths)]
+    try:
+        said = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * len(paths), check=False).stdout
+    except subprocess.TimeoutExpired as slow:
+        said = bytes(slow.stdout or b"").decode()  # bytes, although text was asked for
+        reached = [path for path, what in _told(said) if what == "begun"][-1:]
+        for path in reached:
+            step = "Raise [core] dagbag_import_timeout"
+            yield Check(Path(path).name, "failed", f"parsing takes longer than {timeout:.0f} s", step)
+    for path, what in _told(said):
+        if what != "begun":
+            yield Check(Path(path).name, "failed", f"cannot be parsed: {what[:300]}", f"Correct it; `python {path}` shows all of it")
+
+
+def _told(said: str) -> list[tuple[str, str]]:
+    """What the process printed, without the lines that a DAG file prints itself."""
+    found: list[tuple[str, str]] = []
+    for line in said.splitlines():
+        if line.startswith("["):
+            with suppress(ValueError):
+                path, what = json.loads(line)
+                found.append((path, what))
+    return found
 
 
 def _pools() -> Check:
