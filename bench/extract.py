@@ -66,10 +66,10 @@ def legs(quick: bool) -> Iterator[Leg]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with serve_postgres() as cluster, cluster.database() as database:
-            _fill_postgres(database, 300_000 if quick else 2_500_000)
-            ours, ordered, plain = _turns(
+            fill_postgres(database, 300_000 if quick else 2_500_000)
+            ours, ordered, plain = turns(
                 rounds,
-                lambda: spool(_postgres(database), ENTITY, folder / "ours.csv"),
+                lambda: spool(postgres_of(database), ENTITY, folder / "ours.csv"),
                 lambda: _psql(database, folder, "ORDER BY id"),
                 lambda: _psql(database, folder),
             )
@@ -93,12 +93,12 @@ def legs(quick: bool) -> Iterator[Leg]:
         source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(file))
         yield Leg(
             "SQLite to CSV through dbapi | fetch loop into csv.writer",
-            *_turns(rounds, lambda: spool(source, ENTITY, folder / "ours.csv"), lambda: _fetch_loop(file, folder)),
+            *turns(rounds, lambda: spool(source, ENTITY, folder / "ours.csv"), lambda: _fetch_loop(file, folder)),
             1.0,
         )
 
 
-def _turns(rounds: int, *jobs: Callable[[], None]) -> list[float]:
+def turns(rounds: int, *jobs: Callable[[], None]) -> list[float]:
     """The median seconds of each job."""
     times: list[list[float]] = [[] for _ in jobs]
     for _ in range(rounds):
@@ -109,12 +109,12 @@ def _turns(rounds: int, *jobs: Callable[[], None]) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def _postgres(database: Database) -> Postgres:
+def postgres_of(database: Database) -> Postgres:
     target = Connection("pg", "postgres", database.host, database.port, database.user, database.name)
     return Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target)
 
 
-def _fill_postgres(database: Database, rows: int) -> None:
+def fill_postgres(database: Database, rows: int) -> None:
     database.psql("SET TimeZone = 'UTC'; CREATE TABLE orders AS " + ROWS.format(float="float8", range=f"generate_series(1, {rows}) i"))
     database.psql("ALTER TABLE orders ADD PRIMARY KEY (id), ALTER created_at TYPE timestamptz")
     database.psql("VACUUM ANALYZE orders")
@@ -133,7 +133,7 @@ def _beside_copy(rounds: int, source: Source, relation: str, warehouse: Path, th
             connection.execute(f"ATTACH '{warehouse}' AS warehouse (READ_ONLY)")
             connection.execute(f"COPY (SELECT * FROM {theirs} WHERE tenant_id = 'acme') TO '{folder}/theirs.csv' (HEADER false)")
 
-    return _turns(rounds, lambda: spool(source, shape, folder / "ours.csv"), copy)
+    return turns(rounds, lambda: spool(source, shape, folder / "ours.csv"), copy)
 
 
 def _fill_sqlite(file: Path, warehouse: Path, rows: int) -> None:

@@ -40,11 +40,11 @@ def _peaks(what: str, few: int, many: int, peak: Callable[[int], float]) -> Iter
 
 
 def _postgres(folder: Path, rows: int) -> float:
-    from bench.extract import _fill_postgres
+    from bench.extract import fill_postgres
     from tests.servers.postgres import serve_postgres
 
     with serve_postgres() as cluster, cluster.database() as database:
-        _fill_postgres(database, rows)
+        fill_postgres(database, rows)
         return measured([sys.executable, "-m", "bench.rivals", "ours", str(folder), database.url], folder).megabytes
 
 

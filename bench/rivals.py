@@ -32,13 +32,13 @@ QUERY = "SELECT * FROM orders WHERE tenant_id = 'acme'"
 
 
 def legs(quick: bool) -> Iterator[Line]:
-    from bench.extract import ENTITY, _fill_postgres
+    from bench.extract import ENTITY, fill_postgres
 
     rows, rounds = (300_000, 1) if quick else (2_500_000, 3)
     with tempfile.TemporaryDirectory() as scratch, serve_postgres() as cluster, cluster.database() as database:
         folder = Path(scratch)
         (folder / "entity").write_bytes(pickle.dumps(ENTITY))
-        _fill_postgres(database, rows)
+        fill_postgres(database, rows)
         sides: dict[str, Callable[[], Cost]] = {
             "ours": lambda: _python("ours", database, folder),
             "Sling": lambda: _sling(database, folder),

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.extract import ENTITY, _fill_postgres, _postgres, _turns
+from bench.extract import ENTITY, fill_postgres, postgres_of, turns
 from bench.leg import Figure, Leg
 from bench.spooling import Unforced
 from tests.servers.postgres import serve_postgres
@@ -17,9 +17,9 @@ from waybill.sources import Source
 
 def legs(quick: bool) -> Iterator[Leg | Figure]:
     with tempfile.TemporaryDirectory() as scratch, serve_postgres() as cluster, cluster.database() as database:
-        _fill_postgres(database, 500_000 if quick else 20_000_000)
-        source = _postgres(database)
-        one, two, four = _turns(3, *(lambda most=most: _spool(source, Path(scratch), most) for most in (1, 2, 4)))
+        fill_postgres(database, 500_000 if quick else 20_000_000)
+        source = postgres_of(database)
+        one, two, four = turns(3, *(lambda most=most: _spool(source, Path(scratch), most) for most in (1, 2, 4)))
         yield Figure("PostgreSQL to CSV over 1 stream", one, "s")
         yield Leg("PostgreSQL to CSV over 2 streams | over 1", two, one, 0.7)
         yield Leg("PostgreSQL to CSV over 4 streams | over 1", four, one, 0.7)
