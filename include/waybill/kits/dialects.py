@@ -41,6 +41,7 @@ class Database:
 
     `types` are the names of the types that need no digits; `wide` holds integers past 64 bits; `decimal` gives a decimal its digits or None
     where it cannot hold them; `casts` are the types that need more than CAST. `parameter` names a fact of the delivery in a statement.
+    `escapes_texts` and `escapes_names` say where a backslash escapes a quote; elsewhere the quote is doubled.
     `merges_queries` is off where MERGE reads tables only. `tells_null` is off where NULL and "" come in as the same.
     """
 
@@ -63,15 +64,17 @@ class Database:
     tells_null: bool = True
     enforces: bool = False
     all_rows: str = ""
+    escapes_names: bool = False
+    escapes_texts: bool = True
 
     def quoted(self, name: str) -> str:
-        escaped = "\\" + self.quote if self.name == "bigquery" else self.quote * 2
+        escaped = "\\" + self.quote if self.escapes_names else self.quote * 2
         return self.quote + name.replace(self.quote, escaped) + self.quote
 
     def literal(self, text: str) -> str:
-        if self.name in ("postgres", "duckdb"):
-            return "'" + text.replace("'", "''") + "'"
-        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        if self.escapes_texts:
+            return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return "'" + text.replace("'", "''") + "'"
 
     def names(self, fields: tuple[Field, ...]) -> str:
         return ", ".join(self.quoted(one.name) for one in fields)
@@ -189,6 +192,7 @@ _DATABASES = (
         commit="COMMIT",
         reading=_read_postgres,
         was_run=True,
+        escapes_texts=False,
         has_constraints=True,
         enforces=True,
     ),
@@ -210,6 +214,7 @@ _DATABASES = (
         commit="COMMIT",
         reading=_read_duckdb,
         was_run=True,
+        escapes_texts=False,
         enforces=True,
     ),
     Database(
@@ -251,6 +256,7 @@ _DATABASES = (
         begin="BEGIN TRANSACTION",
         commit="COMMIT TRANSACTION",
         reading=_read_bigquery,
+        escapes_names=True,
         tells_null=False,
         all_rows=" WHERE TRUE",
     ),
