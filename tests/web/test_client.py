@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 import zipfile
@@ -15,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.exports import Office, make_office
+from tests.exports import Office
 from tests.faults.proxy import Proxy, proxied
-from tests.issuer import AUDIENCE, TestIssuer
-from tests.servers.process import end, free_port, listening, spawn, wait_until_ready
+from tests.issuer import TestIssuer
+from tests.serving import serve_office
 from waybill.client import Export, NotDone, Refused, Waybill, client_credentials
 from waybill.requests.running import fulfil_all
 from waybill.web.app import create_app
@@ -43,29 +41,11 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("served")
-    office = make_office(root)
-    office.place.clock = None
-    office.policy(max_active_per_project="none", destination={"kind": "folder", "root": "out"})
-    (root / "config/tenants/acme.yaml").unlink()
-    office.place.sql(
-        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, md5(i::varchar) || md5((i + 1)::varchar),"
-        " '2026-05-01', '2026-05-01', null from range(20000) as t(i)"
-    )
-    port = free_port()
-    environment = {
-        **os.environ,
-        "WAYBILL_CONFIG_DIR": str(root / "config"),
-        "WAYBILL_OAUTH_ISSUER": issuer.url,
-        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
-        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
-    }
     with ExitStack() as stack:
-        process = spawn([sys.executable, "-m", "waybill", "serve", "--port", str(port)], log=root / "log", env=environment)
-        stack.callback(end, process)
-        wait_until_ready(process, lambda: listening(port), root / "log", 180)
+        note = "md5(i::varchar) || md5((i + 1)::varchar)"
+        office, port = stack.enter_context(serve_office(root, issuer, note, 20_000))
         proxy = stack.enter_context(proxied(port))
         yield Service(office, proxy, issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer "))
-    office.place.close()
 
 
 def test_what_is_registered_is_read_back_and_guarded_by_its_etag(service: Service) -> None:

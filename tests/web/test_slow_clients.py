@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.exports import make_office
-from tests.issuer import AUDIENCE, TestIssuer
-from tests.servers.process import end, free_port, listening, spawn, wait_until_ready
+from tests.issuer import TestIssuer
+from tests.serving import serve_office
 from waybill.client import Waybill
 from waybill.requests.running import fulfil_all
 from waybill.web import patience
@@ -41,27 +38,8 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("slow")
-    office = make_office(root)
-    office.place.clock = None
-    office.policy(max_active_per_project="none", destination={"kind": "folder", "root": "out"})
-    (root / "config/tenants/acme.yaml").unlink()
-    office.place.sql(
-        "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, "
-        "md5(i::varchar) || md5((i + 1)::varchar) || md5((i + 2)::varchar), '2026-05-01', '2026-05-01', null from range(160000) as t(i)"
-    )
-    port = free_port()
-    environment = {
-        **os.environ,
-        "WAYBILL_CONFIG_DIR": str(root / "config"),
-        "WAYBILL_OAUTH_ISSUER": issuer.url,
-        "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
-        "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
-    }
-    with ExitStack() as stack:
-        stack.callback(office.place.close)
-        process = spawn([sys.executable, "-m", "waybill", "serve", "--port", str(port)], log=root / "log", env=environment)
-        stack.callback(end, process)
-        wait_until_ready(process, lambda: listening(port), root / "log", 180)
+    note = "md5(i::varchar) || md5((i + 1)::varchar) || md5((i + 2)::varchar)"
+    with serve_office(root, issuer, note, 160_000) as (office, port):
         token = issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer ")
         with Waybill(f"http://127.0.0.1:{port}", token, "acme") as client:
             client.register(["measurement"], "weekly")
