@@ -77,6 +77,10 @@ class Extent:
     lost: str = ""
 
 
+Block = tuple["bytes | memoryview", int]
+"""Whole records, and how many they are."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How files are written. `line_end` is LF or CR LF; `compression` none, gzip or zstd, of text: Parquet is compressed inside.

@@ -13,7 +13,7 @@ from typing import Protocol
 import zstandard
 
 from waybill.canonical import csv_line
-from waybill.configuration.selection import Dialect
+from waybill.configuration.selection import Block, Dialect
 
 
 class Sink(Protocol):
@@ -83,10 +83,6 @@ class Compressed:
 def header(columns: Iterable[str], dialect: Dialect) -> bytes:
     line = csv_line(list(columns), dialect.delimiter, dialect.line_end).encode()
     return (b"\xef\xbb\xbf" if dialect.bom else b"") + line
-
-
-Block = tuple["bytes | memoryview", int]
-"""Whole records, and how many they are."""
 
 
 def write_csv(

@@ -9,14 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Dialect, Extent, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a third of a second that tasks without a source need not pay
-
-
-Block = tuple["bytes | memoryview", int]
-"""Whole records, and how many they are."""
 
 
 class Stream(Protocol):

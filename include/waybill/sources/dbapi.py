@@ -17,13 +17,13 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.columns import described, sources
 from waybill.configuration.conditions import Condition
-from waybill.configuration.selection import Changed, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import chunks, drift, drivers, engine, extents, hiding, typed
 from waybill.sources.base import Rows, Stream
 from waybill.sources.drivers import FrameConnection
 from waybill.sources.query import Parent, Query
-from waybill.sources.sql import Bind, Sql, join, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, join, quote, quoted_name, split_name, sql
 
 Connect = Callable[[str], Any]
 """By Airflow connection id: an open DB-API connection (PEP 249, `DbApiHook.get_conn`), or a hook that only has `get_df_by_chunks`.
@@ -76,6 +76,7 @@ class DbApiSnapshot:
         self.database = drivers.database(connection)
         self.flavour = drivers.TableFlavour(self.database)
         self._columns: dict[str, dict[str, str]] = {}
+        self._hidden: dict[str, list[str]] = {}
         with _errors(where), closing(connection.cursor()) as cursor:
             for statement in self.database.begin:
                 cursor.execute(statement)
@@ -113,7 +114,7 @@ class DbApiSnapshot:
         """What stands behind FROM."""
         if entity.query:
             return sql("({}) AS q", entity.query)
-        return sql("{}", ".".join(quote(part, self.database.mark) for part in split_name(entity.relation)))
+        return sql("{}", quoted_name(entity.relation, self.database.mark))
 
     def never_null(self, entity: Entity) -> frozenset[str] | None:
         if entity.query:
@@ -128,6 +129,11 @@ class DbApiSnapshot:
         """The tables whose row-level security applies to this session, where it is one of PostgreSQL."""
         if self.database.name != "PostgreSQL":
             return []
+        if entity.id not in self._hidden:
+            self._hidden[entity.id] = self._look_for_hiding(entity)
+        return self._hidden[entity.id]
+
+    def _look_for_hiding(self, entity: Entity) -> list[str]:
         with _errors(f"{entity.id} in {self.where}"):
             if entity.query:
                 [(plan,)] = self._rows(hiding.tables_read(self._from(entity)))
@@ -169,7 +175,7 @@ class DbApiSnapshot:
         found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
         return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity)))))
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)
         yield from engine.blocks(engine.unknown(lines, selection.changed.known), dialect.max_rows_per_file)
 

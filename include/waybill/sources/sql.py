@@ -78,6 +78,11 @@ def split_name(relation: str) -> list[str]:
     return [part[1:-1].replace('""', '"') if len(part) > 1 and part[0] == part[-1] == '"' else part for part in parts]
 
 
+def quoted_name(relation: str, mark: str = '"') -> str:
+    """`schema.table` as a statement names it, each part in quotes."""
+    return ".".join(quote(part, mark) for part in split_name(relation))
+
+
 Natives = Mapping[str, str]
 """Column name to native type, as the engine spells it."""
 

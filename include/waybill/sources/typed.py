@@ -11,7 +11,7 @@ from pyarrow import csv
 
 from waybill.canonical import ColumnType
 from waybill.configuration.columns import Column
-from waybill.configuration.selection import Selection
+from waybill.configuration.selection import Block, Selection
 from waybill.sources import engine
 from waybill.sources.sql import Natives, quote
 
@@ -76,7 +76,7 @@ def texts(columns: Mapping[str, Column]) -> Reader:
 
 
 def batches(
-    blocks: Iterable[tuple[bytes | memoryview, int]], selection: Selection, natives: Natives, where: str
+    blocks: Iterable[Block], selection: Selection, natives: Natives, where: str
 ) -> Iterator[pa.RecordBatch]:
     """The records of canonical CSV in the Arrow types of the selection's columns; `where` they come from, for errors."""
     with closing(reader(selection.columns, natives)) as into, engine.errors(where):

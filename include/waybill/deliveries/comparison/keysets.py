@@ -19,6 +19,7 @@ from zlib import crc32
 import zstandard
 
 from waybill.canonical import key_digest
+from waybill.configuration.selection import Block
 from waybill.deliveries import stopping
 from waybill.errors import TransientError
 
@@ -111,7 +112,7 @@ class Buckets:
         if self._held >= _HELD:
             self._write()
 
-    def fill(self, blocks: Iterable[tuple[bytes | memoryview, int]]) -> Buckets:
+    def fill(self, blocks: Iterable[Block]) -> Buckets:
         """Add all records of canonical CSV as a source yields it."""
         for block, _ in blocks:
             stopping.check()

@@ -12,7 +12,7 @@ import psycopg
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
-from waybill.configuration.selection import Changed, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, hiding, reuse
@@ -102,6 +102,7 @@ class PostgresSnapshot:
         self.part = Sql()
         self._statement_timeout = statement_timeout
         self._relations: dict[str, list[Any]] = {}
+        self._hidden: dict[str, list[str]] = {}
         self._shapes: dict[str, nested.Shapes] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
@@ -180,11 +181,13 @@ class PostgresSnapshot:
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""
-        with session.errors(f"{entity.id} in {self.where}"):
-            text, values = render(hiding.hiding(self._tables_read(entity)))
-            return [name for (name,) in self.connection.execute(text, values).fetchall()]
+        if entity.id not in self._hidden:
+            with session.errors(f"{entity.id} in {self.where}"):
+                text, values = render(hiding.hiding(self._tables_read(entity)))
+                self._hidden[entity.id] = [name for (name,) in self.connection.execute(text, values).fetchall()]
+        return self._hidden[entity.id]
 
-    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[tuple[bytes | memoryview, int]]:
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         query = self.query(selection)
         names = ", ".join(f"c{number}" for number, _ in enumerate(selection.columns))
         options = f"FORMAT csv, DELIMITER {_escaped(dialect.delimiter)}"

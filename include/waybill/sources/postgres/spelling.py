@@ -12,7 +12,7 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import Shape, base
-from waybill.sources.sql import Bind, Sql, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, quote, quoted_name, sql
 
 _KINDS = {
     "text": ColumnType.STRING,
@@ -65,7 +65,7 @@ def relation_name(entity: Entity) -> str:
     """An entity's table, view or query as it stands behind FROM."""
     if entity.query:
         return f"({entity.query}) AS q"
-    return ".".join(quote(part) for part in split_name(entity.relation))
+    return quoted_name(entity.relation)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from waybill.connection import Connections
 from waybill.sources.postgres import session
 from waybill.sources.postgres.source import render
 from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
-from waybill.sources.sql import Sql, quote, split_name, sql
+from waybill.sources.sql import Sql, quote, quoted_name, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 
 _TABLES = """
@@ -108,7 +108,7 @@ class PostgresStructure:
         return quote(identifier)
 
     def relation(self, table: FoundTable) -> Sql:
-        return sql("{}", ".".join(quote(part) for part in split_name(table.relation)))
+        return sql("{}", quoted_name(table.relation))
 
     def ask(self, statement: Sql) -> list[Any]:
         text, values = render(statement)

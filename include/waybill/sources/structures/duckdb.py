@@ -12,7 +12,7 @@ import duckdb
 
 from waybill.sources import engine
 from waybill.sources.duckdb import DuckDB
-from waybill.sources.sql import Bind, Sql, quote, split_name, sql
+from waybill.sources.sql import Bind, Sql, quote, quoted_name, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 
 _FLAVOUR = engine.DuckDBFlavour()
@@ -80,7 +80,7 @@ class DuckDBStructure:
         return quote(identifier)
 
     def relation(self, table: FoundTable) -> Sql:
-        return sql("{}", ".".join(quote(part) for part in ["warehouse", *split_name(table.relation)]))
+        return sql("{}", f"{quote('warehouse')}.{quoted_name(table.relation)}")
 
     def ask(self, statement: Sql) -> list[Any]:
         with engine.errors(self.where):
