@@ -140,10 +140,14 @@ def errors() -> str:
                 words = {one.arg: _text(one.value) for one in node.keywords if one.arg}
                 if (code := words.get("code")) and re.fullmatch(r"[a-z_0-9]+", code):
                     found.setdefault(code, set()).add((node.func.id, _text(node.args[0]), words.get("next_step", "")))
-    parts = ["# Error codes", NOTE, (
-        "Deliveries, answers of the API (`code` in `application/problem+json`) and findings carry a stable code. "
-        "An error's class says what recovers from it. A part in `<...>` differs from case to case."
-    )]
+    parts = [
+        "# Error codes",
+        NOTE,
+        (
+            "Deliveries, answers of the API (`code` in `application/problem+json`) and findings carry a stable code. "
+            "An error's class says what recovers from it. A part in `<...>` differs from case to case."
+        ),
+    ]
     for code, cases in sorted(found.items()):
         lines = [f"## {code}"]
         for kind in sorted({one[0] for one in cases}, key=list(RECOVERY).index):

@@ -103,7 +103,7 @@ def _fulfil(place: Place, rows: int) -> float:
 
 
 def _work(root: Path, request: str) -> None:
-    from waybill.requests import running
+    from waybill.requests.fulfilment import running
 
     place: Any = pickle.loads((root / "place").read_bytes())  # noqa: S301 (our own)
     done = running.fulfil(place.installation(), request, worker="bench")

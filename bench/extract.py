@@ -23,9 +23,9 @@ from tests.servers.postgres import Database, serve_postgres
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
 from waybill.connection import Connection
 from waybill.sources import Source
-from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources.dbapi.source import DbApi
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
 
 COLUMNS = {

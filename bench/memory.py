@@ -65,7 +65,7 @@ def _duckdb(folder: Path, order: str, rows: int) -> float:
 def _read(folder: Path, file: Path) -> None:
     """All rows as a delivery reads them."""
     from waybill.configuration.selection import Dialect, Selection
-    from waybill.sources.duckdb import DuckDB
+    from waybill.sources.duckdb.source import DuckDB
 
     entity = pickle.loads((folder / "entity").read_bytes())  # noqa: S301 (our own)
     with DuckDB(file).snapshot() as snapshot:

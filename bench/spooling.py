@@ -6,7 +6,7 @@ from pathlib import Path
 
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Dialect, Selection
-from waybill.deliveries.upload import SpoolFile
+from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.formats.csv import write_csv
 from waybill.sources import Source
 

@@ -80,7 +80,7 @@ def _ours(format: str, rows: Path, target: Path) -> float:
     import pyarrow.parquet as pq
 
     from waybill.canonical import ColumnType
-    from waybill.configuration.columns import Column
+    from waybill.configuration.values.columns import Column
     from waybill.formats import open_writer
     from waybill.formats.base import WriterOptions
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.installations import Place, catalog, make_place
 from waybill.access import Caller, TokenRights
 from waybill.installation import Installation
-from waybill.ledger.request_records import ExportRequest
+from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests.creating import Origin, create
 from waybill.requests.submission import Submission
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import SUFFIXES, open_writer
 from waybill.formats.base import WriterOptions, Written
 

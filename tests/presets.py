@@ -27,11 +27,12 @@ from tests.issuer import TestIssuer
 from waybill.configuration.loading import Settings
 from waybill.connection import Connection
 from waybill.installation import Installation
-from waybill.ledger import Ledger, requests
-from waybill.ledger.request_records import ExportRequest
+from waybill.ledger import Ledger
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests import mailing
 from waybill.requests.creating import zone_of
-from waybill.requests.running import fulfil_all
+from waybill.requests.fulfilment.running import fulfil_all
 from waybill.web.app import create_app
 from waybill.web.dependencies import Installations
 from waybill.web.oauth import Issuer, TokenAccess

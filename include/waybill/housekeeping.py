@@ -13,10 +13,12 @@ from typing import Any
 from waybill.deliveries.sweeping import DestinationUpkeep, Limits, sweep
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.ledger import keys, notices, registrations, upkeep
+from waybill.ledger import registrations, upkeep
+from waybill.ledger.comparison import keys
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
+from waybill.ledger.reports import notices
 from waybill.requests.upkeep import keep_requests
 
 DEAD_AFTER = timedelta(days=1)

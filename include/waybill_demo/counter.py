@@ -21,8 +21,8 @@ from waybill.airflow import open_installation
 from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.requests import mailing, upkeep
+from waybill.requests.fulfilment.running import fulfil_all
 from waybill.requests.recurring import make_recurring
-from waybill.requests.running import fulfil_all
 from waybill.web.serve import tenant_app
 from waybill_demo.issuing import AUDIENCE, CLIENT, TokenIssuer, serve_issuer
 from waybill_demo.mailbox import serve_mailbox

@@ -72,7 +72,7 @@ def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
 
 
 def test_realms_requests_are_fulfilled_on_a_set_schedule_within_a_day(shop: Shop) -> None:
-    from waybill.requests import running
+    from waybill.requests.fulfilment import running
 
     one = shop.ask(**ASK)
     due = datetime.fromisoformat(one["dueAt"])

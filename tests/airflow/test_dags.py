@@ -30,13 +30,13 @@ from waybill.deliveries.running import finish
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
 from waybill.ledger import deliveries
 from waybill.registrations.applying import apply
-from waybill.sources import engine
+from waybill.sources.duckdb import engine
 from waybill.window import Frequency
 
 HEAVY = (
     *("pandas", "pyarrow", "asyncssh", "duckdb", "paramiko", "boto3", "alembic"),
     *("waybill.configuration.loading", "waybill.deliveries.running", "waybill.installation"),
-    *("waybill.registrations.applying", "waybill.requests.running"),
+    *("waybill.registrations.applying", "waybill.requests.fulfilment.running"),
 )
 
 

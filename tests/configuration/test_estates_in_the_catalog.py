@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from tests.installations import USER, catalog
-from waybill.configuration.conditions import query_problem
 from waybill.configuration.loading import Configuration, load
+from waybill.configuration.values.conditions import query_problem
 
 pytestmark = pytest.mark.fast
 

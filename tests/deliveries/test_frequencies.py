@@ -19,7 +19,7 @@ from waybill.deliveries.planning import preview
 from waybill.deliveries.reports.notifying import watch
 from waybill.deliveries.reports.overview import State, look
 from waybill.files import places
-from waybill.ledger import notices
+from waybill.ledger.reports import notices
 from waybill.registrations.applying import apply
 
 MAY = datetime(2026, 5, 28, 6, tzinfo=UTC)

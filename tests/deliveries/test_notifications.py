@@ -23,7 +23,7 @@ from waybill.deliveries.reports import notifying, sending
 from waybill.deliveries.reports.describing import listed
 from waybill.errors import InvalidInput
 from waybill.housekeeping import housekeeping
-from waybill.ledger import notices
+from waybill.ledger.reports import notices
 from waybill.registrations.applying import apply
 from waybill.registrations.replacing import replace
 

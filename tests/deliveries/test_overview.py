@@ -9,7 +9,7 @@ import pytest
 
 from waybill.deliveries.reports.causes import causes
 from waybill.deliveries.reports.overview import UNKNOWN, Row, SchedulerState, State
-from waybill.ledger.overviews import Trouble
+from waybill.ledger.reports.overviews import Trouble
 from waybill.web.pages.render import told
 from waybill.window import Frequency
 

@@ -19,7 +19,7 @@ from waybill.deliveries.repairs import backfill
 from waybill.errors import InvalidInput
 from waybill.files import places
 from waybill.registrations import applying, replacing
-from waybill.requests import running
+from waybill.requests.fulfilment import running
 
 MIDNIGHT = NOON.replace(hour=0)
 PLAIN = {key: value for key, value in USER.items() if key != "deleted_column"}

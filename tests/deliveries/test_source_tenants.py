@@ -16,7 +16,7 @@ from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.errors import InvalidInput
 from waybill.files import places
 from waybill.registrations import applying, replacing
-from waybill.requests import running
+from waybill.requests.fulfilment import running
 
 MIDNIGHT = NOON.replace(hour=0)
 FOLDER = {"kind": "folder", "root": "out"}

@@ -18,8 +18,8 @@ from sqlalchemy import update
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
 from tests.installations import Place
 from tests.issuer import TestIssuer, serve_issuer
-from waybill.ledger.request_tables import export_request
-from waybill.requests import running
+from waybill.ledger.on_demand.request_tables import export_request
+from waybill.requests.fulfilment import running
 from waybill.requests.states import SENTENCES
 from waybill_demo.sample import Sample, prepare
 

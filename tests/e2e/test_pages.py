@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
 from tests.exports import Office, make_office
 from tests.issuer import TestIssuer, serve_issuer
-from waybill.requests import running
+from waybill.requests.fulfilment import running
 from waybill.requests.states import SENTENCES
 
 TENANTS = ["acme", "globex", "initech", "hooli", "umbrella", "newco"]

@@ -60,7 +60,7 @@ PRODUCT = [
     "waybill.deliveries.reports.describing",
     "waybill.destinations.folder",
     "waybill.destinations.sftp.session",
-    "waybill.sources.duckdb",
+    "waybill.sources.duckdb.source",
     "waybill.registrations.applying",
     "waybill.sources.postgres.source",
 ]

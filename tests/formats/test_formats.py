@@ -21,7 +21,7 @@ from tests.format_rows import ARROW, COLUMNS, EXPORTED_AT, OPTIONS, SAMPLE, batc
 from waybill import canonical
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import FORMATS
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.errors import TransientError
 from waybill.files.manifest import columns_of
 from waybill.formats import SUFFIXES, open_writer

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.format_rows import COLUMNS, written
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import FORMATS, Catalog, problems
-from waybill.configuration.columns import Column
-from waybill.configuration.credentials import looks_secret, secret_value
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.credentials import looks_secret, secret_value
 from waybill.formats import clean
 
 pytestmark = pytest.mark.fast

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.format_rows import COLUMNS, batch, json_text, written
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import flatten
 
 pytestmark = pytest.mark.fast

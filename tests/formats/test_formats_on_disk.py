@@ -18,7 +18,7 @@ import pytest
 from tests.format_rows import OPTIONS, written
 from waybill.configuration.catalog import FORMATS, Entity
 from waybill.configuration.selection import Selection
-from waybill.sources.duckdb import DuckDB
+from waybill.sources.duckdb.source import DuckDB
 
 ROWS = 20_000
 TYPES = {
@@ -147,7 +147,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from tests.format_rows import OPTIONS, written
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 
 columns = {"id": Column(type="integer"), "name": Column(type="string"), "score": Column(type="float"), "profile": Column(type="json")}
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.format_rows import COLUMNS, OPTIONS, SAMPLE, batch, hostile, rows, text, written
 from waybill import canonical
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.errors import PermanentError
 from waybill.formats import open_writer, xlsx
 

@@ -18,7 +18,7 @@ from waybill import private
 from waybill.airflow import open_installation
 from waybill.configuration.loading import Settings
 from waybill.ledger import Ledger
-from waybill.sources.spill import spill_folder
+from waybill.sources.duckdb.spill import spill_folder
 from waybill_demo.stage import swept
 
 NOBODY = 65534

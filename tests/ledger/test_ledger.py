@@ -14,8 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import Ledger, deliveries, engine, registrations, request_tables, streams
+from waybill.ledger import Ledger, deliveries, engine, registrations, streams
 from waybill.ledger.engine import _MIGRATIONS
+from waybill.ledger.on_demand import request_tables
 from waybill.ledger.registrations import LostUpdate
 
 NOW = datetime(2026, 6, 1, 2, 3, 4, 567891, tzinfo=UTC)

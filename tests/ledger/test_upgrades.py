@@ -14,8 +14,9 @@ from sqlalchemy import inspect, text
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.files import places
-from waybill.ledger import Ledger, usage
+from waybill.ledger import Ledger
 from waybill.ledger.engine import _MIGRATIONS
+from waybill.ledger.reports import usage
 
 RELEASED = "0004"
 """The newest migration of release 0.1.0."""

@@ -14,7 +14,7 @@ from tests.exports import MEASUREMENT, MINUTE, SITE, START, Office, make_office
 from tests.installations import catalog
 from tests.requests.test_requests_fulfilled import archive, fulfilled, lines
 from waybill.registrations.applying import apply
-from waybill.requests.running import fulfil
+from waybill.requests.fulfilment.running import fulfil
 
 AHEAD = datetime.now(UTC).replace(microsecond=0) + timedelta(days=365)
 MODES: dict[str, dict[str, str]] = {

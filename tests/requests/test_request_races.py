@@ -18,11 +18,11 @@ from tests.exports import MINUTE, Office, make_office, person
 from tests.servers.postgres import Database
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import requests
 from waybill.ledger.clock import LedgerClock
-from waybill.ledger.request_records import ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import cancel, delete, get_request, list_requests
-from waybill.requests.fulfilment import Resources, Task, fulfil
+from waybill.requests.fulfilment.protocol import Resources, Task, fulfil
 from waybill.requests.upkeep import archives_of, keep_requests
 from waybill.sources import Source
 

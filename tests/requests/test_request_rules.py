@@ -15,7 +15,7 @@ from waybill.configuration import loading
 from waybill.configuration.catalog import Catalog, Entity, problems
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, RangeRule, TenantPolicy, knobs_of
 from waybill.errors import InvalidInput
-from waybill.ledger.request_records import Status
+from waybill.ledger.on_demand.request_records import Status
 from waybill.requests.links import Ticket, checked_keys, mint, read
 from waybill.requests.ranges import frozen, previous_period, resolve, span_problems
 from waybill.requests.states import label, packed_progress, written_progress

@@ -14,8 +14,8 @@ from waybill.access import Caller
 from waybill.errors import InvalidInput
 from waybill.requests import scopes
 from waybill.requests.following import options
+from waybill.requests.fulfilment.running import fulfil_all
 from waybill.requests.recurring import TemplateBody, create_template
-from waybill.requests.running import fulfil_all
 
 
 @pytest.fixture

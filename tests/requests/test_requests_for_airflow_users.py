@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.airflows import ROLES, AirflowApi, environment, under_fab
-from waybill.requests import running
+from waybill.requests.fulfilment import running
 from waybill.window import utc_now
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}

@@ -24,12 +24,12 @@ from waybill import housekeeping
 from waybill.access import Caller, TokenRights
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import requests
-from waybill.ledger.request_records import ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.registrations import applying
 from waybill.requests import following, links, upkeep
-from waybill.requests.heartbeat import Pulse
-from waybill.requests.running import fulfil
+from waybill.requests.fulfilment.heartbeat import Pulse
+from waybill.requests.fulfilment.running import fulfil
 from waybill.requests.upkeep import archives_of, spool_of
 from waybill.sources import Source
 from waybill_demo.counter import work

@@ -16,7 +16,7 @@ import pytest
 
 from tests.exports import Office, make_office, person
 from waybill.errors import WaybillError
-from waybill.ledger.request_records import Status
+from waybill.ledger.on_demand.request_records import Status
 from waybill.requests import creating, following, upkeep
 
 

@@ -14,7 +14,8 @@ from tests.servers.process import free_port
 from tests.servers.smtp import SmtpServer, serve_smtp
 from waybill.connection import Connection
 from waybill.installation import Installation
-from waybill.requests import following, links, running
+from waybill.requests import following, links
+from waybill.requests.fulfilment import running
 from waybill.requests.links import DOWNLOADS
 from waybill.requests.mailing import send_mails
 from waybill.requests.states import Refused

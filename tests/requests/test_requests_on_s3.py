@@ -17,7 +17,8 @@ from tests.servers.s3 import S3Server
 from waybill.connection import Connection
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.requests import following, links, running, upkeep
+from waybill.requests import following, links, upkeep
+from waybill.requests.fulfilment import running
 
 
 @pytest.fixture

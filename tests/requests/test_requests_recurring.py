@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from tests.exports import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.errors import WaybillError
-from waybill.requests import recurring, running
+from waybill.requests import recurring
+from waybill.requests.fulfilment import running
 from waybill.requests.recurring import TemplateBody, create_template, delete_template, make_recurring
 
 WEEKLY: dict[str, Any] = {"name": "backup", "frequency": "weekly", "request": {"entities": ["measurement"], "formats": ["ndjson"]}}

@@ -26,8 +26,8 @@ from tests.servers.mariadb import MariaDatabase, MariaServer
 from tests.servers.postgres import Cluster, Database
 from waybill import canonical
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
-from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.values.columns import Column
 from waybill.connection import Connection
 from waybill.deliveries.shaping import shaped
 from waybill.errors import PermanentError
@@ -35,9 +35,9 @@ from waybill.files import manifest
 from waybill.files.shapes import texts_of
 from waybill.formats.csv import write_csv
 from waybill.sources import Source
-from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources.dbapi.source import DbApi
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
 from waybill_consumer.recount import recount
 

@@ -17,7 +17,7 @@ from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
 from waybill.sources.base import Snapshot
-from waybill.sources.dbapi import DbApi
+from waybill.sources.dbapi.source import DbApi
 from waybill.sources.postgres.settings import transaction_settings
 from waybill.sources.sql import sql
 

@@ -20,14 +20,14 @@ import pytest
 from tests.servers.mariadb import MariaServer
 from tests.servers.postgres import Cluster
 from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, PostgresSource
-from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.values.conditions import Condition
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source
-from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources.dbapi.source import DbApi
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
 
 TABLES = {

@@ -29,8 +29,8 @@ from waybill.configuration.selection import Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 from waybill.sources import Source
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.postgres.source import Postgres
 
 Texts = dict[str, str]

@@ -15,9 +15,9 @@ from waybill.configuration.catalog import DbApiSource, LakeSource
 from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
 from waybill.sources import Source
-from waybill.sources.dbapi import DbApi
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources.dbapi.source import DbApi
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 
 TABLE = "CREATE TABLE orders (a int, b varchar(9), tenant_id varchar(9), updated_at timestamp, version int);"
 ROWS = "INSERT INTO orders VALUES (1, 'x', 'acme', '2026-01-01', 1), {}, (NULL, 'y', 'globex', '2026-01-01', 1);"

@@ -14,7 +14,7 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError
-from waybill.sources.lake import Lake
+from waybill.sources.duckdb.lake import Lake
 
 TEMPTING = {
     "a[1]": "a1",

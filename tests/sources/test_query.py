@@ -8,7 +8,7 @@ import pytest
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.errors import PermanentError
-from waybill.sources.engine import DuckDBFlavour, arrow, render
+from waybill.sources.duckdb.engine import DuckDBFlavour, arrow, render
 from waybill.sources.query import Query, hmac_pads
 from waybill.sources.sql import Bind, Sql, either, every, quote, split_name, sql
 

@@ -14,7 +14,7 @@ from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
 from waybill.sources import Source
-from waybill.sources.dbapi import DbApi
+from waybill.sources.dbapi.source import DbApi
 
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},

@@ -21,8 +21,9 @@ from waybill.airflow import connect_db
 from waybill.configuration.catalog import DbApiSource, Entity
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import dbapi, open_source
-from waybill.sources.dbapi import DbApi
+from waybill.sources import open_source
+from waybill.sources.dbapi import source as dbapi
+from waybill.sources.dbapi.source import DbApi
 
 SPEC = DbApiSource(kind="dbapi", connection="db")
 ENTITY = Entity.model_validate(

@@ -22,9 +22,10 @@ from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import Source, engine
-from waybill.sources.duckdb import DuckDB
-from waybill.sources.lake import Lake
+from waybill.sources import Source
+from waybill.sources.duckdb import engine
+from waybill.sources.duckdb.lake import Lake
+from waybill.sources.duckdb.source import DuckDB
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -175,7 +176,7 @@ def test_what_a_killed_process_spilled_is_removed_by_the_next_and_what_is_in_use
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    code = "import time; from waybill.sources import engine\nwith engine.connect(): print(flush=True); time.sleep(60)"
+    code = "import time; from waybill.sources.duckdb import engine\nwith engine.connect(): print(flush=True); time.sleep(60)"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None

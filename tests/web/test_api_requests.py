@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from tests.exports import MINUTE, Office, make_office
 from tests.issuer import Api, TestIssuer, tenant_api
-from waybill.requests import running
+from waybill.requests.fulfilment import running
 
 BODY = {"entities": ["measurement"], "formats": ["ndjson"]}
 

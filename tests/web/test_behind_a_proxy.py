@@ -16,7 +16,7 @@ from tests.exports import Office, make_office
 from tests.issuer import AUDIENCE, TestIssuer
 from tests.servers.nginx import serve_nginx
 from tests.servers.process import end, free_port, listening, spawn, wait_until_ready
-from waybill.requests.running import fulfil_all
+from waybill.requests.fulfilment.running import fulfil_all
 
 
 @dataclass

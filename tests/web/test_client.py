@@ -18,7 +18,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.issuer import TestIssuer
 from tests.serving import serve_office
 from waybill.client import Export, NotDone, Refused, Waybill, client_credentials
-from waybill.requests.running import fulfil_all
+from waybill.requests.fulfilment.running import fulfil_all
 from waybill.web.app import create_app
 from waybill.web.serve import NoScheduler
 

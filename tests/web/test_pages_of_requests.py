@@ -17,9 +17,9 @@ from tests.issuer import TestIssuer
 from tests.presets import DAY, NOW, Shop, opened
 from waybill.configuration.catalog import FORMATS
 from waybill.configuration.policy import LEVELS
-from waybill.ledger import requests
 from waybill.ledger.engine import new_id
-from waybill.ledger.request_records import FAILURES, ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest, Status
 from waybill.requests.ranges import PRESET_DAYS, previous_period
 from waybill.requests.recurring import make_recurring
 

@@ -16,7 +16,7 @@ import pytest
 from tests.issuer import TestIssuer
 from tests.serving import serve_office
 from waybill.client import Waybill
-from waybill.requests.running import fulfil_all
+from waybill.requests.fulfilment.running import fulfil_all
 from waybill.web import patience
 
 

@@ -277,8 +277,8 @@ Named = dict[str, str]
 
 def find() -> list[Named]:
     """Give up stalled requests, make those that templates owe, and name what is pending and due."""
+    from waybill.requests.fulfilment.running import pending
     from waybill.requests.recurring import make_recurring
-    from waybill.requests.running import pending
 
     installation = open_installation()
     for one in make_recurring(installation):
@@ -288,8 +288,8 @@ def find() -> list[Named]:
 
 def fulfil(named: Named, worker: str) -> None:
     """Carry one request to its end. A request that somebody else has is left to them. Raises PermanentError when it failed."""
-    from waybill.ledger.request_records import Status
-    from waybill.requests import running
+    from waybill.ledger.on_demand.request_records import Status
+    from waybill.requests.fulfilment import running
 
     done = running.fulfil(open_installation(), named["request"], worker=worker)
     if done is None:

@@ -21,7 +21,7 @@ def status(
 ) -> None:
     """Who got their data, who did not, why, and what to do; worst first."""
     from waybill.deliveries.reports import overview
-    from waybill.ledger import usage
+    from waybill.ledger.reports import usage
 
     installation = open_installation()
     if tenant is not None:

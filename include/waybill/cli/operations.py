@@ -243,8 +243,9 @@ def fulfil(
     as_json: AsJson = False,
 ) -> None:
     """Work through the pending export requests once, then send the mail that is owed."""
-    from waybill.ledger.request_records import Status
-    from waybill.requests import following, mailing, running
+    from waybill.ledger.on_demand.request_records import Status
+    from waybill.requests import following, mailing
+    from waybill.requests.fulfilment import running
 
     installation = open_installation()
     ended = running.fulfil_all(installation, due_only=due)

@@ -15,12 +15,12 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstr
 
 from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column, reader, sources
-from waybill.configuration.conditions import Condition, Step, query_problem
-from waybill.configuration.credentials import looks_secret, secret_value, words
-from waybill.configuration.deletes import Deletes, DeletesAt
-from waybill.configuration.durations import Duration
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.columns import Column, reader, sources
+from waybill.configuration.values.conditions import Condition, Step, query_problem
+from waybill.configuration.values.credentials import looks_secret, secret_value, words
+from waybill.configuration.values.deletes import Deletes, DeletesAt
+from waybill.configuration.values.durations import Duration
+from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding
 from waybill_consumer.manifest import NOTICED
 

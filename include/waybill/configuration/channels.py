@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PlainSerializer
 
 from waybill.configuration.catalog import ConnectionId
-from waybill.configuration.durations import Duration
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.durations import Duration
+from waybill.configuration.values.strict import Strict
 
 
 class Event(StrEnum):

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictIn
 
 from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
 from waybill.configuration.channels import Channel, Channels, Event, MailChannel
-from waybill.configuration.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.registration import DestinationSpec, Landing, SftpDestination
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.durations import LONGEST_DAYS, Clock, Duration, parse_duration
+from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding
 
 ALIASES = {

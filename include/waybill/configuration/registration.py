@@ -28,12 +28,12 @@ from waybill.configuration import choices
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, closest, suggester
 from waybill.configuration.channels import Channels
 from waybill.configuration.choices import DeliveredName
-from waybill.configuration.columns import Column
-from waybill.configuration.conditions import Condition
-from waybill.configuration.durations import Clock
 from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.conditions import Condition
+from waybill.configuration.values.durations import Clock
+from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, PermanentError
 from waybill.window import Frequency, cron
 

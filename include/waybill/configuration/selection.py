@@ -8,8 +8,8 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.columns import Column
-from waybill.configuration.conditions import Condition
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.conditions import Condition
 
 
 @dataclass(frozen=True)

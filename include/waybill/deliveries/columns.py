@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.files.manifest import SOURCE_NAME
 from waybill.registrations.filling import FILLED_FROM, followed, source_of
 

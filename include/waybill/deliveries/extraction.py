@@ -9,9 +9,9 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.columns import Column, described
-from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
+from waybill.configuration.values.columns import Column, described
+from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated

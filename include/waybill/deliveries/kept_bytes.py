@@ -13,7 +13,7 @@ from waybill.deliveries.columns import from_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction import Extracted, Read, Task
-from waybill.deliveries.manifests import format_of, is_in_parts, placed
+from waybill.deliveries.publishing.manifests import format_of, is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of

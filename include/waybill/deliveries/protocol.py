@@ -20,14 +20,15 @@ from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, target_of
-from waybill.deliveries.published import require_published
-from waybill.deliveries.upload import Uploads
+from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, target_of
+from waybill.deliveries.publishing.published import require_published
+from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.layout import Target
-from waybill.ledger import Ledger, deliveries, keys
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.comparison import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.registrations import filling

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.columns import sources
 from waybill.configuration.selection import Changed, Extent, Selection
+from waybill.configuration.values.columns import sources
 from waybill.deliveries.columns import from_json, same_texts
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot

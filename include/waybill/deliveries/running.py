@@ -16,13 +16,14 @@ from sqlalchemy import Connection
 
 from waybill import layout, logs
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries import kept_bytes, landing, protocol, stopping
+from waybill.deliveries import kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
 from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
 from waybill.deliveries.extraction import PositionLost, Task
-from waybill.deliveries.manifests import manifest_bytes, placed, publish_document
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
+from waybill.deliveries.publishing import landing
+from waybill.deliveries.publishing.manifests import manifest_bytes, placed, publish_document
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError

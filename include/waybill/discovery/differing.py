@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, is_credential
-from waybill.configuration.columns import Column, described
+from waybill.configuration.values.columns import Column, described
 from waybill.errors import counted
 from waybill.sources.drift import holds
 from waybill.sources.sql import split_name

@@ -9,8 +9,8 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import is_credential
-from waybill.configuration.columns import Column
-from waybill.configuration.credentials import secret_value, words
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.credentials import secret_value, words
 from waybill.discovery.naming import entity_id
 from waybill.discovery.tenants import owners, tenant_names
 from waybill.errors import WaybillError

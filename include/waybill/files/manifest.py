@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from waybill.canonical import timestamp_text
-from waybill.configuration.columns import Column
 from waybill.configuration.selection import Dialect
+from waybill.configuration.values.columns import Column
 from waybill.errors import PermanentError
 from waybill.files import source_types
 from waybill.files.source_types import Native
@@ -24,6 +24,7 @@ SOURCE_NAME = "source_name"
 """In the facts of a column that leaves under another name: what the source calls it."""
 _FOR_THE_SENDER: dict[str, type] = {"entity_name": str, "position": dict, "schema_version": int, "produced_by": str}
 """What a sender needs of a manifest beyond what a consumer reads."""
+
 
 def parse(data: bytes, where: str) -> Manifest:
     """A manifest read back by its sender. Raises PermanentError when it is not one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waybill.configuration.catalog import Entity
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 
 if TYPE_CHECKING:
     from waybill.sources import Snapshot

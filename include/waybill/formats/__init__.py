@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from waybill.configuration.columns import Column
+    from waybill.configuration.values.columns import Column
     from waybill.formats.base import Writer, WriterOptions
 
 SUFFIXES = {"ndjson": ".ndjson", "csv": ".csv", "json": ".json", "xlsx": ".xlsx", "parquet": ".parquet"}

@@ -1,6 +1,6 @@
 """Credentials are taken out of what people export, whatever the format.
 
-In JSON the member goes, key and all, wherever it stands: by its name (`waybill.configuration.credentials.looks_secret`), also as
+In JSON the member goes, key and all, wherever it stands: by its name (`waybill.configuration.values.credentials.looks_secret`), also as
 `{"name": "api_key", "value": ...}` and in JSON inside a string; or because its value is an unmistakable credential. A text that holds an
 unmistakable credential becomes NULL, as does JSON with a secret name that cannot be taken apart. A column's written reason lets its values
 pass, never a secret name inside its JSON.
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
-from waybill.configuration.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
+from waybill.configuration.values.columns import Column
+from waybill.configuration.values.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
 from waybill.formats import jsons
 
 MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/)"

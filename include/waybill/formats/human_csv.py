@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from waybill import canonical_sql
 from waybill.canonical import ColumnType, csv_field
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import flatten, lines
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.json_text import TextWriter

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import clean
 
 ROWS = 50_000

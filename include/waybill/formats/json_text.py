@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from waybill.canonical import optional_timestamp_text, timestamp_text
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import lines
 from waybill.formats.base import Target, WriterOptions, Written
 from waybill.formats.intake import Intake

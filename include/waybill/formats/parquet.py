@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats.base import Target, WriterOptions, Written
 from waybill.formats.intake import Intake
 

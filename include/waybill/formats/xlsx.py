@@ -25,7 +25,7 @@ from xlsxwriter.utility import xl_col_to_name
 
 from waybill import private
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.formats import lines
 from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_fit
 from waybill.formats.intake import Intake

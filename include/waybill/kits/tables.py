@@ -8,9 +8,9 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Catalog, Entity
-from waybill.configuration.columns import Column
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Dialect
+from waybill.configuration.values.columns import Column
 from waybill.deliveries.columns import arranged
 from waybill.errors import PermanentError
 from waybill.files.manifest import columns_of

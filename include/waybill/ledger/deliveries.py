@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, text, upda
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
-from waybill.ledger import keys
+from waybill.ledger.comparison import keys
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IS_OPEN, UNLISTED, attempt, delivery, digest, stream

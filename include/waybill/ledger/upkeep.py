@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
-from waybill.ledger import keys
+from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream

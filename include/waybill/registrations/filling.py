@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waybill.configuration.catalog import Catalog, Entity, Mode
-from waybill.configuration.columns import Column
+from waybill.configuration.values.columns import Column
 from waybill.errors import PermanentError
 from waybill.files.manifest import SOURCE_NAME
 from waybill.ledger.registrations import Registered
@@ -30,9 +30,7 @@ def followed(delivered: Sequence[Mapping[str, Any]], catalogued: Mapping[str, Co
     for same_name, same_source in ((True, True), (False, True), (True, False)):
         for name, column in catalogued.items():
             matching = (
-                one
-                for one in left
-                if (not same_name or one["name"] == name) and (not same_source or source_of(one) == column.source(name))
+                one for one in left if (not same_name or one["name"] == name) and (not same_source or source_of(one) == column.source(name))
             )
             if name not in found and (fact := next(matching, None)) is not None:
                 found[name] = fact

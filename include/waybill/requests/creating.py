@@ -15,9 +15,10 @@ from waybill.access import Caller, Permission
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
-from waybill.ledger import registrations, requests
+from waybill.ledger import registrations
 from waybill.ledger.engine import new_id
-from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD
 from waybill.requests.rights import has_plan, require, require_project, roles_of
 from waybill.requests.scopes import refuse_unknown

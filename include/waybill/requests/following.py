@@ -13,9 +13,10 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
-from waybill.ledger import registrations, requests
+from waybill.ledger import registrations
 from waybill.ledger.engine import is_id
-from waybill.ledger.request_records import ExportFile, ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, Status
 from waybill.requests.creating import zone_of
 from waybill.requests.rights import (
     has_plan,

@@ -17,8 +17,9 @@ from itsdangerous.encoding import base64_decode, base64_encode
 from waybill.access import Caller, Permission
 from waybill.errors import PermanentError
 from waybill.installation import Installation
-from waybill.ledger import registrations, requests
-from waybill.ledger.request_records import ExportRequest, Status
+from waybill.ledger import registrations
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import get_request
 from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
 from waybill.requests.states import SENTENCES, Refused, refused

@@ -11,8 +11,8 @@ from waybill.configuration.policy import ExportPolicy
 from waybill.connection import Connection
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import requests
-from waybill.ledger.request_records import ExportRequest, Status
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.creating import zone_of
 from waybill.requests.links import DOWNLOADS, public_url, sign
 from waybill.requests.ranges import spoken

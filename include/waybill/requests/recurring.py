@@ -13,10 +13,11 @@ from waybill.access import Caller, Permission
 from waybill.canonical import optional_timestamp_text
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import recurring, registrations, requests
+from waybill.ledger import registrations
 from waybill.ledger.engine import new_id
-from waybill.ledger.recurring import Template
-from waybill.ledger.request_records import ExportRequest
+from waybill.ledger.on_demand import recurring, requests
+from waybill.ledger.on_demand.recurring import Template
+from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests.creating import Origin, Requester, covered, enter, require_plan, zone_of
 from waybill.requests.ranges import previous_period
 from waybill.requests.rights import holds, may_see, require, require_project, sees_only_own, still_holds

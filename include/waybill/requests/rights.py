@@ -6,7 +6,7 @@ from waybill.access import Caller, Permission, TokenRights
 from waybill.configuration.policy import ExportPolicy
 from waybill.installation import Installation
 from waybill.ledger import registrations
-from waybill.ledger.request_records import ExportRequest
+from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests.states import Refused, refused
 
 _DENIED = {

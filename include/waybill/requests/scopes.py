@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from waybill.access import Caller, Permission
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Catalog, Entity, ScopeLevel, closest
-from waybill.configuration.columns import Column, described
 from waybill.configuration.policy import Level
 from waybill.configuration.selection import Selection
+from waybill.configuration.values.columns import Column, described
 from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.requests.rights import require

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import PermanentError
-from waybill.ledger.request_records import ExportRequest, Status
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 
 
 def label(export_policy: ExportPolicy, status: str, progress: int) -> str:

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from waybill.configuration.catalog import Catalog, Entity, closest, suggester
 from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangePreset
 from waybill.configuration.registration import entity_words
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, InvalidInput
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 

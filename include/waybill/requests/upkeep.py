@@ -15,8 +15,9 @@ from waybill.configuration.policy import ExportPolicy
 from waybill.destinations.archives import Archives, is_own, open_archives
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger import recurring, registrations, requests
-from waybill.ledger.request_records import FAILURES, ExportRequest
+from waybill.ledger import registrations
+from waybill.ledger.on_demand import recurring, requests
+from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest
 from waybill.requests.states import stalled
 
 ORPHANED_AFTER = timedelta(days=1)

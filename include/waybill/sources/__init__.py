@@ -2,7 +2,7 @@
 
 In: a source of the catalog, its connection, and a selection of a tenant's rows. Out: canonical CSV, digests or Arrow batches of one
 consistent snapshot; the same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
-and puts the tenant's predicate into it, `relations` and `lake` read through DuckDB's `engine`, `postgres/` through COPY, `dbapi` in chunks.
+and puts the tenant's predicate into it, `duckdb/` reads files and lakes, `postgres/` reads through COPY, and `dbapi/` through any driver.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections, connect:
     """
     match spec:
         case DuckDBSource():
-            from waybill.sources.duckdb import DuckDB
+            from waybill.sources.duckdb.source import DuckDB
 
             return DuckDB(base / spec.path)
         case LakeSource():
-            from waybill.sources.lake import Lake
+            from waybill.sources.duckdb.lake import Lake
 
             return Lake(spec, base, connections)
         case PostgresSource():
@@ -37,6 +37,6 @@ def open_source(spec: SourceSpec, base: Path, connections: Connections, connect:
 
             return Postgres(spec, connections)
         case DbApiSource():
-            from waybill.sources.dbapi import DbApi
+            from waybill.sources.dbapi.source import DbApi
 
             return DbApi(spec, connect)

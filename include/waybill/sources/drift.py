@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Mode, closest
-from waybill.configuration.columns import sources
 from waybill.configuration.selection import Selection
+from waybill.configuration.values.columns import sources
 from waybill.errors import PermanentError, counted
 from waybill.sources.sql import Flavour, Natives
 

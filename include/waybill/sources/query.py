@@ -15,9 +15,9 @@ from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
-from waybill.configuration.columns import Column, described
-from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.values.columns import Column, described
+from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
 from waybill.sources.sql import Bind, Flavour, Natives, Sql, either, every, join, sql
 

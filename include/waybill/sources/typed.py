@@ -10,9 +10,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from waybill.canonical import ColumnType
-from waybill.configuration.columns import Column
 from waybill.configuration.selection import Block, Selection
-from waybill.sources import engine
+from waybill.configuration.values.columns import Column
+from waybill.sources.duckdb import engine
 from waybill.sources.sql import Natives, quote
 
 _DECIMALS = ("numeric", "decimal")
@@ -75,9 +75,7 @@ def texts(columns: Mapping[str, Column]) -> Reader:
     return Reader(columns, ["CAST({} AS DOUBLE)" if one.leaves_as is ColumnType.FLOAT else "{}" for one in columns.values()])
 
 
-def batches(
-    blocks: Iterable[Block], selection: Selection, natives: Natives, where: str
-) -> Iterator[pa.RecordBatch]:
+def batches(blocks: Iterable[Block], selection: Selection, natives: Natives, where: str) -> Iterator[pa.RecordBatch]:
     """The records of canonical CSV in the Arrow types of the selection's columns; `where` they come from, for errors."""
     with closing(reader(selection.columns, natives)) as into, engine.errors(where):
         for block, _ in blocks:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from waybill.canonical import parse_timestamp, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.columns import Column, sources
 from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction import changes_by_time
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
@@ -27,7 +27,8 @@ from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import records_of
 from waybill.installation import Installation
-from waybill.ledger import deliveries, reconciling, streams
+from waybill.ledger import deliveries, streams
+from waybill.ledger.comparison import reconciling
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream

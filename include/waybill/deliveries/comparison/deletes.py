@@ -19,19 +19,20 @@ import zstandard
 from waybill import layout
 from waybill.canonical import ColumnType, csv_line, timestamp_text
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.columns import Column
 from waybill.configuration.selection import Changed, Dialect, Selection
+from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
-from waybill.deliveries.published import require_published
-from waybill.deliveries.upload import SpoolFile
+from waybill.deliveries.publishing.published import require_published
+from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError
 from waybill.formats.csv import write_csv
 from waybill.layout import Target
-from waybill.ledger import Ledger, deliveries, keys
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.comparison import keys
+from waybill.ledger.comparison.keys import Change
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.keys import Change
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
 from waybill.window import latest

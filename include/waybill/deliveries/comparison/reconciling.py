@@ -17,13 +17,14 @@ from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.deliveries.comparison.comparing import Difference, compare
 from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, unseen_generation
-from waybill.deliveries.manifests import SOMETIMES, manifest_bytes
+from waybill.deliveries.publishing.manifests import SOMETIMES, manifest_bytes
 from waybill.destinations import Item, Session
 from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.manifest import listed
 from waybill.installation import Installation
-from waybill.ledger import deliveries, reconciling, registrations, streams
+from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger.comparison import reconciling
 from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered

@@ -18,9 +18,10 @@ from waybill.destinations import Item, Profile, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.manifest import Listed, listed, named
 from waybill.installation import Installation
-from waybill.ledger import deliveries, reconciling, streams
+from waybill.ledger import deliveries, streams
+from waybill.ledger.comparison import reconciling
+from waybill.ledger.comparison.reconciling import Placed
 from waybill.ledger.deliveries import Delivery
-from waybill.ledger.reconciling import Placed
 from waybill.ledger.registrations import Registered
 from waybill_consumer.manifest import SUFFIX as MANIFEST
 

@@ -19,7 +19,8 @@ from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
 from waybill.installation import Installation
-from waybill.ledger import deliveries, reconciling, registrations
+from waybill.ledger import deliveries, registrations
+from waybill.ledger.comparison import reconciling
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream

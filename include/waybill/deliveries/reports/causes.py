@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from waybill.ledger.overviews import Trouble
+from waybill.ledger.reports.overviews import Trouble
 
 NEXT_STEPS = {
     "login": "Correct the user, key or password in the Airflow connection, then rehearse the destination.",

@@ -11,7 +11,7 @@ from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.manifests import placed, target_of
+from waybill.deliveries.publishing.manifests import placed, target_of
 from waybill.destinations import Probe, Profile
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation

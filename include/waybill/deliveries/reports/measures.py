@@ -9,7 +9,8 @@ from pathlib import Path
 from waybill.configuration.promise import PromiseState
 from waybill.deliveries.reports.promises import promise_of
 from waybill.installation import Installation
-from waybill.ledger import deliveries, overviews
+from waybill.ledger import deliveries
+from waybill.ledger.reports import overviews
 
 
 @dataclass(frozen=True)

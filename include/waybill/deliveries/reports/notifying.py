@@ -21,11 +21,12 @@ from waybill.configuration.registration import Registration
 from waybill.deliveries.reports.promises import promise_of
 from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
-from waybill.ledger import deliveries, notices, overviews, registrations, streams
+from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.ledger.notices import Alarm
-from waybill.ledger.overviews import Standing
 from waybill.ledger.registrations import Registered
+from waybill.ledger.reports import notices, overviews
+from waybill.ledger.reports.notices import Alarm
+from waybill.ledger.reports.overviews import Standing
 
 _LATE = {PromiseState.AT_RISK: Event.LATE_WARNING, PromiseState.BREACHED: Event.BREACH}
 _GRAVEST = (Event.BREACH, Event.FAILED, Event.LATE_WARNING)

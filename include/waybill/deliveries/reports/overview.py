@@ -19,8 +19,8 @@ from waybill.deliveries.reports.causes import Cause, causes
 from waybill.deliveries.reports.promises import promise_of
 from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
-from waybill.ledger import overviews
-from waybill.ledger.overviews import Day, Standing, Trouble
+from waybill.ledger.reports import overviews
+from waybill.ledger.reports.overviews import Day, Standing, Trouble
 from waybill.window import Frequency, local_time
 
 GRACE = timedelta(hours=3)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from waybill.configuration.promise import Promise, PromiseState, Terms
 from waybill.configuration.registration import ExportOption, starts_at
 from waybill.ledger import registrations
-from waybill.ledger.overviews import Standing
+from waybill.ledger.reports.overviews import Standing
 from waybill.window import Frequency
 
 _TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "deliverBy")

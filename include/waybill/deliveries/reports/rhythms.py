@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from waybill.configuration.catalog import Catalog
 from waybill.ledger import registrations, streams
-from waybill.ledger.overviews import Standing
 from waybill.ledger.registrations import Registered
+from waybill.ledger.reports.overviews import Standing
 from waybill.ledger.streams import Reached
 
 

@@ -17,14 +17,15 @@ from urllib.parse import urlsplit
 from waybill import mail, webhooks
 from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
-from waybill.deliveries.manifests import manifest_bytes, placed
+from waybill.deliveries.publishing.manifests import manifest_bytes, placed
 from waybill.deliveries.reports import notifying
 from waybill.deliveries.reports.causes import said_outside
 from waybill.destinations.public import checked_address
 from waybill.errors import PermanentError, WaybillError, counted
 from waybill.installation import Installation
-from waybill.ledger import deliveries, notices
-from waybill.ledger.notices import Notice
+from waybill.ledger import deliveries
+from waybill.ledger.reports import notices
+from waybill.ledger.reports.notices import Notice
 
 WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
 """How long to wait before the next tries, the last of these from then on."""

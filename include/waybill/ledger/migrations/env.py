@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from waybill.ledger.request_tables import metadata
+from waybill.ledger.on_demand.request_tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from waybill.configuration.catalog import DbApiSource
-from waybill.sources.dbapi import DbApi, DbApiSnapshot
+from waybill.sources.dbapi.source import DbApi, DbApiSnapshot
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 

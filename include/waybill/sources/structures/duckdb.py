@@ -10,8 +10,8 @@ from typing import Any
 
 import duckdb
 
-from waybill.sources import engine
-from waybill.sources.duckdb import DuckDB
+from waybill.sources.duckdb import engine
+from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.sql import Bind, Sql, quote, quoted_name, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
 

@@ -11,8 +11,8 @@ from typing import Any
 from waybill.configuration.catalog import LakeSource
 from waybill.connection import Connections
 from waybill.errors import WaybillError
-from waybill.sources import engine
-from waybill.sources.lake import Lake, pattern_entity
+from waybill.sources.duckdb import engine
+from waybill.sources.duckdb.lake import Lake, pattern_entity
 from waybill.sources.sql import Sql, quote
 from waybill.sources.structures.base import FoundColumn, FoundTable
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration.registration import EntityList
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.strict import Strict
 
 
 class Answer(BaseModel):

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from waybill.access import Caller
 from waybill.canonical import timestamp_text
 from waybill.installation import Installation
-from waybill.ledger.request_records import ACTIVE, ExportRequest, Status
+from waybill.ledger.on_demand.request_records import ACTIVE, ExportRequest, Status
 from waybill.requests import creating, following, links
 from waybill.requests.creating import Origin
 from waybill.requests.following import options

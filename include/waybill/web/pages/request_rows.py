@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waybill.configuration.policy import Page
-from waybill.ledger.request_records import ACTIVE, Status
+from waybill.ledger.on_demand.request_records import ACTIVE, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
 
 SCOPES = {

@@ -15,7 +15,7 @@ from waybill.configuration.catalog import Entity, ScopeLevel
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import WaybillError
 from waybill.installation import Installation
-from waybill.ledger.request_records import Status
+from waybill.ledger.on_demand.request_records import Status
 from waybill.registrations import replacing
 from waybill.requests import creating, following, links
 from waybill.requests.creating import Origin, zone_of

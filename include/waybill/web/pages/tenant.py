@@ -23,8 +23,9 @@ from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.kits import DIALECTS, Dialect, archive, kit_of
-from waybill.ledger import registrations, streams, usage
+from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
+from waybill.ledger.reports import usage
 from waybill.registrations import replacing
 from waybill.registrations.applying import file_of
 from waybill.web.dependencies import RUN_STARTED, InstallationDep, SchedulerDep, TenantPath

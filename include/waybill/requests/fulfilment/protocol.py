@@ -26,11 +26,12 @@ from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.formats import SUFFIXES, open_writer
 from waybill.formats.base import Writer, WriterOptions, Written
-from waybill.ledger import Ledger, requests
-from waybill.ledger.request_records import FAILURES, ExportFile, ExportRequest, Failure
-from waybill.requests import packing
-from waybill.requests.heartbeat import Lost, Pulse
-from waybill.requests.packing import Part
+from waybill.ledger import Ledger
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import FAILURES, ExportFile, ExportRequest, Failure
+from waybill.requests.fulfilment import packing
+from waybill.requests.fulfilment.heartbeat import Lost, Pulse
+from waybill.requests.fulfilment.packing import Part
 from waybill.requests.states import written_progress
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source

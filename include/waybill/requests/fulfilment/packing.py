@@ -16,8 +16,8 @@ from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Selection
 from waybill.files.manifest import columns_of, document
 from waybill.formats.base import Written, disk_errors
-from waybill.ledger.request_records import ExportRequest
-from waybill.requests.heartbeat import Pulse
+from waybill.ledger.on_demand.request_records import ExportRequest
+from waybill.requests.fulfilment.heartbeat import Pulse
 from waybill.requests.ranges import spoken
 from waybill.requests.states import packed_progress
 

@@ -9,7 +9,7 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task, range_column
-from waybill.deliveries.published import require_document
+from waybill.deliveries.publishing.published import require_document
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import columns_of, dialect_of, document

@@ -16,13 +16,13 @@ from botocore.exceptions import BotoCoreError
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.columns import described, sources
 from waybill.configuration.selection import Selection
+from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import engine
 from waybill.sources.base import Rows, Stream
-from waybill.sources.duckdb import EngineSnapshot
+from waybill.sources.duckdb import engine
+from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 _HIVE_TYPES = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema
 
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.strict import Strict
 
 
 class Deletes(Strict):

@@ -11,10 +11,10 @@ from datetime import datetime
 from waybill.access import Permission
 from waybill.errors import WaybillError
 from waybill.installation import PRODUCED_BY, Installation
-from waybill.ledger import requests
-from waybill.ledger.request_records import FAILURES, ExportRequest, Failure
-from waybill.requests import fulfilment
-from waybill.requests.fulfilment import Resources, Task
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest, Failure
+from waybill.requests.fulfilment import protocol
+from waybill.requests.fulfilment.protocol import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
@@ -46,8 +46,8 @@ def fulfil(
         refusal = None if _may_start(installation, claimed) else FAILURES["permission_revoked"]
         task = None if refusal else _task(installation, claimed)
     except WaybillError as error:
-        fulfilment.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
-        refusal, task = fulfilment.failure_of(error), None
+        protocol.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
+        refusal, task = protocol.failure_of(error), None
     if task is None:
         return _refuse(installation, claimed, refusal or FAILURES["internal"])
     try:
@@ -55,7 +55,7 @@ def fulfil(
     except WaybillError:
         findings = []  # the source is asked for the rows next, and what is wrong with it is told then
     if findings:
-        return _refuse(installation, claimed, fulfilment.failure_of(failed_as_unknown(findings)))
+        return _refuse(installation, claimed, protocol.failure_of(failed_as_unknown(findings)))
     resources = Resources(
         installation.ledger,
         installation.source,
@@ -65,7 +65,7 @@ def fulfil(
         sleep,
         lambda kind: mail_about(claimed, kind, export_policy),
     )
-    return fulfilment.fulfil(task, resources)
+    return protocol.fulfil(task, resources)
 
 
 def _may_start(installation: Installation, one: ExportRequest) -> bool:

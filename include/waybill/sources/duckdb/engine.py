@@ -14,9 +14,10 @@ import pyarrow as pa
 from waybill import canonical_sql
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import drift, nested, reuse
+from waybill.sources import drift, reuse
+from waybill.sources.duckdb import nested
+from waybill.sources.duckdb.spill import spill_folder
 from waybill.sources.query import Query
-from waybill.sources.spill import spill_folder
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 MEMORY = "512MB"

@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
-from waybill.configuration.columns import described, sources
-from waybill.configuration.conditions import Condition
 from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
+from waybill.configuration.values.columns import described, sources
+from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import chunks, drift, drivers, engine, extents, hiding, typed
+from waybill.sources import drift, extents, hiding, typed
 from waybill.sources.base import Rows, Stream
-from waybill.sources.drivers import FrameConnection
+from waybill.sources.dbapi import chunks, drivers
+from waybill.sources.dbapi.drivers import FrameConnection
+from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, join, quote, quoted_name, split_name, sql
 

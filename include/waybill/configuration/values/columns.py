@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from waybill.canonical import ColumnType
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.strict import Strict
 
 
 def _yes(value: Any) -> Any:

@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from waybill.canonical import ColumnType, parse_timestamp
-from waybill.configuration.strict import Strict
+from waybill.configuration.values.strict import Strict
 
 Identifier = Annotated[str, StringConstraints(min_length=1)]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from waybill.ledger.request_tables import export_template
+from waybill.ledger.on_demand.request_tables import export_template
 
 _t = export_template.c
 

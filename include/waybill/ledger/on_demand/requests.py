@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.ledger.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
-from waybill.ledger.request_tables import export_file, export_request, link_key
+from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
+from waybill.ledger.on_demand.request_tables import export_file, export_request, link_key
 from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
 

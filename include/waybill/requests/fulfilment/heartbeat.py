@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from waybill.errors import TransientError
-from waybill.ledger import Ledger, requests
-from waybill.ledger.request_records import ExportRequest
+from waybill.ledger import Ledger
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import ExportRequest
 
 _SOON = 1.0
 """Seconds after which progress that has moved is told without waiting for the next beat."""

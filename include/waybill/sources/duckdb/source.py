@@ -18,8 +18,9 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, engine, extents
+from waybill.sources import drift, extents
 from waybill.sources.base import Rows, Stream
+from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, split_name, sql
 

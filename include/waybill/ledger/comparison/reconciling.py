@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from waybill.ledger import keys
+from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
