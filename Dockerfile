@@ -11,11 +11,15 @@ COPY --chown=airflow:root include /tmp/waybill/include
 COPY --chown=airflow:root consumer /tmp/waybill/consumer
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/waybill && rm -rf /tmp/waybill
 
+# Copies of the file of tenants' DAGs, so that each holds few enough to be parsed quickly: see docs/operating.md.
+ARG WAYBILL_DAG_FILES=1
 COPY --chown=airflow:root dags dags
+RUN for number in $(seq 2 "${WAYBILL_DAG_FILES:-1}"); do cp dags/tenant_exports.py "dags/tenant_exports_$number.py"; done
 COPY --chown=airflow:root plugins plugins
 COPY --chown=airflow:root config config
 
 ENV WAYBILL_CONFIG_DIR=/opt/airflow/config \
+    WAYBILL_DAG_FILES=${WAYBILL_DAG_FILES} \
     WAYBILL_SPOOL_DIR=/opt/airflow/waybill/spool \
     WAYBILL_ARCHIVE_URL=file:///opt/airflow/waybill/archive \
     AIRFLOW__CORE__LOAD_EXAMPLES=False

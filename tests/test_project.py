@@ -1,5 +1,6 @@
 """The files around the code agree with each other: locks, container setup, ignore lists, build scripts."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -118,10 +119,28 @@ def test_compose_sets_only_what_airflow_knows(compose: dict[str, Any]) -> None:
 
 
 def test_compose_starts_commands_that_exist(compose: dict[str, Any]) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    parser = get_parser()
     for name in ("api-server", "scheduler", "dag-processor", "triggerer", "worker"):
-        argv = [sys.executable, "-m", "airflow", *compose["services"][name]["command"].split(), "--help"]
-        assert subprocess.run(argv, capture_output=True, check=True, text=True).stdout.startswith("Usage: airflow")
+        assert callable(parser.parse_args(compose["services"][name]["command"].split()).func)
     assert "waybill serve --host 0.0.0.0 --port 8081" in compose["services"]["serve"]["command"][0]
+
+
+def test_compose_hands_every_line_of_env_to_what_is_ours_and_asks_every_service_whether_it_is_well(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert all(one["env_file"] == [".env"] for one in services.values() if "build" in one)
+    lasting = {name for name, one in services.items() if name != "init" and "try" not in one.get("profiles", [])}
+    assert all(services[name]["healthcheck"]["test"] and services[name]["logging"] == {"driver": "local"} for name in lasting)
+
+
+def test_the_image_makes_the_dag_files_that_the_setting_asks_for(compose: dict[str, Any], repository: Path, tmp_path: Path) -> None:
+    assert compose["services"]["dag-processor"]["build"]["args"] == {"WAYBILL_DAG_FILES": "${WAYBILL_DAG_FILES:-1}"}
+    (copies,) = re.findall(r"^RUN (for number .*)$", (repository / "Dockerfile").read_text(), flags=re.MULTILINE)
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags/tenant_exports.py").touch()
+    subprocess.run(["/bin/sh", "-euc", copies], check=True, cwd=tmp_path, env={"WAYBILL_DAG_FILES": "3", "PATH": os.environ["PATH"]})
+    assert {path.name for path in (tmp_path / "dags").iterdir()} == {f"tenant_exports{number}.py" for number in ("", "_2", "_3")}
 
 
 def test_compose_gives_each_worker_a_disk_of_its_own_and_keeps_what_all_share_in_the_archive(compose: dict[str, Any]) -> None:
@@ -148,8 +167,12 @@ def test_compose_holds_no_secret_and_the_example_names_every_variable(repository
     assert secret_lines
     assert [line for line in secret_lines if not re.search(r"\$\{[A-Z_]+:\?see \.env\.example\}", line)] == []
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (repository / ".env.example").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text)) == example.keys()
-    assert {name for name, value in example.items() if value} == {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM", "AIRFLOW_WORKER_CONCURRENCY"}
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text))
+    assert used <= example.keys()
+    read = {name for path in (repository / "include/waybill").rglob("*.py") for name in re.findall(r"WAYBILL_[A-Z_]+", path.read_text())}
+    assert {name for name in example.keys() - used if not name.startswith("AIRFLOW_CONN_")} <= read, "handed to every service as it stands"
+    defaults = {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM", "AIRFLOW_WORKER_CONCURRENCY", "WAYBILL_DAG_FILES"}
+    assert {name for name, value in example.items() if value} == defaults
 
 
 def test_the_image_is_built_on_the_pinned_airflow(repository: Path) -> None:

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from tests.servers.postgres import Cluster
-from tests.servers.process import end, free_port, ordinary_account, scratch, spawn
+from tests.servers.process import free_port, ordinary_account, scratch, spawn
 from tests.servers.redis import Redis
 from tests.servers.s3 import S3Server
 
@@ -79,7 +79,11 @@ class Topology:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "USER") if name in os.environ}
-        return {**kept, **image, **given, **here, **self.extra}
+        return {**kept, **image, **self._env_file(service), **given, **here, **self.extra}
+
+    def _env_file(self, service: str) -> dict[str, str]:
+        """Compose hands the lines of .env to a service that names the file."""
+        return dict(self.values) if self.compose["services"][service].get("env_file") == [".env"] else {}
 
     def spool(self, name: str) -> Path:
         return self.root / "disks" / name / "spool"
@@ -112,15 +116,12 @@ class Topology:
                 continue
         process.wait(30)
 
-    def stop(self, name: str) -> None:
-        process = self.processes.pop(name)
-        children = psutil.Process(process.pid).children(recursive=True)
-        end(process)
-        for one in children:
-            try:
-                one.kill()
-            except psutil.NoSuchProcess:
-                continue
+    def healthy(self, service: str) -> bool:
+        """What the file's own health check says of the service."""
+        kind, *words = self.compose["services"][service]["healthcheck"]["test"]
+        argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
+        argv = [self._native(word).replace("localhost:8080", f"127.0.0.1:{self.api_port}") for word in argv]
+        return subprocess.run(argv, env=self.environment(service), capture_output=True, timeout=60, check=False).returncode == 0
 
     def run(self, *argv: str, machine: str = "worker2") -> str:
         """A command of the image on one of the machines; its output."""
@@ -210,7 +211,7 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
             yield topology
         finally:
             for name in list(topology.processes):
-                topology.stop(name)
+                topology.kill(name)  # nothing is asked of them any more, and an orderly end of a worker takes long
 
 
 def _database(cluster: Cluster, name: str, password: str) -> None:
@@ -221,6 +222,6 @@ def _database(cluster: Cluster, name: str, password: str) -> None:
         connection.execute(f"create database {name} owner {name}")
 
 
-def sftp_connection(host: str, port: int, login: str, key: str, host_key: str) -> str:
-    extra = {"private_key": key, "host_key": host_key}
-    return json.dumps({"conn_type": "sftp", "host": host, "port": port, "login": login, "extra": extra})
+def sftp_connection(host: str, port: int, login: str, key: str, host_key: str) -> dict[str, Any]:
+    extra = json.dumps({"private_key": key, "host_key": host_key})
+    return {"conn_type": "sftp", "host": host, "port": port, "login": login, "extra": extra}

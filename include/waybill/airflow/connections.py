@@ -59,7 +59,7 @@ def connect_db(connection_id: str) -> Any:
 
 
 def _airflow_connection(connection_id: str) -> Any:
-    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}") or None  # an empty line of an .env file is none
     if given is None and not _airflow_is_here():
         raise _unusable(connection_id, False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ def begin(
 
 def main() -> None:
     """The console script. Errors on purpose end in one sentence and exit 1."""
+    # As Airflow's own commands about connections do: those of its metadata database are found too, where this machine reaches it.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     try:
         app()
     except WaybillError as error:
