@@ -79,6 +79,12 @@ def test_a_revoked_key_pins_nothing(openssh: SftpAccess, tmp_path: Path) -> None
     assert "has revoked every key" in str(refusal(key_connection(openssh, host_key=None, known_hosts=str(file))))
 
 
+def test_a_connection_of_another_type_is_told_apart(openssh: SftpAccess) -> None:
+    said = str(refusal(replace(key_connection(openssh), type="postgres")))
+    assert "the connection is of type postgres, which is no SFTP server" in said
+    assert "AIRFLOW_CONN_" in said
+
+
 @pytest.mark.parametrize("extra", [{"host_key": ""}, {"no_host_key_check": "true"}, {"host_key": "", "known_hosts": "none"}])
 def test_an_unpinned_host_is_never_talked_to(openssh: SftpAccess, extra: dict[str, Any]) -> None:
     error = refusal(key_connection(openssh, **extra))

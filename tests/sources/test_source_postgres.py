@@ -351,6 +351,19 @@ def test_a_lost_server_can_be_tried_again_and_an_unknown_role_cannot(orders: Dat
         pass
 
 
+def test_what_libpq_knows_may_be_in_the_extra_of_a_connection(orders: Database) -> None:
+    place = {"host": orders.host, "port": str(orders.port), "user": orders.user, "options": "-c search_path=public", "cursor": "ignored"}
+    target = Connection("pg", "postgres", schema=orders.name, extra=place)
+    with Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: target).snapshot() as snapshot:
+        assert snapshot.taken_at.tzinfo is UTC
+    demanding = replace(target, extra=place | {"sslmode": "require"})
+    with (
+        pytest.raises(PermanentError, match="Correct the Airflow connection"),
+        Postgres(PostgresSource(kind="postgres", connection="pg"), lambda _: demanding).snapshot(),
+    ):
+        pass
+
+
 def test_a_killed_session_can_be_tried_again(orders: Database) -> None:
     shape = entity("full")
     mine = "application_name = 'waybill' AND datname = current_database()"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from waybill.airflow import given
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 
@@ -18,7 +19,7 @@ def lookup(connection_id: str) -> Connection:
     found = _airflow_connection(connection_id)
     return Connection(
         id=connection_id,
-        type=found.conn_type or "",
+        type=given.connection_type(found.conn_type or ""),
         host=found.host or "",
         port=found.port,
         login=found.login or "",
@@ -59,24 +60,20 @@ def connect_db(connection_id: str) -> Any:
 
 
 def _airflow_connection(connection_id: str) -> Any:
-    given = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}") or None  # an empty line of an .env file is none
-    if given is None and not _airflow_is_here():
-        raise _unusable(connection_id, False)
+    written = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    if written is None and not _airflow_is_here():
+        raise given.missing(connection_id)
+    if written is not None:  # Airflow's own first choice, taken here without loading its backends
+        return given.parsed(connection_id, written)
 
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowException
 
     try:
-        if given is not None:  # Airflow's own first choice, taken here without loading its backends
-            return (
-                AirflowConnection.from_json(given, conn_id=connection_id)
-                if given.lstrip().startswith("{")
-                else AirflowConnection.from_uri(given, conn_id=connection_id)
-            )
         return AirflowConnection.get(connection_id)
     except (AirflowException, ValueError) as error:
         # The cause is not chained into the sentence: it may quote the connection's value.
-        raise _unusable(connection_id, given is not None) from error
+        raise given.missing(connection_id) from error
 
 
 def _airflow_is_here() -> bool:
@@ -84,18 +81,6 @@ def _airflow_is_here() -> bool:
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     configured = any(name.startswith("AIRFLOW__") for name in os.environ)
     return "airflow" in sys.modules or configured or (home / "airflow.cfg").exists()
-
-
-def _unusable(connection_id: str, given: bool) -> PermanentError:
-    if given:
-        return PermanentError(
-            f"AIRFLOW_CONN_{connection_id.upper()} is not a connection", allowed="a URI or Airflow's JSON form", code="connection"
-        )
-    return PermanentError(
-        f"there is no Airflow connection {connection_id!r}",
-        next_step=f"Add it in Airflow (Admin > Connections), in the secrets backend, or as AIRFLOW_CONN_{connection_id.upper()}",
-        code="missing_connection",
-    )
 
 
 def _extra(found: Any, connection_id: str) -> dict[str, Any]:

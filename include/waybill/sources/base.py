@@ -14,6 +14,9 @@ from waybill.configuration.selection import Block, Dialect, Extent, Selection
 if TYPE_CHECKING:
     import pyarrow as pa  # a third of a second that tasks without a source need not pay
 
+AGAIN = "See whether it is up and can be reached from here; a scheduled run tries again by itself"
+"""What to do about a source that did not answer."""
+
 
 class Stream(Protocol):
     """Some of the rows of a selection, read over a connection of their own, in a thread of their own."""

@@ -66,6 +66,9 @@ def settings(connection: Connection) -> Settings:
     port = connection.port or 22
     label = f"sftp {connection.id} ({connection.host}:{port})"
     extra = connection.extra
+    if connection.type not in ("sftp", "ssh", ""):
+        step = f"Make it one of type sftp: AIRFLOW_CONN_{connection.id.upper()}=sftp://..., or name another connection"
+        raise unusable(label, f"the connection is of type {connection.type}, which is no SFTP server", step)
     host = connection.host.removeprefix("[").removesuffix("]")  # an IPv6 address as URLs write it
     if not host or not connection.login:
         missing = "login" if host else "host"

@@ -20,7 +20,7 @@ from waybill.configuration.values.columns import described, sources
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift, extents, hiding, typed
-from waybill.sources.base import Rows, Stream
+from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.dbapi import chunks, drivers
 from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.duckdb import engine
@@ -386,7 +386,7 @@ def _errors(where: str) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise TransientError(reason, where=where, code="source_unreachable", next_step="It is tried again") from error
+        raise TransientError(reason, where=where, code="source_unreachable", next_step=AGAIN) from error
     except Exception as error:
         names = {base.__name__ for base in type(error).__mro__}
         if not names & {"Error", "DatabaseError", "InterfaceError"}:
@@ -403,4 +403,4 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
         return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")
     if "ProgrammingError" in names or any(mark in said.lower() for mark in _REFUSED):
         return PermanentError(said, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights")
-    return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")
+    return TransientError(said, where=where, code="source_unreachable", next_step=AGAIN)

@@ -15,6 +15,7 @@ from waybill import canonical_sql
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift, reuse
+from waybill.sources.base import AGAIN
 from waybill.sources.duckdb import nested
 from waybill.sources.duckdb.spill import spill_folder
 from waybill.sources.query import Query
@@ -168,7 +169,7 @@ def _storage_failed(kind: str, where: str) -> WaybillError:
         return PermanentError("access was denied", where=where, code="source_refused", next_step="Grant the right to read them")
     if kind == "FileNotFoundError":
         return PermanentError("a file is gone", where=where, code="source_unreadable", next_step="Put it back, or run again without it")
-    return TransientError(f"the storage stopped answering ({kind})", where=where, code="source_unreachable", next_step="It is tried again")
+    return TransientError(f"the storage stopped answering ({kind})", where=where, code="source_unreachable", next_step=AGAIN)
 
 
 def run(connection: duckdb.DuckDBPyConnection, statement: Sql) -> list[tuple[Any, ...]]:

@@ -20,7 +20,7 @@ from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources.base import Rows, Stream
+from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, quote, sql
@@ -331,5 +331,5 @@ def _unreadable(where: str) -> Iterator[None]:
         ) from error
     except (OSError, BotoCoreError) as error:
         raise TransientError(
-            f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step="It is tried again"
+            f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step=AGAIN
         ) from error

@@ -14,27 +14,15 @@ from psycopg.pq import TransactionStatus
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import drift
+from waybill.sources.base import AGAIN
 from waybill.sources.postgres.settings import LOCK_SECONDS, transaction_settings
 
-_LIBPQ_EXTRAS = (
-    "sslmode",
-    "sslcert",
-    "sslkey",
-    "sslrootcert",
-    "sslcrl",
-    "sslpassword",
-    "gssencmode",
-    "channel_binding",
-    "target_session_attrs",
-    "options",
-    "connect_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
+_OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
+"""What no connection says: rows are read as UTF-8, by SQL."""
+_REFUSED = (
+    *("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in"),
+    "SSL was required",
 )
-_REFUSED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in")
 _FACTS = """
 SELECT clock_timestamp(),
        pg_is_in_recovery(),
@@ -67,7 +55,8 @@ def connect(target: Connection) -> Iterator[psycopg.Connection]:
 
     Raises TransientError when out of reach, PermanentError when the login is refused.
     """
-    settings = {name: str(target.extra[name]) for name in _LIBPQ_EXTRAS if name in target.extra}
+    known = {one.keyword.decode() for one in psycopg.pq.Conninfo.get_defaults()} - _OURS
+    settings = {name: str(value) for name, value in target.extra.items() if name in known}
     settings = {"connect_timeout": "15", "keepalives_idle": "30", "tcp_user_timeout": "60000", "client_encoding": "UTF8"} | settings
     place = {"host": target.host, "port": target.port, "dbname": target.schema, "user": target.login, "password": target.password}
     settings |= {name: str(value) for name, value in place.items() if value}
@@ -193,7 +182,7 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
         return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
     if state and not isinstance(error, psycopg.OperationalError):
         return PermanentError(said, where=where, code="source_refused")
-    return TransientError(said, where=where, code="source_unreachable", next_step="It is tried again")
+    return TransientError(said, where=where, code="source_unreachable", next_step=AGAIN)
 
 
 def _names(said: str, types: Collection[str]) -> bool:

@@ -1,0 +1,135 @@
+"""Connections as people write them into AIRFLOW_CONN_<ID>: what is meant is understood, anything else is refused with the line to write.
+
+No message repeats what stands there: any part of it may be the password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from waybill.errors import PermanentError
+
+_SPELLINGS = {"postgresql": "postgres", "pgsql": "postgres", "psql": "postgres", "mariadb": "mysql"}
+"""What other tools call a type, by Airflow's word for it."""
+
+_MEANT = {
+    "type": "conn_type", "conn_id": "conn_type", "user": "login", "username": "login", "pass": "password", "pwd": "password",
+    "database": "schema", "dbname": "schema", "db": "schema", "hostname": "host", "server": "host", "path": "host",
+}  # fmt: skip
+"""Keys of other tools' JSON, by Airflow's."""
+
+_KEYS = ("conn_type", "host", "login", "password", "schema", "port", "extra", "description", "team_name")
+_PREFIX = "AIRFLOW_CONN_"
+
+
+def connection_type(written: str) -> str:
+    """Airflow's word for a type, also where it was written as SQLAlchemy has it: `postgresql+psycopg` is `postgres`."""
+    plain = written.casefold().partition("+")[0]
+    return _SPELLINGS.get(plain, plain)
+
+
+def parsed(connection_id: str, given: str) -> Any:
+    """Airflow's connection of what an environment variable holds. Raises PermanentError with the line to write."""
+    from airflow.sdk import Connection as AirflowConnection
+    from airflow.sdk.exceptions import AirflowException
+
+    text = given.strip()
+    _require_plain(connection_id, text)
+    try:
+        if text.startswith("{"):
+            return AirflowConnection.from_json(_known_keys(connection_id, text), conn_id=connection_id)
+        scheme, rest = text.split("://", 1)
+        _require_escaped(connection_id, scheme, text)
+        return AirflowConnection.from_uri(f"{connection_type(scheme)}://{rest}", conn_id=connection_id)
+    except (AirflowException, ValueError, TypeError) as error:
+        # The cause is not chained into the sentence: it may quote the connection's value.
+        raise _unusable(connection_id, "is not a connection") from error
+
+
+def missing(connection_id: str) -> PermanentError:
+    """Nothing holds that connection: where to add it, and what was written instead."""
+    name = f"{_PREFIX}{connection_id.upper()}"
+    similar = next((one for one in os.environ if one != name and one.upper() == name), "")
+    meant = _closest(connection_id, (one.removeprefix(_PREFIX).casefold() for one in os.environ if one.startswith(_PREFIX)))
+    if similar:
+        hint = f"{similar} is set, but Airflow reads {name}: write it in capitals"
+    elif not re.fullmatch(r"\w+", name, re.ASCII):
+        hint = (
+            f"Add it in Airflow (Admin > Connections) or in the secrets backend. No shell can set {name}:"
+            " for the command line choose an id of letters, digits and _"
+        )
+    else:
+        hint = f"Add it in Airflow (Admin > Connections), in the secrets backend, or as {name}"
+        hint += f". Did you mean {meant}?" if meant else ""
+    return PermanentError(f"there is no Airflow connection {connection_id!r}", next_step=hint, code="missing_connection")
+
+
+def _closest(word: str, options: Iterable[str]) -> str:
+    return next(iter(get_close_matches(word.casefold(), [one for one in options if one != word], n=1, cutoff=0.6)), "")
+
+
+def _require_plain(connection_id: str, text: str) -> None:
+    """Refuse what is neither a URI nor JSON, saying what it looks like."""
+    if not text:
+        raise _unusable(connection_id, "is empty")
+    if text[0] in "'\"" and text[-1] == text[0]:
+        raise _unusable(connection_id, "holds its quotes, as files given to docker --env-file do", "the same without quotes")
+    if text.casefold().startswith("jdbc:"):
+        raise _unusable(connection_id, "is a JDBC address")
+    if text.startswith("{"):
+        return
+    if re.match(r"\w+\s*=", text) and "://" not in text:
+        raise _unusable(connection_id, "is a list of settings, as libpq has them")
+    if "://" not in text:
+        raise _unusable(connection_id, "is neither a URI nor JSON")
+
+
+def _known_keys(connection_id: str, text: str) -> str:
+    """The JSON as Airflow reads it: with a type it knows, and no key that it does not."""
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise _unusable(connection_id, "begins as JSON and is none", _json_line(connection_id)) from error
+    unknown = sorted(set(facts) - set(_KEYS))
+    if unknown:
+        meant = {one: _MEANT.get(one.casefold()) or _closest(one, _KEYS) for one in unknown}
+        told = ", ".join(f"{one!r} (did you mean {meant[one]}?)" if meant[one] else f"{one!r} (put it into extra)" for one in unknown)
+        raise _unusable(connection_id, f"has keys that no connection has: {told}", _json_line(connection_id))
+    if not isinstance(facts.get("conn_type"), str) or not facts["conn_type"]:
+        raise _unusable(connection_id, "does not say its conn_type", _json_line(connection_id))
+    return json.dumps(facts | {"conn_type": connection_type(facts["conn_type"])})
+
+
+def _require_escaped(connection_id: str, scheme: str, text: str) -> None:
+    """Refuse a URI whose password holds characters that end it, and a path where Airflow expects a host."""
+    parts = urlsplit(text)
+    if parts.netloc and any("@" in part for part in (parts.path, parts.fragment, parts.query.partition("=")[0])):
+        raise _unusable(connection_id, "has a login or a password with characters that end it in a URI")
+    if connection_type(scheme) == "sqlite" and not parts.netloc and parts.path.strip("/"):
+        facts = {"conn_type": "sqlite", "host": "/" + unquote(parts.path).lstrip("/")}
+        raise _unusable(connection_id, "names a SQLite file as SQLAlchemy does", f"{_variable(connection_id)}='{json.dumps(facts)}'")
+
+
+def _variable(connection_id: str) -> str:
+    return f"{_PREFIX}{connection_id.upper()}"
+
+
+def _json_line(connection_id: str) -> str:
+    facts = '"conn_type": "postgres", "host": "HOST", "port": 5432, "login": "USER", "password": "PASSWORD", "schema": "DATABASE"'
+    return f"{_variable(connection_id)}='{{{facts}}}'"
+
+
+def _unusable(connection_id: str, what: str, line: str = "") -> PermanentError:
+    plain = f"{_variable(connection_id)}='postgres://USER:PASSWORD@HOST:5432/DATABASE', with @ : / ? # % in it as %40 %3A %2F %3F %23 %25"
+    return PermanentError(
+        f"{_variable(connection_id)} {what}",
+        allowed="a URI or Airflow's JSON form",
+        next_step=f"Write {line or plain}",
+        code="connection",
+    )
