@@ -27,7 +27,8 @@ CREATE TRIGGER waybill_stamp BEFORE INSERT OR UPDATE ON :table FOR EACH ROW EXEC
 ALTER TABLE :table ENABLE ALWAYS TRIGGER waybill_stamp;
 COMMIT;
 
-SELECT format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s (%I, waybill_xid)',
+-- PostgreSQL cannot build the index of a partitioned table concurrently: this locks its writers. Build it on each partition first to avoid that.
+SELECT format('CREATE INDEX %s IF NOT EXISTS %I ON %s (%I, waybill_xid)', CASE relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY' END,
               left(relname, 40) || '_waybill_xid', oid::regclass, :'tenant')
   FROM pg_class WHERE oid = :'table'::regclass
 \gexec

@@ -15,7 +15,7 @@ from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
-from waybill.deliveries.row_versions import Remembered, is_imported, to_remember, unrepeated
+from waybill.deliveries.row_versions import Remembered, earliest, is_imported, to_remember, unrepeated
 from waybill.deliveries.shaping import shaped
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
@@ -118,13 +118,14 @@ def extract(
         if task.delivery.purpose == "backfill":
             selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
+        heaps = _heaps(task, snapshot, selection)
         if task.delivery.purpose == "schedule":
             selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
         files = _written(task, snapshot, selection, new_file, progress)
         if task.delivery.purpose == "schedule":
             remembered = to_remember(task.stream, snapshot, selection, extent, known)
-        start, position = _positions(task, extent, remembered)
+        start, position = _positions(task, extent, remembered, heaps)
         notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
         return Extracted(
             extent.end,
@@ -188,13 +189,23 @@ def _is_exact(task: Task, selection: Selection) -> bool:
     return by_time or task.delivery.purpose == "backfill"
 
 
-def _positions(task: Task, extent: Extent, remembered: Remembered) -> tuple[Any, Any]:
+def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> list[int]:
+    """What stores the rows now. Raises PositionLost when some of it holds rows that the last delivery could not see."""
+    before, changed = (task.stream.position or {}).get("heaps"), selection.changed
+    if task.delivery.purpose == "schedule" and before is not None and changed.start is not None:
+        start = earliest(selection.entity, changed, snapshot.columns(selection.entity))
+        if lost := snapshot.passed_over(selection, start, before):
+            raise PositionLost(lost)
+    return snapshot.heaps(selection.entity)
+
+
+def _positions(task: Task, extent: Extent, remembered: Remembered, heaps: list[int]) -> tuple[Any, Any]:
     """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
     if task.delivery.purpose == "backfill":
         return None, None
     changes = task.entity.changes
     reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
-    return task.stream.position, reached | remembered.position()
+    return task.stream.position, reached | remembered.position() | ({"heaps": heaps} if heaps else {})
 
 
 def _extent(task: Task, snapshot: Snapshot) -> Extent:
@@ -202,7 +213,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
     if snapshot.taken_at < delivery.planned_to:
         raise TransientError(
             f"the source's clock reads {snapshot.taken_at.isoformat()}, before the window's end {delivery.planned_to.isoformat()}",
-            next_step="Check the clocks, or run again later",
+            next_step="Check the clocks, or run again later; a standby that lags shows the time it has replayed up to",
             code="source_clock",
         )
     if delivery.purpose == "backfill":

@@ -7,7 +7,7 @@ was delivered before by the digest of their version. The ledger keeps the digest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,8 @@ from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
 
 _BLOB = 4096 * 16
+_WESTERNMOST = timedelta(hours=12)
+"""How far behind UTC a clock may be set: a time without a zone, written as some session's local time, lies so far before its instant."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,18 @@ class Remembered:
         return facts | ({"inexact": True} if self.inexact else {})
 
 
-def reach(entity: Entity, end: Any) -> Any:
+def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:
     """How far below a window's end a version may still be committed late; nothing where that cannot be."""
     if isinstance(end, int):
         return entity.changes.lag
+    if entity.changes.mode is Mode.HORIZON:
+        return timedelta(0) if "with time zone" in natives[entity.changes.column] else _WESTERNMOST
     return entity.changes.lookback if entity.changes.mode in (Mode.LOOKBACK, Mode.APPEND) else timedelta(0)
+
+
+def earliest(entity: Entity, changed: Changed, natives: Mapping[str, str]) -> Any:
+    """The change position from which on a delta finds every version that was not delivered."""
+    return changed.start - reach(entity, changed.end, natives) if counts_changes(changed) else changed.start
 
 
 def counts_changes(changed: Changed) -> bool:
@@ -67,7 +76,7 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
     changed, entity = selection.changed, selection.entity
     if changed.start is None or not counts_changes(changed):
         return selection, False
-    room = reach(entity, changed.end)
+    room = reach(entity, changed.end, snapshot.columns(entity))
     changed = replace(changed, ahead=_ahead(snapshot, selection))
     position = stream.position or {}
     if is_imported(stream):
@@ -108,7 +117,7 @@ def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent
     changed = extent.changed
     if not counts_changes(changed):
         return Remembered([])
-    room, end = reach(selection.entity, changed.end), changed.end
+    room, end = reach(selection.entity, changed.end, snapshot.columns(selection.entity)), changed.end
     ahead = snapshot.taken_at if isinstance(end, datetime) else None
     digests = _Blobs()
     if room:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,6 +66,16 @@ class Snapshot(Protocol):
         """How far to read: `start` is the stream's last position (None: full load), `end` the planned boundary (docs/protocol.md).
 
         The window's end never lies past the source's clock. Raises PermanentError when the mode is not safe here (standby, missing rights).
+        """
+        ...
+
+    def heaps(self, entity: Entity) -> list[int]:
+        """Numbers of what stores the relation's rows, where the source tells them; none otherwise."""
+        ...
+
+    def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
+        """Why rows below `start` were not seen by the last delivery, when `heaps` were `before`: a partition was attached or a table was
+        swapped in with rows it already had. Empty where nothing says so.
         """
         ...
 

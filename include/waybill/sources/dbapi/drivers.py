@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
-from waybill.sources.postgres.settings import transaction_settings
+from waybill.sources.postgres.settings import CLOCK, transaction_settings
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
@@ -109,7 +109,7 @@ def database(connection: Any) -> Database:
         if root == "psycopg2":  # decodes text by the encoding it found when it connected
             settings = [one for one in settings if "client_encoding" not in one]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
-        return Database("PostgreSQL", '"', style, begin, "SELECT now()", "current_schema()", _STANDARD_COLUMNS, _named)
+        return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 

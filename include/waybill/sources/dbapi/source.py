@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -123,6 +123,12 @@ class DbApiSnapshot:
             return None
         with _errors(f"{entity.id} in {self.where}"):
             return frozenset(row[0] for row in self._rows(self.database.never_null(split_name(entity.relation))))
+
+    def heaps(self, entity: Entity) -> list[int]:
+        return []
+
+    def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
+        return ""
 
     def narrowed(self, entity: Entity) -> str:
         return hiding.told(self._hiding(entity))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -58,6 +58,12 @@ class EngineSnapshot(ABC):
         with engine.errors(f"{entity.id} in {self.where}"):
             rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
         return frozenset(row[0] for row in rows if row[2] == "NO")
+
+    def heaps(self, entity: Entity) -> list[int]:
+        return []
+
+    def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
+        return ""
 
     def narrowed(self, entity: Entity) -> str:
         return ""

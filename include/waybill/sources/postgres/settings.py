@@ -7,6 +7,15 @@ from datetime import timedelta
 LOCK_SECONDS = 60
 """How long an extraction waits for somebody who replaces a table."""
 
+CLOCK = """
+CASE WHEN NOT pg_is_in_recovery() OR to_regproc('aurora_version') IS NOT NULL THEN clock_timestamp()
+     WHEN pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN clock_timestamp()
+     ELSE least(clock_timestamp(), coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END
+"""
+"""The server's clock. On a standby that has not replayed all it received, or receives nothing, it is the time of the newest transaction
+there: what was committed later on the primary is still to come. Aurora's readers share the primary's storage and refuse these questions.
+"""
+
 _SETTINGS = {
     "client_encoding": "'UTF8'",
     "TimeZone": "'UTC'",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,9 +18,11 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, hiding, reuse
 from waybill.sources.base import Stream
 from waybill.sources.postgres import extent as postgres_extent
-from waybill.sources.postgres import nested, session, streams
+from waybill.sources.postgres import heaps, nested, session, streams
+from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
+from waybill.sources.postgres.settings import CLOCK
 from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour, relation_name
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, quote, sql
@@ -104,6 +106,7 @@ class PostgresSnapshot:
         self._relations: dict[str, list[Any]] = {}
         self._hidden: dict[str, list[str]] = {}
         self._shapes: dict[str, nested.Shapes] = {}
+        self._stored: dict[str, list[Heap]] = {}
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
             lockable = self._lockable(entities, statement_timeout)
@@ -111,7 +114,7 @@ class PostgresSnapshot:
             locked = session.lock(connection, dict.fromkeys(lockable.values()))
             self._held = {name for name, full_name in lockable.items() if full_name in locked}
             visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
-            self.visible, now = connection.execute(f"SELECT {visible}, clock_timestamp()").fetchone() or ("", datetime.now(UTC))
+            self.visible, now = connection.execute(f"SELECT {visible}, {CLOCK}".encode()).fetchone() or ("", datetime.now(UTC))
         self.taken_at: datetime = now.astimezone(UTC)
 
     def _lockable(self, entities: tuple[Entity, ...], statement_timeout: timedelta) -> dict[str, str]:
@@ -174,7 +177,34 @@ class PostgresSnapshot:
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
         natives = self.columns(entity)
         found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity)))))
+        unkept = heaps.require_stamps(entity, self._heaps(entity))
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept))))
+
+    def heaps(self, entity: Entity) -> list[int]:
+        return [heap.number for heap in self._heaps(entity)]
+
+    def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
+        entity, query = selection.entity, self.query(selection)
+        found = []
+        for heap in heaps.appeared(self._heaps(entity), before, entity.changes.mode):
+            statement = heaps.passed_over(query, heap, start, view=bool(entity.query) or not self._is_table(entity))
+            if statement is None or self._run(selection, statement):
+                found.append(heap)
+        return heaps.told(found) if found else ""
+
+    def _heaps(self, entity: Entity) -> list[Heap]:
+        if not entity.changes.column or entity.changes.mode is Mode.FULL:
+            return []
+        if entity.id not in self._stored:
+            with session.errors(f"{entity.id} in {self.where}"):
+                named = self._tables_read(entity) if entity.query else [relation_name(entity)]
+                rows = self.connection.execute(heaps.HEAPS, [named, entity.changes.column]).fetchall()
+            self._stored[entity.id] = [Heap(*row) for row in rows]
+        return self._stored[entity.id]
+
+    def _is_table(self, entity: Entity) -> bool:
+        found = "SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('r', 'p')"
+        return self.connection.execute(found, [relation_name(entity)]).fetchone() is not None
 
     def narrowed(self, entity: Entity) -> str:
         return hiding.told(self._hiding(entity))

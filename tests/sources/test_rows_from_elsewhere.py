@@ -1,0 +1,232 @@
+"""Rows that get into a PostgreSQL relation otherwise than by a transaction that stamps them there: none is lost without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.copies import Copy
+from tests.installations import DAY, NOON, Place
+from tests.servers.postgres import Cluster, Database, serve_postgres
+from tests.servers.process import program
+from tests.sources.test_source_postgres import MIGRATION, Stream, entity, source
+from waybill.connection import Connection
+from waybill.errors import PermanentError, WaybillError
+
+TABLE = """create table {} (id bigint not null, tenant_id text not null, version int not null default 1,
+    updated_at timestamptz not null default now(){})"""
+BEFORE = "2026-05-30 10:00Z"
+ROWS = f"insert into {{}} select i, 'acme', 1, '{BEFORE}' from generate_series({{}}, {{}}) i"
+CHANGES = {
+    "snapshot": {"mode": "snapshot", "column": "waybill_xid"},
+    "horizon": {"mode": "horizon", "column": "updated_at"},
+    "lookback": {"mode": "lookback", "column": "updated_at", "lookback": "1h"},
+}
+
+
+@pytest.fixture(scope="module")
+def logical() -> Iterator[Cluster]:
+    with serve_postgres(extra_config="wal_level = logical\nlog_min_messages = fatal") as cluster:
+        yield cluster
+
+
+def stamp(database: Database, table: str = "orders") -> None:
+    argv = [program("psql"), "-X", "-q", "-d", database.dsn, "-v", f"table={table}", "-f", str(MIGRATION)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=120)
+
+
+def make(database: Database, table: str = "orders", more: str = ", primary key (id)") -> None:
+    database.psql(TABLE.format(table, more) if more.startswith(",") else TABLE.format(table, "") + more)
+    stamp(database, table)
+
+
+def place_for(root: Path, database: Database, mode: str, **more: Any) -> Place:
+    place = Place(root, connections={"pg": Connection("pg", "postgres", database.host, database.port, database.user, database.name)})
+    columns = {"id": {"type": "integer"}, "version": {"type": "integer"}}
+    plain = {"source": "pg", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "deletes": "never", "columns": columns}
+    entities = {"user": {**plain, "changes": CHANGES[mode], **more}}
+    place.write("catalog.yaml", {"sources": {"pg": {"kind": "postgres", "connection": "pg"}}, "entities": entities})
+    place.tenant(entityList=["user"])
+    return place
+
+
+def deliver(place: Place, until: datetime) -> list[WaybillError]:
+    return [result.error for result in place.run(until) if result.error]
+
+
+def differing(place: Place, database: Database, relation: str = "orders") -> set[tuple[str, str]]:
+    with psycopg.connect(database.dsn) as connection:
+        found = connection.execute(f"select id, version from {relation} where tenant_id = 'acme'".encode()).fetchall()
+    copy = Copy().catch_up(place.out / "exports/acme", "user")
+    return {(str(key), str(version)) for key, version in found} ^ {(row["id"], row["version"]) for row in copy.rows.values()}
+
+
+@pytest.fixture
+def around(tmp_path: Path, postgres: Database) -> Iterator[Callable[..., tuple[set[tuple[str, str]], list[str]]]]:
+    """Delivers, lets something happen, delivers again: what the copy then holds otherwise than the relation, and each delivery's kind."""
+    places = []
+
+    def run(mode: str, happens: str, **more: Any) -> tuple[set[tuple[str, str]], list[str]]:
+        place = place_for(tmp_path, postgres, mode, **more)
+        places.append(place)
+        assert deliver(place, NOON) == []
+        postgres.psql(happens)
+        assert deliver(place, NOON + DAY) == []
+        return differing(place, postgres, more.get("relation", "orders")), [manifest["kind"] for _, manifest in place.manifests()]
+
+    yield run
+    for place in places:
+        place.close()
+
+
+@pytest.mark.parametrize("mode", CHANGES)
+def test_a_partition_attached_with_rows_it_already_had_is_delivered(around, postgres, mode):
+    make(postgres, more=" partition by range (id); create table low partition of orders for values from (0) to (100)")
+    postgres.psql(f"create table high (like orders including all); {ROWS.format('high', 101, 105)}; {ROWS.format('orders', 1, 5)}")
+    happens = "alter table orders attach partition high for values from (100) to (200)"
+    assert around(mode, happens) == (set(), ["full", "full"])
+
+
+@pytest.mark.parametrize("mode", CHANGES)
+def test_a_partition_made_for_new_rows_starts_nothing_over(around, postgres, mode):
+    make(postgres, more=" partition by range (id); create table low partition of orders for values from (0) to (100)")
+    postgres.psql(ROWS.format("orders", 1, 5))
+    fresh = ROWS.format("orders", 101, 105).replace(BEFORE, "2026-05-31 10:00Z")
+    happens = f"create table high partition of orders for values from (100) to (200); {fresh}"
+    assert around(mode, happens) == (set(), ["full", "delta"])
+
+
+@pytest.mark.parametrize("relation", ["orders", "shown"])
+@pytest.mark.parametrize("mode", ["snapshot", "horizon"])
+def test_a_table_swapped_in_with_what_its_copy_held_is_delivered(around, postgres, mode, relation):
+    make(postgres)
+    postgres.psql(f"{ROWS.format('orders', 1, 5)}; create table new (like orders including all); insert into new table orders")
+    postgres.psql(f"update new set version = 2 where id = 1; create view shown as table {'orders' if relation == 'shown' else 'new'}")
+    swap = "alter table orders rename to old; alter table new rename to orders"
+    assert around(mode, swap + "; create or replace view shown as table orders", relation=relation) == (set(), ["full", "full"])
+
+
+def test_a_table_rewritten_in_place_starts_nothing_over(around, postgres):
+    make(postgres)
+    postgres.psql(ROWS.format("orders", 1, 5))
+    happens = f"vacuum full orders; {ROWS.format('orders', 6, 9)}"
+    assert around("snapshot", happens) == (set(), ["full", "delta"])
+
+
+def refused(place: Place) -> WaybillError:
+    with closing(place):
+        [error] = deliver(place, NOON)
+    assert isinstance(error, PermanentError)
+    return error
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "horizon"])
+@pytest.mark.parametrize("relation", ["kept", "shown"])
+def test_rows_of_a_materialized_view_are_not_told_by_their_transactions(tmp_path, postgres, mode, relation):
+    make(postgres)
+    postgres.psql("create materialized view kept as table orders; create view shown as table kept")
+    error = refused(place_for(tmp_path, postgres, mode, relation=relation))
+    assert (error.code, "public.kept is a materialized view" in str(error)) == ("mode_unsupported", True)
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "horizon"])
+def test_rows_of_a_foreign_table_are_not_told_by_their_transactions(tmp_path, postgres_cluster, postgres, mode):
+    make(postgres)
+    with postgres_cluster.database() as other:
+        other.psql(
+            f"""create extension postgres_fdw;
+            create server far foreign data wrapper postgres_fdw
+                options (host '127.0.0.1', port '{postgres.port}', dbname '{postgres.name}');
+            create user mapping for current_user server far options (user '{postgres.user}');
+            import foreign schema public limit to (orders) from server far into public"""
+        )
+        error = refused(place_for(tmp_path, other, mode))
+    assert (error.code, "public.orders is a foreign table" in str(error)) == ("mode_unsupported", True)
+
+
+@pytest.mark.parametrize(("mode", "always"), [("snapshot", True), ("snapshot", False), ("horizon", True)])
+def test_rows_of_a_subscription_tell_the_publishers_transactions(tmp_path, postgres, logical, mode, always):
+    with logical.database() as publisher:
+        for one in (publisher, postgres):
+            make(one)
+        if not always:
+            postgres.psql("alter table orders enable trigger waybill_stamp")
+        publisher.psql(f"create publication p for table orders; {ROWS.format('orders', 1, 5)}")
+        postgres.psql(f"create subscription s connection '{publisher.dsn}' publication p")
+        try:
+            _wait(lambda: postgres.psql("select count(*) from orders").strip() == "5")
+            if always and mode == "snapshot":
+                place = place_for(tmp_path, postgres, mode)
+                with closing(place):
+                    assert deliver(place, NOON) == []
+                    assert differing(place, postgres) == set()
+            else:
+                assert "public.orders is filled by a subscription" in str(refused(place_for(tmp_path, postgres, mode)))
+        finally:
+            postgres.psql("alter subscription s disable; alter subscription s set (slot_name = none)")
+            postgres.psql("drop subscription s")
+            publisher.psql("select pg_drop_replication_slot('s')")
+
+
+def test_a_stamping_trigger_that_is_switched_off_stops_the_stream(tmp_path, postgres):
+    make(postgres)
+    postgres.psql("alter table orders disable trigger waybill_stamp")
+    error = refused(place_for(tmp_path, postgres, "snapshot"))
+    assert (error.code, "waybill_xid on public.orders is switched off" in str(error)) == ("change_column_unkept", True)
+
+
+def test_a_table_without_a_stamping_trigger_is_told_in_the_manifest(tmp_path, postgres):
+    make(postgres)
+    postgres.psql(f"drop trigger waybill_stamp on orders; {ROWS.format('orders', 1, 5)}")
+    with closing(place_for(tmp_path, postgres, "snapshot")) as place:
+        assert deliver(place, NOON) == []
+        [(_, manifest)] = place.manifests()
+    assert manifest["note"] == "no trigger of public.orders sets waybill_xid: changes that do not set it are not seen"
+
+
+def test_a_standby_reads_no_further_than_it_has_replayed():
+    with serve_postgres() as cluster, cluster.database() as database, cluster.standby() as copy:
+        database.psql(TABLE.format("orders", ", primary key (id)"))
+        there = Database("127.0.0.1", copy.port, database.name, database.user)
+        _wait(lambda: there.psql("select to_regclass('orders')").strip() == "orders")
+        assert abs(_clock(there) - datetime.now(UTC)) < timedelta(seconds=30)
+        there.psql("select pg_wal_replay_pause()")
+        database.psql(ROWS.format("orders", 1, 5))
+        written = datetime.now(UTC)
+        _wait(lambda: there.psql("select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()").strip() == "t")
+        assert _clock(there) < written
+        there.psql("select pg_wal_replay_resume()")
+        _wait(lambda: there.psql("select count(*) from orders").strip() == "5" and _clock(there) > written)
+
+
+def _clock(database: Database) -> datetime:
+    with source(database).snapshot([entity("lookback")]) as snapshot:
+        return snapshot.taken_at
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamp(3)"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Etc/GMT+12"])
+def test_horizon_finds_times_without_a_zone_that_lie_behind_utc(postgres, zone, kind):
+    """What an application writes by a clock of its own zone lies hours before the last delivery's end, and comes once all the same."""
+    postgres.psql(TABLE.format("orders", ", primary key (id)").replace("timestamptz", kind))
+    stream = Stream(entity("horizon"))
+    for number in range(1, 4):
+        postgres.psql(f"set timezone = '{zone}'; insert into orders values ({number}, 'acme')")
+        assert stream.deliver(source(postgres)) == 1
+    assert stream.deliver(source(postgres)) == 0
+    assert set(stream.delivered.values()) == {1}
