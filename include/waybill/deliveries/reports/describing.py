@@ -134,7 +134,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
     """
     from waybill.destinations.sftp.keys import public_keys
 
-    file = installation.configuration.tenants.get(tenant)
+    file = installation.configuration.file_of(tenant)
     registration = file.registration if file else installation.registered(tenant).registration
     spec = registration.destination or installation.configuration.policy.destination
     if not isinstance(spec, SftpDestination):
