@@ -1,5 +1,6 @@
 """A full load over several connections: one snapshot, parts that hold each row once, one manifest."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,14 +12,17 @@ from typing import Any
 import duckdb
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.postgres import Database
 from waybill.airflow import connect_db, lookup
+from waybill.cli.app import app
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.planning import plan
 from waybill.deliveries.repairs import backfill, redeliver
+from waybill.deliveries.reports import describing
 from waybill.deliveries.running import run
 from waybill.errors import TransientError
 from waybill.files.places import verify
@@ -277,3 +281,16 @@ def test_the_first_error_stops_the_other_streams():
     stop: Callable[[], None] = stopped.set
     with pytest.raises(TransientError, match="went away"):
         write_side_by_side([(waits(), stop), (fails(), stop)], ["id"], Dialect(), lambda number: Nowhere())
+
+
+def test_a_plan_tells_the_folder_that_the_parts_will_stand_in(place, tmp_path, monkeypatch):
+    (tmp_path / "lake").mkdir()
+    columns = "'acme' tenant_id, i::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at"
+    duckdb.execute(f"copy (select {columns} from range(9) t(i)) to '{tmp_path}/lake/a.parquet' (format parquet)")
+    use(place, {"kind": "lake", "path": str(tmp_path / "lake")}, relation="*.parquet")
+    monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(place.root / "config"))
+    told = CliRunner().invoke(app, ["plan", "acme", "--until", NOON.isoformat(), "--json"])
+    assert told.exit_code == 0, told.output
+    deliver(place, NOON)
+    [delivered] = describing.listed(place.installation(), "acme")
+    assert json.loads(told.stdout)[0]["path"] == delivered["path"].rpartition("/")[0]

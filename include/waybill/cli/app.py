@@ -154,7 +154,11 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
         complain(f"warning: {said}")
     file = installation.configuration.file_of(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
-    due = [describing.describe(one, dialect=dialect) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
+    due = [
+        describing.describe(one, dialect=dialect, streams=streams.get(one.entity, 1))
+        for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]
+    ]
     if as_json:
         dump(due)
         return

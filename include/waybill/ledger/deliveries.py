@@ -50,6 +50,11 @@ class Delivery:
     day_number: int | None
     feed_number: int | None
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads all rows or a range of them, not what changed since the last delivery."""
+        return self.purpose == "backfill" or (self.purpose == "schedule" and self.window_from is None)
+
 
 @dataclass(frozen=True)
 class Attempt:
