@@ -136,7 +136,8 @@ class TokenRights:
         return [tenant for tenant in tenants if self.allows(wanted, tenant)]
 
 
-TENANT_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
+LONGEST_ID = 63
+TENANT_ID = re.compile(rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_ID - 1}}}\Z")
 
 
 def tenant_id(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -52,6 +52,12 @@ class Installation:
         """Read once per installation; a long-lived process makes a new installation to see changes."""
         return loading.load(self.settings.config_dir)
 
+    def again(self) -> Installation:
+        """The same for the next request of a long-lived process, which sees tenants' files as they are then."""
+        fresh = replace(self)
+        fresh.__dict__["configuration"] = self.configuration.again()
+        return fresh
+
     @property
     def catalog(self) -> Catalog:
         """Raises ConfigError when the catalog or the policy has problems."""
@@ -82,9 +88,9 @@ class Installation:
 
     def words_of(self, tenant: str) -> Registration:
         """What is registered of a tenant, or else what its file says; an empty registration for one that neither knows."""
-        with self.ledger.begin() as connection:
+        with self.ledger.read() as connection:
             found = registrations.current(connection, tenant_id(tenant))
-        file = self.configuration.tenants.get(tenant)
+        file = None if found else self.configuration.file_of(tenant)
         return found.registration if found else file.registration if file else Registration()
 
     def entity(self, entity_id: str) -> Entity:

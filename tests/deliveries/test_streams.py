@@ -1,5 +1,6 @@
 """A full load over several connections: one snapshot, parts that hold each row once, one manifest."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,14 +12,17 @@ from typing import Any
 import duckdb
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from tests.copies import Copy
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.postgres import Database
 from waybill.airflow import connect_db, lookup
+from waybill.cli.app import app
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.planning import plan
 from waybill.deliveries.repairs import backfill, redeliver
+from waybill.deliveries.reports import describing
 from waybill.deliveries.running import run
 from waybill.errors import TransientError
 from waybill.files.places import verify
@@ -200,6 +204,43 @@ def test_a_lake_shares_its_files_out(place, tmp_path):
     assert len(Copy().catch_up(place.out).rows) == 1000
 
 
+SIZES = {
+    "one file": ([6000], [2048, 2048, 1904]),
+    "one file of one group": ([1000], [1000]),
+    "a large one and a small one": ([4000, 100], [2048, 2052]),
+    "a small one and a large one": ([10, 5000], [2058, 2048, 904]),
+    "more files than streams": ([1500, 10, 10, 10], [1500, 30]),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("hive", [False, True], ids=["plain", "partitioned"])
+def test_a_lake_cuts_large_files_between_their_groups_of_rows(place, tmp_path, name, hive):
+    sizes, parts = SIZES[name]
+    first = 0
+    for number, rows in enumerate(sizes):
+        lake = tmp_path / "lake" / ("tenant_id=acme" if hive else "")
+        lake.mkdir(parents=True, exist_ok=True)
+        own = "" if hive else "'acme' tenant_id, "
+        columns = f"{own}(i + {first})::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at"
+        target = f"'{lake}/part-{number}.parquet' (format parquet, row_group_size 2048)"
+        duckdb.execute(f"copy (select {columns} from range({rows}) t(i)) to {target}")
+        first += rows
+    use(place, {"kind": "lake", "path": str(tmp_path / "lake")}, relation="**/*.parquet")
+    full = deliver(place, NOON)
+    assert (full["rows"], [file["rows"] for file in full["files"]]) == (first, parts)
+    assert sorted(int(row["id"]) for row in Copy().catch_up(place.out).rows.values()) == list(range(first))
+
+
+def test_a_file_with_a_column_of_the_engines_name_is_not_cut(place, tmp_path):
+    (tmp_path / "lake").mkdir()
+    columns = "'acme' tenant_id, i::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at, 1 as file_row_number"
+    target = f"'{tmp_path}/lake/a.parquet' (format parquet, row_group_size 2048)"
+    duckdb.execute(f"copy (select {columns} from range(3000) t(i)) to {target}")
+    use(place, {"kind": "lake", "path": str(tmp_path / "lake")}, relation="*.parquet")
+    assert [file["rows"] for file in deliver(place, NOON)["files"]] == [3000]
+
+
 @pytest.mark.parametrize(("format", "reader"), [("parquet", "read_parquet"), ("ndjson", "read_json")])
 @pytest.mark.parametrize("most", [None, 70])
 def test_parts_of_other_formats_are_written_side_by_side_too(place, tmp_path, format, reader, most):
@@ -240,3 +281,16 @@ def test_the_first_error_stops_the_other_streams():
     stop: Callable[[], None] = stopped.set
     with pytest.raises(TransientError, match="went away"):
         write_side_by_side([(waits(), stop), (fails(), stop)], ["id"], Dialect(), lambda number: Nowhere())
+
+
+def test_a_plan_tells_the_folder_that_the_parts_will_stand_in(place, tmp_path, monkeypatch):
+    (tmp_path / "lake").mkdir()
+    columns = "'acme' tenant_id, i::bigint id, 'n' || i \"name\", timestamp '2026-01-01' updated_at"
+    duckdb.execute(f"copy (select {columns} from range(9) t(i)) to '{tmp_path}/lake/a.parquet' (format parquet)")
+    use(place, {"kind": "lake", "path": str(tmp_path / "lake")}, relation="*.parquet")
+    monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(place.root / "config"))
+    told = CliRunner().invoke(app, ["plan", "acme", "--until", NOON.isoformat(), "--json"])
+    assert told.exit_code == 0, told.output
+    deliver(place, NOON)
+    [delivered] = describing.listed(place.installation(), "acme")
+    assert json.loads(told.stdout)[0]["path"] == delivered["path"].rpartition("/")[0]

@@ -147,14 +147,18 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     from waybill.doctor import narrowed
 
     installation = open_installation()
-    for finding in installation.configuration.findings if tenant in installation.configuration.broken else ():
+    for finding in broken.findings if tenant in (broken := installation.configuration.files_of(tenant)).broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
     for said in narrowed(installation, [one.entity for one in planned]):
         complain(f"warning: {said}")
-    file = installation.configuration.tenants.get(tenant)
+    file = installation.configuration.file_of(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
-    due = [describing.describe(one, dialect=dialect) for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]]
+    streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
+    due = [
+        describing.describe(one, dialect=dialect, streams=streams.get(one.entity, 1))
+        for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]
+    ]
     if as_json:
         dump(due)
         return

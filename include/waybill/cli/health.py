@@ -24,10 +24,12 @@ def status(
     from waybill.ledger.reports import usage
 
     installation = open_installation()
-    if tenant is not None:
+    if tenant is None:
+        found = overview.overview(installation, set, overview.Asked(size=1_000_000))
+        rows = found.rows
+    else:
         installation.registered(tenant)
-    found = overview.overview(installation, set, overview.Asked(size=1_000_000))
-    rows = [row for row in found.rows if tenant in (None, row.tenant)]
+        rows = [row for row in [overview.of_tenant(installation, tenant)] if row]
     with installation.ledger.read() as connection:
         used = usage.months(connection, tenant) if months or tenant else []
     if as_json:

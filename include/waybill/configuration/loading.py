@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,23 @@ class Configuration:
     def files_of(self, tenant: str) -> TenantFiles:
         """The same as of all tenants, about this one alone: no other tenant's file is opened."""
         return self._folder.read(tenant) if self._folder else TenantFiles({}, frozenset(), ())
+
+    def file_of(self, tenant: str) -> TenantFile | None:
+        """The tenant's file, or None where there is none that can be used."""
+        return self.files_of(tenant).tenants.get(tenant)
+
+    def has_file(self, tenant: str) -> bool:
+        """Whether there is a file of the tenant's name, usable or not. None is opened."""
+        return self._folder is not None and bool(self._folder.paths(tenant))
+
+    @cached_property
+    def file_names(self) -> frozenset[str]:
+        """The tenants that have a file, usable or not. None is opened."""
+        return frozenset(path.stem for path in self._folder.paths()) if self._folder else frozenset()
+
+    def again(self) -> Configuration:
+        """The same, for a long-lived process: when somebody asks for all tenants, files written since are read again."""
+        return replace(self)
 
     @cached_property
     def files(self) -> TenantFiles:
@@ -258,6 +275,18 @@ def load(config_dir: Path) -> Configuration:
     return Configuration(catalog, policy, tuple(findings), presets, tuple(unruly), folder)
 
 
+_Written = tuple[int, int, int]
+
+
+def _written(path: Path) -> _Written | None:
+    """Another one after every write."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
 @dataclass(frozen=True)
 class _TenantFolder:
     """Where tenant files lie, and the catalog they are checked against."""
@@ -266,15 +295,18 @@ class _TenantFolder:
     shown: str
     catalog: Catalog
     known_names: frozenset[str] | None
+    _kept: dict[str, tuple[_Written, TenantFile | None, tuple[Finding, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What each file said when it was last read."""
 
     def read(self, only: str | None = None) -> TenantFiles:
         tenants: dict[str, TenantFile] = {}
         broken: set[str] = set()
         findings: list[Finding] = []
-        for path in self._paths(only):
+        for path in self.paths(only):
             shown = f"{self.shown}/{path.name}"
-            own: list[Finding] = []
-            tenant = _load_tenant(path, shown, self.catalog, self.known_names, own)
+            tenant, own = self._read_one(path, shown)
             if path.stem in tenants or path.stem in broken:
                 own.append(Finding(shown, "", f"the tenant {path.stem} has two files", "one file per tenant"))
             if own or tenant is None:
@@ -289,7 +321,16 @@ class _TenantFolder:
         tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
         return TenantFiles(tenants, frozenset(broken), tuple(findings))
 
-    def _paths(self, only: str | None) -> list[Path]:
+    def _read_one(self, path: Path, shown: str) -> tuple[TenantFile | None, list[Finding]]:
+        written = _written(path)
+        known = self._kept.get(path.name)
+        if known is None or written is None or known[0] != written:
+            own: list[Finding] = []
+            known = (written or (0, 0, 0), _load_tenant(path, shown, self.catalog, self.known_names, own), tuple(own))
+            self._kept[path.name] = known
+        return known[1], list(known[2])
+
+    def paths(self, only: str | None = None) -> list[Path]:
         if only is None:
             return sorted([*self.folder.glob("*.yaml"), *self.folder.glob("*.yml")])
         names = (f"{only}.yaml", f"{only}.yml") if Path(only).name == only else ()  # a name must not lead out of the folder

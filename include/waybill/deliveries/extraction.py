@@ -49,11 +49,6 @@ class Task:
     """Connections the source is read over at once. With more than one, the files are parts."""
 
     @property
-    def reads_all(self) -> bool:
-        """Whether it reads all rows or a range of them, not what changed since the last delivery."""
-        return self.delivery.purpose == "backfill" or (self.delivery.purpose == "schedule" and self.delivery.window_from is None)
-
-    @property
     def in_parts(self) -> bool:
         """Whether the delivery's files stand in a folder of their own."""
         return self.dialect.max_rows_per_file is not None or self.streams > 1

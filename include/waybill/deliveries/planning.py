@@ -46,7 +46,7 @@ def preview(installation: Installation, tenant: str, until: datetime) -> list[De
 
     Raises PermanentError for a tenant that neither ledger nor files know.
     """
-    file = installation.configuration.tenants.get(tenant)
+    file = installation.configuration.file_of(tenant)
     if file is None:
         installation.registered(tenant)
     clocks = _clocks(installation, tenant, until)

@@ -94,7 +94,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
 
 def _as_begun(task: Task, ledger: Ledger) -> Task:
     """The task, with parts only where an earlier attempt recorded parts: the catalog's `streams` may have changed since."""
-    if task.dialect.max_rows_per_file is not None or not task.reads_all:
+    if task.dialect.max_rows_per_file is not None or not task.delivery.reads_all:
         return task
     with ledger.read() as connection:
         recorded = deliveries.attempts(connection, task.delivery.id)

@@ -167,7 +167,7 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     task = Task(one, stream, entity, planned_under.registration.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
-    return replace(task, streams=entity.streams) if task.reads_all else task
+    return replace(task, streams=entity.streams) if one.reads_all else task
 
 
 def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:

@@ -112,7 +112,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
 
 
 def _of_file(installation: Installation, tenant: str) -> Registration:
-    file = installation.configuration.tenants.get(tenant)
+    file = installation.configuration.file_of(tenant)
     if file is None:
         installation.registered(tenant)  # refuses the tenant, with the one that may be meant
         raise PermanentError(f"the tenant {tenant!r} is not registered", code="unknown_tenant")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.errors import TransientError
 from waybill.ledger.comparison import keys
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import IS_OPEN, UNLISTED, attempt, delivery, digest, stream
+from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, UNLISTED, attempt, delivery, digest, stream
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Delivery:
     committed_at: datetime | None
     day_number: int | None
     feed_number: int | None
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads all rows or a range of them, not what changed since the last delivery."""
+        return self.purpose == "backfill" or (self.purpose == "schedule" and self.window_from is None)
 
 
 @dataclass(frozen=True)
@@ -86,25 +91,22 @@ class Last:
 
 def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
     """The last committed scheduled delivery of each of these streams that has one."""
-    # As in the index: only so does SQLite see that it answers this.
-    counted = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
     query = (
         select(stream.c.id, attempt.c.bytes, delivery.c.window_from, delivery.c.window_to)
         .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
         .join(attempt, attempt.c.id == delivery.c.adopted)
-        .where(stream.c.id.in_(streams), counted)
+        .where(stream.c.id.in_(streams), IN_SEQUENCE)
     )
     return {row[0]: Last(*row[1:]) for row in connection.execute(query)}
 
 
 def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """What the manifest of each stream's last committed delivery says of its columns, by stream."""
-    counted = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
     query = (
         select(stream.c.id, attempt.c.facts)
         .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
         .join(attempt, attempt.c.id == delivery.c.adopted)
-        .where(stream.c.id.in_(streams), counted)
+        .where(stream.c.id.in_(streams), IN_SEQUENCE)
     )
     return {row[0]: row[1].get("columns", []) for row in connection.execute(query)}
 

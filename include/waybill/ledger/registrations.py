@@ -210,6 +210,17 @@ def noted(connection: Connection, tenant_id: str, action: str, detail: dict[str,
     return bool(connection.execute(query).scalar_one_or_none() == detail)
 
 
+def reading(connection: Connection, source_tenant: str) -> list[str]:
+    """The tenants that receive the rows of this id in the data: by their `sourceTenant`, or else by their own id.
+
+    The words are those stored, of a registration that cannot be read any more, too.
+    """
+    named = registration.c.body["sourceTenant"].as_string()
+    own = (tenant.c.id == source_tenant) & named.is_(None)
+    query = select(tenant.c.id).join(registration, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
+    return list(connection.scalars(query.where((named == source_tenant) | own).order_by(tenant.c.id)))
+
+
 def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]:
     """The version in force of those of these tenants that are registered."""
     rows = connection.execute(select(tenant.c.id, tenant.c.version).where(tenant.c.id.in_(list(tenants))))

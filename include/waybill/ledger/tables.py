@@ -108,6 +108,7 @@ stream = Table(
 
 _UNLISTED = text("status = 'committed' AND day_number IS NULL AND kind <> 'backfill'")
 _UNFED = text("status = 'committed' AND feed_number IS NULL")
+_UNSEEN = text("published_at IS NULL")
 _REPEATS = text("redelivers IS NOT NULL")
 
 delivery = Table(
@@ -159,14 +160,16 @@ delivery = Table(
     UniqueConstraint("folder", "stem"),
     Index("ix_delivery_tenant", "tenant", "created_at"),
     Index("ix_delivery_newest", "tenant", "id"),
-    Index("ix_delivery_date", "tenant", "export_date"),
-    Index("ix_delivery_open", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
-    Index("ix_delivery_unlisted", "tenant", "export_date", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
-    Index("ix_delivery_unfed", "tenant", "committed_at", "id", sqlite_where=_UNFED, postgresql_where=_UNFED),
+    Index("ix_delivery_date", "tenant", "export_date", "id"),
+    # Columns that the condition fixes stand in front: SQLite takes the index of which most columns are given.
+    Index("ix_delivery_open", "status", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
+    Index("ix_delivery_unlisted", "tenant", "status", "day_number", "id", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
+    Index("ix_delivery_unfed", "tenant", "status", "feed_number", "committed_at", "id", sqlite_where=_UNFED, postgresql_where=_UNFED),
     Index("ix_delivery_redelivers", "redelivers", sqlite_where=_REPEATS, postgresql_where=_REPEATS),
 )
 
 IS_OPEN = text("delivery.status = 'open'")
+IN_SEQUENCE = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
 UNLISTED = text("delivery.status = 'committed' AND delivery.day_number IS NULL AND delivery.kind <> 'backfill'")
 UNFED = text("delivery.status = 'committed' AND delivery.feed_number IS NULL")
 """As literals, not parameters: only so does SQLite see that a partial index answers a query."""
@@ -239,6 +242,7 @@ day = Table(
     Column("document", LargeBinary, nullable=False),
     _at("created_at", required=True),
     _at("published_at"),
+    Index("ix_day_unpublished", "tenant", "published_at", "export_date", "number", sqlite_where=_UNSEEN, postgresql_where=_UNSEEN),
 )
 
 feed = Table(

@@ -244,7 +244,7 @@ def pending_changes(installation: Installation, visible: Visible, failed: Failed
 
 def _sees_all(installation: Installation, visible: Visible) -> bool:
     with installation.ledger.read() as connection:
-        every = {*registrations.ids(connection), *installation.configuration.tenants, *installation.configuration.broken}
+        every = {*registrations.ids(connection), *installation.configuration.file_names}
     return len(set(visible(sorted(every)))) == len(every)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from waybill.access import tenant_id
+from waybill.access import LONGEST_ID, TENANT_ID, tenant_id
 from waybill.configuration.findings import validated
 from waybill.configuration.registration import (
     Difference,
@@ -104,10 +104,15 @@ def _refuse_chosen_destination(
 
 
 def _may_name(installation: Installation, tenant: str, connection_id: str) -> bool:
-    policy = installation.configuration.policy
+    """Only tenants whose id is part of the connection's could have a better claim to it: the others are not asked for."""
+    configuration, ends = installation.configuration, range(1, len(connection_id) + 1)
+    parts = {connection_id[start:end] for end in ends for start in range(max(0, end - LONGEST_ID), end - len(tenant))}
+    longer = [one for one in parts if TENANT_ID.match(one)]
     with installation.ledger.read() as connection:
-        every = registrations.ids(connection)
-    return policy.may_name(tenant, connection_id, {*every, *installation.configuration.tenants, *policy.named_tenants})
+        registered = registrations.versions(connection, longer)
+    named = configuration.policy.named_tenants
+    rivals = [one for one in longer if one in registered or one in named or configuration.has_file(one)]
+    return configuration.policy.may_name(tenant, connection_id, rivals)
 
 
 def _refuse_chosen_channels(
@@ -136,10 +141,8 @@ def _refuse_chosen_rows(
         allowed = "the one in force; operators set it in the tenant's file"
         raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
     with installation.ledger.begin() as connection:
-        current = [one for one in registrations.all_current(connection) if one.tenant != tenant]
-        words = [(one.tenant, one.body.get("sourceTenant")) for one in current]  # of one that cannot be read any more, too
         mine = wanted.source_tenant or tenant
-        rivals = [other for other, source_tenant in words if (source_tenant or other) == mine]
+        rivals = [other for other in registrations.reading(connection, mine) if other != tenant]
         others = [(mine, [stream.entity for stream in streams.active(connection, other)]) for other in rivals]
     if shared := shared_rows((mine, entities), others):
         raise InvalidInput([same_rows(shared)])

@@ -21,12 +21,13 @@ from waybill.ledger.deliveries import Attempt, Delivery
 _PLAIN = Dialect()
 
 
-def describe(one: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN) -> dict[str, Any]:
+def describe(one: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> dict[str, Any]:
     """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed.
 
-    Where nothing was delivered yet, `dialect` tells what the file will be called. Of a delivery in parts `path` is their folder.
+    Where nothing was delivered yet, `dialect` and the entity's `streams` tell what the file will be called. Of a delivery in parts `path`
+    is their folder.
     """
-    parts = dialect.max_rows_per_file is not None
+    parts = dialect.max_rows_per_file is not None or (streams > 1 and one.reads_all)
     target = placed(one, attempt) if attempt else target_of(one, dialect, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
@@ -134,7 +135,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
     """
     from waybill.destinations.sftp.keys import public_keys
 
-    file = installation.configuration.tenants.get(tenant)
+    file = installation.configuration.file_of(tenant)
     registration = file.registration if file else installation.registered(tenant).registration
     spec = registration.destination or installation.configuration.policy.destination
     if not isinstance(spec, SftpDestination):

@@ -261,6 +261,12 @@ def look(installation: Installation, tenant: str, scheduler_states: SchedulerSta
     return next(iter(_rows(installation, standings, troubles, promises, scheduler_states, now)), None)
 
 
+def of_tenant(installation: Installation, tenant: str) -> Row | None:
+    """One tenant as the overview shows it, its charts too, where nobody knows the scheduler."""
+    row = look(installation, tenant)
+    return _charted(installation, [row], installation.now())[0] if row else None
+
+
 _Part = tuple[str, Any]
 """A tenant and one of its frequencies."""
 

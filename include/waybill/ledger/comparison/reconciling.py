@@ -14,7 +14,7 @@ from waybill.ledger.comparison import keys
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
-from waybill.ledger.tables import IS_OPEN, attempt, day, delivery, digest, key_change, stream
+from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream
 from waybill.window import Frequency
 
 
@@ -35,9 +35,9 @@ class Placed:
 
 def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Placed:
     mine = delivery.c.tenant == tenant
-    newest = select(delivery.c.entity, func.max(delivery.c.export_date)).where(
-        mine, delivery.c.status == "committed", delivery.c.purpose == "schedule"
-    )
+    last = (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence)
+    newest = select(delivery.c.entity, func.max(delivery.c.export_date)).join(stream, last)
+    newest = newest.where(stream.c.tenant == tenant, IN_SEQUENCE, delivery.c.status == "committed")
     known = {row[0]: row[1] for row in connection.execute(newest.group_by(delivery.c.entity))}
     since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
     first = min(since.values(), default="")

@@ -116,10 +116,12 @@ def days(connection: Connection, tenants: Collection[str], since: datetime) -> l
 def committed_since(connection: Connection, since: datetime, planned_since: datetime) -> dict[str, tuple[int, int, int]]:
     """Deliveries, rows and bytes by tenant of what was committed since; `planned_since` bounds the search by the ids' own time."""
     first = f"{int(planned_since.timestamp() * 1000):012x}"
+    # An expression, not the column: else SQLite reads the whole table in the order of an index that begins with it.
+    name = delivery.c.tenant.concat("")
     query = (
-        select(delivery.c.tenant, func.count(), func.sum(attempt.c.rows), func.sum(attempt.c.bytes))
+        select(name, func.count(), func.sum(attempt.c.rows), func.sum(attempt.c.bytes))
         .join(attempt, attempt.c.id == delivery.c.adopted)
         .where(delivery.c.id >= first, delivery.c.status == "committed", delivery.c.committed_at >= since)
-        .group_by(delivery.c.tenant)
+        .group_by(name)
     )
     return {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in connection.execute(query)}

@@ -23,7 +23,7 @@ from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.source import EngineSnapshot
-from waybill.sources.sql import Bind, Sql, quote, sql
+from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 _HIVE_TYPES = {
     ColumnType.DATE: "DATE",
@@ -108,47 +108,82 @@ class LakeSnapshot(EngineSnapshot):
         self.root = root
         self.reads_again = self.counts_cheaply = "://" not in root
         self._listed: dict[str, list[str]] = {}
+        self._cut: dict[str, tuple[int, int]] = {}
+        """Of files that are not read whole, the first row and the one behind the last."""
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
         partitions = _partitions(paths[0], entity)
         types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in partitions.items())
         hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
-        files = sql(f"read_parquet({{}}, hive_partitioning = {'true' if types else 'false'}{hive})", _these(paths))
+        files = self._files(paths, f"hive_partitioning = {'true' if types else 'false'}{hive}")
         decimals = [name for name in partitions if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL]
         if not decimals:
             return files
         casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
         return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
 
+    def _files(self, paths: list[str], how: str) -> Sql:
+        def read(some: list[str]) -> Sql:
+            return sql(f"read_parquet({{}}, {how})", _these(some))
+
+        whole, cut = [path for path in paths if path not in self._cut], [path for path in paths if path in self._cut]
+        if not cut:
+            return read(whole)
+        # The engine skips the groups of rows that lie outside.
+        ranges = [(path, *self._cut[path]) for path in cut]
+        parts = [sql(f"{{}} WHERE file_row_number >= {first} AND file_row_number < {end}", read([path])) for path, first, end in ranges]
+        every = [sql("SELECT * FROM {}", one) for one in ([read(whole)] if whole else []) + parts]
+        return sql("({}) AS p", join(" UNION ALL BY NAME ", every))
+
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
-        """The files, shared out by their rows in the order of their names, each share in an engine of its own."""
+        """The files, shared out by their rows in the order of their names, each share in an engine of its own.
+
+        A file that holds more than a share is cut between its groups of rows.
+        """
         shares = self._shares(selection, most)
         if len(shares) < 2:
             yield [Rows(self, selection)]
             return
         with ExitStack() as engines:
             streams: list[Stream] = []
-            for paths in shares:
+            for share in shares:
                 connection = engines.enter_context(self._another())
                 beside = LakeSnapshot(connection, self.files, self.root, self._another)
-                beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: paths}
+                beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: list(share)}
+                beside._cut = {path: piece for path, piece in share.items() if piece}
                 streams.append(Rows(beside, selection, connection.interrupt))
             yield streams
 
-    def _shares(self, selection: Selection, most: int) -> list[list[str]]:
-        paths = self._paths(selection.entity, selection.tenant)
-        if selection.changed.back or len(paths) < 2:
+    def _shares(self, selection: Selection, most: int) -> list[dict[str, tuple[int, int] | None]]:
+        """The files of each share, and which rows of those that are cut."""
+        if selection.changed.back:
             return []
-        counted = self._run(selection, sql("SELECT file_name, num_rows FROM parquet_file_metadata({})", _these(paths)))
-        rows = dict(counted)
+        paths = self._paths(selection.entity, selection.tenant)
+        rows = dict(self._run(selection, sql("SELECT file_name, num_rows FROM parquet_file_metadata({})", _these(paths))))
         total, before = sum(rows.values()) or 1, 0
-        shares: dict[int, list[str]] = defaultdict(list)
+        large = [path for path in paths if rows[path] * most > total]
+        groups = self._groups(selection, large)
+        shares: dict[int, dict[str, tuple[int, int] | None]] = defaultdict(dict)
         for path in paths:
-            shares[min(most - 1, before * most // total)].append(path)
-            before += rows[path]
+            first = 0
+            for count in groups.get(path, [rows[path]]):
+                share = shares[min(most - 1, (before + count // 2) * most // total)]  # where its middle lies
+                begun = share.get(path)
+                share[path] = (begun[0] if begun else first, first + count) if count < rows[path] else None
+                first, before = first + count, before + count
         return list(shares.values())
+
+    def _groups(self, selection: Selection, paths: list[str]) -> dict[str, list[int]]:
+        """How many rows each group of these files holds, in their order. A file with a column of the engine's own name is not cut."""
+        if not paths or "file_row_number" in map(str.casefold, self.columns(selection.entity)):
+            return {}
+        asked = sql("SELECT DISTINCT file_name, row_group_id, row_group_num_rows FROM parquet_metadata({}) ORDER BY ALL", _these(paths))
+        found: dict[str, list[int]] = defaultdict(list)
+        for path, _, count in self._run(selection, asked):
+            found[path].append(count)
+        return found
 
     def _scale(self, entity: Entity, name: str) -> int:
         """The most fraction digits a decimal partition column is spelt with."""

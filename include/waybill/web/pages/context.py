@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from waybill.access import Caller, Permission
+from waybill.access import TENANT_ID, Caller, Permission
 from waybill.errors import ConfigError
 from waybill.installation import Installation
 from waybill.ledger import registrations
@@ -83,7 +83,9 @@ class Houses:
 def houses(installation: Installation) -> Houses:
     with installation.ledger.read() as connection:
         registered = frozenset(registrations.ids(connection))
-    return Houses(sorted({*registered, *installation.configuration.policy.named_tenants, *installation.configuration.tenants}), registered)
+    configuration = installation.configuration
+    filed = {one for one in configuration.file_names if TENANT_ID.match(one)}
+    return Houses(sorted({*registered, *configuration.policy.named_tenants, *filed}), registered)
 
 
 def context(
