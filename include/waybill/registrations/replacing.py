@@ -14,9 +14,8 @@ from waybill.configuration.registration import (
     Registration,
     difference,
     listed_entities,
-    same_rows,
-    shared_rows,
 )
+from waybill.configuration.sharing import Reader, copy_problem, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -131,18 +130,25 @@ def _refuse_chosen_rows(
     installation: Installation, tenant: str, wanted: Registration, entities: Collection[str], before: Registered | None, operator: bool
 ) -> None:
     """Whoever names the id a tenant has in the data chooses whose rows it receives: only who may change every tenant may do that."""
-    in_force = before.registration.source_tenant if before else None
-    if wanted.source_tenant != in_force and not operator:
+    in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
+    if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
         allowed = "the one in force; operators set it in the tenant's file"
         raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
     with installation.ledger.begin() as connection:
         current = [one for one in registrations.all_current(connection) if one.tenant != tenant]
-        words = [(one.tenant, one.body.get("sourceTenant")) for one in current]  # of one that cannot be read any more, too
-        mine = wanted.source_tenant or tenant
-        rivals = [other for other, source_tenant in words if (source_tenant or other) == mine]
-        others = [(mine, [stream.entity for stream in streams.active(connection, other)]) for other in rivals]
-    if shared := shared_rows((mine, entities), others):
+        active = streams.active_entities(connection)
+    readers = {one.tenant: _reader(one, active.get(one.tenant, [])) for one in current}
+    mine = Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
+    if problem := copy_problem(mine, readers | {tenant: mine}):
+        raise InvalidInput([problem])
+    if shared := shared_rows(mine, readers.values()):
         raise InvalidInput([same_rows(shared)])
+
+
+def _reader(one: Registered, entities: Collection[str]) -> Reader:
+    """By the words of the registration, also of one that cannot be read any more."""
+    copy_of = one.body.get("copyOf")
+    return Reader(one.tenant, one.body.get("sourceTenant") or copy_of or one.tenant, entities, copy_of)
 
 
 def find(installation: Installation, tenant: str) -> Registered | None:
