@@ -246,13 +246,15 @@ def test_a_tenant_column_that_holds_no_id_is_told(project: Project, shop: psycop
 
 
 def test_names_in_four_scripts_become_entities_that_pass(project: Project, shop: psycopg.Connection) -> None:
-    names = ["Ünïcode Straße", "данные", "数据", "بيانات", "select", "with.dot", "UPPER", "upper", "a, b", "x" * 63, "1st", "yes", "null"]
+    odd = ["a\nb: # c", "tab\there", "con", "Order", "order", "ORDER", "😀"]
+    names = [*odd, "Ünïcode Straße", "данные", "数据", "بيانات", "select", "with.dot", "UPPER", "upper", "a, b", "x" * 63, "1st", "null"]
     for name in names:
         shop.execute(f'CREATE TABLE "{name}" (tenant_id text NOT NULL, id int PRIMARY KEY, "{name}" text, "on" text, "a: b #c" text)')
         shop.execute(f"""INSERT INTO "{name}" VALUES ('a', 1, 'ä', 'on', '#')""")
     project.waybill("discover", "shop", "--write")
     found = project.entities()
     assert len(found) == len(names)
+    assert found["order"]["relation"] == "order"
     assert project.deliver("a") == dict.fromkeys(found, 1)
 
 
@@ -279,6 +281,31 @@ def test_inherited_tables_are_one_and_what_may_not_be_read_is_told(project: Proj
     assert "not exported: hidden: the connection's user may not read it" in printed
     assert "other.parent" not in project.waybill("discover", "shop", "--schema", "public")
     shop.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_what_must_not_leave_or_may_not_be_read_costs_only_itself(project: Project, shop: psycopg.Connection, postgres: Database) -> None:
+    shop.execute(
+        "CREATE TABLE prices (tenant_id text, id int PRIMARY KEY, price money, kind regclass, secret_note text, note text);"
+        "CREATE TABLE sessions (tenant_id text, token text PRIMARY KEY, note text);"
+        "CREATE TABLE visitors (tenant_id text, token text PRIMARY KEY, id int NOT NULL UNIQUE);"
+        'CREATE TABLE "Hidden One" (tenant_id text, id int PRIMARY KEY);'
+        "INSERT INTO prices VALUES ('a', 1, 1, 'pg_class', 'x', 'y'); INSERT INTO visitors VALUES ('a', 'x', 1);"
+        "DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN; GRANT SELECT ON sessions, visitors TO clerk;"
+        "GRANT SELECT (tenant_id, id, price, kind, note) ON prices TO clerk"
+    )
+    project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://clerk@{postgres.host}:{postgres.port}/{postgres.name}"
+    printed = project.waybill("discover", "shop", "--write")
+    found = project.entities()
+    assert {name: one["key"] for name, one in found.items()} == {"prices": ["id"], "visitors": ["id"]}
+    assert list(found["prices"]["columns"]) == ["tenant_id", "id", "note"]
+    text = project.catalog.read_text()
+    assert '"price" is left out: it is money, of which lc_monetary decides' in text
+    assert '"secret_note" is left out: the connection\'s user may not read it' in text
+    assert "not exported: sessions: its key (token) must not leave" in printed
+    assert 'GRANT SELECT ON "Hidden One" to it' in printed
+    assert project.deliver("a") == {"prices": 1, "visitors": 1}
+    project.waybill("check", "--connect")
+    shop.execute("DROP OWNED BY clerk; DROP ROLE clerk")
 
 
 def test_written_again_only_what_is_new_is_added_and_no_line_is_lost(project: Project, shop: psycopg.Connection) -> None:

@@ -74,6 +74,29 @@ def _tell_differences(found: list[Any], as_json: bool) -> None:
 
 
 @app.command()
+def copy(
+    tenant: Annotated[str, typer.Argument(help="The tenant whose data goes to a second place, too.")],
+    name: Annotated[str, typer.Argument(metavar="NEW", help="Id of the copy: a tenant of its own, such as acme-warehouse.")],
+    to: Annotated[
+        str,
+        typer.Option(metavar="DESTINATION", help="Where to, as in a tenant's file: '{kind: sftp, connection: acme_dwh, root: /in}'."),
+    ],
+) -> None:
+    """Deliver a tenant's data to a second place, too: write the file of a copy with a destination and a chain of its own."""
+    from waybill.configuration.loading import Settings, read_mapping
+    from waybill.errors import ConfigError
+    from waybill.registrations import copying
+
+    findings: list[Any] = []
+    destination = read_mapping(to, "--to", findings)
+    if destination is None:
+        raise ConfigError(findings)
+    path = copying.copy(Settings.from_environment(), tenant, name, destination)
+    write(f"made {path}")
+    write(f"next: waybill check --connect && waybill apply && waybill probe {name}")
+
+
+@app.command()
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The project folder; made when it is not there. Nothing in it is overwritten.")

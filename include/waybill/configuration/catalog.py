@@ -297,7 +297,7 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
     return found
 
 
-_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))})
+RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))})
 """Names that Windows keeps for devices, whatever follows the dot: nobody could unpack such a file there."""
 
 
@@ -306,7 +306,7 @@ def _unpackable_names(catalog: Catalog, file: str) -> list[Finding]:
     return [
         Finding(file, f"entities.{name}", what, f"another id, such as {name}_", code="reserved_name")
         for name in catalog.entities
-        if name in _RESERVED
+        if name in RESERVED
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.findings import kind_of, validated
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
-from waybill.configuration.registration import Registration, listed_entities, same_rows, shared_rows
+from waybill.configuration.registration import Registration, listed_entities
+from waybill.configuration.sharing import Reader, sharing_problems
 from waybill.errors import ConfigError, Finding
 
 
@@ -315,7 +316,7 @@ class _TenantFolder:
             else:
                 tenants[path.stem] = tenant
             findings.extend(own)
-        for one in _reading_the_same(tenants):
+        for one in _reading_the_same(tenants, broken) if only is None else ():
             findings.append(one)
             broken.add(Path(one.file).stem)
         tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
@@ -337,20 +338,12 @@ class _TenantFolder:
         return [path for name in names if (path := self.folder / name).exists()]
 
 
-def _reading_the_same(tenants: Mapping[str, TenantFile]) -> list[Finding]:
-    """Tenants that would receive the same rows: both are told, since nobody knows here which of the two is wrong."""
-    if not any(one.registration.source_tenant for one in tenants.values()):
+def _reading_the_same(tenants: Mapping[str, TenantFile], broken: Set[str]) -> list[Finding]:
+    if not any(one.registration.source_tenant or one.registration.copy_of for one in tenants.values()):
         return []
-    by_id: dict[str, list[TenantFile]] = {}
-    for one in tenants.values():
-        by_id.setdefault(one.registration.source_tenant or one.tenant, []).append(one)
-    found = []
-    for source_tenant, together in by_id.items():
-        for one in together:
-            others = [(source_tenant, other.entities) for other in together if other is not one]
-            if shared := shared_rows((source_tenant, one.entities), others):
-                found.append(same_rows(shared, one.file))
-    return found
+    files = tenants.values()
+    readers = [Reader(one.tenant, one.registration.id_in_data(one.tenant), one.entities, one.registration.copy_of) for one in files]
+    return sharing_problems({one.tenant: one for one in readers}, {one.tenant: one.file for one in files}, broken)
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import time
 from enum import StrEnum
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from waybill.configuration import choices
-from waybill.configuration.catalog import Catalog, ConnectionId, Entity, closest, suggester
+from waybill.configuration.catalog import Catalog, ConnectionId, Entity, TenantId, closest, suggester
 from waybill.configuration.channels import Channels
 from waybill.configuration.choices import DeliveredName
 from waybill.configuration.promise import Terms
@@ -241,6 +241,9 @@ class Registration(Strict):
     source_tenant: SourceTenant | None = Field(
         None, description="The tenant's id in the data, as text, integer or UUID; by default the tenant id. Operators set it in the file."
     )
+    copy_of: TenantId | None = Field(
+        None, description="The tenant whose rows this one receives too, at a second place, in a chain of its own. Operators set it."
+    )
     where: Mapping[str, tuple[Condition, ...]] = Field(
         default_factory=dict, description="By entity: conditions a row must meet to be delivered, each `{column, op, value}`."
     )
@@ -304,7 +307,11 @@ class Registration(Strict):
         """The tenant's id in the data, and what else is asked of a row of the catalogued entity, by the source's names."""
         asked = (one for given in _about(entity, self.where) for one in given)
         known = {name: column.source(name) for name, column in entity.columns.items()}
-        return self.source_tenant or tenant, tuple(one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked)
+        return self.id_in_data(tenant), tuple(one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked)
+
+    def id_in_data(self, tenant: str) -> str:
+        """What the data calls the tenant."""
+        return self.source_tenant or self.copy_of or tenant
 
     def lands(self, house: Landing) -> Landing:
         """What stands beside the files: the registration's own word, else that of the house."""
@@ -398,18 +405,6 @@ def listed_entities(
     findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
     findings += choices.problems(registration, catalog, file)
     return entities
-
-
-def shared_rows(mine: tuple[str, Collection[str]], others: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ...]:
-    """The entities of which a tenant would receive another's rows; each tenant is given as its id in the data and its entities."""
-    taken = {entity for source_tenant, entities in others if source_tenant == mine[0] for entity in entities}
-    return tuple(entity for entity in mine[1] if entity in taken)
-
-
-def same_rows(entities: Sequence[str], file: str = "") -> Finding:
-    """Two tenants are read by one id. The finding names no other tenant: a tenant may see it."""
-    what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
-    return Finding(file, "sourceTenant", what, "an id of its own, or other entities", code="source_tenant_taken")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
-from waybill.configuration.catalog import CONNECTION_ID, Catalog, DbApiSource, DuckDBSource, LakeSource, PostgresSource, SourceSpec
+from waybill.configuration.catalog import (
+    CONNECTION_ID,
+    RESERVED,
+    Catalog,
+    DbApiSource,
+    DuckDBSource,
+    LakeSource,
+    PostgresSource,
+    SourceSpec,
+)
 from waybill.connection import Connections
 from waybill.errors import PermanentError
 
@@ -69,6 +78,8 @@ def slug(name: str) -> str:
     found = re.sub(r"[^a-z0-9]+", "_", plain.casefold()).strip("_")
     if found and not found[0].isalpha():
         found = f"t_{found}"
+    if found in RESERVED:
+        found = f"{found}_"
     return found if len(found) <= _LONGEST else f"{found[: _LONGEST - 9]}_{_stands_for(name)}"
 
 

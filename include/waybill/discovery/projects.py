@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from waybill.configuration.schemas import KINDS, json_schema
 from waybill.connection import Connections
 from waybill.discovery.differing import Drift, drifts
 from waybill.discovery.naming import source_of
-from waybill.discovery.proposing import Proposed, propose
+from waybill.discovery.proposing import Proposed, Skipped, propose
 from waybill.discovery.writing import catalog_text, merged
-from waybill.errors import ConfigError, PermanentError, counted
+from waybill.errors import ConfigError, Finding, PermanentError, counted
 from waybill.sources.structures.base import FoundTable, look_into
 
 Connect = Callable[[str], Any] | None
@@ -95,17 +95,33 @@ def look(
             raise PermanentError(f"{where} holds no table", next_step=step, code="nothing_found")
         here = {entity.relation for entity in catalog.entities.values() if entity.source == name}
         taken = catalog.ids_by_name() if beside else {}
-        found = propose(structure, name, tables, names, taken, here if beside else ())
+        found = _passing(name, spec, propose(structure, name, tables, names, taken, here if beside else ()))
     return Look(settings, catalog, name, spec, tuple(tables), found)
 
 
+def _passing(name: str, spec: SourceSpec, found: Proposed) -> Proposed:
+    """The proposals that `check` accepts. One that it does not is listed with its reason, so that it costs nobody the others."""
+    reasons = {
+        one.path.split(".")[1]: one for one in reversed(_findings(catalog_text(name, spec, found))) if one.path.startswith("entities.")
+    }
+    if not reasons:
+        return found
+    refused = [Skipped(str(one.body["relation"]), reasons[one.id].reason) for one in found.entities if one.id in reasons]
+    kept = tuple(one for one in found.entities if one.id not in reasons)
+    return replace(found, entities=kept, skipped=(*found.skipped, *refused))
+
+
 def _require_valid(text: str) -> None:
+    if findings := _findings(text):
+        raise ConfigError(findings)
+
+
+def _findings(text: str) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="waybill-") as folder:
         config = Path(folder) / "config"
         config.mkdir()
         (config / "catalog.yaml").write_text(text, encoding="utf-8")
-        if findings := loading.load(config).findings:
-            raise ConfigError(list(findings))
+        return list(loading.load(config).findings)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -11,9 +11,10 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import is_credential
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.credentials import secret_value, words
-from waybill.discovery.naming import entity_id
+from waybill.discovery.naming import entity_id, slug
 from waybill.discovery.tenants import owners, tenant_names
 from waybill.errors import WaybillError
+from waybill.errors import counted as of
 from waybill.sources.sql import Sql, join, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Structure
 
@@ -76,6 +77,7 @@ def propose(
     names = tenant_names(tables, wanted)
     owned, unfit = owners(tables, names)
     used = {word.casefold() for word in taken}
+    plain = {table.name for table in tables if slug(table.name) == table.name}
     entities, skipped = [], []
     for table in (table for table in tables if table.relation not in known):
         why = table.obstacle or unfit.get(table.relation) or _unsayable(table)
@@ -86,7 +88,8 @@ def propose(
             skipped.append(Skipped(table.relation, why))
             continue
         try:
-            found = _entity(structure, source, table, owned[table.relation].body(), used)
+            others = used | plain - {table.name}
+            found = _entity(structure, source, table, owned[table.relation].body(), others)
         except WaybillError as error:
             found = Skipped(table.relation, error.what)
         if isinstance(found, Skipped):
@@ -108,7 +111,7 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
     columns, left_out = _columns(table)
     if not columns:
         return Skipped(table.relation, "no column of it may leave")
-    key, remarks["key"] = _key(structure, table, owner)
+    key, remarks["key"] = _key(structure, table, owner, columns)
     if not key:
         return Skipped(table.relation, remarks["key"])
     changes, remarks["changes"] = _changes(structure, table)
@@ -132,10 +135,12 @@ def _columns(table: FoundTable) -> tuple[dict[str, dict[str, str]], dict[str, st
             left_out[one.name] = "its name looks like a credential, and credentials never leave"
         elif one.native == "xid8":
             left_out[one.name] = "it only tells changes"
+        elif one.unfit:
+            left_out[one.name] = one.unfit
         else:
             told = {"description": " ".join(one.comment.split())} if one.comment and not secret_value(one.comment) else {}
             columns[one.name] = {"type": kind.value, **told}
-    return columns, left_out
+    return columns, left_out | dict.fromkeys(table.withheld, "the connection's user may not read it")
 
 
 def _plain(name: str) -> str:
@@ -180,7 +185,7 @@ def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], s
         at = next((one for one in (_named(table, _CREATED, _TIMES),) if one and one.not_null), None)
         why = "counted up, only ever inserted into, and named like events"
         return ({"mode": "append", "column": at.name, "lookback": "24h"} if at else {"mode": "append", "column": counted.name}), why
-    size = f"about {rows:,} rows, delivered whole each time"
+    size = f"about {of(rows, 'row')}, delivered whole each time"
     if rows > SMALL:
         size += "; add a column that every change sets, with an index, and use lookback"
     return {"mode": "full"}, f"{size} ({doubt})" if doubt else size
@@ -222,12 +227,15 @@ def _rows(structure: Structure, table: FoundTable) -> int:
 # Which columns identify a row
 
 
-def _key(structure: Structure, table: FoundTable, owner: dict[str, Any]) -> tuple[tuple[str, ...], str]:
-    """The key, with a remark where no constraint says so; no key, with the reason."""
+def _key(structure: Structure, table: FoundTable, owner: dict[str, Any], leaving: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """The key, with a remark where no constraint says so; no key, with the reason. A consumer needs it, so all of it has to leave."""
     never_null = {one.name for one in table.columns if one.not_null}
-    declared = [key for number, key in enumerate(table.keys) if set(key) <= never_null]
+    declared = [key for key in table.keys if set(key) <= never_null]
+    if known := [key for key in declared if set(key) <= set(leaving)]:
+        return known[0], ""
     if declared:
-        return declared[0], ""
+        why = f"its key ({', '.join(declared[0])}) must not leave, and consumers need one: catalogue a view with another key"
+        return (), why
     rows = _rows(structure, table)
     if not rows:
         return (), "no key is declared, and there are no rows to find one by"
@@ -248,7 +256,7 @@ def _candidates(table: FoundTable) -> list[FoundColumn]:
         plain = _plain(one.name)
         return ranks.get(plain, 2 if plain.endswith(("_id", "_no", "_number", "_key", "_code")) else 3)
 
-    return sorted((one for one in table.columns if one.kind in _KEYS), key=rank)
+    return sorted((one for one in table.columns if one.kind in _KEYS and not is_credential(one.name, Column(type=one.kind))), key=rank)
 
 
 def _unique_one(structure: Structure, table: FoundTable) -> tuple[str, ...]:

@@ -15,9 +15,14 @@ SCHEMA_LINE = "# yaml-language-server: $schema=../schemas/catalog.schema.json"
 
 
 def flow(value: Any) -> str:
-    """A value on one line, quoted where YAML needs it."""
-    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
-    return text.strip()[1:-1]
+    """A value on one line, quoted where YAML needs it. Where something in it cannot be shown, as JSON, which YAML reads too."""
+    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False).strip()[1:-1]
+    return text if text.isprintable() else json.dumps(value)
+
+
+def _quoted(name: str) -> str:
+    """A name in a remark, on one line."""
+    return json.dumps(name, ensure_ascii=not name.isprintable())
 
 
 def source_line(name: str, spec: SourceSpec) -> str:
@@ -32,7 +37,7 @@ def entity_lines(one: Proposal) -> list[str]:
             lines += ["    tenant_through:", *(f"      - {flow(step)}" for step in value)]
         elif key == "columns":
             lines += ["    columns:", *(f"      {flow(name)}: {flow(column)}" for name, column in value.items())]
-            lines += [f"      # {json.dumps(name, ensure_ascii=False)} is left out: {why}" for name, why in one.left_out.items()]
+            lines += [f"      # {_quoted(name)} is left out: {why}" for name, why in one.left_out.items()]
         else:
             lines.append(f"    {key}: {flow(value)}{remark}")
     return lines
@@ -41,7 +46,7 @@ def entity_lines(one: Proposal) -> list[str]:
 def skipped_lines(found: Proposed) -> list[str]:
     if not found.skipped:
         return []
-    return ["", "# Not exported:", *(f"#   {json.dumps(one.relation, ensure_ascii=False)}: {one.why}" for one in found.skipped)]
+    return ["", "# Not exported:", *(f"#   {_quoted(one.relation)}: {' '.join(one.why.split())}" for one in found.skipped)]
 
 
 def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:

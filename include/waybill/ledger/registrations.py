@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
@@ -211,11 +211,11 @@ def noted(connection: Connection, tenant_id: str, action: str, detail: dict[str,
 
 
 def reading(connection: Connection, source_tenant: str) -> list[str]:
-    """The tenants that receive the rows of this id in the data: by their `sourceTenant`, or else by their own id.
+    """The tenants that receive the rows of this id in the data: by their `sourceTenant`, else by their `copyOf`, else by their own id.
 
     The words are those stored, of a registration that cannot be read any more, too.
     """
-    named = registration.c.body["sourceTenant"].as_string()
+    named = func.coalesce(registration.c.body["sourceTenant"].as_string(), registration.c.body["copyOf"].as_string())
     own = (tenant.c.id == source_tenant) & named.is_(None)
     query = select(tenant.c.id).join(registration, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
     return list(connection.scalars(query.where((named == source_tenant) | own).order_by(tenant.c.id)))

@@ -14,9 +14,8 @@ from waybill.configuration.registration import (
     Registration,
     difference,
     listed_entities,
-    same_rows,
-    shared_rows,
 )
+from waybill.configuration.sharing import Reader, copy_problem, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -136,16 +135,25 @@ def _refuse_chosen_rows(
     installation: Installation, tenant: str, wanted: Registration, entities: Collection[str], before: Registered | None, operator: bool
 ) -> None:
     """Whoever names the id a tenant has in the data chooses whose rows it receives: only who may change every tenant may do that."""
-    in_force = before.registration.source_tenant if before else None
-    if wanted.source_tenant != in_force and not operator:
+    in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
+    if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
         allowed = "the one in force; operators set it in the tenant's file"
         raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
     with installation.ledger.begin() as connection:
-        mine = wanted.source_tenant or tenant
-        rivals = [other for other in registrations.reading(connection, mine) if other != tenant]
-        others = [(mine, [stream.entity for stream in streams.active(connection, other)]) for other in rivals]
-    if shared := shared_rows((mine, entities), others):
+        named = {*registrations.reading(connection, wanted.id_in_data(tenant)), wanted.copy_of or tenant} - {tenant}
+        others = [found for one in named if (found := registrations.current(connection, one))]
+        readers = {one.tenant: _reader(one, streams.active(connection, one.tenant)) for one in others}
+    mine = Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
+    if problem := copy_problem(mine, readers | {tenant: mine}):
+        raise InvalidInput([problem])
+    if shared := shared_rows(mine, readers.values()):
         raise InvalidInput([same_rows(shared)])
+
+
+def _reader(one: Registered, active: Collection[Stream]) -> Reader:
+    """By the words of the registration, also of one that cannot be read any more."""
+    copy_of = one.body.get("copyOf")
+    return Reader(one.tenant, one.body.get("sourceTenant") or copy_of or one.tenant, [stream.entity for stream in active], copy_of)
 
 
 def find(installation: Installation, tenant: str) -> Registered | None:

@@ -15,11 +15,11 @@ from waybill.sources.postgres import session
 from waybill.sources.postgres.source import render
 from waybill.sources.postgres.spelling import BASE_TYPE, PostgresFlavour
 from waybill.sources.sql import Sql, quote, quoted_name, sql
-from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundTable, Reference, found_column, written
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.oid, 'pg_class'), ''), c.reltuples::bigint,
-       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+       has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'),
        EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19),
        coalesce(s.n_tup_ins > 0 AND s.n_tup_upd = 0 AND s.n_tup_del = 0, false)
   FROM pg_class c
@@ -36,7 +36,8 @@ _COLUMNS = f"""
 SELECT a.attrelid, a.attname,
        t.native,
        a.attnotnull, coalesce(col_description(a.attrelid, a.attnum), ''),
-       a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false)
+       a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false),
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT')
   FROM pg_attribute a
   {BASE_TYPE}
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -87,19 +88,25 @@ class PostgresStructure:
         flavour = PostgresFlavour()
         tables = []
         for oid, _, name, parted, comment, rows, readable, trigger, inserts in found:
+            withheld = {c for c, *_, granted in columns[oid] if not granted} if readable else set()
             tables.append(
                 FoundTable(
                     names[oid],
                     name,
-                    tuple(FoundColumn(c, native, flavour.kind(native), *rest) for c, native, *rest in columns[oid]),
-                    tuple(tuple(key) for unique, key in indexes[oid] if unique and key),
-                    tuple(Reference(tuple(ours), names[to], tuple(theirs)) for to, ours, theirs in references[oid] if to in names),
+                    tuple(found_column(flavour, *facts) for *facts, _ in columns[oid] if facts[0] not in withheld),
+                    tuple(tuple(key) for unique, key in indexes[oid] if unique and key and withheld.isdisjoint(key)),
+                    tuple(
+                        Reference(tuple(ours), names[to], tuple(theirs))
+                        for to, ours, theirs in references[oid]
+                        if to in names and withheld.isdisjoint(ours)
+                    ),
                     frozenset(key[0] for _, key in indexes[oid] if key),
                     comment,
                     rows if rows > 0 and not parted else None,
                     trigger,
                     inserts,
-                    "" if readable else f"the connection's user may not read it; GRANT SELECT ON {names[oid]} to it",
+                    "" if readable else f"the connection's user may not read it; GRANT SELECT ON {quoted_name(names[oid])} to it",
+                    tuple(c for c, *_ in columns[oid] if c in withheld),
                 )
             )
         return tables

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DuckDBSource, LakeSource, PostgresSource, SourceSpec
 from waybill.connection import Connections
-from waybill.sources.sql import Sql
+from waybill.sources.sql import Flavour, Sql
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class FoundColumn:
     comment: str = ""
     identity: bool = False
     """Whether the database counts it up by itself."""
+    unfit: str = ""
+    """Why its values cannot leave."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class FoundTable:
     only_inserts: bool = False
     """Whether the database has counted inserts, and neither an update nor a deletion."""
     obstacle: str = ""
+    withheld: tuple[str, ...] = ()
+    """Columns that the connection's user may not read. They are not among `columns`."""
 
     def column(self, name: str) -> FoundColumn | None:
         return next((one for one in self.columns if one.name == name), None)
@@ -80,6 +84,15 @@ class Structure(Protocol):
     def ask(self, statement: Sql) -> list[Any]:
         """The rows of one statement. Raises what a snapshot of the source raises."""
         ...
+
+
+def found_column(
+    flavour: Flavour, name: str, native: str, not_null: bool = False, comment: str = "", identity: bool = False
+) -> FoundColumn:
+    """A column as its engine knows the type."""
+    unfit = flavour.unfit(native)
+    why = f"it is {native}, {unfit[0]}. {unfit[1]}" if unfit else ""
+    return FoundColumn(name, native, flavour.kind(native), not_null, comment, identity, why)
 
 
 def written(*parts: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from waybill.configuration.catalog import DbApiSource
 from waybill.sources.dbapi.source import DbApi, DbApiSnapshot
 from waybill.sources.sql import Bind, Sql, quote, split_name, sql
-from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, found_column, written
 
 _SYSTEM = ("information_schema", "pg_catalog", "mysql", "performance_schema", "sys")
 
@@ -36,8 +36,8 @@ class _Structure:
     def ask(self, statement: Sql) -> list[Any]:
         return self.snapshot.ask(statement)
 
-    def _kind(self, native: str) -> Any:
-        return self.snapshot.flavour.kind(native)
+    def _column(self, name: str, native: str, *facts: Any) -> FoundColumn:
+        return found_column(self.snapshot.flavour, name, native, *facts)
 
 
 class SqliteStructure(_Structure):
@@ -50,9 +50,7 @@ class SqliteStructure(_Structure):
         primary = tuple(column for column, _, _, number in sorted((row for row in rows if row[3]), key=lambda row: row[3]))
         alone = primary[0] if len(primary) == 1 else ""
         columns = [
-            FoundColumn(
-                column, native, self._kind(native), bool(not_null or number), identity=column == alone and native.upper() == "INTEGER"
-            )
+            self._column(column, native, bool(not_null or number), "", column == alone and native.upper() == "INTEGER")
             for column, native, not_null, number in rows
         ]
         indexes: dict[tuple[str, bool], list[str]] = defaultdict(list)
@@ -113,7 +111,7 @@ class SchemaStructure(_Structure):
                 written(schema, name) if schema else written(name),
                 name,
                 tuple(
-                    FoundColumn(c, native, self._kind(native), nullable == "NO", about or "", bool(counted))
+                    self._column(c, native, nullable == "NO", about or "", bool(counted))
                     for c, native, nullable, about, counted in columns[name]
                 ),
                 tuple(keys[name]),

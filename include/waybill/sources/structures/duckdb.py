@@ -13,7 +13,7 @@ import duckdb
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.source import DuckDB
 from waybill.sources.sql import Bind, Sql, quote, quoted_name, sql
-from waybill.sources.structures.base import FoundColumn, FoundTable, Reference, written
+from waybill.sources.structures.base import FoundTable, Reference, found_column, written
 
 _FLAVOUR = engine.DuckDBFlavour()
 _OWN = "database_name = 'warehouse' AND ({} = '' OR schema_name = {})"
@@ -62,7 +62,7 @@ class DuckDBStructure:
                 FoundTable(
                     _relation(space, name),
                     name,
-                    tuple(FoundColumn(c, native, _FLAVOUR.kind(native), *rest) for c, native, *rest in by_table[space, name]),
+                    tuple(found_column(_FLAVOUR, c, native, *rest) for c, native, *rest in by_table[space, name]),
                     tuple(tuple(key) for _, key, *_ in keys),
                     tuple(
                         Reference(tuple(own), _relation(space, to), tuple(theirs))

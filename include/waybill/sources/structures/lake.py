@@ -14,7 +14,7 @@ from waybill.errors import WaybillError
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.lake import Lake, pattern_entity
 from waybill.sources.sql import Sql, quote
-from waybill.sources.structures.base import FoundColumn, FoundTable
+from waybill.sources.structures.base import FoundTable, found_column
 
 _FLAVOUR = engine.DuckDBFlavour()
 _MOST_FILES = 100_000
@@ -49,7 +49,7 @@ class LakeStructure:
             natives = self.snapshot.columns(pattern_entity(pattern))
         except WaybillError as error:
             return FoundTable(pattern, name, obstacle=error.what)
-        return FoundTable(pattern, name, tuple(FoundColumn(column, native, _FLAVOUR.kind(native)) for column, native in natives.items()))
+        return FoundTable(pattern, name, tuple(found_column(_FLAVOUR, column, native) for column, native in natives.items()))
 
     def name(self, identifier: str) -> str:
         return quote(identifier)

@@ -27,7 +27,7 @@ from waybill.window import Frequency
 router = APIRouter(prefix="/tenants/{tenant}")
 
 
-_UNSEEN = ("sourceTenant", "notify")
+_UNSEEN = ("sourceTenant", "copyOf", "notify")
 """What the form does not show and so does not change."""
 
 _EXAMPLE = "columns: {orders: [id, state, total]}\nrename: {orders: {state: status}}"

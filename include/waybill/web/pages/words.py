@@ -46,6 +46,7 @@ LABELS = {
     "landing": "Beside the files",
     "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
     "sourceTenant": "Id in the data",
+    "copyOf": "Second place of",
     "where": "Rows",
     "columns": "Columns",
     "rename": "Names of columns",

@@ -1,0 +1,72 @@
+"""Whose rows a tenant receives: never those of another one, unless it is there as a second place for them (`copyOf`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from waybill.configuration.catalog import suggester
+from waybill.errors import Finding
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Whose rows a tenant receives: its id in the data, and the tenant it is a copy of, if any."""
+
+    tenant: str
+    id_in_data: str
+    entities: Collection[str]
+    copy_of: str | None = None
+
+    def may_share_with(self, other: Reader) -> bool:
+        """Whether one of the two is there to receive what the other does, or both to receive what a third one does."""
+        return (self.copy_of or self.tenant) == (other.copy_of or other.tenant)
+
+
+def shared_rows(mine: Reader, others: Iterable[Reader]) -> tuple[str, ...]:
+    """The entities of which a tenant would receive the rows of another one that it is no copy of."""
+    rivals = [one for one in others if one.id_in_data == mine.id_in_data and not mine.may_share_with(one)]
+    taken = {entity for one in rivals for entity in one.entities}
+    return tuple(entity for entity in mine.entities if entity in taken)
+
+
+def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> Finding | None:
+    """What is wrong with a registration as a copy of another one."""
+    if mine.copy_of is None:
+        return None
+    original = known.get(mine.copy_of)
+    if original is None or mine.copy_of == mine.tenant:
+        others = [one.tenant for one in known.values() if one.tenant != mine.tenant and one.copy_of is None]
+        what = f"there is no other tenant {mine.copy_of!r} here"
+        return Finding(file, "copyOf", what, "a tenant with a registration of its own", suggester(others)(mine.copy_of), "unknown_tenant")
+    if original.copy_of is not None:
+        what = f"{mine.copy_of} is itself a copy"
+        return Finding(file, "copyOf", what, original.copy_of, code="copy_of_a_copy")
+    if original.id_in_data != mine.id_in_data:
+        what = f"the data calls {mine.copy_of} {original.id_in_data!r}, and its copy reads {mine.id_in_data!r}"
+        return Finding(file, "sourceTenant", what, original.id_in_data, code="copy_of_other_rows")
+    return None
+
+
+def same_rows(entities: Sequence[str], file: str = "") -> Finding:
+    """Two tenants are read by one id. The finding names no other tenant: a tenant may see it."""
+    what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
+    allowed = "an id of its own, other entities, or copyOf: TENANT where a second place is meant"
+    return Finding(file, "sourceTenant", what, allowed, code="source_tenant_taken")
+
+
+def sharing_problems(readers: Mapping[str, Reader], files: Mapping[str, str], broken: Set[str]) -> list[Finding]:
+    """What is wrong among all tenants that have files, by tenant. Where two would receive the same rows both findings say so, since nobody
+    knows here which of the two is wrong. `broken` are tenants with findings of their own: their copies are not judged."""
+    by_id: dict[str, list[Reader]] = {}
+    for one in readers.values():
+        by_id.setdefault(one.id_in_data, []).append(one)
+    found = []
+    for together in by_id.values():
+        for one in together:
+            problem = copy_problem(one, readers, files[one.tenant])
+            if problem and one.copy_of not in broken:
+                found.append(problem)
+            elif shared := shared_rows(one, (other for other in together if other is not one)):
+                found.append(same_rows(shared, files[one.tenant]))
+    return found

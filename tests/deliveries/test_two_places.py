@@ -1,0 +1,118 @@
+"""One tenant's data at two places: a copy with a chain of its own, and what is refused as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.installations import DAY, NOON, USER, Place, catalog, make_place
+from waybill.configuration import loading
+from waybill.errors import InvalidInput
+from waybill.files import places
+from waybill.registrations import applying, replacing
+
+MIDNIGHT = NOON.replace(hour=0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path / "place", clock=NOON)) as place:
+        place.write("catalog.yaml", catalog(user=USER))
+        place.tenant(entityList=["user"])
+        place.user(1, "Ada", MIDNIGHT - 2 * DAY)
+        place.user(2, "Grace", MIDNIGHT - 2 * DAY, tenant="globex")
+        yield place
+
+
+def file_of(place: Place, tenant: str) -> Path:
+    return place.root / "config" / f"tenants/{tenant}.yaml"
+
+
+def test_one_command_delivers_to_a_second_place_with_a_chain_of_its_own(place: Place, run_waybill: Callable[..., str]) -> None:
+    home = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    printed = run_waybill("copy", "acme", "acme-warehouse", "--to", "{kind: folder, root: warehouse}", **home)
+    assert "next: waybill check --connect && waybill apply && waybill probe acme-warehouse" in printed
+    words = yaml.safe_load(file_of(place, "acme-warehouse").read_text())
+    assert words == {
+        **yaml.safe_load(file_of(place, "acme").read_text()), "copyOf": "acme", "destination": {"kind": "folder", "root": "warehouse"},
+    }  # fmt: skip
+    assert "2 tenant files: valid" in run_waybill("check", **home)
+    installation = place.installation()
+    applying.apply(installation, actor="test")
+    place.run(NOON)
+    place.user(3, "Joan", NOON)
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    place.run(NOON + DAY, tenant="acme-warehouse")
+    first, second = (places.verify(str(place.root / root), pytest.fail) for root in ("out", "warehouse"))
+    assert first.is_whole
+    assert second.is_whole
+    assert (first.rows, second.rows) == (2, 2)
+    assert (first.manifests, second.manifests) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "of_acme", "said"),
+    [
+        ({"sourceTenant": "acme"}, {}, "sourceTenant: this id is another tenant's too, and both would receive user"),
+        ({"copyOf": "acmee"}, {}, "copyOf: there is no other tenant 'acmee' here (allowed: a tenant with a registration of its own;"
+            " did you mean acme?)"),
+        ({"copyOf": "second"}, {}, "copyOf: there is no other tenant 'second' here"),
+        ({"copyOf": "acme"}, {"sourceTenant": 7}, "sourceTenant: the data calls acme '7', and its copy reads 'acme' (allowed: 7)"),
+        ({"copyOf": "acme", "sourceTenant": "globex"}, {}, "sourceTenant: the data calls acme 'acme', and its copy reads 'globex'"),
+        ({"copyOf": "third"}, {}, "copyOf: third is itself a copy (allowed: acme)"),
+        ({"copyOf": "Not Legal"}, {}, "copyOf: "),
+    ],
+)  # fmt: skip
+def test_what_is_no_copy_is_told(place: Place, words: dict[str, Any], of_acme: dict[str, Any], said: str) -> None:
+    place.tenant(entityList=["user"], **of_acme)
+    place.tenant("third", entityList=["user"], copyOf="acme", **of_acme)
+    place.tenant("second", entityList=["user"], **words)
+    found = [str(one) for one in loading.load(place.root / "config").findings if "second" in one.file]
+    assert len(found) == 1
+    assert f"tenants/second.yaml: {said}" in found[0]
+
+
+def test_two_copies_of_one_tenant_may_share_and_a_stranger_may_not(place: Place) -> None:
+    for name in ("second", "third"):
+        place.tenant(name, entityList=["user"], copyOf="acme")
+    assert not loading.load(place.root / "config").findings
+    place.tenant("stranger", entityList=["user"], sourceTenant="acme")
+    found = {one.file: one.code for one in loading.load(place.root / "config").findings}
+    assert set(found.values()) == {"source_tenant_taken"}
+    assert "config/tenants/stranger.yaml" in found
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["acme", "acme"], "acme.yaml is there already"),
+        (["nobody", "second"], "the tenant nobody has no file"),
+        (["acme", "Second Place"], "Second Place"),
+        (["acme", "second", "{kind: ftp}"], "config/tenants/second.yaml: destination"),
+        (["acme", "second", "{kind: folder"], "--to: line 1"),
+    ],
+)
+def test_a_copy_that_cannot_be_made_leaves_no_file(place: Place, run_waybill: Callable[..., str], argv: list[str], said: str) -> None:
+    before = sorted(path.name for path in (place.root / "config" / "tenants").iterdir())
+    words = [*argv[:2], "--to", *(argv[2:] or ["{kind: folder, root: second}"])]
+    assert said in run_waybill("copy", *words, status=1, WAYBILL_CONFIG_DIR=str(place.root / "config"))
+    assert sorted(path.name for path in (place.root / "config" / "tenants").iterdir()) == before
+
+
+def test_through_the_api_only_an_operator_makes_a_copy(place: Place) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    installation = place.installation()
+    applying.apply(installation, actor="test")
+    body = {"entityList": ["user"], "destination": {"kind": "folder", "root": "second"}, "copyOf": "acme"}
+    with pytest.raises(InvalidInput, match="the id in the data is set by the operator"):
+        replacing.replace(installation, "second", body, actor="tenant")
+    with pytest.raises(InvalidInput, match="there is no other tenant 'acmee' here"):
+        replacing.replace(installation, "second", {**body, "copyOf": "acmee"}, actor="operator", operator=True)
+    replacing.replace(installation, "second", body, actor="operator", operator=True)
+    replacing.replace(installation, "second", {**body, "frequency": "weekly"}, actor="tenant")
