@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
@@ -10,8 +11,10 @@ import pytest
 from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.ledger.engine import Ledger
+from waybill.sources.dbapi.source import DbApi
 
 SHARED = "default_transaction_read_only", "statement_timeout", "lock_timeout", "TimeZone", "DateStyle", "extra_float_digits", "row_security"
 
@@ -75,3 +78,24 @@ def test_a_ledger_behind_a_pool_prepares_nothing_on_the_server(pooled: Database)
         prepared = {application.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() for _ in range(9)}
         application.execute("CREATE TABLE theirs (id int)")
     assert prepared == {(0,)}
+
+
+@pytest.mark.parametrize("left", ["CREATE TEMP TABLE orders (LIKE public.orders)", "SET search_path = other"])
+@pytest.mark.parametrize("shape", [{}, {"relation": "", "query": "SELECT * FROM orders"}, {"relation": "shown"}])
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_what_others_left_in_a_pooled_session_is_not_read(
+    postgres: Database, pooled: Database, left: str, shape: dict[str, str], kind: str
+) -> None:
+    """Not their temporary tables, nor the tables of another schema that they looked names up in."""
+    postgres.psql("CREATE VIEW shown AS TABLE orders; CREATE SCHEMA other; CREATE TABLE other.orders (LIKE orders)")
+    postgres.psql("CREATE VIEW other.shown AS TABLE other.orders")
+    with psycopg.connect(pooled.dsn, autocommit=True, prepare_threshold=None) as application:
+        for _ in range(9):
+            with contextlib.suppress(psycopg.errors.DuplicateTable):
+                application.execute(left.encode())
+    wanted = entity("lookback", columns={"id": {"type": "integer"}}, **shape)
+    spec = DbApiSource(kind="dbapi", connection="pg")
+    origin = source(pooled) if kind == "postgres" else DbApi(spec, lambda _: psycopg.connect(pooled.dsn, prepare_threshold=None))
+    for _ in range(3):
+        with origin.snapshot([wanted]) as snapshot:
+            assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -25,6 +26,21 @@ SELECT column_name, data_type FROM information_schema.columns WHERE table_name =
 _NEVER_NULL = """
 SELECT column_name FROM information_schema.columns WHERE table_name = {} AND table_schema = {} AND is_nullable = 'NO'
 """
+
+
+_TEMPORARY_LAST = """
+SELECT set_config('search_path', concat_ws(', ', nullif(reset_val, ''), 'pg_temp'), true) FROM pg_settings WHERE name = 'search_path'
+"""
+"""As role and database say: another user of a pooled session may have set another path, or made temporary tables."""
+
+_WITHOUT_SNAPSHOTS = """
+SELECT t.table_name, t.engine
+  FROM information_schema.tables AS t
+  JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
+ WHERE t.table_schema = {} AND t.table_name = {}
+"""
+_CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
+"""Modes of a MySQL session that change what a value reads as."""
 
 
 class Cursor(Protocol):
@@ -53,6 +69,8 @@ class Database:
     columns: str
     stream: Callable[[Any], Cursor] | None
     """Opens a cursor that does not gather the result in memory; None when the driver is not known to have one."""
+    settle: Callable[[Any], None] = lambda connection: None
+    """Makes a connection read what is stored, whatever its own settings say."""
     dynamic: bool = False
     """Whether a column's declared type binds nobody (SQLite): values are judged as they are read."""
 
@@ -77,6 +95,13 @@ class Database:
             return sql("""SELECT name FROM pragma_table_xinfo({}) WHERE "notnull" = 1""", Bind(relation[-1]))
         schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
         return sql(_NEVER_NULL, Bind(relation[-1]), schema)
+
+    def without_snapshots(self, relation: list[str]) -> Sql | None:
+        """The statement that names a table's engine where that has no transactions; None where all have."""
+        if self.name != "MySQL":
+            return None
+        schema = sql("{}", Bind(relation[-2])) if len(relation) > 1 else sql("{}", self.schema)
+        return sql(_WITHOUT_SNAPSHOTS, schema, Bind(relation[-1]))
 
     def literal_columns(self, relation: list[str]) -> Sql:
         """The statement that lists a relation's columns and declared types."""
@@ -108,7 +133,7 @@ def database(connection: Any) -> Database:
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
         if root == "psycopg2":  # decodes text by the encoding it found when it connected
             settings = [one for one in settings if "client_encoding" not in one]
-        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
+        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
         return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
@@ -123,7 +148,20 @@ def _mysql(root: str, style: str) -> Database:
     )
     columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
     stream = _plain if root == "mysql" else _unbuffered
-    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream)
+    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql)
+
+
+def _settle_mysql(connection: Any) -> None:
+    """Text arrives as it is stored: another character set puts question marks in the place of what it lacks, without a word."""
+    for name in ("set_character_set", "set_charset_collation"):
+        if hasattr(connection, name):
+            getattr(connection, name)("utf8mb4")
+            break
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT @@SESSION.sql_mode")
+        modes = str(cursor.fetchone()[0]).split(",")
+        if not _CHANGING_TEXT.isdisjoint(modes):
+            cursor.execute(f"SET SESSION sql_mode = '{','.join(mode for mode in modes if mode not in _CHANGING_TEXT)}'")
 
 
 def _plain(connection: Any) -> Any:

@@ -80,6 +80,7 @@ class DbApiSnapshot:
         self._columns: dict[str, dict[str, str]] = {}
         self._hidden: dict[str, list[str]] = {}
         with _errors(where), closing(connection.cursor()) as cursor:
+            self.database.settle(connection)
             for statement in self.database.begin:
                 cursor.execute(statement)
             cursor.execute(self.database.clock)
@@ -162,6 +163,7 @@ class DbApiSnapshot:
                     [(strange,)] = self._rows(query.unreadable(name))
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
+            self._require_snapshots(entity)
             first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
             if selection.tenant and selection.changed == Changed() and (tables := self._hiding(entity)) and not self._rows(first):
                 raise drift.rows_hidden(selection, tables)
@@ -175,6 +177,20 @@ class DbApiSnapshot:
                     where=entity.id,
                     code="driver",
                     next_step="Use a driver with server-side cursors, a postgres source, or Parquet files in a lake",
+                )
+
+    def _require_snapshots(self, entity: Entity) -> None:
+        """What is read in one statement needs none."""
+        if entity.changes.mode is Mode.FULL:
+            return
+        for name in (one.relation for one in (entity, *entity.parents()) if one.relation):
+            statement = self.database.without_snapshots(split_name(name))
+            for table, kind in self._rows(statement) if statement else []:
+                raise PermanentError(
+                    f"the table {table} has the engine {kind}, which has no transactions: rows written while it is read would be lost",
+                    where=entity.id,
+                    code="no_snapshot",
+                    next_step=f"ALTER TABLE {table} ENGINE = InnoDB, or set entities.{entity.id}.changes.mode to full",
                 )
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import duckdb
@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
-from waybill.configuration.selection import Selection
+from waybill.configuration.selection import Block, Dialect, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -24,6 +24,9 @@ from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.duckdb import engine
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _HIVE_TYPES = {
     ColumnType.DATE: "DATE",
@@ -34,9 +37,16 @@ _HIVE_TYPES = {
 }
 _PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
 _PATTERN_MARKS = re.compile(r"([*?\[])")
+_TABLE_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
+"""What stands in a table's folder beside its files."""
+_MOST_FOLDERS = 50
 _READ_AHEAD = 1 << 20
 _MOST_DIGITS = 38
 """Of a decimal in DuckDB."""
+
+
+Stamp = tuple[str, ...]
+"""Size, times and identity of a file, as its storage tells them."""
 
 
 class Lake:
@@ -110,6 +120,42 @@ class LakeSnapshot(EngineSnapshot):
         self._listed: dict[str, list[str]] = {}
         self._cut: dict[str, tuple[int, int]] = {}
         """Of files that are not read whole, the first row and the one behind the last."""
+        self._seen: dict[str, dict[str, Stamp]] = {}
+
+    def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
+        with self._unchanging():
+            yield from super().csv(selection, dialect)
+
+    def digests(self, selection: Selection) -> Iterator[list[bytes]]:
+        with self._unchanging():
+            yield from super().digests(selection)
+
+    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        with self._unchanging():
+            yield from super().batches(selection)
+
+    @contextmanager
+    def _unchanging(self) -> Iterator[None]:
+        try:
+            yield
+        except PermanentError as error:
+            self._require_unchanged(error)
+            raise
+        self._require_unchanged()
+
+    def _require_unchanged(self, cause: WaybillError | None = None) -> None:
+        """Raise TransientError when a file that was listed is not what it was: two of our statements may have read different rows."""
+        for relation, seen in self._seen.items():
+            with _unreadable(self.where):
+                now = self._matches(relation)
+            changed = [path for path, stamp in seen.items() if now.get(path) != stamp]
+            if changed:
+                raise TransientError(
+                    f"{changed[0]} was written again or removed while it was read",
+                    where=self.where,
+                    code="source_busy",
+                    next_step="It is tried again; write new files, and leave those that are there alone",
+                ) from cause
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
@@ -152,6 +198,7 @@ class LakeSnapshot(EngineSnapshot):
                 connection = engines.enter_context(self._another())
                 beside = LakeSnapshot(connection, self.files, self.root, self._another)
                 beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: list(share)}
+                beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
                 streams.append(Rows(beside, selection, connection.interrupt))
             yield streams
@@ -221,20 +268,13 @@ class LakeSnapshot(EngineSnapshot):
 
         What starts with a dot or underscore is somebody's unfinished work.
         """
-        root = f"{self.root.rstrip('/')}/" if self.root else ""
-        named = f"{root}{entity.relation}"
-        fixed = root + _PATTERN_MARKS.split(entity.relation, maxsplit=1)[0]
-        depth = fixed.count("/")
-        matches = (
-            [named]
-            if self.files.isfile(named)
-            else sorted(map(self.files.unstrip_protocol, self.files.glob(_literal(root) + entity.relation)))
-        )
-        protocol = "" if "://" in named else "file://"
-        paths = [path.removeprefix(protocol) for path in matches]
-        found = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
+        named, fixed, depth = self._place(entity.relation)
+        matches = self._matches(entity.relation)
+        found = [path for path in matches if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
         for path in found:
             _refuse_unreadable(path, entity)
+        self._refuse_table_formats(entity, found, depth)
+        self._seen[entity.relation] = {path: matches[path] for path in found}
         if not found:
             if not self.files.exists(self.root or fixed.rpartition("/")[0] or "."):
                 raise FileNotFoundError
@@ -245,6 +285,35 @@ class LakeSnapshot(EngineSnapshot):
                 next_step=f"Correct entities.{entity.id}.relation, or the path of the source",
             )
         return found
+
+    def _place(self, relation: str) -> tuple[str, str, int]:
+        """A relation's name below the root, the part of it that is no pattern, and how many folders deep that is."""
+        root = f"{self.root.rstrip('/')}/" if self.root else ""
+        fixed = root + _PATTERN_MARKS.split(relation, maxsplit=1)[0]
+        return f"{root}{relation}", fixed, fixed.count("/")
+
+    def _matches(self, relation: str) -> dict[str, Stamp]:
+        """The file a relation names, else those its pattern matches, in order, each with what changes when it is written again."""
+        named, _, _ = self._place(relation)
+        if self.files.isfile(named):
+            return {named: _stamp(self.files.info(named))}
+        pattern = named.removesuffix(relation)
+        protocol = "" if "://" in named else "file://"
+        listed = self.files.glob(_literal(pattern) + relation, detail=True)
+        return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in sorted(listed)}
+
+    def _refuse_table_formats(self, entity: Entity, paths: list[str], depth: int) -> None:
+        """A folder in which a log says which files count: the others hold rows that were deleted or replaced."""
+        folders = {"/".join(parts[:end]) for path in paths for parts in [path.split("/")] for end in range(depth, len(parts))}
+        for folder in sorted(one for one in folders if not _PARTITION.match(one.rpartition("/")[2]))[:_MOST_FOLDERS]:
+            for mark, name in _TABLE_FORMATS.items():
+                if self.files.exists(f"{folder}/{mark}"):
+                    raise PermanentError(
+                        f"{folder} is a {name} table, among whose files are some with rows that were deleted or replaced",
+                        where=entity.id,
+                        code="table_format",
+                        next_step="Write its current rows as plain Parquet, or read them through a database that knows the format (dbapi)",
+                    )
 
     def every_file(self, most: int) -> list[str]:
         """The Parquet files below the root, as paths from there, by name; unfinished ones are left out. At most `most`."""
@@ -331,6 +400,10 @@ def _partition_values(path: str) -> dict[str, str]:
 def _these(paths: list[str]) -> Bind:
     """Files as DuckDB takes them, which reads every path as a pattern."""
     return Bind(tuple(map(_literal, paths)), "VARCHAR[]")
+
+
+def _stamp(info: dict[str, Any]) -> Stamp:
+    return tuple(str(info.get(name)) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
 
 
 def _refuse_unreadable(path: str, entity: Entity) -> None:

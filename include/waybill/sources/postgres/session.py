@@ -29,7 +29,8 @@ SELECT clock_timestamp(),
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
        (SELECT min(xact_start) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'walsender')),
-       (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
+       (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
+       (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 _STARTING = timedelta(seconds=1)
@@ -47,6 +48,8 @@ class Facts:
     prepared: int
     system: str
     timeline: str
+    search_path: str = ""
+    """Where names without a schema are looked up: as role and database say, whatever another user of a pooled session has set."""
 
 
 @contextmanager
@@ -79,9 +82,14 @@ def emptied(connection: psycopg.Connection) -> None:
             raise RuntimeError(f"the session is {status.name}")
 
 
-def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta) -> None:
-    """Open a read-only transaction with our settings. Takes no snapshot: the first query does."""
+def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "") -> None:
+    """Open a read-only transaction with our settings. Takes no snapshot: the first query does.
+
+    Temporary tables come last: in a pooled session they are somebody else's.
+    """
     local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
+    if search_path:
+        local += f"; SET LOCAL search_path = {search_path}, pg_temp"
     connection.execute(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; {local}".encode())
 
 
@@ -93,7 +101,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     row = connection.execute(_FACTS).fetchone()
     if row is None:
         raise TransientError("the server answered nothing", code="source_busy")
-    clock, standby, all_stats, oldest, prepared = row
+    clock, standby, all_stats, oldest, prepared, path = row
     system = timeline = ""
     if not standby:
         connection.execute("SAVEPOINT identity")
@@ -104,7 +112,7 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     connection.execute("COMMIT")
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
-    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline)
+    return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, path)
 
 
 def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:

@@ -110,7 +110,7 @@ class PostgresSnapshot:
         with session.errors(where):
             self.facts = session.facts(connection, statement_timeout)
             lockable = self._lockable(entities, statement_timeout)
-            session.begin(connection, "REPEATABLE READ", statement_timeout)
+            session.begin(connection, "REPEATABLE READ", statement_timeout, self.facts.search_path)
             locked = session.lock(connection, dict.fromkeys(lockable.values()))
             self._held = {name for name, full_name in lockable.items() if full_name in locked}
             visible = "NULL" if self.facts.standby else "pg_current_snapshot()::text"
@@ -132,7 +132,7 @@ class PostgresSnapshot:
 
     @contextmanager
     def _catalogue(self, statement_timeout: timedelta) -> Iterator[None]:
-        session.begin(self.connection, "READ COMMITTED", statement_timeout)
+        session.begin(self.connection, "READ COMMITTED", statement_timeout, self.facts.search_path)
         try:
             yield
         finally:

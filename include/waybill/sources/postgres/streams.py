@@ -49,7 +49,7 @@ def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statemen
             beside = copy(snapshot)
             beside.part = condition
             beside.connection = sessions.enter_context(snapshot.another())
-            session.begin(beside.connection, "REPEATABLE READ", statement_timeout)
+            session.begin(beside.connection, "REPEATABLE READ", statement_timeout, snapshot.facts.search_path)
             beside.connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'".encode())
             streams.append(Rows(beside, selection, partial(_stop, beside.connection)))
         yield streams

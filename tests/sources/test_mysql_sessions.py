@@ -1,0 +1,85 @@
+"""Whatever a MariaDB server, an account or a connection sets: the bytes are what the table holds, and no row is lost between statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.servers.mariadb import MariaDatabase
+from tests.sources.test_source_postgres import entity
+from waybill.configuration.catalog import DbApiSource, Entity
+from waybill.configuration.selection import Dialect, Selection
+from waybill.errors import PermanentError, TransientError
+from waybill.sources.dbapi.source import DbApi
+
+TABLE = """create table orders (id int primary key, tenant_id varchar(20) not null, name char(10) character set utf8mb4,
+    updated_at datetime(6) not null) engine = {}"""
+ROWS = "insert into orders values (1, 'acme', 'ab', '2026-01-01'), (2, 'acme', '漢é🚀', '2026-01-01')"
+BYTES = "1,ab\n2,漢é🚀\n".encode()
+
+
+def execute(database: MariaDatabase, *statements: str) -> None:
+    with closing(connect(database, autocommit=True)) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def connect(database: MariaDatabase, **options: Any) -> Any:
+    fields = {"host": database.host, "port": database.port, "user": database.user, "database": database.name, "charset": "utf8mb4"}
+    return pymysql.connect(**{**fields, **options})
+
+
+def read(database: MariaDatabase, mode: str = "lookback", between: Callable[[], object] = lambda: None, **options: Any) -> bytes:
+    """What an extraction reads; something happens between its statements."""
+    wanted: Entity = entity(mode, columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+    selection = Selection(wanted, "acme", wanted.columns)
+    with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(database, **options)).snapshot([wanted]) as snapshot:
+        snapshot.check(selection)
+        between()
+        lines = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+        between()
+        assert sum(map(len, snapshot.digests(selection))) == lines.count(b"\n")
+    return lines
+
+
+@pytest.mark.parametrize("charset", ["utf8mb4", "latin1", "ascii", "gbk"])
+def test_the_character_set_of_a_connection_changes_no_byte(mariadb, charset):
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    assert read(mariadb, charset=charset) == BYTES
+
+
+@pytest.mark.parametrize("mode", ["PAD_CHAR_TO_FULL_LENGTH", "ANSI,PAD_CHAR_TO_FULL_LENGTH", "ORACLE", "NO_BACKSLASH_ESCAPES"])
+def test_the_mode_of_a_session_changes_no_byte(mariadb, mode):
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    assert read(mariadb, sql_mode=mode) == BYTES
+
+
+def test_the_isolation_level_of_a_server_changes_no_row(mariadb):
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    numbers = iter(range(3, 9))
+    late = "insert into orders values ({}, 'acme', 'late', '2026-01-01')"
+    init = "set session transaction isolation level read uncommitted"
+    assert read(mariadb, between=lambda: execute(mariadb, late.format(next(numbers))), init_command=init) == BYTES
+
+
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
+def test_a_table_without_transactions_is_refused_where_two_statements_must_agree(mariadb, engine):
+    execute(mariadb, TABLE.format(engine), ROWS)
+    with pytest.raises(PermanentError, match=f"engine {engine}") as refused:
+        read(mariadb)
+    assert refused.value.code == "no_snapshot"
+    assert read(mariadb, "full") == BYTES
+
+
+@pytest.mark.parametrize("replacement", ["truncate orders", "alter table orders force", "alter table orders modify name varchar(20)"])
+def test_a_table_replaced_while_it_is_read_is_read_again(mariadb, replacement):
+    execute(mariadb, TABLE.format("InnoDB"), ROWS)
+    wanted = entity("lookback", columns={"id": {"type": "integer"}})
+    with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb)).snapshot([wanted]) as snapshot:
+        execute(mariadb, replacement)
+        with pytest.raises(TransientError):
+            snapshot.check(Selection(wanted, "acme", wanted.columns))
