@@ -21,6 +21,7 @@ from waybill.destinations import Destination, Profile, Session, open_destination
 from waybill.destinations.public import public_only
 from waybill.destinations.resend_store import Kept, open_kept
 from waybill.errors import PermanentError, TransientError
+from waybill.files.signing import Signer, open_signer
 from waybill.ledger import Ledger, registrations, streams
 from waybill.ledger.registrations import Registered
 from waybill.sources import Source, open_source, reuse
@@ -46,6 +47,7 @@ class Installation:
     now: Callable[[], datetime]
     connect_db: Callable[[str], Any] | None = field(default=None, repr=False)
     _sessions: list[_OpenSessions] = field(default_factory=list, init=False, repr=False, compare=False)
+    _signers: dict[str, Signer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -107,6 +109,13 @@ class Installation:
 
     def source(self, name: str) -> Source:
         return open_source(self.catalog.sources[name], self.settings.base, self.connections, self.connect_db)
+
+    def signer(self, tenant: str) -> Signer | None:
+        """Who signs the tenant's manifests; None where they are not signed. Raises PermanentError where the key cannot be used."""
+        name = self.configuration.export_policy(tenant).signing
+        if name is not None and name not in self._signers:
+            self._signers[name] = open_signer(self.connections(name))
+        return self._signers[name] if name else None
 
     def destination_spec(self, registered: Registered) -> DestinationSpec:
         return registered.registration.destination or self.configuration.policy.destination

@@ -89,6 +89,11 @@ class Target:
         return f"{self.stem}-{number:04d}{self.suffix}"
 
 
+def signature(document: str) -> str:
+    """Where the signature of a manifest or day manifest stands: beside it, under the name that `ssh-keygen -Y sign` gives it."""
+    return f"{document}.sig"
+
+
 def hidden(final: str, attempt: str) -> str:
     """The hidden name a file is written under before it is published as `final`. `attempt` is a 32 digit hex id."""
     folder, _, name = final.rpartition("/")

@@ -20,6 +20,8 @@ from typing import Any
 
 from tests.copies import Copy
 from tests.faults.consumer import Delivered, Incomplete, Row, deliveries, parse
+from waybill_consumer.errors import Refused
+from waybill_consumer.signatures import Key, require
 
 PLANTED = "PLANTED-Secret-5f0c"
 TWO_DAYS = 2 * 86_400
@@ -29,8 +31,9 @@ FEED, README = "feed.json", "_README.txt"
 class Watcher:
     """(a): reads every visible file over and over while the block lasts; `violations` is complete after it."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, signers: tuple[Key, ...] = ()) -> None:
         self.out = out
+        self._signers = signers
         self.violations: list[str] = []
         self._seen: dict[Path, str] = {}
         self._stamps: dict[Path, tuple[int, int, int]] = {}
@@ -70,12 +73,24 @@ class Watcher:
             return
         if before is not None:
             self.violations.append(f"{name} changed after it was visible")
-        if path.name == README:
+        if self._signers and path.suffix == ".json":
+            self.violations += [f"{name} {what}" for what in unsigned(path, data, self._signers)]
+        if path.name == README or path.suffix == ".sig":
             return
         try:
             parse(name, data)
         except Incomplete as error:
             self.violations.append(f"{name} was visible while it {error}")
+
+
+def unsigned(path: Path, data: bytes, signers: tuple[Key, ...]) -> list[str]:
+    """Why a manifest that is visible does not count with those who know the signer."""
+    try:
+        signature = path.with_name(f"{path.name}.sig")
+        require(data, signature.read_bytes() if signature.exists() else None, signers)
+    except Refused as error:
+        return [error.what]
+    return []
 
 
 def visible(out: Path) -> list[Path]:
@@ -193,6 +208,7 @@ def _strangers(exports: Path, found: list[Delivered]) -> list[str]:
     """Visible files that no manifest names."""
     known = {one.path for one in found}
     for one in found:
+        known |= {one.path.with_name(f"{one.path.name}.sig")}
         known |= {one.path.parent / file["path"] for file in [*one.manifest["files"], one.manifest.get("deletes")] if file}
     return [
         f"{path} is in no manifest"

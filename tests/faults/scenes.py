@@ -13,7 +13,9 @@ import yaml
 
 from tests.faults.consumer import Row
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
-from tests.servers.sshd import SftpAccess
+from tests.servers.sshd import SftpAccess, new_key
+from waybill.connection import Connection
+from waybill_consumer.signatures import Key, read_signers
 
 MIDNIGHT = NOON.replace(hour=0)
 FAR = NOON.replace(year=2100)
@@ -36,6 +38,8 @@ class Scene:
     settle: Callable[[Path], Mapping[str, str]] = field(default=lambda root: {})
     held: Mapping[str, list[str]] = field(default_factory=dict)
     """The keys that a copy which applies every delivery must hold after it, by entity."""
+    signers: tuple[Key, ...] = ()
+    """Who must have signed every manifest that is visible; nobody where it is empty."""
 
     @property
     def out(self) -> Path:
@@ -103,6 +107,22 @@ def delta(root: Path, **tenant: Any) -> Scene:
     place.run(NOON)
     story.second_day()
     return Scene(root, ("run", "acme", "--until", NEXT), story.versions)
+
+
+def signed(root: Path) -> Scene:
+    """As `delta`, and every manifest is signed."""
+    place = make_place(root)
+    new_key(root / "key")
+    extra = {"private_key": (root / "key").read_text()}
+    place.connections["house_key"] = Connection("house_key", extra=extra)
+    place.write("policy.yaml", {"signing": "house_key"})
+    story = Story(place)
+    story.first_day()
+    place.run(NOON)
+    story.second_day()
+    held = {"AIRFLOW_CONN_HOUSE_KEY": json.dumps({"conn_type": "generic", "extra": extra})}
+    signers = read_signers([str(root / "key.pub")])
+    return Scene(root, ("run", "acme", "--until", NEXT), story.versions, settle=lambda copy: held, signers=signers)
 
 
 def vanished(root: Path, **tenant: Any) -> Scene:

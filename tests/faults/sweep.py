@@ -84,7 +84,7 @@ def _trace(launcher: Launcher, scene: Scene, root: Path) -> list[str]:
 def _try(launcher: Launcher, scene: Scene, root: Path, point: Point) -> tuple[Point, bool, list[str]]:
     """One point. Returns it, whether the first run was really killed, and what is wrong."""
     copy, env = copied(scene, root)
-    with Watcher(copy.out) as watcher:
+    with Watcher(copy.out, copy.signers) as watcher:
         killed = [launcher.run(root, *copy.argv, env=env, kill_at=number).status == -9 for number in point]
         watcher.look()
         last = launcher.run(root, *copy.argv, env=env)

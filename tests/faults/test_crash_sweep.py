@@ -6,7 +6,7 @@ from tests.faults import FULL, SEED, scenes
 from tests.faults.sweep import sweep
 from tests.servers.sshd import serve_sshd
 
-SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6, "feed": 10}
+SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6, "feed": 10, "signed": 10}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ def test_a_run_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path,
 def test_a_run_killed_at_any_change_leaves_a_feed_that_names_what_is_there(launcher, tmp_path):
     scene = scenes.delta(tmp_path / "feed", landing={"status": True})
     swept = sweep(launcher, scene, tmp_path / "points", some=None if FULL else SHORT["feed"], seed=SEED)
+    print(swept)
+    assert not swept.violations
+
+
+def test_a_run_killed_at_any_change_shows_no_manifest_without_its_signature(launcher, tmp_path):
+    swept = sweep(launcher, scenes.signed(tmp_path / "signed"), tmp_path / "points", some=None if FULL else SHORT["signed"], seed=SEED)
     print(swept)
     assert not swept.violations
 

@@ -5,30 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from waybill_consumer import signatures
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS
+from waybill_consumer.places import Place
 
 RECENT_DATES = 35
 """The newest dates are always looked at: late and repeated deliveries come there."""
 
 
 class Arrival(NamedTuple):
-    """A manifest that is not held yet."""
+    """A manifest that is not held yet, and its signature where one was found."""
 
     folder: str
     name: str
     data: bytes
+    signature: bytes | None = None
 
 
 @dataclass
 class Date:
-    """What one date holds that is new: manifests, and the names of its lists (day manifests and checksums)."""
+    """What one date holds that is new: manifests, and the names of its lists (day manifests and checksums) and of their signatures."""
 
     folder: str
     arrivals: list[Arrival] = field(default_factory=list)
     day_manifests: list[str] = field(default_factory=list)
+    signatures: set[str] = field(default_factory=set)
+
+    def lists(self, names: set[str], held: set[str]) -> None:
+        """Take in the names that stand in the date's folder."""
+        self.day_manifests = _lists_among(names - held)
+        self.signatures = {one for one in names if one.endswith(signatures.SUFFIX)}
 
 
-def lists_among(names: set[str]) -> list[str]:
+def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes]:
+    """The signatures that stand beside these manifests, by the manifest's path."""
+    found = place.reads([f"{path}{signatures.SUFFIX}" for path in manifests]) if manifests else []
+    return {path: data for path, data in zip(manifests, found, strict=True) if data is not None}
+
+
+def _lists_among(names: set[str]) -> list[str]:
     """Day manifests and checksums among these names, in order."""
     return sorted((one for one in names if DAY_MANIFEST.match(one) or SUMS.match(one)), key=_number)
 

@@ -11,10 +11,11 @@ from waybill_consumer.manifest import Manifest, instant_text
 
 
 class Link(NamedTuple):
-    """A delivery and the path its manifest stands at."""
+    """A delivery, the path its manifest stands at, and the SHA-256 of that manifest where it is known."""
 
     path: str
     manifest: Manifest
+    document: str = ""
 
     @property
     def stream(self) -> tuple[str, str, int]:
@@ -94,6 +95,10 @@ def _step(before: list[Link], link: Link) -> Iterator[Remark]:
         yield Remark(link.path, what)
     if one.previous is not None and all(one.previous.sha256 != other.manifest.sha256 for other in before):
         yield Remark(link.path, f"names another previous file than {before[0].path} holds (previous.sha256 differs)")
+    named = one.facts.get("previous_manifest_sha256")
+    originals = [other for other in before if other.manifest.redelivers is None]
+    if named is not None and originals and all(other.document not in ("", named) for other in originals):
+        yield Remark(link.path, f"names another manifest than {before[0].path} as the one before (previous_manifest_sha256 differs)")
 
 
 def _shown(at: datetime | None) -> str:

@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--known-hosts", default="", metavar="FILE", help="the server's key (default: ~/.ssh/known_hosts)")
     pull.add_argument("--rescan", action="store_true", help="look at every folder once more, also at those that did not change")
 
+    _signer(pull)
+
     load = _command(commands, "load", _load, "load what is new into a database, each delivery in one transaction")
     load.add_argument("dir", metavar="DIR", type=Path, help="where pull keeps the files")
     load.add_argument("--to", required=True, metavar="URL", help="postgresql://user@host/database, duckdb:FILE or sqlite:FILE")
@@ -66,11 +68,17 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = _command(commands, "verify", _verify, "check every manifest, file and chain")
     verify.add_argument("dir", metavar="DIR", type=Path)
+    _signer(verify)
 
     status = _command(commands, "status", _status, "what is held, how fresh it is, and what is missing")
     status.add_argument("dir", metavar="DIR", type=Path)
     status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help="exit with 1 when an entity is older: 26h, 8d")
     return parser
+
+
+def _signer(command: argparse.ArgumentParser) -> None:
+    text = "the sender's public key, or a file of keys (allowed_signers): only what one of them signed counts; may be given several times"
+    command.add_argument("--signer", action="append", default=[], metavar="KEY", help=text)
 
 
 def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], Outcome], text: str) -> argparse.ArgumentParser:
@@ -90,11 +98,13 @@ def _duration(text: str) -> float:
 def _pull(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places import Login, open_place, without_password
     from waybill_consumer.pulling import problem_text, pull
+    from waybill_consumer.signatures import read_signers
 
+    signers = read_signers(arguments.signer)
     login = Login(arguments.key, arguments.known_hosts, os.environ.get("WAYBILL_CONSUMER_PASSWORD", ""))
     shown = without_password(arguments.source)
     with open_place(arguments.source, login) as place:
-        report = pull(place, shown, arguments.dir, Progress(shown=not arguments.json), rescan=arguments.rescan)
+        report = pull(place, shown, arguments.dir, Progress(shown=not arguments.json), rescan=arguments.rescan, signers=signers)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
     lines = [f"{len(report.fetched)} new deliveries, {report.bytes} bytes", *report.notes]
@@ -116,13 +126,15 @@ def _load(arguments: argparse.Namespace) -> Outcome:
 
 def _verify(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places.folder import folder_place
+    from waybill_consumer.signatures import read_signers
     from waybill_consumer.status import remember_damage
     from waybill_consumer.verification import verify
 
+    signers = read_signers(arguments.signer)
     progress = Progress(shown=not arguments.json)
     with folder_place(arguments.dir) as tree:
         progress.begin("verify", 0)
-        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(path, 0))
+        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(path, 0), signers)
         progress.end()
     remember_damage(arguments.dir, report)
     lines = [f"problem: {one}" for one in report.problems] + [f"note: {one}" for one in report.notes]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, lists_among
+from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.feed import Listed, News, news
 from waybill_consumer.places import Place
 from waybill_consumer.position import Position
@@ -17,10 +17,11 @@ _BATCH = 32
 class FeedReader:
     """One run's reading of one tenant's feed."""
 
-    def __init__(self, place: Place, position: Position, tenant: str) -> None:
+    def __init__(self, place: Place, position: Position, tenant: str, *, signed: bool) -> None:
         self._place = place
         self._position = position
         self._tenant = tenant
+        self._signed = signed
         self._known: dict[str, Any] = position.feeds.get(tenant, {})
         self._news: News | None = None
         self._missing: set[str] = set()
@@ -93,12 +94,15 @@ class FeedReader:
         found = {path: Date(path) for path in folders}
         for path, entries in zip(folders, self._place.lists(folders), strict=True):
             names = {one.name for one in entries if not one.is_folder}
-            found[path].day_manifests = lists_among(names - self._position.known(path).held)
+            found[path].lists(names, self._position.known(path).held)
+        kept = read_signatures(self._place, [f"{self._tenant}/{one.manifest}" for one in mine if self._signed or one.is_signed])
         for one, data in zip(mine, self._place.reads([f"{self._tenant}/{one.manifest}" for one in mine]), strict=True):
             if data is None:
                 self._missing.add(one.manifest)
             else:
-                found[f"{self._tenant}/{one.date}"].arrivals.append(Arrival(*self._place_of(one), data))
+                found[f"{self._tenant}/{one.date}"].arrivals.append(
+                    Arrival(*self._place_of(one), data, kept.get(f"{self._tenant}/{one.manifest}"))
+                )
         chained = {f"{self._tenant}/{one.date}" for one in mine if one.kind != "backfill"} | set(self._waiting_dates())
         self._dates |= {path: date for path, date in found.items() if path in chained}
         yield from found.values()

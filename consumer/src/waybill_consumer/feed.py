@@ -32,6 +32,7 @@ class Listed(NamedTuple):
     sequence: int
     manifest: str
     redelivers: bool
+    is_signed: bool = False
 
     @property
     def date(self) -> str:
@@ -143,4 +144,4 @@ def _listed(one: dict[str, Any]) -> Listed:
     if not _PATH.match(manifest):
         raise _NotAFeed
     place = int(one["generation"]), int(one["sequence"])
-    return Listed(int(one["number"]), str(one["entity"]), str(one["kind"]), *place, manifest, "redelivers" in one)
+    return Listed(int(one["number"]), str(one["entity"]), str(one["kind"]), *place, manifest, "redelivers" in one, bool(one.get("signed")))

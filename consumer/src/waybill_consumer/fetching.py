@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from waybill_consumer import signatures
+from waybill_consumer.arrivals import Arrival
 from waybill_consumer.errors import Damaged
 from waybill_consumer.manifest import File, Manifest
 from waybill_consumer.position import write_whole
@@ -18,16 +20,19 @@ Blocks = Callable[[str, int], Iterator[bytes]]
 """A file at the source, from a byte on."""
 
 
-def fetch(blocks: Blocks, folder: str, name: str, data: bytes, one: Manifest, root: Path, count: Count) -> int:
+def fetch(blocks: Blocks, arrival: Arrival, one: Manifest, root: Path, count: Count) -> int:
     """Fetch a whole delivery; returns the bytes that travelled. Raises Damaged when a file is not what the manifest says.
 
     May be stopped at any point and called again: what is here and right stays, and a file goes on from where it stopped.
     """
+    folder, name, data, signature = arrival
     target = root / folder.lstrip("/")
     target.mkdir(parents=True, exist_ok=True)
     travelled = 0
     for file in one.all_files:
         travelled += _fetch_file(blocks, f"{folder}/{file.path}", target / file.path, file, count)
+    if signature is not None:
+        write_whole(target / f"{name}{signatures.SUFFIX}", signature)
     write_whole(target / name, data)
     return travelled
 

@@ -13,7 +13,8 @@ import re
 import time
 from collections.abc import Iterator
 
-from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, lists_among
+from waybill_consumer import signatures
+from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.fed import FeedReader
 from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
@@ -27,12 +28,13 @@ _VISIBLE = re.compile(r"^[^./][^/\\]*\Z")
 
 
 class Finder:
-    """One run's look at a place."""
+    """One run's look at a place. With `signed` a signature is looked for beside every manifest, else where one is listed."""
 
-    def __init__(self, place: Place, position: Position, *, rescan: bool) -> None:
+    def __init__(self, place: Place, position: Position, *, rescan: bool, signed: bool = False) -> None:
         self._place = place
         self._position = position
         self._rescan = rescan
+        self._signed = signed
         self._started = time.time()
         self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
         self._newest = 0.0
@@ -47,7 +49,7 @@ class Finder:
         self.tenants = tenant_folders(self._place)
         walked = []
         for tenant in self.tenants:
-            reader = FeedReader(self._place, self._position, tenant)
+            reader = FeedReader(self._place, self._position, tenant, signed=self._signed)
             if not self._rescan and reader.look():
                 self._readers.append(reader)
                 yield from reader.dates()
@@ -111,6 +113,7 @@ class Finder:
         found = {path: Date(path) for path, _ in dates}
         level: list[tuple[str, str, float | None]] = [(path, path, stamp) for path, stamp in dates]
         wanted: list[tuple[str, str, str]] = []
+        signed: list[str] = []
         for depth in range(3):
             deeper = []
             for (date, folder, stamp), entries in zip(level, self._place.lists([folder for _, folder, _ in level]), strict=True):
@@ -118,13 +121,17 @@ class Finder:
                 names = {one.name for one in entries if not one.is_folder and _VISIBLE.match(one.name)}
                 known = self._look(folder, stamp, {one for one in names if one.endswith(SUFFIX)}, has_folders=bool(inner))
                 if depth == 0:
-                    found[date].day_manifests = lists_among(names - known.held)
-                wanted += [(date, folder, name) for name in sorted(self._seen[folder] - known.held)]
+                    found[date].lists(names, known.held)
+                new = sorted(self._seen[folder] - known.held)
+                wanted += [(date, folder, name) for name in new]
+                # What comes while a folder is listed may be missing from the list: who asks for signatures looks himself.
+                signed += [f"{folder}/{name}" for name in new if self._signed or f"{name}{signatures.SUFFIX}" in names]
                 deeper += inner if depth < 2 else []
             level = [one for one in deeper if self._rescan or not self._is_flat_and_unchanged(one[1], one[2])]
+        kept = read_signatures(self._place, signed)
         for (date, folder, name), data in zip(wanted, self._place.reads([f"{folder}/{name}" for _, folder, name in wanted]), strict=True):
             if data is not None:
-                found[date].arrivals.append(Arrival(folder, name, data))
+                found[date].arrivals.append(Arrival(folder, name, data, kept.get(f"{folder}/{name}")))
         yield from found.values()
 
     def _look(self, folder: str, stamp: float | None, manifests: set[str], *, has_folders: bool) -> Known:

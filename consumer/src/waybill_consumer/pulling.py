@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from waybill_consumer import chain
-from waybill_consumer.arrivals import Arrival, Date
+from waybill_consumer import chain, signatures
+from waybill_consumer.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import fetch
 from waybill_consumer.finding import Finder
 from waybill_consumer.held import adopt
-from waybill_consumer.manifest import SUMS, Manifest, parse
+from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
 from waybill_consumer.places import Place
 from waybill_consumer.position import Position, alone, now_text, write_whole
 from waybill_consumer.progress import Progress
+from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
 
 SMALL_BYTES, AHEAD_BYTES = 1 << 18, 1 << 24
@@ -39,8 +40,11 @@ class Pulled:
         return {**done, "fetched": self.fetched, "problems": self.problems, "notes": self.notes}
 
 
-def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: bool = False) -> Pulled:
-    """Fetch what is new at `place` into `root`. Raises Unreachable when the place stops answering; what was fetched stays."""
+def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: bool = False, signers: Sequence[Key] = ()) -> Pulled:
+    """Fetch what is new at `place` into `root`; with `signers` only what one of them signed.
+
+    Raises Unreachable when the place stops answering; what was fetched stays.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with alone(root):
         position = Position(root)
@@ -50,8 +54,8 @@ def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: b
             position.source = source
         if not position.exists:
             adopt(root, position)
-        work = _Pull(place, root, position, progress)
-        finder = Finder(place, position, rescan=rescan)
+        work = _Pull(place, root, position, progress, signers)
+        finder = Finder(place, position, rescan=rescan, signed=bool(signers))
         try:
             for date in finder.dates():
                 work.date(date)
@@ -65,11 +69,12 @@ def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: b
 
 
 class _Pull:
-    def __init__(self, place: Place, root: Path, position: Position, progress: Progress) -> None:
+    def __init__(self, place: Place, root: Path, position: Position, progress: Progress, signers: Sequence[Key]) -> None:
         self._place = place
         self._root = root
         self._position = position
         self._progress = progress
+        self._signers = signers
         self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
         self._failed: dict[str, Refused] = {}
         self._unheld: set[str] = set()
@@ -82,6 +87,8 @@ class _Pull:
         for arrival in date.arrivals:
             self._unheld.add(f"{arrival.folder}/{arrival.name}")
             try:
+                if self._signers:
+                    signatures.require(arrival.data, arrival.signature, self._signers)
                 one = parse(arrival.data)
             except Refused as error:
                 where = f"{self._place.label}{arrival.folder}/{arrival.name}"
@@ -94,7 +101,7 @@ class _Pull:
         for stream in sorted(streams):
             self._drain(stream)
         for name in date.day_manifests:
-            self._day_manifest(date.folder, name)
+            self._day_manifest(date, name)
 
     def _small_files(self, streams: set[tuple[str, str]]) -> dict[str, bytes]:
         """The date's small files, asked for all at once: one by one each would cost some trips to the server."""
@@ -132,7 +139,7 @@ class _Pull:
 
     def _fetch(self, arrival: Arrival, one: Manifest) -> bool:
         try:
-            travelled = fetch(self._blocks, *arrival, one, self._root, self._progress.add)
+            travelled = fetch(self._blocks, arrival, one, self._root, self._progress.add)
         except Damaged as error:
             error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
             self._failed[one.delivery_id] = error
@@ -144,20 +151,30 @@ class _Pull:
         self.report.bytes += travelled
         return True
 
-    def _day_manifest(self, folder: str, name: str) -> None:
-        """A date's list comes when everything it lists is here."""
-        data = self._place.reads([f"{folder}/{name}"])[0]
+    def _day_manifest(self, date: Date, name: str) -> None:
+        """A date's list comes when everything it lists is here. Checksums carry no signature: they follow from the day manifest."""
+        path, folder = f"{date.folder}/{name}", self._root / date.folder.lstrip("/")
+        is_signed = DAY_MANIFEST.match(name) and (self._signers or f"{name}{signatures.SUFFIX}" in date.signatures)
+        signature = read_signatures(self._place, [path]).get(path) if is_signed else None
+        data = self._place.reads([path])[0]
         if data is None:
             return
         try:
+            if self._signers and is_signed:
+                signatures.require(data, signature, self._signers)
             listed = _listed(name, data)
-        except Refused as error:
-            self.report.notes.append(f"{self._place.label}{folder}/{name} {error.what}")
+        except Wrong as error:
+            self._problem("", Wrong(error.what, where=f"{self._place.label}{path}", next_step="Ask the sender"))
             return
-        if not any(f"{folder}/{path}" in self._unheld for path in listed):
-            (self._root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            write_whole(self._root / folder.lstrip("/") / name, data)
-            self._position.known(folder).held.add(name)
+        except Refused as error:
+            self.report.notes.append(f"{self._place.label}{path} {error.what}")
+            return
+        if not any(f"{date.folder}/{one}" in self._unheld for one in listed):
+            folder.mkdir(parents=True, exist_ok=True)
+            if signature is not None:
+                write_whole(folder / f"{name}{signatures.SUFFIX}", signature)
+            write_whole(folder / name, data)
+            self._position.known(date.folder).held.add(name)
 
     def conclude(self, *, has_tenants: bool) -> None:
         """Say what could not be fetched, and why."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from waybill_consumer import chain, manifest
+from waybill_consumer import chain, manifest, signatures
 from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
 from waybill_consumer.recount import dialect_of, differences, recount
+from waybill_consumer.signatures import Key
 from waybill_consumer.sums import sums
 
 DATA = re.compile(
@@ -58,6 +60,7 @@ class Report:
     rows: int = 0
     bytes: int = 0
     streams: int = 0
+    signed: int = 0
     problems: list[Remark] = field(default_factory=list)
     notes: list[Remark] = field(default_factory=list)
 
@@ -66,22 +69,26 @@ class Report:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams")}
+        counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams", "signed")}
         remarks = {name: [{"path": one.path, "what": one.what} for one in getattr(self, name)] for name in ("problems", "notes")}
         return {"whole": self.is_whole, **counts, **remarks}
 
 
-def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda path: None) -> Report:
+def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda path: None, signers: Sequence[Key] | None = None) -> Report:
     """Check everything below the tree's root, which stands at `base` (a root, a tenant's folder, a day: any depth).
 
+    With `signers` every manifest must be signed by one of them; without, a signature that is there must be of its manifest.
     Files are read once, in constant memory. What reading raises passes through, but for Refused.
     """
-    work = _Verification(tree, base.rstrip("/"), progress)
+    work = _Verification(tree, base.rstrip("/"), progress, signers or ())
     for folder, items in _folders(tree.walk("/")):
         work.folder(folder, items)
     work.remark(chain.check(work.links))
     work.remark(work.taken_away())
     report = work.report
+    if report.signed and not signers:
+        what = f"{report.signed} manifests are signed, by whom was not checked: name the signer's key with --signer"
+        work.remark([Remark("/", what, is_problem=False)])
     report.streams = len({one.stream for one in work.links if one.manifest.kind != "backfill"})
     if not report.manifests and not report.problems:
         work.remark([Remark("/", "there is no manifest here: nothing was delivered to this place")])
@@ -105,8 +112,9 @@ def _folders(items: Iterable[Item]) -> Iterator[tuple[str, list[Item]]]:
 class _Verification:
     """One pass. `seen` holds the manifests of the day at hand, by path, until its day manifests were compared with them."""
 
-    def __init__(self, tree: Tree, base: str, progress: Callable[[str], None]) -> None:
+    def __init__(self, tree: Tree, base: str, progress: Callable[[str], None], signers: Sequence[Key]) -> None:
         self._tree = tree
+        self._signers = signers
         self._base = base
         self._progress = progress
         self._seen: dict[str, Manifest] = {}
@@ -128,13 +136,14 @@ class _Verification:
         listed: set[str] = set()
         for name in sorted(names):
             if name.endswith(SUFFIX) and not name.startswith("."):
-                listed |= {name} | self._manifest(f"{folder}/{name}", names)
+                listed |= {name, f"{name}{signatures.SUFFIX}"} | self._manifest(f"{folder}/{name}", names)
         days = [name for name in names if DAY_MANIFEST.match(name)]
+        listed |= {f"{name}{signatures.SUFFIX}" for name in days}
         beside = {name for name in names if SUMS.match(name)}
         strays = sorted(names - listed - set(days) - beside)
         self.remark(self._stray(folder, name) for name in strays if not BESIDE.search(f"{folder}/{name}"))
         if days:
-            self._days(folder, days)
+            self._days(folder, days, names)
         for name in sorted(beside):
             self.remark(self._sums(folder, name))
 
@@ -159,6 +168,8 @@ class _Verification:
         path = f"{folder}/{name}"
         if name.startswith("."):
             return _hidden(path, name)
+        if name.endswith((f"{SUFFIX}{signatures.SUFFIX}", f".json{signatures.SUFFIX}")):
+            return Remark(path, "is the signature of a manifest that is not here: not delivered (or not yet)", is_problem=False)
         data = DATA.match(name)
         if data and data[1] in f"{self._base}{folder}".split("/")[-3:]:
             return Remark(path, "no manifest lists it: not delivered (or not yet)")
@@ -167,17 +178,34 @@ class _Verification:
     def _manifest(self, path: str, names: set[str]) -> set[str]:
         """Check one manifest with its files; returns the names it lists."""
         try:
-            one = manifest.parse(self._tree.read(path) or b"")
+            data = self._tree.read(path) or b""
+            self._signature(path, data, names)
+            one = manifest.parse(data)
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return set()
         self.report.manifests += 1
         self._seen[path] = one
-        self.links.append(Link(path, one))
+        self.links.append(Link(path, one, hashlib.sha256(data).hexdigest()))
         self.remark(Remark(path, what) for what in self._contradictions(path, one))
         for file in one.all_files:
             self._file(f"{path.rpartition('/')[0]}/{file.path}", file, one, present=file.path in names)
         return {file.path for file in one.all_files}
+
+    def _signature(self, path: str, document: bytes, names: set[str]) -> None:
+        """Remarks on the signature of a document, where there has to be one or there is one."""
+        is_there = f"{path.rpartition('/')[2]}{signatures.SUFFIX}" in names
+        if not is_there and not self._signers:
+            return
+        try:
+            signature = self._tree.read(f"{path}{signatures.SUFFIX}") if is_there else None
+            if self._signers:
+                signatures.require(document, signature, self._signers)
+            elif signature is not None:
+                signatures.signer(document, signature)
+            self.report.signed += 1
+        except Refused as error:
+            self.remark([Remark(path, error.what)])
 
     def _contradictions(self, path: str, one: Manifest) -> Iterator[str]:
         """Where a manifest disagrees with itself or with the place it stands in."""
@@ -212,12 +240,12 @@ class _Verification:
             self.remark([Remark(path, UNCOUNTED, is_problem=False)])
         self.remark(Remark(path, what) for what in differences(found, file, names))
 
-    def _days(self, folder: str, names: list[str]) -> None:
+    def _days(self, folder: str, names: list[str], beside: set[str]) -> None:
         """Compare a day's manifests, which list everything so far, with the manifests below."""
         earlier: set[str] = set()
         numbers = []
         for name in sorted(names, key=_number):
-            day = self._day(f"{folder}/{name}")
+            day = self._day(f"{folder}/{name}", beside)
             if day is None:
                 continue
             numbers.append(day["number"])
@@ -232,10 +260,12 @@ class _Verification:
             if numbers and one.delivery_id not in earlier and one.kind != "backfill":
                 self.remark([Remark(path, "no day manifest lists it yet", is_problem=False)])
 
-    def _day(self, path: str) -> dict[str, Any] | None:
+    def _day(self, path: str, beside: set[str]) -> dict[str, Any] | None:
         """Check one day manifest on its own and against the manifests it lists."""
         try:
-            day = day_manifest(self._tree.read(path) or b"")
+            data = self._tree.read(path) or b""
+            self._signature(path, data, beside)
+            day = day_manifest(data)
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return None

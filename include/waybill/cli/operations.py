@@ -27,13 +27,17 @@ def verify(
     ],
     connection: Annotated[str, typer.Option(help="Airflow connection with host key and credentials for an sftp:// place.")] = "",
     key: Annotated[Path | None, typer.Option(help="Private key for an sftp:// place (default: the first in ~/.ssh).")] = None,
+    signer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="A public key, or a file of keys, that must have signed every manifest; several may be given."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check delivered files as their consumer: every manifest, hash, record count and sequence. Needs no ledger."""
+    """Check delivered files as their consumer: every manifest, hash, record count, sequence and signature. Needs no ledger."""
     from waybill.files.places import verify as check
 
     with _spinner() as progress:
-        report = check(place, lookup, connection=connection, key=key, progress=progress)
+        report = check(place, lookup, connection=connection, key=key, signers=signer or [], progress=progress)
     if as_json:
         dump(report.as_json())
     else:
@@ -118,17 +122,19 @@ def probe(
 
 @app.command()
 def keys(tenant: Tenant, as_json: AsJson = False) -> None:
-    """Print the public keys that a tenant's connection logs in with, for the owner of its server: lines for authorized_keys."""
+    """Print the public keys for a tenant's consumer: lines for authorized_keys, and for allowed_signers where manifests are signed."""
     from waybill.deliveries.reports import describing
 
     found = describing.login_keys(open_installation(), tenant)
     if as_json:
         dump(found)
         return
-    for number, key in enumerate(found, 1):
-        state = ", in use at the last probe" if key["in_use"] else ""
-        write(f"# {key['connection']}, key {number} of {len(found)}: {key['fingerprint']}{state}")
-        write(key["public_key"])
+    for use, line, in_use in (("login", "public_key", "in use at the last probe"), ("signing", "allowed_signers", "signs the manifests")):
+        same = [key for key in found if key["use"] == use]
+        for number, key in enumerate(same, 1):
+            state = f", {in_use}" if key["in_use"] else ""
+            write(f"# {key['connection']}, {'' if use == 'login' else 'signing '}key {number} of {len(same)}: {key['fingerprint']}{state}")
+            write(key[line])
 
 
 @app.command()

@@ -235,6 +235,8 @@ class ExportPolicy(Strict):
     """How the page of requests looks."""
     landing: Landing = Landing()
     """What else stands beside a tenant's files."""
+    signing: Annotated[ConnectionId | None, OrNone] = None
+    """The Airflow connection that holds the Ed25519 key to sign manifests with; without it they are not signed."""
 
     @property
     def without_plan(self) -> str:

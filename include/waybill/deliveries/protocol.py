@@ -20,12 +20,22 @@ from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, placed, publish_document, target_of
+from waybill.deliveries.publishing.manifests import (
+    facts_of,
+    is_in_parts,
+    manifest_bytes,
+    manifest_sha256,
+    placed,
+    publish_document,
+    target_of,
+)
 from waybill.deliveries.publishing.published import require_published
+from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, PermanentError, TransientError
+from waybill.files.signing import Signer
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.comparison import keys
@@ -48,6 +58,7 @@ class Resources:
     spool_dir: Path
     kept: Kept | None
     now: Callable[[], datetime]
+    signer: Signer | None = None
     progress: Callable[[int], None] = lambda rows: None
     on_commit: Callable[[Connection, Delivery, Attempt], None] = lambda connection, delivery, adopted: None
 
@@ -228,7 +239,8 @@ class _Worker:
             {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
             for name, one in zip(names, extracted.files, strict=True)
         ]
-        facts = dict(extracted.facts or facts_of(task, extracted))
+        facts = dict(extracted.facts or facts_of(task, extracted) | self._manifest_before())
+        facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
         gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect) if extracted.keys else (None, None)
         filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
         facts |= {"deletes": gone} if gone or task.keys else {}
@@ -258,6 +270,16 @@ class _Worker:
             if extracted.keys:
                 keys.record(connection, extracted.keys.change | {"attempt": self.token}, extracted.keys.blobs(spooled))
             return recorded
+
+    def _manifest_before(self) -> dict[str, Any]:
+        """A signed manifest also vouches for the one before it, whoever holds the key that one was signed with by now."""
+        one = self.task.delivery
+        if self.resources.signer is None or one.purpose != "schedule" or one.previous_sequence is None:
+            return {}
+        with self.resources.ledger.read() as connection:
+            before = deliveries.scheduled(connection, one.stream, one.previous_sequence)
+            adopted = deliveries.adopted_of(connection, [before]) if before else {}
+        return {"previous_manifest_sha256": manifest_sha256(before, adopted[before.id])} if before else {}
 
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
@@ -306,13 +328,24 @@ class _Worker:
         return not self.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
 
     def write_manifest(self, adopted: Attempt) -> None:
-        """MANIFEST: always after the data; its bytes depend on the delivery and the adopted attempt only."""
+        """MANIFEST: always after the data, and after its signature; its bytes depend on the delivery and the adopted attempt only."""
         self._still_open()
+        manifest, session = manifest_bytes(self.task.delivery, adopted), self.resources.session
+        text = self._signature(manifest)
         if self.blind:
-            self.resources.session.upload(self.target.manifest, [manifest_bytes(self.task.delivery, adopted)])
+            if text is not None:
+                session.upload(layout.signature(self.target.manifest), [text])
+            session.upload(self.target.manifest, [manifest])
             return
         data = self.final(adopted.files[0]["path"]) if adopted.files else ""
-        publish_document(self.resources.session, self.target.manifest, manifest_bytes(self.task.delivery, adopted), self.token, data)
+        if text is not None and not self._is_delivered(adopted):
+            tenant = self.task.delivery.tenant
+            publish_signature(self.resources.ledger, session, tenant, self.target.manifest, text, self.token, data)
+        publish_document(session, self.target.manifest, manifest, self.token, data)
+
+    def _signature(self, manifest: bytes) -> bytes | None:
+        signer, ledger = self.resources.signer, self.resources.ledger
+        return signature_of(ledger, signer, self.task.delivery.tenant, manifest, self.resources.now()) if signer else None
 
     def commit(self, adopted: Attempt) -> None:
         """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""

@@ -23,7 +23,8 @@ from waybill.deliveries.extraction import PositionLost, Task
 from waybill.deliveries.planning import entity_ids, plan
 from waybill.deliveries.protocol import Outcome, Resources
 from waybill.deliveries.publishing import landing
-from waybill.deliveries.publishing.manifests import manifest_bytes, placed, publish_document
+from waybill.deliveries.publishing.manifests import manifest_sha256, placed, publish_document
+from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.deliveries.reports import notifying
 from waybill.destinations import Profile, Session
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -129,8 +130,9 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         installation.settings.spool_dir,
         installation.kept,
         installation.now,
-        lambda rows: progress(one, rows),
-        notifying.on_commit(installation, registered),
+        progress=lambda rows: progress(one, rows),
+        on_commit=notifying.on_commit(installation, registered),
+        signer=installation.signer(one.tenant),
     )
     if one.purpose == "redelivery":
         repeated, read = kept_bytes.again(installation, session, task)
@@ -265,7 +267,7 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
         "sequence": one.sequence,
         "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
         "manifest": target.manifest.removeprefix(f"{folder}/"),
-        "manifest_sha256": hashlib.sha256(manifest_bytes(one, attempt)).hexdigest(),
+        "manifest_sha256": manifest_sha256(one, attempt),
         "files": [file_entry(file) for file in attempt.files],
         **({"deletes": file_entry(gone)} if gone else {}),
         "rows": attempt.rows,
@@ -283,6 +285,13 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
         documents = {f"{folder}/{sums.name(one.number)}": sums.sums(one.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX
+    signer = installation.signer(one.tenant)
+    if signer:
+        text = signature_of(installation.ledger, signer, one.tenant, one.document, installation.now())
+        if blind:
+            documents = {layout.signature(path): text, **documents}
+        else:
+            publish_signature(installation.ledger, session, one.tenant, path, text, new_id())
     for place, document in () if blind else documents.items():
         publish_document(session, place, document, new_id())
     with installation.ledger.begin() as connection:

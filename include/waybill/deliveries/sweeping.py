@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from waybill import layout
-from waybill.deliveries.publishing.manifests import manifest_bytes, placed
+from waybill.deliveries.publishing.manifests import manifest_bytes, manifest_sha256, placed
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
-from waybill.ledger import Ledger, deliveries, upkeep
+from waybill.ledger import Ledger, deliveries, signatures, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill_consumer import sums
 
@@ -131,24 +131,29 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
         planned = [one for one in upkeep.of_date(connection, tenant, date) if one.status != "abandoned"]
         adopted = deliveries.adopted_of(connection, planned)
         days = upkeep.days_of(connection, tenant, date)
+        hashes = {one.id: manifest_sha256(one, adopted[one.id]) for one in planned if one.id in adopted}
+        signed = signatures.of(connection, [*hashes.values(), *(day.sha256 for day in days)])
     if not planned or any(one.committed_at is None or one.committed_at >= keep_from for one in planned):
         return 0, []
     folder = f"{layout.tenant_folder(tenant)}/{date.replace('-', '/')}"
     removed, foreign = 0, []
     for day in reversed(days):
         name = layout.day_manifest_name(day.number)
-        for path, document in ((name, day.document), (sums.name(day.number), sums.sums(day.document, name))):
+        beside = ((sums.name(day.number), sums.sums(day.document, name)), (layout.signature(name), signed.get(day.sha256)))
+        for path, document in ((name, day.document), *beside):
             if f"{folder}/{path}" in visible:
                 same = session.read(f"{folder}/{path}") == document
                 removed += _removed(session, f"{folder}/{path}") if same else 0
                 foreign += [] if same else [f"{folder}/{path}"]
     for one in planned:
-        gone, left = _retire_delivery(session, one, adopted[one.id], visible)
+        gone, left = _retire_delivery(session, one, adopted[one.id], visible, signed.get(hashes[one.id]))
         removed, foreign = removed + gone, foreign + left
     return removed, foreign
 
 
-def _retire_delivery(session: Session, one: Delivery, attempt: Attempt, visible: set[str]) -> tuple[int, list[str]]:
+def _retire_delivery(
+    session: Session, one: Delivery, attempt: Attempt, visible: set[str], signature: bytes | None
+) -> tuple[int, list[str]]:
     target = placed(one, attempt)
     listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
     files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}
@@ -156,9 +161,12 @@ def _retire_delivery(session: Session, one: Delivery, attempt: Attempt, visible:
     foreign = [path for path in here if session.sha256(path) != files[path]]
     if target.manifest in visible and session.read(target.manifest) != manifest_bytes(one, attempt):
         foreign.append(target.manifest)
+    beside = layout.signature(target.manifest)
+    if beside in visible and session.read(beside) != signature:
+        foreign.append(beside)
     if foreign:
         return 0, foreign
-    mine = [target.manifest] * (target.manifest in visible) + here
+    mine = [path for path in (target.manifest, beside) if path in visible] + here
     return sum(_removed(session, path) for path in mine), []
 
 

@@ -17,6 +17,7 @@ These files are written by Waybill, which exports data on a schedule.
 
 YYYY/MM/DD/<entity>/<entity>.csv             one delivery: the data
 YYYY/MM/DD/<entity>/<entity>.manifest.json   its facts; it comes last, so wait for it before you read the data
+YYYY/MM/DD/<entity>/<entity>.manifest.json.sig   where the sender signs: its signature, there before it
 YYYY/MM/DD/_MANIFEST.json                    what the date holds, once every entity is there
 feed.json                                    every delivery in one numbered list, when the next one is due, and what is wrong now
 feed/<id>/page-000001.json ...               older parts of that list; they never change

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,6 +13,8 @@ from waybill.connection import Connection, Connections
 from waybill.destinations import Destination, open_destination
 from waybill.errors import PermanentError
 from waybill.files import verification
+from waybill_consumer.errors import Refused
+from waybill_consumer.signatures import read_signers
 from waybill_consumer.verification import Report
 
 _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -25,16 +27,23 @@ def verify(
     *,
     connection: str = "",
     key: Path | None = None,
+    signers: Sequence[str] = (),
     progress: Callable[[str], None] = lambda path: None,
 ) -> Report:
     """Check everything at `place`: a folder, `sftp:CONNECTION_ID[/path]`, `sftp://CONNECTION_ID/path` or `sftp://user@host[:port]/path`.
 
     The last form takes host key and credentials from `connection` when given, else the host key from ~/.ssh/known_hosts and a key file:
-    `key`, or the own one. Raises PermanentError when the place is not there or not allowed, TransientError when it is out of reach.
+    `key`, or the own one. `signers` are public keys, or files of them: what none of them signed is a problem then.
+
+    Raises PermanentError when the place is not there or not allowed, TransientError when it is out of reach.
     """
+    try:
+        allowed = read_signers(signers)
+    except Refused as error:
+        raise PermanentError(error.what, where=error.where, next_step=error.next_step, code="bad_signer") from error
     destination, base = _place(place, connections, connection, key)
     with destination.connect() as session:
-        return verification.verify(session, base, progress)
+        return verification.verify(session, base, progress, allowed)
 
 
 def _place(place: str, connections: Connections, connection: str, key: Path | None) -> tuple[Destination, str]:

@@ -5,23 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill_consumer import verification
 from waybill_consumer.errors import Refused
+from waybill_consumer.signatures import Key
 from waybill_consumer.verification import Report
 
 
-def verify(session: Session, base: str = "", progress: Callable[[str], None] = lambda path: None) -> Report:
+def verify(session: Session, base: str = "", progress: Callable[[str], None] = lambda path: None, signers: Sequence[Key] = ()) -> Report:
     """Check everything below the session's root, which stands at `base` (a root, a tenant's folder, a day: any depth).
 
-    Files are read once, in constant memory. Raises TransientError when the destination cannot be read on.
+    Files are read once, in constant memory. With `signers` every manifest must be signed by one of them.
+
+    Raises TransientError when the destination cannot be read on.
     """
     try:
-        return verification.verify(_Tree(session), base, progress)
+        return verification.verify(_Tree(session), base, progress, signers)
     except Refused as error:
         raise PermanentError(error.what, where=session.label, code="refused") from error
 

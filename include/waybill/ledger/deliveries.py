@@ -297,6 +297,13 @@ def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[s
     return found
 
 
+def scheduled(connection: Connection, stream_id: int, sequence: int) -> Delivery | None:
+    """The committed delivery that has this sequence in its stream."""
+    same = (delivery.c.stream == stream_id, delivery.c.sequence == sequence, delivery.c.purpose == "schedule")
+    row = connection.execute(select(delivery).where(*same, delivery.c.status == "committed")).first()
+    return Delivery(**row._mapping) if row else None
+
+
 def stream_of(connection: Connection, one: Delivery) -> Stream:
     return Stream(**connection.execute(select(stream).where(stream.c.id == one.stream)).one()._mapping)
 

@@ -277,6 +277,16 @@ feed_page = Table(
     _at("published_at"),
 )
 
+signature = Table(
+    "signature",
+    metadata,
+    Column("document", String(64), primary_key=True),
+    Column("tenant", String(63), nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    _at("signed_at", required=True),
+)
+"""Signatures of published documents, by the document's SHA-256."""
+
 audit = Table(
     "audit",
     metadata,

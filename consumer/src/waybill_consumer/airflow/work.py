@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,21 @@ from waybill_consumer.airflow.connections import login_of
 from waybill_consumer.errors import Refused
 
 
-def pull(source: str, folder: str, *, connection: str = "") -> dict[str, Any]:
-    """Fetch what is new into `folder`, as `waybill-consumer pull`. Raises AirflowException when something is missing."""
+def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[str] = ()) -> dict[str, Any]:
+    """Fetch what is new into `folder`, as `waybill-consumer pull`; `signers` is what `--signer` names there.
+
+    Raises AirflowException when something is missing.
+    """
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
     from waybill_consumer.pulling import pull as fetch
+    from waybill_consumer.signatures import read_signers
 
     found = BaseHook.get_connection(connection) if connection else None
     try:
         with login_of(source, found) as (place, login), open_place(place, login) as opened:
-            report = fetch(opened, without_password(place), Path(folder), Progress(shown=False))
+            allowed = read_signers(signers)
+            report = fetch(opened, without_password(place), Path(folder), Progress(shown=False), signers=allowed)
     except Refused as error:
         raise AirflowException(str(error)) from error
     return _done(report.as_json())

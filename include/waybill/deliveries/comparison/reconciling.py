@@ -23,7 +23,7 @@ from waybill.errors import PermanentError
 from waybill.files import manifest
 from waybill.files.manifest import listed
 from waybill.installation import Installation
-from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger import deliveries, registrations, signatures, streams
 from waybill.ledger.comparison import reconciling
 from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
@@ -33,6 +33,8 @@ from waybill.registrations.filling import source_of
 from waybill_consumer.chain import Remark
 from waybill_consumer.manifest import SUFFIX, Manifest
 from waybill_consumer.recount import dialect_of, recount
+from waybill_consumer.signatures import Wrong
+from waybill_consumer.signatures import signer as checked
 from waybill_consumer.verification import DATA
 
 _PLACE = re.compile(
@@ -143,6 +145,10 @@ class _Import:
             return self._problem(found.path, "does not stand where Waybill puts manifests")
         if not self._files_agree(found):
             return False
+        try:
+            signature = self._signature(found.path, found.data)
+        except Wrong as error:
+            return self._problem(found.path, error.what)
         now = self._installation.now()
         with self._installation.ledger.begin() as connection:
             one = found.manifest
@@ -160,11 +166,23 @@ class _Import:
             for other in blocking:
                 reconciling.forget(connection, other.id)
             reconciling.bring_back(connection, values, attempt)
+            if signature is not None:
+                signatures.record(connection, attempt["facts"]["manifest_sha256"], signature, one.tenant, now)
             detail = {"delivery": one.delivery_id, "sequence": one.sequence, "replaced": [other.id for other in blocking]}
             registrations.note(connection, one.tenant, self._actor, "reconcile", detail, now)
         self._done.imported.append(found.path)
         self._note_oddities(found, stream, values, attempt)
         return True
+
+    def _signature(self, path: str, document: bytes) -> bytes | None:
+        """The signature that stands beside a document. Raises Wrong where it is not of these bytes."""
+        signature = self._session.read(layout.signature(path)) if layout.signature(path) in self._paths else None
+        signer = self._installation.signer(self._registered.tenant)
+        key = None if signature is None else checked(document, signature)
+        if key is not None and signer is not None and key not in signer.public:
+            what = f"is signed by {key.fingerprint}, which the connection {signer.connection} does not hold"
+            self._done.notes.append(Remark(path, what, is_problem=False))
+        return signature
 
     def _anew(self, one: Manifest) -> str:
         return f"waybill run {one.tenant} --entity {one.entity} --full-load"
@@ -243,10 +261,17 @@ class _Import:
             one = Day(
                 self._registered.tenant, "-".join(place.groups()[:3]), int(place[4] or 1), hashlib.sha256(data).hexdigest(), data, now, now
             )
+            try:
+                signature = self._signature(item.path, data)
+            except Wrong as error:
+                self._problem(item.path, error.what)
+                continue
             with self._installation.ledger.begin() as connection:
                 kept = reconciling.bring_back_day(
                     connection, one, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
                 )
+                if kept and signature is not None:
+                    signatures.record(connection, one.sha256, signature, one.tenant, now)
             if not kept:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
 
@@ -320,4 +345,5 @@ def _facts(found: _Found) -> dict[str, Any]:
     kept = ("entity_name", "key", "tombstone_column", "columns", "csv", "produced_by")
     sometimes = {key: raw[key] for key in ("format", *SOMETIMES) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
-    return {**{key: raw[key] for key in kept}, **sometimes, **window, "folder": folder, "stem": name.removesuffix(SUFFIX)}
+    place = {"folder": folder, "stem": name.removesuffix(SUFFIX), "manifest_sha256": hashlib.sha256(found.data).hexdigest()}
+    return {**{key: raw[key] for key in kept}, **sometimes, **window, **place}

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import Landing
-from waybill.deliveries.publishing.manifests import manifest_bytes, placed, publish_document
+from waybill.deliveries.publishing.manifests import manifest_sha256, placed, publish_document
 from waybill.deliveries.reports import overview
 from waybill.deliveries.reports.causes import said_outside
 from waybill.deliveries.reports.overview import GRACE, Row, State
@@ -24,7 +24,7 @@ from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, PermanentError, TransientError
 from waybill.files import feed as files
 from waybill.installation import Installation
-from waybill.ledger import deliveries, feeds, registrations
+from waybill.ledger import deliveries, feeds, registrations, signatures
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.ledger.feeds import Feed, Page
@@ -128,8 +128,11 @@ class _Writer:
             with self._installation.ledger.begin() as connection:
                 found = feeds.unfed(connection, self._tenant, files.PAGE)
                 adopted = deliveries.adopted_of(connection, found)
+                hashes = {each.id: manifest_sha256(each, adopted[each.id]) for each in found}
+                signed = signatures.of(connection, hashes.values())
                 entries = [
-                    (each.id, files.entry(_entry(number, each, adopted[each.id]))) for number, each in enumerate(found, one.last + 1)
+                    (each.id, files.entry(_entry(number, each, adopted[each.id], hashes[each.id], is_signed=hashes[each.id] in signed)))
+                    for number, each in enumerate(found, one.last + 1)
                 ]
                 if entries and not feeds.give_numbers(connection, one, entries):
                     entries = []
@@ -281,7 +284,7 @@ def _text(at: datetime) -> str:
     return at.isoformat(timespec="minutes").replace("+00:00", "Z")
 
 
-def _entry(number: int, one: Delivery, attempt: Attempt) -> dict[str, Any]:
+def _entry(number: int, one: Delivery, attempt: Attempt, sha256: str, *, is_signed: bool) -> dict[str, Any]:
     """One delivery; paths are below the tenant's folder."""
     target = placed(one, attempt)
     return {
@@ -295,9 +298,10 @@ def _entry(number: int, one: Delivery, attempt: Attempt) -> dict[str, Any]:
         "date": one.export_date,
         "committed_at": optional_timestamp_text(one.committed_at),
         "manifest": target.manifest.removeprefix(f"{layout.tenant_folder(one.tenant)}/"),
-        "manifest_sha256": hashlib.sha256(manifest_bytes(one, attempt)).hexdigest(),
+        "manifest_sha256": sha256,
         "files": len(attempt.files),
         "rows": attempt.rows,
         "bytes": attempt.bytes,
+        **({"signed": True} if is_signed else {}),
         **({"redelivers": one.redelivers} if one.redelivers else {}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from waybill import layout
@@ -19,7 +20,7 @@ from waybill.registrations.filling import FILLED_FROM
 from waybill.registrations.filling import filled_from as filled
 from waybill_consumer.manifest import FORMAT_VERSION
 
-SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version")
+SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256")
 """Fields of a manifest that stand with the attempt's facts where they apply."""
 
 
@@ -133,6 +134,11 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
     if delivery.redelivers:
         body["redelivers"] = delivery.redelivers
     return document(body)
+
+
+def manifest_sha256(delivery: Delivery, adopted: Attempt) -> str:
+    """The hash of a published manifest. One that was brought back from the destination may be spelt as an earlier version did."""
+    return str(adopted.facts.get("manifest_sha256") or hashlib.sha256(manifest_bytes(delivery, adopted)).hexdigest())
 
 
 def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:

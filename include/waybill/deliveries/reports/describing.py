@@ -130,21 +130,50 @@ def probe(installation: Installation, tenant: str) -> Probe:
 def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
     """The public keys of the tenant's SFTP connection, in the order they are tried, and which one the last rehearsal used.
 
-    A tenant with a file and not yet in force is answered, too: its consumer needs the key first. Raises PermanentError where the
-    destination is no SFTP server, or its connection holds no key.
+    Where the tenant's manifests are signed, the keys to check them with follow.
+
+    A tenant with a file and not yet in force is answered, too: its consumer needs the key first. Raises PermanentError where there is
+    nothing to hand over: manifests are not signed, and the destination is no SFTP server, or its connection holds no key.
     """
     from waybill.destinations.sftp.keys import public_keys
 
     file = installation.configuration.file_of(tenant)
     registration = file.registration if file else installation.registered(tenant).registration
     spec = registration.destination or installation.configuration.policy.destination
+    signing = _signing_keys(installation, tenant)
     if not isinstance(spec, SftpDestination):
+        if signing:
+            return signing
         raise PermanentError(f"the destination of {tenant} is of kind {spec.kind}: only sftp logs in with a key", code="no_key")
     with installation.ledger.read() as connection:
         kept = registrations.last_probe(connection, tenant)
     used = (kept.found or {}).get("login_key", "") if kept else ""
-    keys = public_keys(installation.connections(spec.connection))
-    return [{**key, "connection": spec.connection, "in_use": key["fingerprint"] in used.split()} for key in keys]
+    try:
+        keys = public_keys(installation.connections(spec.connection))
+    except PermanentError as error:
+        if not signing or error.code != "no_key":
+            raise
+        keys = []
+    login = [{**key, "connection": spec.connection, "use": "login", "in_use": key["fingerprint"] in used.split()} for key in keys]
+    return login + signing
+
+
+def _signing_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
+    """The public keys of whoever signs the tenant's manifests, the one in use first."""
+    signer = installation.signer(tenant)
+    if signer is None:
+        return []
+    return [
+        {
+            "public_key": key.line,
+            "fingerprint": key.fingerprint,
+            "connection": signer.connection,
+            "use": "signing",
+            "in_use": number == 0,
+            "allowed_signers": key.allowed_signers,
+        }
+        for number, key in enumerate(signer.public)
+    ]
 
 
 def as_json(found: Probe) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def public_keys(connection: Connection) -> list[dict[str, str]]:
     if not keys:
         how = "a password" if connection.password else "neither a password nor a key"
         step = "Put a key into its extra as private_keys: make one with `ssh-keygen -t ed25519`"
-        raise unusable(label, f"the connection logs in with {how}, so there is no public key to hand over", step)
+        what = f"the connection logs in with {how}, so there is no public key to hand over"
+        raise PermanentError(what, where=label, next_step=step, code="no_key")
     return [{"public_key": key.export_public_key("openssh").decode().strip(), "fingerprint": key.get_fingerprint()} for key in keys]
 
 
