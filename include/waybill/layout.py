@@ -15,6 +15,7 @@ EXPORTS = "/exports"
 PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part\Z")
 """The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
+ENCRYPTED = ".pgp"
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 
@@ -65,11 +66,13 @@ class Target:
     stem: str
     compression: str = "none"
     format: str = "csv"
+    encrypted: bool = False
 
     @property
     def suffix(self) -> str:
         """What the data files' names end in. Parquet is compressed inside."""
-        return ".parquet" if self.format == "parquet" else f".{self.format}{SUFFIXES[self.compression]}"
+        plain = ".parquet" if self.format == "parquet" else f".{self.format}{SUFFIXES[self.compression]}"
+        return plain + ENCRYPTED * self.encrypted
 
     @property
     def data(self) -> str:
@@ -78,7 +81,7 @@ class Target:
     @property
     def deletes(self) -> str:
         """The keys that are gone, beside the data: CSV in every format."""
-        return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}"
+        return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}{ENCRYPTED * self.encrypted}"
 
     @property
     def manifest(self) -> str:

@@ -239,3 +239,13 @@ def test_the_feed_is_switched_on_and_off_by_the_form(desk: Desk) -> None:
     assert "Beside the files" in desk.preview("fed", SITES | {"expected": "1"})
     desk.register("fed", SITES | {"expected": "1"})
     assert not ticked.search(desk.client.get("/page/tenants/fed").text)
+
+
+def test_files_are_encrypted_by_the_form_and_a_key_that_is_none_is_told_at_its_field(desk: Desk) -> None:
+    told = desk.wrong("closed", "registration/preview", "registration-form", SITES | {"public_key": "ssh-ed25519 AAAA"})
+    assert "not an OpenPGP public key" in told["public_key"]
+    armored = Path(__file__).with_name("consumer.asc").read_text()
+    assert "Encryption OpenPGP First" in words(desk.preview("closed", SITES | {"public_key": armored.replace("\n", "\r\n")}))
+    desk.register("closed", SITES | {"public_key": armored})
+    assert armored.splitlines()[3] in desk.client.get("/page/tenants/closed").text
+    assert "Encryption OpenPGP none" in words(desk.preview("closed", SITES | {"expected": "1"}))

@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--schema", default="", metavar="S", help="the database schema for the tables (default: the database's own)")
     load.add_argument("--tenant", default="", metavar="T", help="whose deliveries, where DIR holds those of several tenants")
 
+    load.add_argument("--gpg", action="store_true", help="decrypt encrypted files with gpg, which must hold the secret key")
+
     verify = _command(commands, "verify", _verify, "check every manifest, file and chain")
     verify.add_argument("dir", metavar="DIR", type=Path)
     _signer(verify)
@@ -117,7 +119,7 @@ def _load(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.targets import open_target
 
     with open_target(arguments.to, arguments.schema) as target:
-        report = load(arguments.dir, target, Progress(shown=not arguments.json), tenant=arguments.tenant)
+        report = load(arguments.dir, target, Progress(shown=not arguments.json), tenant=arguments.tenant, gpg=arguments.gpg)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
     lines = [f"{one['entity']}: {one['kind']} of {one['rows']} rows, to {one['window_to']}" for one in report.applied]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill_consumer import chain
+from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
 from waybill_consumer.held import Held, holdings
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
@@ -39,8 +40,10 @@ class Loaded:
         return {"done": not self.problems, **counts, "applied": self.applied, "problems": self.problems, "notes": self.notes}
 
 
-def load(root: Path, target: Target, progress: Progress, *, tenant: str = "") -> Loaded:
+def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gpg: bool = False) -> Loaded:
     """Apply everything in `root` that the database does not hold. What stops one entity does not stop the others.
+
+    With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused.
 
     Raises Refused when there is nothing to load from, Unreachable when the database stops answering; what was applied stays.
     """
@@ -57,7 +60,7 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "") ->
     for (owner, entity), held in sorted(found.entities.items()):
         if tenant in ("", owner):
             progress.begin(entity, 0)
-            _Entity(target, owner, entity, position, progress, report).run(held)
+            _Entity(target, owner, entity, position, progress, report, gpg=gpg).run(held)
     progress.end()
     if not found.entities:
         report.notes.append(f"{root} holds no deliveries yet")
@@ -67,8 +70,11 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "") ->
 class _Entity:
     """One entity of a tenant. `_last` is how far its chain is applied, `_known` what the database remembers in order."""
 
-    def __init__(self, target: Target, tenant: str, entity: str, position: Position, progress: Progress, report: Loaded) -> None:
+    def __init__(
+        self, target: Target, tenant: str, entity: str, position: Position, progress: Progress, report: Loaded, *, gpg: bool
+    ) -> None:
         self._target = target
+        self._gpg = gpg
         self._tenant = tenant
         self._entity = entity
         self._position = position
@@ -157,10 +163,10 @@ class _Entity:
         wider: dict[str, Column] = {}
         while True:
             try:
-                with self._target.transaction():
+                with decrypting(gpg=self._gpg) as plain, self._target.transaction():
                     if not self._target.is_applied(one.manifest.content):
                         for each in (one, *later):
-                            self._write(each, wider)
+                            self._write(each, wider, plain)
                         self._target.remember(_facts(one.manifest, "applied"))
                 break
             except Widen as error:
@@ -170,7 +176,7 @@ class _Entity:
         what = {"kind": one.manifest.kind, "rows": one.manifest.rows, "window_to": instant_text(one.manifest.end)}
         self._report.applied.append({"delivery_id": one.manifest.delivery_id, **facts, **what})
 
-    def _write(self, held: Held, wider: dict[str, Column]) -> None:
+    def _write(self, held: Held, wider: dict[str, Column], plain: Plain) -> None:
         """Change the entity's table as one delivery says."""
         one, target = held.manifest, self._target
         owner, old = target.shape(one.entity) or (one.tenant, None)
@@ -180,12 +186,12 @@ class _Entity:
         new = _wanted(old, one, wider)
         target.reshape(one.tenant, one.entity, old, new, emptied=one.kind == "full")
         columns = tuple(new.column(column.name) for column in one.columns)
-        files = [self._data(held, file, columns) for file in one.files]
+        files = [self._data(held, file, columns, plain) for file in one.files]
         if one.kind == "full":
             target.replace(one.entity, new, files)
             return
         if one.deletes is not None and new.key:
-            target.delete(one.entity, new, self._deletes(held, one.deletes, new))
+            target.delete(one.entity, new, self._deletes(held, one.deletes, new, plain))
         if new.key:
             target.upsert(one.entity, new, files)
         elif one.kind == "backfill" or one.mode not in ("append", "full"):
@@ -194,18 +200,20 @@ class _Entity:
         else:
             target.append(one.entity, new, files)
 
-    def _deletes(self, held: Held, file: File, shape: Shape) -> DataFile:
+    def _deletes(self, held: Held, file: File, shape: Shape, plain: Plain) -> DataFile:
         """The keys that are gone: the file's own header says in which order, and ends with the time that was noticed."""
-        bare = self._data(held, file, ())
+        bare = self._data(held, file, (), plain)
         *keys, noticed = bare.header() or [""]
         if sorted(keys) != sorted(shape.key):
             raise Refused("is not a list of keys", where=str(bare.path), next_step="Ask the sender to redeliver it")
         return replace(bare, columns=(*(shape.column(name) for name in keys), Column(noticed, "timestamp")))
 
-    def _data(self, held: Held, file: File, columns: tuple[Column, ...]) -> DataFile:
-        format = held.manifest.format_of(file)
+    def _data(self, held: Held, file: File, columns: tuple[Column, ...], plain: Plain) -> DataFile:
+        path, format = held.folder / file.path, held.manifest.format_of(file)
+        if held.manifest.encryption:
+            path, file = plain.file(path, file, held.manifest)
         dialect = dialect_of(file, held.manifest.csv) if format == "csv" else Csv()
-        return DataFile(held.folder / file.path, file, dialect, columns, self._progress.add, format)
+        return DataFile(path, file, dialect, columns, self._progress.add, format)
 
     def _remember(self, one: Held, result: str) -> None:
         with self._target.transaction():

@@ -18,6 +18,7 @@ DAY_MANIFEST = re.compile(r"^_MANIFEST(?:\.([2-9]|[1-9]\d+))?\.json\Z")
 SUMS = re.compile(r"^SHA256SUMS(?:\.([2-9]|[1-9]\d+))?\Z")
 KINDS = ("full", "delta", "backfill")
 FORMATS = ("csv", "parquet", "ndjson")
+ENCRYPTED = ".pgp"
 NOTICED = "deleted_noticed_at"
 """The column of a deletes file that follows the key: when it was noticed that the row is gone."""
 
@@ -40,12 +41,14 @@ class Csv(NamedTuple):
 
 
 class File(NamedTuple):
-    """One data file; `path` is a bare name in the folder the manifest stands in."""
+    """One data file; `path` is a bare name in the folder the manifest stands in. `plain` facts are those of an encrypted file's content."""
 
     path: str
     rows: int
     bytes: int
     sha256: str
+    plain_bytes: int | None = None
+    plain_sha256: str = ""
 
 
 class Column(NamedTuple):
@@ -71,7 +74,10 @@ class Previous(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One delivery. `deletes` is the file of the keys that are gone, where the entity's deletes are found by comparing."""
+    """One delivery. `deletes` is the file of the keys that are gone, where the entity's deletes are found by comparing.
+
+    `encryption` is the fingerprint of the OpenPGP key that its files are encrypted to, else empty.
+    """
 
     format_version: int
     delivery_id: str
@@ -94,6 +100,7 @@ class Manifest:
     key: tuple[str, ...]
     format: str
     csv: Csv
+    encryption: str
     possible_duplicate: bool
     tombstone_column: str | None
     redelivers: str | None
@@ -116,6 +123,10 @@ class Manifest:
     def format_of(self, file: File) -> str:
         """How one of its files is written: the deletes are CSV always."""
         return "csv" if file is self.deletes else self.format
+
+    def stored_as(self, file: File) -> str:
+        """What one of its files is as it stands: its format, or `pgp` where only the holder of a key can tell."""
+        return "pgp" if self.encryption else self.format_of(file)
 
     @property
     def is_keyed(self) -> bool:
@@ -146,8 +157,9 @@ def package_hash(hashes: Sequence[str]) -> str:
 
 
 def packing_of(name: str) -> str:
-    """How a file is compressed, by its name."""
-    return next((kind for suffix, kind in _PACKING.items() if name.endswith(suffix)), "none")
+    """How a file is compressed, by its name. One that is encrypted was compressed before."""
+    plain = name.removesuffix(ENCRYPTED)
+    return next((kind for suffix, kind in _PACKING.items() if plain.endswith(suffix)), "none")
 
 
 def instant(text: str) -> datetime:
@@ -227,6 +239,7 @@ def _manifest(fields: _Fields) -> Manifest:
         key=tuple(str(one) for one in key),
         format=take("format", str, lambda value: value in FORMATS) if "format" in fields.body else "csv",
         csv=_csv(fields.inner("csv")),
+        encryption="" if fields.body.get("encryption") is None else _encryption(fields.inner("encryption")),
         possible_duplicate=take("possible_duplicate", bool),
         tombstone_column=fields.maybe("tombstone_column", str),
         redelivers=fields.maybe("redelivers", str),
@@ -245,7 +258,15 @@ def _is_sha256(value: str) -> bool:
 def _file(fields: _Fields) -> File:
     name = fields.take("path", str, lambda value: _NAME.match(value) is not None)
     counts = fields.take("rows", int, _is_count), fields.take("bytes", int, _is_count)
-    return File(name, *counts, fields.take("sha256", str, _is_sha256))
+    sha256 = fields.take("sha256", str, _is_sha256)
+    if "plain_sha256" not in fields.body:
+        return File(name, *counts, sha256)
+    return File(name, *counts, sha256, fields.take("plain_bytes", int, _is_count), fields.take("plain_sha256", str, _is_sha256))
+
+
+def _encryption(fields: _Fields) -> str:
+    fields.take("kind", str, lambda value: value == "pgp")
+    return fields.take("fingerprint", str, bool)
 
 
 def _column(fields: _Fields) -> Column:

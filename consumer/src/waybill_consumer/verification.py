@@ -18,7 +18,7 @@ from waybill_consumer.signatures import Key
 from waybill_consumer.sums import sums
 
 DATA = re.compile(
-    r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?\Z"
+    r"^([a-z][a-z0-9_]{0,62})(?:\.g\d+\.\d+(?:\.r\d+)?)?(?:\.[0-9a-f]{32})?(?:-\d{4,})?(?:\.deletes)?\.(?:csv|ndjson|parquet)(?:\.gz|\.zst)?(?:\.pgp)?\Z"
 )
 UNCOUNTED = 'bytes and hash are right; to count its records as well: pip install "waybill-consumer[duckdb]"'
 BESIDE = re.compile(r"/(?:feed\.json|_README\.txt|feed/[0-9a-f]{32}/page-\d{6,}(?:\.[0-9a-f]{32})?\.json)\Z")
@@ -61,6 +61,7 @@ class Report:
     bytes: int = 0
     streams: int = 0
     signed: int = 0
+    encrypted: int = 0
     problems: list[Remark] = field(default_factory=list)
     notes: list[Remark] = field(default_factory=list)
 
@@ -69,7 +70,7 @@ class Report:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams", "signed")}
+        counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams", "signed", "encrypted")}
         remarks = {name: [{"path": one.path, "what": one.what} for one in getattr(self, name)] for name in ("problems", "notes")}
         return {"whole": self.is_whole, **counts, **remarks}
 
@@ -88,6 +89,9 @@ def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda 
     report = work.report
     if report.signed and not signers:
         what = f"{report.signed} manifests are signed, by whom was not checked: name the signer's key with --signer"
+        work.remark([Remark("/", what, is_problem=False)])
+    if report.encrypted:
+        what = f"{report.encrypted} files are encrypted: their bytes are compared with the manifests, their records are not counted"
         work.remark([Remark("/", what, is_problem=False)])
     report.streams = len({one.stream for one in work.links if one.manifest.kind != "backfill"})
     if not report.manifests and not report.problems:
@@ -224,19 +228,20 @@ class _Verification:
 
     def _file(self, path: str, file: File, one: Manifest, *, present: bool) -> None:
         self.report.files += 1
+        self.report.encrypted += bool(one.encryption)
         self._progress(path)
         if not present:
             self.remark([Remark(path, "is listed in its manifest and missing")])
             return
         names = one.header(file)
         try:
-            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(names), one.format_of(file))
+            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(names), one.stored_as(file))
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return
         self.report.bytes += found.bytes
         self.report.rows += 0 if file is one.deletes else found.rows or 0
-        if one.format == "parquet" and not found.faults and found.rows is None:
+        if one.stored_as(file) == "parquet" and not found.faults and found.rows is None:
             self.remark([Remark(path, UNCOUNTED, is_problem=False)])
         self.remark(Remark(path, what) for what in differences(found, file, names))
 
@@ -328,6 +333,6 @@ def _number(name: str) -> int:
 def _disagreements(entry: dict[str, Any], own: Manifest, tenant: str) -> list[str]:
     folder = entry["manifest"].rpartition("/")[0]
     wrong = [name for name in _ENTRY_FIELDS if entry[name] != getattr(own, name)]
-    files = [{**file._asdict(), "path": f"{folder}/{file.path}"} for file in own.files]
+    files = [{"path": f"{folder}/{file.path}", "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256} for file in own.files]
     listed = [{name: file.get(name) for name in ("path", "rows", "bytes", "sha256")} for file in entry["files"]]
     return (["tenant"] if tenant != own.tenant else []) + wrong + (["files"] if listed != files else [])

@@ -33,6 +33,7 @@ from waybill.configuration.selection import Dialect
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.configuration.values.durations import Clock
+from waybill.configuration.values.encryption import Encryption
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, PermanentError
 from waybill.window import Frequency, cron
@@ -233,6 +234,7 @@ class Registration(Strict):
     )
     csv: CsvOptions = Field(default_factory=CsvOptions, description="How CSV is written; compression and parts count for NDJSON, too.")
     files: FilesOptions = Field(default_factory=FilesOptions, description="The shape of scheduled deliveries: CSV, Parquet or NDJSON.")
+    encryption: Encryption | None = Field(None, description="To whom files are encrypted; by default they are not.")
     landing: Landing = Field(
         default_factory=Landing,
         description="What stands beside the files: `status`, a feed.json of all deliveries; `sha256sums`. By default as policy says.",
@@ -267,7 +269,7 @@ class Registration(Strict):
     @property
     def dialect(self) -> Dialect:
         """How the tenant's files are written."""
-        return replace(self.csv.dialect, format=self.files.format)
+        return replace(self.csv.dialect, format=self.files.format, encrypted=self.encryption is not None)
 
     def frequency_of(self, entity: str, catalog: Catalog) -> Frequency:
         """How often an entity comes, given by id."""

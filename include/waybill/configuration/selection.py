@@ -94,6 +94,8 @@ class Dialect:
     compression: str = "none"
     max_rows_per_file: int | None = None
     format: str = "csv"
+    encrypted: bool = False
+    """Whether the files are encrypted to the consumer's key."""
 
     @property
     def records(self) -> Dialect:

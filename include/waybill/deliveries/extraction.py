@@ -15,6 +15,7 @@ from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
+from waybill.deliveries.encrypting import encrypting
 from waybill.deliveries.row_versions import Remembered, earliest, is_imported, to_remember, unrepeated
 from waybill.deliveries.shaping import shaped
 from waybill.errors import PermanentError, TransientError
@@ -22,6 +23,7 @@ from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Sink, Written, write_csv, write_side_by_side
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
+from waybill.pgp import Recipient
 from waybill.registrations import filling
 from waybill.sources import Snapshot, Source
 
@@ -44,6 +46,9 @@ class Task:
     """What else the registration asks of a row."""
     keys: Keys | None = None
     """Where the stream's delivered keys are kept, for an entity that compares them."""
+
+    recipient: Recipient | None = None
+    """Whom the files are encrypted to; None where they are not, or are repeated as they are."""
 
     streams: int = 1
     """Connections the source is read over at once. With more than one, the files are parts."""
@@ -146,11 +151,12 @@ def _written(
 ) -> list[Written]:
     columns, dialect = selection.columns, task.dialect
     front = shaped(dialect, selection, snapshot.columns(task.entity)) if dialect.format != "csv" else None
-    if task.streams < 2:
-        return write_csv(snapshot.csv(selection, dialect.records), columns, dialect, new_file, progress, front)
-    with snapshot.streams(selection, task.streams) as streams:
-        readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
-        return write_side_by_side(readers, columns, dialect, new_file, progress, front)
+    with encrypting(task.recipient, new_file) as sinks:
+        if task.streams < 2:
+            return sinks.told(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))
+        with snapshot.streams(selection, task.streams) as streams:
+            readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
+            return sinks.told(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
 
 
 def _new_columns(task: Task) -> str:

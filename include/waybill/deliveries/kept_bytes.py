@@ -13,7 +13,7 @@ from waybill.deliveries.columns import from_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
 from waybill.deliveries.extraction import Extracted, Read, Task
-from waybill.deliveries.publishing.manifests import format_of, is_in_parts, placed
+from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
@@ -120,7 +120,7 @@ def _dialect(attempt: Attempt) -> Dialect:
     """How the original was written. That it was in parts is all that matters of its rows per file."""
     csv = attempt.facts["csv"]
     most = attempt.rows or 1 if is_in_parts(attempt) else None
-    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt))
+    return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))
 
 
 def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Read:
@@ -160,4 +160,5 @@ def _copy(number: int, file: dict[str, Any], blocks: Blocks, new_file: Callable[
     sink.finish()
     if sink.sha256 != file["sha256"]:
         raise TransientError("the archived bytes changed while they were read", next_step="Try again", code="verify")
-    return Written(number, file["rows"], sink.bytes, sink.sha256)
+    plain: dict[str, Any] = {name: file[name] for name in ("plain_bytes", "plain_sha256") if name in file}
+    return Written(number, file["rows"], sink.bytes, sink.sha256, plain)

@@ -236,12 +236,12 @@ class _Worker:
         task = self.task
         names = [self.target.part(one.number) if self.in_parts else self.target.data.rpartition("/")[2] for one in extracted.files]
         files = [
-            {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256}
+            {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256, **one.plain}
             for name, one in zip(names, extracted.files, strict=True)
         ]
         facts = dict(extracted.facts or facts_of(task, extracted) | self._manifest_before())
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
-        gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect) if extracted.keys else (None, None)
+        gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect, task.recipient) if extracted.keys else (None, None)
         filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
         facts |= {"deletes": gone} if gone or task.keys else {}
         with self.resources.ledger.begin() as connection:

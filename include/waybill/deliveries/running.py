@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from waybill import layout, logs
+from waybill import layout, logs, pgp
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries import kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
@@ -169,6 +169,9 @@ def task_of(installation: Installation, one: Delivery) -> Task:
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     task = Task(one, stream, entity, planned_under.registration.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
+    encryption = in_force.registration.encryption or planned_under.registration.encryption  # a key that expired was replaced
+    if task.dialect.encrypted and encryption and one.status == "open" and one.purpose != "redelivery":
+        task = replace(task, recipient=pgp.recipient(encryption.public_key))
     return replace(task, streams=entity.streams) if one.reads_all else task
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import zstandard
 
@@ -35,6 +35,8 @@ class Written:
     rows: int
     bytes: int
     sha256: str
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    """Of an encrypted file, what a manifest says of it as it was before."""
 
 
 class Front(Protocol):

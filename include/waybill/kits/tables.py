@@ -98,6 +98,12 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
             next_step="Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
             code="no_kit",
         )
+    if registration.encryption is not None:
+        raise PermanentError(
+            f"a kit reads files as they are, and those of {tenant} are encrypted",
+            next_step="Decrypt them first, or load with `waybill-consumer load --gpg`",
+            code="no_kit",
+        )
     entities = _entities(catalog, registration, active if known else None)
     if not entities:
         raise PermanentError(

@@ -18,7 +18,7 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
-from waybill.registrations import filling
+from waybill.registrations import filling, recipients
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -90,7 +90,12 @@ def apply(
         before = {one.tenant: one for one in found if one}
         active = streams.active_entities(connection, only)
         samples = [] if only else streams.samples(connection)
-    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in files.tenants.values()]
+    unusable = [
+        found for file in files.tenants.values() for found in recipients.findings(file.registration, before.get(file.tenant), file.file)
+    ]
+    refused = {tenant_of(one) for one in unusable}
+    sound = [file for file in files.tenants.values() if file.tenant not in refused]
+    changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in sound]
     gone = [one for one in before.values() if is_gone(files, one)]
     changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active.get(one.tenant, []), [])) for one in gone]
     refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
@@ -98,7 +103,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, files.findings, refusal, tuple(filling.announced(installation.catalog, samples, before)))
+    return Applied(changes, (*files.findings, *unusable), refusal, tuple(filling.announced(installation.catalog, samples, before)))
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:

@@ -21,6 +21,7 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
+from waybill.registrations import recipients
 from waybill.registrations.applying import changed_fields, record
 from waybill.registrations.estimating import Estimate, estimate
 
@@ -156,6 +157,12 @@ def _reader(one: Registered, active: Collection[Stream]) -> Reader:
     return Reader(one.tenant, one.body.get("sourceTenant") or copy_of or one.tenant, [stream.entity for stream in active], copy_of)
 
 
+def _refuse_key(wanted: Registration, before: Registered | None) -> None:
+    """A key that nothing can be encrypted to is refused before it is in force."""
+    if found := recipients.findings(wanted, before, ""):
+        raise InvalidInput(found)
+
+
 def find(installation: Installation, tenant: str) -> Registered | None:
     """The registration in force, or None."""
     with installation.ledger.read() as connection:
@@ -221,6 +228,7 @@ def rehearse(
     _refuse_chosen_destination(installation, tenant, wanted, registered, operator)
     _refuse_chosen_channels(installation, tenant, wanted, registered, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, registered, operator)
+    _refuse_key(wanted, registered)
     with installation.ledger.read() as connection:
         active = [stream.entity for stream in streams.active(connection, tenant)]
     diff = difference(active, entities)
@@ -269,6 +277,7 @@ def _record(
     _refuse_chosen_destination(installation, tenant, wanted, before, operator)
     _refuse_chosen_channels(installation, tenant, wanted, before, operator)
     _refuse_chosen_rows(installation, tenant, wanted, entities, before, operator)
+    _refuse_key(wanted, before)
     try:
         recorded = record(installation, tenant, wanted, entities, by=by, expected=expected)
     except LostUpdate as error:

@@ -33,15 +33,18 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     return _done(report.as_json())
 
 
-def load(folder: str, to: str, *, schema: str = "", tenant: str = "") -> dict[str, Any]:
-    """Load what is new into a database, as `waybill-consumer load`. Raises AirflowException when an entity could not be loaded."""
+def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool = False) -> dict[str, Any]:
+    """Load what is new into a database, as `waybill-consumer load`; `gpg` is its `--gpg`.
+
+    Raises AirflowException when an entity could not be loaded.
+    """
     from waybill_consumer.loading import load as apply
     from waybill_consumer.progress import Progress
     from waybill_consumer.targets import open_target
 
     try:
         with open_target(to, schema) as target:
-            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant)
+            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant, gpg=gpg)
     except Refused as error:
         raise AirflowException(str(error)) from error
     return _done(report.as_json())

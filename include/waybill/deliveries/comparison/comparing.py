@@ -23,6 +23,7 @@ from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
 from waybill.deliveries.extraction import changes_by_time
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
+from waybill.deliveries.publishing.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import records_of
@@ -162,14 +163,14 @@ def _identity(entity: Entity) -> dict[str, Column]:
 def _delivered(
     installation: Installation, session: Session, committed: list[Delivery], adopted: dict[str, Attempt], identity: dict[str, Column]
 ) -> pa.Array | None:
-    """What tells every delivered row version, hashed; None when some file is gone or lacks a column."""
+    """What tells every delivered row version, hashed; None when some file is gone, encrypted or lacks a column."""
     hashes = array("q")
     for one in committed:
         if one.purpose == "redelivery":
             continue
         attempt = adopted[one.id]
         read = [source_of(column) for column in attempt.columns]
-        if not set(sources(identity)) <= set(read):
+        if not set(sources(identity)) <= set(read) or is_encrypted(attempt):
             return None
         try:
             files = find_bytes(installation, session, [one], adopted)

@@ -23,6 +23,7 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
+from waybill.deliveries.encrypting import encrypting
 from waybill.deliveries.publishing.published import require_published
 from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.destinations import Profile, Session
@@ -34,6 +35,7 @@ from waybill.ledger.comparison import keys
 from waybill.ledger.comparison.keys import Change
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
+from waybill.pgp import Recipient
 from waybill.sources import Snapshot
 from waybill.window import latest
 from waybill_consumer.manifest import NOTICED
@@ -78,15 +80,17 @@ class Found:
             found["gone"] = self.gone.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
-    def write(self, target: Target, spool: Path, dialect: Dialect) -> tuple[dict[str, Any] | None, Path | None]:
+    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[dict[str, Any] | None, Path | None]:
         """Write the deletes file into the attempt's spool; its facts and where it is. Nothing where nothing was compared."""
         if self.gone is None:
             return None, None
         path = spool / target.deletes.rpartition("/")[2]
         sink = SpoolFile(path)
         lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), dialect)
-        [written] = write_csv(lines, [*self.key, NOTICED], replace(dialect, max_rows_per_file=None), lambda number: sink)
-        return {"path": path.name, "rows": written.rows, "bytes": written.bytes, "sha256": written.sha256}, path
+        whole = replace(dialect, max_rows_per_file=None)
+        with encrypting(to, lambda number: sink) as sinks:
+            [written] = sinks.told(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
+        return {"path": path.name, "rows": written.rows, "bytes": written.bytes, "sha256": written.sha256, **written.plain}, path
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Repeated:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
 
-    def write(self, target: Target, spool: Path, dialect: Dialect) -> tuple[dict[str, Any], Path]:
+    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[dict[str, Any], Path]:
         path = spool / target.deletes.rpartition("/")[2]
         sink = SpoolFile(path)
         for block in self.blocks():

@@ -195,8 +195,8 @@ class _Import:
             if path not in self._paths:
                 self._done.notes.append(Remark(path, "was collected", is_problem=False))
                 continue
-            seen = recount(self._session.blocks(path), dialect_of(file, one.csv), len(one.header(file)), one.format_of(file))
-            if (seen.sha256, seen.rows) != (file.sha256, file.rows):
+            seen = recount(self._session.blocks(path), dialect_of(file, one.csv), len(one.header(file)), one.stored_as(file))
+            if (seen.sha256, seen.rows) != (file.sha256, None if one.encryption else file.rows):
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
 
@@ -219,7 +219,7 @@ class _Import:
             "schema_version": one.facts["schema_version"],
             "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in one.facts["columns"]],
             "facts": _facts(found),
-            "files": [file._asdict() for file in one.files],
+            "files": one.facts["files"],
             "rows": one.rows,
             "bytes": one.bytes,
             "sha256": one.sha256,

@@ -15,6 +15,7 @@ from waybill.deliveries.comparison import deletes, keysets
 from waybill.deliveries.comparison.deletes import key_columns
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Step
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
+from waybill.deliveries.publishing.manifests import is_encrypted
 from waybill.destinations import Session
 from waybill.errors import PermanentError
 from waybill.files.manifest import csv_of, records_of
@@ -68,7 +69,7 @@ def _loose(fields: list[str | None]) -> bytes:
 
 
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
-    """What all delivered files add up to, oldest first; None when one of them is gone, or holds other keys."""
+    """What all delivered files add up to, oldest first; None when one of them is gone, encrypted, or holds other keys."""
     with installation.ledger.read() as connection:
         committed = [one for one in reconciling.committed(connection, stream.id) if one.purpose != "redelivery"]
         adopted = deliveries.adopted_of(connection, committed)
@@ -77,7 +78,7 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
     for one in committed:
         attempt = adopted[one.id]
         exports = {source_of(column): column.get("export", "yes") for column in attempt.columns}
-        if any(exports.get(column.source(name)) != column.export for name, column in key_columns(entity).items()):
+        if is_encrypted(attempt) or any(exports.get(column.source(name)) != column.export for name, column in key_columns(entity).items()):
             return None
         try:
             steps.append(_step(installation, session, one, attempt, entity))

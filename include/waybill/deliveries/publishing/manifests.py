@@ -20,7 +20,7 @@ from waybill.registrations.filling import FILLED_FROM
 from waybill.registrations.filling import filled_from as filled
 from waybill_consumer.manifest import FORMAT_VERSION
 
-SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256")
+SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
 """Fields of a manifest that stand with the attempt's facts where they apply."""
 
 
@@ -30,10 +30,10 @@ def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str 
     `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
     """
     if unique:
-        return Target(delivery.folder, f"{delivery.stem}.{unique}", dialect.compression, dialect.format)
+        return Target(delivery.folder, f"{delivery.stem}.{unique}", dialect.compression, dialect.format, dialect.encrypted)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
     folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
-    return Target(folder, delivery.stem, dialect.compression, dialect.format)
+    return Target(folder, delivery.stem, dialect.compression, dialect.format, dialect.encrypted)
 
 
 def is_in_parts(attempt: Attempt) -> bool:
@@ -44,12 +44,17 @@ def is_in_parts(attempt: Attempt) -> bool:
 def placed(delivery: Delivery, attempt: Attempt) -> Target:
     """Where the files of a recorded attempt stand."""
     facts = attempt.facts
-    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"], format_of(attempt))
+    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"], format_of(attempt), is_encrypted(attempt))
 
 
 def format_of(attempt: Attempt) -> str:
     """The format of a recorded attempt's data files; those of earlier versions of Waybill are CSV and do not say so."""
     return str(attempt.facts.get("format", "csv"))
+
+
+def is_encrypted(attempt: Attempt) -> bool:
+    """Whether the files can be read by the consumer alone."""
+    return attempt.facts.get("encryption") is not None
 
 
 def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
@@ -68,6 +73,8 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "produced_by": task.produced_by,
         "source_rows": extracted.source_rows,
     }
+    if task.recipient is not None:
+        facts["encryption"] = {"kind": "pgp", "fingerprint": task.recipient.fingerprint}
     if task.delivery.purpose == "backfill":
         facts["range_column"] = entity.exported(range_column(entity)) or range_column(entity)
     elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:

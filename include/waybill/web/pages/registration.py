@@ -64,6 +64,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
         "bom": csv.get("bom", False),
         "compression": csv.get("compression", "none"),
+        "publicKey": (body.get("encryption") or {}).get("public_key", ""),
         "status": (body.get("landing") or {}).get("status", False),
         "maxRows": csv.get("maxRowsPerFile", csv.get("max_rows_per_file")) or "",
     }
@@ -84,6 +85,8 @@ def registration_body(form: Form) -> dict[str, Any]:
         body["files"] = {"format": format}
     if csv := _csv(form):
         body["csv"] = csv
+    if key := form.one("public_key").strip():
+        body["encryption"] = {"kind": "pgp", "public_key": key.replace("\r\n", "\n")}
     if form.one("status"):
         body["landing"] = {"status": True}
     return body | _per_entity(form.one("perEntity"))

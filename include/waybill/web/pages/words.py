@@ -43,6 +43,8 @@ LABELS = {
     "compression": "Compression",
     "max_rows_per_file": "Most rows a file",
     "bom": "Byte order mark",
+    "encryption": "Encryption",
+    "public_key": "OpenPGP public key that every file is encrypted to (manifests stay readable)",
     "landing": "Beside the files",
     "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
     "sourceTenant": "Id in the data",
@@ -101,6 +103,7 @@ _UNSET = {
     "destination": KINDS[""],
     "files": "CSV",
     "csv": "the usual one",
+    "encryption": "none",
     "landing": "as the house has it",
 }
 """What counts where a body leaves a field out."""
@@ -221,6 +224,8 @@ class Words:
                 return _dialect(value)
             case "notify":
                 return "; ".join(f"{one['kind']} {one.get('url') or one.get('connection') or ', '.join(one['to'])}" for one in value)
+            case "encryption":
+                return "OpenPGP"
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
@@ -237,7 +242,7 @@ class Words:
     def summary(self, body: Mapping[str, Any]) -> str:
         """A whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
-        fields = ("timezone", "deliverAt", "deliverBy", "destination", "files", "csv", "landing")
+        fields = ("timezone", "deliverAt", "deliverBy", "destination", "files", "csv", "encryption", "landing")
         rest = [self.value(key, body[key]) for key in fields if key in body]
         rest += [f"{LABELS[key].lower()} of {self.value(key, body[key])}" for key in PER_ENTITY if body.get(key)]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])

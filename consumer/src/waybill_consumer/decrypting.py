@@ -1,0 +1,67 @@
+"""Encrypted files made readable for the length of a load, through gpg and the secret key it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.manifest import ENCRYPTED, File, Manifest
+from waybill_consumer.records import BLOCK
+
+
+class Plain:
+    """Decrypted files in a folder of their own. Where `gpg` is off, a file that needs it is refused."""
+
+    def __init__(self, folder: Path, *, gpg: bool) -> None:
+        self._folder = folder
+        self._gpg = gpg
+
+    def file(self, path: Path, file: File, one: Manifest) -> tuple[Path, File]:
+        """The content of an encrypted file, checked, and what its manifest says of it. Raises Refused, Damaged."""
+        if not self._gpg:
+            what = f"is encrypted to the key {one.encryption}, so its rows cannot be read"
+            raise Refused(what, where=str(path), next_step="Load with --gpg where gpg holds the secret key")
+        plain = self._folder / f"{file.sha256[:16]}-{path.name.removesuffix(ENCRYPTED)}"
+        if not plain.exists():
+            _decrypt(path, plain, one)
+        size, sha256 = plain.stat().st_size, _sha256(plain)
+        if file.plain_bytes is not None and (size, sha256) != (file.plain_bytes, file.plain_sha256):
+            raise Damaged("decrypts to something else than its manifest says", where=str(path))
+        return plain, file._replace(path=plain.name, bytes=size, sha256=sha256)
+
+
+@contextmanager
+def decrypting(*, gpg: bool) -> Iterator[Plain]:
+    """What is decrypted is gone when the block ends. Its folder is readable by this account only."""
+    with tempfile.TemporaryDirectory(prefix="waybill-plain-") as folder:
+        yield Plain(Path(folder), gpg=gpg)
+
+
+def _decrypt(path: Path, plain: Path, one: Manifest) -> None:
+    if not path.exists():
+        raise Damaged("is listed in its manifest and missing", where=str(path))
+    part = plain.with_name(f"{plain.name}.part")
+    command = ["gpg", "--batch", "--no-tty", "--quiet", "--yes", "--output", str(part), "--decrypt", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        raise Refused("there is no program gpg", where=str(path), next_step="Install GnuPG, and import the secret key") from None
+    if done.returncode:
+        lines = [line.removeprefix("gpg: ") for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        said = lines[-1] if lines else "it said nothing"
+        step = f"Import the secret key {one.encryption} into gpg; if it is there, pull again"
+        raise Refused(f"gpg does not decrypt it: {said}", where=str(path), next_step=step)
+    part.replace(plain)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

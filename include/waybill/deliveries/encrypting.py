@@ -1,0 +1,33 @@
+"""The files of a delivery on their way to the spool, encrypted where the tenant asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from waybill.formats.csv import Sink, Written
+from waybill.pgp import Encryption, Recipient
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Begins files, and tells what the finished ones were before they were encrypted."""
+
+    new_file: Callable[[int], Sink]
+    encryption: Encryption | None = None
+
+    def told(self, files: list[Written]) -> list[Written]:
+        if self.encryption is None:
+            return files
+        return [replace(one, plain=self.encryption.plain(one.number).as_json()) for one in files]
+
+
+@contextmanager
+def encrypting(to: Recipient | None, new_file: Callable[[int], Sink]) -> Iterator[Sinks]:
+    """What makes the files of a delivery; what is not finished when the block ends is given up."""
+    if to is None:
+        yield Sinks(new_file)
+        return
+    with Encryption(to) as encryption:
+        yield Sinks(lambda number: encryption.sink(number, new_file(number)), encryption)

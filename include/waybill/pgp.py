@@ -1,0 +1,282 @@
+"""Encrypting files to one OpenPGP key, through GnuPG's own program.
+
+gpg runs in a folder of its own that is gone afterwards; it sees no keyring, agent or setting of the machine. Only public keys pass through
+here, so nothing secret is ever on the disk or in a command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from waybill.errors import PermanentError, TransientError
+
+LEAST_BITS = 2048
+"""RSA and ElGamal keys below this are refused as weak."""
+SECONDS = 60
+"""gpg looks at a key, or encrypts a few bytes, in a fraction of a second."""
+
+_BLOCK = 1 << 16
+_BY_BITS = {"1": "RSA", "2": "RSA", "3": "RSA", "16": "ElGamal", "17": "DSA"}
+_UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
+_STEP = "Register the consumer's current public key: `gpg --armor --export FINGERPRINT`"
+
+
+class Sink(Protocol):
+    """Where the bytes of one file go."""
+
+    def write(self, block: bytes | memoryview) -> None: ...
+    def finish(self) -> None: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Whoever reads the files: a public key that was looked at, and its fingerprint."""
+
+    key: str
+    fingerprint: str
+
+
+class UnusableKey(PermanentError):
+    """A public key that nothing may be encrypted to."""
+
+    code = "pgp_key"
+
+
+def recipient(key: str) -> Recipient:
+    """Look at an armored public key. Raises UnusableKey, naming why: expired, revoked, for signatures only, weak, several, none."""
+    with _home() as home:
+        path = _written(home, key)
+        shown = _run(home, ["--with-colons", "--import-options", "show-only", "--import", path])
+        fingerprint = _judged([line.split(":") for line in shown.stdout.decode(errors="replace").splitlines()])
+    return Recipient(key, fingerprint)
+
+
+def rehearse(key: str) -> Recipient:
+    """As `recipient`, and encrypt a few bytes to it: what gpg refuses, it refuses now."""
+    found = recipient(key)
+    with _home() as home:
+        done = _run(home, _encryption(_written(home, key)), b"a rehearsal")
+    if done.returncode or not done.stdout:
+        raise UnusableKey(f"gpg does not encrypt to the key {found.fingerprint}: {_said(done.stderr)}", next_step=_STEP)
+    return found
+
+
+def _judged(rows: list[list[str]]) -> str:
+    """The fingerprint of the one usable key that gpg shows, a row for each of its lines."""
+    if any(row[0] in ("sec", "ssb") for row in rows):
+        step = "Take it out and treat it as known to others: the consumer makes a new one and hands over the public half only"
+        raise UnusableKey("this is a private key", next_step=step)
+    primary = [row for row in rows if row[0] == "pub"]
+    if len(primary) != 1:
+        what = "holds no public key that gpg can read" if not primary else f"holds {len(primary)} keys instead of one"
+        raise UnusableKey(f"the text {what}", next_step=_STEP)
+    fingerprint = next((row[9] for row in rows if row[0] == "fpr"), "")
+    if why := _why_unusable(primary[0]) or _why_weak(primary[0]) or _why_unread([row for row in rows if row[0] in ("pub", "sub")]):
+        raise UnusableKey(f"the key {fingerprint} {why}", next_step=_STEP)
+    return fingerprint
+
+
+def _why_unread(parts: list[list[str]]) -> str:
+    """Why nothing can be encrypted to any part of a key, or not safely: gpg itself chooses among those that may be used."""
+    readers = [row for row in parts if "e" in row[11]]
+    if not readers:
+        return "is for signatures only: it has no part to encrypt to"
+    usable = [row for row in readers if not _why_unusable(row)]
+    if not usable:
+        return f"has no part to encrypt to that may be used: it {_why_unusable(readers[0])}"
+    return next((why for row in usable if (why := _why_weak(row))), "")
+
+
+def _why_unusable(row: list[str]) -> str:
+    return _UNUSABLE.get(row[1][:1], "")
+
+
+def _why_weak(row: list[str]) -> str:
+    kind, bits = _BY_BITS.get(row[3]), int(row[2] or 0)
+    return f"is weak: {kind} of {bits} bits, and {LEAST_BITS} is the least" if kind and bits < LEAST_BITS else ""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a file was before it was encrypted."""
+
+    bytes: int
+    sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"plain_bytes": self.bytes, "plain_sha256": self.sha256}
+
+
+class Encryption:
+    """Encrypts files to one key. As a context manager: whatever is not finished when the block ends is given up."""
+
+    def __init__(self, to: Recipient) -> None:
+        self._to = to
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._files: dict[int, _Encrypted] = {}
+
+    def __enter__(self) -> Encryption:
+        self._home = self._stack.enter_context(_home())
+        self._key = _written(self._home, self._to.key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._files.values():
+            one.discard()
+        self._stack.close()
+
+    def sink(self, number: int, inner: Sink) -> Sink:
+        """What takes the plain bytes of file `number` and hands the encrypted ones to `inner`. Safe to call from several threads."""
+        one = _Encrypted(_command(self._home, _encryption(self._key)), inner)
+        with self._lock:
+            self._files[number] = one
+        return one
+
+    def plain(self, number: int) -> Plain:
+        """What a finished file was before."""
+        return self._files[number].plain
+
+
+class _Encrypted:
+    """One file on its way through gpg. A thread carries what gpg writes to the sink; memory is that of a pipe and a block."""
+
+    def __init__(self, command: list[str], inner: Sink) -> None:
+        self._inner = inner
+        self._hash = hashlib.sha256()
+        self._read = 0
+        self._error: BaseException | None = None
+        self._process = _started(command)
+        self._carrier = threading.Thread(target=self._carry, name="gpg")
+        self._carrier.start()
+
+    @property
+    def plain(self) -> Plain:
+        return Plain(self._read, self._hash.hexdigest())
+
+    def write(self, block: bytes | memoryview) -> None:
+        """Raises what the sink raised, or TransientError when gpg ended."""
+        try:
+            _pipe(self._process.stdin).write(block)
+        except (BrokenPipeError, ValueError):
+            self._ended()
+        self._hash.update(block)
+        self._read += len(block)
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        try:
+            _pipe(self._process.stdin).close()
+        except BrokenPipeError:
+            self._ended()
+        self._carrier.join()
+        if self._error is not None or self._process.wait():
+            self._ended()
+        _pipe(self._process.stderr).close()
+        self._inner.finish()
+
+    def discard(self) -> None:
+        """Give it up; nothing happens to a file that is finished."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._carrier.join()
+        for pipe in (self._process.stdin, self._process.stderr):
+            try:
+                _pipe(pipe).close()
+            except OSError:  # what was not written is not wanted
+                continue
+
+    @property
+    def sha256(self) -> str:
+        return self._inner.sha256
+
+    @property
+    def bytes(self) -> int:
+        return self._inner.bytes
+
+    def _carry(self) -> None:
+        with _pipe(self._process.stdout) as out:
+            try:
+                while block := out.read(_BLOCK):
+                    self._inner.write(block)
+            except BaseException as error:  # noqa: BLE001 (raised again where the file is written)
+                self._error = error
+                self._process.kill()
+
+    def _ended(self) -> None:
+        self._carrier.join()
+        self._process.wait()
+        if self._error is not None:
+            raise self._error
+        said = _said(_pipe(self._process.stderr).read())
+        raise TransientError(f"gpg ended while it encrypted: {said}", next_step="The next run tries again", code="gpg")
+
+
+@contextmanager
+def _home() -> Iterator[str]:
+    """A folder for gpg alone: 0700, and gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="waybill-gpg-", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def _written(home: str, key: str) -> str:
+    path = Path(home) / "recipient.asc"
+    path.write_text(key, encoding="utf-8")
+    return str(path)
+
+
+def _encryption(key: str) -> list[str]:
+    """AES-256 with integrity protection, and no compression: files are compressed before, or are not wanted so."""
+    ciphers = ["--cipher-algo", "AES256", "--compress-algo", "none", "--trust-model", "always"]
+    return [*ciphers, "--recipient-file", key, "--output", "-", "--encrypt"]
+
+
+def _command(home: str, words: list[str]) -> list[str]:
+    return ["gpg", "--homedir", home, "--no-options", "--batch", "--no-tty", "--quiet", "--no-autostart", *words]
+
+
+def _run(home: str, words: list[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(_command(home, words), input=data, capture_output=True, timeout=SECONDS, check=False)
+    except FileNotFoundError as error:
+        raise _missing() from error
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"gpg did not answer within {SECONDS} seconds", next_step="Try again", code="gpg") from error
+
+
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError as error:
+        raise _missing() from error
+
+
+def _missing() -> PermanentError:
+    step = "Install GnuPG on every machine that delivers (Debian: apt-get install gnupg)"
+    return PermanentError("files are to be encrypted, and there is no program gpg", next_step=step, code="gpg_missing")
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("gpg was started without pipes")
+    return pipe
+
+
+def _said(stderr: bytes) -> str:
+    """gpg's last line, without its name and without a path of ours."""
+    lines = [line.removeprefix("gpg: ") for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it said nothing"

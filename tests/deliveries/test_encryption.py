@@ -1,0 +1,345 @@
+"""Delivered files encrypted to the consumer's OpenPGP key by gpg itself, and read back with gpg by whoever holds the secret half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.consumer.copies import consumer
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from waybill import kits, pgp
+from waybill.deliveries import repairs
+from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.running import run
+from waybill.errors import InvalidInput, PermanentError, TransientError
+from waybill.files.places import verify
+from waybill.housekeeping import housekeeping
+from waybill.ledger.registrations import Provenance
+from waybill.registrations import replacing
+from waybill.registrations.applying import apply, record
+
+MIDNIGHT = NOON.replace(hour=0)
+KEYED: dict[str, Any] = {**USER, "name": "keyed", "relation": "keyed", "deletes": "compare"}
+del KEYED["deleted_column"]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A keyring of somebody's own, in a short path: gpg's agent listens below it."""
+
+    home: Path
+
+    def gpg(self, *words: str, data: bytes = b"") -> bytes:
+        command = ["gpg", "--batch", "--quiet", "--homedir", str(self.home), "--pinentry-mode", "loopback", "--passphrase", "", *words]
+        return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+    def new(self, name: str, *how: str) -> str:
+        """Make a key; returns the armored public half."""
+        self.gpg("--quick-generate-key", f"{name} <{name}@example.org>", *how)
+        return self.public(name)
+
+    def public(self, name: str) -> str:
+        return self.gpg("--armor", "--export", f"{name}@example.org").decode()
+
+    def fingerprint(self, name: str) -> str:
+        shown = self.gpg("--with-colons", "--list-keys", f"{name}@example.org").decode()
+        return re.findall(r"^fpr:+([0-9A-F]{40}):", shown, re.MULTILINE)[0]
+
+
+@pytest.fixture(scope="module")
+def ring() -> Iterator[Ring]:
+    with tempfile.TemporaryDirectory(prefix="gpg-", ignore_cleanup_errors=True) as folder:
+        ring = Ring(Path(folder))
+        ring.new("consumer", "future-default", "default", "never")
+        yield ring
+        subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=True)
+
+
+@pytest.fixture(scope="module")
+def unusable(ring: Ring) -> dict[str, tuple[str, str]]:
+    """Keys that nothing may be encrypted to, each with what is said of it."""
+    good = ring.public("consumer")
+    short_lived = ring.new("expired", "future-default", "default", "seconds=1")
+    ring.new("revoked", "future-default", "default", "never")
+    fingerprint = ring.fingerprint("revoked")
+    revocation = (ring.home / f"openpgp-revocs.d/{fingerprint}.rev").read_text().replace(":-----BEGIN", "-----BEGIN")
+    ring.gpg("--import", data=revocation.encode())
+    signs = ring.new("signs", "ed25519", "sign", "never")
+    weak = ring.new("weak", "rsa1024", "default", "never")
+    ring.gpg("--quick-add-key", ring.fingerprint("weak"), "rsa1024", "encr", "never")
+    return {
+        "signing only": (signs, "is for signatures only"),
+        "revoked": (ring.public("revoked"), "is revoked"),
+        "weak": (ring.public("weak") or weak, "is weak: RSA of 1024 bits"),
+        "two": (ring.gpg("--armor", "--export", "consumer@example.org", "signs@example.org").decode(), "2 keys instead of one"),
+        "damaged": (good[:200] + "AAAA" + good[220:], "no public key that gpg can read"),
+        "expired": (short_lived, "has expired"),
+    }
+
+
+def encrypted_to(key: str) -> dict[str, Any]:
+    return {"encryption": {"kind": "pgp", "public_key": key}}
+
+
+@pytest.fixture
+def place(tmp_path: Path, ring: Ring) -> Iterator[Place]:
+    with closing(make_place(tmp_path / "place")) as place:
+        place.write("catalog.yaml", catalog(user=USER, theme=THEME, keyed=KEYED))
+        place.sql("create table keyed as select * from user")
+        place.tenant(entityList=["user"], **encrypted_to(ring.public("consumer")))
+        for number in range(1, 5):
+            place.user(number, f"Ada {number}", MIDNIGHT - DAY)
+        yield place
+
+
+def well_delivered(place: Place, until: Any, **options: Any) -> None:
+    assert not [str(result.error) for result in place.run(until, **options) if result.error]
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "csv": {},
+    "gzip": {"csv": {"compression": "gzip"}},
+    "zstd in parts": {"csv": {"compression": "zstd", "max_rows_per_file": 2}},
+    "parquet": {"files": {"format": "parquet"}},
+    "ndjson": {"files": {"format": "ndjson"}},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_kind_of_delivery_is_read_by_the_consumer_alone(
+    place: Place, ring: Ring, shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.tenant(entityList=["user", "keyed"], **SHAPES[shape], **encrypted_to(ring.public("consumer")))
+    for number in (1, 2):
+        place.user(number, "Bob", MIDNIGHT - DAY, table="keyed")
+    well_delivered(place, NOON)
+    place.user(9, "Eve", MIDNIGHT + timedelta(hours=1))
+    place.sql("delete from keyed where id = 2")
+    well_delivered(place, NOON + DAY)
+    first = next(one for _, one in place.manifests() if one["entity"] == "user")
+    repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
+    repairs.backfill(place.installation(), "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test")
+    seen = 0
+    for path, one in place.manifests():
+        assert one["encryption"] == {"kind": "pgp", "fingerprint": ring.fingerprint("consumer")}
+        for file in [*one["files"], *([one["deletes"]] if one.get("deletes") else [])]:
+            data = (path.parent / file["path"]).read_bytes()
+            assert file["path"].endswith(".pgp")
+            assert b"Ada" not in data
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+            plain = ring.gpg("--decrypt", data=data)
+            assert (len(plain), hashlib.sha256(plain).hexdigest()) == (file["plain_bytes"], file["plain_sha256"])
+            seen += 1
+    assert seen >= 7
+    report = verify(str(place.out), pytest.fail)
+    assert (report.problems, report.encrypted) == ([], report.files)
+    assert not [path for path in place.root.rglob("*") if path.is_file() and "waybill/archive" in str(path) and b"Ada" in path.read_bytes()]
+    copy, database = tmp_path / "copy", tmp_path / "copy.duckdb"
+    assert consumer("pull", place.out / "exports/acme", copy).code == 0
+    refused = consumer("load", copy, "--to", f"duckdb:{database}")
+    assert (refused.code, "Load with --gpg" in refused.err, ring.fingerprint("consumer") in refused.err) == (1, True, True)
+    monkeypatch.setenv("GNUPGHOME", str(ring.home))
+    loaded = consumer("load", copy, "--to", f"duckdb:{database}", "--gpg")
+    assert loaded.code == 0, loaded.err
+    with duckdb.connect(str(database)) as connection:
+        assert connection.sql('select id, name from "user" order by id').fetchall() == [*((n, f"Ada {n}") for n in range(1, 5)), (9, "Eve")]
+        assert connection.sql("select id from keyed").fetchall() == [(1,)]
+
+
+def test_without_the_secret_key_or_with_other_bytes_nothing_is_loaded(
+    place: Place, ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well_delivered(place, NOON)
+    database = f"sqlite:{tmp_path}/copy.sqlite"
+    with tempfile.TemporaryDirectory(prefix="gpg-") as empty:
+        monkeypatch.setenv("GNUPGHOME", empty)
+        said = consumer("load", place.out / "exports/acme", "--to", database, "--gpg")
+    assert (said.code, "does not decrypt" in said.err) == (1, True)
+    monkeypatch.setenv("GNUPGHOME", str(ring.home))
+    path, _ = next(place.manifests())
+    other = ring.gpg("--trust-model", "always", "--recipient", "consumer@example.org", "--encrypt", data=b"somebody else's rows")
+    (path.parent / "user.csv.pgp").write_bytes(other)
+    said = consumer("load", place.out / "exports/acme", "--to", database, "--gpg")
+    assert (said.code, "something else than its manifest says" in said.err) == (1, True)
+
+
+def test_keys_that_nothing_may_be_encrypted_to_are_refused_by_name(place: Place, unusable: dict[str, tuple[str, str]]) -> None:
+    installation = place.installation()
+    apply(installation, actor="test")
+    (place.root / "config/tenants/acme.yaml").unlink()
+    apply(place.installation(), actor="test", allow_mass_deactivation=True)
+    for name, (key, says) in unusable.items():
+        body = {"exportOption": "export all", "destination": {"kind": "folder", "root": "out"}, **encrypted_to(key)}
+        for call in (replacing.replace, replacing.rehearse):
+            with pytest.raises(InvalidInput) as refused:
+                call(place.installation(), "acme", body, operator=True, **({"actor": "test"} if call is replacing.replace else {}))
+            (finding,) = refused.value.findings
+            assert (finding.path, finding.code, says in finding.reason) == ("encryption.public_key", "pgp_key", True), (name, finding)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("ssh-ed25519 AAAA", "not an OpenPGP public key"),
+        ("", "not an OpenPGP public key"),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n-----END PGP PRIVATE KEY BLOCK-----", "a private key"),
+    ],
+    ids=["another kind", "nothing", "private"],
+)
+def test_what_is_no_public_key_is_refused_before_gpg_sees_it(place: Place, key: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        replacing.read({"exportOption": "export all", **encrypted_to(key)}, place.installation(), "acme")
+
+
+def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobody_else(
+    place: Place, unusable: dict[str, tuple[str, str]]
+) -> None:
+    well_delivered(place, NOON)
+    place.tenant("globex", entityList=["user"])
+    place.tenant(entityList=["user", "theme"], **encrypted_to(unusable["revoked"][0]))
+    applied = apply(place.installation(), actor="test")
+    assert [(one.path, one.code) for one in applied.findings] == [("encryption.public_key", "pgp_key")]
+    assert [(one.tenant, one.action) for one in applied.changes] == [("globex", "create")]
+    assert place.installation().registered("acme").registration.entity_list == ("user",)
+
+
+def test_a_key_that_expires_stops_deliveries_by_name_and_a_new_one_goes_on_with_the_open_delivery(
+    place: Place, ring: Ring, unusable: dict[str, tuple[str, str]]
+) -> None:
+    installation = place.installation()
+    apply(installation, actor="test")
+    body = {**installation.registered("acme").body, **encrypted_to(unusable["expired"][0])}
+    wanted, entities = replacing.read(body, installation, "acme")
+    record(installation, "acme", wanted, entities, by=Provenance("api", "test"))  # it was good when it was registered
+    (failed,) = [result.error for result in run(installation, "acme", NOON) if result.error]
+    assert (failed.code, "has expired" in str(failed), place.files()) == ("pgp_key", True, [])
+    place.tenant(entityList=["user"], **encrypted_to(ring.public("consumer")))
+    well_delivered(place, NOON)
+    assert next(one for _, one in place.manifests())["encryption"]["fingerprint"] == ring.fingerprint("consumer")
+
+
+def test_encryption_switched_on_and_off_begins_with_the_next_planned_delivery(place: Place, ring: Ring) -> None:
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON)
+    place.tenant(entityList=["user"], **encrypted_to(ring.public("consumer")))
+    well_delivered(place, NOON + DAY)
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON + 2 * DAY)
+    assert [one["files"][0]["path"] for _, one in place.manifests()] == ["user.csv", "user.csv.pgp", "user.csv"]
+    assert verify(str(place.out), pytest.fail).problems == []
+
+
+def test_reconcile_and_retention_work_on_encrypted_files_without_a_key(place: Place) -> None:
+    place.clock = NOON
+    well_delivered(place, NOON)
+    place.close()
+    for path in (place.root / ".waybill").glob("ledger*"):
+        path.unlink()
+    installation = place.installation()
+    apply(installation, actor="test")
+    done = reconciling.reconcile(installation, "acme", actor="test")
+    assert (len(done.imported), done.problems, done.differences) == (1, [], [])
+    well_delivered(place, NOON + DAY)
+    first = next(one for _, one in place.manifests())
+    repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
+    assert verify(str(place.out), pytest.fail).problems == []
+    place.write("policy.yaml", {"destination_days": 30})
+    place.clock = NOON + 40 * DAY
+    assert housekeeping(place.installation()).foreign == []
+    assert place.files() == []
+
+
+def test_nothing_is_left_behind_and_a_full_disk_is_told_as_one(ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        sha256, bytes = "", 0
+
+        def write(self, block: bytes | memoryview) -> None:
+            raise TransientError("cannot write the spool file: No space left on device", code="spool")
+
+        def finish(self) -> None:
+            raise AssertionError
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    to = pgp.rehearse(ring.public("consumer"))
+
+    def send(blocks: int) -> None:
+        with pgp.Encryption(to) as encryption:
+            sink = encryption.sink(1, Full())
+            for _ in range(blocks):
+                sink.write(bytes(1 << 16))
+            if blocks < 2:
+                raise RuntimeError("the source broke off")
+            sink.finish()
+
+    with pytest.raises(TransientError, match="No space left"):
+        send(1000)
+    with pytest.raises(RuntimeError, match="the source broke off"):
+        send(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_no_gpg_the_tenant_is_told_and_nobody_else_is_hurt(
+    place: Place, ring: Ring, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place.tenant("globex", entityList=["user"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    applied = apply(place.installation(), actor="test")
+    assert [(one.code, one.file) for one in applied.findings] == [("gpg_missing", "config/tenants/acme.yaml")]
+    assert [one.tenant for one in applied.changes] == ["globex"]
+
+
+def test_a_large_file_takes_no_more_memory_than_a_small_one(ring: Ring) -> None:
+    program = (
+        "import hashlib, resource, sys; from waybill import pgp\n"
+        "class Sink:\n"
+        "    sha256, bytes = '', 0\n"
+        "    def write(self, block): self.bytes += len(block)\n"
+        "    def finish(self): pass\n"
+        "to, sink = pgp.recipient(sys.stdin.read()), Sink()\n"
+        "with pgp.Encryption(to) as one:\n"
+        "    file = one.sink(1, sink); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    for _ in range(1600): file.write(bytes(1 << 16))\n"
+        "    file.finish()\n"
+        "print(sink.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["include", "consumer/src"])}
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        input=ring.public("consumer"),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    sent, grown = map(int, said.stdout.split())
+    assert sent > 100 << 20
+    assert grown < 20_000, "in KiB"
+
+
+def test_a_kit_is_refused_for_encrypted_files(place: Place) -> None:
+    apply(place.installation(), actor="test")
+    with pytest.raises(PermanentError, match="are encrypted"):
+        kits.kit_of(place.installation(), "acme", "postgres")
+
+
+def test_the_command_line_registers_and_delivers_with_it(place: Place, run_waybill: Callable[..., str]) -> None:
+    environment = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    run_waybill("apply", **environment)
+    run_waybill("run", "acme", "--until", "2026-05-31T12:00:00Z", **environment)
+    report = json.loads(run_waybill("verify", str(place.out), "--json", **environment))
+    assert (report["whole"], report["encrypted"]) == (True, 1)
