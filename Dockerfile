@@ -6,9 +6,14 @@ WORKDIR /opt/airflow
 COPY --chown=airflow:root requirements-runtime.txt /tmp/waybill/
 RUN pip install --no-cache-dir --require-hashes -r /tmp/waybill/requirements-runtime.txt
 
-COPY --chown=airflow:root pyproject.toml README.md LICENSE /tmp/waybill/
+# setup.py adds the consumer's package, what `waybill init` copies, and the documentation where `make docs` has built it.
+COPY --chown=airflow:root pyproject.toml setup.py README.md LICENSE /tmp/waybill/
 COPY --chown=airflow:root include /tmp/waybill/include
 COPY --chown=airflow:root consumer /tmp/waybill/consumer
+COPY --chown=airflow:root dags /tmp/waybill/dags
+COPY --chown=airflow:root plugins /tmp/waybill/plugins
+COPY --chown=airflow:root examples /tmp/waybill/examples
+COPY --chown=airflow:root LICENSE sit[e] /tmp/waybill/site/
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/waybill && rm -rf /tmp/waybill
 
 # Copies of the file of tenants' DAGs, so that each holds few enough to be parsed quickly: see docs/operating.md.

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import duckdb
@@ -68,14 +69,24 @@ class Elsewhere:
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source") / "waybill", tmp_path_factory.mktemp("wheel")
     skip = shutil.ignore_patterns("__pycache__", "*.egg-info", ".waybill")
-    for name in ("include", "consumer", "dags", "plugins", "examples"):
-        shutil.copytree(repository / name, source / name, ignore=skip)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(repository / name, source)
+    copied = re.findall(r"^COPY --chown=airflow:root (.+) /tmp/waybill/(\S*)$", (repository / "Dockerfile").read_text(), flags=re.MULTILINE)
+    for names, into in copied[1:]:  # what the image is made of; the first are the requirements
+        for path in (path for name in names.split() for path in repository.glob(name)):
+            if path.is_dir():
+                shutil.copytree(path, source / into, ignore=skip, dirs_exist_ok=True)
+            else:
+                (source / into).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, source / into)
     argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(source)]
     subprocess.run(argv, check=True, capture_output=True, timeout=300)
     (built,) = out.glob("*.whl")
     return built
+
+
+def test_the_wheel_of_the_image_holds_the_consumer_and_the_documentation(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("waybill_consumer/manifest.py", "waybill/shipped/dags/tenant_exports.py", "waybill/shipped/site/tutorial.html"):
+        assert name in names
 
 
 def test_the_wheel_alone_delivers_a_duckdb_file_to_a_folder(wheel: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The API's reference under a real browser: a reader signs in, presses Try it, and sees the answer of this very service."""
+"""The API's reference and the documentation under a real browser: a reader signs in, presses Try it, and sees the answer of this very
+service; the documentation opens, finds and leads on, and nothing comes from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -74,4 +76,32 @@ def test_the_reference_fits_a_phone(here: Counter, scheme: str) -> None:
         phone.page.goto(f"{here.base}/docs")
         expect(phone.page.locator(".opblock").first).to_be_visible()
         assert phone.overflow <= 0
+        assert phone.errors == []
+
+
+def test_the_documentation_is_read_and_searched_without_anything_from_elsewhere(here: Counter) -> None:
+    with visit(here.browser, here.base) as visitor:
+        page, asked = visitor.page, []
+        page.on("request", lambda one: asked.append(one.url))
+        assert page.goto(f"{here.base}/guide/").status == 200  # type: ignore[union-attr]
+        page.get_by_role("link", name="Fifteen minutes with your own database").first.click()
+        expect(page.locator("h1")).to_contain_text("Fifteen minutes with your own database")
+        expect(page).to_have_url(f"{here.base}/guide/tutorial.html")
+        page.locator("[data-md-component=search], .md-search__button, button[aria-label=Search]").first.click()
+        page.keyboard.type("watermark")
+        expect(page.locator("body")).to_contain_text("Glossary")
+        page.goto(f"{here.base}/guide/how-to/two-places.html")
+        expect(page.locator("code", has_text="copyOf").first).to_be_visible()
+        assert f"{here.base}/guide/search.json" in asked
+        assert {one for one in asked if not one.startswith(f"{here.base}/")} == set()
+        assert visitor.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_fits_a_phone(here: Counter, scheme: str) -> None:
+    with visit(here.browser, here.base, viewport={"width": 390, "height": 850}, color_scheme=scheme) as phone:
+        for name in ("index", "tutorial", "reference/catalog", "operating"):
+            phone.page.goto(f"{here.base}/guide/{name}.html")
+            expect(phone.page.locator("h1").first).to_be_visible()
+            assert phone.overflow <= 0, name
         assert phone.errors == []

@@ -60,11 +60,20 @@ def test_operators_begin_at_every_tenant_and_choose(tmp_path: Path) -> None:
     with TestClient(create_app(place.installation, OpenDoor(), RecordingScheduler())) as client:
         answer = client.get("/page/")
         below = client.get("/page/tenants/acme/requests")
+        (way,) = re.findall(r'<a href="([^"]*)">Documentation</a>', below.text)
+        guide = client.get(str(below.url.join(way)))
     place.close()
     assert answer.url.path == "/page/"
     assert tabs(answer.text) == ["Overview", "Exports", "Catalogue"]
     assert tabs(below.text) == ["Overview", "acme", "Exports", "Catalogue"]
     assert '<form class="context"' in answer.text
+    assert guide.status_code == 200
+    assert "Glossary" in guide.text
+    assert "script-src 'self' 'sha256-" in guide.headers["content-security-policy"]
+
+
+def test_customers_are_not_led_to_the_operators_documentation(shop: Shop) -> None:
+    assert "Documentation</a>" not in show(shop, "/page/", tenant=["acme"]).text
 
 
 @pytest.mark.parametrize("path", ["/nosuch", "/nosuch/deeper", "/settings/nosuch", "/page/nosuch", "/page/tenants/acme/nosuch"])

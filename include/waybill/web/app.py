@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 
 from waybill import __version__
 from waybill.installation import Installation
-from waybill.web import bodies, headers, problems
+from waybill.web import bodies, guide, headers, problems
 from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests, sole_tenant
 from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
@@ -38,7 +38,7 @@ TAGS = [
 
 
 def create_app(installation: Callable[[], Installation], access: Access, scheduler: Scheduler) -> FastAPI:
-    """The API, documented at `/docs` and `/openapi.json`.
+    """The API, documented at `/docs` and `/openapi.json`, with the documentation at `/guide` and the pages at `/page`.
 
     `installation` is called once, at the first request; `access` recognises callers; `scheduler` starts runs.
     """
@@ -62,5 +62,6 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
     problems.install(app)
     openapi.install(app)
     reference.install(app)
+    guide.install(app)
     pages.mount(app)
     return app

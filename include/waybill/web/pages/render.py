@@ -185,6 +185,7 @@ def page(
         "tabs": [],
         "settings": in_settings(request),
         "version": __version__,
+        "guide": getattr(request.app.state, "guide", None) is not None,
     }
     content = _templates.get_template(name).render(**(frame | values))
     return HTMLResponse(content, status, {**HEADERS, **(headers or {})})
