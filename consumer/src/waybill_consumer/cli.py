@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not parsed.json:
             print(f"waybill-consumer: {error}", file=sys.stderr)
     except OSError as error:
-        said = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        said = f"{error.filename or getattr(parsed, 'dir', '')}: {error.strerror or error}"
         well, answer, lines = False, {"done": False, "problems": [{"entity": "", "what": said, "next_step": ""}]}, []
         if not parsed.json:
             print(f"waybill-consumer: {said}", file=sys.stderr)

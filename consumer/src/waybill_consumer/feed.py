@@ -7,12 +7,11 @@ pages only, and the newest one tells how it stands.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from waybill_consumer.manifest import instant
+from waybill_consumer.manifest import instant, json_object
 from waybill_consumer.places import Place
 
 FORMAT_VERSION = 1
@@ -70,7 +69,7 @@ def news(place: Place, folder: str, feed: str, number: int, page: int) -> News |
         if index is not None:
             return _from_index(place, folder, _object(index), feed, number)
         return _from_pages(place, folder, feed, number, page)
-    except (_NotAFeed, KeyError, TypeError, ValueError):
+    except (_NotAFeed, KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None
 
 
@@ -116,14 +115,14 @@ def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
     for data in place.reads(paths):
         try:
             return _object(data or b"")
-        except (_NotAFeed, ValueError):
+        except _NotAFeed:
             continue
     return None
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    body = json.loads(data)
-    if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION or not _ID.match(str(body.get("feed"))):
+    body = json_object(data)
+    if body is None or body.get("format_version") != FORMAT_VERSION or not _ID.match(str(body.get("feed"))):
         raise _NotAFeed
     return body
 

@@ -21,10 +21,10 @@ class Held(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """Everything a folder holds, and the manifests nobody can read."""
+    """Everything a folder holds, and by their paths the manifests nobody can read."""
 
     entities: dict[tuple[str, str], list[Held]]
-    unreadable: list[Refused]
+    unreadable: dict[str, Refused]
 
     @property
     def tenants(self) -> list[str]:
@@ -37,14 +37,14 @@ def holdings(root: Path) -> Holdings:
         raise Refused("there is no such folder", where=str(root), next_step="Pull into it first")
     tree = Folder(root)
     found: dict[tuple[str, str], list[Held]] = defaultdict(list)
-    unreadable = []
+    unreadable = {}
     for item in tree.walk("/"):
         if not item.path.endswith(SUFFIX) or item.is_folder or "/." in item.path:
             continue
         try:
             one = parse(tree.read(item.path) or b"")
         except Refused as error:
-            unreadable.append(Refused(error.what, where=f"{root}{item.path}", next_step="Pull it again or ask the sender"))
+            unreadable[item.path] = Refused(error.what, where=f"{root}{item.path}", next_step="Pull it again or ask the sender")
             continue
         found[one.tenant, one.entity].append(Held(item.path, (root / item.path.lstrip("/")).parent, one))
     return Holdings(dict(found), unreadable)

@@ -13,7 +13,7 @@ from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
 from waybill_consumer.held import Held, holdings
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
-from waybill_consumer.position import Position
+from waybill_consumer.position import forget, is_pulled
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
 from waybill_consumer.targets import Applied, Shape, Target, Widen, former
@@ -49,18 +49,19 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gp
     """
     found = holdings(root)
     report = Loaded()
-    for unreadable in found.unreadable:
+    for unreadable in found.unreadable.values():
         report.problem("", unreadable)
+    if found.unreadable:
+        forget(root, [*found.unreadable])
     if not tenant and len(found.tenants) > 1:
         step = "Name one with --tenant, and give each tenant a schema or database of its own"
         raise Refused(f"holds deliveries of several tenants: {', '.join(found.tenants)}", where=str(root), next_step=step)
-    position = Position(root)
     with target.transaction():
         target.prepare()
     for (owner, entity), held in sorted(found.entities.items()):
         if tenant in ("", owner):
             progress.begin(entity, 0)
-            _Entity(target, owner, entity, position, progress, report, gpg=gpg).run(held)
+            _Entity(target, owner, entity, root, progress, report, gpg=gpg).run(held)
     progress.end()
     if not found.entities:
         report.notes.append(f"{root} holds no deliveries yet")
@@ -70,14 +71,12 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gp
 class _Entity:
     """One entity of a tenant. `_last` is how far its chain is applied, `_known` what the database remembers in order."""
 
-    def __init__(
-        self, target: Target, tenant: str, entity: str, position: Position, progress: Progress, report: Loaded, *, gpg: bool
-    ) -> None:
+    def __init__(self, target: Target, tenant: str, entity: str, root: Path, progress: Progress, report: Loaded, *, gpg: bool) -> None:
         self._target = target
         self._gpg = gpg
         self._tenant = tenant
         self._entity = entity
-        self._position = position
+        self._root = root
         self._progress = progress
         self._report = report
         self._known = [one for one in target.applied(tenant) if one.entity == entity]
@@ -149,13 +148,13 @@ class _Entity:
             try:
                 self._in_one_transaction(one, [self._held[content] for content in later])
             except Damaged as error:
-                self._position.forget(one.path)
+                forget(self._root, [one.path])
                 damage = damage or error
             else:
                 return
         if damage is not None:
             first = same[0].manifest
-            again = "Pull once more, which fetches it again" if self._position.exists else "Fetch it again"
+            again = "Pull once more, which fetches it again" if is_pulled(self._root) else "Fetch it again"
             step = f"{again}; if it is still so, ask the sender to run `waybill redeliver {first.content}`"
             raise Damaged(f"{damage.what}; {self._tenant}/{self._entity} stays as it was before", where=damage.where, next_step=step)
 

@@ -24,7 +24,8 @@ NOTICED = "deleted_noticed_at"
 
 TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
 
-_NAME = re.compile(r"^[^./\\][^/\\]*\Z")
+_NAME = re.compile(r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*\Z")
+_TENANT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _ENTITY = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
 _PACKING = {".gz": "gzip", ".zst": "zstd"}
@@ -142,13 +143,22 @@ class Manifest:
 
 def parse(data: bytes) -> Manifest:
     """A manifest read back. Raises Refused when it is not one, naming the field."""
+    body = json_object(data)
+    if body is None:
+        raise Refused("is not a Waybill manifest: it is no JSON object")
+    version = body.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise Refused(f"has format_version {version}; this program knows {FORMAT_VERSION}: a newer waybill-consumer reads it")
+    return _manifest(_Fields(body))
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """An object read from JSON; None for everything else, however it is damaged."""
     try:
         body = json.loads(data)
-    except ValueError:
-        raise Refused("is not a Waybill manifest: it is no JSON") from None
-    if not isinstance(body, dict):
-        raise Refused("is not a Waybill manifest: it is no JSON object")
-    return _manifest(_Fields(body))
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def package_hash(hashes: Sequence[str]) -> str:
@@ -167,7 +177,10 @@ def instant(text: str) -> datetime:
     value = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if value.tzinfo is None:
         raise ValueError("a time without an offset")
-    return value.astimezone(timezone.utc)
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("a time outside the years 1 to 9999") from None
 
 
 def instant_text(value: datetime) -> str:
@@ -220,7 +233,7 @@ def _manifest(fields: _Fields) -> Manifest:
     return Manifest(
         format_version=take("format_version", int),
         delivery_id=take("delivery_id", str, bool),
-        tenant=take("tenant", str, bool),
+        tenant=take("tenant", str, lambda value: _TENANT.match(value) is not None),
         entity=take("entity", str, lambda value: _ENTITY.match(value) is not None),
         generation=take("generation", int),
         sequence=take("sequence", int),

@@ -6,23 +6,26 @@ The files themselves are the truth; the position makes a run cost what is new. W
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from waybill_consumer.errors import Refused
-from waybill_consumer.manifest import Manifest, instant_text
-from waybill_consumer.verification import POSITION
+from waybill_consumer.manifest import Manifest, instant_text, json_object
+from waybill_consumer.verification import LOCK, POSITION
 
 FORMAT = 1
 SETTLE_SECONDS = 3.0
 """A folder's time has whole seconds on most servers: only a second look, this long after the first, proves that it stands still."""
 _SAVE_EVERY = 2.0
+_NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
+"""What file systems answer that know no locks: the cron line itself must then see to one pull at a time."""
 
 
 @dataclass
@@ -46,31 +49,47 @@ class Position:
         self._path = root / POSITION
         body = self._read()
         self.exists = bool(body)
+        try:
+            self._take(body)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._strange() from None
+        self._saved = time.monotonic()
+
+    def _take(self, body: dict[str, Any]) -> None:
         self.source = str(body.get("source", ""))
         self.pulled_at = str(body.get("pulled_at", ""))
         self.looked_at = float(body.get("looked_at", 0.0))
         self.turn = str(body.get("turn", ""))
-        self.streams: dict[str, dict[str, Any]] = body.get("streams", {})
-        self.problems: list[dict[str, str]] = body.get("problems", [])
-        self.feeds: dict[str, dict[str, Any]] = body.get("feeds", {})
+        self.streams: dict[str, dict[str, Any]] = {
+            name: {**one, "generation": int(one["generation"]), "sequence": int(one["sequence"])}
+            for name, one in body.get("streams", {}).items()
+        }
+        self.problems: list[dict[str, str]] = [{name: str(said) for name, said in one.items()} for one in body.get("problems", [])]
+        self.feeds: dict[str, dict[str, Any]] = {
+            path: {**one, "number": int(one["number"]), "state": dict(one["state"])} for path, one in body.get("feeds", {}).items()
+        }
         """By tenant's folder: how far its feed was read, what of it is not held, and what it says of the sender."""
         self.folders = {
             path: Known(one.get("stamp"), one.get("settled", False), one.get("folders", False), set(one.get("held", ())))
             for path, one in body.get("folders", {}).items()
         }
-        self._saved = time.monotonic()
 
     def _read(self) -> dict[str, Any]:
         try:
-            body = json.loads(self._path.read_bytes())
+            body = json_object(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:
-            body = None
-        if not isinstance(body, dict) or body.get("format") != FORMAT:
-            step = "Remove it: the next pull looks at everything once more and fetches nothing that is here"
-            raise Refused("is not a position this program wrote", where=str(self._path), next_step=step)
+        format = body.get("format") if body is not None else None
+        if isinstance(format, int) and format > FORMAT:
+            step = "Use that version, or remove the file: the next pull looks at everything once more and fetches nothing that is here"
+            raise Refused("was written by a newer version of this program", where=str(self._path), next_step=step)
+        if body is None or format != FORMAT:
+            raise self._strange()
         return body
+
+    def _strange(self) -> Refused:
+        step = "Remove it: the next pull looks at everything once more and fetches nothing that is here"
+        return Refused("is damaged, or no position this program wrote", where=str(self._path), next_step=step)
 
     def known(self, folder: str) -> Known:
         return self.folders.setdefault(folder, Known())
@@ -95,14 +114,13 @@ class Position:
             self.save()
 
     def forget(self, manifest: str) -> None:
-        """Have the next pull fetch a delivery once more. `manifest` is the path of its manifest below the folder."""
+        """A delivery is here no longer. `manifest` is the path of its manifest below the folder."""
         folder, _, name = manifest.rpartition("/")
         if name in self.known(folder).held:
             self.known(folder).held.discard(name)
             while folder:
                 self.known(folder).is_settled = False
                 folder = folder.rpartition("/")[0]
-            self.save()
 
     def save(self) -> None:
         body = {
@@ -118,6 +136,24 @@ class Position:
         }
         write_whole(self._path, json.dumps(body, ensure_ascii=False, indent=1).encode())
         self._saved = time.monotonic()
+
+
+def forget(root: Path, manifests: Sequence[str]) -> None:
+    """Have the next pull fetch deliveries once more, named by the paths of their manifests.
+
+    While a pull runs this does nothing, as the pull would write over it: the next check finds the same damage.
+    """
+    with contextlib.suppress(Refused, OSError), alone(root):
+        position = Position(root)
+        if position.exists:
+            for one in manifests:
+                position.forget(one)
+            position.save()
+
+
+def is_pulled(root: Path) -> bool:
+    """Whether `pull` keeps this folder."""
+    return (root / POSITION).exists()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -142,11 +178,16 @@ def alone(root: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(root, os.O_RDONLY)
+    # A file opened for writing: a folder cannot be locked on NFS.
+    handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("another pull into this folder is running", where=str(root), next_step="Let it end") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
-    except BlockingIOError:
-        raise Refused("another pull into this folder is running", where=str(root), next_step="Let it end") from None
     finally:
         os.close(handle)

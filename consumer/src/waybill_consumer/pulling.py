@@ -197,7 +197,10 @@ class _Pull:
         stuck = any(one.kind != "backfill" and chain.step(last, one) == "next" for _, one in waiting)
         if first is not None and not stuck:
             what = f"{chain.gap(last, first)} at {self._place.label}, so sequence {first.sequence} and what follows was not fetched"
-            step = "It may still come; if it does not, ask the sender to redeliver it, or for a full load, which starts a new generation"
+            step = (
+                "It may still come. If it was taken away before you pulled it, as old files are in time, or stays away, "
+                "ask the sender to redeliver it, or for a full load, which starts a new generation"
+            )
             self._problem(name, Refused(what, next_step=step))
 
     def _problem(self, entity: str, error: Refused) -> None:

@@ -11,7 +11,7 @@ from waybill_consumer import chain
 from waybill_consumer.chain import Link
 from waybill_consumer.held import Held, holdings
 from waybill_consumer.manifest import instant, instant_text
-from waybill_consumer.position import Position
+from waybill_consumer.position import Position, forget, is_pulled
 from waybill_consumer.verification import Report
 
 
@@ -61,7 +61,7 @@ def status(root: Path, max_age: float | None) -> Status:
     links = [Link(one.path, one.manifest) for held in found.entities.values() for one in held]
     report.missing = [f"{one['what']}" for one in position.problems]
     report.missing += [f"{remark}" for remark in chain.check(links) if remark.is_problem]
-    report.missing += [f"{error}" for error in found.unreadable]
+    report.missing += [f"{error}" for error in found.unreadable.values()]
     for (tenant, entity), held in sorted(found.entities.items()):
         report.entities.append(_entity(tenant, entity, held, position, now))
         report.missing += [
@@ -96,14 +96,13 @@ def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:
 
 def remember_damage(root: Path, report: Report) -> None:
     """Have the next pull fetch once more what a check found damaged."""
-    position = Position(root)
-    if position.exists:
-        damaged = {one.path for one in report.problems}
-        for held in holdings(root).entities.values():
-            for path, _, one in held:
-                folder = path.rpartition("/")[0]
-                if damaged & {f"{folder}/{file.path}" for file in one.all_files}:
-                    position.forget(path)
+    damaged = {one.path for one in report.problems}
+    if not damaged or not is_pulled(root):
+        return
+    found = holdings(root)
+    held = [(path, path.rpartition("/")[0], one) for deliveries in found.entities.values() for path, _, one in deliveries]
+    wrong = [path for path, folder, one in held if damaged & {f"{folder}/{file.path}" for file in one.all_files}]
+    forget(root, [*wrong, *found.unreadable])
 
 
 def _entity(tenant: str, entity: str, held: list[Held], position: Position, now: datetime) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ DATA = re.compile(
 UNCOUNTED = 'bytes and hash are right; to count its records as well: pip install "waybill-consumer[duckdb]"'
 BESIDE = re.compile(r"/(?:feed\.json|_README\.txt|feed/[0-9a-f]{32}/page-\d{6,}(?:\.[0-9a-f]{32})?\.json)\Z")
 """What explains the files, in a tenant's folder."""
-POSITION = ".waybill-consumer.json"
+POSITION, LOCK = ".waybill-consumer.json", ".waybill-consumer.lock"
 UNFINISHED = re.compile(r"^\..+\.part\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 _DAY_FIELDS = {"tenant": str, "date": str, "number": int, "rows": int, "bytes": int, "deliveries": list}
@@ -136,7 +135,7 @@ class _Verification:
             if name.startswith(".") and "/." not in folder.rpartition("/")[0]:
                 self.remark([_hidden(folder, name)])
             return
-        names = {item.path.rpartition("/")[2] for item in items} - {POSITION}
+        names = {item.path.rpartition("/")[2] for item in items} - {POSITION, LOCK}
         listed: set[str] = set()
         for name in sorted(names):
             if name.endswith(SUFFIX) and not name.startswith("."):
@@ -213,7 +212,7 @@ class _Verification:
 
     def _contradictions(self, path: str, one: Manifest) -> Iterator[str]:
         """Where a manifest disagrees with itself or with the place it stands in."""
-        if one.format_version != manifest.FORMAT_VERSION:
+        if one.format_version != manifest.FORMAT_VERSION:  # a newer one is no manifest this program reads
             yield f"has format_version {one.format_version}; this program knows {manifest.FORMAT_VERSION}"
         totals = (sum(file.rows for file in one.files), sum(file.bytes for file in one.files))
         if totals != (one.rows, one.bytes):
@@ -308,11 +307,8 @@ class _Verification:
 def day_manifest(data: bytes) -> dict[str, Any]:
     """A day manifest read back. Raises Refused when it is not one."""
     wrong = Refused("is not a day manifest")
-    try:
-        day = json.loads(data)
-    except ValueError:
-        raise wrong from None
-    if not isinstance(day, dict) or not all(isinstance(day.get(name), kind) for name, kind in _DAY_FIELDS.items()):
+    day = manifest.json_object(data)
+    if day is None or not all(isinstance(day.get(name), kind) for name, kind in _DAY_FIELDS.items()):
         raise wrong
     for entry in day["deliveries"]:
         fits = isinstance(entry, dict) and {*_ENTRY_FIELDS, "manifest"} <= set(entry) and isinstance(entry.get("files"), list)

@@ -48,33 +48,39 @@ class Login(NamedTuple):
     password: str = ""
 
 
+_SHAPES = "Write sftp://user@host/path, s3://bucket/path or a folder"
+
+
 def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
     """The place a SOURCE names. Raises Refused for one nobody can read."""
-    scheme, _, rest = source.partition("://")
-    if not rest:
+    scheme, mark, _ = source.partition("://")
+    if source and not mark:
         from waybill_consumer.places.folder import folder_place
 
         return folder_place(Path(source))
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+        named = bool(parts.hostname) and (scheme != "sftp" or parts.port != 0)
+    except ValueError as error:
+        raise Refused(f"{without_password(source)} is no SOURCE: {error}", next_step=_SHAPES) from None
     if scheme == "file":
         from waybill_consumer.places.folder import folder_place
 
         return folder_place(Path(unquote(parts.path)))
-    if scheme == "sftp" and parts.hostname:
+    if scheme == "sftp" and named:
         from waybill_consumer.places.sftp import sftp_place
 
         return sftp_place(parts, login)
-    if scheme == "s3" and parts.hostname:
+    if scheme == "s3" and named:
         from waybill_consumer.places.s3 import s3_place
 
         return s3_place(parts.netloc, unquote(parts.path).strip("/"))
-    raise Refused(f"{without_password(source)} is no SOURCE", next_step="Write sftp://user@host/path, s3://bucket/path or a folder")
+    raise Refused(f"{without_password(source) or 'nothing'} is no SOURCE", next_step=_SHAPES)
 
 
 def without_password(source: str) -> str:
     """A SOURCE as it may be shown and kept."""
-    if "://" not in source:
-        return source
-    parts = urlsplit(source)
-    login, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login.partition(':')[0]}{at}{host}").geturl()
+    scheme, mark, rest = source.partition("://")
+    place, slash, path = rest.partition("/")
+    login, at, host = place.rpartition("@")
+    return f"{scheme}{mark}{login.partition(':')[0]}{at}{host}{slash}{path}"

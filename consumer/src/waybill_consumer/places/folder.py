@@ -57,12 +57,19 @@ class Folder:
             return None
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """Everything below, depth first. Links are not followed."""
-        for entry in self._list(self._at(folder)):
+        """Everything below, depth first. A link to a folder counts as one, but for links to what it stands in."""
+        yield from self._walk(folder, ())
+
+    def _walk(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Found]:
+        at = self._at(folder)
+        here = at.stat() if at.exists() else None
+        if here is None or (here.st_dev, here.st_ino) in above:
+            return
+        for entry in self._list(at):
             path = f"{folder.rstrip('/')}/{entry.name}"
             yield Found(path, entry.is_folder)
             if entry.is_folder:
-                yield from self.walk(path)
+                yield from self._walk(path, (*above, (here.st_dev, here.st_ino)))
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -70,12 +77,16 @@ class Folder:
     def _list(self, folder: Path) -> list[Entry]:
         try:
             with os.scandir(folder) as found:
-                entries = [Entry(one.name, one.is_dir(follow_symlinks=False), one.stat(follow_symlinks=False).st_mtime) for one in found]
+                entries = [Entry(one.name, one.is_dir(), one.stat(follow_symlinks=not _leads_nowhere(one)).st_mtime) for one in found]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise Refused(f"cannot be listed: {error.strerror}", where=str(folder)) from error
         return sorted(entries)
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry).exists()
 
 
 @contextmanager

@@ -52,13 +52,16 @@ class S3:
 @contextmanager
 def _told(where: str) -> Iterator[None]:
     """The library's errors as ours."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code"))
+        if code in ("AccessDenied", "403") and error.operation_name.startswith("ListObjects"):
+            step = "Have s3:ListBucket of the bucket granted to these credentials for the prefix, beside s3:GetObject"
+            raise Refused("these credentials may not list what is there", where=where, next_step=step) from error
         if code in ("NoSuchKey", "404", "InvalidRange"):
             raise Damaged("is listed in its manifest and missing", where=where) from error
         if code in ("NoSuchBucket", "AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
@@ -66,6 +69,9 @@ def _told(where: str) -> Iterator[None]:
                 f"the bucket cannot be read: {code}", where=where, next_step="Check the bucket's name and the credentials"
             ) from error
         raise Unreachable(f"the bucket answers {code}", where=where, next_step="Run the command again") from error
+    except (NoCredentialsError, ParamValidationError) as error:
+        said = str(error).splitlines()[-1][:200]
+        raise Refused(f"the bucket cannot be read: {said}", where=where, next_step="Check the bucket's name and the credentials") from error
     except (BotoCoreError, HTTPError) as error:
         raise Unreachable(f"the bucket cannot be reached: {error}", where=where, next_step="Run the command again") from error
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -53,10 +55,10 @@ class Sftp:
         self.label = label
 
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        return self._all([self._list(folder) for folder in folders])
+        return self._all([(folder, self._list(folder)) for folder in folders])
 
     def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._all([self._read(path) for path in paths])
+        return self._all([(path, self._read(path)) for path in paths])
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
         with self._told(path):
@@ -71,27 +73,34 @@ class Sftp:
         finally:
             self._loop.run(_quietly(file.close()))
 
-    def _all(self, work: list[Coroutine[Any, Any, _T]]) -> list[_T]:
+    def _all(self, work: list[tuple[str, Coroutine[Any, Any, _T]]]) -> list[_T]:
         async def together() -> list[_T]:
             turn = asyncio.Semaphore(AT_ONCE)
 
-            async def one(wanted: Coroutine[Any, Any, _T]) -> _T:
+            async def one(path: str, wanted: Coroutine[Any, Any, _T]) -> _T:
                 async with turn:
-                    return await asyncio.wait_for(wanted, PATIENCE)
+                    with self._told(path):
+                        return await asyncio.wait_for(wanted, PATIENCE)
 
-            return list(await asyncio.gather(*(one(wanted) for wanted in work)))
+            return list(await asyncio.gather(*(one(path, wanted) for path, wanted in work)))
 
-        with self._told(""):
-            return self._loop.run(together())
+        return self._loop.run(together())
 
     async def _list(self, folder: str) -> list[Entry]:
         try:
             found = await self._client.readdir(self._at(folder))
         except _MISSING:
             return []
-        kinds = [(str(one.filename), one.attrs) for one in found if one.filename not in (".", "..")]
-        return sorted(Entry(name, stat.S_ISDIR(attrs.permissions or 0) or attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY, attrs.mtime)
-                      for name, attrs in kinds)  # fmt: skip
+        named = [(str(one.filename), one.attrs) for one in found if one.filename not in (".", "..")]
+        kinds = [(name, await self._behind(f"{folder}/{name}") or attrs if _is_link(attrs) else attrs) for name, attrs in named]
+        return sorted(Entry(name, _is_folder(attrs), attrs.mtime) for name, attrs in kinds)
+
+    async def _behind(self, path: str) -> asyncssh.SFTPAttrs | None:
+        """What a link leads to; None where the server does not tell."""
+        try:
+            return await self._client.stat(self._at(path))
+        except asyncssh.SFTPError:
+            return None
 
     async def _read(self, path: str) -> bytes | None:
         try:
@@ -112,9 +121,18 @@ class Sftp:
         except _MISSING:
             raise Damaged("is listed in its manifest and missing", where=where) from None
         except asyncssh.SFTPPermissionDenied as error:
-            raise Refused("the server does not let this login read it", where=where, next_step="Ask whoever runs the server") from error
+            step = "Write your own tenant's folder as SOURCE, or ask whoever runs the server"
+            raise Refused("the server does not let this login read it", where=where, next_step=step) from error
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             raise Unreachable(f"the server stopped answering: {_said(error)}", where=where, next_step=_AGAIN) from error
+
+
+def _is_link(attrs: asyncssh.SFTPAttrs) -> bool:
+    return stat.S_ISLNK(attrs.permissions or 0) or attrs.type == asyncssh.FILEXFER_TYPE_SYMLINK
+
+
+def _is_folder(attrs: asyncssh.SFTPAttrs) -> bool:
+    return stat.S_ISDIR(attrs.permissions or 0) or attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY
 
 
 _AGAIN = "Run the command again: it goes on where it stopped"
@@ -178,9 +196,9 @@ def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[a
     if password := login.password or (unquote(url.password) if url.password else ""):
         options["password"] = password
     if login.key:
-        options["client_keys"] = [login.key]
-    if login.known_hosts:
-        options["known_hosts"] = login.known_hosts
+        options |= _key(Path(login.key), label)
+    if hosts := _known_hosts(login.known_hosts, label):
+        options["known_hosts"] = hosts
 
     async def connect() -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
         connection = await asyncssh.connect(url.hostname or "", **options)
@@ -194,10 +212,52 @@ def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[a
     except asyncssh.PermissionDenied as error:
         step = "Check the user in the URL, and name the key with --key or give the password in WAYBILL_CONSUMER_PASSWORD"
         raise Refused(f"the server refuses this login: {error}", where=label, next_step=step) from error
-    except (asyncssh.KeyImportError, asyncssh.ConfigParseError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise Refused(f"the key, known hosts or configuration cannot be read: {error}", where=label) from error
     except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
         raise Unreachable(f"the server cannot be reached: {_said(error)}", where=label, next_step=_AGAIN) from error
+
+
+def _key(path: Path, label: str) -> dict[str, Any]:
+    """How to log in with a key: from its file, or by the agent where the file is the public half or needs a passphrase."""
+    try:
+        text = path.read_bytes()
+        if path.suffix != ".pub":
+            asyncssh.import_private_key(text)
+            return {"client_keys": [str(path)]}
+    except OSError as error:
+        raise Refused(f"the key cannot be read: {error.strerror}", where=str(path), next_step="Look at the path behind --key") from error
+    except asyncssh.KeyImportError as error:
+        if "passphrase" not in str(error).lower():
+            raise Refused(f"the key cannot be read: {error}", where=str(path), next_step="Name the private key with --key") from error
+    public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    if os.environ.get("SSH_AUTH_SOCK") and public.exists():
+        return {"agent_identities": [str(public)]}
+    what = "is a public key" if path.suffix == ".pub" else "the key needs a passphrase"
+    step = "Load the private key into ssh-agent, or name a key without a passphrase"
+    raise Refused(f"{what}, and no agent holds the key for {label}", where=str(path), next_step=step)
+
+
+def _known_hosts(path: str, label: str) -> asyncssh.SSHKnownHosts | None:
+    """The lines of the file that can be read, as the `ssh` program takes them; None for a file nobody named that is right as it is."""
+    file = Path(path).expanduser() if path else Path.home() / ".ssh" / "known_hosts"
+    try:
+        text = file.read_text(errors="replace")
+    except OSError as error:
+        if not path:
+            return None
+        step = "Look at the path behind --known-hosts"
+        raise Refused(f"the known hosts cannot be read: {error.strerror}", where=str(file), next_step=step) from error
+    right = [line for line in text.splitlines() if _is_known_host(line)]
+    return asyncssh.import_known_hosts("\n".join(right)) if path or len(right) < len(text.splitlines()) else None
+
+
+def _is_known_host(line: str) -> bool:
+    try:
+        asyncssh.import_known_hosts(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _said(error: BaseException) -> str:

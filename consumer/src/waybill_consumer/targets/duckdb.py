@@ -41,6 +41,7 @@ _TYPES = {
 
 class DuckDB(SqlTarget):
     def __init__(self, connection: DuckDBPyConnection, schema: str, memory: int = MEMORY) -> None:
+        super().__init__()
         self._connection = connection
         self.schema = schema
         self._memory = memory
@@ -71,32 +72,36 @@ class DuckDB(SqlTarget):
             self._run(f"create schema if not exists {quoted(self.schema)}")
         super().prepare()
 
-    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
-        if old == new:
-            return
+    def _columns(self, table: str) -> dict[str, str]:
+        place = "database_name = current_database() and schema_name = coalesce(nullif(?, ''), current_schema())"
+        asked = f"select column_name, data_type from duckdb_columns() where {place} and table_name = ? order by column_index"
+        return dict(self._run(asked, [self.schema, table]))
+
+    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         if old is None:
             self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         else:
             changes = self._changes(old, new)
             if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
-                self._rebuild(entity, old, new, emptied=emptied)
+                self._rebuild(entity, old, new, own, emptied=emptied)
             else:
                 for column in changes.added:
                     self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
-        self._keep_shape(tenant, entity, new)
 
-    def _rebuild(self, entity: str, old: Shape, new: Shape, *, emptied: bool) -> None:
+    def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
         before = former(old.columns, new.columns)
         kept = [one for one in new.columns if one.name in before]
         if not emptied:
-            values = ", ".join(f"{quoted(before[one.name])} as {quoted(one.name)}" for one in kept)
+            values = ", ".join([*(f"{quoted(before[one.name])} as {quoted(one.name)}" for one in kept), *map(quoted, own)])
             self._run(f"create or replace temp table _waybill_kept as select {values} from {self.table(entity)}")
         self._run(f"drop table {self.table(entity)}")
         self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
+        for name, kind in own.items():
+            self._run(f"alter table {self.table(entity)} add column {quoted(name)} {kind}")
         if not emptied:
-            values = ", ".join(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept)
-            self._run(f"insert into {self.table(entity)} ({names(kept)}) select {values} from temp._waybill_kept")
+            values = ", ".join([*(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept), *map(quoted, own)])
+            self._run(f"insert into {self.table(entity)} ({names([*kept, *own])}) select {values} from temp._waybill_kept")
             self._run("drop table temp._waybill_kept")
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
@@ -195,9 +200,9 @@ class DuckDB(SqlTarget):
         try:
             return self._connection.execute(statement, list(parameters)).fetchall()
         except duckdb.ConstraintException:
-            raise not_unique("duckdb", key) from None
+            raise not_unique(self.entity or "duckdb", key) from None
         except duckdb.Error as error:
-            raise self._refused("duckdb", error) from error
+            raise self._refused(self.entity or "duckdb", error) from error
 
 
 def _digits(column: Column) -> str:

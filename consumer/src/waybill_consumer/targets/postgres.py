@@ -43,10 +43,17 @@ _TYPES = {
 }
 _BY_TEXT = ("decimal", "float", "json")
 """Values that are equal may be written differently, and json has no equality: compared as text."""
+_IN_SCHEMA = "join pg_class c on c.oid = {} join pg_namespace n on n.oid = c.relnamespace where n.nspname = ? and c.relname = ?"
+_COLUMNS = (
+    f"select attname, format_type(atttypid, atttypmod) from pg_attribute {_IN_SCHEMA.format('attrelid')} "
+    "and attnum > 0 and not attisdropped order by attnum"
+)
+_KEY = f"select conname from pg_constraint {_IN_SCHEMA.format('conrelid')} and contype = 'p'"
 
 
 class Postgres(SqlTarget):
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
+        super().__init__()
         self._connection = connection
         self.schema = schema
         self._unindexed: set[str] = set()
@@ -74,18 +81,26 @@ class Postgres(SqlTarget):
             raise Unreachable(f"the database stopped answering: {_first(error)}", next_step="Load again") from error
 
     def prepare(self) -> None:
-        if self.schema:
+        if not self.schema:
+            # Named, so that no table of the system's own stands before the entity's.
+            self.schema = str(self._run("select coalesce(current_schema(), '')")[0][0])
+            if not self.schema:
+                raise Refused("this login has no schema to load into", where="postgresql", next_step="Name one with --schema")
+        if len(self.schema.encode()) > _LONGEST_NAME:
+            raise Refused(f"the schema {self.schema} has a longer name than PostgreSQL keeps", next_step="Choose a shorter one")
+        if not self._run("select 1 from pg_namespace where nspname = ?", [self.schema]):
             self._run(f"create schema if not exists {quoted(self.schema)}")
         super().prepare()
+
+    def _columns(self, table: str) -> dict[str, str]:
+        return dict(self._run(_COLUMNS, [self.schema, table]))
 
     def is_applied(self, content: str) -> bool:
         # Whoever else loads waits here, and then sees what was loaded.
         self._run(f"lock table {self.table(DELIVERIES)} in share row exclusive mode")
         return super().is_applied(content)
 
-    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
-        if old == new:
-            return
+    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         if too_long := next((one.name for one in new.columns if len(one.name.encode()) > _LONGEST_NAME), None):
             raise Refused(f"the column {too_long} has a longer name than PostgreSQL keeps", where=entity, next_step="Ask for a shorter one")
         table = self.table(entity)
@@ -101,11 +116,11 @@ class Postgres(SqlTarget):
             actions = [f"add column {quoted(one.name)} {self.sql_type(one)}" for one in changes.added]
             actions += [self._retype(one) for one in changes.retyped]
             if changes.key(old) != new.key:
-                self._run(f"alter table {table} drop constraint if exists {quoted(f'{entity}_pkey')}")
+                for (name,) in self._run(_KEY, [self.schema, entity]):
+                    self._run(f"alter table {table} drop constraint {quoted(name)}")
                 self._unindexed.add(entity)
             if actions:
                 self._run(f"alter table {table} {', '.join(actions)}")
-        self._keep_shape(tenant, entity, new)
 
     def _rename(self, table: str, changes: Changes) -> None:
         """First what goes, then all renamed columns at once: one may take the name of another."""
@@ -162,19 +177,12 @@ class Postgres(SqlTarget):
         if entity in self._unindexed:
             self._unindexed.discard(entity)
             if shape.key:
-                self._run(
-                    f"alter table {self.table(entity)} add constraint {quoted(f'{entity}_pkey')} primary key ({names(shape.key)})",
-                    (),
-                    entity,
-                    shape.key,
-                )
+                self._run(f"alter table {self.table(entity)} add primary key ({names(shape.key)})", (), shape.key)
 
     def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str, alias: str = "") -> None:
         columns = files[0].columns
         values = ", ".join(f"decode({quoted(one.name)}, 'base64')" if one.type == "binary" else quoted(one.name) for one in columns)
-        self._run(
-            f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), entity, shape.key
-        )
+        self._run(f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), shape.key)
         self._run(f"drop table {STAGE}")
 
     def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
@@ -201,9 +209,7 @@ class Postgres(SqlTarget):
                 file.check()  # other bytes than the manifest's explain it better
                 raise self._refusal(entity, error) from error
 
-    def _run(
-        self, statement: str, parameters: Sequence[Any] = (), entity: str = "postgresql", key: Sequence[str] = ()
-    ) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, parameters: Sequence[Any] = (), key: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         import psycopg
 
         try:
@@ -211,7 +217,7 @@ class Postgres(SqlTarget):
             cursor = self._connection.execute(statement.replace("?", "%s") if parameters else statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
         except psycopg.DatabaseError as error:
-            raise self._refusal(entity, error, key) from error
+            raise self._refusal(self.entity or "postgresql", error, key) from error
 
     def _refusal(self, entity: str, error: psycopg.DatabaseError, key: Sequence[str] = ()) -> Exception:
         import psycopg
@@ -257,6 +263,7 @@ def postgres_target(url: str, schema: str) -> Iterator[Postgres]:
         step = "Check host, user and database; a password goes into PGPASSWORD or ~/.pgpass"
         raise Unreachable(f"the database cannot be reached: {_first(error)}", next_step=step) from None
     try:
+        connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'")  # values that become text are spelt the same everywhere
         yield Postgres(connection, schema)
     finally:
         connection.close()

@@ -45,6 +45,19 @@ class SqlTarget:
     """Half of a Target: its memory. `_run` executes one statement with `?` for parameters and returns the rows."""
 
     schema = ""
+    entity = ""
+    """What is worked at, for messages."""
+
+    def __init__(self) -> None:
+        self._looked: set[str] = set()
+
+    @abstractmethod
+    def _columns(self, table: str) -> dict[str, str]:
+        """The columns and types a table or view of this name really has; none where there is none."""
+
+    @abstractmethod
+    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
+        """Make the table, or change it. `own` are columns that somebody added by hand, with their types: they stay."""
 
     @abstractmethod
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
@@ -57,6 +70,9 @@ class SqlTarget:
         return f"{quoted(self.schema)}.{quoted(name)}" if self.schema else quoted(name)
 
     def prepare(self) -> None:
+        """Whoever may not create anything still loads into what is there."""
+        if self._columns(DELIVERIES) and self._columns(ENTITIES):
+            return
         texts = ", ".join(f"{name} text not null" for name in ("content", "tenant", "entity", "kind", "snapshot_time", "window_to"))
         self._run(
             f"create table if not exists {self.table(DELIVERIES)} (delivery_id text primary key, {texts}, generation bigint not null, "
@@ -84,6 +100,36 @@ class SqlTarget:
         for tenant, key, columns in self._run(statement, [entity]):
             return tenant, Shape(tuple(Column(*one) for one in json.loads(columns)), tuple(json.loads(key)))
         return None
+
+    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
+        self.entity = entity
+        if old == new and entity in self._looked:
+            return
+        there = self._columns(entity)
+        self._looked.add(entity)
+        if old is None:
+            if there:
+                step = "Rename or drop that one, or load into a schema or database of its own"
+                raise Refused(f"a table or view {entity} is there that load did not make", where=entity, next_step=step)
+            self._reshape(entity, None, new, {}, emptied=emptied)
+        else:
+            before = {one.name for one in old.columns}
+            if lost := before - there.keys():
+                what = f"its column {', '.join(sorted(lost))}" if there else "its table"
+                raise Refused(f"{what} is no longer there", where=entity, next_step=self._anew(entity))
+            own = {name: kind for name, kind in there.items() if name not in before}
+            if clash := own.keys() & {one.name for one in new.columns}:
+                said = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
+                raise Refused(said, where=entity, next_step="Rename or drop that column")
+            if old == new:
+                return
+            self._reshape(entity, old, new, own, emptied=emptied)
+        self._keep_shape(tenant, entity, new)
+
+    def _anew(self, entity: str) -> str:
+        """How to have an entity loaded from its first delivery on."""
+        deletes = "; ".join(f"delete from {self.table(one)} where entity = '{entity}'" for one in (DELIVERIES, ENTITIES))
+        return f"Put it back; or drop what is left of the table, run `{deletes}`, and load again, which begins with the full delivery"
 
     def _keep_shape(self, tenant: str, entity: str, shape: Shape) -> None:
         self._run(f"delete from {self.table(ENTITIES)} where entity = ?", [entity])

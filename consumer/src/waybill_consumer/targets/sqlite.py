@@ -23,6 +23,7 @@ _TYPES = {"integer": "INTEGER", "float": "REAL", "boolean": "BOOLEAN", "binary":
 
 class Sqlite(SqlTarget):
     def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
         self._connection = connection
 
     def sql_type(self, column: Column) -> str:
@@ -39,29 +40,32 @@ class Sqlite(SqlTarget):
                 self._connection.rollback()
             raise
 
-    def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
-        if old == new:
-            return
+    def _columns(self, table: str) -> dict[str, str]:
+        return dict(self._run("select name, type from pragma_table_info(?)", [table]))
+
+    def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         if old is None:
             self._run(f"create table {quoted(entity)} ({self._definitions(new)})")
         else:
             changes = self._changes(old, new)
             if changes.gone or changes.retyped or changes.renamed or old.key != new.key:
-                self._rebuild(entity, old, new, emptied=emptied)
+                self._rebuild(entity, old, new, own, emptied=emptied)
             else:
                 for column in changes.added:
                     self._run(f"alter table {quoted(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
-        self._keep_shape(tenant, entity, new)
 
-    def _rebuild(self, entity: str, old: Shape, new: Shape, *, emptied: bool) -> None:
-        """SQLite changes no type in place: a new table takes the old one's name."""
+    def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
+        """SQLite changes no type in place: a new table takes the old one's name. Views follow the name."""
         fresh = quoted(f"_waybill_new_{entity}")
         self._run(f"create table {fresh} ({self._definitions(new)})")
+        for name, kind in own.items():
+            self._run(f"alter table {fresh} add column {quoted(name)} {kind}")
         before = former(old.columns, new.columns)
         kept = [one for one in new.columns if one.name in before]
         if kept and not emptied:
             values = ", ".join(f"cast({quoted(before[one.name])} as {self.sql_type(one)})" for one in kept)
-            self._run(f"insert into {fresh} ({names(kept)}) select {values} from {quoted(entity)}")
+            mine = "".join(f", {quoted(name)}" for name in own)
+            self._run(f"insert into {fresh} ({names(kept)}{mine}) select {values}{mine} from {quoted(entity)}")
         self._run(f"drop table {quoted(entity)}")
         self._run(f"alter table {fresh} rename to {quoted(entity)}")
 
@@ -100,7 +104,9 @@ class Sqlite(SqlTarget):
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise Unreachable("the database is locked by another program", next_step="Load again when it is done") from error
-            raise refused_by_database("sqlite", str(error)) from error
+            raise refused_by_database(self.entity or "sqlite", str(error)) from error
+        except sqlite3.DatabaseError as error:
+            raise refused_by_database(self.entity or "sqlite", str(error)) from error
 
 
 def _values(file: DataFile) -> Iterator[list[Any]]:
@@ -142,6 +148,7 @@ def sqlite_target(path: str, schema: str) -> Iterator[Sqlite]:
         raise Refused("SQLite has no schemas", next_step="Leave --schema out, or load into a file of its own")
     try:
         connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        connection.execute("pragma legacy_alter_table = on")  # a view may name a table that is renamed
     except sqlite3.Error as error:
         raise Refused(f"the file cannot be opened: {error}", where=path) from error
     try:
