@@ -4,7 +4,7 @@ many registered tenants; and parsing at 100, 500 and 2,000 tenants.
 `python -m bench airflow_cost [--quick]` prints one line per figure. A real `airflow standalone` (scheduler with LocalExecutor, DAG
 processor, triggerer, API server) has its metadata and the ledger in PostgreSQL; rows come from DuckDB and go to a folder, so what is
 measured is Airflow. `python -m bench.airflow_cost --tenants 20 --registered 200 --set CORE__PARALLELISM=4` measures one ordinary night with
-settings of one's own.
+settings of one's own, and `--processes` what the process of one tenant's night needs by itself, at 10 to 10,000 registered tenants.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import runpy
 import secrets
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -41,6 +45,8 @@ REPOSITORY = Path(__file__).parents[1]
 ENTITIES = 6
 NAMES = [f"entity_{number}" for number in range(ENTITIES)]
 ROWS = 200
+MEASURED = 5
+"""Tenants whose own processes are looked at."""
 KINDS = ("worker", "supervisor", "scheduler", "api", "dag-processor", "triggerer", "standalone")
 CELERY = """
 trap 'kill $(jobs -p)' TERM
@@ -85,12 +91,13 @@ def legs(quick: bool) -> Iterator[Line]:
         for tenants, files in ((100, 1), (500, 1)) if quick else ((100, 1), (500, 1), (2_000, 1), (2_000, 16), (10_000, 16)):
             _register(house.place, tenants)
             yield from _parsing(house, settings, tenants, files)
+    yield from _processes(quick)
     tenants = 10 if quick else 100
     with _installation(tenants) as house:
         yield from _told(f"first full loads of {tenants} tenants", tenants, spend(house, tenants, tenants, SETTINGS))
     for registered, celery in ((tenants, False), (20 * tenants, False), (20 * tenants, True)):
         with _installation(tenants, registered) as house:
-            _deliver_full_loads(house, tenants)
+            _deliver_full_loads(house, range(tenants))
             what = f"an ordinary night of {tenants} tenants among {registered:,} registered{', Celery' if celery else ''}"
             yield from _told(what, tenants, spend(house, tenants, registered, SETTINGS, celery=celery))
 
@@ -106,6 +113,65 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
     yield Figure(f"{what} | its database, per delivered entity", night.database / night.deliveries, "s of CPU")
     yield Figure(f"{what} | when idle", 100 * night.idle, "% of a core")
     yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
+
+
+def _processes(quick: bool = False) -> Iterator[Line]:
+    """The process that Airflow forks for a tenant's ordinary night, from its parse of the DAG file to the closed day, without Airflow's own
+    supervisor, scheduler and API server: the median of the processes of a few tenants.
+    """
+    sizes = (10, 100) if quick else (10, 100, 2_000, 10_000)
+    with ExitStack() as stack:
+        houses = {registered: stack.enter_context(_installation(MEASURED, registered)) for registered in sizes}
+        settings = {}
+        for registered, house in houses.items():
+            _deliver_full_loads(house, range(MEASURED))
+            settings[registered] = _environment(house, SETTINGS, free_port(), "")
+        used: dict[int, list[float]] = {registered: [] for registered in sizes}
+        for number in range(MEASURED):  # in turn, so that a busy machine is as busy for each
+            for registered, environment in settings.items():
+                argv = [sys.executable, "-m", "bench.airflow_cost", "--night", _name(number)]
+                done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+                used[registered].append(float(done.stdout.splitlines()[-1]))
+    for registered, seconds in used.items():
+        what = f"Airflow, the process of one ordinary night x {ENTITIES} small entities"
+        yield Figure(f"{what} | at {registered:,} registered tenants (goal: flat within 10 %)", statistics.median(seconds), "s of CPU")
+
+
+def _measured_night(tenant: str) -> float:
+    """CPU seconds of the process of a tenant's night, forked from one that is as warm as a worker."""
+    from waybill.airflow.listener import warm
+
+    warm()
+    _forked(lambda: None)
+    return _forked(lambda: _night(tenant))
+
+
+def _forked(work: Callable[[], None]) -> float:
+    child = os.fork()
+    if not child:
+        done = False
+        try:
+            work()
+            done = True
+        finally:
+            if not done:
+                traceback.print_exc()
+            os._exit(0 if done else 1)
+    _, status, used = os.wait4(child, 0)
+    if status:
+        raise RuntimeError("the night failed")
+    return used.ru_utime + used.ru_stime
+
+
+def _night(tenant: str) -> None:
+    from waybill.airflow import tasks
+
+    os.environ |= {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": f"export__{tenant}", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "plan"}
+    runpy.run_path(str(REPOSITORY / "dags" / "tenant_exports.py"))
+    run = SimpleNamespace(run_type="scheduled", data_interval_end=datetime.now(UTC), run_after=datetime.now(UTC))
+    begun = tasks.begin(tasks.plan(tenant, {"dag_run": run, "params": {}}))
+    if not begun.closed or len(begun.events) != ENTITIES:
+        raise RuntimeError(f"{tenant}: {begun}")
 
 
 def _parsing(house: House, settings: Mapping[str, str], tenants: int, files: int) -> Iterator[Line]:
@@ -199,12 +265,12 @@ def _installation(tenants: int, registered: int = 0) -> Iterator[House]:
         yield House(place, metadata, cluster.pid)
 
 
-def _deliver_full_loads(house: House, tenants: int) -> None:
+def _deliver_full_loads(house: House, tenants: Iterable[int]) -> None:
     """What an ordinary night begins with: everything was delivered two days ago, and a few rows changed since."""
     from waybill.deliveries.running import run
 
     installation, before = house.place.installation(), datetime.now(UTC) - timedelta(days=2)
-    for number in range(tenants):
+    for number in tenants:
         if failed := [one.error for one in run(installation, _name(number), before) if one.error]:
             raise RuntimeError(str(failed[0]))
     house.place.close()
@@ -334,16 +400,26 @@ def main() -> None:
         "--set", action="append", default=[], metavar="SECTION__KEY=VALUE", help="another setting of Airflow for that night"
     )
     parser.add_argument("--celery", action="store_true", help="under Celery with Redis instead of LocalExecutor")
+    parser.add_argument("--processes", action="store_true", help="what a tenant's own process needs, at 10 to 10,000 registered tenants")
     parser.add_argument("--parse", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--night", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.night:
+        print(_measured_night(given.night))
+        return
+    if given.processes:
+        for line in _processes():
+            print(line, flush=True)
+        return
     if given.parse:
         print(json.dumps(_parse(given.parse)))
         return
     registered = max(given.tenants, given.registered)
     with _installation(given.tenants, registered) as house:
-        _deliver_full_loads(house, given.tenants)
+        _deliver_full_loads(house, range(given.tenants))
         night = spend(house, given.tenants, registered, SETTINGS | dict(one.split("=", 1) for one in given.set), celery=given.celery)
-        print(*_told(f"an ordinary night of {given.tenants} tenants among {registered:,} registered", given.tenants, night), sep="\n")
+        what = f"an ordinary night of {given.tenants} tenants among {registered:,} registered{', Celery' if given.celery else ''}"
+        print(*_told(what, given.tenants, night), sep="\n")
         print({kind: round(used, 1) for kind, used in night.parts.items()})
 
 

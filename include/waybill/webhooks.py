@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -76,10 +77,11 @@ def port_of(url: str) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, address: str = "") -> None:
-    """POST JSON once. Only 2xx counts, and nobody is redirected. With `address` that one is connected to, whatever the name says by now.
+def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, address: str = "", seconds: float = SECONDS) -> None:
+    """POST JSON once. Only 2xx within `seconds` counts, and nobody is redirected. What an answer says besides is not read.
 
-    Raises TransientError; the answer's own words are not repeated, nor is the URL, which may hold a token.
+    With `address` that one is connected to, whatever the name says by now. Raises TransientError; neither the answer's own words nor the
+    URL, which may hold a token, are repeated.
     """
     import httpx
 
@@ -90,14 +92,23 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, addre
         extensions = {"sni_hostname": parts.hostname}
         literal = f"[{address}]" if ":" in address else address
         url = urlunsplit(parts._replace(netloc=f"{literal}:{port_of(url)}"))
+
+    async def status() -> int:
+        # A limit for the whole call: httpx's own begins anew with every byte of a server that dribbles.
+        async with asyncio.timeout(seconds):
+            # A pinned address is connected to directly: a proxy would look the name up again.
+            async with (
+                httpx.AsyncClient(timeout=seconds, follow_redirects=False, trust_env=not address) as client,
+                client.stream("POST", url, content=body, headers=sent, extensions=extensions) as answer,
+            ):
+                return answer.status_code
+
     try:
-        # A pinned address is connected to directly: a proxy would look the name up again.
-        with httpx.Client(timeout=SECONDS, follow_redirects=False, trust_env=not address) as client:
-            answer = client.post(url, content=body, headers=sent, extensions=extensions)
+        code = asyncio.run(status())
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise _not_taken(type(error).__name__, where) from error
-    if not answer.is_success:
-        raise _not_taken(f"HTTP {answer.status_code}", where)
+    if not 200 <= code < 300:
+        raise _not_taken(f"HTTP {code}", where)
 
 
 def _not_taken(reason: str, where: str) -> TransientError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ import yaml
 
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.http import HttpServer
+from waybill import webhooks
 from waybill.airflow import tasks
 from waybill.connection import Connection
 from waybill.deliveries.reports import notifying, sending
 from waybill.deliveries.reports.describing import listed
-from waybill.errors import InvalidInput
+from waybill.errors import InvalidInput, TransientError
 from waybill.housekeeping import housekeeping
 from waybill.ledger.reports import notices
 from waybill.registrations.applying import apply
@@ -480,3 +483,63 @@ def test_the_tasks_tell_and_never_fail_for_it(place, http, caplog):
     place.run(NOON)
     tasks._tell(place.installation(), "acme")
     assert types(http) == ["failed", "failed", "delivered", "recovered"], "in the order in which it happened"
+
+
+@pytest.mark.parametrize("answers", [[500], [500, 500], [500, 204, 500]], ids=len)
+def test_what_is_over_is_not_told_after_it_was_told_to_be_well_again(place, http, answers):
+    place.tenant(notify=[hook(events=["breach", "recovered"])], **PROMISED)
+    place.clock = MIDNIGHT - HOUR
+    apply(place.installation(), actor="test")
+    place.clock = MIDNIGHT + 7 * HOUR
+    notifying.watch(place.installation())
+    http.answers += answers
+    assert len(sending.send_due(place.installation())) == 1
+    place.run(place.clock)
+    sending.tell(place.installation(), "acme")
+    at(place, 12)
+    assert types(http) == ["breach", "breach", "recovered", *(["recovered"] if len(answers) == 3 else [])]
+
+
+def test_one_channel_that_is_down_starves_no_other_however_much_it_is_owed(place, http, smtp):
+    place.connections["down"] = Connection("down", "http", "http://127.0.0.1:1", password="x")
+    installation = place.installation()
+    dead = {"kind": "webhook", "connection": "down", "events": ["delivered"], "own": False, "guarded": False, "after": 0}
+    place.clock = NOON
+    with installation.ledger.begin() as connection:
+        for _ in range(3):
+            notices.owe(connection, "acme", "recovered", [dead] * 400, {"was": "breach", "since": "x"}, NOON)
+        notices.owe(connection, "acme", "recovered", [{**dead, "connection": "acme_hook"}], {"was": "breach", "since": "x"}, NOON)
+    assert len(sending.send_due(installation)) == 1, "the dead channel is tried once"
+    assert types(http) == ["recovered"]
+
+
+@pytest.mark.parametrize("answer", ["headers without end", "a body without end"])
+def test_a_webhook_that_never_ends_its_answer_holds_nobody_up(answer):
+    with endless(answer) as url:
+        if answer == "a body without end":
+            webhooks.post(url, b"{}", {}, where="here")
+        else:
+            with pytest.raises(TransientError, match="was not taken"):
+                webhooks.post(url, b"{}", {}, where="here", seconds=1)
+
+
+@contextmanager
+def endless(answer: str) -> Iterator[str]:
+    """A server that goes on answering for as long as somebody listens."""
+    body = answer == "a body without end"
+    begun = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n" + (b"\r\n" if body else b"x-long: ")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            taken, _ = server.accept()
+            with taken, suppress(OSError):
+                taken.sendall(begun)
+                while True:
+                    taken.sendall(b"a" * (1 << 16) if body else b"a")
+                    threading.Event().wait(0 if body else 0.05)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join(30)
+        assert not thread.is_alive(), "the caller hung up"

@@ -32,6 +32,9 @@ WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
 
 GIVEN_UP_AFTER = timedelta(days=3)
 PARALLEL = 4
+ROUNDS = 20
+"""How often more is looked for where channels that do not answer are owed all that one look finds."""
+
 MOST_BYTES = 1_000_000
 """A manifest of more columns than fit is told without them: it stands at the destination."""
 
@@ -48,34 +51,48 @@ def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[Way
 def send_due(installation: Installation, tenant: str | None = None) -> list[WaybillError]:
     """Send what is owed by now, of all tenants or of one. Returns the problems; what was not taken is sent again later.
 
-    Messages to one channel go one after another, in order; one that is not taken keeps the rest of its channel for the next round.
+    Messages to one channel go one after another, in order; one that is not taken keeps the rest of its channel until it is tried again.
     """
-    with installation.ledger.read() as connection:
-        due = notices.due(connection, installation.now(), tenant)
-    lanes: dict[str, list[Notice]] = {}
-    for one in due:
-        lanes.setdefault(json.dumps({key: one.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(one)
-    if not lanes:
-        return []
-    with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
-        return [problem for found in pool.map(lambda lane: _send_lane(installation, lane), lanes.values()) for problem in found]
+    problems: dict[str, WaybillError] = {}
+    for _ in range(ROUNDS):
+        with installation.ledger.read() as connection:
+            due = notices.due(connection, installation.now(), tenant)
+        lanes: dict[str, list[Notice]] = {}
+        for one in due:
+            lanes.setdefault(json.dumps({key: one.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(one)
+        for name in lanes.keys() & problems.keys():  # owed more than one round takes: not tried again before its time
+            _put_off(installation, lanes.pop(name))
+        if lanes:
+            with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
+                found = zip(lanes, pool.map(lambda lane: _send_lane(installation, lane), lanes.values()), strict=True)
+                problems |= {name: problem for name, problem in found if problem}
+        if len(due) < notices.MOST or not problems:
+            break
+    return list(problems.values())
 
 
-def _send_lane(installation: Installation, lane: Sequence[Notice]) -> list[WaybillError]:
-    for one in lane:
+def _put_off(installation: Installation, waiting: Sequence[Notice]) -> None:
+    with installation.ledger.begin() as connection:
+        notices.put_off(connection, [one.id for one in waiting], installation.now() + WAITS[0])
+
+
+def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillError | None:
+    """The problem that ended it, if one did."""
+    for number, one in enumerate(lane, 1):
         now = installation.now()
         with installation.ledger.begin() as connection:
             if not notices.claim(connection, one, now):
-                return []  # another process is at this channel
+                return None  # another process is at this channel
         try:
             _send(installation, one)
         except WaybillError as error:
             with installation.ledger.begin() as connection:
                 notices.postponed(connection, one, _next_try(one, now), str(error))
-            return [error.located(f"message {one.event} of {one.tenant}")]
+            _put_off(installation, lane[number:])
+            return error.located(f"message {one.event} of {one.tenant}")
         with installation.ledger.begin() as connection:
             notices.sent(connection, one, installation.now())
-    return []
+    return None
 
 
 def _next_try(one: Notice, now: datetime) -> datetime | None:

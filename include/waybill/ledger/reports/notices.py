@@ -15,6 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from waybill.ledger.engine import new_id
 from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
 
+MOST = 500
+"""Messages of one look at what is due."""
+
 LEASE = timedelta(minutes=10)
 """How long a process may take to send what it took; after that another one sends it."""
 
@@ -81,11 +84,15 @@ def change(connection: Connection, one: Alarm, detail: Mapping[str, Any]) -> boo
 
 
 def clear(connection: Connection, one: Alarm, now: datetime) -> bool:
-    """End an alarm, and drop what nobody was told of it yet. False when somebody else did."""
+    """End an alarm, and drop what nobody was told of it yet. False when somebody else did.
+
+    What was tried and not taken is due at once: told after the end it would seem to be new.
+    """
     if connection.execute(update(alarm).where(alarm.c.id == one.id, IS_RAISED).values(cleared_at=now)).rowcount != 1:
         return False
-    untold = (notice.c.alarm == one.id, IS_OWED, notice.c.tries == 0, notice.c.claimed_at.is_(None))
-    connection.execute(update(notice).where(*untold).values(state="dropped"))
+    owed = (notice.c.alarm == one.id, IS_OWED, notice.c.claimed_at.is_(None))
+    connection.execute(update(notice).where(*owed, notice.c.tries > 0).values(due_at=now))
+    connection.execute(update(notice).where(*owed, notice.c.tries == 0).values(state="dropped"))
     return True
 
 
@@ -118,10 +125,10 @@ def told(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]
     return found
 
 
-def due(connection: Connection, now: datetime, tenant: str | None = None, limit: int = 500) -> list[Notice]:
+def due(connection: Connection, now: datetime, tenant: str | None = None) -> list[Notice]:
     """What is to be told now and nobody else is telling, oldest first."""
     free = or_(notice.c.claimed_at.is_(None), notice.c.claimed_at <= now - LEASE)
-    query = select(notice).where(IS_OWED, notice.c.due_at <= now, free).order_by(notice.c.id).limit(limit)
+    query = select(notice).where(IS_OWED, notice.c.due_at <= now, free).order_by(notice.c.id).limit(MOST)
     return [Notice(**row._mapping) for row in connection.execute(query if tenant is None else query.where(notice.c.tenant == tenant))]
 
 
@@ -137,10 +144,18 @@ def sent(connection: Connection, one: Notice, now: datetime) -> None:
 
 
 def postponed(connection: Connection, one: Notice, until: datetime | None, error: str) -> None:
-    """Try again later, or never where there is no later."""
+    """Try again later, or never where there is no later, or where it is over by now."""
     values: dict[str, Any] = {"tries": one.tries + 1, "claimed_at": None, "error": error}
     values |= {"state": "given_up"} if until is None else {"due_at": until}
+    if one.alarm and connection.execute(select(alarm.c.cleared_at).where(alarm.c.id == one.alarm)).scalar_one() is not None:
+        values |= {"state": "dropped"}
     connection.execute(update(notice).where(notice.c.id == one.id).values(values))
+
+
+def put_off(connection: Connection, waiting: Collection[str], until: datetime) -> None:
+    """These wait, too, as their channel does not answer. Nobody tried to send them."""
+    free = (notice.c.id.in_(list(waiting)), IS_OWED, notice.c.claimed_at.is_(None), notice.c.due_at < until)
+    connection.execute(update(notice).where(*free).values(due_at=until))
 
 
 def forget(connection: Connection, before: datetime) -> None:
