@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,17 @@ class Copy:
 
     def catch_up(self, folder: Path, entity: str = "user") -> Copy:
         """Apply what is new below a folder, in the order of its chain; a tombstone deletes."""
+        for _ in self.steps(folder, entity):
+            pass
+        return self
+
+    def steps(self, folder: Path, entity: str = "user") -> Iterator[dict[str, Any]]:
+        """The same, one delivery after the other: each one's manifest when it is applied."""
         found = [(json.loads(path.read_text()), path.parent) for path in folder.rglob("*.manifest.json")]
         new = [(one, place) for one, place in found if one["entity"] == entity and one["delivery_id"] not in self.applied]
         for manifest, place in sorted(new, key=lambda one: (one[0]["generation"], one[0]["sequence"] or 10**9)):
             self._apply(manifest, place)
-        return self
+            yield manifest
 
     def _apply(self, manifest: dict[str, Any], place: Path) -> None:
         if manifest["kind"] == "full":

@@ -58,6 +58,12 @@ def test_a_root_leads_nowhere_else(kind, root):
     assert kept.destination.root == root
 
 
+@pytest.mark.parametrize("root", ["~", "~/incoming", "~acme/in"])
+def test_a_home_folder_is_no_root_over_sftp(root):
+    with pytest.raises(ValidationError, match="'~' names no home folder here"):
+        Registration.model_validate({"destination": DESTINATIONS[0] | {"root": root}})
+
+
 def test_an_unknown_entity_is_named_with_the_likely_one():
     _, findings = resolve_entities(
         Registration.model_validate({"entityList": ["usr logins", "user"]}), catalog(), "config/tenants/acme.yaml"

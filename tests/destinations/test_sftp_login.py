@@ -128,6 +128,16 @@ def test_a_key_file_and_an_encrypted_key_work(openssh: SftpAccess, tmp_path: Pat
         ({"login": ""}, "has no login"),
         ({"password": ""}, "neither a password nor a private key"),
         ({"extra": {"host_key": "ssh-ed25519 nonsense"}}, "not a public key"),
+        (
+            {"extra": {"host_key": "@cert-authority *.example.com ssh-ed25519 AAAA"}},
+            "a certificate authority, and certificates of hosts are not",
+        ),
+        ({"extra": {"host_key": "@revoked * ssh-ed25519 AAAA"}}, "host_key in extra names a revoked key"),
+        (
+            {"extra": {"private_key": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none"}},
+            "is in PuTTY's format. Convert it with `puttygen",
+        ),
+        ({"extra": {"private_key": "ssh-ed25519 AAAA me@example.com"}}, "what stands in private_key is a public key"),
         ({"extra": {"conn_timeout": "soon"}}, "conn_timeout in extra is not a number"),
         ({"extra": {"ciphers": ["rot13"]}}, "unknown ciphers in extra: rot13"),
     ],
@@ -139,6 +149,24 @@ def test_missing_settings_are_told_before_anything_is_opened(demo: RunningServer
     error = refusal(replace(connection, **change))
     assert isinstance(error, PermanentError)
     assert says in str(error)
+
+
+def test_a_known_hosts_file_that_names_only_an_authority_is_told(openssh: SftpAccess, tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(f"@cert-authority * {openssh.host_key}\n")
+    error = refusal(key_connection(openssh, host_key=None, known_hosts=str(file)))
+    assert isinstance(error, PermanentError)
+    assert "names only a certificate authority for 127.0.0.1 (@cert-authority)" in str(error)
+
+
+@pytest.mark.parametrize("words", ["Welcome to the machine", "hi", "a line that is longer than the first answer of any server is"])
+def test_a_login_shell_that_prints_is_told(words: str) -> None:
+    command = f"/bin/sh -c 'echo {words}; exec /usr/lib/openssh/sftp-server'"
+    with serve_sshd(extra_config=f"ForceCommand {command}") as server:
+        error = refusal(key_connection(server))
+    assert isinstance(error, PermanentError)
+    assert error.code == "not_sftp"
+    assert f"the login {server.login} prints text where SFTP should begin" in str(error)
 
 
 def test_a_closed_port_and_an_unknown_name_may_pass(demo: RunningServer) -> None:

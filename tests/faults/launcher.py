@@ -41,6 +41,7 @@ def serve(path: Path) -> None:
 
 
 DEPENDENCIES = [
+    "airflow.providers.sqlite.hooks.sqlite",
     "airflow.sdk",
     "alembic.command",
     "asyncssh",
@@ -60,6 +61,8 @@ PRODUCT = [
     "waybill.deliveries.reports.describing",
     "waybill.destinations.folder",
     "waybill.destinations.sftp.session",
+    "waybill.sources.dbapi.source",
+    "waybill.sources.duckdb.lake",
     "waybill.sources.duckdb.source",
     "waybill.registrations.applying",
     "waybill.sources.postgres.source",

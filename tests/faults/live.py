@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -26,6 +27,26 @@ TABLE = """create table orders (id bigint primary key, tenant_id text not null, 
     updated_at timestamptz not null default now())"""
 COLUMNS = {"id": {"type": "integer"}, "version": {"type": "integer"}}
 DAY = timedelta(days=1)
+
+
+HISTORY = """
+create table history (number bigint generated always as identity, id bigint, version int, updated_at timestamptz, gone boolean,
+    xid xid8 not null default pg_current_xact_id());
+create function remember() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'DELETE' then
+        insert into history (id, version, updated_at, gone) values (old.id, old.version, old.updated_at, true);
+    else
+        insert into history (id, version, updated_at, gone) values (new.id, new.version, new.updated_at, false);
+    end if;
+    return null;
+end $$;
+create trigger remember after insert or update or delete on orders for each row execute function remember()
+"""
+"""Every version of every row of `orders`, in the order they were written, each with its transaction: what any snapshot saw."""
+_SEEN = "select distinct on (id) id, version, updated_at, gone from history where {} order by id, number desc"
+_CLOCKS = timedelta(milliseconds=250)
+"""How far a transaction's commit time may lie from the moment when others see it."""
 
 
 def catalog(deletes: str = "never", **modes: dict[str, str]) -> dict[str, object]:
@@ -127,6 +148,44 @@ def uncopied(out: Path, database: Database) -> list[str]:
         wrong += [f"{entity}: {len(missing)} rows are missing in a copy, as {min(missing)}"] if missing else []
         wrong += [f"{entity}: {len(ghosts)} rows are in a copy and not in the source, as {min(ghosts)}"] if ghosts else []
     return wrong
+
+
+def unlike(out: Path, database: Database) -> list[str]:
+    """What a copy held otherwise than the source after each single delivery, by the history of `HISTORY`; needs `track_commit_timestamp`.
+
+    A delivery by `snapshot` names the snapshot it read. Others tell the time: what was committed around it, and what is not due yet, is
+    left out.
+    """
+    folder, wrong, compared = out / "exports/acme", [], 0
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for entity in sorted({one.manifest["entity"] for one in deliveries(folder)[0]}):
+            copy = Copy()
+            for manifest in copy.steps(folder, entity):
+                wanted, unsure = _seen(connection, manifest)
+                held = {int(row["id"]): int(row["version"]) for row in copy.rows.values()}
+                differing = {key for key in wanted.keys() | held.keys() if wanted.get(key) != held.get(key)} - unsure
+                compared += 1
+                if differing:
+                    key, name = min(differing), f"{entity} {manifest['generation']}.{manifest['sequence']}"
+                    wrong.append(
+                        f"{name}: {len(differing)} rows differ, as {key}: {held.get(key)} in the copy, {wanted.get(key)} at the source"
+                    )
+    print(f"chaos: {compared} deliveries compared")
+    return wrong
+
+
+def _seen(connection: psycopg.Connection, manifest: dict[str, Any]) -> tuple[dict[int, int], set[int]]:
+    """The source's rows in a delivery's snapshot, version by id, and the ids that this cannot be told of."""
+    if manifest["window"]["mode"] == "snapshot":
+        rows = connection.execute(_SEEN.format("pg_visible_in_snapshot(xid, %s)"), [manifest["position"]["to"]["snapshot"]]).fetchall()
+        return {key: version for key, version, _, gone in rows if not gone}, set()
+    at, end = (datetime.fromisoformat(text) for text in (manifest["snapshot_time"], manifest["window"]["to"]))
+    early, late = (
+        {row[0]: row[1:] for row in connection.execute(_SEEN.format("pg_xact_commit_timestamp(xid::text::xid) < %s"), [moment])}
+        for moment in (at - _CLOCKS, at + _CLOCKS)
+    )
+    unsure = {key for key, found in late.items() if early.get(key) != found or (found[1] >= end and manifest["kind"] != "full")}
+    return {key: version for key, (version, _, gone) in late.items() if not gone}, unsure
 
 
 def miscounted(out: Path, database: Database) -> list[str]:

@@ -8,8 +8,9 @@ from datetime import date
 import pytest
 
 from tests.faults import FULL, SEED
-from tests.faults.live import DAY, Writers, environment, miscounted, prepare, uncopied
+from tests.faults.live import DAY, HISTORY, Writers, environment, miscounted, prepare, uncopied, unlike
 from tests.faults.oracle import age, hidden, judge, watched
+from tests.servers.postgres import serve_postgres
 
 FIRST = date(2026, 3, 1)
 MODES = {
@@ -45,11 +46,19 @@ class Worker(threading.Thread):
             self.tracebacks += [done.err] if "Traceback" in done.err else []
 
 
+@pytest.fixture
+def recorded():
+    """A database that knows when each transaction was committed."""
+    with serve_postgres(extra_config="track_commit_timestamp = on") as cluster, cluster.database() as database:
+        yield database
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + (5 if FULL else 1)))
-def test_killed_stopped_and_racing_workers_lose_and_repeat_nothing(launcher, tmp_path, postgres, seed):
-    place = prepare(tmp_path, postgres, "compare", **MODES)
-    env = environment(postgres)
-    writers = Writers(postgres, FIRST, seed, deletes=0.1)
+def test_killed_stopped_and_racing_workers_lose_and_repeat_nothing(launcher, tmp_path, recorded, seed):
+    place = prepare(tmp_path, recorded, "compare", **MODES)
+    recorded.psql(HISTORY)
+    env = environment(recorded)
+    writers = Writers(recorded, FIRST, seed, deletes=0.1)
     workers = [Worker(launcher, place, env, writers, 10 * seed + number) for number in range(3)]
     with watched(place.out) as seen:
         with writers.writing():
@@ -65,7 +74,8 @@ def test_killed_stopped_and_racing_workers_lose_and_repeat_nothing(launcher, tmp
         last = writers.day + 3 * DAY
         done = launcher.run(place.root, "run", "acme", "--until", f"{last:%Y-%m-%d}T00:00:00Z", env=env)
     fates = {fate: sum(worker.fates[fate] for worker in workers) for fate in workers[0].fates}
-    wrong = seen + judge(place.out) + miscounted(place.out, postgres) + uncopied(place.out, postgres)
+    wrong = seen + judge(place.out) + miscounted(place.out, recorded) + uncopied(place.out, recorded)
+    wrong += unlike(place.out, recorded)
     age(place.out)
     launcher.run(place.root, "housekeeping", env=env)
     wrong += [f"{path} is left after housekeeping" for path in hidden(place.out)]

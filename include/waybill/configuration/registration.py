@@ -121,6 +121,14 @@ def _straight(path: str, info: ValidationInfo) -> str:
     return path
 
 
+def _no_home(path: str, info: ValidationInfo) -> str:
+    if path.startswith("~") and info.context != STORED_EARLIER:
+        raise ValueError(
+            "'~' names no home folder here; allowed: a whole path, or one from the folder that the login begins in, without '~/'"
+        )
+    return path
+
+
 Root = Annotated[str, AfterValidator(_printable), AfterValidator(_straight)]
 
 
@@ -131,7 +139,7 @@ class SftpDestination(Strict):
     """An SFTP server."""
     connection: ConnectionId
     """The Airflow connection of type `sftp`."""
-    root: Root = "/"
+    root: Annotated[Root, AfterValidator(_no_home)] = "/"
     """The folder on the server in which `exports` stands."""
 
 

@@ -144,10 +144,16 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
 
 
 def _begin_again(installation: Installation, one: Delivery, reason: str) -> Delivery:
-    """The full load of the stream's next generation, in place of a delivery that cannot be what was planned."""
+    """The full load of the stream's next generation, in place of a delivery that cannot be what was planned.
+
+    The delivery itself when another worker has committed it meanwhile: what this one read of the ledger was older than that.
+    """
     now = installation.now()
     least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
     with installation.ledger.begin() as connection:
+        current = deliveries.get(connection, one.id)
+        if current is not None and current.status == "committed":
+            return current
         if streams.get(connection, one.stream).active:
             streams.renew(connection, one.tenant, one.entity, now, reason[:255], least=least)
             registrations.note(connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": reason}, now)

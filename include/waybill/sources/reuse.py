@@ -32,7 +32,9 @@ class _Kept:
         self._user = threading.get_ident()
         return True
 
-    def thing(self, opened: Callable[[], AbstractContextManager[Any]]) -> Any:
+    def thing(self, opened: Callable[[], AbstractContextManager[Any]], usable: Callable[[Any], bool]) -> Any:
+        if self._thing is not None and not usable(self._thing):
+            self.close()
         if self._thing is None:
             self._thing = self._open.enter_context(opened())
         return self._thing
@@ -57,8 +59,15 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None]) -> Iterator[Thing]:
-    """What `opened` gives, new or kept. `emptied` makes it as good as new; where that fails the next user gets another."""
+def lent(
+    name: str,
+    opened: Callable[[], AbstractContextManager[Thing]],
+    emptied: Callable[[Thing], None],
+    usable: Callable[[Thing], bool] = lambda thing: True,
+) -> Iterator[Thing]:
+    """What `opened` gives, new or kept. `emptied` makes it as good as new; where that fails the next user gets another, as where it is
+    not `usable` any more.
+    """
     with _guard:
         mine = None if _kept is None else _kept.setdefault(name, _Kept())
     if mine is None or not mine.lend():
@@ -66,7 +75,7 @@ def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied
             yield thing
         return
     try:
-        yield mine.thing(opened)
+        yield mine.thing(opened, usable)
     finally:
         mine.take_back(emptied)
 

@@ -59,12 +59,14 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
         return tuple(_host_key(label, line, how) for line in text.splitlines() if line.strip())
     if file and str(file).lower() != "none":
         try:
-            known, _, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
+            known, authorities, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
         except (OSError, ValueError) as error:
             raise unusable(label, f"the known_hosts file {file} cannot be read", how) from error
         if found := tuple(key for key in known if key not in revoked):
             return found
         what = f"has revoked every key it names of {host}" if known else f"does not name {host}"
+        if authorities and not known:
+            what = f"names only a certificate authority for {host} (@cert-authority), and certificates of hosts are not read"
         raise unusable(label, f"the known_hosts file {file} {what}", how)
     raise unusable(label, "the connection pins no host key", how)
 
@@ -72,6 +74,9 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
 def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
     """`ssh-ed25519 AAAA...`, with or without a host in front, or the bare base64 of an RSA key as the provider takes it."""
     words = line.split()
+    if words[0].startswith("@"):
+        what = {"@cert-authority": "a certificate authority, and certificates of hosts are not read", "@revoked": "a revoked key"}
+        raise unusable(label, f"host_key in extra names {what.get(words[0], f'{words[0]}, which is no key')}", how)
     start = next((number for number, word in enumerate(words) if word.startswith(("ssh-", "ecdsa-"))), None)
     text = f"ssh-rsa {words[0]}" if start is None else " ".join(words[start : start + 2])
     try:
@@ -117,6 +122,18 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
     yield "private_key", extra
 
 
+def _why_no_key(place: str, text: str) -> tuple[str, str]:
+    """What is wrong with a private key and what to do, by the way it begins."""
+    begin = text.strip()
+    if begin.startswith("PuTTY-User-Key-File"):
+        step = "Convert it with `puttygen key.ppk -O private-openssh -o key`, or in PuTTYgen: Conversions, Export OpenSSH key"
+        return f"the private key in {place} is in PuTTY's format", step
+    if begin.startswith(("ssh-", "ecdsa-", "sk-", "---- BEGIN SSH2 PUBLIC", "-----BEGIN PUBLIC", "-----BEGIN RSA PUBLIC")):
+        return f"what stands in {place} is a public key", "Put the private key there: the file without .pub"
+    step = "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted"
+    return f"the private key in {place} cannot be used", step
+
+
 def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: str | None) -> asyncssh.SSHKey | None:
     text, file = given.get("private_key"), given.get("key_file")
     try:
@@ -128,9 +145,8 @@ def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: s
         raise unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
         # Not chained: what a parser says of a key may quote the key.
+        place = where if text else f"the file {file}"
         raise unusable(
-            label,
-            f"the private key in {where if text else f'the file {file}'} cannot be used",
-            "It must be a whole PEM or OpenSSH key; set private_key_passphrase when it is encrypted",
+            label, *_why_no_key(place, str(text) if text else Path(str(file)).expanduser().read_text(errors="replace"))
         ) from None
     return None

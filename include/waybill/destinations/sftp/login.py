@@ -16,7 +16,7 @@ from asyncssh.mac import get_mac_algs
 
 from waybill.connection import Connection
 from waybill.destinations.sftp.keys import host_keys, private_keys, spoken, unusable
-from waybill.destinations.sftp.packets import Lost
+from waybill.destinations.sftp.packets import Lost, Printed
 from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
 
@@ -266,6 +266,13 @@ def _told(chosen: Settings, client: _Pinned) -> Iterator[None]:
             where=label,
             next_step="It may allow too few connections",
             code="busy",
+        ) from error
+    except Printed as error:
+        raise PermanentError(
+            f"the login {chosen.login} prints text where SFTP should begin",
+            where=label,
+            next_step="Let its start-up files (.bashrc, .profile) print for terminals only, or set ForceCommand internal-sftp for it",
+            code="not_sftp",
         ) from error
     except (asyncssh.Error, Lost) as error:
         if "authentication failures" in str(error):  # sshd's words when its MaxAuthTries is used up

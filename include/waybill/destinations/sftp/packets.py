@@ -93,6 +93,10 @@ def string(text: str | bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
+class Printed(Lost):
+    """The server's first words are no answer: something prints where SFTP should begin."""
+
+
 class Fields:
     """Reads the fields of one answer in order. Raises Lost when the answer is shorter than it must be."""
 

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Space, Status, string
+from waybill.destinations.sftp.packets import SAFE_BLOCK, Attributes, Code, Fields, Kind, Lost, Printed, Space, Status, string
 
 LARGEST_PACKET = 4 * 1024 * 1024
+_MALFORMED = "the server sent a malformed answer"
 LARGE = 8 * 1024
 _LARGE_BLOCK = 255 * 1024
 POSIX_RENAME = "posix-rename@openssh.com"
@@ -86,7 +87,7 @@ class Wire:
         while len(received) - at >= 9:
             size = int.from_bytes(received[at : at + 4], "big")
             if size > LARGEST_PACKET or size < 5:
-                self.give_up("the server sent a malformed answer")
+                self.give_up(_MALFORMED)
                 return
             if len(received) - at - 4 < size:
                 break
@@ -139,11 +140,14 @@ class Wire:
             self.give_up("the connection was lost")
 
     async def start(self) -> None:
-        """Agree on version 3. Raises Lost."""
+        """Agree on version 3. Raises Lost, Printed where something else than SFTP comes."""
         self._look()
-        kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
+        try:
+            kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
+        except Lost as error:
+            raise Printed("the server does not speak SFTP") if str(error) == _MALFORMED else error from None
         if kind != Kind.VERSION:
-            raise Lost("the server does not speak SFTP")
+            raise Printed("the server does not speak SFTP")
 
     def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
         """Send a request; its answer comes with the future. Requests are sent in the order of the calls."""

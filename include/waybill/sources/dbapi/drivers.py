@@ -29,7 +29,8 @@ SELECT column_name FROM information_schema.columns WHERE table_name = {} AND tab
 
 
 _TEMPORARY_LAST = """
-SELECT set_config('search_path', concat_ws(', ', nullif(reset_val, ''), 'pg_temp'), true) FROM pg_settings WHERE name = 'search_path'
+SELECT set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
+  FROM pg_settings WHERE name = 'search_path'
 """
 """As role and database say: another user of a pooled session may have set another path, or made temporary tables."""
 

@@ -42,6 +42,8 @@ UNSTREAMED_ROWS = 100_000
 
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
 _DAY = timedelta(days=1)
+_UNDECODABLE = "Could not decode to UTF-8"
+"""Of SQLite; the text itself follows, which is not repeated."""
 _REFUSED = ("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist")
 
 
@@ -420,6 +422,10 @@ def _errors(where: str) -> Iterator[None]:
 def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     """What a driver says may quote a row only where a value is at fault."""
     said = str(error.args[-1] if error.args else error).splitlines()[0]
+    if getattr(error, "sqlstate", "") in ("22021", "22P05") or said.startswith(_UNDECODABLE):
+        column = said.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if said.startswith(_UNDECODABLE) else ""
+        what = f"the database holds text that is not UTF-8{f', in {column}' if column else ''}"
+        return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
     if names & {"DataError", "IntegrityError"}:
         what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
         return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")

@@ -201,7 +201,8 @@ class LakeSnapshot(EngineSnapshot):
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
                 streams.append(Rows(beside, selection, connection.interrupt))
-            yield streams
+            with self._unchanging():
+                yield streams
 
     def _shares(self, selection: Selection, most: int) -> list[dict[str, tuple[int, int] | None]]:
         """The files of each share, and which rows of those that are cut."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,15 @@ def emptied(connection: psycopg.Connection) -> None:
             raise RuntimeError(f"the session is {status.name}")
 
 
+def is_open(connection: psycopg.Connection) -> bool:
+    """Whether an idle session is still there. One that the server ended (`idle_session_timeout`, a restart) has its last words to read."""
+    if connection.closed:
+        return False
+    words = select.poll()
+    words.register(connection.fileno(), select.POLLIN)
+    return not words.poll(0)
+
+
 def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "") -> None:
     """Open a read-only transaction with our settings. Takes no snapshot: the first query does.
 
@@ -89,8 +99,14 @@ def begin(connection: psycopg.Connection, isolation: str, statement_timeout: tim
     """
     local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
     if search_path:
-        local += f"; SET LOCAL search_path = {search_path}, pg_temp"
+        local += f"; SET LOCAL search_path = {', '.join([*_schemas(search_path), 'pg_temp'])}"
     connection.execute(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; {local}".encode())
+
+
+def _schemas(search_path: str) -> list[str]:
+    """The names of a search path as the server shows it; one without a name (`SET search_path = ''`) stands for no schema."""
+    names = (name.strip() for name in re.findall(r'(?:"(?:[^"]|"")*"|[^",])+', search_path))
+    return [name for name in names if name not in ("", '""', "pg_temp")]
 
 
 def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts:

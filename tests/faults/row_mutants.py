@@ -1,0 +1,155 @@
+"""Known-bad variants of what keeps a copy true to the row, and the attacks that must catch them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import duckdb
+import psycopg
+
+from tests.copies import Copy
+from tests.faults import scenes
+from tests.faults.live import environment, prepare, uncopied
+from tests.faults.mutants import Attack, Mutant
+from tests.faults.oracle import judge
+from tests.faults.processes import Launcher
+from tests.installations import USER, Place, catalog, make_place
+from tests.servers.postgres import Database, serve_postgres
+
+SNAPSHOT = {"mode": "snapshot", "column": "waybill_xid"}
+FIRST, SECOND = "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"
+ROWS = "insert into orders (id, tenant_id, updated_at) select i, 'acme', '2026-02-01Z' from generate_series({}, {}) i"
+
+
+def vanished(launcher: Launcher, folder: Path) -> list[str]:
+    """Rows are removed for good, and one of them is back as it was."""
+    scene = scenes.vanished(folder / "vanished")
+    done = launcher.run(scene.root, *scene.argv)
+    return judge(scene.out, dict(scene.versions), held=scene.held) + ([done.said] if done.status else [])
+
+
+def patterns(launcher: Launcher, folder: Path) -> list[str]:
+    """A lake has a file whose name another file's name matches as a pattern."""
+    place = Place(folder)
+    for name, number in (("a[1]", 1), ("a1", 2)):
+        (folder / "lake").mkdir(parents=True, exist_ok=True)
+        times = "timestamptz '2026-05-01 00:00:00Z' as updated_at, null::timestamptz as deleted_at"
+        row = f"select 'acme' as tenant_id, {number} as id, '{name}' as name, {times}"
+        duckdb.execute(f"copy ({row}) to '{folder}/lake/{name}.parquet' (format parquet)")
+    entities = catalog(user={**USER, "source": "lake", "relation": "a[1].parquet"})["entities"]
+    place.write("catalog.yaml", {"sources": {"lake": {"kind": "lake", "path": "lake"}}, "entities": entities})
+    place.tenant(entityList=["user"])
+    done = launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)
+    keys = Copy().catch_up(place.out / "exports/acme").keys()
+    return ([] if keys == ["1"] else [f"the copy holds {keys}"]) + ([done.said] if done.status else [])
+
+
+def restored(launcher: Launcher, folder: Path) -> list[str]:
+    """The ledger comes back from a backup that is older than the last delivery."""
+    place = make_place(folder)
+    place.tenant(entityList=["user"])
+    story = scenes.Story(place)
+    story.first_day()
+    launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)
+    shutil.copytree(folder / ".waybill", folder / "backup")
+    launcher.run(folder, "run", "acme", "--until", scenes.NEXT)
+    shutil.rmtree(folder / ".waybill")
+    shutil.copytree(folder / "backup", folder / ".waybill")
+    done = launcher.run(folder, "run", "acme", "--until", scenes.AFTER)
+    return [] if done.status == 1 and "waybill reconcile acme" in done.said else ["the run went on with a ledger that is behind"]
+
+
+def on_postgres(happens: Callable[[Launcher, Place, Database], list[str]]) -> Attack:
+    """Twenty rows are delivered by `snapshot`; something happens; the next delivery is compared with the source."""
+
+    def attack(launcher: Launcher, folder: Path) -> list[str]:
+        with ExitStack() as servers:
+            cluster = servers.enter_context(serve_postgres())
+            database = servers.enter_context(cluster.database())
+            place = prepare(folder, database, orders=SNAPSHOT)
+            env = environment(database)
+            database.psql(ROWS.format(1, 20))
+            done = launcher.run(folder, "run", "acme", "--until", FIRST, env=env)
+            wrong = happens(launcher, place, database) + ([done.said] if done.status else [])
+            done = launcher.run(folder, "run", "acme", "--until", SECOND, env=env)
+            return wrong + uncopied(place.out, database) + ([done.said] if done.status else [])
+
+    return attack
+
+
+def swapped(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """A table is swapped in that was filled and changed before the first delivery."""
+    database.psql(
+        "create table other (like orders including all); insert into other table orders; update other set version = 2 where id = 3"
+    )
+    launcher.run(place.root, "run", "acme", "--until", "2026-03-01T12:00:00Z", "--full-load", env=environment(database))
+    database.psql("alter table orders rename to old; alter table other rename to orders")
+    return []
+
+
+def emptied(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """A full load begins while the table is being emptied and filled again."""
+    with psycopg.connect(database.dsn) as writer:
+        writer.execute("truncate orders")
+        writer.execute(ROWS.format(1, 20).encode())
+        run = launcher.start(place.root, "run", "acme", "--until", FIRST, "--full-load", env=environment(database))
+        waits = "select count(*) from pg_stat_activity where application_name = 'waybill' and wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 60
+        pause = threading.Event()
+        while database.psql(waits).strip() == "0" and time.monotonic() < deadline:
+            pause.wait(0.02)
+        writer.commit()
+        done = run.wait()
+    return uncopied(place.out, database) + ([done.said] if done.status else [])
+
+
+ROW_MUTANTS = [
+    Mutant(
+        "keys that are gone are not told",
+        "deliveries/comparison/keysets.py",
+        "gone = held_before - there",
+        "gone = set()",
+        vanished,
+    ),
+    Mutant(
+        "a key that came back waits for a change",
+        "deliveries/comparison/keysets.py",
+        "missing = there - held_before - delivered",
+        "missing = set()",
+        vanished,
+    ),
+    Mutant(
+        "a path is a pattern",
+        "sources/duckdb/lake.py",
+        'return _PATTERN_MARKS.sub(r"[\\1]", path)',
+        "return path",
+        patterns,
+    ),
+    Mutant(
+        "a ledger that is behind goes on",
+        "deliveries/comparison/stale_ledger.py",
+        "if one.delivery_id not in known and",
+        "if False and one.delivery_id not in known and",
+        restored,
+    ),
+    Mutant(
+        "rows of a table that was swapped in are taken for delivered",
+        "deliveries/extraction.py",
+        "if lost := snapshot.passed_over(selection, start, before):",
+        'if lost := "":',
+        on_postgres(swapped),
+    ),
+    Mutant(
+        "the snapshot is older than the table",
+        "sources/postgres/session.py",
+        """            connection.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE".encode())
+""",
+        "",
+        on_postgres(emptied),
+    ),
+]

@@ -1,0 +1,72 @@
+"""Texts that are no UTF-8, roles with settings of their own, and sessions that the server ends while nobody uses them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.servers.postgres import Database
+from tests.sources.test_source_postgres import entity, source
+from waybill.configuration.catalog import DbApiSource
+from waybill.configuration.selection import Dialect, Selection
+from waybill.errors import PermanentError
+from waybill.sources import reuse
+from waybill.sources.base import Source
+from waybill.sources.dbapi.source import DbApi
+
+TABLE = "create table public.orders (id int primary key, tenant_id text, name text, updated_at timestamptz default '2026-01-01')"
+
+
+def read(origin: Source, relation: str = "public.orders") -> bytes:
+    wanted = entity("lookback", relation=relation, columns={"id": {"type": "integer"}, "name": {"type": "string"}})
+    selection = Selection(wanted, "acme", wanted.columns)
+    with origin.snapshot([wanted]) as snapshot:
+        snapshot.check(selection)
+        return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
+
+
+@pytest.mark.parametrize("kind", ["postgres", "dbapi"])
+def test_bytes_of_a_database_without_an_encoding_are_told(postgres: Database, kind: str) -> None:
+    name = f"{postgres.name}_ascii"
+    postgres.psql(f"create database {name} encoding 'SQL_ASCII' template template0 lc_collate 'C' lc_ctype 'C'")
+    there = Database(postgres.host, postgres.port, name, postgres.user)
+    there.psql(TABLE)
+    with psycopg.connect(there.dsn, client_encoding="SQL_ASCII") as writer:
+        writer.execute(b"insert into orders values (1, 'acme', E'planted\\xe9')")
+    origin = source(there) if kind == "postgres" else DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg.connect(there.dsn))
+    with pytest.raises(PermanentError, match="UTF-8") as told:
+        read(origin)
+    assert (told.value.code, "planted" in str(told.value)) == ("source_unreadable", False)
+
+
+def test_bytes_of_sqlite_that_are_no_text_are_told_without_them(tmp_path) -> None:
+    with closing(sqlite3.connect(tmp_path / "app.db")) as database, database:
+        database.execute("create table orders (id int primary key, tenant_id text, name text, updated_at timestamp)")
+        database.execute("insert into orders values (1, 'acme', cast(x'706c616e746564e9' as text), '2026-01-01 00:00:00')")
+    with pytest.raises(PermanentError, match="is not UTF-8, in column 'name'") as told:
+        read(DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: sqlite3.connect(tmp_path / "app.db")), "orders")
+    assert (told.value.code, "planted" in str(told.value)) == ("source_unreadable", False)
+
+
+@pytest.mark.parametrize("path", ["''", '"$user", "od""d, name", public', "pg_temp, public", "public"])
+def test_the_search_path_of_a_role_is_taken_as_it_is(postgres: Database, path: str) -> None:
+    postgres.psql(f"{TABLE}; insert into public.orders values (1, 'acme', 'Ada'); alter database {postgres.name} set search_path = {path}")
+    assert read(source(postgres)) == b"1,Ada\n"
+    assert read(DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg.connect(postgres.dsn))) == b"1,Ada\n"
+
+
+def test_a_kept_session_that_the_server_ended_is_opened_again(postgres: Database) -> None:
+    postgres.psql(f"{TABLE}; insert into public.orders values (1, 'acme', 'Ada')")
+    origin = source(postgres)
+    with reuse.kept():
+        assert read(origin) == b"1,Ada\n"
+        ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'waybill'"
+        assert postgres.psql(ended).strip() == "1"
+        deadline = time.monotonic() + 30
+        while postgres.psql("select count(*) from pg_stat_activity where application_name = 'waybill'").strip() != "0":
+            assert time.monotonic() < deadline
+        assert read(origin) == b"1,Ada\n"
