@@ -73,7 +73,7 @@ def test_an_empty_policy_is_all_defaults(folder):
         pytest.param(
             "entitylist: user",
             "entitylist: unknown key (allowed: exportOption, entityList, frequency, timezone, deliverAt, deliverBy, destination, csv, "
-            "files, landing, notify, sourceTenant, copyOf, where, columns, rename, frequencies; did you mean entityList?)",
+            "files, encryption, landing, notify, sourceTenant, copyOf, where, columns, rename, frequencies; did you mean entityList?)",
             id="key",
         ),
         pytest.param("entityList: user\ntimezone: Mars/Base", "timezone: unknown time zone 'Mars/Base' (allowed: IANA names", id="zone"),

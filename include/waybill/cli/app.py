@@ -96,12 +96,14 @@ def check(
         write(str(finding))
     for warning in catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml"):
         complain(f"warning: {warning}")
+    for name in found.unfrozen:
+        complain(f"note: the columns of {name} are not frozen yet; the next `waybill apply` writes them to columns.lock.yaml")
     if found.findings:
         complain(f"{counted(len(found.findings), 'problem')} found")
         raise typer.Exit(1)
     if connect:
         tell_source_findings(settings, {tenant: file.registration for tenant, file in found.tenants.items()})
-    write(f"{counted(len(found.catalog.entities), 'entity')} and {counted(len(found.tenants), 'tenant file')}: valid")
+    write(f"{counted(len(found.catalog.entities) + len(found.unfrozen), 'entity')} and {counted(len(found.tenants), 'tenant file')}: valid")
 
 
 @app.command()

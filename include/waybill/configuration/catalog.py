@@ -69,6 +69,12 @@ FormatName = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
 FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
 
 
+def _or_all(schema: dict[str, Any]) -> None:
+    """The file may say `all except [..]`, which is a list by the time an entity is made of it (waybill.configuration.frozen)."""
+    listed = {key: schema.pop(key) for key in ("additionalProperties", "minProperties", "type") if key in schema}
+    schema["anyOf"] = [listed, {"type": "string", "pattern": r"^\s*all(\s+except\s+\[.*\])?\s*$"}]
+
+
 class Entity(Strict):
     """One exportable dataset. `id` is its key in the catalog file."""
 
@@ -115,8 +121,10 @@ class Entity(Strict):
     """The column that a date range of an export or a backfill is about."""
     formats: tuple[FormatName, ...] = FORMATS
     """The formats in which it may be exported on demand."""
-    columns: Annotated[Mapping[str, Column], Field(min_length=1)]
-    """The columns that may leave, in the order of the file. Nothing else does."""
+    columns: Annotated[Mapping[str, Column], Field(min_length=1, json_schema_extra=_or_all)]
+    """The columns that may leave, in the order of the file. Nothing else does.
+
+    `all except [..]` becomes such a list at `waybill apply`."""
 
     @property
     def display_name(self) -> str:

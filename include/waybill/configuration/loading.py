@@ -14,8 +14,10 @@ import yaml
 
 from waybill.access import TENANT_ID
 from waybill.configuration import catalog as catalogs
+from waybill.configuration import frozen
 from waybill.configuration.catalog import Catalog, Entity, closest
 from waybill.configuration.findings import kind_of, validated
+from waybill.configuration.frozen import Unfrozen
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
 from waybill.configuration.registration import Registration, listed_entities
@@ -103,6 +105,7 @@ class Configuration:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     policy_findings: tuple[Finding, ...] = ()
     _folder: _TenantFolder | None = field(default=None, repr=False)
+    unfrozen: Mapping[str, Unfrozen] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
@@ -265,7 +268,7 @@ def load(config_dir: Path) -> Configuration:
         findings.append(
             Finding(root, "", "the configuration folder does not exist", "a folder with catalog.yaml and tenants/; set WAYBILL_CONFIG_DIR")
         )
-    catalog, known_names = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
+    catalog, known_names, unfrozen = _load_catalog(config_dir / "catalog.yaml", f"{root}/catalog.yaml", findings)
     unruly: list[Finding] = []
     policy = _load_policy(config_dir / "policy.yaml", f"{root}/policy.yaml", unruly)
     presets = _load_presets(config_dir / "presets", f"{root}/presets", unruly)
@@ -273,7 +276,7 @@ def load(config_dir: Path) -> Configuration:
     across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
     findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
     folder = _TenantFolder(config_dir / "tenants", f"{root}/tenants", catalog, known_names)
-    return Configuration(catalog, policy, tuple(findings), presets, tuple(unruly), folder)
+    return Configuration(catalog, policy, tuple(findings), presets, tuple(unruly), folder, unfrozen)
 
 
 _Written = tuple[int, int, int]
@@ -361,11 +364,13 @@ def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str
     return presets
 
 
-def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None]:
-    """The catalog's valid part, and every entity spelling that stands in the file, valid or not; None where no entity can be read."""
+def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None, dict[str, Unfrozen]]:
+    """The catalog's valid part, every entity spelling that stands in the file, valid or not (None where no entity can be read), and the
+    entities whose columns nothing has frozen yet: they are not part of the catalog.
+    """
     raw = read_yaml(path, shown, findings)
     if raw is None:
-        return Catalog(), None
+        return Catalog(), None, {}
     found: list[Finding] = []
     for key in raw.keys() - {"sources", "entities"}:
         found.append(Finding(shown, str(key), "unknown key", "sources, entities", closest(str(key), ["sources", "entities"])))
@@ -374,13 +379,18 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     bodies = _section(raw, "entities", shown, found)
     if not bodies and not found:
         found.append(Finding(shown, "entities", "no entity is defined", "at least one entity"))
-    entities = {}
+    entities, unfrozen = {}, {}
+    locked = frozen.beside(path)
+    lock = read_yaml(locked, f"{locked.parent.name}/{locked.name}", found) or {} if locked.exists() else {}
     for entity_id, body in bodies.items():
         if not isinstance(body, dict):
             found.append(Finding(shown, f"entities.{entity_id}", f"holds {kind_of(body)}", "a mapping of keys to values"))
             continue
-        entity = validated(Entity, {**body, "id": entity_id}, shown, found, f"entities.{entity_id}")
-        if entity is not None:
+        words, without = frozen.listed(body, lock.get(entity_id))
+        entity = validated(Entity, {**words, "id": entity_id}, shown, found, f"entities.{entity_id}")
+        if entity is not None and without is not None:
+            unfrozen[str(entity_id)] = Unfrozen(entity, without)
+        elif entity is not None:
             entities[str(entity_id)] = entity.in_source_names()
         elif isinstance(body.get("source"), str) and body["source"] not in sources:
             found.append(catalogs.unknown_source(str(entity_id), body["source"], [str(name) for name in sources], shown))
@@ -389,7 +399,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     found.extend(one for one in catalogs.problems(catalog, shown) if not _follows_from(one, known_sources, catalog))
     findings.extend(found)
     names = {str(body["name"]).casefold() for body in bodies.values() if isinstance(body, dict) and "name" in body}
-    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies}) if bodies else None
+    return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies}) if bodies else None, unfrozen
 
 
 def _follows_from(finding: Finding, known_sources: frozenset[str], catalog: Catalog) -> bool:

@@ -82,7 +82,11 @@ def look(
 ) -> Look:
     """Look into the source a word means. `beside`: ids that the catalog uses are not used again. Only reads."""
     settings = settings or Settings.from_environment()
-    catalog = loading.load(settings.config_dir).catalog if settings.config_dir.is_dir() else Catalog()
+    loaded = loading.load(settings.config_dir) if settings.config_dir.is_dir() else None
+    catalog = Catalog()
+    if loaded:
+        waiting = {name: one.entity for name, one in loaded.unfrozen.items()}
+        catalog = Catalog(sources=loaded.catalog.sources, entities={**loaded.catalog.entities, **waiting})
     name, spec = source_of(word, catalog, settings.base, connections)
     name = next((known for known, one in catalog.sources.items() if one == spec), name)
     if name in catalog.sources and catalog.sources[name] != spec:

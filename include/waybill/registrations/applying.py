@@ -18,7 +18,7 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
-from waybill.registrations import filling, recipients
+from waybill.registrations import filling, freezing, recipients
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -50,7 +50,7 @@ class Applied:
     findings: tuple[Finding, ...]
     refusal: PermanentError | None = None
     notes: tuple[str, ...] = ()
-    """What the catalog's changes mean for rows that were delivered already."""
+    """Which columns were frozen, and what the catalog's changes mean for rows that were delivered already."""
 
     @property
     def changed(self) -> list[Change]:
@@ -84,6 +84,8 @@ def apply(
     deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
     """
     installation.configuration.require_catalog()
+    frozen = freezing.freeze(installation, dry_run=dry_run)
+    installation.configuration.require_catalog()
     files = installation.configuration.files_of(only) if only else installation.configuration.files
     with installation.ledger.read() as connection:
         found = [registrations.current(connection, only)] if only else registrations.all_current(connection)
@@ -103,7 +105,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, (*files.findings, *unusable), refusal, tuple(filling.announced(installation.catalog, samples, before)))
+    return Applied(changes, (*files.findings, *unusable), refusal, (*frozen, *filling.announced(installation.catalog, samples, before)))
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:

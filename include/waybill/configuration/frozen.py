@@ -1,0 +1,66 @@
+"""`columns: all except [..]`: every column a source had when `waybill apply` first saw the entity, as an allow-list in `columns.lock.yaml`.
+
+A column the source gets later is not in the list, so it does not leave by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from waybill.configuration.catalog import Entity
+
+LOCK = "columns.lock.yaml"
+_OPEN = re.compile(r"\s*all(?:\s+except\s+(\[.*\]))?\s*", re.DOTALL)
+_HEAD = """\
+# Written by `waybill apply`: what `columns: all except [..]` of the catalog stands for. Keep it with the catalog, under version control.
+# To take up columns that the source got later, add them here, or take the entity out and apply again.
+"""
+
+
+@dataclass(frozen=True)
+class Unfrozen:
+    """An entity whose columns are `all except` these, while nothing has frozen them. It is no part of the catalog yet."""
+
+    entity: Entity
+    without: tuple[str, ...]
+
+
+def excluded(columns: Any) -> tuple[str, ...] | None:
+    """The columns an open list leaves out; None for what is none."""
+    found = _OPEN.fullmatch(columns) if isinstance(columns, str) else None
+    if found is None:
+        return None
+    try:
+        names = yaml.safe_load(found[1] or "[]")
+    except yaml.YAMLError:
+        return None
+    return tuple(map(str, names)) if all(isinstance(one, str | int) for one in names) else None
+
+
+def listed(body: Mapping[str, Any], frozen: Any) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+    """An entity's words with a list of columns in place of an open one, and what the open one leaves out while nothing is frozen.
+
+    The key stands for the columns then, so that the rest can be looked at.
+    """
+    without = excluded(body.get("columns"))
+    if without is None:
+        return dict(body), None
+    if isinstance(frozen, dict):
+        return {**body, "columns": {name: column for name, column in frozen.items() if name not in without}}, None
+    key = body.get("key")
+    return {**body, "columns": {str(name): {"type": "string"} for name in (key if isinstance(key, list) else [key])}}, without
+
+
+def text(frozen: Mapping[str, Mapping[str, Any]]) -> str:
+    return _HEAD + yaml.safe_dump({name: dict(columns) for name, columns in frozen.items()}, sort_keys=False, allow_unicode=True)
+
+
+def beside(catalog: Path) -> Path:
+    """The lock of a catalog."""
+    return catalog.with_name(LOCK)

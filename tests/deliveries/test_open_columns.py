@@ -1,0 +1,124 @@
+"""`columns: all except [..]`: frozen by the first apply, so that what the source gets later stays where it is until somebody lets it go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.installations import DAY, NOON, Place, make_place
+from waybill.errors import PermanentError
+from waybill.registrations import applying
+
+ORDERS = {"source": "warehouse", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "changes": {"mode": "full"}}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with closing(make_place(tmp_path / "place", clock=NOON)) as place:
+        place.sql(
+            "CREATE TABLE orders (tenant_id VARCHAR, id INTEGER, total DECIMAL(9, 2), inner_note VARCHAR, api_key VARCHAR, span INTERVAL)"
+        )
+        place.sql("INSERT INTO orders VALUES ('acme', 1, 9.99, 'x', 'k', INTERVAL 1 DAY)")
+        place.tenant(entityList=["orders"])
+        place.write("catalog.yaml", catalog("all except [inner_note]"))
+        yield place
+
+
+def catalog(columns: Any, **entity: Any) -> dict[str, Any]:
+    return {
+        "sources": {"warehouse": {"kind": "duckdb", "path": "warehouse.duckdb"}},
+        "entities": {"orders": {**ORDERS, **entity, "columns": columns}},
+    }
+
+
+def lock(place: Place) -> Path:
+    return place.root / "config/columns.lock.yaml"
+
+
+def header(place: Place) -> list[str]:
+    newest = max(place.manifests(), key=lambda one: (one[1]["generation"], one[1]["sequence"]))
+    return [column["name"] for column in newest[1]["columns"]]
+
+
+def test_columns_are_frozen_at_apply_and_new_ones_stay_until_they_are_let_go(place: Place, run_waybill: Callable[..., str]) -> None:
+    home = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    assert "the columns of orders are not frozen yet" in run_waybill("check", **home)
+    assert not lock(place).exists()
+    said = applying.apply(place.installation(), actor="test", dry_run=True).notes
+    assert said == ("columns of orders would be frozen: tenant_id, id, total, span; api_key is left out: its name looks like a credential",)
+    assert not lock(place).exists()
+    place.run(NOON)
+    assert header(place) == ["tenant_id", "id", "total", "span"]
+    assert list(yaml.safe_load(lock(place).read_text())["orders"]) == ["tenant_id", "id", "total", "span"]
+    assert "not frozen" not in run_waybill("check", **home)
+    place.sql("ALTER TABLE orders ADD COLUMN margin INTEGER")
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert header(place) == ["tenant_id", "id", "total", "span"]
+    found = json.loads(run_waybill("discover", "warehouse", "--diff", "--json", **home))
+    assert {"kind": "new_column", "place": "orders.margin", "what": "INTEGER, not exported", "breaks": False} in found
+    words = yaml.safe_load(lock(place).read_text())
+    words["orders"]["margin"] = {"type": "integer"}
+    lock(place).write_text(yaml.safe_dump(words, sort_keys=False))
+    place.clock = NOON + 2 * DAY
+    place.run(NOON + 2 * DAY)
+    assert header(place)[-1] == "margin"
+
+
+def test_a_column_left_out_later_stays_at_once(place: Place) -> None:
+    place.run(NOON)
+    place.write("catalog.yaml", catalog("all except [inner_note, total]"))
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert header(place) == ["tenant_id", "id", "span"]
+
+
+@pytest.mark.parametrize("columns", ["all", "all except []", " all  except [inner_note ] ", 'all except ["inner_note", api_key]'])
+def test_every_spelling_of_an_open_list_is_understood(place: Place, columns: str) -> None:
+    place.write("catalog.yaml", catalog(columns))
+    place.run(NOON)
+    assert ("inner_note" in header(place)) is ("inner_note" not in columns)
+    assert "api_key" not in header(place)
+
+
+@pytest.mark.parametrize("columns", ["everything", "all but [x]", "all except x", "all except [x", "all except [{a: 1}]", 7])
+def test_anything_else_is_a_finding(place: Place, columns: Any) -> None:
+    place.write("catalog.yaml", catalog(columns))
+    [found] = place.installation().configuration.shared_findings
+    assert found.path == "entities.orders.columns"
+
+
+def test_a_name_that_is_not_there_is_told_before_anything_leaves(place: Place) -> None:
+    place.write("catalog.yaml", catalog("all except [inner_notes]"))
+    with pytest.raises(PermanentError, match="did you mean inner_note"):
+        place.run(NOON)
+    assert not lock(place).exists()
+    assert not list(place.manifests())
+
+
+def test_a_configuration_that_cannot_be_written_says_where_to_freeze(place: Place) -> None:
+    lock(place).with_name(".columns.lock.yaml.part").mkdir()
+    with pytest.raises(PermanentError, match="Run `waybill apply` where the configuration is kept"):
+        place.run(NOON)
+    assert not list(place.manifests())
+
+
+def test_queries_and_parquet_files_are_frozen_too(place: Place) -> None:
+    (place.root / "lake").mkdir()
+    pq.write_table(pa.table({"tenant_id": ["acme"], "id": [1], "note": ["a"], "more": [1.5]}), place.root / "lake/events.parquet")
+    words = catalog("all except [span]", relation="", query="SELECT tenant_id, id, total, span FROM orders")
+    words["sources"]["lake"] = {"kind": "lake", "path": "lake"}
+    words["entities"]["events"] = {**ORDERS, "source": "lake", "relation": "*.parquet", "columns": "all except [more]"}
+    place.write("catalog.yaml", {**words, "entities": {**words["entities"]}})
+    place.tenant(entityList=["orders", "events"])
+    place.run(NOON)
+    by_entity = {one["entity"]: [column["name"] for column in one["columns"]] for _, one in place.manifests()}
+    assert by_entity == {"orders": ["tenant_id", "id", "total"], "events": ["tenant_id", "id", "note"]}
