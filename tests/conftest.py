@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+
+
+def _keep_files_in_memory() -> None:
+    """Most tests wait for the disk more than for anything else: databases and published files are written through to it.
+
+    What a test kills is a process, never the machine, so a file system in memory keeps the same promises. TMPDIR, where it is set, decides.
+    """
+    if "TMPDIR" in os.environ or not MEMORY.is_dir():
+        return
+    state = os.statvfs(MEMORY)
+    if state.f_bavail * state.f_frsize >= ROOM and not state.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
 def _isolate_environment() -> None:
     """Airflow reads its settings once, at import: they must be in place before any test module is imported."""
     for name in [name for name in os.environ if name.startswith(("WAYBILL_", "AIRFLOW_", "AWS_"))]:
@@ -42,6 +58,7 @@ def _isolate_environment() -> None:
     }
 
 
+_keep_files_in_memory()
 _isolate_environment()
 
 import pytest  # noqa: E402 (after the environment is in place)

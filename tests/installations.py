@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +54,16 @@ def catalog(**entities: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Place:
-    """One installation below `root`. `installation()` makes a fresh one each time, as a new process would."""
+    """One installation below `root`. `installation()` makes a fresh one each time, as a new process would; only the ledger stays open.
+
+    Every engine of SQLAlchemy's compiles each statement once, which takes a quarter of a small run.
+    """
 
     root: Path
     connections: dict[str, Connection] = field(default_factory=dict)
     ledger_url: str = ""
     clock: datetime | None = None
-    ledgers: list[Ledger] = field(default_factory=list)
+    ledgers: dict[tuple[str, int], Ledger] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -73,14 +79,14 @@ class Place:
         self.write(f"tenants/{name}.yaml", {**defaults, **body})
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.root / "warehouse.duckdb")) as connection:
+        with opened(self.root / "warehouse.duckdb") as connection:
             return connection.execute(statement).fetchall()
 
     def user(
         self, number: int, name: str, updated: datetime, *, deleted: datetime | None = None, tenant: str = "acme", table: str = "user"
     ) -> None:
         """Insert or replace one row."""
-        with duckdb.connect(str(self.root / "warehouse.duckdb")) as connection:
+        with opened(self.root / "warehouse.duckdb") as connection:
             connection.execute(f'delete from "{table}" where id = ? and tenant_id = ?', [number, tenant])
             connection.execute(f'insert into "{table}" values (?, ?, ?, ?, ?)', [tenant, number, name, updated, deleted])
 
@@ -89,10 +95,16 @@ class Place:
             {"WAYBILL_LEDGER_URL": self.ledger_url} if self.ledger_url else {}
         )
         settings = Settings.from_environment(environment)
-        ledger = Ledger(settings.ledger_url)
-        self.ledgers.append(ledger)
+        return Installation(settings, self._ledger(settings.ledger_url), self._connection, lambda: self.clock or datetime.now(UTC))
+
+    def _ledger(self, url: str) -> Ledger:
+        """The ledger that is there now: a file that was put in another's place is another one."""
+        path = Path(url.removeprefix("sqlite:///"))
+        with _one_at_a_time:
+            ledger = self.ledgers.get((url, _inode(path))) or open_ledger(url)
+            self.ledgers[url, _inode(path)] = ledger
         ledger.ready()
-        return Installation(settings, ledger, self._connection, lambda: self.clock or datetime.now(UTC))
+        return ledger
 
     def _connection(self, name: str) -> Connection:
         if name not in self.connections:
@@ -105,7 +117,7 @@ class Place:
         return run(installation, tenant, until, **options)
 
     def close(self) -> None:
-        for ledger in self.ledgers:
+        for ledger in self.ledgers.values():
             ledger.close()
 
     def manifests(self, tenant: str = "acme") -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -136,6 +148,52 @@ def read_csv(path: Path, manifest: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 @contextmanager
+def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB file for the length of the block. One engine of the process serves every file: starting one takes longer than a few rows."""
+    with _one_at_a_time, _engine().cursor() as connection:
+        connection.execute(f"attach '{path}' as warehouse")
+        try:
+            connection.execute("use warehouse")
+            yield connection
+        finally:
+            connection.execute("use memory")
+            connection.execute("detach warehouse")
+
+
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
+
+def open_ledger(url: str) -> Ledger:
+    """An empty SQLite ledger begins as a copy of one that was migrated before, which is what takes the time."""
+    ledger = Ledger(url)
+    if ledger.engine.dialect.name == "sqlite":
+        path = Path(str(ledger.url.database))
+        if path.stat().st_size == 0:
+            path.write_bytes(_migrated())
+    return ledger
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino if path.exists() else 0
+
+
+@cache
+def _migrated() -> bytes:
+    """The file of an empty ledger that has every migration."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        ledger = Ledger(f"sqlite:///{path}")
+        ledger.ready()
+        ledger.close()
+        return path.read_bytes()
+
+
+@contextmanager
 def vacant_place(root: Path) -> Iterator[Place]:
     """An installation at noon that nobody is registered in. Calls may name any destination, as a folder is a handy one in a test."""
     place = make_place(root, clock=NOON)
@@ -149,6 +207,16 @@ def make_place(root: Path, **fields: Any) -> Place:
     place = replace(Place(root), **fields)
     place.write("catalog.yaml", catalog())
     place.tenant()
-    for table in ("user", "theme"):
-        place.sql(f'create table "{table}" (tenant_id varchar, id bigint, name varchar, updated_at timestamptz, deleted_at timestamptz)')
+    (root / "warehouse.duckdb").write_bytes(_warehouse())
     return place
+
+
+@cache
+def _warehouse() -> bytes:
+    """A DuckDB file with both tables, empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        columns = "tenant_id varchar, id bigint, name varchar, updated_at timestamptz, deleted_at timestamptz"
+        for table in ("user", "theme"):
+            place.sql(f'create table "{table}" ({columns})')
+        return (place.root / "warehouse.duckdb").read_bytes()

@@ -143,6 +143,21 @@ def test_a_catalog_that_cannot_be_read_brings_no_findings_about_entities(folder,
     assert (set(found.tenants), found.broken) == (set(), {"acme"})
 
 
+@pytest.mark.parametrize("name", ["warehouse", "duckdb", "postgres"])
+@pytest.mark.parametrize("kind", ["duckdb", "lake", "postgres", "dbapi"])
+def test_a_mistake_of_a_source_is_told_where_it_is_written_whatever_the_source_is_called(folder, kind, name):
+    catalog = {"sources": {name: {"kind": kind, "colour": "red"}}, "entities": {}}
+    lines = [line.removeprefix("config/catalog.yaml: ") for line in with_catalog(folder, yaml.safe_dump(catalog))]
+    assert {line.partition(":")[0] for line in lines if "sources" in line} >= {f"sources.{name}.colour"}
+    assert not [line for line in lines if f"{name}.{kind}" in line]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("mail", "to"), ("slack", "connection"), ("webhook", "connection")])
+def test_a_mistake_of_a_channel_is_told_by_its_number(folder, kind, key):
+    lines = with_tenant(folder, f"entityList: user\nnotify: [{{kind: {kind}, {key}: 5, colour: red}}]")
+    assert {line.partition("globex.yaml: ")[2].partition(":")[0] for line in lines} >= {f"notify.0.{key}", "notify.0.colour"}
+
+
 def test_a_list_with_a_number_in_it_is_told_its_unknown_names_too(folder):
     lines = [line.partition("globex.yaml: ")[2] for line in with_tenant(folder, "entityList: [usr, user, 5, nobody]")]
     assert [line.partition(" (")[0] for line in lines] == [

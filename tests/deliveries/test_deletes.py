@@ -361,13 +361,11 @@ def test_a_reconciled_ledger_starts_over_since_manifests_hold_no_keys(place):
     for number in (1, 2, 3):
         place.user(number, "Ada", MIDNIGHT - 40 * DAY)
     delivered(place, NOON)
-    for ledger in place.ledgers:
-        ledger.close()
+    place.close()
     backup = {path: path.read_bytes() for path in (place.root / ".waybill").glob("*.db*")}
     gone(place, 1)
     delivered(place, NOON + DAY)
-    for ledger in place.ledgers:
-        ledger.close()
+    place.close()
     for path in (place.root / ".waybill").glob("*.db*"):
         path.unlink()
     for path, data in backup.items():

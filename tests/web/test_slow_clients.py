@@ -34,6 +34,10 @@ class Service:
         client.connect(("127.0.0.1", self.port))
         return client
 
+    def download(self) -> bytes:
+        path = self.link.removeprefix(f"http://127.0.0.1:{self.port}")
+        return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Iterator[Service]:
@@ -53,6 +57,17 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
         yield Service(port, token, root / "log", link)
 
 
+@pytest.fixture(scope="module")
+def stalled(service: Service) -> Iterator[list[socket.socket]]:
+    """As many downloads as a tenant may have, begun and never read. They are given up while the other clients of this module wait, too."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(service.connect())) for _ in range(patience.DOWNLOADS)]
+        for client in clients:
+            client.sendall(service.download())
+            assert client.recv(12) == b"HTTP/1.1 200"
+        yield clients
+
+
 def read_to_the_end(client: socket.socket) -> bytes:
     found = b""
     try:
@@ -61,6 +76,15 @@ def read_to_the_end(client: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return found
+
+
+def test_only_so_many_downloads_of_a_tenant_go_on_at_once(service: Service, stalled: list[socket.socket]) -> None:
+    with closing(service.connect()) as one_more:
+        one_more.sendall(service.download().replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        archive = httpx.head(service.link).headers["Content-Length"]
+        assert read_to_the_end(one_more)[:12] == b"HTTP/1.1 429", (archive, service.log.read_text()[-3000:])
+    with Waybill(f"http://127.0.0.1:{service.port}", service.token, "acme") as client:
+        assert client.registration().entities == ["measurement"]
 
 
 def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(service: Service) -> None:
@@ -103,28 +127,15 @@ def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(
     assert "Traceback" not in (log := service.log.read_text()), log[-6000:]
 
 
-def test_downloads_nobody_reads_are_given_up_and_only_so_many_of_a_tenant_go_on_at_once(service: Service) -> None:
-    path = service.link.removeprefix(f"http://127.0.0.1:{service.port}")
-    archive = httpx.head(service.link).headers["Content-Length"]
-    asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-    with ExitStack() as stack:
-        clients = [stack.enter_context(closing(service.connect())) for _ in range(patience.DOWNLOADS)]
-        for client in clients:
-            client.sendall(asked)
-            assert client.recv(12) == b"HTTP/1.1 200"
-        one_more = stack.enter_context(closing(service.connect()))
-        one_more.sendall(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        assert read_to_the_end(one_more)[:12] == b"HTTP/1.1 429", (archive, service.log.read_text()[-3000:])
-        with Waybill(f"http://127.0.0.1:{service.port}", service.token, "acme") as client:
-            assert client.registration().entities == ["measurement"]
-        deadline = time.monotonic() + 4 * patience.STALL_SECONDS
-        while time.monotonic() < deadline:
-            client = stack.enter_context(closing(service.connect()))
-            client.sendall(asked)
+def test_downloads_nobody_reads_are_given_up(service: Service, stalled: list[socket.socket]) -> None:
+    assert len(stalled) == patience.DOWNLOADS
+    deadline = time.monotonic() + 4 * patience.STALL_SECONDS
+    while time.monotonic() < deadline:
+        with closing(service.connect()) as client:
+            client.sendall(service.download())
             if client.recv(12) == b"HTTP/1.1 200":
                 break
-            stack.callback(client.close)
-            threading.Event().wait(1)
-        else:
-            pytest.fail("the stalled downloads were never given up")
+        threading.Event().wait(1)
+    else:
+        pytest.fail("the stalled downloads were never given up")
     assert "Traceback" not in (log := service.log.read_text()), log[-6000:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -85,7 +85,7 @@ def kind_of(value: Any) -> str:
 
 
 def _explained(one: Any, model: type[BaseModel], file: str, prefix: str, *, suggest: bool) -> Finding:
-    loc = [str(part) for part in one["loc"] if not _is_union_tag(part, one, model)]
+    loc = [str(part) for part, _, is_tag in _steps(model, one["loc"]) if not is_tag]
     path = ".".join([prefix, *loc] if prefix else loc)
     context = one.get("ctx", {})
     allowed, meant = "", ""
@@ -154,18 +154,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_union_tag(part: Any, one: Any, model: type[BaseModel]) -> bool:
-    """pydantic puts the chosen `kind` into the path of a discriminated union; nobody wrote it there."""
-    position = one["loc"].index(part)
-    if part in ("mail", "slack", "webhook"):
-        return position > 1 and one["loc"][position - 2] in ("notify", "channels") and isinstance(one["loc"][position - 1], int)
-    return (
-        position > 0
-        and part in ("duckdb", "lake", "postgres", "dbapi", "sftp", "folder", "s3")
-        and (one["loc"][0] == "destination" or (one["loc"][0] == "sources" and position == 2))
-    )
-
-
 @cache
 def _schema(model: type[BaseModel]) -> Any:
     return model.model_json_schema(by_alias=True)
@@ -173,20 +161,23 @@ def _schema(model: type[BaseModel]) -> Any:
 
 def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """The keys a model accepts at a place inside it."""
+    here = [_schema(model), *(schema for _, schema, _ in _steps(model, loc))][-1]
+    return list(_follow(here, _schema(model)).get("properties", {}))
+
+
+def _steps(model: type[BaseModel], loc: tuple[Any, ...]) -> Iterator[tuple[Any, Any, bool]]:
+    """Each part of a place inside a model, the schema behind it, and whether pydantic alone put it there: the tag of a union's choice."""
     root = here = _schema(model)
     for part in loc:
-        here = _follow(here, root)
+        here, is_tag = _follow(here, root), False
         if part in here.get("properties", {}):
             here = here["properties"][part]
         elif part in here.get("discriminator", {}).get("mapping", {}):
-            here = {"$ref": here["discriminator"]["mapping"][part]}
-        elif "additionalProperties" in here:
-            here = here["additionalProperties"]
-        elif isinstance(part, int) and "items" in here:
-            here = here["items"]
+            here, is_tag = {"$ref": here["discriminator"]["mapping"][part]}, True
         else:
-            return []
-    return list(_follow(here, root).get("properties", {}))
+            many = here.get("items") if isinstance(part, int) else here.get("additionalProperties")
+            here = many if isinstance(many, dict) else {}
+        yield part, here, is_tag
 
 
 def _follow(schema: Any, root: Any) -> Any:
