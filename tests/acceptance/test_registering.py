@@ -167,7 +167,10 @@ def test_registering_is_described_by_the_schema_with_its_defaults_and_all_entity
     text = {name: json.dumps(field) for name, field in fields.items()}
     assert fields["exportOption"]["default"] == "export selected"
     assert fields["frequency"]["default"] == "daily"
-    for values, reference in ((("export all", "export selected", "disable export"), "exportOption"), (("daily", "weekly", "monthly"), "frequency")):
+    for values, reference in (
+        (("export all", "export selected", "disable export"), "exportOption"),
+        (("daily", "weekly", "monthly"), "frequency"),
+    ):
         listed = json.dumps(document["components"]["schemas"]) if "$ref" in text[reference] else text[reference]
         assert all(f'"{value}"' in listed for value in values)
     assert document["components"]["schemas"]["EntityName"]["enum"] == list(NAMES.values())
