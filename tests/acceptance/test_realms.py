@@ -92,7 +92,8 @@ def test_realms_mail_says_that_data_is_ready_with_a_link_and_its_end(shop: Shop,
     assert mail.recipients == ("ada@example.com",)
     text = mail.message.get_content()
     assert "Your data export is ready for download" in text
-    assert "It expires on 2026-07-01 12:00 (UTC). After this date it can no longer be downloaded, but it may be requested again." in text
+    assert "The file expires on 2026-07-01 12:00 (UTC). After this date it can no longer be downloaded" in text
+    assert "but you may resubmit the request." in text
     link = next(word for word in text.split() if word.startswith(PUBLIC))
     shop.clock += timedelta(days=29, hours=23)  # the link lives as long as the archive
     assert shop.download(link).status_code == 200

@@ -23,7 +23,7 @@ def look(airflow_api: AirflowApi, user: str | None, path: str) -> tuple[int, str
 def test_airflows_session_opens_the_pages_and_nobody_without_one_gets_in(airflow_api: AirflowApi) -> None:
     status, said = look(airflow_api, None, "")
     assert status == 401
-    assert "You are not logged in" in said
+    assert "You are not signed in" in said
     assert 'href="./../../api/v2/auth/login?next=%2Fplugin%2Fwaybill%2Fwaybill%2Fpage%2F"' in said
     status, said = look(airflow_api, "ada", "")
     assert status == 200
@@ -34,7 +34,7 @@ def test_airflows_session_opens_the_pages_and_nobody_without_one_gets_in(airflow
     status, said = look(airflow_api, "ada", "dags/apply_config")
     assert status == 200
     assert "into force, every few minutes" in said
-    assert "This DAG is none of Waybill’s" in look(airflow_api, "ada", "dags/example_dag")[1]
+    assert "This DAG does not belong to Waybill" in look(airflow_api, "ada", "dags/example_dag")[1]
 
 
 def test_a_viewer_of_airflow_sees_and_changes_nothing(airflow_api: AirflowApi) -> None:

@@ -363,5 +363,5 @@ def test_types_say_what_their_document_says(tmp_path: Path, browser: Browser) ->
                 expect(vera.page.get_by_role("button", name="New Export")).to_have_count(0)
             row.get_by_role("button", name="Delete…").click()
             page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-            expect(page.locator("#requests-list")).to_contain_text("No export yet.")
+            expect(page.locator("#requests-list")).to_contain_text("No export requests yet.")
             assert page.url.partition("?")[0] == f"{here.base}/settings/exports"

@@ -181,7 +181,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
     expect(page.locator("#probe")).to_contain_text("Profile full, rehearsed")
     page.get_by_role("button", name="Redeliver…").first.click()
     page.get_by_role("button", name="Send again").click()
-    expect(page.get_by_role("status")).to_contain_text("The redelivery was queued")
+    expect(page.get_by_role("status")).to_contain_text("The redelivery is queued")
     page.get_by_role("button", name="Full load…").click()
     page.get_by_role("dialog").get_by_role("checkbox", name="site").check()
     page.get_by_role("button", name="Deliver full history").click()
@@ -190,7 +190,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
     page.get_by_label("First day").fill("2030-01-01")
     page.get_by_label("Last day").fill("2030-01-02")
     page.get_by_role("button", name="Queue the backfill").click()
-    expect(page.get_by_label("Last day")).to_have_accessible_description(re.compile("or earlier: so far it was delivered"))
+    expect(page.get_by_label("Last day")).to_have_accessible_description(re.compile("or earlier: later days come with the next run"))
     ada.go("tenants/initech")
     page.get_by_role("button", name="Rehearse").click()
     expect(page.locator("#probe")).to_contain_text("The operator's log holds the cause.")
@@ -201,7 +201,7 @@ def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visito
 def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: Site, ada: Visitor, tmp_path: Path) -> None:
     page = ada.page
     ada.go("tenants/acme/requests")
-    expect(page.locator("#requests-list")).to_contain_text("No export yet.")
+    expect(page.locator("#requests-list")).to_contain_text("No exports yet.")
     page.get_by_role("button", name="New export").click()
     page.get_by_role("button", name="Create export").click()
     expect(page.locator("#export-form .wrong")).to_have_text("Choose at least one")
@@ -222,7 +222,7 @@ def test_an_export_is_asked_for_followed_without_reloading_and_downloaded(site: 
     row.get_by_role("button", name="Delete…").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.locator("#requests-list")).to_be_focused()  # not thrown back to the top of the page
-    expect(page.locator("#requests-list")).to_contain_text("No export yet.")
+    expect(page.locator("#requests-list")).to_contain_text("No exports yet.")
 
 
 def test_an_active_export_can_be_cancelled_and_asked_for_again(ada: Visitor) -> None:

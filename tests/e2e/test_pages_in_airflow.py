@@ -86,7 +86,7 @@ def test_an_export_is_asked_for_in_the_frame_followed_and_downloaded(house: Hous
         assert [(one["path"], one["rows"]) for one in manifest["files"]] == [("measurement.csv", 3)]
         row.get_by_role("button", name="Delete…").click()  # the frame is where it was
         frame.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        expect(frame.locator("#requests-list")).to_contain_text("No export yet.")
+        expect(frame.locator("#requests-list")).to_contain_text("No exports yet.")
 
 
 def test_a_viewer_of_airflow_reads_why_there_is_nothing_to_press(house: House, browser: Browser) -> None:

@@ -80,7 +80,7 @@ def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: 
     running.fulfil(office.installation(), one.id, sleep=lambda seconds: None)
     send_mails(mailing(office, smtp.port))
     text = smtp.received[0].message.get_content()
-    assert "could not be made (Failed)" in text
+    assert "Your data export failed (Failed)" in text
     assert "The data could not be read" in text
 
 

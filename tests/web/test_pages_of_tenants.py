@@ -20,7 +20,7 @@ from waybill.connection import Connection
 from waybill.web.app import create_app
 
 FORM = {"exportOption": "export selected", "frequency": "daily", "timezone": "Europe/Berlin", "expected": "0"}
-LAST = "Last day must be 2026-05-31 or earlier: so far it was delivered, the rest comes with the next run"
+LAST = "Last day must be 2026-05-31 or earlier: later days come with the next run"
 SITES = FORM | {"entityList": "site"}
 
 
@@ -90,7 +90,7 @@ def test_every_mistake_of_the_form_is_told_of_its_field_in_the_forms_words(desk:
 def test_who_was_overtaken_reads_so_without_the_words_of_the_api(desk: Desk) -> None:
     status, said = desk.send("newco", "registration/preview", "registration-form", SITES | {"expected": "7"})
     assert status == 412
-    assert "Somebody else changed the registration meanwhile" in said
+    assert "Somebody else changed the registration in the meantime" in said
     assert "If-Match" not in said
 
 
@@ -118,7 +118,7 @@ def test_what_would_change_what_did_and_going_back_are_told_in_words(desk: Desk)
     assert "Switched on, each with a full load first: sensor readings" in said
     assert "Kept, going on where they are: site" in said
     assert "Destination SFTP server, connection nowhere, root /in folder, root elsewhere" in said
-    assert "CSV dialect the usual one delimiter tab" in said
+    assert "CSV dialect the default delimiter tab" in said
     assert "Not found from here" not in said
     assert desk.register("globe", SITES | folder).endswith("?said=saved")
     assert desk.send("globe", "restore", "restore-1-form", {"number": "1", "expected": "2"})[0] == 204
@@ -134,14 +134,14 @@ def test_what_is_said_of_single_entities_is_written_as_in_a_file_and_told_in_wor
     fields = FORM | {"exportOption": "export all", "perEntity": text}
     said = words(desk.preview("single", fields))
     assert "Rows sensor readings: value >= 2" in said
-    assert "Names of columns sensor readings: value as reading" in said
+    assert "Column names sensor readings: value as reading" in said
     desk.register("single", fields)
     assert "Columns sensor readings: id, value" in desk.look("single", "registration")
     page = html.unescape(desk.client.get("/page/tenants/single").text)
     assert "rename:\n  measurement: {value: reading}" in page
     desk.register("single", FORM | {"exportOption": "export all", "expected": "1", "perEntity": ""})
-    assert "Names of columns: sensor readings: value as reading → –" in desk.look("single", "history")
-    assert "Names of columns" not in desk.look("single", "registration").partition("Edit the registration")[0]
+    assert "Column names: sensor readings: value as reading → –" in desk.look("single", "history")
+    assert "Column names" not in desk.look("single", "registration").partition("Edit the registration")[0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jinja2 import Environment
 
-from waybill.web.pages.sentences import LANGUAGE, say, words_of
+from waybill.language import LANGUAGE, OWN, misworded, tell, words_of
+from waybill.web.pages.sentences import say, saying
 
 pytestmark = pytest.mark.fast
 
@@ -22,6 +25,23 @@ SPOKEN = ("title", "placeholder", "aria-label", "data-label", "alt")
 EXAMPLES = {"acme", "export selected", "sftp s3", "sftp s3 folder", "GET"}
 """Values of the product, which no language changes: an id as an example, an option, kinds of destinations."""
 LONGEST = 120
+INCLUDE = Path(__file__).parents[2] / "include/waybill"
+SPEAKING = [*sorted(PAGES.glob("*.py")), INCLUDE / "requests/mailing.py", INCLUDE / "requests/states.py"]
+"""Modules that put together what people read."""
+HEADER = re.compile(r"[A-Z]\w*(-[A-Z]\w*)+$")
+TECHNICAL = {
+    "mail about export",
+    "Bearer",
+    "Subject",
+    "From",
+    "To",
+    "Date",
+    "Waybill",
+    "project apps",
+    "project study",
+    "project study participant",
+}
+"""Where an error in the log comes from, names of a scheme, of a mail's headers, of the application, and of fields a scope takes."""
 
 
 def keys() -> Iterator[tuple[str, Any]]:
@@ -57,6 +77,69 @@ def test_a_sentence_in_a_template_is_found(planted: str) -> None:
     assert spoken(planted)
 
 
+def _body(node: ast.AST) -> list[ast.stmt]:
+    return node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else []
+
+
+def sentences_of(module: str) -> list[str]:
+    """Texts of a module for people: with a space between words, or with a capital. Docstrings, markup, log lines and patterns are none."""
+    tree = ast.parse(module)
+    silent = {id(each.value) for node in ast.walk(tree) for each in _body(node) if isinstance(each, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "re.")):
+            silent |= {id(each) for each in node.args}
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):  # docs/reference/errors.md reads these there
+            silent |= {id(each) for each in ast.walk(node)}
+        if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node).startswith(("HEADERS", "_SCOPE", "_EXAMPLE")):
+            silent |= {id(each) for each in ast.walk(node)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in silent)
+    texts = [node.value.strip() for node in constants if isinstance(node.value, str) and "<" not in node.value]
+    speaks = re.compile(r"[^\W\d_]{2,} |^[A-Z][a-z]| [^\W\d_]{2,}")
+    return [text for text in texts if speaks.search(text) and not HEADER.match(text) and text not in TECHNICAL]
+
+
+@pytest.mark.parametrize("module", SPEAKING, ids=lambda path: path.stem)
+def test_no_module_of_pages_and_mails_holds_a_sentence_of_its_own(module: Path) -> None:
+    assert sentences_of(module.read_text()) == []
+
+
+@pytest.mark.parametrize("planted", ['say = "Nothing here."', 'title = "Exports"', 'said = f"Rows: {count} of"'])
+def test_a_sentence_in_a_module_is_found(planted: str) -> None:
+    assert sentences_of(planted)
+
+
+def test_a_product_has_sentences_of_its_own() -> None:
+    own = {"exports.empty": "Nothing <yet>.", "mail.expires": "Gone on {at}."}
+    assert misworded(own) == ""
+    assert saying(own)("exports.empty") == "Nothing &lt;yet&gt;."
+    assert saying(own)("exports.refresh") == "Refresh"
+    assert tell("mail.expires", own, at="Monday") == "Gone on Monday."
+
+
+@pytest.mark.parametrize(
+    ("own", "wrong"),
+    [
+        ({"exports.emptiness": "?"}, "unknown sentence 'exports.emptiness'; allowed: export_form.a_year, "),
+        ({"frame.product": "Ours"}, "unknown sentence 'frame.product'"),
+        ({"exports.rows_of": "{count} rows"}, "unknown sentence 'exports.rows_of'"),
+        ({"exports.until": "until {day}"}, "exports.until has the unknown value {day}; allowed: {at}"),
+        ({"exports.until": "until {at.year}"}, "exports.until has the unknown value {at.year}"),
+        ({"exports.until": "until {"}, "exports.until has a brace that opens or closes nothing"),
+        ({"exports.empty": "{}"}, "exports.empty has the unknown value {}; allowed: none"),
+    ],
+)
+def test_a_sentence_nobody_says_or_that_asks_for_an_unknown_value_is_refused(own: dict[str, str], wrong: str) -> None:
+    assert misworded(own).startswith(wrong)
+
+
+@pytest.mark.parametrize("preset", sorted((INCLUDE.parents[1] / "config/presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_speaks_in_its_own_words(preset: Path) -> None:
+    words = yaml.safe_load(preset.read_text())["words"]
+    assert misworded(words) == ""
+    assert words["exports.empty"] != tell("exports.empty")
+    assert {key.partition(".")[0] for key in words} <= set(OWN)
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_line_of_a_template_is_longer_than_people_read(template: Path) -> None:
     assert [line for line in template.read_text().splitlines() if len(line) > LONGEST] == []
@@ -64,15 +147,19 @@ def test_no_line_of_a_template_is_longer_than_people_read(template: Path) -> Non
 
 def test_every_sentence_is_used_and_every_used_one_is_there() -> None:
     """A key put together in a template or in code, such as `recurring.` and a frequency, stands for the keys that begin so."""
-    source = "\n".join(path.read_text() for path in [*TEMPLATES, *PAGES.glob("*.py")])
+    source = "\n".join(
+        path.read_text() for path in [*TEMPLATES, *SPEAKING, INCLUDE / "requests/ranges.py", INCLUDE / "web/dependencies.py"]
+    )
     written = set(re.findall(r'["\']([a-z_]+\.[a-zA-Z_0-9]+)["\']', source))
     beginnings = tuple(set(re.findall(r'"([a-z_]+\.[a-z_]*)" ?~', source)) | set(re.findall(r'f"([a-z_]+\.[a-z_]*){', source)))
     tables = re.findall(r'head\("(\w+)", (.*?)\) }}', source, re.DOTALL)
     heads = {f"{section}.{name}" for section, names in tables for name in re.findall(r'"(\w+)"', names)}
     sets = {f"deliveries.{name}" for name in re.findall(r'"(\w+)"', source.partition("{% set columns = (")[2].partition(")")[0])}
     asked = {f"{key}{end}" for key in re.findall(r'"((?:exports|recurring)\.\w+)"\) }}', source) for end in ("", "_title", "_about")}
+    whole = set(re.findall(r'table\("(\w+)"\)', source))
     known = {key for key, _ in keys()}
-    unused = {key for key in known - written - heads - sets - asked if not key.startswith(beginnings)}
+    told = written | heads | sets | asked | {key for key in known if key.partition(".")[0] in whole}
+    unused = {key for key in known - told if not key.startswith(beginnings)}
     assert unused == set()
     for template in TEMPLATES:
         for key in re.findall(r'say\("([\w.]+)"[,)]', template.read_text()):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StrictBool, StrictInt, StringConstraints
 
 from waybill.configuration.catalog import FORMATS, Catalog, ConnectionId, FormatName, closest
 from waybill.configuration.channels import Channel, Channels, Event, MailChannel
@@ -15,6 +15,7 @@ from waybill.configuration.registration import DestinationSpec, Landing, SftpDes
 from waybill.configuration.values.durations import LONGEST_DAYS, Clock, Duration, parse_duration
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding
+from waybill.language import misworded
 
 ALIASES = {
     "data.exports.create": "exports.create",
@@ -51,6 +52,12 @@ def _unless_none(value: Any) -> Any:
 
 def _link_life(value: Any) -> Any:
     return value if value == "archive" else parse_duration(value)
+
+
+def _worded(words: Mapping[str, str]) -> Mapping[str, str]:
+    if wrong := misworded(words):
+        raise ValueError(wrong)
+    return words
 
 
 OrNone = BeforeValidator(_unless_none)
@@ -233,6 +240,8 @@ class ExportPolicy(Strict):
     """What people read for each state."""
     page: Page = Page()
     """How the page of requests looks."""
+    words: Annotated[Mapping[str, str], AfterValidator(_worded)] = Field(default_factory=dict)
+    """Sentences of page and mails in the product's own words, by their keys in `language/en.yaml`, such as `exports.empty`."""
     landing: Landing = Landing()
     """What else stands beside a tenant's files."""
     signing: Annotated[ConnectionId | None, OrNone] = None
@@ -372,7 +381,8 @@ class Policy(ExportPolicy):
 def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> ExportPolicy:
     """A tenant's knobs. The tenant's explicit ones win over the policy's explicit ones, these over the preset's, these over the defaults.
 
-    Fixed groups (`range`, `labels`, `page`, `notify`) are merged key by key; tables (`roles`, `export_types`) are replaced whole.
+    Fixed groups (`range`, `labels`, `page`, `notify`) and `words` are merged key by key.
+    Tables (`roles`, `export_types`) are replaced whole.
     """
     own = policy.tenants.get(tenant, TenantPolicy())
     preset = presets.get(own.preset or policy.preset or "", Preset())
@@ -382,6 +392,8 @@ def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> Expo
             value, before = getattr(layer, name), merged.get(name)
             if isinstance(value, Strict) and isinstance(before, type(value)):
                 value = before.model_copy(update={key: getattr(value, key) for key in value.model_fields_set})
+            if name == "words":
+                value = {**(before or {}), **value}
             merged[name] = value
     return ExportPolicy(**merged)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from waybill import mail
@@ -11,6 +13,7 @@ from waybill.configuration.policy import ExportPolicy
 from waybill.connection import Connection
 from waybill.errors import WaybillError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.creating import zone_of
@@ -95,44 +98,36 @@ def _page(installation: Installation, one: ExportRequest, export_policy: ExportP
 
 def ready(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = "") -> tuple[str, str]:
     """Subject and text of the mail that an export can be downloaded. `link` and `page` may be empty."""
-    words = label(export_policy, Status.DONE, 100)
-    where = link or "Open the page of exports to download it."
-    again = [f"Your exports, and a new link should this one not work: {page}", ""] if page else []
+    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.DONE, 100), entities=", ".join(names))
     lines = [
-        f"Your data export is ready for download ({words}).",
+        words("mail.ready"),
         "",
-        *_about(one, names, zone),
-        f"Records: {one.rows}",
+        *_about(one, words, zone),
+        words("mail.records", rows=f"{one.rows:,}"),
         "",
-        where,
+        *([words("mail.download"), link] if link else [words("mail.no_link")]),
         "",
-        *again,
-        f"It expires on {_date(one.expires_at, zone)}. After this date it can no longer be downloaded, but it may be requested again.",
+        *([words("mail.page", page=page), ""] if page else []),
+        words("mail.expires", at=_date(one.expires_at, zone)),
     ]
-    return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
+    return words("mail.ready_subject"), "\n".join(lines) + "\n"
 
 
 def failed(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
     """Subject and text of the mail that an export failed, with the reason and what to do."""
-    words = label(export_policy, Status.FAILED, one.progress)
-    lines = [
-        f"Your data export could not be made ({words}).",
-        "",
-        *_about(one, names, zone),
-        "",
-        " ".join(part for part in (one.error_message, advice(one, export_policy)) if part),
-    ]
-    return f"Data export: {words} ({', '.join(names)})", "\n".join(lines) + "\n"
+    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.FAILED, one.progress), entities=", ".join(names))
+    reason = " ".join(part for part in (one.error_message, advice(one, export_policy)) if part)
+    return words("mail.failed_subject"), "\n".join([words("mail.failed"), "", *_about(one, words, zone), "", reason]) + "\n"
 
 
-def _about(one: ExportRequest, names: list[str], zone: ZoneInfo) -> list[str]:
+def _about(one: ExportRequest, words: Callable[..., str], zone: ZoneInfo) -> list[str]:
     return [
-        f"Data: {', '.join(names)}",
-        f"Date range: {spoken(one.range_asked, zone.key)}",
-        f"Format: {', '.join(name.upper() for name in one.formats)}",
-        f"Request: {one.id}",
+        words("mail.data"),
+        words("mail.range", range=spoken(one.range_asked, zone.key)),
+        words("mail.format", formats=", ".join(name.upper() for name in one.formats)),
+        words("mail.request", id=one.id),
     ]
 
 
 def _date(value: datetime | None, zone: ZoneInfo) -> str:
-    return f"{value.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})" if value else "no date"
+    return f"{value.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})" if value else tell("mail.no_date")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from waybill.canonical import parse_timestamp
 from waybill.configuration.policy import RangeRule
 from waybill.errors import Finding
+from waybill.language import tell
 from waybill.window import start_of_day
 
 DAY = timedelta(days=1)
@@ -107,9 +108,10 @@ def spoken(span: Mapping[str, Any], zone: str = "") -> str:
     """A range for people: `all time`, `since 2026-01-01`, `2026-01-01 to 2026-01-31`; days with the zone they are days of."""
     first, last = span.get("from"), span.get("to")
     if not first and not last:
-        return "all time"
-    words = f"{first} to {last}" if first and last else f"since {first}" if first else f"until {last}"
-    return f"{words} ({zone})" if zone else words
+        return tell("span.all")
+    form = "between" if first and last else "since" if first else "until"
+    words = tell(f"span.{form}", first=first, last=last)
+    return tell("span.zoned", words=words, zone=zone) if zone else words
 
 
 def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any]:

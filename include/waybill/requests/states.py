@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import PermanentError
+from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 
 
@@ -36,7 +37,7 @@ def stalled(one: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
 
 def advice(one: ExportRequest, export_policy: ExportPolicy) -> str:
     """What to do about a failed request, with the house's support address where policy names one."""
-    contact = f"If it fails again, contact {export_policy.support_contact}." if export_policy.support_contact else ""
+    contact = tell("mail.contact", export_policy.words, contact=export_policy.support_contact) if export_policy.support_contact else ""
     return " ".join(part for part in (one.error_advice, contact) if part)
 
 
@@ -54,26 +55,8 @@ def packed_progress(packed: int, size: int) -> int:
     return PACKING if size <= 0 else min(PACKING, WRITING + packed * (PACKING - WRITING) // size)
 
 
-SENTENCES = {
-    "context_required": "Select an organization and tenant to view and create exports.",
-    "create_denied": "You don’t have permission to create exports. Ask an organization or tenant admin.",
-    "view_denied": "You don’t have permission to view exports.",
-    "download_denied": "You don’t have permission to download exports.",
-    "cancel_denied": "You don’t have permission to cancel this export.",
-    "delete_denied": "You don’t have permission to delete this export.",
-    "plan_required": "Data export is not part of your plan.",
-    "not_found": "There is no such export.",
-    "export_in_progress": "Another export is in progress",
-    "duplicate_request": "The same export was requested already.",
-    "not_ready": "The export is not ready for download yet.",
-    "not_active": "The export is not active any more.",
-    "not_resubmittable": "Only an export that failed, expired or was cancelled can be requested again.",
-    "expired": "The export has expired. Request it again.",
-    "link_expired": "The link has expired. Ask for a new one.",
-    "idempotency_key_reused": "This Idempotency-Key was used before with another body.",
-    "rate_limited": "Too many exports were requested in a short time.",
-    "storage_unavailable": "The archive cannot be read just now. Try again later.",
-}
+SENTENCES = table("refusals")
+"""What each refusal says, by its code."""
 
 
 class Refused(PermanentError):

@@ -18,6 +18,7 @@ from waybill.access import Caller, Permission
 from waybill.deliveries import planning
 from waybill.deliveries.reports.overview import SchedulerStates
 from waybill.installation import Installation
+from waybill.language import table
 from waybill.registrations.applying import Failed
 from waybill.requests.rights import note_denied, require
 from waybill.web.problems import Refused, unauthenticated
@@ -55,13 +56,7 @@ class Scheduler(Protocol):
         ...
 
 
-RUN_STARTED = {
-    "now": "A run was started.",
-    "behind": "A run was asked for. It starts when the one that is under way has ended.",
-    "again": "What failed in the run that is under way is tried again now, and a run was asked for that starts when it has ended.",
-    "paused": "A run was asked for. The tenant's DAG is paused in Airflow: it starts when somebody unpauses that.",
-    "": "This server starts no runs. The next run delivers it.",
-}
+RUN_STARTED = table("run_started")
 """What `run_now` brought about, in words."""
 
 

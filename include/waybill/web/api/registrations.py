@@ -28,6 +28,11 @@ EXAMPLES = {
         "exportOption": "export selected",
         "entityList": ["user", "content", "user logins", "interaction"],
         "frequency": "daily",
+    },
+    "local time": {
+        "exportOption": "export selected",
+        "entityList": ["user", "content"],
+        "frequency": "daily",
         "timezone": "Europe/Berlin",
         "deliverAt": "02:00",
     },

@@ -19,36 +19,22 @@ from starlette.staticfiles import StaticFiles
 from waybill.access import Caller
 from waybill.errors import ConfigError, InvalidInput, WaybillError
 from waybill.installation import Installation
+from waybill.language import table, tell
 from waybill.requests.links import DOWNLOADS, public_url
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
 from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
 from waybill.web.pages import words as pages_words
 from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
 ROUTERS = [one.router for one in (context, overview, tenant, registration, requests, recurring)]
-TITLES = {
-    401: "You are not logged in",
-    403: "Access denied",
-    404: "Not found",
-    409: "That is not possible now",
-    410: "Expired",
-    412: "Somebody was faster",
-    422: "That cannot be carried out",
-    503: "Not available just now",
-}
-HELP = {
-    401: "Logging in leads back to this page.",
-    403: "Ask an administrator for the right, or go back.",
-    404: "It may have been deleted, or you may not see it.",
-    410: "On the page of exports every click on Download makes a new link, for as long as the archive is kept. Later, ask for it again.",
-    412: "Load the page again, look at what is in force now, and repeat your change.",
-    503: "Try again in a little while. If it stays, the log of the server holds the cause.",
-}
+TITLES = table("error_titles")
+HELP = table("error_help")
 
 
 def mount(app: FastAPI) -> None:
@@ -111,7 +97,7 @@ def sign_in(
     """Where a token is pasted; inside Airflow there is nothing to paste."""
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
-    said = "Your session has ended. Sign in again." if why == "ended" else ""
+    said = say("signing_in.ended") if why == "ended" else ""
     return page(request, "frame/sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
 
 
@@ -137,7 +123,7 @@ async def back_from_provider(request: Request, installation: InstallationDep) ->
         token, place = await run_in_threadpool(identity.finish, request, installation, access)
         await access.caller(with_token(request, token))
         if len(token) > LONGEST:
-            raise problems.unauthenticated("Your token is too long to be kept by a browser. Ask your operator for one with fewer claims.")
+            raise problems.unauthenticated(tell("signing_in.token_too_long"))
     except WaybillError as error:
         return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
     answer = page(request, "frame/signed_in.html", place=f"{below(request)}{place}")
@@ -165,7 +151,7 @@ async def signed_in(request: Request, form: SentForm, installation: Installation
         return RedirectResponse("./", 303)
     try:
         if len(token) > LONGEST:
-            raise problems.unauthenticated("The token is too long to be kept by a browser. Ask for one with fewer claims.")
+            raise problems.unauthenticated(tell("signing_in.token_too_long"))
         await request.app.state.access.caller(with_token(request, token))
     except WaybillError as error:
         offered = identity.provider(request) is not None
@@ -215,11 +201,11 @@ async def _failed(request: Request, error: Exception) -> Response:
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
-        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(status, ""))
+        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(str(status), ""))
     shown: dict[str, Any] = {
         "said": said,
-        "title": TITLES.get(status, "Something went wrong"),
-        "help": HELP.get(status, ""),
+        "title": TITLES.get(str(status)) or tell("failed.title"),
+        "help": HELP.get(str(status), ""),
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
     }
@@ -241,9 +227,9 @@ def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
 
 def _ways(request: Request, caller: Caller | None, status: int, tabs: list[context.Link]) -> list[tuple[str, str]]:
     """Where a reader of an error can go on, as title and address: the same page where that may help, and pages that open for them."""
-    ways = [("Try again", "")] if request.method == "GET" and (status >= 500 or status == 412) else []
+    ways = [(tell("failed.again"), "")] if request.method == "GET" and (status >= 500 or status == 412) else []
     if caller is None:  # both lead over signing in
-        return [*ways, ("Exports", f"{below(request)}requests") if status == 410 else ("Start page", below(request))]
+        return [*ways, (tell("nav.exports"), f"{below(request)}requests") if status == 410 else (tell("failed.start"), below(request))]
     leads = [(one.title, below(request) + one.address) for one in tabs if one.tab in ("overview", "requests")]
     return [*ways, *sorted(leads, key=lambda way: way[1].endswith("requests"), reverse=status == 410)]
 
@@ -285,11 +271,11 @@ def _facts(error: Exception) -> tuple[int, str]:
             return status, problems.MISCONFIGURED if isinstance(error, ConfigError) else problems.DOWN
         return status, str(error)
     if isinstance(error, HTTPException):
-        return error.status_code, "There is nothing at this address." if error.status_code == 404 else str(error.detail)
+        return error.status_code, tell("failed.nothing_here") if error.status_code == 404 else str(error.detail)
     if isinstance(error, RequestValidationError):
-        return 404, "There is nothing at this address."
+        return 404, tell("failed.nothing_here")
     log.error("a page failed", exc_info=error)
-    return 500, "Something went wrong inside Waybill. The operator's log holds the cause."
+    return 500, tell("failed.inside")
 
 
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from waybill.access import TENANT_ID, Caller, Permission
 from waybill.errors import ConfigError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.web.dependencies import InstallationDep
 from waybill.web.pages.render import below, page
@@ -135,21 +136,21 @@ def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str
     if not is_customer(caller, every):
         below_tenant = f"tenants/{tenant}/" if tenant else ""
         own = [Link("tenant", tenant, f"tenants/{tenant}")] if tenant else []
-        rest = [Link("requests", exports, f"{below_tenant}requests"), Link("catalogue", "Catalogue", f"{below_tenant}catalogue")]
-        return [Link("overview", "Overview", ""), *own, *rest]
+        rest = [Link("requests", exports, f"{below_tenant}requests"), Link("catalogue", tell("nav.catalogue"), f"{below_tenant}catalogue")]
+        return [Link("overview", tell("nav.overview"), ""), *own, *rest]
     sole = caller.rights.among(Permission.REGISTRATIONS_VIEW, every.known)
-    scheduled = [Link("tenant", "Deliveries", f"tenants/{one}") for one in sole[:1] if one in every.registered]
+    scheduled = [Link("tenant", tell("nav.deliveries"), f"tenants/{one}") for one in sole[:1] if one in every.registered]
     asks = caller.rights.among(Permission.EXPORTS_VIEW, every.known)
     own = [Link("requests", exports, f"tenants/{tenant}/requests" if tenant else "requests")] if asks else []
-    return [*own, *scheduled, Link("catalogue", "Catalogue", "catalogue")]
+    return [*own, *scheduled, Link("catalogue", tell("nav.catalogue"), "catalogue")]
 
 
 def exports_title(installation: Installation, tenant: str) -> str:
     """What the product calls its page of exports."""
     try:
-        return installation.configuration.export_policy(tenant).page.title or "Exports"
+        return installation.configuration.export_policy(tenant).page.title or tell("nav.exports")
     except ConfigError:
-        return "Exports"  # the page itself says what is wrong
+        return tell("nav.exports")  # the page itself says what is wrong
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from waybill.errors import TransientError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.requests.links import keys, public_url
 from waybill.web.oauth import Issuer, TokenAccess
 from waybill.web.problems import unauthenticated
@@ -64,23 +65,23 @@ def finish(request: Request, installation: Installation, access: TokenAccess) ->
     try:
         kept: dict[str, str] = _sealed(installation).loads(request.cookies.get(COOKIE, ""), max_age=LIFE_SECONDS)
     except BadData as error:
-        raise unauthenticated("Signing in took too long, or was begun in another browser. Sign in again.") from error
+        raise unauthenticated(tell("signing_in.took_too_long")) from error
     sent = request.query_params
     if not hmac.compare_digest(sent.get("state", ""), kept["state"]):
-        raise unauthenticated("This answer does not belong to the sign-in that was begun here. Sign in again.")
+        raise unauthenticated(tell("signing_in.another"))
     if "code" not in sent:
-        raise unauthenticated("You were not signed in: your identity provider refused it.")
+        raise unauthenticated(tell("signing_in.refused"))
     try:
         with _client(access.issuer, _callback(request, installation)) as client:
             endpoint = _endpoints(access.issuer)["token_endpoint"]
             token: dict[str, Any] = client.fetch_token(endpoint, code=sent["code"], code_verifier=kept["verifier"])
     except AuthlibBaseError as error:
-        raise unauthenticated("Your identity provider did not accept the sign-in. Sign in again.") from error
+        raise unauthenticated(tell("signing_in.not_accepted")) from error
     except httpx.HTTPError as error:
         raise _away() from error
     claims = access.identity(str(token.get("id_token", "")))
     if not hmac.compare_digest(str(claims.get("nonce", "")), kept["nonce"]):
-        raise unauthenticated("This answer does not belong to the sign-in that was begun here. Sign in again.")
+        raise unauthenticated(tell("signing_in.another"))
     return str(token.get("access_token", "")), kept["place"]
 
 

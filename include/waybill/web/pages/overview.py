@@ -25,14 +25,8 @@ from waybill.web.pages.verdicts import verdict
 
 router = APIRouter()
 
-DAGS = {
-    APPLY_DAG: "Brings what the files below config/tenants/ say into force, every few minutes. "
-    "Its task check fails with every finding of every file; a file with a mistake leaves its tenant as it was and holds up nobody else.",
-    REQUESTS_DAG: "Makes the exports that people ask for, within seconds of being asked.",
-    HOUSEKEEPING_DAG: "Removes once a day what has had its time: archives, delivered files past their retention, parts of dead attempts.",
-}
+DAGS = {APPLY_DAG: "apply", REQUESTS_DAG: "requests", HOUSEKEEPING_DAG: "housekeeping"}
 """What those of our DAGs are for that are no tenant's."""
-_FOREIGN = f"This DAG is none of Waybill’s. Those that deliver to its tenants are called {DAG_PREFIX} and the tenant’s id."
 
 
 @router.get("/")
@@ -105,4 +99,5 @@ def show_dag(request: Request, dag: str, caller: PageCaller, installation: Insta
     if tenant := tenant_of(dag):
         return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
     around = frame(installation, caller, "overview")
-    return page(request, "frame/dag.html", caller, **around, dag=dag, about=DAGS.get(dag, _FOREIGN), requests=dag == REQUESTS_DAG)
+    about = say(f"dags.{DAGS[dag]}") if dag in DAGS else say("dags.foreign", prefix=DAG_PREFIX)
+    return page(request, "frame/dag.html", caller, **around, dag=dag, about=about, requests=dag == REQUESTS_DAG)

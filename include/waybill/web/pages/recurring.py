@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from waybill.access import Caller
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.requests import following, recurring
 from waybill.requests.creating import zone_of
 from waybill.requests.recurring import TemplateBody
@@ -18,7 +19,7 @@ from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
 from waybill.web.pages.request_rows import few
-from waybill.web.pages.sentences import say
+from waybill.web.pages.sentences import say, saying
 from waybill.web.pages.session import Form, PageCaller, SentForm
 
 router = APIRouter(prefix="/tenants/{tenant}")
@@ -27,10 +28,19 @@ TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 EVERY = ("weekly", "monthly")
 
 
+def _frame(installation: Installation, tenant: str) -> dict[str, Any]:
+    words = installation.configuration.export_policy(tenant).words
+    return {"say": saying(words), "tenant": tenant, "zone": zone_of(installation, tenant)}
+
+
 def create_recurring(installation: Installation, caller: Caller, tenant: str, form: Form, request: dict[str, Any]) -> None:
     """Store what the form asks for again and again; `request` is that of one time. The name may be left out."""
     frequency = form.one("repeat")
-    body = {"name": form.one("name") or f"Every {frequency.removesuffix('ly')}", "frequency": frequency, "request": request}
+    body = {
+        "name": form.one("name") or tell("listing.recurring_name", period=frequency.removesuffix("ly")),
+        "frequency": frequency,
+        "request": request,
+    }
     recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body | {"covers": form.one("covers") or "period"}))
 
 
@@ -57,7 +67,13 @@ def _covers(one: dict[str, Any]) -> Markup:
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
     found = listed(installation, caller, tenant)
-    return page(request, "exports/recurring.html", caller, tenant=tenant, zone=zone_of(installation, tenant), recurring=found)
+    return page(
+        request,
+        "exports/recurring.html",
+        caller,
+        **_frame(installation, tenant),
+        recurring=found,
+    )
 
 
 @router.post("/recurring/{template_id}/pause")
@@ -84,4 +100,10 @@ def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: 
     """What it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
     items = [following.describe_request(installation, one, caller=caller) for one in found]
-    return page(request, "exports/made.html", caller, tenant=tenant, zone=zone_of(installation, tenant), items=items)
+    return page(
+        request,
+        "exports/made.html",
+        caller,
+        **_frame(installation, tenant),
+        items=items,
+    )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from waybill.deliveries.reports.causes import discreet, said_outside
 from waybill.deliveries.reports.overview import Overview, Row
+from waybill.language import tell
 from waybill.ledger.registrations import Rehearsed
 
 
@@ -22,4 +23,4 @@ def rehearsed(kept: Rehearsed | None) -> Rehearsed | None:
     """What is kept of the rehearsals."""
     if kept is None or kept.failed is None:
         return kept
-    return replace(kept, failed={**kept.failed, "what": said_outside(kept.failed["code"]), "next_step": "Ask the operator what to do"})
+    return replace(kept, failed={**kept.failed, "what": said_outside(kept.failed["code"]), "next_step": tell("refusal.ask_operator")})

@@ -16,6 +16,7 @@ from waybill.configuration.loading import read_mapping
 from waybill.configuration.registration import DELIMITERS, ExportOption
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.registrations import replacing
 from waybill.web.dependencies import InstallationDep, SchedulerDep, TenantPath, follow
 from waybill.web.pages.render import moved, page
@@ -96,7 +97,9 @@ def _per_entity(text: str) -> dict[str, Any]:
     """What the form says of single entities, in the words of a tenant's file. Raises InvalidInput for what is not readable."""
     findings: list[Finding] = []
     said = read_mapping(text, "", findings) or {}
-    findings += [Finding("", "", f"holds the unknown key {key!r}", ", ".join(PER_ENTITY)) for key in said if key not in PER_ENTITY]
+    findings += [
+        Finding("", "", tell("refusal.unknown_key", key=repr(key)), ", ".join(PER_ENTITY)) for key in said if key not in PER_ENTITY
+    ]
     if findings:
         raise InvalidInput([replace(one, path="perEntity", reason=f"{one.path}: {one.reason}".removeprefix(": ")) for one in findings])
     return said
@@ -152,7 +155,7 @@ def put_in_force(
     try:
         body = json.loads(form.one("body"))
     except ValueError as error:
-        raise InvalidInput([Finding("", "body", "is not what the preview made")]) from error
+        raise InvalidInput([Finding("", "body", tell("refusal.no_preview"))]) from error
     done = replacing.replace(installation, tenant, body, actor=caller.actor, expected=_version(form), operator=caller.is_operator)
     if done.changed:
         follow(installation, scheduler, caller, tenant, created=done.created)
@@ -178,5 +181,5 @@ def _version(form: Form) -> int:
 def _whole(form: Form, name: str) -> int:
     value = form.one(name)
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise InvalidInput([Finding("", name, "is not a whole number")])
+        raise InvalidInput([Finding("", name, tell("refusal.no_number"))])
     return int(value)

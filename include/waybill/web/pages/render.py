@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 from waybill import __version__
 from waybill.access import Caller
 from waybill.airflow.names import dag_id
-from waybill.web.pages.sentences import LANGUAGE, say
+from waybill.language import LANGUAGE
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import takes_tokens
 
 SETTINGS = "/settings/exports"
@@ -133,7 +134,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
         return Markup('<span class="quiet">–</span>')
     spell = size if unit == "bytes" else number
     top = max(value for _, value in values) or 1
-    words = f"{unit.capitalize()} of the last {len(values)} delivery days: at most {spell(top)}, last {spell(values[-1][1])}"
+    words = say("listing.chart", unit=unit.capitalize(), days=len(values), most=spell(top), last=spell(values[-1][1]))
     # One path instead of thirty elements: two thousand tenants are many pages of charts. The last day stands at the end of the line.
     first = 30 - len(values)
     drawn = "".join(f"M{(first + at) * 4} 24v-{max(1, round(23 * value / top))}h3V24z" for at, (_, value) in enumerate(values))

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from waybill.configuration.policy import Page
+from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ACTIVE, Status
 from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
 
-SCOPES = {
-    "tenant": "Current tenant",
-    "organization": "Entire organization",
-    "project": "A project",
-    "app": "An app",
-    "study": "A study",
-    "participant": "A participant",
-}
-RANGES = {
-    "last_7_days": "Last 7 days",
-    "last_30_days": "Last 30 days",
-    "last_90_days": "Last 90 days",
-    "last_year": "Last year",
-    "all_time": "All time",
-}
+SCOPES = table("scopes")
+RANGES = table("ranges")
 MOST_NAMES = 4
 """The number of entities a row names. When there are more, the row says how many."""
 
@@ -49,6 +37,10 @@ class Row:
     @property
     def actions(self) -> list[str]:
         return [name for name, may in (self.told.get("actions") or {}).items() if may]
+
+    def acts(self, columns: Sequence[str]) -> bool:
+        """Whether anything stands in the column of actions; a download has a column of its own where there is one."""
+        return any(name != "download" or "download" not in columns for name in self.actions)
 
 
 def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
@@ -84,7 +76,8 @@ def _details(scope: Mapping[str, Any]) -> list[str]:
 def few(names: list[str]) -> str:
     """Names in a row, as far as a row has room."""
     rest = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    shown = ", ".join(names[:MOST_NAMES])
+    return tell("listing.more_names", names=shown, rest=rest) if rest > 0 else shown
 
 
 def range_words(asked: Mapping[str, Any], looks: Page, zone: str) -> str:

@@ -15,6 +15,7 @@ from waybill.configuration.catalog import Entity, ScopeLevel
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import WaybillError
 from waybill.installation import Installation
+from waybill.language import table
 from waybill.ledger.on_demand.request_records import Status
 from waybill.registrations import replacing
 from waybill.requests import creating, following, links
@@ -30,7 +31,7 @@ from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages.request_rows import RANGES, SCOPES, rows
-from waybill.web.pages.sentences import say
+from waybill.web.pages.sentences import say, saying
 from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
@@ -42,21 +43,7 @@ RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
 
 COLUMNS = ("scope", "entities", "created", "status", "rows", "size", "format", "download")
-TITLES = {
-    "scope": "Scope",
-    "type": "Export type",
-    "entities": "Entities",
-    "created": "Created",
-    "requested": "Requested",
-    "range": "Date range",
-    "status": "Status",
-    "rows": "Rows",
-    "size": "Archive size",
-    "format": "Format",
-    "expires": "Expires",
-    "download": "Download",
-    "actions": "Actions",
-}
+TITLES = table("columns")
 TAKES = {"project": "project", "app": "project apps", "study": "project study", "participant": "project study participant"}
 """Fields a scope asks for beside its level."""
 
@@ -114,9 +101,11 @@ def _requests(
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
         **frame(installation, caller, "requests", tenant),
+        "say": saying(export_policy.words),
         "title": looks.title or say("exports.title"),
         "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
         "new_tab": bool(looks.path) and takes_tokens(request),
+        "denied": _denied(export_policy, offered),
         "zone": zone,
         "items": rows([following.describe_request(installation, one, caller=caller) for one in listing.requests], looks, zone.key),
         "columns": columns + ([] if "actions" in columns else ["actions"]),
@@ -160,7 +149,6 @@ def _form_frame(
         "formats": _formats(export_policy, offered),
         "one_format": bool(export_policy.page.formats),
         "all_by_default": export_policy.all_entities_by_default,
-        "denied": _denied(export_policy, offered),
         "key": uuid4().hex,
         "catalogue": catalogue,
         "fulfilment": export_policy.fulfilment,

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from waybill.access import Caller, Permission
+from waybill.language import tell
 from waybill.requests.links import public_url
 from waybill.web.bodies import LARGEST
 from waybill.web.dependencies import Access, InstallationDep, TenantPath, current_installation, refuse
@@ -34,7 +35,7 @@ async def page_caller(request: Request) -> Caller:
     try:
         return await access.caller(request)
     except HTTPException as error:
-        raise unauthenticated("You are not logged in.") from error
+        raise unauthenticated(tell("signing_in.needed")) from error
 
 
 def with_token(request: Request, token: str) -> Request:
@@ -51,7 +52,7 @@ def same_site(request: Request) -> None:
         known = {request.headers.get("host", ""), urlsplit(public_url(current_installation(request))).netloc} - {""}
         foreign = urlsplit(origin).netloc not in known
     if foreign:
-        raise Refused("denied", "This form was sent from another site.")
+        raise Refused("denied", tell("failed.foreign_form"))
 
 
 def same_page(request: Request) -> None:
@@ -59,7 +60,7 @@ def same_page(request: Request) -> None:
     if request.method not in ("GET", "HEAD"):
         same_site(request)
         if "hx-request" not in request.headers:
-            raise Refused("denied", "This form was not sent by the page. Switch JavaScript on and load the page again.")
+            raise Refused("denied", tell("failed.without_script"))
 
 
 class Form:
@@ -81,11 +82,11 @@ async def sent_form(request: Request) -> Form:
     async for chunk in request.stream():
         read += chunk
         if len(read) > LARGEST:
-            raise Refused("too_large", f"The form is larger than {LARGEST // 1024} KiB.")
+            raise Refused("too_large", tell("failed.form_too_large", limit=LARGEST // 1024))
     try:
         return Form(parse_qsl(read.decode(), keep_blank_values=True, strict_parsing=False, max_num_fields=5000))
     except ValueError as error:
-        raise Refused("bad_request", "The form cannot be read.") from error
+        raise Refused("bad_request", tell("failed.form_unreadable")) from error
 
 
 PageCaller = Annotated[Caller, Depends(page_caller)]

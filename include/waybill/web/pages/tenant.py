@@ -23,6 +23,7 @@ from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.kits import DIALECTS, Dialect, archive, kit_of
+from waybill.language import table, tell
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import usage
@@ -41,19 +42,8 @@ router = APIRouter(prefix="/tenants/{tenant}")
 
 DeliveryId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 SHOWN = 25
-_QUEUED = {
-    "full_load": "Full history was queued. ",
-    "redeliver": "The redelivery was queued. ",
-    "backfill": "The backfill was queued. ",
-    "run": "",
-}
-FLASH_MESSAGES = {
-    "created": "The tenant is registered.",
-    "saved": "The registration was replaced.",
-    "same": "Nothing was different, so nothing was changed.",
-    "restored": "The earlier version is in force again, as a new version.",
-    "full_load_next": "Full history was queued. The next run delivers it.",
-    **{f"{action}_{how}": queued + words for action, queued in _QUEUED.items() for how, words in RUN_STARTED.items()},
+FLASH_MESSAGES = table("flash") | {
+    f"{action}_{how}": f"{queued} {words}".strip() for action, queued in table("queued").items() for how, words in RUN_STARTED.items()
 }
 """What the page says after an action, by the name in its address."""
 
@@ -214,7 +204,7 @@ def full_load(
     """Full history again, with the next run or now."""
     when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
     if not (chosen or form.one("all")):
-        raise InvalidInput([Finding("", "entities", "choose all entities, or at least one")])
+        raise InvalidInput([Finding("", "entities", tell("refusal.all_or_one"))])
     running.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
     started = scheduler.run_now(tenant, caller) if when == "now" else "next"
     return moved(request, f"tenants/{tenant}?said=full_load_{started}")
@@ -254,7 +244,7 @@ def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
     try:
         day = datetime.strptime(form.one(name), "%Y-%m-%d").date()  # noqa: DTZ007 (a date; the zone comes below)
     except ValueError as error:
-        raise InvalidInput([Finding("", name, "is not a date", "such as 2026-01-31")]) from error
+        raise InvalidInput([Finding("", name, tell("refusal.no_date"), tell("refusal.no_date_allowed"))]) from error
     return datetime.combine(day, time(), zone)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,64 +19,19 @@ from waybill.configuration.registration import ExportOption
 from waybill.deliveries.repairs import FIRST_YEAR, BadRange
 from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.installation import Installation
+from waybill.language import table, tell
 from waybill.registrations.estimating import Estimate
 from waybill.web.pages.sentences import say
 
-LABELS = {
-    "exportOption": "Exports",
-    "entityList": "Entities",
-    "frequency": "Frequency",
-    "timezone": "Time zone",
-    "deliverAt": "Start at (local time)",
-    "deliverBy": "Promised by (local time)",
-    "notify": "Notifications",
-    "destination": "Destination",
-    "kind": "Destination",
-    "bucket": "Bucket",
-    "connection": "Airflow connection id",
-    "root": "Root",
-    "files": "File format",
-    "format": "File format",
-    "csv": "CSV dialect",
-    "delimiter": "Delimiter",
-    "line_ending": "Line ends",
-    "compression": "Compression",
-    "max_rows_per_file": "Most rows a file",
-    "bom": "Byte order mark",
-    "encryption": "Encryption",
-    "public_key": "OpenPGP public key that every file is encrypted to (manifests stay readable)",
-    "landing": "Beside the files",
-    "status": "Write feed.json: every delivery in one list, the next due time and what is wrong now",
-    "sourceTenant": "Id in the data",
-    "copyOf": "Second place of",
-    "where": "Rows",
-    "columns": "Columns",
-    "rename": "Names of columns",
-    "frequencies": "Other frequencies",
-    "perEntity": "Single entities",
-}
+LABELS = table("registration_fields")
 """What the form of a registration calls its fields, by the name of the input."""
 
-FILE_FORMATS = {"csv": "CSV", "parquet": "Parquet", "ndjson": "NDJSON"}
+FILE_FORMATS = table("file_formats")
 
-REPAIRS = {"entities": "Entities", "entity": "Entity", "from": "First day", "to": "Last day"}
+REPAIRS = table("repair_fields")
 """The same for the dialogs of full loads and backfills."""
 
-EXPORT = {
-    "exportType": "Export type",
-    "level": "Scope",
-    "project": "Project",
-    "apps": "Apps",
-    "study": "Study",
-    "participant": "Participant",
-    "entities": "Entities",
-    "preset": "Date range",
-    "from": "From",
-    "to": "To",
-    "formats": "Format",
-    "repeat": "Repeat",
-    "name": "Name",
-}
+EXPORT = table("export_fields")
 """The same for the form of an export, where policy does not call them otherwise: see `export_labels`."""
 
 _IN_POLICY = {"type": "exportType", "scope": "level", "format": "formats", "range": "preset"}
@@ -93,36 +48,22 @@ _FORMS = {
 _INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency": "repeat"}
 """What stands for a whole part of a body."""
 
-KINDS = {"": "the house's own", "sftp": "SFTP server", "s3": "S3 bucket", "folder": "folder"}
+KINDS = table("destination_kinds")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
-LINE_ENDS = {"lf": "LF", "crlf": "CR LF"}
-_UNSET = {
-    "timezone": "UTC",
-    "deliverAt": "between 01:00 and 02:00",
-    "deliverBy": "no promise",
-    "destination": KINDS[""],
-    "files": "CSV",
-    "csv": "the usual one",
-    "encryption": "none",
-    "landing": "as the house has it",
-}
+LINE_ENDS = table("line_ends")
+_UNSET = table("unset")
 """What counts where a body leaves a field out."""
 
-_SAID = {"etag_mismatch": "Somebody else changed the registration meanwhile, so nothing of yours was put into force."}
+_SAID = ("etag_mismatch",)
 _FINDINGS = {
-    ("entityList", "no_entities"): f"choose at least one, or “{ExportOption.ALL.value}”",
-    ("destination", "not_allowed"): "is set by the operator: leave it as it is",
+    ("entityList", "no_entities"): tell("refusal.at_least_one_or", option=ExportOption.ALL.value),
+    ("destination", "not_allowed"): tell("refusal.set_by_operator"),
 }
 
-_CHOOSE = {
-    "project": "choose a project",
-    "apps": "choose one or more apps",
-    "study": "choose a study",
-    "participant": "choose a participant",
-}
+_CHOOSE = table("choose")
 """What a scope asks for, by the name of the input."""
 
-_CODES = {"no_entities": "choose at least one", "format_required": "choose at least one"}
+_CODES = dict.fromkeys(("no_entities", "format_required"), tell("refusal.at_least_one"))
 
 
 def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
@@ -149,11 +90,11 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
     if labels is EXPORT:
         labels = {name: word.removesuffix(" (optional)") for name, word in export_labels(called).items()}
     if error.code in _SAID:
-        return Message(_SAID[error.code], [])
+        return Message(tell(f"refusal.{error.code}"), [])
     if not isinstance(error, InvalidInput):
         return None
     findings = [_finding(one, labels) for one in error.findings]
-    return Message("One field needs another look." if len(findings) == 1 else f"{len(findings)} fields need another look.", findings)
+    return Message(tell("refusal.fields", count=len(findings)), findings)
 
 
 def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
@@ -162,8 +103,8 @@ def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
     field = one.path.rpartition(".")[2]
     field = field if field in labels else _INPUTS.get(one.path, field)
     label = labels.get(field, "")
-    hints = [f"allowed: {one.allowed}"] if one.allowed else []
-    hints += [f"did you mean {one.meant}?"] if one.meant else []
+    hints = [tell("refusal.allowed", allowed=one.allowed)] if one.allowed else []
+    hints += [tell("refusal.meant", meant=one.meant)] if one.meant else []
     chosen = _CHOOSE.get(field) if one.code == "scope_incomplete" else None
     said = chosen or _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
@@ -172,13 +113,13 @@ def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
 def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInput:
     """A range of days that cannot be delivered again, told of the fields it was chosen in."""
     if empty:
-        return InvalidInput([Finding("", "to", "must not lie before the first day")])
+        return InvalidInput([Finding("", "to", tell("refusal.before_first"))])
     if error.too_early:
-        return InvalidInput([Finding("", "from", f"must be {FIRST_YEAR}-01-01 or later: a full load delivers whatever is older")])
+        return InvalidInput([Finding("", "from", tell("refusal.too_early", year=FIRST_YEAR))])
     if error.delivered_until is None:
-        return InvalidInput([Finding("", "entity", "has delivered nothing yet; its first run brings the complete history")])
+        return InvalidInput([Finding("", "entity", tell("refusal.nothing_delivered"))])
     last = error.delivered_until.astimezone(zone).date() - timedelta(days=1)
-    return InvalidInput([Finding("", "to", f"must be {last} or earlier: so far it was delivered, the rest comes with the next run")])
+    return InvalidInput([Finding("", "to", tell("refusal.too_late", day=last))])
 
 
 @dataclass(frozen=True)
@@ -244,7 +185,9 @@ class Words:
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
         fields = ("timezone", "deliverAt", "deliverBy", "destination", "files", "csv", "encryption", "landing")
         rest = [self.value(key, body[key]) for key in fields if key in body]
-        rest += [f"{LABELS[key].lower()} of {self.value(key, body[key])}" for key in PER_ENTITY if body.get(key)]
+        rest += [
+            tell("value.per_entity", field=LABELS[key].lower(), value=self.value(key, body[key])) for key in PER_ENTITY if body.get(key)
+        ]
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
 
 
@@ -255,9 +198,9 @@ def _condition(one: Mapping[str, Any]) -> str:
 
 
 PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
-    "where": lambda given: " and ".join(map(_condition, given)),
+    "where": lambda given: reduce(lambda first, second: tell("value.and", first=first, second=second), map(_condition, given)),
     "columns": ", ".join,
-    "rename": lambda given: ", ".join(f"{name} as {other}" for name, other in given.items()),
+    "rename": lambda given: ", ".join(tell("value.renamed", name=name, other=other) for name, other in given.items()),
     "frequencies": str,
 }
 """Fields of a registration that hold something for each entity, and how that is told."""
@@ -279,10 +222,10 @@ def _dialect(csv: Mapping[str, Any]) -> str:
     rows, given = csv.get("maxRowsPerFile", csv.get("max_rows_per_file")), csv.get("delimiter", ",")
     ends = csv.get("lineEnding", csv.get("line_ending", "lf"))
     parts = [
-        f"delimiter {names.get(given, given)}" if given != "," else "",
-        f"line ends {LINE_ENDS.get(ends, ends)}" if ends != "lf" else "",
-        "byte order mark" if csv.get("bom") else "",
+        tell("value.delimiter", sign=names.get(given, given)) if given != "," else "",
+        tell("value.line_ends", sign=LINE_ENDS.get(ends, ends)) if ends != "lf" else "",
+        tell("value.bom") if csv.get("bom") else "",
         csv.get("compression", "none").replace("none", ""),
-        f"at most {rows:,} rows a file" if rows else "",
+        tell("value.rows", rows=f"{rows:,}") if rows else "",
     ]
     return ", ".join(part for part in parts if part) or _UNSET["csv"]
