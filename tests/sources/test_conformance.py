@@ -587,7 +587,7 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
         return sinks[-1]
 
     with installation.source.snapshot() as snapshot:
-        front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.columns(selection.entity))
+        front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.binding(selection.entity))
         found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
     assert [one.sha256 for one in found] == [sink.sha256 for sink in sinks]
     dialect_said = manifest.csv_of(manifest.dialect_of(dialect))
@@ -673,7 +673,7 @@ def test_a_value_that_parquet_cannot_hold_is_refused_and_not_told() -> None:
     entity = ENTITY.model_copy(update={"columns": columns})
     sink = _Memory()
     front = shaped(Dialect(format="parquet"), Selection(entity, "acme", columns), {"id": "bigint", "note": "text"})(sink)
-    with pytest.raises(PermanentError, match="does not fit into the type that Parquet has") as caught:
+    with pytest.raises(PermanentError, match="does not fit into the type that Parquet and XLSX have") as caught:
         front.write(b"1,fine\n99999999999999999999,private\n")
     front.discard()
     assert caught.value.code == "row_limit_format"

@@ -150,7 +150,7 @@ def _written(
     task: Task, snapshot: Snapshot, selection: Selection, new_file: Callable[[int], Sink], progress: Callable[[int], None]
 ) -> list[Written]:
     columns, dialect = selection.columns, task.dialect
-    front = shaped(dialect, selection, snapshot.columns(task.entity)) if dialect.format != "csv" else None
+    front = shaped(dialect, selection, snapshot.binding(task.entity)) if dialect.format != "csv" else None
     with encrypting(task.recipient, new_file) as sinks:
         if task.streams < 2:
             return sinks.told(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))

@@ -10,6 +10,7 @@ from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
 from waybill.formats.base import Written
 from waybill.formats.csv import Compressed, Front, Sink
+from waybill.sources import drift
 from waybill.sources.sql import Natives
 
 if TYPE_CHECKING:
@@ -114,12 +115,8 @@ class _Shaped:
                 yield group
 
     def _does_not_fit(self) -> PermanentError:
-        return PermanentError(
-            "a value does not fit into the type that Parquet has for its column",
-            where=self._selection.entity.id,
-            next_step="Set files: {format: ndjson} or csv for the tenant, or correct the column's type in the catalog",
-            code="row_limit_format",
-        )
+        step = "Set files: {format: ndjson} or csv for the tenant, or catalogue the column as string"
+        return drift.too_large(self._selection.entity.id, drift.tight_columns(self._selection, self._natives), step)
 
     def _begun(self) -> tuple[Reader, Writer]:
         from waybill.formats.base import WriterOptions

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from waybill.configuration.values.columns import Column
     from waybill.formats.base import Writer, WriterOptions
 
+TYPED = frozenset({"xlsx", "parquet"})
+"""Formats with types of their own; the others hold the text of every value."""
+
 SUFFIXES = {"ndjson": ".ndjson", "csv": ".csv", "json": ".json", "xlsx": ".xlsx", "parquet": ".parquet"}
 
 

@@ -42,6 +42,10 @@ class Snapshot(Protocol):
         """
         ...
 
+    def binding(self, entity: Entity) -> dict[str, str]:
+        """`columns`, with nothing for a type that binds no value: SQLite's, which are words only."""
+        ...
+
     counts_cheaply: bool
     """Whether `count` of a tenant's rows costs next to nothing."""
 
@@ -101,8 +105,12 @@ class Snapshot(Protocol):
         """
         ...
 
-    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """The selected rows as Arrow, ordered by the key, columns cast to the catalogued types (anonymized columns already replaced)."""
+    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
+        """The selected rows as Arrow, ordered by the key, columns cast to the catalogued types (anonymized columns already replaced).
+
+        `typed` off leaves numbers text where an Arrow type does not hold every value of the native type (NaN in a numeric, 39 digits);
+        with it, such a value raises PermanentError `row_limit_format`.
+        """
         ...
 
     def count(self, selection: Selection) -> int:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Mode, closest
 from waybill.configuration.selection import Selection
-from waybill.configuration.values.columns import sources
+from waybill.configuration.values.columns import Column, sources
 from waybill.errors import PermanentError, counted
 from waybill.sources.sql import Flavour, Natives
 
@@ -32,6 +32,7 @@ _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IG
 MISFIT = "a value does not fit its catalogued type"
 """How an engine's refusal of a value begins."""
 _MOST_NAMED = 5
+_TIGHT = ("numeric(", "hugeint")
 
 
 def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
@@ -116,9 +117,9 @@ def _unfit(selection: Selection, name: str, native: str, why: str, what_to_do: s
     )
 
 
-def doubtful(selection: Selection, natives: Natives, flavour: Flavour) -> list[str]:
+def doubtful(selection: Selection, natives: Natives, flavour: Flavour, binding: bool) -> list[str]:
     """The columns of which a value may not fit, as a sentence names them: those catalogued as something else than they are by nature, and
-    times that may be finer, or further away, than a timestamp says.
+    times that may be finer, or further away, than a timestamp says. All that are no text where declared types are not `binding`.
     """
     typed = [
         (name, natives[name], kind)
@@ -127,19 +128,26 @@ def doubtful(selection: Selection, natives: Natives, flavour: Flavour) -> list[s
         if name in natives
     ]
     return [
-        f"column {name} is {native} and catalogued as {kind}"
+        f"column {name} is {native or 'of no declared type'} and catalogued as {kind}"
         for name, native, kind in typed
-        if flavour.kind(native) is not kind or kind is ColumnType.JSON or native.startswith("TIMESTAMP_") or native.endswith("_NS")
+        if not (binding and _always_holds(flavour.kind(native), kind))
+        or kind is ColumnType.JSON
+        or native.startswith("TIMESTAMP_")
+        or native.endswith("_NS")
     ]
 
 
+def _always_holds(natural: ColumnType | None, kind: ColumnType) -> bool:
+    return natural is kind or (natural is ColumnType.INTEGER and kind in (ColumnType.DECIMAL, ColumnType.FLOAT))
+
+
 @contextmanager
-def naming(selection: Selection, natives: Natives, flavour: Flavour) -> Iterator[None]:
+def naming(selection: Selection, natives: Natives, flavour: Flavour, *, binding: bool = True) -> Iterator[None]:
     """An engine tells that a value does not fit its type, and never which column holds it: name those that come into question."""
     try:
         yield
     except PermanentError as error:
-        found = doubtful(selection, natives, flavour) if error.what.startswith(MISFIT) else []
+        found = doubtful(selection, natives, flavour, binding) if error.what.startswith(MISFIT) else []
         if not found:
             raise
         raise PermanentError(
@@ -148,6 +156,43 @@ def naming(selection: Selection, natives: Natives, flavour: Flavour) -> Iterator
             code="schema_drift",
             next_step=f"Correct the value, or set the column's type in entities.{selection.entity.id} of the catalog to string",
         ) from error
+
+
+def tight(native: str, column: Column) -> bool:
+    """Whether the Arrow type of a number does not hold every value of its native type: NaN, or more than 38 digits."""
+    declared = native.lower()
+    if column.leaves_as is ColumnType.INTEGER and "int" not in declared:
+        return True  # text, or a number with digits of its own
+    return column.leaves_as in (ColumnType.INTEGER, ColumnType.DECIMAL) and declared.startswith(_TIGHT)
+
+
+@contextmanager
+def fitting(selection: Selection, natives: Natives) -> Iterator[None]:
+    """Name the columns that come into question when a value does not fit into its Arrow type, though its text is right."""
+    try:
+        yield
+    except PermanentError as error:
+        found = tight_columns(selection, natives) if error.what == MISFIT else []
+        if not found:
+            raise
+        step = "Choose NDJSON, JSON or CSV, which hold every value, or catalogue the column as string"
+        raise too_large(selection.entity.id, found, step) from error
+
+
+def tight_columns(selection: Selection, natives: Natives) -> list[str]:
+    read = {name: (natives[column.source(name)], column) for name, column in selection.columns.items()}
+    return [f"column {name} is {native}" for name, (native, column) in read.items() if tight(native, column)]
+
+
+def too_large(entity_id: str, found: list[str], next_step: str) -> PermanentError:
+    named = f": {', or '.join(found[:_MOST_NAMED])}" if found else ""
+    return PermanentError(
+        f"a value does not fit into the type that Parquet and XLSX have for its column{named}",
+        where=entity_id,
+        allowed="numbers of at most 38 digits, and no NaN",
+        code="row_limit_format",
+        next_step=next_step,
+    )
 
 
 def null_changes(selection: Selection, count: int) -> PermanentError:

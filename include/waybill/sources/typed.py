@@ -12,6 +12,7 @@ from pyarrow import csv
 from waybill.canonical import ColumnType
 from waybill.configuration.selection import Block, Selection
 from waybill.configuration.values.columns import Column
+from waybill.sources import drift
 from waybill.sources.duckdb import engine
 from waybill.sources.sql import Natives, quote
 
@@ -65,9 +66,16 @@ class Reader:
         self._held.close()
 
 
-def reader(columns: Mapping[str, Column], natives: Natives) -> Reader:
-    """Into the Arrow types of the columns: what the source declares of numbers counts, so that no value is rounded."""
-    return Reader(columns, [_cast(column, natives[column.source(name)].lower()) for name, column in columns.items()])
+def reader(columns: Mapping[str, Column], natives: Natives, typed: bool = True) -> Reader:
+    """Into the Arrow types of the columns: what the source declares of numbers counts, so that no value is rounded.
+
+    `typed` off leaves text what such a type might not hold.
+    """
+    declared = {name: natives[column.source(name)].lower() for name, column in columns.items()}
+    return Reader(
+        columns,
+        [_cast(column, declared[name]) if typed or not drift.tight(declared[name], column) else "{}" for name, column in columns.items()],
+    )
 
 
 def texts(columns: Mapping[str, Column]) -> Reader:
@@ -75,9 +83,9 @@ def texts(columns: Mapping[str, Column]) -> Reader:
     return Reader(columns, ["CAST({} AS DOUBLE)" if one.leaves_as is ColumnType.FLOAT else "{}" for one in columns.values()])
 
 
-def batches(blocks: Iterable[Block], selection: Selection, natives: Natives, where: str) -> Iterator[pa.RecordBatch]:
+def batches(blocks: Iterable[Block], selection: Selection, natives: Natives, where: str, typed: bool) -> Iterator[pa.RecordBatch]:
     """The records of canonical CSV in the Arrow types of the selection's columns; `where` they come from, for errors."""
-    with closing(reader(selection.columns, natives)) as into, engine.errors(where):
+    with closing(reader(selection.columns, natives, typed)) as into, engine.errors(where):
         for block, _ in blocks:
             yield from into.read(block)
 
@@ -99,6 +107,6 @@ def _cast(column: Column, native: str) -> str:
 
 def _decimal(native: str) -> str:
     match = re.match(r"(?:numeric|decimal)\((\d+)(?:,\s*(\d+))?\)", native)
-    if match and int(match[1]) <= 38:
-        return f"CAST({{}} AS DECIMAL({match[1]}, {match[2] or 0}))"
+    if match and (digits := max(int(match[1]), int(match[2] or 0))) <= 38:  # PostgreSQL takes more decimals than digits, for small values
+        return f"CAST({{}} AS DECIMAL({digits}, {match[2] or 0}))"
     return "CAST({} AS DECIMAL(38, 0))" if "int" in native and native not in _UNBOUNDED else "{}"

@@ -24,7 +24,7 @@ from waybill.configuration.registration import Registration
 from waybill.configuration.selection import Changed, Selection
 from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.formats import SUFFIXES, open_writer
+from waybill.formats import SUFFIXES, TYPED, open_writer
 from waybill.formats.base import Writer, WriterOptions, Written
 from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
@@ -258,7 +258,7 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
     after = left_out(wanted)
     with _open(task, wanted, folder, paths) as writers:
         rows = 0
-        for batch in snapshot.batches(wanted):
+        for batch in snapshot.batches(wanted, typed=bool(writers.keys() & TYPED)):
             for writer in writers.values():
                 writer.write(batch)
             rows += batch.num_rows

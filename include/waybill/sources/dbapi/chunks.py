@@ -19,20 +19,26 @@ from waybill.errors import PermanentError
 _Values = Sequence[Any]
 _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 """Text that is the canonical spelling of a decimal already."""
+_DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$"
+"""Text that is a date, which the engine would also read out of a time. Midnight loses nothing."""
+_BINARY = (bytes, bytearray, memoryview)
 
 
-def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]]) -> pa.Table:
+Binding = Callable[[str], str]
+"""A database's own type as far as it says what a value is."""
+
+
+def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]], binding: Binding) -> pa.Table:
     """Rows as a table of the columns, each given with its kind and the database's own type."""
     by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return pa.table(
-        {name: array(name, values, kind, native) for (name, (kind, native)), values in zip(columns.items(), by_column, strict=True)}
-    )
+    filled = zip(columns.items(), by_column, strict=True)
+    return pa.table({name: array(name, values, kind, native, binding) for (name, (kind, native)), values in filled})
 
 
-def array(name: str, values: _Values, kind: ColumnType, native: str) -> pa.Array:
+def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Binding) -> pa.Array:
     """One column of a chunk. Raises PermanentError when a value is not of the catalogued type; the message holds no value."""
     try:
-        return _ARRAYS[kind](values, native)
+        return _ARRAYS[kind](values, binding(native))
     except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         what = f"column {name} is {native or 'of no declared type'}: a value is not {kind}; the driver yields {', '.join(kinds)}"
@@ -44,7 +50,21 @@ _NATURES = {"bytes": "binary", "bytearray": "binary", "int": "integer", "Decimal
 """The catalogued type for what a driver yields; string where it is something else."""
 
 
+def _refuse(values: _Values, why: str, *kinds: type) -> None:
+    """Raises TypeError for values that Arrow would take for something else: a blob for a text, a number for a day, 1.5 for 1."""
+    if any(issubclass(kind, kinds) for kind in set(map(type, values))):
+        raise TypeError(why)
+
+
+def _number(value: Any) -> Any:
+    """Python reads more as a number than databases do: `1_000`, blanks around it, digits of other scripts."""
+    if isinstance(value, str) and (not value.isascii() or "_" in value or value != value.strip()):
+        raise ValueError("no number")
+    return value
+
+
 def _texts(values: _Values, native: str) -> pa.Array:
+    _refuse(values, "binary is no text", *_BINARY)
     try:
         return pa.array(values, pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
@@ -53,20 +73,19 @@ def _texts(values: _Values, native: str) -> pa.Array:
 
 def _natural_text(value: Any) -> str | None:
     """The canonical text of a value by its own nature, for a column catalogued as string."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("binary is no text")
     return None if value is None else canonical.natural_text(value)
 
 
 def _integers(values: _Values, native: str) -> pa.Array:
     try:
+        _refuse(values, "may have a fraction", float, Decimal)
         return pa.array(values, pa.int64())
-    except (pa.ArrowTypeError, pa.ArrowInvalid, OverflowError):
+    except (pa.ArrowTypeError, pa.ArrowInvalid, OverflowError, TypeError):
         return pa.array([None if value is None else Decimal(_whole(value)) for value in values], pa.decimal128(38, 0))
 
 
 def _whole(value: Any) -> int:
-    number = int(value)
+    number = int(_number(value))
     if not isinstance(value, str) and number != value:
         raise ValueError("not a whole number")
     if isinstance(value, float) and abs(value) >= 2**53:
@@ -77,7 +96,7 @@ def _whole(value: Any) -> int:
 def _floats(values: _Values, native: str) -> pa.Array:
     """MySQL's FLOAT is four bytes wide: the shortest text is that of a four byte number."""
     single = native.lower().startswith("float") and "unsigned" not in native
-    return pa.array([None if value is None else float(value) for value in values], pa.float32() if single else pa.float64())
+    return pa.array([None if value is None else float(_number(value)) for value in values], pa.float32() if single else pa.float64())
 
 
 def _decimals(values: _Values, native: str) -> pa.Array:
@@ -89,13 +108,14 @@ def _decimals(values: _Values, native: str) -> pa.Array:
         texts = pa.array(values, pa.string())
         if pc.all(pc.match_substring_regex(texts, _PLAIN_DECIMAL), min_count=0).as_py():
             return texts
-    return pa.array([canonical.text(value, ColumnType.DECIMAL) for value in values], pa.string())
+    return pa.array([canonical.text(_number(value), ColumnType.DECIMAL) for value in values], pa.string())
 
 
 def _booleans(values: _Values, native: str) -> pa.Array:
     with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
         return pa.array(values, pa.bool_())
-    with suppress(pa.ArrowTypeError, pa.ArrowInvalid, OverflowError):
+    with suppress(pa.ArrowTypeError, pa.ArrowInvalid, OverflowError, TypeError):
+        _refuse(values, "may have a fraction", float, Decimal)
         numbers = pa.array(values, pa.int64())
         if pc.all(pc.is_in(numbers, pa.array([0, 1, None], pa.int64()))).as_py():
             return numbers.cast(pa.bool_())
@@ -111,24 +131,23 @@ def _truth(value: Any) -> bool:
 
 
 def _dates(values: _Values, native: str) -> pa.Array:
-    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
-        return _parsed(pa.array(values, pa.string()), pa.date32())
-    if any(isinstance(value, datetime) for value in values):
-        raise TypeError("a time is no date")
+    _refuse(values, "a number, a time or binary is no date", int, float, Decimal, datetime, *_BINARY)
     if not any(isinstance(value, str) for value in values):
         return pa.array(values, pa.date32())
-    return pa.array(values, pa.string())
+    texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
+    if not pc.all(pc.match_substring_regex(texts, _DAY), min_count=0).as_py():
+        raise ValueError("no date, or one with a time")
+    return _parsed(texts, pa.date32())
 
 
 def _timestamps(values: _Values, native: str) -> pa.Array:
+    _refuse(values, "a number or binary is no time", int, float, Decimal, *_BINARY)
     with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
         return _parsed(pa.array(values, pa.string()), pa.timestamp("us"))
     if any(isinstance(value, str) for value in values):
         return _parsed(
             pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string()), pa.timestamp("us")
         )
-    if any(isinstance(value, int) for value in values):
-        raise TypeError("a number is no time")
     aware = any(value is not None and value.tzinfo is not None for value in values)
     return pa.array(values, pa.timestamp("us", "UTC") if aware else pa.timestamp("us"))
 
@@ -141,14 +160,17 @@ def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _uuids(values: _Values, native: str) -> pa.Array:
+    _refuse(values, "binary is no text", *_BINARY)
     return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _json(values: _Values, native: str) -> pa.Array:
+    _refuse(values, "binary is no JSON", *_BINARY)
     return pa.array([value if value is None or isinstance(value, str) else canonical.json_text(value) for value in values], pa.string())
 
 
 def _binary(values: _Values, native: str) -> pa.Array:
+    _refuse(values, "a number is not binary", int, float, Decimal)
     return pa.array([value if value is None or isinstance(value, bytes) else bytes(value) for value in values], pa.binary())
 
 

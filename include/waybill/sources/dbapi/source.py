@@ -19,7 +19,8 @@ from waybill.configuration.selection import Block, Changed, Dialect, Extent, Sel
 from waybill.configuration.values.columns import described, sources
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import drift, extents, hiding, typed
+from waybill.sources import drift, extents, hiding
+from waybill.sources import typed as arrow
 from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.dbapi import chunks, drivers
 from waybill.sources.dbapi.drivers import FrameConnection
@@ -105,6 +106,9 @@ class DbApiSnapshot:
                 )
             self._columns[entity.query or entity.relation] = found
         return found
+
+    def binding(self, entity: Entity) -> dict[str, str]:
+        return {name: self.database.binding(native) for name, native in self.columns(entity).items()}
 
     def _columns_of_query(self, entity: Entity) -> dict[str, str]:
         """What a query yields. Drivers tell the types of a result each in their own way: those of the catalog count."""
@@ -217,10 +221,10 @@ class DbApiSnapshot:
         for batch in self._each_chunk(selection, lambda query: query.digests(), ordered=False):
             yield batch.column(0).to_pylist()
 
-    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        natives = {name: native.lower() for name, native in self.columns(selection.entity).items()}
-        with drift.naming(selection, self.columns(selection.entity), self.flavour):
-            yield from typed.batches(self.csv(selection, Dialect()), selection, natives, self._at(selection))
+    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
+        natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
+        with drift.naming(selection, natives, self.flavour, binding=not self.database.dynamic), drift.fitting(selection, natives):
+            yield from arrow.batches(lines, selection, self.binding(selection.entity), self._at(selection), typed)
 
     def count(self, selection: Selection) -> int:
         return sum(batch.column(0)[0].as_py() for batch in self._each_chunk(selection, lambda query: query.count(), ordered=False))
@@ -250,7 +254,7 @@ class DbApiSnapshot:
         """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (
-            drift.naming(selection, query.natives, self.flavour),
+            drift.naming(selection, query.natives, self.flavour, binding=not self.database.dynamic),
             _errors(self._at(selection)),
             engine.connect() as connection,
             engine.errors(self._at(selection)),
@@ -273,7 +277,7 @@ class DbApiSnapshot:
             cursor.execute(text, values)
             gathered: list[pa.Table] = []
             size, wanted = 0, FIRST_ROWS
-            while (fetched := chunks.table(cursor.fetchmany(wanted), columns)).num_rows:
+            while (fetched := chunks.table(cursor.fetchmany(wanted), columns, self.database.binding)).num_rows:
                 wanted = _as_many(fetched)
                 if gathered and (fetched.schema != gathered[0].schema or size >= CHUNK_BYTES):
                     yield pa.concat_tables(gathered)

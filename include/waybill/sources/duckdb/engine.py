@@ -188,15 +188,20 @@ def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BA
     yield from connection.sql(text, params=values).to_arrow_reader(rows)
 
 
-def arrow(query: Query) -> Sql:
-    """The selected rows in key order, in Arrow's types and under their own names; anonymized columns hold their pseudonyms."""
+def arrow(query: Query, typed: bool) -> Sql:
+    """The selected rows in key order, in Arrow's types and under their own names; anonymized columns hold their pseudonyms.
+
+    `typed` off leaves text what an Arrow type might not hold.
+    """
     flavour = DuckDBFlavour()
     values, wanted = [], []
     for number, (name, column) in enumerate(query.selection.columns.items()):
         hidden = column.export == "anonymize"
         if not hidden:
             source = column.source(name)
-            values.append(sql("{} AS a{}", flavour.arrow(quote(source), column.type, query.natives[source]), str(number)))
+            native = query.natives[source]
+            value = (flavour.arrow if typed or not drift.tight(native, column) else flavour.text)(quote(source), column.type, native)
+            values.append(sql("{} AS a{}", value, str(number)))
         wanted.append(f"{'c' if hidden else 'a'}{number} AS {quote(name)}")
     return query.ordered(query.rows(extra=join(", ", values)), ", ".join(wanted))
 

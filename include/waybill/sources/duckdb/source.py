@@ -54,6 +54,9 @@ class EngineSnapshot(ABC):
     def columns(self, entity: Entity) -> dict[str, str]:
         return self._describe(entity, self.relation(entity))
 
+    def binding(self, entity: Entity) -> dict[str, str]:
+        return self.columns(entity)
+
     def never_null(self, entity: Entity) -> frozenset[str] | None:
         with engine.errors(f"{entity.id} in {self.where}"):
             rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
@@ -105,8 +108,9 @@ class EngineSnapshot(ABC):
         for batch in self._stream(selection, self.query(selection).digests(), ()):
             yield batch.column(0).to_pylist()
 
-    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        yield from self._read(selection, engine.arrow)
+    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
+        with drift.fitting(selection, self.columns(selection.entity)):
+            yield from self._read(selection, lambda query: engine.arrow(query, typed))
 
     def count(self, selection: Selection) -> int:
         [(count,)] = self._run(selection, self.query(selection).count())

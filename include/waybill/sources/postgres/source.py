@@ -150,6 +150,9 @@ class PostgresSnapshot:
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
 
+    def binding(self, entity: Entity) -> dict[str, str]:
+        return self.columns(entity)
+
     def never_null(self, entity: Entity) -> frozenset[str]:
         return frozenset(name for name, _, not_null, *_ in self._relation(entity) if not_null)
 
@@ -241,11 +244,12 @@ class PostgresSnapshot:
         for lines in self._copy(selection, digests, "FORMAT text"):
             yield [bytes.fromhex(bytes(line).decode()) for line in lines]
 
-    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        from waybill.sources import typed  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
+    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
+        from waybill.sources import typed as arrow  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
 
-        with drift.naming(selection, self.columns(selection.entity), self._flavour(selection.entity)):
-            yield from typed.batches(self.csv(selection, Dialect()), selection, self.columns(selection.entity), self._at(selection))
+        natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
+        with drift.naming(selection, natives, self._flavour(selection.entity)), drift.fitting(selection, natives):
+            yield from arrow.batches(lines, selection, natives, self._at(selection), typed)
 
     def count(self, selection: Selection) -> int:
         [(count,)] = self._run(selection, self.query(selection).count())
