@@ -107,6 +107,46 @@ def test_the_watcher_tells_the_newest_day_and_then_every_new_one_once(place: Pla
     assert found == [("2026-06-01", 1), ("2026-06-02", 1), ("2026-06-02", 2)]
 
 
+class Store:
+    """What Airflow keeps of an asset's state, in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    async def aget(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self.kept[key] = json.loads(json.dumps(value))
+
+
+def test_a_watcher_that_is_started_again_tells_what_became_complete_meanwhile(place: Place, sshd: SftpAccess) -> None:
+    store = Store()
+    place.run(NOON)
+
+    async def watch(count: int, *, kept: bool) -> list[tuple[str, int]]:
+        watcher = triggers.DayWatcher(source(sshd), CONNECTION.lower(), every=0.1)
+        watcher.asset_state_store = store  # type: ignore[assignment]  # as the triggerer sets it
+        events = watcher.run()
+        told = [(await asyncio.wait_for(anext(events), 60)).payload for _ in range(count)]
+        following = asyncio.create_task(anext(events))
+        while kept and not any(told[-1]["date"] in str(one) for one in store.kept.values()):
+            await asyncio.sleep(0.05)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await events.aclose()  # type: ignore[attr-defined]
+        return [(one["date"], one["number"]) for one in told]
+
+    assert asyncio.run(watch(1, kept=True)) == [("2026-05-31", 1)]
+    for day in range(1, 6):
+        place.run(NOON + day * DAY)
+    missed = [(f"2026-06-0{day}", 1) for day in range(1, 6)]
+    assert asyncio.run(watch(5, kept=False)) == missed  # and the triggerer dies before the events are known to be kept
+    assert asyncio.run(watch(5, kept=True)) == missed
+    place.run(NOON + 5 * DAY, full_load=True)
+    assert asyncio.run(watch(1, kept=True)) == [("2026-06-05", 2)]
+
+
 def test_a_login_that_is_refused_is_told_to_the_task(place: Place, sshd: SftpAccess, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"private_key": sshd.private_key.read_text(), "host_key": "ssh-ed25519 " + "A" * 68}
     said = {"conn_type": "sftp", "host": sshd.host, "port": sshd.port, "login": sshd.login, "extra": extra}

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pytest
+import yaml
 
 from tests.consumer.copies import consumer, run, well
 from tests.consumer.sender import Sender
 from tests.consumer.test_week import EVERYTHING, ROWS, SQL_TYPES, TYPED, canonical
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
+from tests.servers.s3 import S3Server
+from tests.servers.sshd import SftpAccess
+from waybill.connection import Connection
 from waybill.deliveries import repairs
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -80,6 +85,51 @@ def test_the_copy_equals_the_source_on_each_day(place: Place, database: str, tmp
     put(place, 2, 1)
     place.run(NOON + 2 * DAY)
     follow()
+
+
+@pytest.mark.parametrize("place", ["parquet in parts", "ndjson in parts"], indirect=True)
+@pytest.mark.parametrize("kind", ["sftp", "s3"])
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_over_a_server_and_a_bucket_they_arrive_alike(
+    place: Place, kind: str, database: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination, source, login = reached(place, kind, request, monkeypatch)
+    body = yaml.safe_load((place.root / "config/tenants/acme.yaml").read_text())
+    place.tenant(**body | {"destination": destination, "landing": {"status": True, "sha256sums": True}})
+    place.user(1, "", NOON)
+    place.sql("delete from theme where id < 3; delete from everything where born = '1969-12-31'")
+    put(place, 4, 0)
+    for until, full in ((NOON + DAY, True), (NOON + 2 * DAY, False)):
+        assert [result.error for result in place.run(until, full_load=full) if result.error] == []
+        well("pull", source, tmp_path / "copy", *login)
+        assert well("verify", tmp_path / "copy")["problems"] == []
+        well("load", tmp_path / "copy", "--to", database)
+        compare(place, database)
+        put(place, 2, 1)
+        place.user(2, "Bob", NOON + DAY, deleted=NOON + DAY)
+    assert consumer("status", tmp_path / "copy", "--json").json["missing"] == []
+
+
+def reached(
+    place: Place, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], str, list[object]]:
+    """A destination of its own on a real server: what the tenant registers, and what a consumer calls it."""
+    name = f"shapes-{uuid4().hex}"
+    if kind == "sftp":
+        server: SftpAccess = request.getfixturevalue("sshd")
+        extra = {"private_key": server.private_key.read_text(), "host_key": server.host_key}
+        place.connections["far"] = Connection("far", "sftp", server.host, server.port, server.login, extra=extra)
+        (server.root / name).mkdir()
+        root = f"{server.remote_root}/{name}"
+        login = ["--key", server.private_key, "--known-hosts", server.known_hosts]
+        return {"kind": "sftp", "connection": "far", "root": root}, f"sftp://{server.login}@{server.host}:{server.port}{root}", login
+    bucket: S3Server = request.getfixturevalue("s3")
+    for variable, value in bucket.environment.items():
+        monkeypatch.setenv(variable, value)
+    bucket.client().create_bucket(Bucket=name)
+    extra = {"endpoint_url": bucket.endpoint, "region_name": bucket.region}
+    place.connections["far"] = Connection("far", "aws", login=bucket.access_key, password=bucket.secret_key, extra=extra)
+    return {"kind": "s3", "connection": "far", "bucket": name}, f"s3://{name}", []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

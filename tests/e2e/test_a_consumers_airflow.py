@@ -89,3 +89,8 @@ def test_a_complete_day_starts_the_copy_and_ends_the_wait(airflow: Airflow, send
     assert json.loads(str(found["value"])) == 2
     wait_for("the second day's copy", lambda: states(airflow, "keep_a_copy") == ["success", "success"], 300)
     assert names() == ["Ada Lovelace", "Bob"]
+
+    def kept() -> str:
+        return str(run(f"sqlite:{next(tmp_path.rglob('airflow.db'))}", "select value from asset_state_store"))
+
+    wait_for("the watcher keeps what it told", lambda: "2026-06-01" in kept(), 60)

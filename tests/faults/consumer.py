@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +103,43 @@ def parse(path: str, data: bytes) -> None:
             json.loads(data)
         except ValueError as error:
             raise Incomplete(f"is no JSON: {error}") from error
+    elif path.endswith(".parquet"):
+        parquet(data)
+    elif ".ndjson" in path:
+        ndjson(path, data)
     else:
         head = unpacked(path, data)[:4096].split(b"\n")[0]
         table(path, data, ";" if b";" in head else ",", "\r\n" if head.endswith(b"\r") else "\n")
+
+
+def ndjson(path: str, data: bytes) -> list[Row]:
+    """Names and rows of a file of JSON lines, the values as CSV has them. Raises Incomplete."""
+    plain = unpacked(path, data).decode("utf-8")
+    if plain and not plain.endswith("\n"):
+        raise Incomplete("ends inside a line")
+    try:
+        found = [json.loads(line) for line in plain.split("\n")[:-1]]
+    except ValueError as error:
+        raise Incomplete(f"holds a line that is no JSON: {error}") from error
+    return [tuple(found[0]), *(tuple(_said(value) for value in one.values()) for one in found)] if found else []
+
+
+def parquet(data: bytes) -> list[Row]:
+    """The same of a Parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        found = parquet.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise Incomplete(f"is no whole Parquet: {error}") from error
+    return [tuple(found.column_names), *(tuple(_said(value) for value in one.values()) for one in found.to_pylist())]
+
+
+def _said(value: Any) -> str | None:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return None if value is None else str(value)
 
 
 def deliveries(exports: Path) -> tuple[list[Delivered], list[str]]:
@@ -128,8 +164,14 @@ def _rows(path: Path, file: dict[str, Any], manifest: dict[str, Any]) -> list[Ro
     data = path.read_bytes()
     if len(data) != file["bytes"] or hashlib.sha256(data).hexdigest() != file["sha256"]:
         raise Incomplete(f"{path.name} is not what its manifest says")
-    header, *rows = table(path.name, data, manifest["csv"]["delimiter"], manifest["csv"]["line_ending"])
-    if list(header) != [column["name"] for column in manifest["columns"]]:
+    names = [column["name"] for column in manifest["columns"]]
+    if manifest["format"] == "parquet":
+        header, *rows = parquet(data)
+    elif manifest["format"] == "ndjson":
+        header, *rows = ndjson(path.name, data) or [tuple(names)]
+    else:
+        header, *rows = table(path.name, data, manifest["csv"]["delimiter"], manifest["csv"]["line_ending"])
+    if list(header) != names:
         raise Incomplete(f"{path.name} has another header than its manifest")
     if len(rows) != file["rows"]:
         raise Incomplete(f"{path.name} holds {len(rows)} rows, its manifest says {file['rows']}")

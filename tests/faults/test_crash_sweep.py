@@ -6,7 +6,7 @@ from tests.faults import FULL, SEED, scenes
 from tests.faults.sweep import sweep
 from tests.servers.sshd import serve_sshd
 
-SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6, "feed": 10, "signed": 10}
+SHORT = {"first": 8, "delta": 10, "parts": 8, "vanished": 10, "resumed": 6, "sftp": 6, "feed": 10, "signed": 10, "parquet": 5, "ndjson": 5}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,14 @@ def test_a_run_killed_at_any_change_leaves_a_feed_that_names_what_is_there(launc
 
 def test_a_run_killed_at_any_change_shows_no_manifest_without_its_signature(launcher, tmp_path):
     swept = sweep(launcher, scenes.signed(tmp_path / "signed"), tmp_path / "points", some=None if FULL else SHORT["signed"], seed=SEED)
+    print(swept)
+    assert not swept.violations
+
+
+@pytest.mark.parametrize("format", ["parquet", "ndjson"])
+def test_a_run_that_delivers_other_shapes_killed_at_any_change_is_made_good_by_the_next(launcher, tmp_path, format):
+    scene = scenes.delta(tmp_path / format, files={"format": format}, csv={"compression": "gzip", "max_rows_per_file": 2})
+    swept = sweep(launcher, scene, tmp_path / "points", some=None if FULL else SHORT[format], seed=SEED)
     print(swept)
     assert not swept.violations
 

@@ -45,20 +45,20 @@ def on(place: Place, date: str, tenant: str = "") -> Day | None:
     return found[0] if found else None
 
 
-def newest(place: Place, tenant: str = "") -> list[Day]:
-    """The newest complete days of each tenant, oldest first."""
-    found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder)]
+def newest(place: Place, tenant: str = "", since: str = "") -> list[Day]:
+    """The newest complete days of each tenant, oldest first; with `since` all from that date on, too."""
+    found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder, since)]
     return sorted((day for day in found if tenant in ("", day.tenant)), key=lambda day: (day.date, day.tenant))
 
 
-def _newest_below(place: Place, folder: str) -> Iterator[Day]:
+def _newest_below(place: Place, folder: str, since: str) -> Iterator[Day]:
     left = RECENT
     for date in _dates(place, folder):
+        if left <= 0 and (not since or date[-10:].replace("/", "-") < since):
+            return
         if day := _in(place, date):
             yield day
             left -= 1
-        if not left:
-            return
 
 
 def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:

@@ -130,9 +130,9 @@ class LakeSnapshot(EngineSnapshot):
         with self._unchanging():
             yield from super().digests(selection)
 
-    def batches(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+    def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
         with self._unchanging():
-            yield from super().batches(selection)
+            yield from super().batches(selection, typed)
 
     @contextmanager
     def _unchanging(self) -> Iterator[None]:

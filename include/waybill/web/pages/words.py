@@ -166,7 +166,7 @@ class Words:
             case "notify":
                 return "; ".join(f"{one['kind']} {one.get('url') or one.get('connection') or ', '.join(one['to'])}" for one in value)
             case "encryption":
-                return "OpenPGP"
+                return tell("value.encrypted")
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
