@@ -188,7 +188,7 @@ def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BA
     yield from connection.sql(text, params=values).to_arrow_reader(rows)
 
 
-def arrow(query: Query, typed: bool) -> Sql:
+def arrow(query: Query, typed: bool = True) -> Sql:
     """The selected rows in key order, in Arrow's types and under their own names; anonymized columns hold their pseudonyms.
 
     `typed` off leaves text what an Arrow type might not hold.
