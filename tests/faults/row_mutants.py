@@ -133,8 +133,8 @@ ROW_MUTANTS = [
     Mutant(
         "a ledger that is behind goes on",
         "deliveries/comparison/stale_ledger.py",
-        "if one.delivery_id not in known and",
-        "if False and one.delivery_id not in known and",
+        "if entry.delivery_id not in known and",
+        "if False and entry.delivery_id not in known and",
         restored,
     ),
     Mutant(

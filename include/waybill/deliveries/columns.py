@@ -24,7 +24,10 @@ def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> li
 
 def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     said = ("type", "description", "export")
-    return {one["name"]: Column.model_validate({name: one[name] for name in said} | {"from": one.get(SOURCE_NAME, "")}) for one in columns}
+    return {
+        column["name"]: Column.model_validate({name: column[name] for name in said} | {"from": column.get(SOURCE_NAME, "")})
+        for column in columns
+    }
 
 
 def arranged(
@@ -38,10 +41,13 @@ def arranged(
     """
     if delivered is None:
         return dict(catalogued), version
-    now = {one["name"]: name for name, one in followed(delivered, catalogued).items()}
-    kept = [now[one["name"]] for one in delivered if one["name"] in now]
+    now = {delivered_column["name"]: name for name, delivered_column in followed(delivered, catalogued).items()}
+    kept = [now[delivered_column["name"]] for delivered_column in delivered if delivered_column["name"] in now]
     columns = {name: catalogued[name] for name in [*kept, *(name for name in catalogued if name not in kept)]}
-    before = [(one["name"], one["type"], one["export"], source_of(one)) for one in delivered]
+    before = [
+        (delivered_column["name"], delivered_column["type"], delivered_column["export"], source_of(delivered_column))
+        for delivered_column in delivered
+    ]
     after = [(name, column.type.value, column.export, column.source(name)) for name, column in columns.items()]
     return columns, version + (before != after)
 

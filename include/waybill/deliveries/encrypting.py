@@ -20,7 +20,7 @@ class Sinks:
     def told(self, files: list[Written]) -> list[Written]:
         if self.encryption is None:
             return files
-        return [replace(one, plain=self.encryption.plain(one.number).as_json()) for one in files]
+        return [replace(file, plain=self.encryption.plain(file.number).as_json()) for file in files]
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def extract(
             files,
             remembered.blobs,
             remembered.digests_from,
-            "; ".join(one for one in notes if one),
+            "; ".join(note for note in notes if note),
             repeats,
             keys,
             _source_rows(selection, snapshot, keys),

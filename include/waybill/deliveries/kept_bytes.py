@@ -55,7 +55,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
     """
     original = family[0]
     wanted = [file["sha256"] for file in _files(adopted[original.id])]
-    committed = [one for one in family if one.id in adopted and one.status == "committed"]
+    committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == "committed"]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
         places = [*_archived(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
@@ -79,24 +79,24 @@ def bytes_gone(original: Delivery) -> PermanentError:
 
 def _archived(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
     kept = installation.kept
-    for one in family if kept else ():
-        files = kept.files(one.id) if kept else []
+    for delivery in family if kept else ():
+        files = kept.files(delivery.id) if kept else []
         if len(files) == count:
             yield files[number]
 
 
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
-    for one in family:
-        attempt = adopted[one.id]
-        path = f"{placed(one, attempt).folder}/{_files(attempt)[number]['path']}"
+    for delivery in family:
+        attempt = adopted[delivery.id]
+        path = f"{placed(delivery, attempt).folder}/{_files(attempt)[number]['path']}"
         if session.size(path) is not None:
             yield _remote(session, path)
 
 
 def delivered_texts(attempt: Attempt, blocks: Iterable[bytes]) -> Iterator[list[str]]:
     """The records of one of an attempt's data files, as the texts that CSV holds."""
-    columns = {one["name"]: one["type"] for one in attempt.facts["columns"]}
-    typed = [(one["name"], columns[one["name"]]) for one in attempt.columns]
+    columns = {column["name"]: column["type"] for column in attempt.facts["columns"]}
+    typed = [(column["name"], columns[column["name"]]) for column in attempt.columns]
     return texts_of(blocks, csv_of(attempt.facts["csv"]), format_of(attempt), typed)
 
 

@@ -76,8 +76,8 @@ def _plan_streams(
             entity = installation.catalog.entity(stream.entity)
             boundary = clocks.get(entity.source, until) if entity else until
             window = partial(_window, connection, registered.registration, installation.configuration.catalog, boundary)
-            one = _plan_stream(connection, stream, entity, registered, window, installation.now())
-            found += [one] if one else []
+            planned = _plan_stream(connection, stream, entity, registered, window, installation.now())
+            found += [planned] if planned else []
     return found
 
 
@@ -143,7 +143,7 @@ def _plan_stream(
         return existing
     if stream.full_load:
         streams.renew(connection, stream.tenant, stream.entity, now, "full load asked for")
-        stream = next(one for one in streams.active(connection, stream.tenant) if one.entity == stream.entity)
+        stream = next(active for active in streams.active(connection, stream.tenant) if active.entity == stream.entity)
     window = next_of(stream)
     if window is None:
         return None

@@ -189,7 +189,9 @@ class _Worker:
         """
         with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
-            adopted = next((one for one in deliveries.attempts(connection, self.task.delivery.id) if now and one.id == now.adopted), None)
+            adopted = next(
+                (attempt for attempt in deliveries.attempts(connection, self.task.delivery.id) if now and attempt.id == now.adopted), None
+            )
         if adopted is None:
             return None
         if self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted):
@@ -234,10 +236,10 @@ class _Worker:
     def _record(self, extracted: Extracted) -> Attempt:
         """RECORD: one transaction, before any byte can become visible."""
         task = self.task
-        names = [self.target.part(one.number) if self.in_parts else self.target.data.rpartition("/")[2] for one in extracted.files]
+        names = [self.target.part(file.number) if self.in_parts else self.target.data.rpartition("/")[2] for file in extracted.files]
         files = [
-            {"path": name, "rows": one.rows, "bytes": one.bytes, "sha256": one.sha256, **one.plain}
-            for name, one in zip(names, extracted.files, strict=True)
+            {"path": name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
+            for name, file in zip(names, extracted.files, strict=True)
         ]
         facts = dict(extracted.facts or facts_of(task, extracted) | self._manifest_before())
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
@@ -257,9 +259,9 @@ class _Worker:
                 "columns": as_json(extracted.columns, filled_from),
                 "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
-                "rows": sum(one.rows for one in extracted.files),
-                "bytes": sum(one.bytes for one in extracted.files),
-                "sha256": package_hash([one.sha256 for one in extracted.files]),
+                "rows": sum(file.rows for file in extracted.files),
+                "bytes": sum(file.bytes for file in extracted.files),
+                "sha256": package_hash([file.sha256 for file in extracted.files]),
                 # An earlier attempt may have published, and the consumer may have taken the file away since.
                 "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
                 "note": extracted.note,

@@ -32,7 +32,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
     """
     family = _committed_family(installation, delivery_id)
     original = family[0]
-    unfinished = [one for one in family if one.status == "open"]
+    unfinished = [delivery for delivery in family if delivery.status == "open"]
     if not unfinished:
         with installation.ledger.read() as connection:
             adopted = deliveries.adopted_of(connection, family)
@@ -54,7 +54,7 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
     if found is None or found.tenant != tenant:
         raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
     family = _committed_family(installation, delivery_id)
-    return next((one for one in family if one.status == "open"), None) or _plan_redelivery(installation, family, actor)
+    return next((delivery for delivery in family if delivery.status == "open"), None) or _plan_redelivery(installation, family, actor)
 
 
 def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
@@ -81,7 +81,7 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
     kept = ("stream", "tenant", "entity", "generation", "sequence", "kind", "window_from", "planned_to", "export_date", "folder")
     facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
     # Earlier versions counted from 2: the next number follows the highest that was given.
-    number = 1 + max((int(found[1]) for one in family if (found := _REDELIVERY.search(one.stem))), default=0)
+    number = 1 + max((int(found[1]) for delivery in family if (found := _REDELIVERY.search(delivery.stem))), default=0)
     stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{number}"
     now = installation.now()
     with installation.ledger.begin() as connection:
@@ -90,7 +90,7 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
             detail = {"delivery": original.id, "redelivery": planned.id}
             registrations.note(connection, original.tenant, actor, "redeliver", detail, now)
             return planned
-        beside = [one for one in deliveries.family(connection, original.id) if one.stem == stem]
+        beside = [delivery for delivery in deliveries.family(connection, original.id) if delivery.stem == stem]
     if not beside:
         raise TransientError(f"{stem} is taken", where=original.folder, next_step="Try again", code="busy")
     return beside[0]
@@ -133,7 +133,7 @@ def backfill(
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
     with installation.ledger.read() as connection:
-        stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
+        stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and not (again and earlier[-1].status == "committed"):
         planned = earlier[-1]
@@ -151,7 +151,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
     with installation.ledger.read() as connection:
-        stream = next(one for one in streams.active(connection, tenant) if one.entity == name)
+        stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
     if earlier and earlier[-1].status == "open":
         return earlier[-1]
@@ -222,7 +222,7 @@ def _plan_backfill(
             span = {"entity": stream.entity, "from": timestamp_text(start), "to": timestamp_text(end), "delivery": planned.id}
             registrations.note(connection, stream.tenant, actor, "backfill", span, now)
             return planned
-        beside = [one for one in deliveries.backfills(connection, stream.id, start, end) if one.folder == folder]
+        beside = [planned for planned in deliveries.backfills(connection, stream.id, start, end) if planned.folder == folder]
     if not beside:
         raise TransientError(f"{folder} is taken", next_step="Try again", code="busy")
     return beside[0]

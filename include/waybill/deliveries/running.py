@@ -72,54 +72,54 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
     try:
         with installation.session(registered, spare=spare) as session:
             emptied = refuse_unknown(installation, registered, session, found)
-            found = [_begin_again(installation, one, BEGUN_AGAIN) if one.id in emptied else one for one in found]
+            found = [_begin_again(installation, delivery, BEGUN_AGAIN) if delivery.id in emptied else delivery for delivery in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
-                return list(pool.map(lambda one: _deliver_one(installation, registered, session, one, progress), found))
+                return list(pool.map(lambda due: _deliver_one(installation, registered, session, due, progress), found))
     except WaybillError as error:
         error.located(f"tenant {registered.tenant}, destination")
-        for one in found:
-            _keep_failure(installation, one, error)
-        return [Result(one, error=error) for one in found]
+        for delivery in found:
+            _keep_failure(installation, delivery, error)
+        return [Result(delivery, error=error) for delivery in found]
 
 
 def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, ids)
-    if unknown := next((one for one in ids if one not in found), None):
+    if unknown := next((wanted for wanted in ids if wanted not in found), None):
         raise PermanentError(f"there is no delivery {unknown!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
-    return [found[one] for one in ids]
+    return [found[wanted] for wanted in ids]
 
 
-def _deliver_one(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
+def _deliver_one(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
     begun = monotonic()
-    with logs.about(one.tenant, one.entity, one.id):
-        return replace(_try(installation, registered, session, one, progress), seconds=monotonic() - begun)
+    with logs.about(delivery.tenant, delivery.entity, delivery.id):
+        return replace(_try(installation, registered, session, delivery, progress), seconds=monotonic() - begun)
 
 
-def _try(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Result:
+def _try(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
     try:
         stopping.check()
-        return Result(one, outcome=_with_renewal(installation, registered, session, one, progress))
+        return Result(delivery, outcome=_with_renewal(installation, registered, session, delivery, progress))
     except WaybillError as error:
         failed: WaybillError = error
     except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
     except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
-        _log.exception("delivery %s of %s ended unexpectedly", one.id, one.entity)
+        _log.exception("delivery %s of %s ended unexpectedly", delivery.id, delivery.entity)
         failed = TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code="unexpected")
     if failed.where == session.label:
         failed.where = ""  # said once, below
-    failed.located(f"tenant {one.tenant}, entity {one.entity}, destination {session.label}")
-    _keep_failure(installation, one, failed)
-    return Result(one, error=failed)
+    failed.located(f"tenant {delivery.tenant}, entity {delivery.entity}, destination {session.label}")
+    _keep_failure(installation, delivery, failed)
+    return Result(delivery, error=failed)
 
 
-def _with_renewal(installation: Installation, registered: Registered, session: Session, one: Delivery, progress: Progress) -> Outcome:
+def _with_renewal(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
     """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
-    task = task_of(installation, one)
-    if one.status == "abandoned":
+    task = task_of(installation, delivery)
+    if delivery.status == "abandoned":
         raise PermanentError(
             "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
         )
@@ -130,20 +130,20 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         installation.settings.spool_dir,
         installation.kept,
         installation.now,
-        progress=lambda rows: progress(one, rows),
+        progress=lambda rows: progress(delivery, rows),
         on_commit=notifying.on_commit(installation, registered),
-        signer=installation.signer(one.tenant),
+        signer=installation.signer(delivery.tenant),
     )
-    if one.purpose == "redelivery":
+    if delivery.purpose == "redelivery":
         repeated, read = kept_bytes.again(installation, session, task)
         return protocol.deliver(repeated, resources, read)
     try:
         return protocol.deliver(task, resources)
     except PositionLost as lost:
-        return protocol.deliver(task_of(installation, _begin_again(installation, one, lost.what)), resources)
+        return protocol.deliver(task_of(installation, _begin_again(installation, delivery, lost.what)), resources)
 
 
-def _begin_again(installation: Installation, one: Delivery, reason: str) -> Delivery:
+def _begin_again(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
     """The full load of the stream's next generation, in place of a delivery that cannot be what was planned.
 
     The delivery itself when another worker has committed it meanwhile: what this one read of the ledger was older than that.
@@ -151,40 +151,41 @@ def _begin_again(installation: Installation, one: Delivery, reason: str) -> Deli
     now = installation.now()
     least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
     with installation.ledger.begin() as connection:
-        current = deliveries.get(connection, one.id)
+        current = deliveries.get(connection, delivery.id)
         if current is not None and current.status == "committed":
             return current
-        if streams.get(connection, one.stream).active:
-            streams.renew(connection, one.tenant, one.entity, now, reason[:255], least=least)
-            registrations.note(connection, one.tenant, "waybill", "new_generation", {"entity": one.entity, "reason": reason}, now)
-    return plan(installation, one.tenant, one.planned_to, entities=[one.entity])[0]
+        if streams.get(connection, delivery.stream).active:
+            streams.renew(connection, delivery.tenant, delivery.entity, now, reason[:255], least=least)
+            registrations.note(connection, delivery.tenant, "waybill", "new_generation", {"entity": delivery.entity, "reason": reason}, now)
+    return plan(installation, delivery.tenant, delivery.planned_to, entities=[delivery.entity])[0]
 
 
-def task_of(installation: Installation, one: Delivery) -> Task:
+def task_of(installation: Installation, delivery: Delivery) -> Task:
     """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
     with installation.ledger.read() as connection:
-        stream = deliveries.stream_of(connection, one)
-        planned_under = in_force = registrations.current(connection, one.tenant)
-        if planned_under is None or planned_under.version != one.registration_version:
-            planned_under = registrations.version(connection, one.tenant, one.registration_version)
+        stream = deliveries.stream_of(connection, delivery)
+        planned_under = in_force = registrations.current(connection, delivery.tenant)
+        if planned_under is None or planned_under.version != delivery.registration_version:
+            planned_under = registrations.version(connection, delivery.tenant, delivery.registration_version)
         in_force = in_force or planned_under
-        salt = registrations.salt(connection, one.tenant)
-    catalogued = installation.entity(one.entity)
+        salt = registrations.salt(connection, delivery.tenant)
+    catalogued = installation.entity(delivery.entity)
     entity = in_force.registration.sees(catalogued)
-    source_tenant, where = in_force.registration.reads(one.tenant, catalogued)  # as it is now: a corrected id must not read another's rows
+    # As it is now: a corrected id must not read another's rows.
+    source_tenant, where = in_force.registration.reads(delivery.tenant, catalogued)
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
-    task = Task(one, stream, entity, planned_under.registration.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
+    task = Task(delivery, stream, entity, planned_under.registration.dialect, salt, PRODUCED_BY, source_tenant, where, keys)
     encryption = in_force.registration.encryption or planned_under.registration.encryption  # a key that expired was replaced
-    if task.dialect.encrypted and encryption and one.status == "open" and one.purpose != "redelivery":
+    if task.dialect.encrypted and encryption and delivery.status == "open" and delivery.purpose != "redelivery":
         task = replace(task, recipient=pgp.recipient(encryption.public_key))
-    return replace(task, streams=entity.streams) if one.reads_all else task
+    return replace(task, streams=entity.streams) if delivery.reads_all else task
 
 
-def _keep_failure(installation: Installation, one: Delivery, error: WaybillError) -> None:
+def _keep_failure(installation: Installation, delivery: Delivery, error: WaybillError) -> None:
     """A ledger that is away keeps nothing; who runs the delivery is told all the same."""
     with suppress(TransientError), installation.ledger.begin() as connection:
-        deliveries.fail(connection, one.id, str(error), error.code)
+        deliveries.fail(connection, delivery.id, str(error), error.code)
 
 
 def close_day(installation: Installation, tenant: str) -> list[str]:
@@ -229,7 +230,7 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
     if not waiting:
         return []
     with installation.session(registered) as session:
-        return [_publish_day(installation, registered, session, one) for one in waiting]
+        return [_publish_day(installation, registered, session, day) for day in waiting]
 
 
 def _is_complete(connection: Connection, installation: Installation, registered: Registered, export_date: str) -> bool:
@@ -237,15 +238,16 @@ def _is_complete(connection: Connection, installation: Installation, registered:
     if days.count_open(connection, registered.tenant, export_date):
         return False
     here = days.committed(connection, registered.tenant, export_date)
-    boundary = max(one.planned_to for one in here)
-    delivered = {one.entity for one in here}
+    boundary = max(delivery.planned_to for delivery in here)
+    delivered = {delivery.entity for delivery in here}
     registration, catalog = registered.registration, installation.configuration.catalog
     return all(
-        one.entity in delivered
+        stream.entity in delivered
         or (
-            one.watermark is not None and one.watermark >= registration.frequency_of(one.entity, catalog).floor(boundary, registration.zone)
+            stream.watermark is not None
+            and stream.watermark >= registration.frequency_of(stream.entity, catalog).floor(boundary, registration.zone)
         )
-        for one in streams.active(connection, registered.tenant)
+        for stream in streams.active(connection, registered.tenant)
     )
 
 
@@ -253,30 +255,32 @@ def _freeze_day(connection: Connection, tenant: str, export_date: str, now: date
     listed = days.committed(connection, tenant, export_date)
     adopted = deliveries.adopted_of(connection, listed)
     number = days.next_number(connection, tenant, export_date)
-    entries = [_day_entry(one, adopted[one.id]) for one in listed]
+    entries = [_day_entry(delivery, adopted[delivery.id]) for delivery in listed]
     document = day_document(tenant, date.fromisoformat(export_date), number, entries, PRODUCED_BY)
     days.freeze(
-        connection, Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None), [one.id for one in listed]
+        connection,
+        Day(tenant, export_date, number, hashlib.sha256(document).hexdigest(), document, now, None),
+        [delivery.id for delivery in listed],
     )
 
 
-def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
-    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
-    target = placed(one, attempt)
+def _day_entry(delivery: Delivery, attempt: Attempt) -> dict[str, object]:
+    folder = layout.day_folder(delivery.tenant, date.fromisoformat(delivery.export_date))
+    target = placed(delivery, attempt)
 
     def file_entry(file: dict[str, Any]) -> dict[str, Any]:
         return {**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")}
 
     gone = attempt.facts.get("deletes")
     return {
-        "entity": one.entity,
-        "delivery_id": one.id,
-        "kind": one.kind,
-        "generation": one.generation,
-        "sequence": one.sequence,
-        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
+        "entity": delivery.entity,
+        "delivery_id": delivery.id,
+        "kind": delivery.kind,
+        "generation": delivery.generation,
+        "sequence": delivery.sequence,
+        "window": {"from": optional_timestamp_text(delivery.window_from), "to": optional_timestamp_text(delivery.window_to)},
         "manifest": target.manifest.removeprefix(f"{folder}/"),
-        "manifest_sha256": manifest_sha256(one, attempt),
+        "manifest_sha256": manifest_sha256(delivery, attempt),
         "files": [file_entry(file) for file in attempt.files],
         **({"deletes": file_entry(gone)} if gone else {}),
         "rows": attempt.rows,
@@ -285,26 +289,26 @@ def _day_entry(one: Delivery, attempt: Attempt) -> dict[str, object]:
     }
 
 
-def _publish_day(installation: Installation, registered: Registered, session: Session, one: Day) -> str:
-    folder = layout.day_folder(one.tenant, date.fromisoformat(one.export_date))
-    name = layout.day_manifest_name(one.number)
+def _publish_day(installation: Installation, registered: Registered, session: Session, day: Day) -> str:
+    folder = layout.day_folder(day.tenant, date.fromisoformat(day.export_date))
+    name = layout.day_manifest_name(day.number)
     path = f"{folder}/{name}"
-    documents = {path: one.document}
+    documents = {path: day.document}
     if landing.wanted(installation, registered).sha256sums:
-        documents = {f"{folder}/{sums.name(one.number)}": sums.sums(one.document, name), **documents}
+        documents = {f"{folder}/{sums.name(day.number)}": sums.sums(day.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX
-    signer = installation.signer(one.tenant)
+    signer = installation.signer(day.tenant)
     if signer:
-        text = signature_of(installation.ledger, signer, one.tenant, one.document, installation.now())
+        text = signature_of(installation.ledger, signer, day.tenant, day.document, installation.now())
         if blind:
             documents = {layout.signature(path): text, **documents}
         else:
-            publish_signature(installation.ledger, session, one.tenant, path, text, new_id())
+            publish_signature(installation.ledger, session, day.tenant, path, text, new_id())
     for place, document in () if blind else documents.items():
         publish_document(session, place, document, new_id())
     with installation.ledger.begin() as connection:
-        days.mark_published(connection, one, installation.now())
+        days.mark_published(connection, day, installation.now())
     if blind:  # a second try could not see that the first succeeded, and would fail for ever: at most once is the better failure here
         for place, document in documents.items():
             session.upload(place, [document])
@@ -325,10 +329,10 @@ def run(
         if full_load:
             ask_full_load(installation, tenant, entities)
         planned = plan(installation, tenant, until, entities=entities)
-        results = finish(installation, tenant, until, [one.id for one in planned], progress)
+        results = finish(installation, tenant, until, [delivery.id for delivery in planned], progress)
         with installation.ledger.read() as connection:
             interrupted = deliveries.open_repairs(connection, tenant)
-        results += deliver(installation, [one.id for one in interrupted], progress)
+        results += deliver(installation, [delivery.id for delivery in interrupted], progress)
     close_day(installation, tenant)
     return results
 
@@ -352,14 +356,16 @@ def finish(
             active = {stream.entity for stream in streams.active(connection, tenant)}
         done = {result.delivery.entity for result in results.values() if result.error is None} & active
         following = plan(installation, tenant, until, entities=done) if done else []
-        fresh = [one.id for one in following if _is_new(one, results)]
+        fresh = [delivery.id for delivery in following if _is_new(delivery, results)]
     return list(results.values())
 
 
-def _is_new(one: Delivery, results: dict[str, Result]) -> bool:
+def _is_new(delivery: Delivery, results: dict[str, Result]) -> bool:
     """False for what this run tried already, and for what follows a failed or shortened delivery of the same stream."""
-    same_stream = [result for result in results.values() if result.delivery.stream == one.stream]
-    return one.id not in results and all(result.error is None and one.planned_to > result.delivery.planned_to for result in same_stream)
+    same_stream = [result for result in results.values() if result.delivery.stream == delivery.stream]
+    return delivery.id not in results and all(
+        result.error is None and delivery.planned_to > result.delivery.planned_to for result in same_stream
+    )
 
 
 def ask_full_load(installation: Installation, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
@@ -371,10 +377,10 @@ def ask_full_load(installation: Installation, tenant: str, entities: Collection[
     installation.registered(tenant)
     chosen = entity_ids(installation, tenant, entities)
     with installation.ledger.begin() as connection:
-        active = [one for one in streams.active(connection, tenant) if not chosen or one.entity in chosen]
-        wanted = [one for one in active if asked_at is None or one.activated_at < asked_at]
-        streams.ask_full_load(connection, tenant, [one.entity for one in wanted if one.watermark is not None])
-    return [one.entity for one in wanted]
+        active = [stream for stream in streams.active(connection, tenant) if not chosen or stream.entity in chosen]
+        wanted = [stream for stream in active if asked_at is None or stream.activated_at < asked_at]
+        streams.ask_full_load(connection, tenant, [stream.entity for stream in wanted if stream.watermark is not None])
+    return [stream.entity for stream in wanted]
 
 
 def queue_full_load(installation: Installation, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:

@@ -19,16 +19,16 @@ def small(installation: Installation, due: Sequence[Delivery]) -> list[Delivery]
 
     What failed before is not among them, nor a full load of unknown size.
     """
-    sound = [one for one in due if not one.failures]
+    sound = [delivery for delivery in due if not delivery.failures]
     with installation.ledger.read() as connection:
-        last = deliveries.last_of(connection, [one.stream for one in sound])
-    sizes = {one.id: expected_bytes(one, last.get(one.stream)) for one in sound}
+        last = deliveries.last_of(connection, [delivery.stream for delivery in sound])
+    sizes = {delivery.id: expected_bytes(delivery, last.get(delivery.stream)) for delivery in sound}
     chosen, total = [], 0
-    for one in sorted(sound, key=lambda one: (sizes[one.id] is None, sizes[one.id] or 0)):
-        size = sizes[one.id]
+    for delivery in sorted(sound, key=lambda candidate: (sizes[candidate.id] is None, sizes[candidate.id] or 0)):
+        size = sizes[delivery.id]
         if size is None or size > SMALL or total + size > TOGETHER:
             break
-        chosen.append(one)
+        chosen.append(delivery)
         total += size
     return chosen
 

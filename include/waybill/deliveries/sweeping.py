@@ -83,7 +83,7 @@ def _parts(items: list[Item]) -> Iterator[_Part]:
     for item in items:
         above, _, name = item.path.rpartition("/")
         if layout.is_part(name) and "/." not in above:
-            inside = [one.modified for one in items if one.path.startswith(f"{item.path}/") and one.modified]
+            inside = [inner.modified for inner in items if inner.path.startswith(f"{item.path}/") and inner.modified]
             known = [*inside, *([item.modified] if item.modified else [])]
             yield _Part(item.path, _ATTEMPT.findall(name)[0], max(known, default=None))
 
@@ -128,12 +128,12 @@ def born(attempt: str) -> datetime | None:
 def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:
     """Remove a whole date once everything of it is past its keeping; the day manifest first, so that no listed file is ever missing."""
     with ledger.read() as connection:
-        planned = [one for one in upkeep.of_date(connection, tenant, date) if one.status != "abandoned"]
+        planned = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status != "abandoned"]
         adopted = deliveries.adopted_of(connection, planned)
         days = upkeep.days_of(connection, tenant, date)
-        hashes = {one.id: manifest_sha256(one, adopted[one.id]) for one in planned if one.id in adopted}
+        hashes = {delivery.id: manifest_sha256(delivery, adopted[delivery.id]) for delivery in planned if delivery.id in adopted}
         signed = signatures.of(connection, [*hashes.values(), *(day.sha256 for day in days)])
-    if not planned or any(one.committed_at is None or one.committed_at >= keep_from for one in planned):
+    if not planned or any(delivery.committed_at is None or delivery.committed_at >= keep_from for delivery in planned):
         return 0, []
     folder = f"{layout.tenant_folder(tenant)}/{date.replace('-', '/')}"
     removed, foreign = 0, []
@@ -145,21 +145,21 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
                 same = session.read(f"{folder}/{path}") == document
                 removed += _removed(session, f"{folder}/{path}") if same else 0
                 foreign += [] if same else [f"{folder}/{path}"]
-    for one in planned:
-        gone, left = _retire_delivery(session, one, adopted[one.id], visible, signed.get(hashes[one.id]))
+    for delivery in planned:
+        gone, left = _retire_delivery(session, delivery, adopted[delivery.id], visible, signed.get(hashes[delivery.id]))
         removed, foreign = removed + gone, foreign + left
     return removed, foreign
 
 
 def _retire_delivery(
-    session: Session, one: Delivery, attempt: Attempt, visible: set[str], signature: bytes | None
+    session: Session, delivery: Delivery, attempt: Attempt, visible: set[str], signature: bytes | None
 ) -> tuple[int, list[str]]:
-    target = placed(one, attempt)
+    target = placed(delivery, attempt)
     listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
     files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}
     here = [path for path in files if path in visible]
     foreign = [path for path in here if session.sha256(path) != files[path]]
-    if target.manifest in visible and session.read(target.manifest) != manifest_bytes(one, attempt):
+    if target.manifest in visible and session.read(target.manifest) != manifest_bytes(delivery, attempt):
         foreign.append(target.manifest)
     beside = layout.signature(target.manifest)
     if beside in visible and session.read(beside) != signature:

@@ -58,14 +58,16 @@ def next_number(connection: Connection, tenant: str, export_date: str) -> int:
     return (last or 0) + 1
 
 
-def freeze(connection: Connection, one: Day, listed: list[str]) -> bool:
+def freeze(connection: Connection, manifest: Day, listed: list[str]) -> bool:
     """Record the bytes of a day manifest and mark its new deliveries as listed. False when somebody else took the number."""
     try:
         with connection.begin_nested():
-            connection.execute(insert(day).values(**vars(one)))
+            connection.execute(insert(day).values(**vars(manifest)))
     except IntegrityError:
         return False
-    connection.execute(update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=one.number))
+    connection.execute(
+        update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=manifest.number)
+    )
     return True
 
 
@@ -75,6 +77,6 @@ def unpublished(connection: Connection, tenant: str) -> list[Day]:
     return [Day(**row._mapping) for row in connection.execute(query)]
 
 
-def mark_published(connection: Connection, one: Day, now: datetime) -> None:
-    same = (day.c.tenant == one.tenant, day.c.export_date == one.export_date, day.c.number == one.number)
+def mark_published(connection: Connection, manifest: Day, now: datetime) -> None:
+    same = (day.c.tenant == manifest.tenant, day.c.export_date == manifest.export_date, day.c.number == manifest.number)
     connection.execute(update(day).where(*same).values(published_at=now))

@@ -220,7 +220,7 @@ def adopt(connection: Connection, preferred: Attempt) -> Attempt:
         return preferred
     chosen = connection.execute(select(delivery.c.adopted).where(delivery.c.id == preferred.delivery)).scalar_one_or_none()
     # Read after the choice: what was chosen is on record by now, whenever another worker recorded it.
-    found = next((one for one in attempts(connection, preferred.delivery) if one.id == chosen), None)
+    found = next((attempt for attempt in attempts(connection, preferred.delivery) if attempt.id == chosen), None)
     if found is not None and found.files == preferred.files:
         return found
     taken = chosen is not None and connection.execute(
@@ -239,9 +239,9 @@ def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) ->
     connection.execute(update(delivery).where(*same).values(adopted=None))
 
 
-def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetime) -> bool:
+def commit(connection: Connection, closing: Delivery, adopted: Attempt, now: datetime) -> bool:
     """Close the delivery and move its stream on, as one compare-and-set. False, and nothing changed, when another worker did so first."""
-    closed = update(delivery).where(delivery.c.id == one.id, delivery.c.status == "open")
+    closed = update(delivery).where(delivery.c.id == closing.id, delivery.c.status == "open")
     done = connection.execute(
         closed.values(
             status="committed",
@@ -256,14 +256,14 @@ def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetim
     if done.rowcount != 1:
         return False
     if "deletes" in adopted.facts:
-        keys.settle(connection, one.stream, one.id, adopted.id)
-    if one.purpose != "schedule":
+        keys.settle(connection, closing.stream, closing.id, adopted.id)
+    if closing.purpose != "schedule":
         return True
     moved = connection.execute(
         update(stream)
-        .where(stream.c.id == one.stream, stream.c.sequence == one.sequence - 1)
+        .where(stream.c.id == closing.stream, stream.c.sequence == closing.sequence - 1)
         .values(
-            sequence=one.sequence,
+            sequence=closing.sequence,
             watermark=adopted.window_to,
             position=adopted.position_to,
             sha256=adopted.sha256,
@@ -273,8 +273,8 @@ def commit(connection: Connection, one: Delivery, adopted: Attempt, now: datetim
         )
     )
     if moved.rowcount != 1:
-        raise RuntimeError(f"stream {one.stream} is not at sequence {one.sequence - 1}")  # the unique indexes make this unreachable
-    connection.execute(delete(digest).where(digest.c.stream == one.stream, digest.c.attempt != adopted.id))
+        raise RuntimeError(f"stream {closing.stream} is not at sequence {closing.sequence - 1}")  # the unique indexes make this unreachable
+    connection.execute(delete(digest).where(digest.c.stream == closing.stream, digest.c.attempt != adopted.id))
     return True
 
 
@@ -289,7 +289,7 @@ def fail(connection: Connection, delivery_id: str, error: str, code: str) -> Non
 
 def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[str, Attempt]:
     """The adopted attempts of committed deliveries, by delivery id."""
-    ids = [one.adopted for one in deliveries if one.adopted]
+    ids = [delivery.adopted for delivery in deliveries if delivery.adopted]
     found: dict[str, Attempt] = {}
     for start in range(0, len(ids), 500):
         query = select(attempt).where(attempt.c.id.in_(ids[start : start + 500]))
@@ -304,8 +304,8 @@ def scheduled(connection: Connection, stream_id: int, sequence: int) -> Delivery
     return Delivery(**row._mapping) if row else None
 
 
-def stream_of(connection: Connection, one: Delivery) -> Stream:
-    return Stream(**connection.execute(select(stream).where(stream.c.id == one.stream)).one()._mapping)
+def stream_of(connection: Connection, planned: Delivery) -> Stream:
+    return Stream(**connection.execute(select(stream).where(stream.c.id == planned.stream)).one()._mapping)
 
 
 def open_repairs(connection: Connection, tenant: str) -> list[Delivery]:

@@ -43,18 +43,18 @@ def find(connection: Connection, tenant: str) -> Feed | None:
     return None if row is None else Feed(**row._mapping)
 
 
-def begin(connection: Connection, one: Feed, since: datetime | None, *, moved: bool) -> None:
+def begin(connection: Connection, new: Feed, since: datetime | None, *, moved: bool) -> None:
     """Start a tenant's feed over. What was committed before `since` stands at another destination and is not listed.
 
     Nor is, where the feed itself `moved`, what the one before listed.
     """
-    end(connection, one.tenant)
-    committed = (delivery.c.tenant == one.tenant, delivery.c.status == "committed")
+    end(connection, new.tenant)
+    committed = (delivery.c.tenant == new.tenant, delivery.c.status == "committed")
     numbered = update(delivery).where(*committed, delivery.c.feed_number > 0)
     connection.execute(numbered.values(feed_number=0 if moved else None))
     if since is not None:
         connection.execute(update(delivery).where(*committed, delivery.c.committed_at < since).values(feed_number=0))
-    connection.execute(insert(feed).values(**vars(one)))
+    connection.execute(insert(feed).values(**vars(new)))
 
 
 def end(connection: Connection, tenant: str) -> None:
@@ -71,13 +71,13 @@ def unfed(connection: Connection, tenant: str, limit: int) -> list[Delivery]:
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
 
-def give_numbers(connection: Connection, one: Feed, entries: Sequence[tuple[str, str]]) -> bool:
+def give_numbers(connection: Connection, current: Feed, entries: Sequence[tuple[str, str]]) -> bool:
     """Number deliveries, each an id and its entry, from `one.last` on. False, and nothing changed, when another worker numbered some."""
-    same = (feed.c.tenant == one.tenant, feed.c.id == one.id, feed.c.last == one.last)
-    if connection.execute(update(feed).where(*same).values(last=one.last + len(entries))).rowcount != 1:
+    same = (feed.c.tenant == current.tenant, feed.c.id == current.id, feed.c.last == current.last)
+    if connection.execute(update(feed).where(*same).values(last=current.last + len(entries))).rowcount != 1:
         return False
-    numbered = list(enumerate(entries, one.last + 1))
-    connection.execute(insert(feed_entry), [{"feed": one.id, "number": number, "entry": text} for number, (_, text) in numbered])
+    numbered = list(enumerate(entries, current.last + 1))
+    connection.execute(insert(feed_entry), [{"feed": current.id, "number": number, "entry": text} for number, (_, text) in numbered])
     for number, (delivery_id, _) in numbered:
         connection.execute(update(delivery).where(delivery.c.id == delivery_id).values(feed_number=number))
     return True
@@ -108,17 +108,17 @@ def unpublished(connection: Connection, feed_id: str) -> list[Page]:
     return [Page(**row._mapping) for row in connection.execute(query)]
 
 
-def freeze(connection: Connection, one: Page) -> None:
+def freeze(connection: Connection, page: Page) -> None:
     """Record a page's bytes before they are published. Raises IntegrityError when another worker took the number."""
-    connection.execute(insert(feed_page).values(**vars(one)))
+    connection.execute(insert(feed_page).values(**vars(page)))
 
 
-def mark_published(connection: Connection, one: Page, now: datetime) -> None:
+def mark_published(connection: Connection, page: Page, now: datetime) -> None:
     """The destination has the page: its bytes are kept there, and those of its entries with them, but for the newest."""
-    same = (feed_page.c.feed == one.feed, feed_page.c.number == one.number)
+    same = (feed_page.c.feed == page.feed, feed_page.c.number == page.number)
     connection.execute(update(feed_page).where(*same).values(published_at=now, document=None))
-    newest = select(feed.c.last).where(feed.c.id == one.feed).scalar_subquery()
-    own = (feed_entry.c.feed == one.feed, feed_entry.c.number <= one.last)
+    newest = select(feed.c.last).where(feed.c.id == page.feed).scalar_subquery()
+    own = (feed_entry.c.feed == page.feed, feed_entry.c.number <= page.last)
     connection.execute(delete(feed_entry).where(*own, feed_entry.c.number < newest))
 
 

@@ -60,13 +60,13 @@ def unreadable(tenant_id: str, version: int) -> PermanentError:
 def readable(found: Iterable[Registered]) -> list[Registered]:
     """Those that can be read; of the others the log tells. For whoever goes through all tenants: one bad row must hurt one tenant."""
     good = []
-    for one in found:
+    for registered in found:
         try:
-            _ = one.registration
+            _ = registered.registration
         except PermanentError as error:
             log.error("%s", error)
         else:
-            good.append(one)
+            good.append(registered)
     return good
 
 
@@ -132,10 +132,10 @@ def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str
     query = select(registration.c.body, registration.c.created_at).where(registration.c.tenant == tenant_id)
     newest, *earlier = connection.execute(query.order_by(registration.c.version.desc())).all()
     since: datetime = newest.created_at
-    for one in earlier:
-        if any(one.body.get(name) != newest.body.get(name) for name in fields):
+    for revision in earlier:
+        if any(revision.body.get(name) != newest.body.get(name) for name in fields):
             break
-        since = one.created_at
+        since = revision.created_at
     return since
 
 
@@ -176,7 +176,7 @@ def replace(
     if expected is not None and expected != version:
         raise LostUpdate
     before = current(connection, tenant_id)
-    change = difference((one.entity for one in streams.active(connection, tenant_id)), entities)
+    change = difference((stream.entity for stream in streams.active(connection, tenant_id)), entities)
     if before is not None and before.body == wanted.body() and before.origin == by.origin and change.is_empty:
         return Recorded(version, change, changed=False)
     moved = connection.execute(update(tenant).where(tenant.c.id == tenant_id, tenant.c.version == version).values(version=version + 1))

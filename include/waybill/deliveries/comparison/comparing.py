@@ -120,7 +120,7 @@ def _compare_stream(
         committed = reconciling.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
     settled = _settled(stream, entity)
-    windows = [_window(one, adopted[one.id], settled) for one in committed if one.purpose == "schedule"]
+    windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == "schedule"]
     identity = _identity(entity)
     delivered = _delivered(installation, session, committed, adopted, identity) if identity else None
     with installation.source(entity.source).snapshot([entity]) as snapshot:
@@ -141,14 +141,14 @@ def _settled(stream: Stream, entity: Entity) -> Any:
     return stream.watermark - entity.changes.lookback
 
 
-def _window(one: Delivery, attempt: Attempt, settled: Any) -> _Window:
+def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
     """By id where positions are ids, else by time; the first window has no beginning."""
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
     earlier = int((attempt.position_from or {}).get("past", 0))
     if isinstance(end, int):
-        return _Window(one, attempt, Changed(start, min(end, settled)), earlier)
-    until = one.window_to or one.planned_to
-    return _Window(one, attempt, Changed(one.window_from, min(until, settled or until)), earlier)
+        return _Window(delivery, attempt, Changed(start, min(end, settled)), earlier)
+    until = delivery.window_to or delivery.planned_to
+    return _Window(delivery, attempt, Changed(delivery.window_from, min(until, settled or until)), earlier)
 
 
 def _identity(entity: Entity) -> dict[str, Column]:
@@ -165,15 +165,15 @@ def _delivered(
 ) -> pa.Array | None:
     """What tells every delivered row version, hashed; None when some file is gone, encrypted or lacks a column."""
     hashes = array("q")
-    for one in committed:
-        if one.purpose == "redelivery":
+    for delivery in committed:
+        if delivery.purpose == "redelivery":
             continue
-        attempt = adopted[one.id]
+        attempt = adopted[delivery.id]
         read = [source_of(column) for column in attempt.columns]
         if not set(sources(identity)) <= set(read) or is_encrypted(attempt):
             return None
         try:
-            files = find_bytes(installation, session, [one], adopted)
+            files = find_bytes(installation, session, [delivery], adopted)
         except PermanentError:
             return None
         picked = [read.index(name) for name in sources(identity)]
@@ -183,9 +183,9 @@ def _delivered(
 
 
 def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, delivered: pa.Array | None) -> Iterator[Difference]:
-    one, entity = window.delivery, selection.entity
+    delivery, entity = window.delivery, selection.entity
     count = snapshot.count(selection)
-    start, end = one.window_from, one.window_to or one.planned_to
+    start, end = delivery.window_from, delivery.window_to or delivery.planned_to
     if delivered is None:
         missing = count - window.attempt.rows - window.earlier
     else:
@@ -196,7 +196,13 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
             start, end = _narrowed(snapshot, selection, known, start, end)
     if missing > 0:
         yield Difference(
-            entity.id, one.window_from, one.window_to or end, count, window.attempt.rows, missing, _repair(one, entity, start, end)
+            entity.id,
+            delivery.window_from,
+            delivery.window_to or end,
+            count,
+            window.attempt.rows,
+            missing,
+            _repair(delivery, entity, start, end),
         )
 
 
@@ -235,7 +241,7 @@ def _arrow(hashes: array[int]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
 
 
-def _repair(one: Delivery, entity: Entity, start: datetime | None, end: datetime) -> str:
+def _repair(delivery: Delivery, entity: Entity, start: datetime | None, end: datetime) -> str:
     if start is None or not changes_by_time(entity):
-        return f"waybill run {one.tenant} --entity {one.entity} --full-load"
-    return f"waybill backfill {one.tenant} {one.entity} --from {timestamp_text(start)} --to {timestamp_text(end)}"
+        return f"waybill run {delivery.tenant} --entity {delivery.entity} --full-load"
+    return f"waybill backfill {delivery.tenant} {delivery.entity} --from {timestamp_text(start)} --to {timestamp_text(end)}"

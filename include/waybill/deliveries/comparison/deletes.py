@@ -158,7 +158,7 @@ def _compared(
     now = scan.delivered(selection)
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
     later = scan.later(selection)
-    whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(one.changed for one in before[1:]) * 4 > before[0].held
+    whole = before[0].held < _SMALL or len(before) > _MOST_STEPS or sum(change.changed for change in before[1:]) * 4 > before[0].held
     compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
     if compared.missing > MOST_BACK:
         raise KeysLost(f"{compared.missing} rows came back, or came later than the look back reaches: more than a delta picks one by one")
@@ -254,25 +254,25 @@ def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _why_lost(before: list[Change], stream: Stream, made_of: dict[str, Any]) -> str:
-    if not before or max(one.sequence for one in before) != stream.sequence:
+    if not before or max(change.sequence for change in before) != stream.sequence:
         return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
-    if any(one.made_of != made_of for one in before):
+    if any(change.made_of != made_of for change in before):
         return "the key, or the type of a key column, is another one than before, so delivered keys cannot be compared"
     return ""
 
 
 def _is_due(entity: Entity, delivery: Delivery, before: list[Change], now: datetime, zone: ZoneInfo) -> bool:
     if entity.deletes_at:
-        last = max((one.compared_at for one in before if one.compared_at), default=None)
+        last = max((change.compared_at for change in before if change.compared_at), default=None)
         return last is None or latest(entity.deletes_at, now, zone) > last
     return entity.deletes is not None and delivery.sequence % entity.deletes.every == 0
 
 
 def _held(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
-    def packed(one: Change, kind: str) -> ByBucket:
-        return ByBucket(keys.blobs(ledger, one, kind))
+    def packed(change: Change, kind: str) -> ByBucket:
+        return ByBucket(keys.blobs(ledger, change, kind))
 
-    return keysets.held([Step(one.whole, packed(one, "added"), packed(one, "gone")) for one in before])
+    return keysets.held([Step(change.whole, packed(change, "added"), packed(change, "gone")) for change in before])
 
 
 def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], set[bytes]] | None:
@@ -372,7 +372,11 @@ def _make_way(ledger: Ledger, session: Session, delivery: Delivery, adopted: Att
     """
     with ledger.read() as connection:
         current = deliveries.get(connection, delivery.id)
-        ours = [one for one in deliveries.attempts(connection, delivery.id) if (one.facts.get("deletes") or {}).get("sha256") == seen]
+        ours = [
+            attempt
+            for attempt in deliveries.attempts(connection, delivery.id)
+            if (attempt.facts.get("deletes") or {}).get("sha256") == seen
+        ]
     if not ours:
         raise ConflictError(
             f"{final} exists and is not a file of this delivery (its SHA-256 begins {seen[:12]})",

@@ -53,8 +53,8 @@ class Reconciled:
     differences: list[Difference] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        remarks = {name: [one._asdict() for one in getattr(self, name)] for name in ("problems", "notes")}
-        return {"imported": self.imported, **remarks, "differences": [one.as_json() for one in self.differences]}
+        remarks = {name: [remark._asdict() for remark in getattr(self, name)] for name in ("problems", "notes")}
+        return {"imported": self.imported, **remarks, "differences": [remark.as_json() for remark in self.differences]}
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def reconcile(installation: Installation, tenant: str, *, actor: str, progress: 
     return done
 
 
-def _order(one: _Found) -> tuple[str, int, bool, int, str]:
+def _order(found: _Found) -> tuple[str, int, bool, int, str]:
     """Chain by chain; repetitions after the original they repeat."""
-    found = one.manifest
-    return found.entity, found.generation, found.redelivers is not None, found.sequence, found.delivery_id
+    published = found.manifest
+    return published.entity, published.generation, published.redelivers is not None, published.sequence, published.delivery_id
 
 
 class _Import:
@@ -120,23 +120,23 @@ class _Import:
             progress(item.path)
             try:
                 data = self._session.read(item.path) or b""
-                one = manifest.parse(data, "")
+                published = manifest.parse(data, "")
             except PermanentError as error:
                 self._problem(item.path, error.what)
                 continue
             folder = item.path.rpartition("/")[0]
-            self._listed |= {f"{folder}/{file.path}" for file in one.all_files}
-            if known.get(one.delivery_id) == "committed":
+            self._listed |= {f"{folder}/{file.path}" for file in published.all_files}
+            if known.get(published.delivery_id) == "committed":
                 continue
-            if one.tenant != self._registered.tenant:
-                self._problem(item.path, f"is of tenant {one.tenant}, and does not belong here")
-            elif not (known.get(one.delivery_id) == "open" and self._recorded(one)):
-                yield _Found(item.path, data, one)
+            if published.tenant != self._registered.tenant:
+                self._problem(item.path, f"is of tenant {published.tenant}, and does not belong here")
+            elif not (known.get(published.delivery_id) == "open" and self._recorded(published)):
+                yield _Found(item.path, data, published)
 
-    def _recorded(self, one: Manifest) -> bool:
+    def _recorded(self, published: Manifest) -> bool:
         """An open delivery whose attempt the ledger holds needs no help: the next run adopts it."""
         with self._installation.ledger.read() as connection:
-            return any(attempt.sha256 == one.sha256 for attempt in deliveries.attempts(connection, one.delivery_id))
+            return any(attempt.sha256 == published.sha256 for attempt in deliveries.attempts(connection, published.delivery_id))
 
     def bring_back(self, found: _Found) -> bool:
         """Import one delivery. False when it contradicts its files or the ledger; its chain then stops there."""
@@ -151,25 +151,25 @@ class _Import:
             return self._problem(found.path, error.what)
         now = self._installation.now()
         with self._installation.ledger.begin() as connection:
-            one = found.manifest
-            stream = reconciling.stream_for(connection, one.tenant, one.entity, one.generation, now)
+            published = found.manifest
+            stream = reconciling.stream_for(connection, published.tenant, published.entity, published.generation, now)
             version = self._registered.version
-            values = delivery_values(found.path, one, stream, place, version, now)
+            values = delivery_values(found.path, published, stream, place, version, now)
             attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
             blocking = reconciling.in_the_way(connection, values)
             if settled := [other for other in blocking if other.status == "committed"]:
                 return self._problem(
-                    found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(one)}"
+                    found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(published)}"
                 )
-            if wrong := _breaks_chain(one, stream) if values["purpose"] == "schedule" else "":
-                return self._problem(found.path, f"{wrong}. Start over: {self._anew(one)}")
+            if wrong := _breaks_chain(published, stream) if values["purpose"] == "schedule" else "":
+                return self._problem(found.path, f"{wrong}. Start over: {self._anew(published)}")
             for other in blocking:
                 reconciling.forget(connection, other.id)
             reconciling.bring_back(connection, values, attempt)
             if signature is not None:
-                signatures.record(connection, attempt["facts"]["manifest_sha256"], signature, one.tenant, now)
-            detail = {"delivery": one.delivery_id, "sequence": one.sequence, "replaced": [other.id for other in blocking]}
-            registrations.note(connection, one.tenant, self._actor, "reconcile", detail, now)
+                signatures.record(connection, attempt["facts"]["manifest_sha256"], signature, published.tenant, now)
+            detail = {"delivery": published.delivery_id, "sequence": published.sequence, "replaced": [other.id for other in blocking]}
+            registrations.note(connection, published.tenant, self._actor, "reconcile", detail, now)
         self._done.imported.append(found.path)
         self._note_oddities(found, stream, values, attempt)
         return True
@@ -184,55 +184,58 @@ class _Import:
             self._done.notes.append(Remark(path, what, is_problem=False))
         return signature
 
-    def _anew(self, one: Manifest) -> str:
-        return f"waybill run {one.tenant} --entity {one.entity} --full-load"
+    def _anew(self, published: Manifest) -> str:
+        return f"waybill run {published.tenant} --entity {published.entity} --full-load"
 
     def _files_agree(self, found: _Found) -> bool:
         """Every file still there must be what its manifest says; one that is gone was collected."""
-        folder, one = found.path.rpartition("/")[0], found.manifest
-        for file in one.all_files:
+        folder, published = found.path.rpartition("/")[0], found.manifest
+        for file in published.all_files:
             path = f"{folder}/{file.path}"
             if path not in self._paths:
                 self._done.notes.append(Remark(path, "was collected", is_problem=False))
                 continue
-            seen = recount(self._session.blocks(path), dialect_of(file, one.csv), len(one.header(file)), one.stored_as(file))
-            if (seen.sha256, seen.rows) != (file.sha256, None if one.encryption else file.rows):
+            seen = recount(
+                self._session.blocks(path), dialect_of(file, published.csv), len(published.header(file)), published.stored_as(file)
+            )
+            if (seen.sha256, seen.rows) != (file.sha256, None if published.encryption else file.rows):
                 return self._problem(path, "is not what its manifest says. Ask who changed it, move it away, and reconcile again")
         return True
 
     def _attempt_values(self, found: _Found, now: datetime) -> dict[str, Any]:
-        one = found.manifest
-        entity = self._installation.catalog.entity(one.entity)
+        published = found.manifest
+        entity = self._installation.catalog.entity(published.entity)
         changes = entity.changes if entity else None
         # Another way of finding changes today: an unknown column makes the next delivery start a new generation.
-        column = changes.column if changes and changes.mode.value == one.mode else ""
-        position = {"mode": one.mode, "column": column}
+        column = changes.column if changes and changes.mode.value == published.mode else ""
+        position = {"mode": published.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
-        at = one.facts["position"]
+        at = published.facts["position"]
         return {
-            "window_to": one.end,
+            "window_to": published.end,
             "position_from": None if at.get("from") is None else position | {"at": at["from"]},
             "position_to": None
             if at.get("to") is None
-            else position | {"at": at["to"], "imported": True, "past": not one.facts["window"].get("exact")},
-            "snapshot_time": one.snapshot_time,
-            "schema_version": one.facts["schema_version"],
-            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in one.facts["columns"]],
+            else position | {"at": at["to"], "imported": True, "past": not published.facts["window"].get("exact")},
+            "snapshot_time": published.snapshot_time,
+            "schema_version": published.facts["schema_version"],
+            "columns": [{**known, "export": exports.get(source_of(known), "yes")} for known in published.facts["columns"]],
             "facts": _facts(found),
-            "files": one.facts["files"],
-            "rows": one.rows,
-            "bytes": one.bytes,
-            "sha256": one.sha256,
-            "possible_duplicate": one.possible_duplicate,
-            "note": one.facts.get("note", ""),
+            "files": published.facts["files"],
+            "rows": published.rows,
+            "bytes": published.bytes,
+            "sha256": published.sha256,
+            "possible_duplicate": published.possible_duplicate,
+            "note": published.facts.get("note", ""),
             "recorded_at": now,
             "publishing_at": now,
         }
 
     def _note_oddities(self, found: _Found, stream: Stream, values: dict[str, Any], attempt: dict[str, Any]) -> None:
-        one = found.manifest
-        if values["purpose"] == "schedule" and one.sequence > stream.sequence + 1:
-            what = f"sequence {stream.sequence + 1} to {one.sequence - 1} was collected with its manifests: this one names it as delivered"
+        published = found.manifest
+        if values["purpose"] == "schedule" and published.sequence > stream.sequence + 1:
+            missing = f"sequence {stream.sequence + 1} to {published.sequence - 1}"
+            what = f"{missing} was collected with its manifests: this one names it as delivered"
             self._done.notes.append(Remark(found.path, what, is_problem=False))
         with self._installation.ledger.read() as connection:
             back = deliveries.get(connection, values["id"])
@@ -258,7 +261,7 @@ class _Import:
             if place is None:
                 continue
             data = self._session.read(item.path) or b""
-            one = Day(
+            day = Day(
                 self._registered.tenant, "-".join(place.groups()[:3]), int(place[4] or 1), hashlib.sha256(data).hexdigest(), data, now, now
             )
             try:
@@ -268,10 +271,10 @@ class _Import:
                 continue
             with self._installation.ledger.begin() as connection:
                 kept = reconciling.bring_back_day(
-                    connection, one, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
+                    connection, day, re.findall(r'"delivery_id": "([0-9a-f]{32})"', data.decode(errors="replace"))
                 )
                 if kept and signature is not None:
-                    signatures.record(connection, one.sha256, signature, one.tenant, now)
+                    signatures.record(connection, day.sha256, signature, day.tenant, now)
             if not kept:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
 
@@ -284,53 +287,53 @@ class _Import:
             folder, told = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
             with self._installation.ledger.begin() as connection:
                 for stream in streams.active(connection, self._registered.tenant):
-                    gone = [one for one in told if one.entity == stream.entity and f"{folder}/{one.manifest}" not in self._paths]
-                    if any((one.generation, one.sequence) > (stream.generation, stream.sequence) for one in gone):
+                    gone = [entry for entry in told if entry.entity == stream.entity and f"{folder}/{entry.manifest}" not in self._paths]
+                    if any((entry.generation, entry.sequence) > (stream.generation, stream.sequence) for entry in gone):
                         least = unseen_generation(now)
                         streams.renew(connection, stream.tenant, stream.entity, now, BEGUN_AGAIN, least=least)
                         what = f"lists deliveries of {stream.entity} whose manifests were collected: it begins a new generation"
                         self._done.notes.append(Remark(item.path, what, is_problem=False))
 
 
-def _breaks_chain(one: Manifest, stream: Stream) -> str:
+def _breaks_chain(published: Manifest, stream: Stream) -> str:
     """Why a delivery cannot be the next of its stream, or nothing. A gap before it is no reason: it proves what came before it."""
-    if one.sequence <= stream.sequence:
+    if published.sequence <= stream.sequence:
         return f"the ledger's stream is at sequence {stream.sequence} already"
-    if one.sequence > stream.sequence + 1:
+    if published.sequence > stream.sequence + 1:
         return ""
-    if stream.sequence and (one.previous is None or one.previous.sha256 != stream.sha256):
+    if stream.sequence and (published.previous is None or published.previous.sha256 != stream.sha256):
         return "it follows another file than the one the ledger delivered before"
-    if one.start != stream.watermark:
+    if published.start != stream.watermark:
         shown = "none" if stream.watermark is None else timestamp_text(stream.watermark)
         return f"its window does not begin at the ledger's watermark ({shown})"
     return ""
 
 
-def delivery_values(path: str, one: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
+def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
     """The row of a delivery as its manifest tells it. The planned boundary is not in a manifest: the window's end stands for it."""
-    purpose = "redelivery" if one.redelivers else "backfill" if one.kind == "backfill" else "schedule"
+    purpose = "redelivery" if published.redelivers else "backfill" if published.kind == "backfill" else "schedule"
     return {
-        "id": one.delivery_id,
+        "id": published.delivery_id,
         "stream": stream.id,
-        "tenant": one.tenant,
-        "entity": one.entity,
-        "generation": one.generation,
-        "sequence": one.sequence,
+        "tenant": published.tenant,
+        "entity": published.entity,
+        "generation": published.generation,
+        "sequence": published.sequence,
         "purpose": purpose,
-        "kind": one.kind,
-        "window_from": one.start,
-        "planned_to": one.end,
-        "window_to": one.end,
+        "kind": published.kind,
+        "window_from": published.start,
+        "planned_to": published.end,
+        "window_to": published.end,
         "export_date": f"{place['y']}-{place['m']}-{place['d']}",
         "folder": place["folder"],
         "stem": place["stem"],
-        "previous_sequence": one.previous.sequence if one.previous else None,
-        "previous_sha256": one.previous.sha256 if one.previous else None,
+        "previous_sequence": published.previous.sequence if published.previous else None,
+        "previous_sha256": published.previous.sha256 if published.previous else None,
         "registration_version": version,
         "status": "committed",
         "adopted": new_id(),
-        "redelivers": one.redelivers,
-        "note": one.facts.get("note", ""),
+        "redelivers": published.redelivers,
+        "note": published.facts.get("note", ""),
         "created_at": now,
         "committed_at": now,
     }

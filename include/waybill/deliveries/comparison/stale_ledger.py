@@ -45,12 +45,16 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left to
     reconcile with, so their streams must begin a generation that no consumer has seen.
     """
-    due = {one.entity: one for one in planned if one.purpose == "schedule" and one.status == "open"}
+    due = {delivery.entity: delivery for delivery in planned if delivery.purpose == "schedule" and delivery.status == "open"}
     if not due or session.profile is Profile.DROPBOX:
         return set()
     with installation.ledger.read() as connection:
         placed = reconciling.placed(connection, registered.tenant, list(due))
-        begun = {name for name, one in due.items() if streams.get(connection, one.stream).reason == BEGUN_AGAIN and one.sequence == 1}
+        begun = {
+            name
+            for name, delivery in due.items()
+            if streams.get(connection, delivery.stream).reason == BEGUN_AGAIN and delivery.sequence == 1
+        }
     look = _Look(session, registered.tenant, due, placed)
     try:
         look.through()
@@ -58,12 +62,12 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
         _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
         return set()
     with installation.ledger.read() as connection:
-        known = deliveries.several(connection, [one.delivery_id for _, one in look.seen])
-    for path, one in look.seen:
-        if one.delivery_id not in known and (not placed.since or _follows(due.get(one.entity), one.generation)):
+        known = deliveries.several(connection, [entry.delivery_id for _, entry in look.seen])
+    for path, entry in look.seen:
+        if entry.delivery_id not in known and (not placed.since or _follows(due.get(entry.entity), entry.generation)):
             raise ConflictError(
                 f"{path} tells of a delivery that the ledger does not know: the ledger is older than the destination",
-                where=f"entity {one.entity}, {session.label}",
+                where=f"entity {entry.entity}, {session.label}",
                 code="ledger_behind",
                 next_step=f"Run: waybill reconcile {registered.tenant}",
             )
@@ -131,7 +135,7 @@ class _Look:
         for item in items:
             numbered = _DAY.fullmatch(item.path.rpartition("/")[2])
             if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
-                self.seen += [(item.path, one) for one in listed(self.session.read(item.path) or b"")]
+                self.seen += [(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
 
     def _manifests(self, day: str, entity: str) -> bool:
         """Notes the deliveries of an entity on a date that the ledger does not hold as committed. Whether the date shows or knows any."""

@@ -71,23 +71,23 @@ def _loose(fields: list[str | None]) -> bytes:
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
     """What all delivered files add up to, oldest first; None when one of them is gone, encrypted, or holds other keys."""
     with installation.ledger.read() as connection:
-        committed = [one for one in reconciling.committed(connection, stream.id) if one.purpose != "redelivery"]
+        committed = [delivery for delivery in reconciling.committed(connection, stream.id) if delivery.purpose != "redelivery"]
         adopted = deliveries.adopted_of(connection, committed)
-    committed.sort(key=lambda one: (one.committed_at or one.created_at, one.id))
+    committed.sort(key=lambda closed: (closed.committed_at or closed.created_at, closed.id))
     steps: list[Step] = []
-    for one in committed:
-        attempt = adopted[one.id]
+    for delivery in committed:
+        attempt = adopted[delivery.id]
         exports = {source_of(column): column.get("export", "yes") for column in attempt.columns}
         if is_encrypted(attempt) or any(exports.get(column.source(name)) != column.export for name, column in key_columns(entity).items()):
             return None
         try:
-            steps.append(_step(installation, session, one, attempt, entity))
+            steps.append(_step(installation, session, delivery, attempt, entity))
         except PermanentError:
             return None
     return keysets.held(steps)
 
 
-def _step(installation: Installation, session: Session, one: Delivery, attempt: Attempt, entity: Entity) -> Step:
+def _step(installation: Installation, session: Session, delivery: Delivery, attempt: Attempt, entity: Entity) -> Step:
     """What one delivery's files say. Raises PermanentError when one of them is gone."""
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
@@ -95,7 +95,7 @@ def _step(installation: Installation, session: Session, one: Delivery, attempt: 
     names = [source_of(column) for column in attempt.columns]
     at = [names.index(name) for name in entity.key]
     is_deleted = _told(entity, names)
-    files = find_bytes(installation, session, [one], {one.id: attempt})
+    files = find_bytes(installation, session, [delivery], {delivery.id: attempt})
     for number, blocks in enumerate(files):
         rows = records_of(blocks(), dialect) if number >= len(attempt.files) else delivered_texts(attempt, blocks())
         if number >= len(attempt.files):
@@ -104,7 +104,7 @@ def _step(installation: Installation, session: Session, one: Delivery, attempt: 
         while some := list(islice(rows, _AT_ONCE)):
             added.add([_loose([record[i] for i in at]) for record in some if not is_deleted(record)])
             gone.add([_loose([record[i] for i in at]) for record in some if is_deleted(record)])
-    return Step(one.kind == "full", *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
+    return Step(delivery.kind == "full", *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
 
 
 def _add(found: Buckets, records: Iterator[bytes]) -> None:

@@ -75,17 +75,17 @@ class _Writer:
 
     def write(self) -> list[str]:
         self._session.prepare(layout.tenant_folder(self._tenant))
-        one = self._feed()
-        self._readme(one)
+        feed = self._feed()
+        self._readme(feed)
         for _ in range(_TRIES):
-            one = self._number(one)
-            if not (self._session.replaces and self._replace(one)):
-                self._pages(one, self._status(one))
+            feed = self._number(feed)
+            if not (self._session.replaces and self._replace(feed)):
+                self._pages(feed, self._status(feed))
             with self._installation.ledger.read() as connection:
                 now = feeds.find(connection, self._tenant)
-            if now is None or (now.id, now.last) == (one.id, one.last):
+            if now is None or (now.id, now.last) == (feed.id, feed.last):
                 break
-            one = now
+            feed = now
         return self._written
 
     def _feed(self) -> Feed:
@@ -109,12 +109,12 @@ class _Writer:
                 feeds.begin(connection, found, registrations.unchanged_since(connection, self._tenant, ("destination",)), moved=moved)
         return found
 
-    def _readme(self, one: Feed) -> None:
+    def _readme(self, feed: Feed) -> None:
         digest, path = hashlib.sha256(files.README).hexdigest(), layout.readme(self._tenant)
-        if one.readme == digest:
+        if feed.readme == digest:
             return
         with self._installation.ledger.begin() as connection:
-            feeds.said(connection, self._tenant, one.id, readme=digest)
+            feeds.said(connection, self._tenant, feed.id, readme=digest)
         if self._is_blind:  # a second try could not see that the first succeeded
             self._session.upload(path, [files.README])
         elif (there := self._session.read(path)) is None:
@@ -122,7 +122,7 @@ class _Writer:
         elif self._session.replaces and there != files.README and b"Waybill" in there:
             self._put(path, files.README)
 
-    def _number(self, one: Feed) -> Feed:
+    def _number(self, feed: Feed) -> Feed:
         """Give numbers to what was committed since, a page's worth in one transaction."""
         while True:
             with self._installation.ledger.begin() as connection:
@@ -132,30 +132,30 @@ class _Writer:
                 signed = signatures.of(connection, hashes.values())
                 entries = [
                     (each.id, files.entry(_entry(number, each, adopted[each.id], hashes[each.id], is_signed=hashes[each.id] in signed)))
-                    for number, each in enumerate(found, one.last + 1)
+                    for number, each in enumerate(found, feed.last + 1)
                 ]
-                if entries and not feeds.give_numbers(connection, one, entries):
+                if entries and not feeds.give_numbers(connection, feed, entries):
                     entries = []
                 now = feeds.find(connection, self._tenant)
-            if now is None or now.id != one.id:
+            if now is None or now.id != feed.id:
                 raise TransientError(
                     "another worker started the feed over", where=self._session.label, next_step="Run again", code="overtaken"
                 )
-            one = now
+            feed = now
             if len(entries) < files.PAGE:
-                return one
+                return feed
 
-    def _replace(self, one: Feed) -> bool:
+    def _replace(self, feed: Feed) -> bool:
         """Write the index, full pages first. False where the server does not replace files after all."""
-        self._full_pages(one)
+        self._full_pages(feed)
         with self._installation.ledger.read() as connection:
-            pages = [page for page in feeds.pages(connection, one.id) if page.published_at is not None]
-            tail = feeds.entries(connection, one.id, pages[-1].last if pages else 0, 2 * files.PAGE)
+            pages = [page for page in feeds.pages(connection, feed.id) if page.published_at is not None]
+            tail = feeds.entries(connection, feed.id, pages[-1].last if pages else 0, 2 * files.PAGE)
         # Another worker may have numbered some more: what is listed and what is said of it are of one moment.
-        tail = [(number, text) for number, text in tail if number <= one.last]
+        tail = [(number, text) for number, text in tail if number <= feed.last]
         listed = [
             {
-                "path": layout.feed_page_name(one.id, page.number),
+                "path": layout.feed_page_name(feed.id, page.number),
                 "first": page.first,
                 "last": page.last,
                 "bytes": page.size,
@@ -163,7 +163,7 @@ class _Writer:
             }
             for page in pages
         ]
-        document = files.feed_document(self._status(one) | {"pages": listed}, [text for _, text in tail])
+        document = files.feed_document(self._status(feed) | {"pages": listed}, [text for _, text in tail])
         try:
             self._put(self._index, document)
         except PermanentError as error:
@@ -173,58 +173,58 @@ class _Writer:
         self._written.append(self._index)
         return True
 
-    def _full_pages(self, one: Feed) -> None:
+    def _full_pages(self, feed: Feed) -> None:
         """Freeze and publish what fills pages. The newest entry stays in the index."""
         while True:
             with self._installation.ledger.read() as connection:
-                pages = feeds.pages(connection, one.id)
+                pages = feeds.pages(connection, feed.id)
                 after = pages[-1].last if pages else 0
-                found = feeds.entries(connection, one.id, after, files.PAGE) if one.last - after > files.PAGE else []
+                found = feeds.entries(connection, feed.id, after, files.PAGE) if feed.last - after > files.PAGE else []
             if not found:
                 break
-            self._freeze(one, len(pages) + 1, after, found, {})
-        self._publish(one)
+            self._freeze(feed, len(pages) + 1, after, found, {})
+        self._publish(feed)
 
-    def _pages(self, one: Feed, status: dict[str, Any]) -> None:
+    def _pages(self, feed: Feed, status: dict[str, Any]) -> None:
         """Where nothing can be replaced: a page for what is new, and one when the state changed."""
         problem = status["problem"] or ""
         while True:
             with self._installation.ledger.read() as connection:
-                pages = feeds.pages(connection, one.id)
+                pages = feeds.pages(connection, feed.id)
                 after = pages[-1].last if pages else 0
-                found = feeds.entries(connection, one.id, after, files.PAGE) if one.last > after else []
-            if pages and not found and problem == one.problem:
+                found = feeds.entries(connection, feed.id, after, files.PAGE) if feed.last > after else []
+            if pages and not found and problem == feed.problem:
                 break
-            self._freeze(one, len(pages) + 1, after, found, status)
+            self._freeze(feed, len(pages) + 1, after, found, status)
             with self._installation.ledger.begin() as connection:
-                feeds.said(connection, self._tenant, one.id, problem=problem)
-            one = Feed(**vars(one) | {"problem": problem})
-        self._publish(one)
+                feeds.said(connection, self._tenant, feed.id, problem=problem)
+            feed = Feed(**vars(feed) | {"problem": problem})
+        self._publish(feed)
 
-    def _freeze(self, one: Feed, number: int, after: int, found: list[tuple[int, str]], status: dict[str, Any]) -> None:
+    def _freeze(self, feed: Feed, number: int, after: int, found: list[tuple[int, str]], status: dict[str, Any]) -> None:
         """Record the next page's bytes. When another worker did so first, its page counts."""
         first, last = after + 1, found[-1][0] if found else after
         facts = {
             "format_version": files.FORMAT_VERSION,
             "tenant": self._tenant,
-            "feed": one.id,
+            "feed": feed.id,
             "page": number,
             "first": first,
             "last": last,
         }
         document = files.feed_document(facts | status, [text for _, text in found])
-        page = Page(one.id, number, first, last, len(document), hashlib.sha256(document).hexdigest(), document, None)
+        page = Page(feed.id, number, first, last, len(document), hashlib.sha256(document).hexdigest(), document, None)
         try:
             with self._installation.ledger.begin() as connection:
                 feeds.freeze(connection, page)
         except IntegrityError:
             return
 
-    def _publish(self, one: Feed) -> None:
+    def _publish(self, feed: Feed) -> None:
         with self._installation.ledger.read() as connection:
-            waiting = feeds.unpublished(connection, one.id)
+            waiting = feeds.unpublished(connection, feed.id)
         for page in waiting:
-            name = layout.feed_page_name(one.id, page.number, new_id() if self._is_blind else "")
+            name = layout.feed_page_name(feed.id, page.number, new_id() if self._is_blind else "")
             path, document = f"{layout.tenant_folder(self._tenant)}/{name}", page.document or b""
             self._session.prepare(path.rpartition("/")[0])
             if self._is_blind:
@@ -244,22 +244,22 @@ class _Writer:
             self._session.remove(part)
             raise
 
-    def _status(self, one: Feed) -> dict[str, Any]:
+    def _status(self, feed: Feed) -> dict[str, Any]:
         """How the sender stands, in words for those who receive: no host, login, connection or path of the house."""
         row = overview.look(self._installation, self._tenant)
         with self._installation.ledger.read() as connection:
-            newest = feeds.newest_entry(connection, one.id)
+            newest = feeds.newest_entry(connection, feed.id)
         grace = self._installation.configuration.policy.notify.late_after or GRACE
         late = row.next_run + grace if row and row.next_run else None
         registration = self._registered.registration
         return {
             "format_version": files.FORMAT_VERSION,
             "tenant": self._tenant,
-            "feed": one.id,
+            "feed": feed.id,
             "written_at": self._installation.now(),
             "frequency": registration.frequency.value,
             "timezone": registration.timezone,
-            "last_number": one.last,
+            "last_number": feed.last,
             "last_delivery": None if newest is None else json.loads(newest),
             "complete_until": row.until if row else None,
             "next_due": row.next_run if row else None,
@@ -284,24 +284,24 @@ def _text(at: datetime) -> str:
     return at.isoformat(timespec="minutes").replace("+00:00", "Z")
 
 
-def _entry(number: int, one: Delivery, attempt: Attempt, sha256: str, *, is_signed: bool) -> dict[str, Any]:
+def _entry(number: int, delivery: Delivery, attempt: Attempt, sha256: str, *, is_signed: bool) -> dict[str, Any]:
     """One delivery; paths are below the tenant's folder."""
-    target = placed(one, attempt)
+    target = placed(delivery, attempt)
     return {
         "number": number,
-        "delivery_id": one.id,
-        "entity": one.entity,
-        "kind": one.kind,
-        "generation": one.generation,
-        "sequence": one.sequence,
-        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to)},
-        "date": one.export_date,
-        "committed_at": optional_timestamp_text(one.committed_at),
-        "manifest": target.manifest.removeprefix(f"{layout.tenant_folder(one.tenant)}/"),
+        "delivery_id": delivery.id,
+        "entity": delivery.entity,
+        "kind": delivery.kind,
+        "generation": delivery.generation,
+        "sequence": delivery.sequence,
+        "window": {"from": optional_timestamp_text(delivery.window_from), "to": optional_timestamp_text(delivery.window_to)},
+        "date": delivery.export_date,
+        "committed_at": optional_timestamp_text(delivery.committed_at),
+        "manifest": target.manifest.removeprefix(f"{layout.tenant_folder(delivery.tenant)}/"),
         "manifest_sha256": sha256,
         "files": len(attempt.files),
         "rows": attempt.rows,
         "bytes": attempt.bytes,
         **({"signed": True} if is_signed else {}),
-        **({"redelivers": one.redelivers} if one.redelivers else {}),
+        **({"redelivers": delivery.redelivers} if delivery.redelivers else {}),
     }

@@ -52,14 +52,14 @@ def said_outside(code: str) -> str:
     return OUTSIDE.get(code, "The delivery did not succeed. The operator's log holds the cause.")
 
 
-def described_outside(one: dict[str, Any]) -> dict[str, Any]:
+def described_outside(described: dict[str, Any]) -> dict[str, Any]:
     """A delivery as `views.describe` tells it, with its error in words for people outside the house."""
-    return {**one, "error": said_outside(one["error_code"] or "")} if one["error"] else one
+    return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
 
 
 def discreet(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
     """The same failures in words for people outside the house."""
-    return tuple(replace(one, error=said_outside(one.code)) for one in troubles)
+    return tuple(replace(trouble, error=said_outside(trouble.code)) for trouble in troubles)
 
 
 _DERIVED = "destination_paused"
@@ -81,7 +81,7 @@ class Cause:
 
     @property
     def entities(self) -> list[str]:
-        return list(dict.fromkeys(one.entity for one in self.troubles))
+        return list(dict.fromkeys(trouble.entity for trouble in self.troubles))
 
     @property
     def next_step(self) -> str:
@@ -91,9 +91,9 @@ class Cause:
 def causes(troubles: Sequence[Trouble]) -> list[Cause]:
     """Failures that say the same but for their own names are one cause. What only follows from a silent destination counts to that."""
     groups: dict[tuple[str, str], list[Trouble]] = {}
-    for one in sorted(troubles, key=lambda one: one.code == _DERIVED):
-        silent = next((key for key in groups if key[0] in _SILENT), None) if one.code == _DERIVED else None
-        own = rf"\b(?:{re.escape(one.entity)}|{one.delivery})\b"
-        key = silent or (one.code, "" if one.code == _DERIVED else re.sub(own, "", one.error))
-        groups.setdefault(key, []).append(one)
+    for trouble in sorted(troubles, key=lambda candidate: candidate.code == _DERIVED):
+        silent = next((key for key in groups if key[0] in _SILENT), None) if trouble.code == _DERIVED else None
+        own = rf"\b(?:{re.escape(trouble.entity)}|{trouble.delivery})\b"
+        key = silent or (trouble.code, "" if trouble.code == _DERIVED else re.sub(own, "", trouble.error))
+        groups.setdefault(key, []).append(trouble)
     return [Cause(tuple(found)) for found in groups.values()]

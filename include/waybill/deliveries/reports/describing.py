@@ -21,26 +21,29 @@ from waybill.ledger.deliveries import Attempt, Delivery
 _PLAIN = Dialect()
 
 
-def describe(one: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> dict[str, Any]:
+def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> dict[str, Any]:
     """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed.
 
     Where nothing was delivered yet, `dialect` and the entity's `streams` tell what the file will be called. Of a delivery in parts `path`
     is their folder.
     """
-    parts = dialect.max_rows_per_file is not None or (streams > 1 and one.reads_all)
-    target = placed(one, attempt) if attempt else target_of(one, dialect, parts=parts)
+    parts = dialect.max_rows_per_file is not None or (streams > 1 and delivery.reads_all)
+    target = placed(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
     path = f"{target.folder}/{attempt.files[0]['path']}" if attempt and len(attempt.files) == 1 else target.data
     return {
-        "delivery_id": one.id,
-        "tenant": one.tenant,
-        "entity": one.entity,
-        "generation": one.generation,
-        "sequence": one.sequence,
-        "purpose": one.purpose,
-        "kind": one.kind,
-        "status": one.status,
-        "window": {"from": optional_timestamp_text(one.window_from), "to": optional_timestamp_text(one.window_to or one.planned_to)},
-        "export_date": one.export_date,
+        "delivery_id": delivery.id,
+        "tenant": delivery.tenant,
+        "entity": delivery.entity,
+        "generation": delivery.generation,
+        "sequence": delivery.sequence,
+        "purpose": delivery.purpose,
+        "kind": delivery.kind,
+        "status": delivery.status,
+        "window": {
+            "from": optional_timestamp_text(delivery.window_from),
+            "to": optional_timestamp_text(delivery.window_to or delivery.planned_to),
+        },
+        "export_date": delivery.export_date,
         "path": target.folder if (len(attempt.files) > 1 if attempt else parts) else path,
         "manifest": target.manifest,
         "rows": attempt.rows if attempt else None,
@@ -48,21 +51,21 @@ def describe(one: Delivery, attempt: Attempt | None = None, dialect: Dialect = _
         "sha256": attempt.sha256 if attempt else None,
         "files": attempt.files if attempt else [],
         "possible_duplicate": attempt.possible_duplicate if attempt else None,
-        "note": one.note,
-        "error": one.error or None,
-        "error_code": one.error_code or None,
-        "failures": one.failures,
-        "created_at": optional_timestamp_text(one.created_at),
-        "committed_at": optional_timestamp_text(one.committed_at),
+        "note": delivery.note,
+        "error": delivery.error or None,
+        "error_code": delivery.error_code or None,
+        "failures": delivery.failures,
+        "created_at": optional_timestamp_text(delivery.created_at),
+        "committed_at": optional_timestamp_text(delivery.committed_at),
     }
 
 
-def where(installation: Installation, one: Delivery) -> str:
+def where(installation: Installation, delivery: Delivery) -> str:
     """Where a delivered file, or the folder of its parts, stands: a path of this machine, of the server, or a place in a bucket."""
     with installation.ledger.read() as connection:
-        adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [one.id]).values()))
-    path = str(describe(one, adopted.get(one.id))["path"])
-    spec = installation.destination_spec(installation.registered(one.tenant))
+        adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [delivery.id]).values()))
+    path = str(describe(delivery, adopted.get(delivery.id))["path"])
+    spec = installation.destination_spec(installation.registered(delivery.tenant))
     if isinstance(spec, FolderDestination):
         return f"{(installation.settings.base / spec.root).as_posix().rstrip('/')}{path}"
     below = f"{spec.root.strip('/')}{path}" if spec.root.strip("/") else path.removeprefix("/")
@@ -78,7 +81,7 @@ def listed(
     with installation.ledger.read() as connection:
         found = deliveries.listed(connection, tenant, entity=entity, status=status, limit=limit, before=before)
         adopted = deliveries.adopted_of(connection, found)
-    return [describe(one, adopted.get(one.id)) for one in found]
+    return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
 
 
 def committed_since(installation: Installation, tenant: str, first: str) -> list[dict[str, Any]]:
@@ -86,16 +89,16 @@ def committed_since(installation: Installation, tenant: str, first: str) -> list
     with installation.ledger.read() as connection:
         found = deliveries.committed_since(connection, tenant, first)
         adopted = deliveries.adopted_of(connection, found)
-    return [describe(one, adopted.get(one.id)) for one in found]
+    return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
 
 
 def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[dict[str, Any]]:
     """These committed deliveries, oldest first. With `since` also what else was committed since then and stands in no day manifest yet."""
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, list(ids)) if ids else {}
-        found |= {one.id: one for one in deliveries.unlisted_since(connection, tenant, since)} if since else {}
+        found |= {delivery.id: delivery for delivery in deliveries.unlisted_since(connection, tenant, since)} if since else {}
         adopted = deliveries.adopted_of(connection, found.values())
-    return [describe(one, adopted.get(one.id)) for _, one in sorted(found.items())]
+    return [describe(delivery, adopted.get(delivery.id)) for _, delivery in sorted(found.items())]
 
 
 ADVICE = {

@@ -28,18 +28,18 @@ class Measures:
 
     @property
     def late(self) -> int:
-        return sum(one > 0 for one in self.lateness.values())
+        return sum(seconds > 0 for seconds in self.lateness.values())
 
 
 def measure(installation: Installation) -> Measures:
     """Three queries, whatever the number of tenants. A tenant without `deliverBy` is held to policy's `notify.late_after`."""
     now, lateness, at_risk = installation.now(), dict[str, float](), 0
     with installation.ledger.read() as connection:
-        for one in overviews.standings(connection):
-            notify = installation.configuration.export_policy(one.tenant).notify
-            promise = promise_of(connection, one, notify.warn_before, now, notify.late_after)
+        for standing in overviews.standings(connection):
+            notify = installation.configuration.export_policy(standing.tenant).notify
+            promise = promise_of(connection, standing, notify.warn_before, now, notify.late_after)
             if promise is not None:
-                lateness[one.tenant] = max(0.0, (now - promise.deliver_by).total_seconds())
+                lateness[standing.tenant] = max(0.0, (now - promise.deliver_by).total_seconds())
                 at_risk += promise.state(now) is PromiseState.AT_RISK
         count, first = deliveries.open_windows(connection)
     return Measures(lateness, at_risk, count, _age(first, now))

@@ -41,30 +41,30 @@ def channels_of(installation: Installation, tenant: str, registration: Registrat
     house = installation.configuration.export_policy(tenant).notify.every_channel
     named = policy.rules_for(tenant)
     found = []
-    for one in (*house, *registration.notify):
-        own, connection = one not in house, getattr(one, "connection", "")
-        by_name = connection in named and getattr(one, "url", None) is None
-        kept = one.model_dump(mode="json") | {"after": one.after.total_seconds(), "own": own}
+    for channel in (*house, *registration.notify):
+        own, connection = channel not in house, getattr(channel, "connection", "")
+        by_name = connection in named and getattr(channel, "url", None) is None
+        kept = channel.model_dump(mode="json") | {"after": channel.after.total_seconds(), "own": own}
         found.append(kept | {"guarded": own and actor.startswith("api:") and not by_name})
     return found
 
 
 def _channels(installation: Installation, connection: Connection, tenant: str) -> list[JsonObject]:
-    found = registrations.readable([one] if (one := registrations.current(connection, tenant)) else [])
+    found = registrations.readable([registered] if (registered := registrations.current(connection, tenant)) else [])
     return channels_of(installation, tenant, found[0].registration, found[0].actor) if found else []
 
 
 def _listening(channels: Sequence[JsonObject], event: Event) -> list[JsonObject]:
-    return [one for one in channels if event in one["events"]]
+    return [channel for channel in channels if event in channel["events"]]
 
 
 def on_commit(installation: Installation, registered: Registered) -> Committed:
     """What the transaction that commits a delivery writes besides: the messages owed about it."""
     channels = channels_of(installation, registered.tenant, registered.registration, registered.actor)
-    listening = [one | {"after": 0} for one in _listening(channels, Event.DELIVERED)]
+    listening = [channel | {"after": 0} for channel in _listening(channels, Event.DELIVERED)]
 
-    def owe(connection: Connection, one: Delivery, adopted: Attempt) -> None:
-        notices.owe(connection, one.tenant, Event.DELIVERED, listening, {}, installation.now(), delivery=one.id)
+    def owe(connection: Connection, delivery: Delivery, adopted: Attempt) -> None:
+        notices.owe(connection, delivery.tenant, Event.DELIVERED, listening, {}, installation.now(), delivery=delivery.id)
 
     return owe
 
@@ -74,16 +74,16 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject
     now = installation.now()
     with installation.ledger.begin() as connection:
         channels = _listening(_channels(installation, connection, tenant), Event.FAILED)
-        before = next((one for one in notices.raised(connection, tenant) if one.event == Event.FAILED), None)
+        before = next((alarm for alarm in notices.raised(connection, tenant) if alarm.event == Event.FAILED), None)
         known = before.detail["deliveries"] if before else []
-        fresh = [one for one in waiting if one["delivery_id"] not in known]
+        fresh = [trouble for trouble in waiting if trouble["delivery_id"] not in known]
         if not fresh:
             return False
-        ids = {"deliveries": [*known, *(one["delivery_id"] for one in fresh)]}
+        ids = {"deliveries": [*known, *(trouble["delivery_id"] for trouble in fresh)]}
         alarm = before or notices.raise_alarm(connection, tenant, Event.FAILED, ids, now)
         if alarm is None or (before and not notices.change(connection, before, ids)):
             return False  # another process tells, or the alarm has just ended
-        told = [{key: one[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for one in fresh]
+        told = [{key: trouble[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for trouble in fresh]
         notices.owe(connection, tenant, Event.FAILED, channels, {"deliveries": told}, now, alarm=alarm.id)
     return True
 
@@ -103,11 +103,13 @@ class _Look:
 
     @property
     def late(self) -> list[Alarm]:
-        return [one for one in self.alarms if one.event != Event.FAILED]
+        return [alarm for alarm in self.alarms if alarm.event != Event.FAILED]
 
     @property
     def changed(self) -> bool:
-        return [one.event for one in self.late] != ([self.event] if self.event else []) or any(_is_over(one, self) for one in self.late)
+        return [alarm.event for alarm in self.late] != ([self.event] if self.event else []) or any(
+            _is_over(alarm, self) for alarm in self.late
+        )
 
 
 def watch(installation: Installation, tenant: str | None = None) -> list[tuple[str, Event]]:
@@ -118,11 +120,11 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
     now = installation.now()
     with installation.ledger.read() as connection:
         alarms: dict[str, list[Alarm]] = {}
-        for one in notices.raised(connection, tenant):
-            alarms.setdefault(one.tenant, []).append(one)
+        for alarm in notices.raised(connection, tenant):
+            alarms.setdefault(alarm.tenant, []).append(alarm)
         standings = apart(connection, installation.configuration.catalog, overviews.standings(connection, tenant))
-        each = [_look(installation, connection, one, alarms.get(one.tenant, ()), now) for one in standings]
-    looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda one: one.standing.tenant)]
+        each = [_look(installation, connection, standing, alarms.get(standing.tenant, ()), now) for standing in standings]
+    looks = [_gravest(list(parts)) for _, parts in groupby(each, key=lambda look: look.standing.tenant)]
     told = []
     for look in looks:
         if look.changed or look.alarms:
@@ -131,18 +133,19 @@ def watch(installation: Installation, tenant: str | None = None) -> list[tuple[s
     return told
 
 
-def _look(installation: Installation, connection: Connection, one: Standing, alarms: Sequence[Alarm], now: datetime) -> _Look:
-    notify = installation.configuration.export_policy(one.tenant).notify
-    promise = promise_of(connection, one, notify.warn_before, now, notify.late_after)
-    return _Look(one, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
+def _look(installation: Installation, connection: Connection, standing: Standing, alarms: Sequence[Alarm], now: datetime) -> _Look:
+    notify = installation.configuration.export_policy(standing.tenant).notify
+    promise = promise_of(connection, standing, notify.warn_before, now, notify.late_after)
+    return _Look(standing, promise, _LATE.get(promise.state(now)) if promise else None, alarms)
 
 
 def _gravest(parts: Sequence[_Look]) -> _Look:
-    def rank(one: _Look) -> tuple[int, str]:
+    def rank(look: _Look) -> tuple[int, str]:
         events = (Event.BREACH, Event.LATE_WARNING)
-        return events.index(one.event) if one.event else len(events), timestamp_text(one.promise.boundary) if one.promise else "~"
+        boundary = timestamp_text(look.promise.boundary) if look.promise else "~"
+        return events.index(look.event) if look.event else len(events), boundary
 
-    return replace(min(parts, key=rank), is_only=sum(one.event is not None for one in parts) < 2)
+    return replace(min(parts, key=rank), is_only=sum(part.event is not None for part in parts) < 2)
 
 
 def _is_over(alarm: Alarm, look: _Look) -> bool:
@@ -153,23 +156,23 @@ def _is_over(alarm: Alarm, look: _Look) -> bool:
 def _settle(installation: Installation, connection: Connection, look: _Look, now: datetime) -> list[Event]:
     """End the alarms that are over, say that what people were told of is well again, and raise what is new."""
     tenant, told = look.standing.tenant, []
-    over = [one for one in look.late if _is_over(one, look)]
+    over = [alarm for alarm in look.late if _is_over(alarm, look)]
     reached = timestamp_text(look.standing.behind) if look.is_only and look.standing.behind else ""
-    well = [one for one in over if one.detail["data_until"] <= reached]
-    for one in look.alarms:
-        if one.event == Event.FAILED:
-            found = deliveries.several(connection, one.detail["deliveries"]).values()
+    well = [alarm for alarm in over if alarm.detail["data_until"] <= reached]
+    for raised in look.alarms:
+        if raised.event == Event.FAILED:
+            found = deliveries.several(connection, raised.detail["deliveries"]).values()
             if all(each.status != "open" for each in found):
-                over.append(one)
-                well += [one] if any(each.status == "committed" for each in found) else []
-    heard = _listening(notices.told(connection, [one.id for one in well]), Event.RECOVERED)
-    ended = {one.id for one in over if notices.clear(connection, one, now)}
-    if ended & {one.id for one in well}:
-        was = min((one.event for one in well), key=_GRAVEST.index)
-        detail = {"was": was, "since": timestamp_text(min(one.raised_at for one in well)), **_reached(look.standing)}
-        notices.owe(connection, tenant, Event.RECOVERED, [one | {"after": 0} for one in heard], detail, now)
+                over.append(raised)
+                well += [raised] if any(each.status == "committed" for each in found) else []
+    heard = _listening(notices.told(connection, [alarm.id for alarm in well]), Event.RECOVERED)
+    ended = {alarm.id for alarm in over if notices.clear(connection, alarm, now)}
+    if ended & {alarm.id for alarm in well}:
+        was = min((alarm.event for alarm in well), key=_GRAVEST.index)
+        detail = {"was": was, "since": timestamp_text(min(alarm.raised_at for alarm in well)), **_reached(look.standing)}
+        notices.owe(connection, tenant, Event.RECOVERED, [channel | {"after": 0} for channel in heard], detail, now)
         told.append(Event.RECOVERED)
-    if look.event and look.promise and not any(one.event == look.event and one.id not in ended for one in look.late):
+    if look.event and look.promise and not any(alarm.event == look.event and alarm.id not in ended for alarm in look.late):
         detail = _debt(connection, look.standing, look.promise)
         if alarm := notices.raise_alarm(connection, tenant, look.event, detail, now):
             listening = _listening(_channels(installation, connection, tenant), look.event)
@@ -178,15 +181,17 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     return told
 
 
-def _reached(one: Standing) -> JsonObject:
-    return {"data_until": timestamp_text(one.behind)} if one.behind else {}
+def _reached(standing: Standing) -> JsonObject:
+    return {"data_until": timestamp_text(standing.behind)} if standing.behind else {}
 
 
 def _debt(connection: Connection, standing: Standing, promise: Promise) -> JsonObject:
     """What is owed by when, and which entities lack it, with why where something failed."""
-    troubles = {one.entity: one for one in reversed(overviews.troubles(connection, standing.tenant))}
-    owed = [one for one in streams.active(connection, standing.tenant) if standing.entities is None or one.entity in standing.entities]
-    missing = [one.entity for one in owed if one.watermark is None or one.watermark < promise.boundary]
+    troubles = {trouble.entity: trouble for trouble in reversed(overviews.troubles(connection, standing.tenant))}
+    owed = [
+        stream for stream in streams.active(connection, standing.tenant) if standing.entities is None or stream.entity in standing.entities
+    ]
+    missing = [stream.entity for stream in owed if stream.watermark is None or stream.watermark < promise.boundary]
     return {
         "data_until": timestamp_text(promise.boundary),
         "deliver_by": timestamp_text(promise.deliver_by),

@@ -118,7 +118,7 @@ class Row:
     @property
     def last_at(self) -> datetime | None:
         """When something was last committed, as far back as the charts go."""
-        return max((one.committed_at for one in self.days), default=None)
+        return max((day.committed_at for day in self.days), default=None)
 
     @property
     def behind(self) -> bool:
@@ -133,12 +133,12 @@ class Row:
     @property
     def rows(self) -> list[tuple[str, int]]:
         """Rows by delivery day, oldest first."""
-        return [(one.date, one.rows) for one in self.days]
+        return [(day.date, day.rows) for day in self.days]
 
     @property
     def sizes(self) -> list[tuple[str, int]]:
         """Bytes by delivery day, oldest first."""
-        return [(one.date, one.bytes) for one in self.days]
+        return [(day.date, day.bytes) for day in self.days]
 
     @property
     def causes(self) -> list[Cause]:
@@ -236,12 +236,14 @@ def overview(
         troubles = overviews.troubles(connection)
         promises = _promises(installation, connection, standings, now)
         today = overviews.committed_since(connection, midnight, midnight - 2 * _DAY)
-    seen = set(visible([one.tenant for one in standings]))
-    rows = _rows(installation, [one for one in standings if one.tenant in seen], troubles, promises, scheduler_states, now)
+    seen = set(visible([standing.tenant for standing in standings]))
+    rows = _rows(installation, [standing for standing in standings if standing.tenant in seen], troubles, promises, scheduler_states, now)
     counts = Counter(row.state for row in rows)
     sums = [today[row.tenant] for row in rows if row.tenant in today]
     causes = Counter(row.causes[0].first.code for row in rows if row.state is State.FAILING).most_common()
-    totals = Totals(len(rows), {state: counts[state] for state in State}, causes, *(sum(one[place] for one in sums) for place in range(3)))
+    totals = Totals(
+        len(rows), {state: counts[state] for state in State}, causes, *(sum(usage[place] for usage in sums) for place in range(3))
+    )
     word = asked.search.strip().casefold()
     matching = [row for row in rows if word in row.tenant and asked.state in (None, row.state)]
     matching.sort(key=lambda row: (RANK[row.state], row.tenant))
@@ -271,19 +273,19 @@ _Part = tuple[str, Any]
 """A tenant and one of its frequencies."""
 
 
-def _part(one: Standing) -> _Part:
-    return one.tenant, one.body.get("frequency")
+def _part(standing: Standing) -> _Part:
+    return standing.tenant, standing.body.get("frequency")
 
 
 def _promises(installation: Installation, connection: Connection, standings: Sequence[Standing], now: datetime) -> dict[_Part, Promise]:
     """What is owed by when, of those who are promised anything."""
     configuration = installation.configuration
     found = {}
-    for one in standings:
-        if one.body.get("deliverBy"):
-            promise = promise_of(connection, one, configuration.export_policy(one.tenant).notify.warn_before, now)
+    for standing in standings:
+        if standing.body.get("deliverBy"):
+            promise = promise_of(connection, standing, configuration.export_policy(standing.tenant).notify.warn_before, now)
             if promise is not None:
-                found[_part(one)] = promise
+                found[_part(standing)] = promise
     return found
 
 
@@ -300,12 +302,14 @@ def _rows(
         broken.setdefault(trouble.tenant, []).append(trouble)
     grace = installation.configuration.policy.notify.late_after or GRACE
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]] = {}
-    scheduler_state = {} if scheduler_states is None else {one.tenant: scheduler_states.get(one.tenant, UNKNOWN) for one in standings}
+    scheduler_state = (
+        {} if scheduler_states is None else {standing.tenant: scheduler_states.get(standing.tenant, UNKNOWN) for standing in standings}
+    )
     rows: dict[str, list[Row]] = {}
-    for one in standings:
-        mine = [each for each in broken.get(one.tenant, ()) if one.entities is None or each.entity in one.entities]
-        row = _row(one, mine, grace, promises.get(_part(one)), scheduler_state.get(one.tenant), clocks, now)
-        rows.setdefault(one.tenant, []).append(row)
+    for standing in standings:
+        mine = [each for each in broken.get(standing.tenant, ()) if standing.entities is None or each.entity in standing.entities]
+        row = _row(standing, mine, grace, promises.get(_part(standing)), scheduler_state.get(standing.tenant), clocks, now)
+        rows.setdefault(standing.tenant, []).append(row)
     return [_together(parts) for parts in rows.values()]
 
 
@@ -321,7 +325,9 @@ def _together(parts: Sequence[Row]) -> Row:
         frequency=parts[0].frequency,
         entities=sum(row.entities for row in parts),
         next_run=min((row.next_run for row in parts if row.next_run), default=None),
-        troubles=tuple(sorted((one for row in parts for one in row.troubles), key=lambda one: one.delivery, reverse=True)),
+        troubles=tuple(
+            sorted((trouble for row in parts for trouble in row.troubles), key=lambda candidate: candidate.delivery, reverse=True)
+        ),
         promise=owed.promise,
         promise_state=owed.promise_state,
     )
@@ -344,11 +350,18 @@ class _Clock:
         today = now.astimezone(self.zone).date()
         first = self.frequency.first_day(today)
         candidates = [self.on(self.frequency.first_day(first - _DAY)), self.on(first), self.on(self.frequency.first_day_after(today))]
-        return max(one for one in candidates[:2] if one <= now), min(one for one in candidates[1:] if one > now)
+        return max(candidate for candidate in candidates[:2] if candidate <= now), min(
+            candidate for candidate in candidates[1:] if candidate > now
+        )
+
+
+def _clock_of(standing: Standing) -> _Clock:
+    zone, frequency = ZoneInfo(standing.body.get("timezone", "UTC")), Frequency(standing.body["frequency"])
+    return _Clock(zone, frequency, starts_at(standing.tenant, standing.body.get("deliverAt")))
 
 
 def _row(
-    one: Standing,
+    standing: Standing,
     troubles: Sequence[Trouble],
     grace: timedelta,
     promise: Promise | None,
@@ -358,29 +371,30 @@ def _row(
 ) -> Row:
     # The body was validated when it was recorded; validating two thousand again would be most of this page's time.
     try:
-        clock = _Clock(
-            ZoneInfo(one.body.get("timezone", "UTC")), Frequency(one.body["frequency"]), starts_at(one.tenant, one.body.get("deliverAt"))
-        )
+        clock = _clock_of(standing)
     except (KeyError, ValueError, TypeError, OSError):  # one that cannot be read any more
-        clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(one.tenant, None))
-        troubles = [Trouble(one.tenant, "0" * 32, "registration", _UNREADABLE, "registration_unreadable", 1, one.created_at), *troubles]
+        clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(standing.tenant, None))
+        troubles = [
+            Trouble(standing.tenant, "0" * 32, "registration", _UNREADABLE, "registration_unreadable", 1, standing.created_at),
+            *troubles,
+        ]
     if clock not in clocks:
         before, after = clock.around(now)
         clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)
     last, following, due = clocks[clock]
     # A first run starts as soon as the tenant is registered.
-    due_at = max(last, one.created_at) if one.new else last
-    disabled = one.body.get("exportOption") == ExportOption.DISABLE.value
-    off = disabled or not one.streams
+    due_at = max(last, standing.created_at) if standing.new else last
+    disabled = standing.body.get("exportOption") == ExportOption.DISABLE.value
+    off = disabled or not standing.streams
     known = scheduler_state or SchedulerState()
-    until = None if one.new else one.behind
+    until = None if standing.new else standing.behind
     late = now >= due_at + grace if promise is None else promise.state(now) is PromiseState.BREACHED
     return Row(
-        tenant=one.tenant,
+        tenant=standing.tenant,
         state=State.PAUSED if off else _state(known.paused, bool(troubles), until is None or until < due, late),
         frequency=clock.frequency,
         zone=clock.zone,
-        entities=one.streams,
+        entities=standing.streams,
         until=until,
         due=due,
         due_at=due_at,

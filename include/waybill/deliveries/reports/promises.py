@@ -31,27 +31,27 @@ def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = No
 
 
 def promise_of(
-    connection: Connection, one: Standing, warn_before: timedelta, now: datetime, late_after: timedelta | None = None
+    connection: Connection, standing: Standing, warn_before: timedelta, now: datetime, late_after: timedelta | None = None
 ) -> Promise | None:
     """How far a tenant's data is promised, and by when; None where nothing is, nor `late_after` says when it is late all the same.
 
     What was registered after a run started is owed with the next one.
     """
-    terms = terms_of(one.tenant, one.body, late_after)
-    if terms is None or not one.streams:
+    terms = terms_of(standing.tenant, standing.body, late_after)
+    if terms is None or not standing.streams:
         return None
-    if not one.body.get("deliverBy"):
+    if not standing.body.get("deliverBy"):
         warn_before = timedelta(0)  # nobody promised anything, so nothing is at risk
-    promise = _promise(terms, one, one.created_at, warn_before)
+    promise = _promise(terms, standing, standing.created_at, warn_before)
     # The promise may be older than the version in force, which is only looked up where that version could hide a breach.
-    earliest = _promise(terms, one, one.behind or one.new_since or one.created_at, warn_before)
+    earliest = _promise(terms, standing, standing.behind or standing.new_since or standing.created_at, warn_before)
     if earliest.boundary >= promise.boundary or earliest.state(now) is PromiseState.KEPT:
         return promise
-    return _promise(terms, one, registrations.unchanged_since(connection, one.tenant, _TERMS), warn_before)
+    return _promise(terms, standing, registrations.unchanged_since(connection, standing.tenant, _TERMS), warn_before)
 
 
-def _promise(terms: Terms, one: Standing, since: datetime, warn_before: timedelta) -> Promise:
-    owed = [terms.owed(one.behind, since)] if one.behind is not None else []
-    if one.new_since is not None:
-        owed.append(terms.owed(None, max(since, one.new_since)))
+def _promise(terms: Terms, standing: Standing, since: datetime, warn_before: timedelta) -> Promise:
+    owed = [terms.owed(standing.behind, since)] if standing.behind is not None else []
+    if standing.new_since is not None:
+        owed.append(terms.owed(None, max(since, standing.new_since)))
     return terms.promise(owed, warn_before)

@@ -16,19 +16,19 @@ from waybill.ledger.streams import Reached
 
 def apart(connection: Connection, catalog: Catalog, standings: Sequence[Standing]) -> list[Standing]:
     """The standings; that of a tenant with several frequencies once for each that an active entity has, which its body then names."""
-    mixed = {one.tenant for one in standings if one.body.get("frequencies") and one.streams}
+    mixed = {standing.tenant for standing in standings if standing.body.get("frequencies") and standing.streams}
     if not mixed:
         return list(standings)
     reached = streams.reached_by_all(connection, mixed)
-    good = {one.tenant: one for one in registrations.readable(registrations.all_current(connection, mixed))}
+    good = {registration.tenant: registration for registration in registrations.readable(registrations.all_current(connection, mixed))}
     found: list[Standing] = []
-    for one in standings:
-        registered = good.get(one.tenant)
-        found += _parts(one, registered, reached.get(one.tenant, ()), catalog) if registered else [one]
+    for standing in standings:
+        registered = good.get(standing.tenant)
+        found += _parts(standing, registered, reached.get(standing.tenant, ()), catalog) if registered else [standing]
     return found
 
 
-def _parts(one: Standing, registered: Registered, active: Sequence[Reached], catalog: Catalog) -> list[Standing]:
+def _parts(standing: Standing, registered: Registered, active: Sequence[Reached], catalog: Catalog) -> list[Standing]:
     registration = registered.registration
     parts = []
     for frequency in registration.rhythm:
@@ -36,8 +36,8 @@ def _parts(one: Standing, registered: Registered, active: Sequence[Reached], cat
         new = [each.activated_at for each in mine if each.watermark is None]
         parts.append(
             replace(
-                one,
-                body={**one.body, "frequency": frequency.value},
+                standing,
+                body={**standing.body, "frequency": frequency.value},
                 streams=len(mine),
                 new=len(new),
                 behind=min((each.watermark for each in mine if each.watermark), default=None),
@@ -45,4 +45,4 @@ def _parts(one: Standing, registered: Registered, active: Sequence[Reached], cat
                 entities=frozenset(each.entity for each in mine),
             )
         )
-    return [part for part in parts if part.streams] or [one]
+    return [part for part in parts if part.streams] or [standing]

@@ -58,8 +58,8 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         with installation.ledger.read() as connection:
             due = notices.due(connection, installation.now(), tenant)
         lanes: dict[str, list[Notice]] = {}
-        for one in due:
-            lanes.setdefault(json.dumps({key: one.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(one)
+        for notice in due:
+            lanes.setdefault(json.dumps({key: notice.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(notice)
         for name in lanes.keys() & problems.keys():  # owed more than one round takes: not tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
@@ -73,47 +73,47 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
 
 def _put_off(installation: Installation, waiting: Sequence[Notice]) -> None:
     with installation.ledger.begin() as connection:
-        notices.put_off(connection, [one.id for one in waiting], installation.now() + WAITS[0])
+        notices.put_off(connection, [notice.id for notice in waiting], installation.now() + WAITS[0])
 
 
 def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillError | None:
     """The problem that ended it, if one did."""
-    for number, one in enumerate(lane, 1):
+    for number, notice in enumerate(lane, 1):
         now = installation.now()
         with installation.ledger.begin() as connection:
-            if not notices.claim(connection, one, now):
+            if not notices.claim(connection, notice, now):
                 return None  # another process is at this channel
         try:
-            _send(installation, one)
+            _send(installation, notice)
         except WaybillError as error:
             with installation.ledger.begin() as connection:
-                notices.postponed(connection, one, _next_try(one, now), str(error))
+                notices.postponed(connection, notice, _next_try(notice, now), str(error))
             _put_off(installation, lane[number:])
-            return error.located(f"message {one.event} of {one.tenant}")
+            return error.located(f"message {notice.event} of {notice.tenant}")
         with installation.ledger.begin() as connection:
-            notices.sent(connection, one, installation.now())
+            notices.sent(connection, notice, installation.now())
     return None
 
 
-def _next_try(one: Notice, now: datetime) -> datetime | None:
-    later = now + WAITS[min(one.tries, len(WAITS) - 1)]
-    begun = one.created_at + timedelta(seconds=one.channel["after"])
+def _next_try(notice: Notice, now: datetime) -> datetime | None:
+    later = now + WAITS[min(notice.tries, len(WAITS) - 1)]
+    begun = notice.created_at + timedelta(seconds=notice.channel["after"])
     # One that nobody could send for days, since no process ran, gets its tries all the same.
-    return later if later < begun + GIVEN_UP_AFTER or one.tries < len(WAITS) else None
+    return later if later < begun + GIVEN_UP_AFTER or notice.tries < len(WAITS) else None
 
 
-def _send(installation: Installation, one: Notice) -> None:
-    channel = one.channel
+def _send(installation: Installation, notice: Notice) -> None:
+    channel = notice.channel
     if channel["kind"] == "mail":
-        _mail(installation, one)
+        _mail(installation, notice)
         return
     connection = installation.connections(channel["connection"])
     if channel["kind"] == "slack":
         url, headers = webhooks.slack_url_of(connection), {}
-        body = json.dumps({"text": "*{}*\n{}".format(*text(one, facts(installation, one)))}).encode()
+        body = json.dumps({"text": "*{}*\n{}".format(*text(notice, facts(installation, notice)))}).encode()
     else:
-        url, body = channel.get("url") or webhooks.url_of(connection), document(installation, one)
-        headers = webhooks.signed_headers(connection, one.id, int(installation.now().timestamp()), body)
+        url, body = channel.get("url") or webhooks.url_of(connection), document(installation, notice)
+        headers = webhooks.signed_headers(connection, notice.id, int(installation.now().timestamp()), body)
     address = _guarded(installation, url) if channel["guarded"] else ""
     webhooks.post(url, body, headers, where=f"connection {connection.id}", address=address)
 
@@ -128,68 +128,68 @@ def _guarded(installation: Installation, url: str) -> str:
     return address
 
 
-def _mail(installation: Installation, one: Notice) -> None:
+def _mail(installation: Installation, notice: Notice) -> None:
     settings = installation.configuration.policy.mail
     connection = installation.connections(settings.connection)
-    subject, words = text(one, facts(installation, one))
+    subject, words = text(notice, facts(installation, notice))
     message, sender = EmailMessage(), mail.sender_of(connection, settings.sender)
-    message["Subject"], message["From"], message["To"] = subject, sender, ", ".join(one.channel["to"])
+    message["Subject"], message["From"], message["To"] = subject, sender, ", ".join(notice.channel["to"])
     # The same message has the same id however often it is sent, so that a reader can tell a repetition.
-    message["Message-ID"] = f"<{one.id}@{sender.rpartition('@')[2].strip('>')}>"
-    message["Date"] = one.created_at
+    message["Message-ID"] = f"<{notice.id}@{sender.rpartition('@')[2].strip('>')}>"
+    message["Date"] = notice.created_at
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(words)
     mail.send(connection, message)
 
 
-def facts(installation: Installation, one: Notice) -> dict[str, Any]:
+def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
     """What a message tells. A tenant's own channels read of errors what people outside the house may."""
-    if one.event == Event.DELIVERED:
-        return _delivered(installation, one)
-    found = dict(one.detail)
+    if notice.event == Event.DELIVERED:
+        return _delivered(installation, notice)
+    found = dict(notice.detail)
     for key in {"deliveries", "missing"} & found.keys():
         found[key] = [
-            {**each, "error": said_outside(each["error_code"] or "")} if one.channel["own"] and each["error"] else each
+            {**each, "error": said_outside(each["error_code"] or "")} if notice.channel["own"] and each["error"] else each
             for each in found[key]
         ]
     return found
 
 
-def _delivered(installation: Installation, one: Notice) -> dict[str, Any]:
+def _delivered(installation: Installation, notice: Notice) -> dict[str, Any]:
     """The manifest as it stands at the destination, and where. Paths are below the destination's root."""
     with installation.ledger.read() as connection:
-        delivery = deliveries.get(connection, one.delivery or "")
+        delivery = deliveries.get(connection, notice.delivery or "")
         adopted = deliveries.adopted_of(connection, [delivery]).get(delivery.id) if delivery else None
     if delivery is None or adopted is None:
-        raise PermanentError(f"the ledger has no delivery {one.delivery} any more", code="unknown_delivery")
+        raise PermanentError(f"the ledger has no delivery {notice.delivery} any more", code="unknown_delivery")
     target, manifest = placed(delivery, adopted), json.loads(manifest_bytes(delivery, adopted))
     if len(json.dumps(manifest)) > MOST_BYTES:
         manifest.pop("columns")
     return {"folder": target.folder, "manifest_path": target.manifest, "manifest": manifest}
 
 
-def document(installation: Installation, one: Notice) -> bytes:
+def document(installation: Installation, notice: Notice) -> bytes:
     """The body of a webhook."""
-    body = {"id": one.id, "type": one.event, "timestamp": timestamp_text(one.created_at), "tenant": one.tenant}
-    return json.dumps(body | {"data": facts(installation, one)}, ensure_ascii=False, separators=(",", ":")).encode()
+    body = {"id": notice.id, "type": notice.event, "timestamp": timestamp_text(notice.created_at), "tenant": notice.tenant}
+    return json.dumps(body | {"data": facts(installation, notice)}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def text(one: Notice, told: dict[str, Any]) -> tuple[str, str]:
+def text(notice: Notice, told: dict[str, Any]) -> tuple[str, str]:
     """Subject and text of a message to people."""
-    tenant = one.tenant
-    if one.event == Event.DELIVERED:
+    tenant = notice.tenant
+    if notice.event == Event.DELIVERED:
         manifest = told["manifest"]
         size = f"{counted(manifest['rows'], 'row')}, {counted(manifest['bytes'], 'byte')}, SHA-256 {manifest['sha256']}"
         return f"Waybill: {manifest['entity']} of {tenant} is delivered", f"{told['manifest_path']}\n{size}\n"
-    if one.event == Event.RECOVERED:
+    if notice.event == Event.RECOVERED:
         until = f"Data is there until {told['data_until']}. " if "data_until" in told else ""
         return f"Waybill: {tenant} is well again", f"{until}What was told since {told['since']} ({_SAID[told['was']]}) is over.\n"
-    if one.event == Event.FAILED:
+    if notice.event == Event.FAILED:
         lines = [f"{each['entity']} #{each['sequence']}: {each['error'] or 'not delivered yet'}" for each in told["deliveries"]]
         after = f"The next run finishes them. To do it at once clear the failed task, or: waybill run {tenant}"
         return f"Waybill: {counted(len(lines), 'delivery')} of {tenant} failed", "\n".join([*lines, "", after]) + "\n"
     missing = [f"{each['entity']}: {each['error']}" if each["error"] else each["entity"] for each in told["missing"]]
-    late = one.event == Event.BREACH
+    late = notice.event == Event.BREACH
     when = f"Due up to {told['data_until']} by {told['deliver_by']}, not delivered yet:"
     subject = f"Waybill: {tenant} is late" if late else f"Waybill: {tenant} may be late"
     return subject, "\n".join([when, *missing, "", f"See: waybill status {tenant}"]) + "\n"

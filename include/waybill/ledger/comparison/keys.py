@@ -58,16 +58,16 @@ def changes(connection: Connection, stream: int) -> list[Change]:
     """The committed changes that count, in order: the last whole one, and what was committed since it was read."""
     query = select(key_change).where(key_change.c.stream == stream, key_change.c.number.is_not(None)).order_by(key_change.c.number)
     found = [Change(**row._mapping) for row in connection.execute(query)]
-    base = next((one for one in reversed(found) if one.whole), None)
+    base = next((change for change in reversed(found) if change.whole), None)
     if base is None:
         return []
-    return [base, *(one for one in found if one is not base and (one.number or 0) > base.after)]
+    return [base, *(change for change in found if change is not base and (change.number or 0) > base.after)]
 
 
-def blobs(ledger: Ledger, one: Change, kind: str) -> Iterator[bytes]:
+def blobs(ledger: Ledger, change: Change, kind: str) -> Iterator[bytes]:
     """Its blobs of a kind, in order, each in a transaction of its own. Raises TransientError when they were removed meanwhile."""
-    for part in range(one.blobs.get(kind, 0)):
-        wanted = (key_blob.c.attempt == one.attempt, key_blob.c.kind == kind, key_blob.c.part == part)
+    for part in range(change.blobs.get(kind, 0)):
+        wanted = (key_blob.c.attempt == change.attempt, key_blob.c.kind == kind, key_blob.c.part == part)
         with ledger.read() as connection:
             data = connection.execute(select(key_blob.c.data).where(*wanted)).scalar_one_or_none()
         if data is None:

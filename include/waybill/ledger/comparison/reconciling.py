@@ -110,18 +110,18 @@ def forget(connection: Connection, delivery_id: str) -> None:
     connection.execute(delete(delivery).where(delivery.c.id == delivery_id))
 
 
-def bring_back(connection: Connection, one: dict[str, Any], adopted: dict[str, Any]) -> None:
+def bring_back(connection: Connection, values: dict[str, Any], adopted: dict[str, Any]) -> None:
     """Insert a committed delivery with its adopted attempt; a scheduled one moves its stream on to it."""
-    connection.execute(insert(delivery).values(**one))
+    connection.execute(insert(delivery).values(**values))
     connection.execute(insert(attempt).values(**adopted))
-    if one["purpose"] != "schedule":
+    if values["purpose"] != "schedule":
         return
     connection.execute(
         update(stream)
-        .where(stream.c.id == one["stream"])
+        .where(stream.c.id == values["stream"])
         .values(
-            sequence=one["sequence"],
-            watermark=one["window_to"],
+            sequence=values["sequence"],
+            watermark=values["window_to"],
             position=adopted["position_to"],
             sha256=adopted["sha256"],
             schema_version=adopted["schema_version"],
@@ -131,17 +131,19 @@ def bring_back(connection: Connection, one: dict[str, Any], adopted: dict[str, A
     )
 
 
-def bring_back_day(connection: Connection, one: Day, listed: list[str]) -> bool:
+def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> bool:
     """Insert a published day manifest, in the place of one that was only frozen. False when the ledger holds another published one."""
-    same = (day.c.tenant == one.tenant, day.c.export_date == one.export_date, day.c.number == one.number)
+    same = (day.c.tenant == manifest.tenant, day.c.export_date == manifest.export_date, day.c.number == manifest.number)
     connection.execute(delete(day).where(*same, day.c.published_at.is_(None)))
     try:
         with connection.begin_nested():
-            connection.execute(insert(day).values(**vars(one)))
+            connection.execute(insert(day).values(**vars(manifest)))
     except IntegrityError:
         kept = connection.execute(select(day.c.sha256).where(*same)).scalar_one()
-        return bool(kept == one.sha256)
-    connection.execute(update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=one.number))
+        return bool(kept == manifest.sha256)
+    connection.execute(
+        update(delivery).where(delivery.c.id.in_(listed), delivery.c.day_number.is_(None)).values(day_number=manifest.number)
+    )
     return True
 
 

@@ -32,8 +32,8 @@ class Template:
     note: str
 
 
-def create(connection: Connection, one: Template) -> None:
-    connection.execute(insert(export_template).values(**asdict(one)))
+def create(connection: Connection, template: Template) -> None:
+    connection.execute(insert(export_template).values(**asdict(template)))
 
 
 def get(connection: Connection, template_id: str) -> Template | None:
@@ -53,9 +53,9 @@ def due(connection: Connection, now: datetime) -> list[Template]:
     return [Template(**row._mapping) for row in connection.execute(query)]
 
 
-def advance(connection: Connection, one: Template, next_at: datetime, note: str) -> bool:
+def advance(connection: Connection, template: Template, next_at: datetime, note: str) -> bool:
     """Go on to the next time, from exactly the one that was read."""
-    same = (_t.id == one.id, _t.next_at == one.next_at)
+    same = (_t.id == template.id, _t.next_at == template.next_at)
     return connection.execute(update(export_template).where(*same).values(next_at=next_at, note=note)).rowcount == 1
 
 

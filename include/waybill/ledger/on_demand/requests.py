@@ -23,11 +23,11 @@ CREATED = "create_export"
 """The audit log's word for a new request."""
 
 
-def create(connection: Connection, one: ExportRequest) -> bool:
+def create(connection: Connection, request: ExportRequest) -> bool:
     """Insert a pending request, or nothing when its slot, its fingerprint or its idempotency key is taken."""
     try:
         with connection.begin_nested():
-            connection.execute(insert(export_request).values(**asdict(one)))
+            connection.execute(insert(export_request).values(**asdict(request)))
     except IntegrityError:
         return False
     return True
@@ -115,51 +115,53 @@ def running(connection: Connection, tenant: str | None = None) -> list[ExportReq
     return [ExportRequest(**row._mapping) for row in connection.execute(query)]
 
 
-def _move(connection: Connection, one: ExportRequest, **values: Any) -> bool:
+def _move(connection: Connection, request: ExportRequest, **values: Any) -> bool:
     """The one conditional update: from exactly the status and attempt that were read."""
-    same = and_(_t.id == one.id, _t.status == one.status, _t.attempt == one.attempt)
+    same = and_(_t.id == request.id, _t.status == request.status, _t.attempt == request.attempt)
     return connection.execute(update(export_request).where(same).values(**values)).rowcount == 1
 
 
-def claim(connection: Connection, one: ExportRequest, worker: str, now: datetime) -> ExportRequest | None:
+def claim(connection: Connection, request: ExportRequest, worker: str, now: datetime) -> ExportRequest | None:
     """pending -> running, as a new attempt. None when it is not pending any more."""
-    if one.status != Status.PENDING:
+    if request.status != Status.PENDING:
         return None
-    moved = _move(connection, one, status=Status.RUNNING, attempt=one.attempt + 1, started_at=now, heartbeat_at=now, worker=worker[:255])
-    return get(connection, one.id) if moved else None
+    moved = _move(
+        connection, request, status=Status.RUNNING, attempt=request.attempt + 1, started_at=now, heartbeat_at=now, worker=worker[:255]
+    )
+    return get(connection, request.id) if moved else None
 
 
-def beat(connection: Connection, one: ExportRequest, progress: int, now: datetime) -> bool:
+def beat(connection: Connection, request: ExportRequest, progress: int, now: datetime) -> bool:
     """A sign of life of a running attempt. Progress never falls; 100 is kept for done."""
     reached = min(progress, 99)
-    return _move(connection, one, heartbeat_at=now, progress=case((_t.progress < reached, reached), else_=_t.progress))
+    return _move(connection, request, heartbeat_at=now, progress=case((_t.progress < reached, reached), else_=_t.progress))
 
 
 def publish(
-    connection: Connection, one: ExportRequest, files: Sequence[ExportFile], values: dict[str, Any], mail: str | None, now: datetime
+    connection: Connection, request: ExportRequest, files: Sequence[ExportFile], values: dict[str, Any], mail: str | None, now: datetime
 ) -> bool:
     """running -> done, with the facts of the archive. False when the attempt is not the running one any more: it must not be published."""
     done = {"status": Status.DONE, "progress": 100, "finished_at": now, "heartbeat_at": now, **values, **_outbox(mail, now)}
-    if not _move(connection, one, **done):
+    if not _move(connection, request, **done):
         return False
     if files:
-        connection.execute(insert(export_file), [{"request": one.id, **asdict(file)} for file in files])
+        connection.execute(insert(export_file), [{"request": request.id, **asdict(file)} for file in files])
     return True
 
 
-def fail(connection: Connection, one: ExportRequest, why: Failure, mail: str | None, now: datetime) -> bool:
+def fail(connection: Connection, request: ExportRequest, why: Failure, mail: str | None, now: datetime) -> bool:
     """pending or running -> failed."""
     told = {"error_code": why.code, "error_message": why.message, "error_advice": why.advice}
-    return one.is_active and _move(connection, one, status=Status.FAILED, finished_at=now, **told, **_outbox(mail, now))
+    return request.is_active and _move(connection, request, status=Status.FAILED, finished_at=now, **told, **_outbox(mail, now))
 
 
 def _outbox(mail: str | None, now: datetime) -> dict[str, Any]:
     return {"mail": mail, "mail_due_at": now} if mail else {}
 
 
-def cancel(connection: Connection, one: ExportRequest, now: datetime) -> bool:
+def cancel(connection: Connection, request: ExportRequest, now: datetime) -> bool:
     """pending or running -> cancelled; the slot is free at once."""
-    return one.is_active and _move(connection, one, status=Status.CANCELLED, finished_at=now)
+    return request.is_active and _move(connection, request, status=Status.CANCELLED, finished_at=now)
 
 
 def expire(connection: Connection, now: datetime, tenant: str | None = None) -> int:
@@ -170,15 +172,15 @@ def expire(connection: Connection, now: datetime, tenant: str | None = None) -> 
     return connection.execute(update(export_request).where(*over).values(status=Status.EXPIRED)).rowcount
 
 
-def remove(connection: Connection, one: ExportRequest) -> bool:
+def remove(connection: Connection, request: ExportRequest) -> bool:
     """Delete the row with its files, from exactly the state that was read."""
-    same = and_(_t.id == one.id, _t.status == one.status, _t.attempt == one.attempt)
+    same = and_(_t.id == request.id, _t.status == request.status, _t.attempt == request.attempt)
     return connection.execute(delete(export_request).where(same)).rowcount == 1
 
 
-def downloaded(connection: Connection, one: ExportRequest, now: datetime) -> None:
+def downloaded(connection: Connection, request: ExportRequest, now: datetime) -> None:
     """Remember the first download."""
-    connection.execute(update(export_request).where(_t.id == one.id, _t.downloaded_at.is_(None)).values(downloaded_at=now))
+    connection.execute(update(export_request).where(_t.id == request.id, _t.downloaded_at.is_(None)).values(downloaded_at=now))
 
 
 def files_of(connection: Connection, request_id: str) -> list[ExportFile]:
@@ -196,8 +198,8 @@ def with_dead_archives(connection: Connection) -> list[ExportRequest]:
     return [ExportRequest(**row._mapping) for row in connection.execute(query)]
 
 
-def forget_archive(connection: Connection, one: ExportRequest) -> None:
-    connection.execute(update(export_request).where(_t.id == one.id, _t.status == Status.EXPIRED).values(archive=None))
+def forget_archive(connection: Connection, request: ExportRequest) -> None:
+    connection.execute(update(export_request).where(_t.id == request.id, _t.status == Status.EXPIRED).values(archive=None))
 
 
 def archives(connection: Connection) -> set[str]:
@@ -242,23 +244,23 @@ def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
     return [ExportRequest(**row._mapping) for row in connection.execute(query)]
 
 
-def claim_mail(connection: Connection, one: ExportRequest, now: datetime) -> bool:
+def claim_mail(connection: Connection, request: ExportRequest, now: datetime) -> bool:
     """Take a mail to send it. False when somebody else has it."""
-    seen = _t.mail_claimed_at.is_(None) if one.mail_claimed_at is None else _t.mail_claimed_at == one.mail_claimed_at
-    same = and_(_t.id == one.id, _t.mail == one.mail, _t.mail_sent_at.is_(None), _t.mail_tries == one.mail_tries, seen)
+    seen = _t.mail_claimed_at.is_(None) if request.mail_claimed_at is None else _t.mail_claimed_at == request.mail_claimed_at
+    same = and_(_t.id == request.id, _t.mail == request.mail, _t.mail_sent_at.is_(None), _t.mail_tries == request.mail_tries, seen)
     return connection.execute(update(export_request).where(same).values(mail_claimed_at=now)).rowcount == 1
 
 
-def mail_sent(connection: Connection, one: ExportRequest, now: datetime) -> None:
-    connection.execute(update(export_request).where(_t.id == one.id).values(mail_sent_at=now, mail_tries=one.mail_tries + 1))
+def mail_sent(connection: Connection, request: ExportRequest, now: datetime) -> None:
+    connection.execute(update(export_request).where(_t.id == request.id).values(mail_sent_at=now, mail_tries=request.mail_tries + 1))
 
 
-def mail_postponed(connection: Connection, one: ExportRequest, until: datetime | None) -> None:
+def mail_postponed(connection: Connection, request: ExportRequest, until: datetime | None) -> None:
     """Try again at `until`; None: never, there is nothing left to tell."""
-    values: dict[str, Any] = {"mail_due_at": until, "mail_tries": one.mail_tries + 1, "mail_claimed_at": None}
+    values: dict[str, Any] = {"mail_due_at": until, "mail_tries": request.mail_tries + 1, "mail_claimed_at": None}
     if until is None:
         values["mail"] = None
-    connection.execute(update(export_request).where(_t.id == one.id).values(**values))
+    connection.execute(update(export_request).where(_t.id == request.id).values(**values))
 
 
 def keys(connection: Connection, now: datetime) -> tuple[bytes, ...]:
@@ -275,4 +277,4 @@ def keys(connection: Connection, now: datetime) -> tuple[bytes, ...]:
 
 
 def _stored(connection: Connection) -> tuple[bytes, ...]:
-    return tuple(bytes(one) for one in connection.execute(select(link_key.c.secret).order_by(link_key.c.id.desc())).scalars())
+    return tuple(bytes(scalar) for scalar in connection.execute(select(link_key.c.secret).order_by(link_key.c.id.desc())).scalars())

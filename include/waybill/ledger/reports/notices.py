@@ -78,19 +78,19 @@ def raise_alarm(connection: Connection, tenant: str, event: str, detail: Mapping
     return Alarm(**row._mapping)
 
 
-def change(connection: Connection, one: Alarm, detail: Mapping[str, Any]) -> bool:
+def change(connection: Connection, raised_alarm: Alarm, detail: Mapping[str, Any]) -> bool:
     """Say more about an alarm that stands. False when it is over."""
-    return connection.execute(update(alarm).where(alarm.c.id == one.id, IS_RAISED).values(detail=detail)).rowcount == 1
+    return connection.execute(update(alarm).where(alarm.c.id == raised_alarm.id, IS_RAISED).values(detail=detail)).rowcount == 1
 
 
-def clear(connection: Connection, one: Alarm, now: datetime) -> bool:
+def clear(connection: Connection, raised_alarm: Alarm, now: datetime) -> bool:
     """End an alarm, and drop what nobody was told of it yet. False when somebody else did.
 
     What was tried and not taken is due at once: told after the end it would seem to be new.
     """
-    if connection.execute(update(alarm).where(alarm.c.id == one.id, IS_RAISED).values(cleared_at=now)).rowcount != 1:
+    if connection.execute(update(alarm).where(alarm.c.id == raised_alarm.id, IS_RAISED).values(cleared_at=now)).rowcount != 1:
         return False
-    owed = (notice.c.alarm == one.id, IS_OWED, notice.c.claimed_at.is_(None))
+    owed = (notice.c.alarm == raised_alarm.id, IS_OWED, notice.c.claimed_at.is_(None))
     connection.execute(update(notice).where(*owed, notice.c.tries > 0).values(due_at=now))
     connection.execute(update(notice).where(*owed, notice.c.tries == 0).values(state="dropped"))
     return True
@@ -109,7 +109,9 @@ def owe(
 ) -> None:
     """Owe each of these channels a message, at once or `after` so many seconds."""
     about = {"tenant": tenant, "event": event, "alarm": alarm, "delivery": delivery, "detail": detail, "state": "owed", "created_at": now}
-    rows = [{**about, "id": new_id(), "channel": one, "due_at": now + timedelta(seconds=one.get("after", 0))} for one in channels]
+    rows = [
+        {**about, "id": new_id(), "channel": channel, "due_at": now + timedelta(seconds=channel.get("after", 0))} for channel in channels
+    ]
     if rows:
         connection.execute(insert(notice), rows)
 
@@ -119,9 +121,9 @@ def told(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]
     tried = or_(notice.c.state == "sent", notice.c.tries > 0, notice.c.claimed_at.is_not(None))
     query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)
     found: list[dict[str, Any]] = []
-    for one in connection.scalars(query):
-        if one not in found:
-            found.append(one)
+    for channel in connection.scalars(query):
+        if channel not in found:
+            found.append(channel)
     return found
 
 
@@ -132,24 +134,24 @@ def due(connection: Connection, now: datetime, tenant: str | None = None) -> lis
     return [Notice(**row._mapping) for row in connection.execute(query if tenant is None else query.where(notice.c.tenant == tenant))]
 
 
-def claim(connection: Connection, one: Notice, now: datetime) -> bool:
+def claim(connection: Connection, owed: Notice, now: datetime) -> bool:
     """Take a message to send it. False when somebody else has it."""
-    seen = notice.c.claimed_at.is_(None) if one.claimed_at is None else notice.c.claimed_at == one.claimed_at
-    same = and_(notice.c.id == one.id, IS_OWED, notice.c.tries == one.tries, seen)
+    seen = notice.c.claimed_at.is_(None) if owed.claimed_at is None else notice.c.claimed_at == owed.claimed_at
+    same = and_(notice.c.id == owed.id, IS_OWED, notice.c.tries == owed.tries, seen)
     return connection.execute(update(notice).where(same).values(claimed_at=now)).rowcount == 1
 
 
-def sent(connection: Connection, one: Notice, now: datetime) -> None:
-    connection.execute(update(notice).where(notice.c.id == one.id).values(state="sent", sent_at=now, tries=one.tries + 1, error=""))
+def sent(connection: Connection, owed: Notice, now: datetime) -> None:
+    connection.execute(update(notice).where(notice.c.id == owed.id).values(state="sent", sent_at=now, tries=owed.tries + 1, error=""))
 
 
-def postponed(connection: Connection, one: Notice, until: datetime | None, error: str) -> None:
+def postponed(connection: Connection, owed: Notice, until: datetime | None, error: str) -> None:
     """Try again later, or never where there is no later, or where it is over by now."""
-    values: dict[str, Any] = {"tries": one.tries + 1, "claimed_at": None, "error": error}
+    values: dict[str, Any] = {"tries": owed.tries + 1, "claimed_at": None, "error": error}
     values |= {"state": "given_up"} if until is None else {"due_at": until}
-    if one.alarm and connection.execute(select(alarm.c.cleared_at).where(alarm.c.id == one.alarm)).scalar_one() is not None:
+    if owed.alarm and connection.execute(select(alarm.c.cleared_at).where(alarm.c.id == owed.alarm)).scalar_one() is not None:
         values |= {"state": "dropped"}
-    connection.execute(update(notice).where(notice.c.id == one.id).values(values))
+    connection.execute(update(notice).where(notice.c.id == owed.id).values(values))
 
 
 def put_off(connection: Connection, waiting: Collection[str], until: datetime) -> None:

@@ -34,4 +34,4 @@ def months(connection: Connection, tenant: str | None = None, most: int = MONTHS
     found: dict[str, list[Month]] = {}
     for row in connection.execute(query.order_by(_USAGE.c.tenant, _USAGE.c.month.desc())):
         found.setdefault(row[0], []).append(Month(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), round(float(row[5]), 3)))
-    return [one for each in found.values() for one in each[:most]]
+    return [month for each in found.values() for month in each[:most]]
