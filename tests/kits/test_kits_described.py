@@ -63,6 +63,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
+NO_KIT = {("ndjson", "bigquery"), ("ndjson", "redshift"), ("parquet", "postgres"), ("parquet", "bigquery"), ("parquet", "redshift")}
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_other_formats_have_statements_of_the_dialect_or_are_refused(format: str, dialect: str, tmp_path: Path) -> None:
+    with closing(make_place(tmp_path)) as place:
+        place.write("catalog.yaml", catalog(user=USER, every_type=EVERY, keyless=KEYLESS))
+        place.tenant(entityList=["user", "every_type", "keyless"], files={"format": format}, csv={"bom": True, "compression": "gzip"})
+        if (format, dialect) in NO_KIT:
+            with pytest.raises(PermanentError, match=f"and acme receives {format}"):
+                kit_of(place.installation(), "acme", dialect)
+            return
+        files = kit_of(place.installation(), "acme", dialect)
+    for path, data in files.items():
+        if path.endswith(".sql"):
+            assert [one for one in sqlglot.parse(data.decode(), dialect=dialect) if one is not None], path
+    assert "tail -c +4" not in files["user/load.sql"].decode()
+    readme = files["README.md"].decode()
+    assert f"to look at: you receive {format}" in readme
+    assert dialect != "duckdb" or f".{format}" in readme
+
+
 @pytest.fixture(scope="module", params=DIALECTS)
 def kit(request: pytest.FixtureRequest, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / request.param
@@ -251,13 +274,6 @@ def test_the_page_of_a_tenant_leads_to_every_kit(client: TestClient) -> None:
 def test_the_api_refuses_what_there_is_no_kit_for(client: TestClient, address: str, status: int, code: str) -> None:
     answer = client.get(f"/api/v1{address}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-
-
-def test_a_kit_for_files_that_are_not_csv_is_refused(tmp_path: Path) -> None:
-    with closing(make_place(tmp_path)) as place:
-        place.tenant(files={"format": "parquet"})
-        with pytest.raises(PermanentError, match="reads CSV, and acme receives parquet"):
-            kit_of(place.installation(), "acme", "duckdb")
 
 
 def test_a_newer_kit_takes_the_place_of_an_older_one_and_of_nothing_else(place: Place, tmp_path: Path) -> None:

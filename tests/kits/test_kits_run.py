@@ -35,6 +35,16 @@ DIALECTS = {
 }
 
 
+FORMATS: dict[str, dict[str, Any]] = {
+    "ndjson": {"files": {"format": "ndjson"}, "csv": {"bom": True, "delimiter": ";"}},
+    "ndjson, gzip in parts": {"files": {"format": "ndjson"}, "csv": {"compression": "gzip", "max_rows_per_file": 3}},
+    "parquet": {"files": {"format": "parquet"}, "csv": {"compression": "zstd", "max_rows_per_file": 3}},
+}
+
+
+RUN = [(files, kit) for files in [*DIALECTS, *FORMATS] for kit in ("postgres", "duckdb") if (files, kit) != ("parquet", "postgres")]
+
+
 class Consumer:
     """Keeps a copy by the kit's statements alone."""
 
@@ -133,11 +143,12 @@ class DuckDB(Consumer):
                 raise RuntimeError(str(error)) from error
 
 
-@pytest.fixture(params=DIALECTS)
+@pytest.fixture(params=[*DIALECTS, *FORMATS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     with closing(make_place(tmp_path / "place")) as place:
         place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
-        place.tenant(entityList=["user", "theme", "everything"], csv=DIALECTS[request.param])
+        body = FORMATS.get(request.param) or {"csv": DIALECTS[request.param]}
+        place.tenant(entityList=["user", "theme", "everything"], **body)
         place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
         yield place
 
@@ -158,6 +169,7 @@ def put(place: Place, number: int, days: int, **changed: Any) -> None:
         connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*row, NOON + days * DAY])
 
 
+@pytest.mark.parametrize(("place", "consumer"), RUN, indirect=True)
 def test_a_copy_kept_by_the_kit_equals_the_source_on_each_of_five_days(place: Place, consumer: Consumer) -> None:
     for number in range(8):
         place.user(number, f"name {number}", NOON - 2 * DAY)

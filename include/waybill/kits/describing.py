@@ -67,13 +67,17 @@ def _texts(subject: Subject, database: Database) -> Iterator[tuple[str, str]]:
             keep_trailing_newline=True,
         )
         environment.filters |= {"cell": _cell}
-        unpack = f"{_UNPACK[subject.csv.compression]} FILE" + (" | tail -c +4" if subject.csv.bom else "")
+        unpack = f"{_UNPACK[subject.csv.compression]} FILE"
+        csv = unpack + (" | tail -c +4" if subject.csv.bom else "")
+        suffix = _SUFFIX[subject.csv.compression]
         facts = {
             "subject": subject,
             "db": database,
             "first": next((one for one in subject.tables if one.deletes), subject.tables[0]),
-            "unpack": unpack,
-            "suffix": _SUFFIX[subject.csv.compression],
+            "unpack": csv if subject.format == "csv" else unpack,
+            "unpack_deletes": csv,
+            "suffix": suffix,
+            "ending": f".{subject.format}" + ("" if subject.format == "parquet" else suffix),
             "file": FILE,
             "notes": f"{STAGING}.{NOTES}",
             "any_deletes": any(one.deletes for one in subject.tables),

@@ -19,6 +19,7 @@ FILE = "WAYBILL_FILE"
 MOST_DIGITS = 38
 """What a decimal holds in most databases."""
 
+Reader = Callable[["Database", str, tuple[Field, ...], Csv], str]
 Cast = Callable[[str, str], str]
 """From the text of a value and the column's type to the value."""
 
@@ -57,7 +58,10 @@ class Database:
     parameter: str
     begin: str
     commit: str
-    reading: Callable[[Database, str, tuple[Field, ...], Csv], str]
+    reading: Mapping[str, Reader]
+    """By the format of the files, the statement that reads one into a staging table of text. A format without one has no kit."""
+    lines: str = ""
+    """Where JSON lines are staged as they are: the type of a line. The staging table of text is then a view of the lines."""
     was_run: bool = False
     has_constraints: bool = False
     merges_queries: bool = True
@@ -98,6 +102,16 @@ class Database:
             text = f"NULLIF({text}, '')"
         return self.casts.get(field.type, _cast)(text, kind)
 
+    def lines_of(self, staged: str) -> str:
+        """The table of lines behind a staging view."""
+        schema, _, name = staged.partition(".")
+        return f"{schema}.{self.quoted('lines of ' + name.strip(self.quote))}"
+
+    def said(self, field: Field) -> str:
+        """A field's text, out of a line of JSON in a column `line`."""
+        name = self.literal(field.name)
+        return f"NULLIF(CAST(line -> {name} AS {self.text}), 'null')" if field.type is ColumnType.JSON else f"line ->> {name}"
+
     def fact(self, name: str, kind: str = "") -> str:
         """A fact of the delivery: delivery_id, generation, sequence."""
         shown = self.parameter.format(name)
@@ -136,6 +150,34 @@ FROM read_csv(getvariable('waybill_file'), auto_detect = false, header = true, d
     columns = {{{columns}}})"""
 
 
+def _read_postgres_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+    # Neither character stands in JSON as it is: a line comes whole.
+    return f"COPY {database.lines_of(table)} FROM STDIN WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')"
+
+
+def _read_duckdb_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+    columns = ", ".join(f"{database.literal(one.name)}: 'JSON'" for one in fields)
+    values = ", ".join(
+        f"NULLIF(CAST({name} AS VARCHAR), 'null')" if one.type is ColumnType.JSON else f"{name} ->> '$'"
+        for one in fields
+        for name in (database.quoted(one.name),)
+    )
+    return f"""INSERT INTO {table} ({database.names(fields)})
+SELECT {values}
+FROM read_json(getvariable('waybill_file'), format = 'newline_delimited', maximum_object_size = 33554432, columns = {{{columns}}})"""
+
+
+def _read_duckdb_parquet(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+    values = ", ".join(
+        f"to_base64({name})" if one.type is ColumnType.BINARY else f"CAST({name} AS VARCHAR)"
+        for one in fields
+        for name in (database.quoted(one.name),)
+    )
+    return f"""INSERT INTO {table} ({database.names(fields)})
+SELECT {values}
+FROM read_parquet(getvariable('waybill_file'))"""
+
+
 def _read_snowflake(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
     options = (
         f"TYPE = CSV, FIELD_DELIMITER = {database.literal(csv.delimiter)}, SKIP_HEADER = 1, FIELD_OPTIONALLY_ENCLOSED_BY = '\"', "
@@ -172,6 +214,38 @@ FORMAT_OPTIONS ({options})
 COPY_OPTIONS ('force' = 'true')"""
 
 
+def _snowflake_objects(kind: str) -> Reader:
+    def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+        values = ", ".join(
+            f"TO_JSON(NULLIF({value}, PARSE_JSON('null')))" if one.type is ColumnType.JSON and kind == "JSON" else f"{value}::VARCHAR"
+            for one in fields
+            for value in (f"$1:{database.quoted(one.name)}",)
+        )
+        return f"""COPY INTO {table} ({database.names(fields)})
+FROM (SELECT {values} FROM '@waybill_stage/{FILE}')
+FILE_FORMAT = (TYPE = {kind})
+ON_ERROR = ABORT_STATEMENT
+FORCE = TRUE"""
+
+    return read
+
+
+def _databricks_objects(kind: str) -> Reader:
+    def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
+        values = ", ".join(
+            f"BASE64({name}) AS {name}" if one.type is ColumnType.BINARY and kind == "PARQUET" else f"CAST({name} AS STRING) AS {name}"
+            for one in fields
+            for name in (database.quoted(one.name),)
+        )
+        options = "\nFORMAT_OPTIONS ('primitivesAsString' = 'true')" if kind == "JSON" else ""
+        return f"""COPY INTO {table}
+FROM (SELECT {values} FROM '{FILE}')
+FILEFORMAT = {kind}{options}
+COPY_OPTIONS ('force' = 'true')"""
+
+    return read
+
+
 _T = ColumnType
 _DATABASES = (
     Database(
@@ -190,7 +264,8 @@ _DATABASES = (
         parameter="current_setting('waybill.{}')",
         begin="BEGIN",
         commit="COMMIT",
-        reading=_read_postgres,
+        reading={"csv": _read_postgres, "ndjson": _read_postgres_lines},
+        lines="JSON",
         was_run=True,
         escapes_texts=False,
         has_constraints=True,
@@ -212,7 +287,7 @@ _DATABASES = (
         parameter="getvariable('{}')",
         begin="BEGIN",
         commit="COMMIT",
-        reading=_read_duckdb,
+        reading={"csv": _read_duckdb, "ndjson": _read_duckdb_lines, "parquet": _read_duckdb_parquet},
         was_run=True,
         escapes_texts=False,
         enforces=True,
@@ -237,7 +312,7 @@ _DATABASES = (
         parameter="${}",
         begin="BEGIN",
         commit="COMMIT",
-        reading=_read_snowflake,
+        reading={"csv": _read_snowflake, "ndjson": _snowflake_objects("JSON"), "parquet": _snowflake_objects("PARQUET")},
     ),
     Database(
         name="bigquery",
@@ -255,7 +330,7 @@ _DATABASES = (
         parameter="@{}",
         begin="BEGIN TRANSACTION",
         commit="COMMIT TRANSACTION",
-        reading=_read_bigquery,
+        reading={"csv": _read_bigquery},
         escapes_names=True,
         tells_null=False,
         all_rows=" WHERE TRUE",
@@ -276,7 +351,7 @@ _DATABASES = (
         parameter="current_setting('waybill.{}')",
         begin="BEGIN",
         commit="COMMIT",
-        reading=_read_redshift,
+        reading={"csv": _read_redshift},
         merges_queries=False,
         tells_null=False,
     ),
@@ -296,7 +371,7 @@ _DATABASES = (
         parameter=":{}",
         begin="",
         commit="",
-        reading=_read_databricks,
+        reading={"csv": _read_databricks, "ndjson": _databricks_objects("JSON"), "parquet": _databricks_objects("PARQUET")},
     ),
 )  # fmt: skip
 

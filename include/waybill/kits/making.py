@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from waybill.errors import PermanentError
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.kits.describing import descriptions
 from waybill.kits.dialects import database
@@ -19,6 +20,12 @@ def kit_of(installation: Installation, tenant: str, dialect: str) -> dict[str, b
     """The files of a tenant's kit by their path. Raises PermanentError for an unknown dialect or tenant, or one that receives nothing."""
     target = database(dialect)
     subject = subject_of(installation, tenant)
+    if subject.format not in target.reading:
+        raise PermanentError(
+            f"a kit for {target.title} reads {' and '.join(target.reading)}, and {tenant} receives {subject.format}",
+            next_step="Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
+            code="no_kit",
+        )
     texts = {**dict(statements(subject, target)), **dict(descriptions(subject, target))}
     files = {**{path: text.encode() for path, text in texts.items()}, **dict(samples(subject))}
     facts = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from waybill.canonical import ColumnType
-from waybill.configuration.selection import Dialect
 from waybill.kits.dialects import Database
 from waybill.kits.tables import Field, Subject, Table
 
@@ -23,7 +22,7 @@ def statements(subject: Subject, database: Database) -> Iterator[tuple[str, str]
     head = _head(subject, database)
     yield "schema.sql", head + _schema(subject, database)
     for table in subject.tables:
-        one = _Steps(table, database, subject.csv)
+        one = _Steps(table, database, subject)
         yield f"{table.id}/begin.sql", f"{head}-- Step 1: empty what the delivery before left in the staging tables.\n{one.begin()}"
         yield f"{table.id}/load.sql", f"{head}-- Step 2: read one data file. Run it for each of the manifest's `files`.\n{one.load()}"
         if table.deletes:
@@ -70,15 +69,15 @@ def _schema(subject: Subject, database: Database) -> str:
         ]
     parts = [f"CREATE SCHEMA IF NOT EXISTS {database.quoted(name)};" for name in (STAGING, GONE)]
     parts.append(f"CREATE TABLE IF NOT EXISTS {_notes(database)} (\n    " + ",\n    ".join(columns) + "\n);")
-    parts += [_Steps(table, database, subject.csv).tables() for table in subject.tables]
+    parts += [_Steps(table, database, subject).tables() for table in subject.tables]
     return "\n".join(parts) + "\n"
 
 
 class _Steps:
     """The statements of one entity."""
 
-    def __init__(self, table: Table, database: Database, csv: Dialect) -> None:
-        self._table, self._db, self._csv = table, database, csv
+    def __init__(self, table: Table, database: Database, subject: Subject) -> None:
+        self._table, self._db, self._csv, self._format = table, database, subject.csv, subject.format
         self._name = database.quoted(table.id)
         self._staged = f"{database.quoted(STAGING)}.{self._name}"
         self._gone = f"{database.quoted(GONE)}.{self._name}"
@@ -89,7 +88,7 @@ class _Steps:
         if self._db.has_constraints and self._table.key:
             columns.append(f"PRIMARY KEY ({self._db.names(self._table.key)})")
         parts = [f"CREATE TABLE IF NOT EXISTS {self._name} (\n    " + ",\n    ".join(columns) + "\n);"]
-        parts.append(self._of_text(self._staged, self._table.fields))
+        parts.append(self._of_lines() if self._format == "ndjson" and self._db.lines else self._of_text(self._staged, self._table.fields))
         if self._table.deletes:
             parts.append(self._of_text(self._gone, self._table.gone))
         return "\n".join(parts)
@@ -98,15 +97,22 @@ class _Steps:
         columns = ", ".join(f"{self._db.quoted(one.name)} {self._db.text}" for one in fields)
         return f"CREATE TABLE IF NOT EXISTS {name} ({columns});"
 
+    def _of_lines(self) -> str:
+        """A table of lines, and their fields as text."""
+        db, lines = self._db, self._db.lines_of(self._staged)
+        values = ", ".join(f"{db.said(one)} AS {db.quoted(one.name)}" for one in self._table.fields)
+        table = f"CREATE TABLE IF NOT EXISTS {lines} (line {db.lines});"
+        return f"{table}\nCREATE OR REPLACE VIEW {self._staged} AS SELECT {values} FROM {lines};"
+
     def begin(self) -> str:
         emptied = [self._staged, *([self._gone] if self._table.deletes else [])]
         return "".join(f"DELETE FROM {name}{self._db.all_rows};\n" for name in emptied)
 
     def load(self) -> str:
-        return self._db.reading(self._db, self._staged, self._table.fields, self._csv) + ";\n"
+        return self._db.reading[self._format](self._db, self._staged, self._table.fields, self._csv) + ";\n"
 
     def load_deletes(self) -> str:
-        return self._db.reading(self._db, self._gone, self._table.gone, self._csv) + ";\n"
+        return self._db.reading["csv"](self._db, self._gone, self._table.gone, self._csv) + ";\n"
 
     def full(self) -> str:
         insert = f"INSERT INTO {self._name} ({self._db.names(self._table.fields)})\n{self._typed()};"

@@ -78,6 +78,8 @@ class Subject:
     frequency: str
     timezone: str
     csv: Dialect
+    """How CSV files are written, and the deletes files of every format."""
+    format: str
     tables: tuple[Table, ...]
 
 
@@ -92,12 +94,6 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
         active = {one.entity: one for one in streams.active(connection, tenant)}
         told = deliveries.last_columns(connection, [one.id for one in active.values()])
     registration = known.registration if known else _of_file(installation, tenant)
-    if registration.files.format != "csv":
-        raise PermanentError(
-            f"a kit reads CSV, and {tenant} receives {registration.files.format}",
-            next_step="Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
-            code="no_kit",
-        )
     if registration.encryption is not None:
         raise PermanentError(
             f"a kit reads files as they are, and those of {tenant} are encrypted",
@@ -114,7 +110,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     tables = tuple(
         _table(registration.sees(one), registration.frequency_of(one.id, catalog).value, active.get(one.id), told) for one in entities
     )
-    return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, tables)
+    return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, registration.files.format, tables)
 
 
 def _of_file(installation: Installation, tenant: str) -> Registration:

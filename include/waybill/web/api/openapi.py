@@ -24,7 +24,7 @@ EXAMPLES = SENTENCES | {
     "denied": "You may not do this for the tenant acme. It needs a token with the scope write.",
     "not_found": "There is no tenant globex.",
     "nothing_active": "the tenant acme receives nothing. Register entities for it first, then make its kit",
-    "no_kit": "a kit reads CSV, and acme receives parquet. Set files: {format: csv} for the tenant, or load with `waybill-consumer load`",
+    "no_kit": "a kit for Amazon Redshift reads csv, and acme receives parquet. Set files: {format: csv} for the tenant",
     "managed_as_code": "the tenant acme is managed as code by config/tenants/acme.yaml. Change that file and run `waybill apply`",
     "etag_mismatch": "the registration of acme is not the one that If-Match names. GET it again and repeat your change",
     "too_large": "The body is larger than 256 KiB.",
