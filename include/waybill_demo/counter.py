@@ -70,6 +70,7 @@ def _environment(sample: Sample, issuer: TokenIssuer, smtp: int, url: str) -> di
         "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
         "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
         "WAYBILL_OAUTH_CLIENT_ID": CLIENT,
+        "WAYBILL_OAUTH_TOKEN_URL": f"{issuer.url}/token",
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
     }
 

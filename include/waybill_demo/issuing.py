@@ -22,8 +22,11 @@ from jwt.algorithms import OKPAlgorithm
 
 AUDIENCE = "waybill-demo"
 CLIENT = "waybill-pages"
+SECRET = "demo"  # noqa: S105 (of a demonstration)
+"""The secret of every client. It keeps nobody out: at the page of this provider one picks who one is."""
 LIFE = timedelta(hours=12)
 
+_CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "authorization, content-type, x-requested-with"}
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Demo sign-in</title></head>
@@ -34,7 +37,10 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class TokenIssuer:
-    """Signs tokens that `waybill serve` accepts when it trusts the issuer at `url`. `people` are the claims of who can sign in."""
+    """Signs tokens that `waybill serve` accepts when it trusts the issuer at `url`. `people` are the claims of who can sign in.
+
+    Each of them is a client too: programs get a token by the name of a person and `SECRET`.
+    """
 
     url: str
     key: Ed25519PrivateKey = field(repr=False)
@@ -76,6 +82,28 @@ class TokenIssuer:
         tokens = {"access_token": self.token(claims), "id_token": self.token(identity, asked["client_id"])}
         return {**tokens, "token_type": "Bearer", "expires_in": int(LIFE.total_seconds())}
 
+    def tokens(self, login: str, sent: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Status and answer of the token endpoint."""
+        if sent.get("grant_type") == "client_credentials":
+            found, refused = self.grant(login, sent), (401, {"error": "invalid_client"})
+        else:
+            found, refused = self.exchange(sent), (400, {"error": "invalid_grant"})
+        return (200, found) if found else refused
+
+    def grant(self, login: str, sent: dict[str, str]) -> dict[str, Any] | None:
+        """A token for a program, with no more scopes than it asked for; `login` is its HTTP Basic authorization."""
+        try:
+            name, _, secret = base64.b64decode(login.removeprefix("Basic ")).decode().partition(":")
+        except ValueError:
+            return None
+        if secret != SECRET or name not in self.people:
+            return None
+        claims = dict(self.people[name])
+        held = str(claims.get("scope", "read write")).split()
+        scope = " ".join(one for one in sent.get("scope", " ".join(held)).split() if one in held)
+        token = self.token(claims | {"scope": scope})
+        return {"access_token": token, "token_type": "Bearer", "expires_in": int(LIFE.total_seconds()), "scope": scope}
+
 
 @contextmanager
 def serve_issuer(people: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[TokenIssuer]:
@@ -94,16 +122,18 @@ def serve_issuer(people: Mapping[str, Mapping[str, Any]] | None = None) -> Itera
                 self._answer(404, b"", "text/plain")
 
         def do_POST(self) -> None:
-            sent = dict(parse_qsl(self.rfile.read(int(self.headers.get("content-length", "0"))).decode()))
-            tokens = issuers[0].exchange(sent)
-            self._answer(200 if tokens else 400, json.dumps(tokens or {"error": "invalid_grant"}).encode(), "application/json")
+            sent = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
+            status, tokens = issuers[0].tokens(self.headers.get("authorization", ""), dict(parse_qsl(sent)))
+            self._answer(status, json.dumps(tokens).encode(), "application/json")
+
+        def do_OPTIONS(self) -> None:  # the reference of the API, at another address, asks whether it may ask
+            self._answer(204, b"", "text/plain")
 
         def _answer(self, status: int, body: bytes, kind: str, address: str = "") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            if address:
-                self.send_header("Location", address)
+            headers = {**_CORS, "Content-Type": kind, "Content-Length": str(len(body)), **({"Location": address} if address else {})}
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

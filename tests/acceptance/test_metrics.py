@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 from tests.presets import NOW, PUBLIC, Shop, code, ends
+from waybill.errors import TransientError
+from waybill.ledger.on_demand import requests
+from waybill.ledger.on_demand.request_records import FAILURES, Failure
 from waybill.requests import upkeep
+from waybill.requests.fulfilment.protocol import failure_of
 from waybill.requests.recurring import make_recurring
 
 PRESET = "metrics"
@@ -149,7 +153,7 @@ def test_metrics_allow_one_export_at_a_time_in_a_project(shop: Shop) -> None:
 
 
 def test_metrics_sizes_are_not_limited_and_ten_and_a_hundred_thousand_records_are_in_time(shop: Shop) -> None:
-    for records, seconds in ((10_000, 60), (100_000, 300)):
+    for records, seconds in ((10_000, 60), (100_000, 300), (150_000, 900)):
         with shop.warehouse() as connection:
             connection.execute("delete from metrics where tenant_id = 'acme' and id >= 900000")
             connection.execute(
@@ -222,6 +226,8 @@ def test_metrics_owners_and_editors_create_and_viewers_do_not_export(shop: Shop)
     assert shop("POST", "", ASK | {"scope": {"level": "project", "project": "p1"}}, who="ed").status_code == 202
     assert code(shop("POST", "", ASK, who="vera")) == (403, "create_denied")
     assert code(shop("POST", f"/{one['id']}/link", who="vera")) == (403, "download_denied")
+    shop.policy(roles={"editor": ["exports.view"]})  # who can export is managed by the table of roles
+    assert code(shop("POST", "", ASK | {"scope": {"level": "project", "project": "p1"}}, who="ed")) == (403, "create_denied")
 
 
 @pytest.mark.parametrize("formats", [["json"], ["csv"], ["json", "csv"]], ids="+".join)
@@ -241,9 +247,25 @@ def test_metrics_credentials_are_never_exported(shop: Shop, formats: list[str]) 
 def test_metrics_failed_export_says_why_and_what_to_do_and_may_be_tried_again(shop: Shop) -> None:
     one = shop.failed(**ASK)
     assert one["statusLabel"] == "failed"
-    assert one["error"]["message"]
-    assert one["error"]["advice"]
+    assert one["error"]["message"] == "The data could not be read."
+    assert one["error"]["advice"] == "Try again later. If it fails again, contact support@dashtray.com."
     assert shop("POST", f"/{one['id']}/resubmit").status_code == 202
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [FAILURES["stalled"], FAILURES["storage_full"], failure_of(TransientError("the warehouse is busy", code="source"))],
+    ids=lambda failure: failure.code,
+)
+def test_metrics_a_large_export_that_failed_is_told_to_reduce_its_date_range(shop: Shop, failure: Failure) -> None:
+    one = shop.ask(**ASK)
+    with shop.ledger.begin() as connection:
+        claimed = requests.claim(connection, requests.get(connection, one["id"]), "worker", NOW)
+        requests.fail(connection, claimed, failure, None, NOW)
+    error = shop.get(one)["error"]
+    assert (error["code"], error["message"]) == (failure.code, failure.message)
+    assert "a shorter date range" in error["advice"]
+    assert error["advice"].endswith("If it fails again, contact support@dashtray.com.")
 
 
 def test_metrics_export_that_takes_long_names_whom_to_ask(shop: Shop) -> None:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Pa
 
 from tests.installations import Place
 from tests.issuer import AUDIENCE, TestIssuer
+from waybill_demo.issuing import TokenIssuer
 
 expect.set_options(timeout=60_000)
 
@@ -46,7 +47,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def waybill_serve(place: Place, issuer: TestIssuer) -> Iterator[str]:
+def waybill_serve(place: Place, issuer: TestIssuer | TokenIssuer, **settings: str) -> Iterator[str]:
     """The command itself, as a process. Yields the address of its pages."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -58,6 +59,7 @@ def waybill_serve(place: Place, issuer: TestIssuer) -> Iterator[str]:
         "WAYBILL_OAUTH_ISSUER": issuer.url,
         "WAYBILL_OAUTH_AUDIENCE": AUDIENCE,
         "WAYBILL_OAUTH_JWKS_URL": f"{issuer.url}/jwks.json",
+        **settings,
     }
     command = [sys.executable, "-m", "waybill", "serve", "--port", str(port)]
     with (place.root / "serve.log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browsing import Visitor, chromium, visit
+from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
 from tests.e2e.test_page_presets import Counter, counter
+from waybill_demo.issuing import AUDIENCE, SECRET, serve_issuer
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,35 @@ def test_every_operation_shows_its_call_in_three_languages(reader: Visitor) -> N
     block = page.locator(".opblock-post", has=page.locator('.opblock-summary-path[data-path="/api/v1/tenants/{tenant}/exports"]'))
     block.locator(".opblock-summary-control").click()
     expect(block.locator(".samples summary")).to_have_text(["curl", "Python", "JavaScript"])
+
+
+def test_try_it_gets_a_token_by_the_credentials_of_a_client(here: Counter) -> None:
+    """The reference asks the house's issuer itself, as the page's content security policy lets it, and calls with what it got."""
+    people = {"robot": {"sub": "robot", "tenant": "acme", "scope": "read write", "roles": ["exporter"]}}
+    with serve_issuer(people) as issuer:
+        settings = {"WAYBILL_OAUTH_AUDIENCE": AUDIENCE, "WAYBILL_OAUTH_TOKEN_URL": f"{issuer.url}/token"}
+        with waybill_serve(here.place, issuer, **settings) as base, visit(here.browser, base) as visitor:
+            page = visitor.page
+            page.goto(f"{base}/docs")
+            path = "/api/v1/tenants/{tenant}/exports"
+            for secret, told in (("wrong", "invalid_client"), (SECRET, "")):
+                page.locator(".auth-wrapper .authorize").first.click()
+                dialog = page.locator(".modal-ux")
+                flow = dialog.locator(".auth-container", has_text="clientCredentials")
+                flow.get_by_label("client_id").fill("robot")
+                flow.get_by_label("client_secret").fill(secret)
+                flow.get_by_text("select all").click()
+                with page.expect_response(f"{issuer.url}/token") as got:
+                    flow.get_by_role("button", name="Apply given OAuth2 credentials").click()
+                assert got.value.status == (401 if told else 200)
+                if told:
+                    expect(flow.locator(".errors")).to_contain_text("Unauthorized")
+                else:
+                    expect(flow.get_by_role("button", name="Remove authorization")).to_be_visible()
+                dialog.locator(".close-modal").click()
+                status, body = press(page, "get", path, tenant="acme")
+                assert status == (401 if told else 200), body
+            assert [one for one in visitor.errors if "401" not in one] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

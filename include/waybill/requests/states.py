@@ -36,9 +36,16 @@ def stalled(one: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
 
 
 def advice(one: ExportRequest, export_policy: ExportPolicy) -> str:
-    """What to do about a failed request, with the house's support address where policy names one."""
-    contact = tell("mail.contact", export_policy.words, contact=export_policy.support_contact) if export_policy.support_contact else ""
-    return " ".join(part for part in (one.error_advice, contact) if part)
+    """What to do about a failed request, and whom to tell if it fails again: the house's support address where policy names one."""
+    if one.error_code in YOURS:
+        return one.error_advice or ""
+    contact, words = export_policy.support_contact, export_policy.words
+    whom = tell("mail.contact", words, contact=contact) if contact else tell("mail.operator", words)
+    return " ".join(part for part in (one.error_advice, whom) if part)
+
+
+YOURS = ("permission_revoked", "unknown_scope", "row_limit_format")
+"""Failures that whoever asked can mend, by asking otherwise; nobody else needs to hear of them."""
 
 
 WRITING, PACKING = 90, 99

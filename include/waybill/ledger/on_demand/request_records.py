@@ -35,14 +35,18 @@ class Failure:
 
 
 FAILURES = {
-    "stalled": Failure("stalled", "The export stopped making progress and was given up.", "Request it again."),
+    "stalled": Failure(
+        "stalled",
+        "The export stopped making progress and was given up.",
+        "Request it again. If it is a large export, choose a shorter date range.",
+    ),
     "permission_revoked": Failure(
         "permission_revoked", "The person who asked may no longer create exports.", "Ask an organization or tenant admin."
     ),
     "storage_full": Failure(
-        "storage_full", "There was no space left for the archive.", "Request less, or tell your operator that the archive's disk is full."
+        "storage_full", "There was no space left for the archive.", "Choose a shorter date range or fewer entities, and request it again."
     ),
-    "internal": Failure("internal", "Something went wrong inside Waybill.", "Request it again; if it fails again, tell your operator."),
+    "internal": Failure("internal", "Something went wrong inside Waybill.", "Request it again."),
 }
 
 

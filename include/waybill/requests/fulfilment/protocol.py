@@ -39,7 +39,7 @@ from waybill.sources import Snapshot, Source
 RETRIES = (1.0, 5.0, 15.0)
 """Seconds to wait before a source that was busy is tried again."""
 
-ADVICE = "If it fails again, tell your operator, who finds the details in the log."
+AGAIN = "Try again in a few minutes. If it is a large export, choose a shorter date range."
 
 log = logging.getLogger(__name__)
 
@@ -157,15 +157,16 @@ def failure_of(error: WaybillError) -> Failure:
     The source's own words may name hosts, logins and tables, which are no business of a tenant's: they stand in the log only.
     """
     if error.code == "unknown_scope":
-        return Failure("unknown_scope", error.what, error.next_step or ADVICE)
+        return Failure("unknown_scope", error.what, error.next_step or "")
     if error.code in FAILURES:
         return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
     if error.code == "row_limit_format":
-        return Failure("row_limit_format", f"{error.where}: {error.what}" if error.where else error.what, error.next_step or ADVICE)
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        return Failure("row_limit_format", what, error.next_step or "Choose a shorter date range.")
     if error.code.startswith(("storage", "spool", "ledger")):
-        return Failure("internal", "The archive could not be stored.", ADVICE)
+        return Failure("internal", "The archive could not be stored.", "Try again in a few minutes.")
     why = " The source did not answer in time or was busy." if isinstance(error, TransientError) else ""
-    return Failure("source_unavailable", f"The data could not be read.{why}", f"Try again later. {ADVICE}" if why else ADVICE)
+    return Failure("source_unavailable", f"The data could not be read.{why}", AGAIN if why else "Try again later.")
 
 
 def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
