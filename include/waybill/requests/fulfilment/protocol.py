@@ -91,9 +91,10 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     one = task.request
     folder = resources.spool / f"{one.id}.{one.attempt}"
     name = archive_name(one.tenant, one.id, one.attempt)
-    part = resources.archives.part(name, folder)
+    part: Path | None = None
     pulse = Pulse(resources.ledger, one, task.export_policy.heartbeat, resources.now)
     try:
+        part = resources.archives.part(name, folder)
         with pulse:
             parts = _extract(task, resources, folder, pulse)
             size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by, task.zone)
@@ -111,7 +112,8 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         _fail(resources, one, FAILURES["internal"])
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -159,7 +161,7 @@ def failure_of(error: WaybillError) -> Failure:
     if error.code == "unknown_scope":
         return Failure("unknown_scope", error.what, error.next_step or "")
     if error.code in FAILURES:
-        return replace(FAILURES[error.code], advice=error.next_step or FAILURES[error.code].advice)
+        return FAILURES[error.code]  # its own next step is for whoever runs the house
     if error.code == "row_limit_format":
         what = f"{error.where}: {error.what}" if error.where else error.what
         return Failure("row_limit_format", what, error.next_step or "Choose a shorter date range.")
