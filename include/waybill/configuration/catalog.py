@@ -290,7 +290,7 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
 
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
-    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, and deletions that never reach them."""
+    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, and what never reaches them."""
     found = []
     for entity in catalog.entities.values():
         name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
@@ -302,6 +302,9 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
             what = "rows that are deleted in the source stay in consumers' copies: nothing tells their deletion, and nothing compares keys"
             allowed = "deletes: compare, a deleted_column, or deletes: never where rows are not removed"
             found.append(Finding(file, f"entities.{entity.id}", what, allowed))
+        elif entity.tenant_through and not entity.compares_keys and entity.changes.mode is not Mode.FULL:
+            what = "rows whose parent goes to another tenant reach neither tenant: the rows themselves do not change"
+            found.append(Finding(file, f"entities.{entity.id}.tenant_through", what, "deletes: compare, where parents can change tenants"))
     return found
 
 
