@@ -83,3 +83,17 @@ def test_a_table_replaced_while_it_is_read_is_read_again(mariadb, replacement):
         execute(mariadb, replacement)
         with pytest.raises(TransientError):
             snapshot.check(Selection(wanted, "acme", wanted.columns))
+
+
+@pytest.mark.parametrize(
+    ("zone", "look_back", "told"), [("-05:00", "1h", True), ("-05:00", "24h", False), ("+09:00", "1h", False), ("+00:00", "1h", False)]
+)
+def test_a_server_west_of_utc_is_told_where_the_look_back_is_too_short(mariadb, zone, look_back, told):
+    execute(mariadb, TABLE.format("InnoDB"), f"set global time_zone = '{zone}'")
+    wanted = entity("lookback", changes={"mode": "lookback", "column": "updated_at", "lookback": look_back})
+    try:
+        with DbApi(DbApiSource(kind="dbapi", connection="db"), lambda _: connect(mariadb)).snapshot([wanted]) as snapshot:
+            short = snapshot.extent(wanted, "acme", None, snapshot.taken_at).short
+    finally:
+        execute(mariadb, "set global time_zone = default")
+    assert ("the database's clock is 5 hours behind UTC" in short) is told

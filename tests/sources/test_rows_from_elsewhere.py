@@ -230,3 +230,15 @@ def test_horizon_finds_times_without_a_zone_that_lie_behind_utc(postgres, zone, 
         assert stream.deliver(source(postgres)) == 1
     assert stream.deliver(source(postgres)) == 0
     assert set(stream.delivered.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("zone", "kind", "told"), [("Etc/GMT+5", "timestamp", True), ("Etc/GMT+5", "timestamptz", False), ("UTC", "timestamp", False)]
+)
+def test_a_database_west_of_utc_is_told_where_the_look_back_is_too_short(postgres, zone, kind, told):
+    postgres.psql(TABLE.format("orders", "").replace("timestamptz", kind))
+    postgres.psql(f"alter database {postgres.name} set timezone = '{zone}'")
+    wanted = entity("lookback")
+    with source(postgres).snapshot([wanted]) as snapshot:
+        short = snapshot.extent(wanted, "acme", None, snapshot.taken_at).short
+    assert ("the database's clock is 5 hours behind UTC" in short) is told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from waybill.canonical import parse_timestamp, timestamp_text
@@ -62,6 +62,21 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
         short = short or f"the highest {entity.changes.column} is {until - 1} and was {since - 1} before: rows with lower ones are not seen"
         until = since
     return Extent(boundary, Changed(since, until), until, short)
+
+
+def looks_back_too_little(entity: Entity, offset: timedelta) -> str:
+    """What may be missed where the change column has no zone and the database's own clock lies `offset` from UTC; empty where nothing is.
+
+    A local time west of UTC reads as one that is hours past, which a short look back does not reach.
+    """
+    changes = entity.changes
+    if changes.mode not in (Mode.LOOKBACK, Mode.APPEND) or changes.lookback + offset >= timedelta(0):
+        return ""
+    behind = f"{-offset.total_seconds() / 3600:g} hours behind UTC"
+    return (
+        f"{changes.column} has no zone and counts as UTC, but the database's clock is {behind}: if that clock fills it, rows are missed;"
+        f" look back for longer than that, or give {changes.column} a zone"
+    )
 
 
 def instant(position: Any) -> datetime | None:

@@ -40,6 +40,7 @@ SELECT t.table_name, t.engine
   JOIN information_schema.engines AS e ON e.engine = t.engine AND e.transactions <> 'YES'
  WHERE t.table_schema = {} AND t.table_name = {}
 """
+_MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change what a value reads as."""
 
@@ -72,6 +73,8 @@ class Database:
     """Opens a cursor that does not gather the result in memory; None when the driver is not known to have one."""
     settle: Callable[[Any], None] = lambda connection: None
     """Makes a connection read what is stored, whatever its own settings say."""
+    offset: str = ""
+    """Asks how many seconds the server's own clock lies from UTC."""
     dynamic: bool = False
     """Whether a column's declared type binds nobody (SQLite): values are judged as they are read."""
 
@@ -154,7 +157,7 @@ def _mysql(root: str, style: str) -> Database:
     )
     columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
     stream = _plain if root == "mysql" else _unbuffered
-    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql)
+    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql, _MYSQL_OFFSET)
 
 
 def _settle_mysql(connection: Any) -> None:

@@ -203,7 +203,12 @@ class DbApiSnapshot:
         native = self._natives(entity).get(entity.changes.column, "")
         by_id = self.flavour.kind(native) is ColumnType.INTEGER
         found = extents.plain(entity, start, end, self.taken_at, (lambda: self._max_id(entity)) if by_id else None)
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity)))))
+        early = ""
+        if self.database.offset and native.lower().startswith("datetime"):
+            with _errors(f"{entity.id} in {self.where}"):
+                [(seconds,)] = self._rows(sql(self.database.offset))
+            early = extents.looks_back_too_little(entity, timedelta(seconds=int(seconds or 0)))
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), early))))
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         lines = self._each_chunk(selection, lambda query: query.csv(dialect), ordered=selection.in_key_order)

@@ -34,6 +34,9 @@ SELECT clock_timestamp(),
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 _IDENTITY = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_OFFSET = """
+SELECT extract(epoch FROM (now() AT TIME ZONE reset_val) - (now() AT TIME ZONE 'UTC')) FROM pg_settings WHERE name = 'TimeZone'
+"""
 _STARTING = timedelta(seconds=1)
 """A transaction takes its start time a moment before other sessions can see it: only what is older than this counts as seen."""
 
@@ -129,6 +132,18 @@ def facts(connection: psycopg.Connection, statement_timeout: timedelta) -> Facts
     oldest = oldest.astimezone(UTC) if oldest else None
     settled = min(clock.astimezone(UTC) - _STARTING, oldest) if oldest else clock.astimezone(UTC) - _STARTING
     return Facts(settled, oldest, standby, all_stats, prepared, system, timeline, path)
+
+
+def offset(connection: psycopg.Connection) -> timedelta:
+    """How far the clock of a session that sets no zone of its own lies from UTC now; nothing where that cannot be told."""
+    connection.execute("SAVEPOINT zone")
+    try:
+        row = connection.execute(_OFFSET).fetchone()
+    except psycopg.DataError:
+        connection.execute("ROLLBACK TO zone")
+        row = None
+    connection.execute("RELEASE zone")
+    return timedelta(seconds=int(row[0])) if row else timedelta(0)
 
 
 def lock(connection: psycopg.Connection, names: Iterable[str]) -> set[str]:

@@ -15,7 +15,7 @@ from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, hiding, reuse
+from waybill.sources import drift, extents, hiding, reuse
 from waybill.sources.base import Stream
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import heaps, nested, session, streams
@@ -181,7 +181,9 @@ class PostgresSnapshot:
         natives = self.columns(entity)
         found = postgres_extent.extent(entity, start, end, self.taken_at, self.facts, natives, self.visible, lambda: self._max_id(entity))
         unkept = heaps.require_stamps(entity, self._heaps(entity))
-        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept))))
+        zoneless = natives.get(entity.changes.column, "").endswith("without time zone")
+        early = extents.looks_back_too_little(entity, session.offset(self.connection)) if zoneless else ""
+        return replace(found, short="; ".join(filter(None, (found.short, self.narrowed(entity), unkept, early))))
 
     def heaps(self, entity: Entity) -> list[int]:
         return [heap.number for heap in self._heaps(entity)]
