@@ -32,9 +32,7 @@ class _Kept:
         self._user = threading.get_ident()
         return True
 
-    def thing(self, opened: Callable[[], AbstractContextManager[Any]], usable: Callable[[Any], bool]) -> Any:
-        if self._thing is not None and not usable(self._thing):
-            self.close()
+    def thing(self, opened: Callable[[], AbstractContextManager[Any]]) -> Any:
         if self._thing is None:
             self._thing = self._open.enter_context(opened())
         return self._thing
@@ -59,15 +57,8 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def lent(
-    name: str,
-    opened: Callable[[], AbstractContextManager[Thing]],
-    emptied: Callable[[Thing], None],
-    usable: Callable[[Thing], bool] = lambda thing: True,
-) -> Iterator[Thing]:
-    """What `opened` gives, new or kept. `emptied` makes it as good as new; where that fails the next user gets another, as where it is
-    not `usable` any more.
-    """
+def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None]) -> Iterator[Thing]:
+    """What `opened` gives, new or kept. `emptied` makes it as good as new; where that fails the next user gets another."""
     with _guard:
         mine = None if _kept is None else _kept.setdefault(name, _Kept())
     if mine is None or not mine.lend():
@@ -75,7 +66,7 @@ def lent(
             yield thing
         return
     try:
-        yield mine.thing(opened, usable)
+        yield mine.thing(opened)
     finally:
         mine.take_back(emptied)
 

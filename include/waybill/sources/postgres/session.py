@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,15 +83,6 @@ def emptied(connection: psycopg.Connection) -> None:
             connection.execute("ROLLBACK")
         case status:
             raise RuntimeError(f"the session is {status.name}")
-
-
-def is_open(connection: psycopg.Connection) -> bool:
-    """Whether an idle session is still there. One that the server ended (`idle_session_timeout`, a restart) has its last words to read."""
-    if connection.closed:
-        return False
-    words = select.poll()
-    words.register(connection.fileno(), select.POLLIN)
-    return not words.poll(0)
 
 
 def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "") -> None:

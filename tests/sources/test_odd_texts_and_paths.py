@@ -1,9 +1,8 @@
-"""Texts that are no UTF-8, roles with settings of their own, and sessions that the server ends while nobody uses them."""
+"""Texts that are no UTF-8, and roles and databases with a search path of their own."""
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 
 import psycopg
@@ -14,7 +13,6 @@ from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
-from waybill.sources import reuse
 from waybill.sources.base import Source
 from waybill.sources.dbapi.source import DbApi
 
@@ -57,16 +55,3 @@ def test_the_search_path_of_a_role_is_taken_as_it_is(postgres: Database, path: s
     postgres.psql(f"{TABLE}; insert into public.orders values (1, 'acme', 'Ada'); alter database {postgres.name} set search_path = {path}")
     assert read(source(postgres)) == b"1,Ada\n"
     assert read(DbApi(DbApiSource(kind="dbapi", connection="x"), lambda _: psycopg.connect(postgres.dsn))) == b"1,Ada\n"
-
-
-def test_a_kept_session_that_the_server_ended_is_opened_again(postgres: Database) -> None:
-    postgres.psql(f"{TABLE}; insert into public.orders values (1, 'acme', 'Ada')")
-    origin = source(postgres)
-    with reuse.kept():
-        assert read(origin) == b"1,Ada\n"
-        ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'waybill'"
-        assert postgres.psql(ended).strip() == "1"
-        deadline = time.monotonic() + 30
-        while postgres.psql("select count(*) from pg_stat_activity where application_name = 'waybill'").strip() != "0":
-            assert time.monotonic() < deadline
-        assert read(origin) == b"1,Ada\n"
