@@ -1,10 +1,13 @@
 """The scheduled path from databases behind Airflow connections: SQLite and MariaDB through Airflow's own hooks, PostgreSQL by COPY."""
 
+import csv
+import io
 import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -12,6 +15,8 @@ import pytest
 
 from tests.installations import DAY, NOON, THEME, USER, Place, make_place
 from waybill.airflow import connect_db, lookup
+from waybill.configuration.selection import Selection
+from waybill.deliveries.repairs import backfill
 from waybill.deliveries.running import run
 from waybill.ledger.deliveries import Delivery
 from waybill.registrations.applying import apply
@@ -61,6 +66,31 @@ def test_sqlite_through_its_airflow_hook(place, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
     use(place, {"kind": "dbapi", "connection": "app_db"})
     assert deliver_both_days(place, later) == ['Ada "L"', "", None]
+
+
+@pytest.mark.parametrize("catalogued", [True, False])
+def test_a_backfill_and_an_export_both_go_by_times_that_sqlite_keeps_as_text(place, tmp_path, monkeypatch, catalogued):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(TABLE.format(name="user", time="text"))
+        database.executemany('insert into "user" values (?, ?, ?, ?, ?)', ROWS)
+    monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    columns = {name: column for name, column in USER["columns"].items() if catalogued or name != "updated_at"}
+    entity = {**USER, "source": "db", "columns": columns, "deleted_column": "", "time_column": "deleted_at"}
+    entity["changes"] = {"mode": "append", "column": "updated_at"}
+    place.write("catalog.yaml", {"sources": {"db": {"kind": "dbapi", "connection": "app_db"}}, "entities": {"user": entity}})
+    place.tenant(entityList=["user"])
+    installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
+    apply(installation, actor="test")
+    assert [result.error for result in run(installation, "acme", NOON)] == [None]
+    result = backfill(installation, "acme", "user", datetime(2026, 5, 30, tzinfo=UTC), datetime(2026, 5, 31, tzinfo=UTC), actor="test")
+    assert result.error is None
+    folder = next(place.out.rglob("backfill-*"))
+    assert [row["id"] for row in csv.DictReader(io.StringIO((folder / "user.csv").read_text()))] == ["2"]
+    assert json.loads((folder / "user.manifest.json").read_text())["range_column"] == "updated_at"
+    with installation.source("db").snapshot() as snapshot:
+        registered = installation.catalog.entity("user")
+        assert snapshot.changes_by_time(Selection(registered, "acme", registered.columns))
 
 
 @pytest.mark.parametrize("mode", ["lookback", "horizon"])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.native_types import duckdb, postgres, sqlite
+from tests.native_types import duckdb, mariadb, postgres, sqlite
 from tests.native_types.values import Installation
+from tests.servers.mariadb import MariaServer
 from tests.servers.postgres import Cluster
 
-KINDS = ["duckdb", "postgres", "sqlite"]
+KINDS = ["duckdb", "postgres", "sqlite", "mariadb"]
 
 
 @contextmanager
@@ -22,6 +23,10 @@ def installed(kind: str, request: pytest.FixtureRequest, path: Path) -> Iterator
             yield Installation(duckdb.filled(path), duckdb.DUCKDB)
         case "sqlite":
             yield Installation(sqlite.filled(path), sqlite.SQLITE)
+        case "mariadb":
+            server: MariaServer = request.getfixturevalue("mariadb_server")
+            with server.database() as found:
+                yield Installation(mariadb.filled(found), mariadb.MARIADB)
         case "postgres":
             cluster: Cluster = request.getfixturevalue("postgres_cluster")
             with cluster.database() as database:

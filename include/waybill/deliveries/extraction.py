@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from waybill.canonical import ColumnType
-from waybill.configuration.catalog import Entity, Mode
+from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
-from waybill.configuration.values.columns import Column, described
+from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
@@ -85,6 +84,8 @@ class Extracted:
     """What the source tells of each column."""
     exact: bool = True
     """Whether no row lies outside of the window, but for what was committed late."""
+    range_column: str = ""
+    """The column of the source that the range of a backfill is about."""
     facts: dict[str, Any] | None = None
     """What the manifest is to say when that is not told by the entity as it is catalogued now."""
 
@@ -112,11 +113,10 @@ def extract(
         raise PositionLost(why)
     with source.snapshot([task.entity]) as snapshot:
         extent = _extent(task, snapshot)
-        changed = Changed() if extent.changed.start is None else extent.changed  # what is full holds all there is, also past the end
-        selection = Selection(task.entity, task.source_tenant, columns, changed, task.salt, where=task.conditions)
+        selection = Selection(task.entity, task.source_tenant, columns, _changed(extent), task.salt, where=task.conditions)
         repeats, remembered = False, Remembered([])
         if task.delivery.purpose == "backfill":
-            selection = within(selection, task.delivery.window_from, task.delivery.planned_to)
+            selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
         heaps = _heaps(task, snapshot, selection)
         if task.delivery.purpose == "schedule":
@@ -143,7 +143,13 @@ def extract(
             _source_rows(selection, snapshot, keys),
             natives(snapshot, task.entity),
             _is_exact(task, selection),
+            range_column=task.entity.time_column if selection.time_to else task.entity.changes.column,
         )
+
+
+def _changed(extent: Extent) -> Changed:
+    """What is full holds all there is, also past the end."""
+    return Changed() if extent.changed.start is None else extent.changed
 
 
 def _written(
@@ -231,13 +237,14 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
     return extent
 
 
-def within(selection: Selection, start: datetime | None, end: datetime) -> Selection:
-    """The rows of a backfill: those whose change position lies in `[start, end)`, or whose time column does where that position is no time.
+def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end: datetime) -> Selection:
+    """The rows of a backfill: those whose change position lies in `[start, end)`, or whose time column does where the snapshot says that
+    this position is no time.
 
     Raises PermanentError when the entity has neither.
     """
     entity = selection.entity
-    if changes_by_time(entity):
+    if snapshot.changes_by_time(selection):
         return replace(selection, changed=Changed(start, end))
     if entity.time_column:
         return replace(selection, changed=Changed(), time_from=start, time_to=end)
@@ -247,19 +254,6 @@ def within(selection: Selection, start: datetime | None, end: datetime) -> Selec
         next_step=f"Set entities.{entity.id}.time_column in the catalog, or start over with a full load",
         code="no_change_time",
     )
-
-
-def range_column(entity: Entity) -> str:
-    """The column that the range of a backfill is about."""
-    return entity.changes.column if changes_by_time(entity) else entity.time_column
-
-
-def changes_by_time(entity: Entity) -> bool:
-    """Whether the entity's change position is a time, as far as the catalog tells."""
-    if entity.changes.mode is Mode.APPEND:
-        column = described(entity.columns, entity.changes.column)
-        return column.type in (ColumnType.TIMESTAMP, ColumnType.DATE) if column else not entity.time_column
-    return entity.changes.mode in (Mode.LOOKBACK, Mode.HORIZON)
 
 
 def _position(task: Task) -> Any:

@@ -21,7 +21,6 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column, sources
 from waybill.deliveries.comparison import stale_rows
-from waybill.deliveries.extraction import changes_by_time
 from waybill.deliveries.kept_bytes import delivered_texts, find_bytes
 from waybill.deliveries.publishing.manifests import is_encrypted
 from waybill.destinations import Session
@@ -195,15 +194,8 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
         if missing:
             start, end = _narrowed(snapshot, selection, known, start, end)
     if missing > 0:
-        yield Difference(
-            entity.id,
-            delivery.window_from,
-            delivery.window_to or end,
-            count,
-            window.attempt.rows,
-            missing,
-            _repair(delivery, entity, start, end),
-        )
+        command = _repair(delivery, start if snapshot.changes_by_time(selection) else None, end)
+        yield Difference(entity.id, delivery.window_from, delivery.window_to or end, count, window.attempt.rows, missing, command)
 
 
 def _narrowed(
@@ -241,7 +233,8 @@ def _arrow(hashes: array[int]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
 
 
-def _repair(delivery: Delivery, entity: Entity, start: datetime | None, end: datetime) -> str:
-    if start is None or not changes_by_time(entity):
+def _repair(delivery: Delivery, start: datetime | None, end: datetime) -> str:
+    """`start` is None where no range of time holds what is missing."""
+    if start is None:
         return f"waybill run {delivery.tenant} --entity {delivery.entity} --full-load"
     return f"waybill backfill {delivery.tenant} {delivery.entity} --from {timestamp_text(start)} --to {timestamp_text(end)}"

@@ -9,7 +9,7 @@ from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.extraction import Extracted, Task, range_column
+from waybill.deliveries.extraction import Extracted, Task
 from waybill.deliveries.publishing.published import require_document
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
@@ -76,7 +76,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
     if task.recipient is not None:
         facts["encryption"] = {"kind": "pgp", "fingerprint": task.recipient.fingerprint}
     if task.delivery.purpose == "backfill":
-        facts["range_column"] = entity.exported(range_column(entity)) or range_column(entity)
+        facts["range_column"] = entity.exported(extracted.range_column) or extracted.range_column
     elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
         facts["previous_schema_version"] = task.stream.schema_version
     return facts

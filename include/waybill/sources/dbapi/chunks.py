@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,8 @@ _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 """Text that is the canonical spelling of a decimal already."""
 _DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$"
 """Text that is a date, which the engine would also read out of a time. Midnight loses nothing."""
+_NO_DAY = r"^(0000-|[0-9]{4}-00|[0-9]{4}-[0-9]{2}-00)"
+"""MySQL's dates without a year, month or day."""
 _BINARY = (bytes, bytearray, memoryview)
 
 
@@ -68,7 +71,8 @@ def _texts(values: _Values, native: str) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return pa.array([_natural_text(value) for value in values], pa.string())
+        natural = [_shortest(value) for value in values] if _is_single(native) else values
+        return pa.array([_natural_text(value) for value in natural], pa.string())
 
 
 def _natural_text(value: Any) -> str | None:
@@ -93,9 +97,17 @@ def _whole(value: Any) -> int:
     return number
 
 
-def _floats(values: _Values, native: str) -> pa.Array:
+def _is_single(native: str) -> bool:
     """MySQL's FLOAT is four bytes wide: the shortest text is that of a four byte number."""
-    single = native.lower().startswith("float") and "unsigned" not in native
+    return native.startswith("float")
+
+
+def _shortest(value: Any) -> float | None:
+    return None if value is None else float(str(np.float32(value)))
+
+
+def _floats(values: _Values, native: str) -> pa.Array:
+    single = _is_single(native)
     return pa.array([None if value is None else float(_number(value)) for value in values], pa.float32() if single else pa.float64())
 
 
@@ -137,17 +149,21 @@ def _dates(values: _Values, native: str) -> pa.Array:
     texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
     if not pc.all(pc.match_substring_regex(texts, _DAY), min_count=0).as_py():
         raise ValueError("no date, or one with a time")
+    _refuse_no_day(texts)
     return _parsed(texts, pa.date32())
 
 
+def _refuse_no_day(texts: pa.Array) -> None:
+    if pc.any(pc.match_substring_regex(texts, _NO_DAY)).as_py():
+        raise ValueError("no day of the calendar")
+
+
 def _timestamps(values: _Values, native: str) -> pa.Array:
-    _refuse(values, "a number or binary is no time", int, float, Decimal, *_BINARY)
-    with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
-        return _parsed(pa.array(values, pa.string()), pa.timestamp("us"))
+    _refuse(values, "a number, a span or binary is no time", int, float, Decimal, timedelta, *_BINARY)
     if any(isinstance(value, str) for value in values):
-        return _parsed(
-            pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string()), pa.timestamp("us")
-        )
+        texts = pa.array([value.isoformat() if isinstance(value, date) else value for value in values], pa.string())
+        _refuse_no_day(texts)
+        return _parsed(texts, pa.timestamp("us"))
     aware = any(value is not None and value.tzinfo is not None for value in values)
     return pa.array(values, pa.timestamp("us", "UTC") if aware else pa.timestamp("us"))
 
@@ -165,7 +181,7 @@ def _uuids(values: _Values, native: str) -> pa.Array:
 
 
 def _json(values: _Values, native: str) -> pa.Array:
-    _refuse(values, "binary is no JSON", *_BINARY)
+    _refuse(values, "a time or binary is no JSON", timedelta, time, *_BINARY)
     return pa.array([value if value is None or isinstance(value, str) else canonical.json_text(value) for value in values], pa.string())
 
 

@@ -203,7 +203,8 @@ class TableFlavour:
         return _declared(native.lower())
 
     def unfit(self, native: str) -> tuple[str, str] | None:
-        return None
+        is_geometry = self.database.name == "MySQL" and native.lower() in _GEOMETRIES
+        return ("which comes in bytes of MySQL's own", "Take ST_AsText of it in a view or query") if is_geometry else None
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:
         return x
@@ -250,8 +251,12 @@ class TableFlavour:
         return sql("1 = 1")
 
 
+_GEOMETRIES = frozenset(
+    ["geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection"]
+)
 _ORDERED_AS_THEY_ARE = frozenset(set(ColumnType) - {ColumnType.STRING, ColumnType.JSON, ColumnType.UUID})
 _DECLARED = (
+    (("enum(", "set("), ColumnType.STRING),  # whatever words they list
     (("bool", "tinyint(1)", "bit(1)"), ColumnType.BOOLEAN),
     (("point", "interval", "time without", "time with "), None),
     (("datetime", "timestamp"), ColumnType.TIMESTAMP),
@@ -259,7 +264,7 @@ _DECLARED = (
     (("uuid",), ColumnType.UUID),
     (("json",), ColumnType.JSON),
     (("int", "year", "serial"), ColumnType.INTEGER),
-    (("char", "text", "clob", "enum", "set(", "string"), ColumnType.STRING),
+    (("char", "text", "clob", "string"), ColumnType.STRING),
     (("blob", "binary", "bytea"), ColumnType.BINARY),
     (("real", "floa", "doub"), ColumnType.FLOAT),
     (("dec", "num"), ColumnType.DECIMAL),
