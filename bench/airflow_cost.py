@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -91,7 +91,7 @@ def legs(quick: bool) -> Iterator[Line]:
         for tenants, files in ((100, 1), (500, 1)) if quick else ((100, 1), (500, 1), (2_000, 1), (2_000, 16), (10_000, 16)):
             _register(house.place, tenants)
             yield from _parsing(house, settings, tenants, files)
-    yield from _processes(quick)
+    yield from _processes((10, 100)) if quick else _processes()
     tenants = 10 if quick else 100
     with _installation(tenants) as house:
         yield from _told(f"first full loads of {tenants} tenants", tenants, spend(house, tenants, tenants, SETTINGS))
@@ -115,11 +115,10 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
     yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
 
 
-def _processes(quick: bool = False) -> Iterator[Line]:
+def _processes(sizes: Sequence[int] = (10, 100, 2_000, 10_000)) -> Iterator[Line]:
     """The process that Airflow forks for a tenant's ordinary night, from its parse of the DAG file to the closed day, without Airflow's own
     supervisor, scheduler and API server: the median of the processes of a few tenants.
     """
-    sizes = (10, 100) if quick else (10, 100, 2_000, 10_000)
     with ExitStack() as stack:
         houses = {registered: stack.enter_context(_installation(MEASURED, registered)) for registered in sizes}
         settings = {}
