@@ -54,11 +54,35 @@ def test_status_tells_who_got_their_data_and_why_somebody_did_not(waybill: Waybi
     assert printed.index("globex") < printed.index("acme")
     assert "globex" in waybill("status", "globex")
     assert "acme" not in waybill("status", "globex")
+    place.tenant("initech", entityList=["user"])
+    assert "1 tenant file not applied yet: initech. Run `waybill apply`" in waybill("status")
+    assert "not applied" not in waybill("status", "acme")
     [facts] = json.loads(waybill("status", "globex", "--json"))
     assert (facts["tenant"], facts["state"]) == ("globex", "failing")
     assert facts["causes"][0]["error"]
     assert facts["next_step"]
     assert "is not registered" in waybill("status", "nobody", status=1)
+
+
+def test_commands_that_list_print_json_and_exit_as_without(waybill: Waybill, place: Place) -> None:
+    place.tenant("globex", entityList=["usr"])
+    said = json.loads(waybill("check", "--json", status=1))
+    assert (said["entities"], said["tenant_files"]) == (1, 1)
+    assert [(one["path"], one["meant"], one["code"]) for one in said["findings"]] == [("entityList", "user", "unknown_entity")]
+    applied = json.loads(waybill("apply", "--dry-run", "--json", status=1))
+    [change] = applied["changes"]
+    assert (change["tenant"], change["action"], change["activated"]) == ("acme", "create", ["user"])
+    assert applied["full_loads"]
+    assert json.loads(waybill("apply", "--json", status=1))["findings"][0]["code"] == "unknown_entity"
+    (place.root / "config/tenants/globex.yaml").unlink()
+    said = json.loads(waybill("check", "--connect", "--json"))
+    assert (said["findings"], said["sources"]) == ([], [])
+    [done] = json.loads(waybill("run", "acme", "--json"))
+    assert (done["entity"], done["kind"], done["status"], done["rows"], done["error"]) == ("user", "full", "committed", 1, None)
+    assert json.loads(waybill("run", "acme", "--json")) == []
+    place.sql('ALTER TABLE "user" RENAME TO users')
+    said = json.loads(waybill("check", "--connect", "--json", status=1))
+    assert said["sources"][0]["status"] == "failed"
 
 
 def test_status_adds_up_what_each_month_brought(waybill: Waybill, place: Place) -> None:

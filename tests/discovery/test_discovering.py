@@ -376,6 +376,14 @@ def test_a_server_that_is_away_or_refuses_leaves_nothing_behind(project: Project
     assert not project.root.exists()
 
 
+def test_a_tenant_column_that_no_table_has_is_a_slip(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (org_id text, id int PRIMARY KEY)")
+    printed = project.waybill("discover", "shop", "--tenant-column", "orgid", "--write", status=1)
+    assert "no table of shop has a column orgid (did you mean org_id?)" in printed
+    assert not project.root.exists()
+    project.waybill("discover", "shop", "--tenant-column", "orgid", "--tenant-column", "ORG_ID", "--write")
+
+
 def test_a_database_without_anything_to_export_ends_with_one(project: Project, shop: psycopg.Connection) -> None:
     assert "shop holds no table" in project.waybill("discover", "shop", status=1)
     shop.execute("CREATE TABLE a (id int PRIMARY KEY)")

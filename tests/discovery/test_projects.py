@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from tests.discovery import estates
+from waybill.airflow import lookup
 
 Waybill = Callable[..., str]
 
@@ -51,6 +53,18 @@ def test_the_files_an_airflow_and_a_workflow_need_are_there(waybill: Waybill, tm
     for kind in ("catalog", "policy"):
         assert f"$schema=../schemas/{kind}.schema.json" in (tmp_path / f"project/config/{kind}.yaml").read_text()
         assert json.loads((tmp_path / f"project/schemas/{kind}.schema.json").read_text())["type"] == "object"
+
+
+def test_the_settings_it_suggests_are_read_by_a_shell(waybill: Waybill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waybill("init", str(tmp_path / "exports"))
+    lines = (tmp_path / "exports/.env.example").read_text().splitlines()
+    settings = [line.removeprefix("# ") for line in lines if re.match(r"(# )?[A-Z_]+=", line)]
+    (tmp_path / "env").write_text("\n".join(settings).replace("...", "secret"))
+    printed = subprocess.run(["bash", "-euc", "set -a; . ./env; env -0"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    read = dict(one.split("=", 1) for one in printed.split("\0") if "=" in one)
+    for name in ("shop", "acme_sftp"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", read[f"AIRFLOW_CONN_{name.upper()}"])
+        assert lookup(name).password == "secret"
 
 
 def test_the_example_of_flights_runs_in_its_own_folder(waybill: Waybill, tmp_path: Path) -> None:

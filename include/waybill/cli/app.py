@@ -6,20 +6,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waybill import __version__
 from waybill.airflow import open_installation
 from waybill.cli import health, operations, starting
-from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, tell_source_findings, write
+from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, sources_of, tell_source_findings, write
 from waybill.cli.serve import app as web_commands
 from waybill.cli.tables import table
 from waybill.errors import PermanentError, TransientError, WaybillError
+
+if TYPE_CHECKING:
+    from waybill.configuration.loading import Configuration
+    from waybill.configuration.registration import Registration
+    from waybill.deliveries.running import Result
+    from waybill.installation import Installation
+    from waybill.registrations.applying import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,15 +94,27 @@ Until = Annotated[
 @app.command()
 def check(
     connect: Annotated[bool, typer.Option("--connect", help="Also look into the sources, for every tenant that has a file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Validate catalog, policy and tenant files; prints every problem of every file. Opens no connection without --connect."""
     from waybill.configuration import catalog, loading
 
     settings = loading.Settings.from_environment()
     found = loading.load(settings.config_dir)
+    warnings = catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml")
+    if as_json:
+        looked = sources_of(settings, registrations_of(found)) if connect and not found.findings else []
+        dump({
+            "entities": len(found.catalog.entities) + len(found.unfrozen),
+            "tenant_files": len(found.tenants),
+            "findings": [asdict(one) for one in found.findings],
+            "warnings": [asdict(one) for one in warnings],
+            "sources": [{"status": one.status, "found": one.found, "next_step": one.next_step or None} for one in looked],
+        })  # fmt: skip
+        raise typer.Exit(1 if found.findings or any(one.status == "failed" for one in looked) else 0)
     for finding in found.findings:
         write(str(finding))
-    for warning in catalog.warnings(found.catalog, f"{settings.config_dir.name}/catalog.yaml"):
+    for warning in warnings:
         complain(f"warning: {warning}")
     for name in found.unfrozen:
         complain(f"note: the columns of {name} are not frozen yet; the next `waybill apply` writes them to columns.lock.yaml")
@@ -102,8 +122,12 @@ def check(
         complain(f"{counted(len(found.findings), 'problem')} found")
         raise typer.Exit(1)
     if connect:
-        tell_source_findings(settings, {tenant: file.registration for tenant, file in found.tenants.items()})
+        tell_source_findings(settings, registrations_of(found))
     write(f"{counted(len(found.catalog.entities) + len(found.unfrozen), 'entity')} and {counted(len(found.tenants), 'tenant file')}: valid")
+
+
+def registrations_of(found: Configuration) -> dict[str, Registration]:
+    return {tenant: file.registration for tenant, file in found.tenants.items()}
 
 
 @app.command()
@@ -112,22 +136,37 @@ def apply(
     allow_mass_deactivation: Annotated[
         bool, typer.Option("--allow-mass-deactivation", help="Also deactivate more than a quarter of the active tenants.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring the ledger to what the tenant files say."""
     from waybill.registrations import applying, estimating
 
     installation = open_installation()
     applied = applying.apply(installation, actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
-    for line in applied.lines(dry_run=dry_run):
+    size = estimating.size_of(installation, applied.first_loads()) if dry_run else None
+    if as_json:
+        dump({
+            "changes": [_change(one) for one in applied.changes],
+            "notes": list(applied.notes),
+            "findings": [asdict(one) for one in applied.findings],
+            "full_loads": str(size) if size else None,
+        })  # fmt: skip
+    for line in () if as_json else applied.lines(dry_run=dry_run):
         write(line)
-    if dry_run and (size := estimating.size_of(installation, applied.first_loads())):
+    if size and not as_json:
         write(f"full loads: {size}")
-    for finding in applied.findings:
+    for finding in () if as_json else applied.findings:
         complain(str(finding))
     if applied.refusal:
         raise applied.refusal
     if applied.findings:
         raise typer.Exit(1)
+
+
+def _change(one: Change) -> dict[str, Any]:
+    fields = {key: {"from": old, "to": new} for key, (old, new) in one.fields.items()}
+    entities = {"activated": list(one.difference.activated), "deactivated": list(one.difference.deactivated)}
+    return {"tenant": one.tenant, "action": one.action, "file": one.file, "version": one.version, "fields": fields, **entities}
 
 
 @contextmanager
@@ -187,6 +226,7 @@ def run(
     until: Until = None,
     entity: Annotated[list[str] | None, typer.Option(help="Only this entity (id or display name); may be repeated.")] = None,
     full_load: Annotated[bool, typer.Option("--full-load", help="Start a new generation with the complete history.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Deliver everything that is due, over the same code as Airflow."""
     from waybill.deliveries import running, stopping
@@ -198,7 +238,9 @@ def run(
         )
     for problem in sending.tell(installation, tenant)[1]:
         complain(str(problem))
-    for result in results:
+    if as_json:
+        dump([_told(installation, one) for one in results])
+    for result in () if as_json else results:
         one = result.delivery
         if result.outcome:
             rows, place = counted(result.outcome.rows, "row"), describing.where(installation, one)
@@ -206,7 +248,7 @@ def run(
     failed = [result for result in results if result.error]
     for message in dict.fromkeys(str(result.error) for result in failed):
         complain(message)
-    if not results:
+    if not results and not as_json:
         off = installation.registered(tenant).registration.is_disabled
         write(f"{tenant}: exports are disabled" if off else f"{tenant}: nothing is due")
     if failed:
@@ -214,6 +256,16 @@ def run(
         advice = "the next run finishes them" if passing else "mend the cause and run again"
         complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
         raise typer.Exit(1)
+
+
+def _told(installation: Installation, result: Result) -> dict[str, Any]:
+    from waybill.deliveries.reports import describing
+
+    one, done, error = result.delivery, result.outcome, result.error
+    facts = {"delivery_id": one.id, "entity": one.entity, "kind": one.kind, "sequence": one.sequence}
+    said = {"code": error.code, "error": str(error)} if error else None
+    place = describing.where(installation, one) if done else None
+    return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
 
 
 @contextmanager

@@ -36,6 +36,10 @@ def status(
         by_tenant = {row.tenant: [_used(one) for one in used if one.tenant == row.tenant] for row in rows}
         dump([_facts(row) | ({"months": by_tenant[row.tenant]} if months or tenant else {}) for row in rows])
         return
+    unapplied = sorted(installation.configuration.file_names - {row.tenant for row in found.rows}) if tenant is None else []
+    if unapplied:
+        files = counted(len(unapplied), "tenant file")
+        complain(f"{files} not applied yet: {', '.join(unapplied[:10])}{' ...' if len(unapplied) > 10 else ''}. Run `waybill apply`")
     if not rows:
         write("no tenant is registered: add config/tenants/TENANT.yaml and run `waybill apply`")
         return
@@ -77,7 +81,10 @@ def _told(row: Any) -> str:
     if row.causes:
         cause = row.causes[0]
         more = len(row.causes) - 1
-        return f"{cause.first.error} {row.next_step}" + (f" (and {counted(more, 'other cause')})" if more else "")
+        said = str(cause.first.error)
+        return f"{said}{'' if said.endswith(('.', '?', '!')) else '.'} {row.next_step}" + (
+            f" (and {counted(more, 'other cause')})" if more else ""
+        )
     return str(row.next_step)
 
 

@@ -17,10 +17,11 @@ from waybill.errors import counted
 if TYPE_CHECKING:
     from waybill.configuration.loading import Settings
     from waybill.configuration.registration import Registration
+    from waybill.doctor import Check
 
 __all__ = [
-    "AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "tell_source_findings",
-    "write",
+    "AsJson", "Tenant", "actor", "complain", "counted", "dump", "instant", "midnight", "moment", "reachable", "sources_of",
+    "tell_source_findings", "write",
 ]  # fmt: skip
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -60,17 +61,7 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
 
 def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
     """Print what keeps entities from being read for these tenants, and warn of what hides rows. Exits with 1 where one cannot be read."""
-    from waybill.airflow import connect_db, lookup
-    from waybill.doctor import source_findings
-    from waybill.installation import Installation
-    from waybill.ledger import Ledger
-    from waybill.window import utc_now
-
-    ledger = Ledger(settings.ledger_url)
-    try:
-        found = source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
-    finally:
-        ledger.close()
+    found = sources_of(settings, tenants)
     for one in found:
         if one.status == "warning":
             complain(f"warning: {one.found}. {one.next_step}")
@@ -80,6 +71,21 @@ def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]
     if findings:
         complain(f"{counted(len(findings), 'problem')} found")
         raise typer.Exit(1)
+
+
+def sources_of(settings: Settings, tenants: Mapping[str, Registration]) -> list[Check]:
+    """What the sources say of these tenants' entities."""
+    from waybill.airflow import connect_db, lookup
+    from waybill.doctor import source_findings
+    from waybill.installation import Installation
+    from waybill.ledger import Ledger
+    from waybill.window import utc_now
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        return source_findings(Installation(settings, ledger, lookup, utc_now, connect_db), tenants)
+    finally:
+        ledger.close()
 
 
 def actor() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from waybill.configuration import loading
-from waybill.configuration.catalog import Catalog, SourceSpec
+from waybill.configuration.catalog import Catalog, SourceSpec, closest
 from waybill.configuration.loading import Settings
 from waybill.configuration.schemas import KINDS, json_schema
 from waybill.connection import Connections
@@ -97,10 +97,23 @@ def look(
             where = f"the schema {schema} of {word}" if schema else word
             step = "Look at the name of the schema, and at what the connection's user may see"
             raise PermanentError(f"{where} holds no table", next_step=step, code="nothing_found")
+        _require_named(names, tables, word)
         here = {entity.relation for entity in catalog.entities.values() if entity.source == name}
         taken = catalog.ids_by_name() if beside else {}
         found = _passing(name, spec, propose(structure, name, tables, names, taken, here if beside else ()))
     return Look(settings, catalog, name, spec, tuple(tables), found)
+
+
+def _require_named(names: Sequence[str], tables: Sequence[FoundTable], source: str) -> None:
+    """Refuse names of tenant columns of which no table has one: nothing would be found, for a slip of the pen."""
+    there = {column.name.casefold(): column.name for table in tables for column in table.columns}
+    if names and there and not any(name.casefold() in there for name in names):
+        meant = closest(names[0], there.values())
+        raise PermanentError(
+            f"no table of {source} has a column {' or '.join(names)}" + (f" (did you mean {meant}?)" if meant else ""),
+            next_step="Name the column that tells your tenants apart with --tenant-column, or leave it out to look for usual names",
+            code="nothing_found",
+        )
 
 
 def _passing(name: str, spec: SourceSpec, found: Proposed) -> Proposed:
