@@ -8,21 +8,16 @@ import io
 import json
 import os
 import secrets
-import sqlite3
 import subprocess
 import sys
-import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import psycopg
 import pytest
 
+from tests.canaries import Canaries, files, metadata, of_key, tables, watched_processes
 from tests.installations import DAY, NOON, make_place
 from tests.servers.postgres import Database
 from tests.servers.process import free_port
@@ -33,95 +28,6 @@ from waybill_demo.sftp_server import serve
 PASSPHRASE, PASSWORD, LEDGER, STORE, SOURCE, LINKS = (f"canary-{name}-{secrets.token_hex(12)}" for name in ("a", "b", "c", "d", "e", "f"))
 LARGE = 12_000_000
 """Bytes that make a file go through OpenSSH's own client."""
-
-
-def forms(secret: str) -> set[bytes]:
-    """How a secret may stand somewhere: as it is, in UTF-16, in base64 at each of three offsets, percent-encoded, and inside JSON."""
-    plain = secret.encode()
-    shifted = {base64.b64encode(b"x" * shift + plain)[4:-4] for shift in range(3)}
-    return {plain, secret.encode("utf-16-le"), quote(secret, safe="").encode(), json.dumps(secret)[1:-1].encode(), *shifted}
-
-
-def of_key(text: str) -> list[str]:
-    """The lines of a private key that give it away; an unencrypted one begins like every other."""
-    return [line for line in text.splitlines()[2:-1] if len(line) > 30]
-
-
-def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    yield name, content
-    if content.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for inside in archive.namelist():
-                yield from unpacked(f"{name}/{inside}", archive.read(inside))
-    if content.startswith(b"\x1f\x8b"):
-        with suppress(OSError):
-            yield f"{name} (unpacked)", gzip.decompress(content)
-
-
-@dataclass
-class Canaries:
-    secrets: Mapping[str, Iterable[str]]
-
-    def found(self, places: Iterable[tuple[str, bytes]]) -> list[str]:
-        """Where a secret stands, with what stands before it."""
-        wanted = {form: name for name, texts in self.secrets.items() for text in texts for form in forms(text)}
-        seen = []
-        for place, content in (one for whole in places for one in unpacked(*whole)):
-            for form, name in wanted.items():
-                if (at := content.find(form)) >= 0:
-                    seen.append(f"{name} in {place} after {content[max(0, at - 300) : at]!r}")
-        return seen
-
-
-def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
-    for folder in folders:
-        for path in folder.rglob("*"):
-            with suppress(FileNotFoundError):
-                if path.is_file() and not path.is_symlink():
-                    yield str(path), path.read_bytes()
-
-
-def tables(database: Database) -> Iterator[tuple[str, bytes]]:
-    """Every row of every table of the ledger."""
-    with psycopg.connect(database.dsn) as connection:
-        names = connection.execute("select table_name from information_schema.tables where table_schema = 'public'").fetchall()
-        for (name,) in names:
-            rows = connection.execute(f'select t::text from "{name}" t').fetchall()
-            yield f"ledger table {name}", "\n".join(row[0] for row in rows).encode()
-
-
-def metadata(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Every row of Airflow's tables: XCom, rendered templates, serialized DAGs, the audit log."""
-    with closing(sqlite3.connect(path)) as connection:
-        names = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
-        for name in names:
-            rows = connection.execute(f'select * from "{name}"').fetchall()
-            yield (
-                f"metadata table {name}",
-                b"\n".join(cell if isinstance(cell, bytes) else str(cell).encode() for row in rows for cell in row),
-            )
-
-
-@contextmanager
-def watched_processes() -> Iterator[dict[str, bytes]]:
-    """Every command line of this machine that was seen during the block."""
-    seen: dict[str, bytes] = {}
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    line = path.read_bytes()
-                    seen.setdefault(f"command line {line[:60]!r}", line)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
 
 
 def sftp(server: Any, login: str, *, password: str = "", **extra: Any) -> str:
@@ -148,6 +54,7 @@ def scenes_of(by_key: SftpAccess, by_password: Any, tmp_path: Path, s3: S3Server
     )
     base = {
         "AIRFLOW_CONN_CONSUMER": good_key,
+        "AIRFLOW_CONN_HOUSE_KEY": json.dumps({"conn_type": "generic", "extra": {"private_key": (tmp_path / "signing").read_text()}}),
         "AIRFLOW_CONN_STORE": json.dumps({"conn_type": "aws", "login": "testing", "extra": store}),
         "AIRFLOW_CONN_ELSEWHERE": good_source,
         "WAYBILL_LINK_KEYS": LINKS,
@@ -174,7 +81,12 @@ def scenes_of(by_key: SftpAccess, by_password: Any, tmp_path: Path, s3: S3Server
         {"name": name, "environment": {**base, **change}, "dag": "export__acme", "conf": {"until": at.isoformat()}}
         for (name, change), at in zip(bad.items(), day[1:], strict=True)
     ]
-    return [*made, {"name": "housekeeping", "environment": base, "dag": "housekeeping", "conf": {}}]
+    made += [{"name": "housekeeping", "environment": base, "dag": "housekeeping", "conf": {}}]
+    for name, change in (("an export", {}), ("an export while its archive is down", {"AIRFLOW_CONN_STORE": dead_store})):
+        made += [{"name": f"{name} is asked for", "environment": base, "ask": "acme"}]
+        made += [{"name": name, "environment": {**base, **change}, "words": ["fulfil"]}]
+    commands = [{"name": words, "environment": base, "words": words.split()} for words in ("probe acme", "keys acme", "reconcile acme")]
+    return [{"name": "apply", "environment": base, "words": ["apply"]}, *made, *commands]
 
 
 def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failure(
@@ -185,11 +97,13 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
     s3.client().create_bucket(Bucket=bucket)
     good = encrypted(tmp_path / "good", PASSPHRASE)
     key_texts = [*of_key(good)]
+    new_key(tmp_path / "signing")
     home = tmp_path / "airflow"
     home.mkdir()
     demo = tmp_path / "demo"
     with closing(place), serve_sshd() as by_key, serve({"acme": PASSWORD}, demo / "tenants", demo / "state") as by_password:
         (by_key.private_key.parent / "authorized_keys").write_text((tmp_path / "good.pub").read_text())
+        place.write("policy.yaml", {"signing": "house_key"})
         place.tenant(entityList=["user"], destination={"kind": "sftp", "connection": "consumer", "root": "exports"})
         place.sql("insert into \"user\" select 'acme', i, repeat(md5(i::varchar), 40), '2026-05-30T00:00:00Z', null from range(9300) t(i)")
         (tmp_path / "scenes.json").write_text(json.dumps(scenes_of(by_key, by_password, tmp_path, s3, bucket)))
@@ -222,18 +136,14 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
                 (said / name).write_text(done.stdout + done.stderr)
                 return done.stdout + done.stderr
 
-            waybill = [sys.executable, "-m", "waybill"]
-            call("upgrade", *waybill, "ledger", "upgrade")
-            call("apply", *waybill, "apply")
-            ran = call(
-                "runs", sys.executable, str(Path(__file__).with_name("canary_runs.py")), str(repository), str(tmp_path / "scenes.json")
-            )
-            for command in (["probe", "acme"], ["reconcile", "acme"]):
-                call("-".join(command), *waybill, *command)
+            call("upgrade", sys.executable, "-m", "waybill", "ledger", "upgrade")
+            runs = str(Path(__file__).with_name("canary_runs.py"))
+            ran = call("runs", sys.executable, runs, str(repository), str(tmp_path / "scenes.json"))
         states = {one["scene"]: one["state"] for one in map(json.loads, filter(lambda line: line.startswith('{"scene"'), ran.splitlines()))}
         fails = {name: state for name, state in states.items() if state != "success"}
         assert fails.keys() == {
             "wrong host key", "refused key", "broken key", "wrong passphrase", "wrong password", "server is down", "no connection at all",
+            "an export while its archive is down",
         }, ran[-5000:]  # fmt: skip
         assert any(b"ssh" in line and b"sftp" in line and b"IdentityFile" in line for line in seen.values()), "OpenSSH's client was used"
         objects = [
@@ -252,17 +162,20 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
                     )
                 },
                 "login key": key_texts,
+                "signing key": of_key((tmp_path / "signing").read_text()),
                 "refused key": stranger,
             }
         )
         everywhere = [
             *files(home, place.root, said, by_key.root, demo / "tenants"),
             *metadata(home / "airflow.db"),
-            *tables(postgres),
+            *tables(postgres.dsn),
             *objects,
             *seen.items(),
         ]
         assert canaries.found(everywhere) == []
+        assert list(by_key.root.rglob("*.manifest.json.sig")), "the signing key was used"
+        assert [key for key, _ in objects if key.endswith(".zip")], "an export was made"
         searched = {name.split(" ")[0] for name, _ in everywhere}
         assert {"metadata", "ledger", "command"} <= searched
         assert canaries.found([("a planted file", base64.b64encode(b"ab" + PASSWORD.encode()))]), "the search itself finds what is there"
