@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,15 @@ from tests.consumer.copies import consumer, well
 from tests.deliveries.test_main_path_sftp import connection_to
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.sshd import serve_sshd
+from waybill.connection import Connection
 from waybill.deliveries import repairs
+from waybill.ledger import registrations
+from waybill.registrations.applying import apply
 from waybill_consumer.places import Entry
 from waybill_consumer.places.folder import Folder
 from waybill_consumer.progress import Progress
 from waybill_consumer.pulling import Pulled, pull
+from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
 MIDNIGHT = NOON.replace(hour=0)
 
@@ -154,6 +159,41 @@ def test_pages_are_read_where_the_server_replaces_nothing(place: Place, tmp_path
         feeds = json.loads((tmp_path / "copy/.waybill-consumer.json").read_text())["feeds"]
         assert [(one["number"], one["page"]) for one in feeds.values()] == [(6, 3)]
         assert manifests(tmp_path / "copy") == manifests(server.root)
+
+
+class Collects(TenantFolder):
+    """Files are taken away when they land under a visible name, into a folder of the consumer's."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        super().rename(oldpath, newpath)
+        path = Path(os.fsdecode(self.map_path(newpath)))
+        at = path.parts.index("exports")
+        taken = Path(*path.parts[: at - 1]) / "taken" / Path(*path.parts[at:])
+        taken.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(taken)
+
+
+def test_where_files_are_taken_away_as_they_land_pages_tell_of_them(place: Place, tmp_path: Path) -> None:
+    with serve(new_accounts(["acme"]), tmp_path / "tenants", tmp_path / "state", view=Collects) as server:
+        said = {"host_key": server.host_key}
+        place.connections["far"] = Connection("far", "sftp", server.host, server.port, "acme", password=server.accounts["acme"], extra=said)
+        place.tenant(destination={"kind": "sftp", "connection": "far", "root": "/"}, landing={"status": True, "sha256sums": True})
+        installation = place.installation()
+        apply(installation, actor="test")
+        with installation.ledger.begin() as connection:
+            registrations.store_probe(connection, "acme", {"profile": "pickup"}, NOON)
+        for day in range(3):
+            place.user(day, "x", NOON + (day - 1) * DAY)
+            assert [result.error for result in place.run(NOON + day * DAY) if result.error] == []
+        [taken] = tmp_path.rglob("taken")
+        assert len(list(taken.rglob("feed/*/page-*.json"))) >= 3
+        assert not list(taken.rglob("feed.json"))
+        answer = well("pull", taken, tmp_path / "copy")
+        assert sorted({one["sequence"] for one in answer["fetched"]}) == [1, 2, 3]
+        position = json.loads((tmp_path / "copy/.waybill-consumer.json").read_text())
+        [feed] = position["feeds"].values()
+        assert feed["number"] == len(answer["fetched"])
+        assert well("verify", tmp_path / "copy")["problems"] == []
 
 
 def test_status_tells_when_more_is_due_and_an_outage_from_a_quiet_day(place: Place, tmp_path: Path) -> None:

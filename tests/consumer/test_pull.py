@@ -120,6 +120,8 @@ def test_a_chain_that_begins_later_waits_for_a_full_delivery(source: tuple[Sende
     sender.deliver([("1", "1")])
     said = pulled()
     assert (said.code, "sequence 1 of acme/user generation 1 is missing" in said.out) == (1, True)
+    assert "taken away before you pulled it" in said.out
+    assert "or for a full load, which starts a new generation" in said.out
     sender.day = 2
     sender.deliver([("1", "2")], kind="full")
     assert [(one["generation"], one["sequence"]) for one in pulled().json["fetched"]] == [(2, 1)]

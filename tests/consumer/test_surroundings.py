@@ -346,3 +346,33 @@ def test_a_disk_that_takes_no_more_is_named_and_the_next_run_goes_on(tmp_path: P
     answer = well("pull", sender.root, tmp_path / "copy")
     assert 0 < answer["bytes"] < sender.path({"entity": "user"}, 0, "user.csv").stat().st_size
     assert tree(tmp_path / "copy") == tree(sender.root)
+
+
+def test_lines_of_cron_that_overlap_do_everything_once(tmp_path: Path, database: str) -> None:
+    sender = Sender(tmp_path / "in")
+    for day in range(6):
+        sender.day = day
+        for entity in ("user", "other"):
+            sender.deliver([(str(number), str(day)) for number in range(50)], entity=entity, kind="delta" if day else "full")
+    done = at_once(3, "pull", sender.root, tmp_path / "copy")
+    assert sum(one["deliveries"] for one in done if "deliveries" in one) == 12
+    assert tree(tmp_path / "copy") == tree(sender.root)
+    done = at_once(3, "load", tmp_path / "copy", "--to", database)
+    assert sum(one["deliveries"] for one in done if "deliveries" in one) == 12
+    for entity in ("user", "other"):
+        assert {row[1] for row in rows(database, entity, schema="public" if database.startswith("postgresql") else "")} == {"5"}
+    assert [path.name for path in tmp_path.glob(".*part")] == []
+
+
+def at_once(count: int, *arguments: object) -> list[dict[str, Any]]:
+    """What so many processes answer that are started together: done, or that another one is at work."""
+    argv = [sys.executable, "-m", "waybill_consumer", *map(str, arguments), "--json"]
+    running = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+        for _ in range(count)
+    ]
+    said = [process.communicate(timeout=120) for process in running]
+    answers: list[dict[str, Any]] = [json.loads(out) for out, _ in said]
+    for one in answers:
+        assert one["done"] or "another pull" in str(one) or "in use" in str(one), one
+    return answers

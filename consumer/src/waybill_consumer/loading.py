@@ -163,7 +163,7 @@ class _Entity:
         while True:
             try:
                 with decrypting(gpg=self._gpg) as plain, self._target.transaction():
-                    if not self._target.is_applied(one.manifest.content):
+                    if is_mine := not self._target.is_applied(one.manifest.content):
                         for each in (one, *later):
                             self._write(each, wider, plain)
                         self._target.remember(_facts(one.manifest, "applied"))
@@ -171,6 +171,8 @@ class _Entity:
             except Widen as error:
                 wider |= {column.name: column for column in error.columns}
         self._now_known(one.manifest, "applied")
+        if not is_mine:
+            return  # another load did it meanwhile
         facts = {"entity": one.manifest.entity, "generation": one.manifest.generation, "sequence": one.manifest.sequence}
         what = {"kind": one.manifest.kind, "rows": one.manifest.rows, "window_to": instant_text(one.manifest.end)}
         self._report.applied.append({"delivery_id": one.manifest.delivery_id, **facts, **what})

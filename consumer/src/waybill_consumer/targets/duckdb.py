@@ -255,10 +255,16 @@ def _make(path: str) -> None:
 
     final = Path(path)
     if not final.exists():
-        part = final.with_name(f".{final.name}.part")
+        part = final.with_name(f".{final.name}.{os.getpid()}.part")
         part.unlink(missing_ok=True)
         duckdb.connect(str(part)).close()
-        part.replace(final)
+        try:
+            final.hardlink_to(part)  # never in the place of one that another load made meanwhile
+        except FileExistsError:
+            pass
+        except OSError:  # a disk without links
+            part.replace(final)
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

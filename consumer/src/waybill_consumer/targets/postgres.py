@@ -88,6 +88,8 @@ class Postgres(SqlTarget):
                 raise Refused("this login has no schema to load into", where="postgresql", next_step="Name one with --schema")
         if len(self.schema.encode()) > _LONGEST_NAME:
             raise Refused(f"the schema {self.schema} has a longer name than PostgreSQL keeps", next_step="Choose a shorter one")
+        # Two loads that begin at once would both make the tables that remember: the second waits, and then sees them.
+        self._run("select pg_advisory_xact_lock(hashtext('waybill-consumer'), hashtext(?))", [self.schema])
         if not self._run("select 1 from pg_namespace where nspname = ?", [self.schema]):
             self._run(f"create schema if not exists {quoted(self.schema)}")
         super().prepare()
