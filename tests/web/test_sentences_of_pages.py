@@ -41,7 +41,7 @@ TECHNICAL = {
     "project study",
     "project study participant",
 }
-"""Where an error in the log comes from, names of a scheme, of a mail's headers, of the application, and of fields a scope takes."""
+"""Where an error in the log comes from, names of a class, a scheme, of a mail's headers, of the application, and of fields a scope takes."""
 
 
 def keys() -> Iterator[tuple[str, Any]]:
@@ -181,3 +181,12 @@ def test_a_sentence_says_its_values_and_escapes_them(key: str, sentence: Any) ->
 def test_every_number_has_the_form_for_one_and_for_several() -> None:
     assert {key for key, sentence in keys() if isinstance(sentence, Mapping) and set(sentence) != {"one", "other"}} == set()
     assert [key for key, sentence in keys() if not isinstance(sentence, Mapping) and "{count}" in sentence] == []
+
+
+def test_colours_and_sizes_that_recur_are_named_values_at_the_head_of_the_styles() -> None:
+    head, _, rest = (PAGES / "static/page.css").read_text().partition("\n}\n")
+    names = set(re.findall(r"^  (--[\w-]+):", head, re.MULTILINE))
+    assert {name for name in names if f"var({name})" not in rest} == set()
+    assert set(re.findall(r"var\((--[\w-]+)\)", rest)) <= names
+    assert re.findall(r"light-dark\(|#[0-9a-f]{6}\b", rest) == []
+    assert re.findall(r"border-radius: [\d.]+(?:px|rem);", rest) == []

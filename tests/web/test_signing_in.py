@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -14,6 +16,7 @@ from fastapi.testclient import TestClient
 from tests.exports import Office, make_office
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
+from waybill.web.pages import identity
 from waybill.web.serve import NoScheduler
 from waybill_demo.issuing import AUDIENCE, CLIENT, TokenIssuer, serve_issuer
 
@@ -113,3 +116,80 @@ def test_a_provider_that_is_away_is_told_as_such(door: Door) -> None:
     away = TestClient(create_app(door.office.installation, access, NoScheduler()), follow_redirects=False)
     assert away.get("/page/sign-in/start").status_code == 503
     assert browser.get("/page/sign-in").status_code == 200
+
+
+def test_two_tabs_sign_in_beside_one_another_and_each_comes_to_its_page(door: Door) -> None:
+    browser = door.browser()
+    first, second = door.begin(browser, "catalogue"), door.begin(browser, "tenants/acme/requests")
+    while identity.cookie_of(httpx.URL(first).params["state"]) == identity.cookie_of(httpx.URL(second).params["state"]):
+        second = door.begin(browser, "tenants/acme/requests")
+    assert 'content="0; url=../catalogue"' in browser.get(first).text
+    assert 'content="0; url=../tenants/acme/requests"' in browser.get(second).text
+
+
+def test_a_browser_that_begins_again_and_again_keeps_a_bounded_number_of_cookies(door: Door) -> None:
+    browser = door.browser()
+    for _ in range(60):
+        browser.get("/page/sign-in/start")
+    assert len([one for one in browser.cookies.jar if one.name.startswith(identity.COOKIE)]) <= 16
+
+
+@pytest.mark.parametrize("state", ["", "é", "\x00", "x" * 5000], ids=["none", "not ASCII", "NUL", "long"])
+def test_a_hostile_state_is_refused_like_any_other(door: Door, state: str) -> None:
+    browser = door.browser()
+    answer = browser.get(str(httpx.URL(door.begin(browser)).copy_set_param("state", state)))
+    assert answer.status_code == 401
+    assert "waybill_session" not in answer.headers.get("set-cookie", "")
+
+
+def test_a_code_whose_time_is_over_and_a_provider_that_went_away_make_no_session(door: Door) -> None:
+    browser = door.browser()
+    address = door.begin(browser)
+    door.issuer.codes.clear()
+    assert browser.get(address).status_code == 401
+    with serve_issuer(PEOPLE) as issuer:
+        other = Door(door.office, issuer)
+        leaving = other.browser()
+        address = other.begin(leaving)
+    answer = leaving.get(address)
+    assert answer.status_code == 503
+    assert "127.0.0.1" not in answer.text
+    assert "waybill_session" not in answer.headers.get("set-cookie", "")
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({"tenant": None}, 200),
+        ({"tenant": "nosuch"}, 200),
+        ({"exp": timedelta(hours=-1)}, 401),
+        ({"exp": timedelta(seconds=-5)}, 200),
+        ({"nbf": timedelta(hours=1)}, 401),
+        ({"iat": timedelta(seconds=5)}, 200),
+        ({"aud": "another-service"}, 401),
+    ],
+    ids=["no tenant", "unknown tenant", "expired", "expired by a little", "not yet", "a clock ahead by a little", "another audience"],
+)
+def test_people_whom_the_provider_knows_and_the_house_does_not_are_told_so(door: Door, claims: dict[str, Any], status: int) -> None:
+    """Clocks may differ by a little. Who is known but belongs nowhere is signed in, and sees nobody's data."""
+    given = {key: datetime.now(UTC) + value if isinstance(value, timedelta) else value for key, value in (PEOPLE["ada"] | claims).items()}
+    people = {"ada": {key: value for key, value in given.items() if value is not None}}
+    with serve_issuer(people) as issuer:
+        other = Door(door.office, issuer)
+        browser = other.browser()
+        answer = browser.get(other.begin(browser))
+        assert answer.status_code == status, answer.text
+        if status != 200:
+            assert "waybill_session" not in answer.headers.get("set-cookie", "")
+            return
+        seen = browser.get("/page/tenants/acme/requests")
+        assert seen.status_code == (404 if "tenant" in claims else 200)
+
+
+def test_who_signs_out_is_out_in_every_tab(door: Door) -> None:
+    browser = door.browser()
+    browser.get(door.begin(browser))
+    assert browser.get("/page/tenants/acme/requests").status_code == 200
+    browser.post("/page/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
+    again = browser.get("/page/tenants/acme/requests")
+    assert (again.status_code, "sign-in" in again.headers["location"]) == (303, True)

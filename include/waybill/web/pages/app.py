@@ -110,7 +110,7 @@ def sign_in_at_provider(request: Request, installation: InstallationDep, next: A
     answer = RedirectResponse(begun.url, 303, {"Cache-Control": "no-store"})
     path = f"{_cookie_paths(request)[0]}{identity.CALLBACK}"  # Lax: the browser comes from the provider's site
     secure = _is_secure(request, installation)
-    answer.set_cookie(identity.COOKIE, begun.cookie, identity.LIFE_SECONDS, path=path, secure=secure, httponly=True, samesite="lax")
+    answer.set_cookie(begun.name, begun.cookie, identity.LIFE_SECONDS, path=path, secure=secure, httponly=True, samesite="lax")
     return answer
 
 
@@ -128,7 +128,8 @@ async def back_from_provider(request: Request, installation: InstallationDep) ->
         return page(request, "frame/sign_in.html", status=problems.status_of(error), next="", said=str(error), provider=True)
     answer = page(request, "frame/signed_in.html", place=f"{below(request)}{place}")
     _keep_session(request, installation, answer, token)
-    answer.delete_cookie(identity.COOKIE, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
+    done = identity.cookie_of(request.query_params.get("state", ""))
+    answer.delete_cookie(done, path=f"{_cookie_paths(request)[0]}{identity.CALLBACK}", httponly=True, samesite="lax")
     return answer
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from authlib.integrations.httpx_client import OAuth2Client
 
 COOKIE = "waybill_sign_in"
-"""Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes."""
+"""Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes.
+
+Each tab's has a name of its own.
+"""
 LIFE_SECONDS = 600
 CALLBACK = "/sign-in/callback"
 _SCOPE = "openid profile email"
@@ -36,6 +41,7 @@ class Begun:
     """A sign-in that was begun: where the browser goes, and what its cookie keeps."""
 
     url: str
+    name: str
     cookie: str
 
 
@@ -55,34 +61,50 @@ def begin(request: Request, installation: Installation, issuer: Issuer, place: s
             nonce=kept["nonce"],
             audience=issuer.audience,
         )
-    return Begun(str(url), _sealed(installation).dumps(kept | {"state": state}))
+    return Begun(str(url), cookie_of(state), _sealed(installation).dumps(kept | {"state": state}))
+
+
+def cookie_of(state: str) -> str:
+    """The name of the cookie of a sign-in. Sixteen names bound what a browser that begins again and again has to send."""
+    return f"{COOKIE}_{hashlib.sha256(state.encode()).hexdigest()[0]}"
+
+
+def _is_same(given: str, kept: str) -> bool:
+    return hmac.compare_digest(given.encode(), kept.encode())
 
 
 def finish(request: Request, installation: Installation, access: TokenAccess) -> tuple[str, str]:
     """The access token, and the place to go. Raises unauthenticated for an answer that does not fit what this browser began."""
     from authlib.common.errors import AuthlibBaseError  # Airflow, whose users are signed in, goes without the library
 
+    sent = request.query_params
+    cookie = request.cookies.get(cookie_of(sent.get("state", "")), "")
     try:
-        kept: dict[str, str] = _sealed(installation).loads(request.cookies.get(COOKIE, ""), max_age=LIFE_SECONDS)
+        kept: dict[str, str] = _sealed(installation).loads(cookie, max_age=LIFE_SECONDS)
     except BadData as error:
         raise unauthenticated(tell("signing_in.took_too_long")) from error
-    sent = request.query_params
-    if not hmac.compare_digest(sent.get("state", ""), kept["state"]):
+    if not _is_same(sent.get("state", ""), kept["state"]):
         raise unauthenticated(tell("signing_in.another"))
     if "code" not in sent:
         raise unauthenticated(tell("signing_in.refused"))
-    try:
-        with _client(access.issuer, _callback(request, installation)) as client:
-            endpoint = _endpoints(access.issuer)["token_endpoint"]
+    endpoint = _endpoints(access.issuer)["token_endpoint"]
+    with _client(access.issuer, _callback(request, installation)) as client:
+        try:
             token: dict[str, Any] = client.fetch_token(endpoint, code=sent["code"], code_verifier=kept["verifier"])
-    except AuthlibBaseError as error:
-        raise unauthenticated(tell("signing_in.not_accepted")) from error
-    except httpx.HTTPError as error:
-        raise _away() from error
+        except AuthlibBaseError as error:
+            raise unauthenticated(tell("signing_in.not_accepted")) from error
+        except _failures(client) as error:
+            raise _away() from error
     claims = access.identity(str(token.get("id_token", "")))
-    if not hmac.compare_digest(str(claims.get("nonce", "")), kept["nonce"]):
+    if not _is_same(str(claims.get("nonce", "")), kept["nonce"]):
         raise unauthenticated(tell("signing_in.another"))
     return str(token.get("access_token", "")), kept["place"]
+
+
+def _failures(client: OAuth2Client) -> tuple[type[Exception], ...]:
+    """What the client raises for no answer, and for one that is no JSON. Authlib speaks through httpx2 where it can, else httpx."""
+    used = next(one for one in type(client).__mro__ if one.__name__ == "Client").__module__.partition(".")[0]
+    return (httpx.HTTPError, import_module(used).HTTPError, ValueError)
 
 
 def _client(issuer: Issuer, callback: str) -> OAuth2Client:
