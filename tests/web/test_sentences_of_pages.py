@@ -31,6 +31,7 @@ SPEAKING = [*sorted(PAGES.glob("*.py")), INCLUDE / "requests/mailing.py", INCLUD
 HEADER = re.compile(r"[A-Z]\w*(-[A-Z]\w*)+$")
 TECHNICAL = {
     "mail about export",
+    "Client",
     "Bearer",
     "Subject",
     "From",
@@ -41,7 +42,7 @@ TECHNICAL = {
     "project study",
     "project study participant",
 }
-"""Where an error in the log comes from, names of a class, a scheme, of a mail's headers, of the application, and of fields a scope takes."""
+"""Where an error in the log comes from, names of a class, a scheme, of headers of a mail, the application, and fields of a scope."""
 
 
 def keys() -> Iterator[tuple[str, Any]]:
