@@ -11,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +378,36 @@ def at_once(count: int, *arguments: object) -> list[dict[str, Any]]:
     for one in answers:
         assert one["done"] or "another pull" in str(one) or "in use" in str(one), one
     return answers
+
+
+class Denying(BaseHTTPRequestHandler):
+    """A bucket that may not be listed."""
+
+    def do_GET(self) -> None:
+        body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.mark.fast
+def test_a_bucket_that_may_not_be_listed_is_told_with_the_right_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+            monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-5f0c")
+            said = refused("pull", "s3://deliveries/exports", tmp_path / "copy")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert "may not list what is there. Have s3:ListBucket" in said
+    assert "PLANTED" not in said
