@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import duckdb
 import fsspec
@@ -21,21 +20,13 @@ from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Stream
-from waybill.sources.duckdb import engine
+from waybill.sources.duckdb import engine, partitions
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HIVE_TYPES = {
-    ColumnType.DATE: "DATE",
-    ColumnType.INTEGER: "BIGINT",
-    ColumnType.TIMESTAMP: "TIMESTAMP",
-    ColumnType.BOOLEAN: "BOOLEAN",
-    ColumnType.FLOAT: "DOUBLE",
-}
-_PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
 _PATTERN_MARKS = re.compile(r"([*?\[])")
 _TABLE_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
 """What stands in a table's folder beside its files."""
@@ -159,11 +150,12 @@ class LakeSnapshot(EngineSnapshot):
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         paths = self._paths(entity, tenant)
-        partitions = _partitions(paths[0], entity)
-        types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in partitions.items())
+        partitions.refuse_misread(paths, entity)
+        hive_columns = partitions.types_of(paths[0], entity)
+        types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in hive_columns.items())
         hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
         files = self._files(paths, f"hive_partitioning = {'true' if types else 'false'}{hive}")
-        decimals = [name for name in partitions if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL]
+        decimals = [name for name in hive_columns if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL]
         if not decimals:
             return files
         casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
@@ -235,7 +227,7 @@ class LakeSnapshot(EngineSnapshot):
 
     def _scale(self, entity: Entity, name: str) -> int:
         """The most fraction digits a decimal partition column is spelt with."""
-        return max(len(_partition_values(path).get(name, "").partition(".")[2]) for path in self._all_paths(entity))
+        return max(len(partitions.values_of(path).get(name, "").partition(".")[2]) for path in self._all_paths(entity))
 
     def columns(self, entity: Entity) -> dict[str, str]:
         with _unreadable(f"{entity.id} in {self.where}"):
@@ -252,9 +244,9 @@ class LakeSnapshot(EngineSnapshot):
     def _paths(self, entity: Entity, tenant: str) -> list[str]:
         """The entity's files; where they are partitioned by tenant, only the tenant's, so that another's broken file holds nobody up."""
         paths = self._all_paths(entity)
-        if not tenant or entity.tenant_column not in _partition_values(paths[0]):
+        if not tenant or entity.tenant_column not in partitions.values_of(paths[0]):
             return paths
-        return [path for path in paths if _partition_values(path).get(entity.tenant_column) == tenant] or paths[:1]
+        return [path for path in paths if partitions.values_of(path).get(entity.tenant_column) == tenant] or paths[:1]
 
     def _all_paths(self, entity: Entity) -> list[str]:
         found = self._listed.get(entity.relation)
@@ -306,7 +298,7 @@ class LakeSnapshot(EngineSnapshot):
     def _refuse_table_formats(self, entity: Entity, paths: list[str], depth: int) -> None:
         """A folder in which a log says which files count: the others hold rows that were deleted or replaced."""
         folders = {"/".join(parts[:end]) for path in paths for parts in [path.split("/")] for end in range(depth, len(parts))}
-        for folder in sorted(one for one in folders if not _PARTITION.match(one.rpartition("/")[2]))[:_MOST_FOLDERS]:
+        for folder in sorted(one for one in folders if not partitions.PARTITION.match(one.rpartition("/")[2]))[:_MOST_FOLDERS]:
             for mark, name in _TABLE_FORMATS.items():
                 if self.files.exists(f"{folder}/{mark}"):
                     raise PermanentError(
@@ -331,7 +323,7 @@ class LakeSnapshot(EngineSnapshot):
         """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
         entity = selection.entity
         paths = self._paths(entity, selection.tenant)
-        needed = {*entity.needed_columns, *sources(selection.columns)} - _partitions(paths[0], entity).keys()
+        needed = {*entity.needed_columns, *sources(selection.columns)} - partitions.types_of(paths[0], entity).keys()
         statement = sql(
             "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
             _these(paths),
@@ -386,18 +378,6 @@ def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
     return str(logical or converted or physical or "nested")
 
 
-def _partitions(path: str, entity: Entity) -> dict[str, str]:
-    """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
-    catalogued = {column.source(name): _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
-    return {name: catalogued.get(name, "VARCHAR") for name in _partition_values(path)}
-
-
-def _partition_values(path: str) -> dict[str, str]:
-    """The hive partition columns of a path with their values."""
-    matches = (_PARTITION.match(part) for part in path.split("/")[:-1])
-    return {unquote(match[1]): unquote(match[2]) for match in matches if match}
-
-
 def _these(paths: list[str]) -> Bind:
     """Files as DuckDB takes them, which reads every path as a pattern."""
     return Bind(tuple(map(_literal, paths)), "VARCHAR[]")
@@ -409,7 +389,7 @@ def _stamp(info: dict[str, Any]) -> Stamp:
 
 def _refuse_unreadable(path: str, entity: Entity) -> None:
     """Two kinds of names that DuckDB reads otherwise than they are spelt."""
-    in_partition = any("?" in part for part in path.split("/")[:-1] if _PARTITION.match(part))
+    in_partition = any("?" in part for part in path.split("/")[:-1] if partitions.PARTITION.match(part))
     if in_partition or ("\\" in path and _PATTERN_MARKS.search(path)):
         raise PermanentError(
             f"the name {path} holds a {'question mark in a partition value' if in_partition else 'backslash beside a pattern character'}",

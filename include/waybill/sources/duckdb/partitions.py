@@ -1,0 +1,47 @@
+"""Partition columns of a lake: what the folders of a path say, and as what it is read."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity
+from waybill.errors import PermanentError
+
+_HIVE_TYPES = {
+    ColumnType.DATE: "DATE",
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.FLOAT: "DOUBLE",
+}
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_SPELT = {ColumnType.INTEGER: re.compile(r"-?[0-9]+"), ColumnType.DATE: re.compile(r"[0-9]{4,}-[0-9]{2}-[0-9]{2}")}
+"""How partition values are spelt that the engine would also read out of others: 2 out of 1.5, a day out of a time."""
+PARTITION = re.compile(r"^([^=/]+)=(.*)$", re.DOTALL)
+
+
+def types_of(path: str, entity: Entity) -> dict[str, str]:
+    """The hive partition columns of a path and the types to read them as: what the catalog says, else text; never guessed."""
+    catalogued = {column.source(name): _HIVE_TYPES.get(column.type, "VARCHAR") for name, column in entity.columns.items()}
+    return {name: catalogued.get(name, "VARCHAR") for name in values_of(path)}
+
+
+def values_of(path: str) -> dict[str, str]:
+    """The hive partition columns of a path with their values."""
+    matches = (PARTITION.match(part) for part in path.split("/")[:-1])
+    return {unquote(match[1]): unquote(match[2]) for match in matches if match}
+
+
+def refuse_misread(paths: list[str], entity: Entity) -> None:
+    read = {column.source(name): column.type for name, column in entity.columns.items() if column.type in _SPELT}
+    for path in paths if read else ():
+        for name, value in values_of(path).items():
+            if name in read and value != _NULL_PARTITION and not _SPELT[read[name]].fullmatch(value):
+                raise PermanentError(
+                    f"the partition column {name} is catalogued as {read[name]}, and {path} holds another value",
+                    where=entity.id,
+                    code="schema_drift",
+                    next_step=f"Rename the folder, or set the column's type in entities.{entity.id} of the catalog to string",
+                )
