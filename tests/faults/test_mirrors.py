@@ -1,7 +1,5 @@
 """A copy kept by `waybill-consumer` holds exactly the source's rows after every delivery, whatever happens to source and registration."""
 
-import os
-
 import pytest
 
 from tests.faults import FULL, SEED
@@ -12,7 +10,7 @@ from tests.faults.mirror import Mirror, books
 @pytest.mark.parametrize("kind", ["postgres", "duckdb", "lake", "sqlite"])
 def test_a_copy_equals_the_source_after_every_delivery(launcher, tmp_path, request, kind, seed):
     mirror = Mirror(tmp_path, launcher, books(kind, tmp_path, lambda: request.getfixturevalue("postgres")), seed)
-    for _ in mirror.steps(int(os.environ.get("MIRROR_STEPS", "0")) or (40 if FULL else 4)):
+    for _ in mirror.steps(40 if FULL else 3):
         assert mirror.trouble == [], "\n".join(mirror.done[-40:])
     print(f"mirror {kind} {seed}: {mirror.compared} comparisons")
     assert mirror.compared
