@@ -73,7 +73,8 @@ def ring() -> Iterator[Ring]:
 def unusable(ring: Ring) -> dict[str, tuple[str, str]]:
     """Keys that nothing may be encrypted to, each with what is said of it."""
     good = ring.public("consumer")
-    short_lived = ring.new("expired", "future-default", "default", "seconds=1")
+    ring.gpg("--faked-system-time", "20240101T000000", "--quick-generate-key", "expired <expired@example.org>", "ed25519", "cert", "1d")
+    ring.gpg("--faked-system-time", "20240101T000000", "--quick-add-key", ring.fingerprint("expired"), "cv25519", "encr", "1d")
     ring.new("revoked", "future-default", "default", "never")
     fingerprint = ring.fingerprint("revoked")
     revocation = (ring.home / f"openpgp-revocs.d/{fingerprint}.rev").read_text().replace(":-----BEGIN", "-----BEGIN")
@@ -87,7 +88,7 @@ def unusable(ring: Ring) -> dict[str, tuple[str, str]]:
         "weak": (ring.public("weak") or weak, "is weak: RSA of 1024 bits"),
         "two": (ring.gpg("--armor", "--export", "consumer@example.org", "signs@example.org").decode(), "2 keys instead of one"),
         "damaged": (good[:200] + "AAAA" + good[220:], "no public key that gpg can read"),
-        "expired": (short_lived, "has expired"),
+        "expired": (ring.public("expired"), "has expired"),
     }
 
 
