@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "a full load ends at its boundary",
         "deliveries/extraction.py",
-        "changed = Changed() if extent.changed.start is None else extent.changed",
-        "changed = extent.changed",
+        "return Changed() if extent.changed.start is None else extent.changed",
+        "return extent.changed",
         beyond,
     ),
     Mutant(
