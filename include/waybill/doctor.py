@@ -136,7 +136,7 @@ def _archive(installation: Installation) -> Iterator[Check]:
 
 
 @contextmanager
-def _told(found: list[Check], name: str) -> Iterator[None]:
+def _kept(found: list[Check], name: str) -> Iterator[None]:
     try:
         yield
     except WaybillError as error:
@@ -149,10 +149,10 @@ def _sources(installation: Installation) -> list[Check]:
     for name in installation.catalog.sources:
         entities = [one for one in installation.catalog.entities.values() if one.source == name]
         before = len(found)
-        with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+        with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
             apart = abs(installation.now() - snapshot.taken_at)
             for entity in entities:
-                with _told(found, f"entity {entity.id}"):
+                with _kept(found, f"entity {entity.id}"):
                     _readable(installation, snapshot, entity)
                     _tell_narrowed(snapshot, entity, found)
             if apart > CLOCKS_APART:
@@ -171,7 +171,7 @@ def source_findings(installation: Installation, tenants: Mapping[str, Registrati
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [one for one in installation.catalog.entities.values() if one.source == name]
-        with _told(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
+        with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
             for entity in entities:
                 _unreadable(installation, snapshot, entity, tenants, found)
     return list({(one.found, one.next_step): one for one in found}.values())
@@ -198,7 +198,7 @@ def _unreadable(
     installation: Installation, snapshot: Snapshot, entity: Entity, tenants: Mapping[str, Registration], found: list[Check]
 ) -> None:
     before = len(found)
-    with _told(found, entity.id):
+    with _kept(found, entity.id):
         natives = snapshot.columns(entity)
         for name in entity.needed_columns:
             if name not in natives:
@@ -208,13 +208,13 @@ def _unreadable(
             _readable(installation, snapshot, entity)
     is_readable = len(found) == before
     if is_readable:
-        with _told(found, entity.id):
+        with _kept(found, entity.id):
             _tell_narrowed(snapshot, entity, found)
     for tenant, registration in tenants.items() if is_readable else ():
         wanted, _ = resolve_entities(registration, installation.catalog.offered_to(tenant), "")
         if entity.id in wanted:
             source_tenant, where = registration.reads(tenant, entity)
-            with _told(found, entity.id):
+            with _kept(found, entity.id):
                 snapshot.check(Selection(entity, source_tenant, entity.columns, where=where))
 
 
@@ -236,7 +236,7 @@ def _destinations(installation: Installation) -> list[Check]:
     for one in first.values():
         spec = installation.destination_spec(one)
         name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
-        with _told(found, name):
+        with _kept(found, name):
             probe = describing.probe(installation, one.tenant)
             status: Status = "ok" if probe.profile == "full" else "warning"
             found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))

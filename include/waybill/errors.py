@@ -7,6 +7,8 @@ No message may hold a secret or a tenant's row.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -45,6 +47,16 @@ class WaybillError(Exception):
         end = "" if f"{head}{allowed}".endswith("?") else "."
         step = f"{end} {self.next_step}" if self.next_step else ""
         return f"{head}{allowed}{step}"
+
+
+@contextmanager
+def located_at(place: str) -> Iterator[None]:
+    """Errors raised inside also say this place."""
+    try:
+        yield
+    except WaybillError as error:
+        error.located(place)
+        raise
 
 
 class PermanentError(WaybillError):

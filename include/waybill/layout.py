@@ -12,7 +12,7 @@ from datetime import date
 from waybill.access import tenant_id
 
 EXPORTS = "/exports"
-PART = re.compile(r"^\..+\.[0-9a-f]{32}\.part\Z")
+PART = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
 """The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
 ENCRYPTED = ".pgp"
@@ -106,3 +106,10 @@ def hidden(final: str, attempt: str) -> str:
 def is_part(name: str) -> bool:
     """True when a bare file name is one of Waybill's own unfinished files."""
     return PART.match(name) is not None
+
+
+def attempt_of(part: str) -> str:
+    """The attempt that an unfinished file belongs to, by its bare name. Raises ValueError for any other name."""
+    if found := PART.match(part):
+        return found[1]
+    raise ValueError(f"{part!r} is no unfinished file of Waybill's")

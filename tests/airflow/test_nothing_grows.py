@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from tests.installations import DAY, NOON, Place, make_place
 from tests.open_access import OpenDoor
 from waybill.deliveries import planning, running, sizing
+from waybill.deliveries.publishing import days
 from waybill.deliveries.repairs import unfinished_repairs
 from waybill.deliveries.reports import describing, overview, sending
 from waybill.deliveries.reports.measures import measure
@@ -174,7 +175,7 @@ def night(installation: Installation) -> None:
         assert chosen
         assert describing.committed(installation, "acme", [one.id for one in due])
         assert describing.listed(installation, "acme", status="open") == []
-        assert running.close_day(installation, "acme")
+        assert days.close_day(installation, "acme")
     sending.tell(installation, "acme")
 
 

@@ -17,6 +17,7 @@ from tests.installations import DAY, NOON, Place, make_place
 from waybill.configuration import loading
 from waybill.deliveries import running
 from waybill.deliveries.planning import plan
+from waybill.deliveries.publishing import days
 from waybill.deliveries.reports import describing
 from waybill.deliveries.reports.notifying import watch
 from waybill.installation import Installation
@@ -71,7 +72,7 @@ def deliver_a_day(installation: Installation, tenant: str, until: Any) -> None:
     assert all(result.error is None for result in running.finish(installation, tenant, until, [one.id for one in planned]))
     if planned:
         describing.committed_since(installation, tenant, min(one.id for one in planned))
-    running.close_day(installation, tenant)
+    days.close_day(installation, tenant)
 
 
 def test_a_tenants_night_opens_no_tenants_file(place: Place) -> None:

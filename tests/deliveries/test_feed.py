@@ -15,7 +15,8 @@ from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill.connection import Connection
-from waybill.deliveries import repairs, running
+from waybill.deliveries import repairs
+from waybill.deliveries.publishing import days
 from waybill.errors import ConflictError
 from waybill.ledger import feeds, registrations
 from waybill.registrations.applying import apply
@@ -119,7 +120,7 @@ def test_it_starts_over_where_the_ledger_does_not_know_what_stands_there(place):
     place.close()
     shutil.rmtree(place.root / ".waybill")
     shutil.copytree(older, place.root / ".waybill")
-    running.close_day(place.installation(), "acme")
+    days.close_day(place.installation(), "acme")
     again = feed(place)
     assert again["feed"] != first["feed"]
     assert (first["last_number"], again["last_number"]) == (4, 2)

@@ -13,9 +13,10 @@ import pytest
 
 from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from waybill.connection import Connection
+from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan, preview
 from waybill.deliveries.reports.describing import listed
-from waybill.deliveries.running import ask_full_load, deliver, run
+from waybill.deliveries.running import deliver, run
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import streams
 from waybill.registrations.applying import apply

@@ -84,13 +84,13 @@ class Begun:
 
 def plan(tenant: str, context: Mapping[str, Any]) -> Due:
     """Freeze what is due. Unfinished repairs come along unless the run is about single entities."""
-    from waybill.deliveries import planning, running
+    from waybill.deliveries import full_loads, planning
     from waybill.deliveries.repairs import unfinished_repairs
 
     installation, until, params = open_installation(), until_of(context), context["params"]
     entities = params.get("entities") or ()
     if params.get("full_load"):
-        asked = running.ask_full_load(installation, tenant, entities, context["dag_run"].run_after)
+        asked = full_loads.ask_full_load(installation, tenant, entities, context["dag_run"].run_after)
         log.info("full load of %s", ", ".join(asked) or "nothing more: this run has begun it before")
     due = planning.plan(installation, tenant, until, entities=entities)
     for one in due:
@@ -156,14 +156,14 @@ def _event(tenant: str, one: dict[str, Any]) -> Event:
 
 def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> bool:
     """Close the day. False when the task `close_day` has to look: something is still open, or the day could not be closed now."""
-    from waybill.deliveries import running
+    from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing
 
     entities = {one.entity for one in due}
     if any(one["entity"] in entities and one["purpose"] == "schedule" for one in describing.listed(installation, tenant, status="open")):
         return False
     try:
-        for path in running.close_day(installation, tenant):
+        for path in days.close_day(installation, tenant):
             log.info("wrote %s", path)
     except WaybillError as error:
         log.warning("the task close_day tries again: %s", error)
@@ -248,11 +248,11 @@ def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
 
 def close_day(tenant: str, planned: Batch | None) -> None:
     """Write the day manifests that are due. Raises PermanentError when planning failed or anything planned is uncommitted."""
-    from waybill.deliveries import running
+    from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing, notifying
 
     installation = open_installation()
-    for path in running.close_day(installation, tenant):
+    for path in days.close_day(installation, tenant):
         log.info("wrote %s", path)
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")

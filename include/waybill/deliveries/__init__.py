@@ -5,8 +5,9 @@ at the destination, or an error that says who has to do what.
 
 Read it in this order: `planning.plan` decides what is due, `protocol.deliver` delivers it step by step, `extraction` reads one snapshot
 of the source, `publishing/` sends the files and the manifests that prove them, and `running.run` does all of it in one go. `row_versions`
-remembers what must not be sent twice. `sizing` shares the work between tasks, and `stopping` ends them.
+remembers what must not be sent twice, `columns` how one file's columns follow the last one's. `shaping` makes Parquet and NDJSON of the
+records, and `encrypting` hands files to gpg. `sizing` shares the work between tasks, and `stopping` ends them.
 
-`repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes what is past its time, `comparison/` compares a source with its
-deliveries, and `reports/` tells people about them.
+`full_loads` asks for history once more, `repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes what is past its time,
+`comparison/` compares a source with its deliveries, and `reports/` tells people about them.
 """

@@ -17,7 +17,7 @@ class Sinks:
     new_file: Callable[[int], Sink]
     encryption: Encryption | None = None
 
-    def told(self, files: list[Written]) -> list[Written]:
+    def measured(self, files: list[Written]) -> list[Written]:
         if self.encryption is None:
             return files
         return [replace(file, plain=self.encryption.plain(file.number).as_json()) for file in files]

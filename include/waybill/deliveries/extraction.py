@@ -128,21 +128,21 @@ def extract(
         start, position = _positions(task, extent, remembered, heaps)
         notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
         return Extracted(
-            extent.end,
-            start,
-            position,
-            snapshot.taken_at,
-            columns,
-            version,
-            files,
-            remembered.blobs,
-            remembered.digests_from,
-            "; ".join(note for note in notes if note),
-            repeats,
-            keys,
-            _source_rows(selection, snapshot, keys),
-            natives(snapshot, task.entity),
-            _is_exact(task, selection),
+            end=extent.end,
+            position_from=start,
+            position_to=position,
+            snapshot_time=snapshot.taken_at,
+            columns=columns,
+            schema_version=version,
+            files=files,
+            digests=remembered.blobs,
+            digests_from=remembered.digests_from,
+            note="; ".join(note for note in notes if note),
+            may_repeat=repeats,
+            keys=keys,
+            source_rows=_source_rows(selection, snapshot, keys),
+            natives=natives(snapshot, task.entity),
+            exact=_is_exact(task, selection),
             range_column=task.entity.time_column if selection.time_to else task.entity.changes.column,
         )
 
@@ -159,14 +159,14 @@ def _written(
     front = shaped(dialect, selection, snapshot.binding(task.entity)) if dialect.format != "csv" else None
     with encrypting(task.recipient, new_file) as sinks:
         if task.streams < 2:
-            return sinks.told(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))
+            return sinks.measured(write_csv(snapshot.csv(selection, dialect.records), columns, dialect, sinks.new_file, progress, front))
         with snapshot.streams(selection, task.streams) as streams:
             readers = [(stream.csv(dialect.records), stream.stop) for stream in streams]
-            return sinks.told(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
+            return sinks.measured(write_side_by_side(readers, columns, dialect, sinks.new_file, progress, front))
 
 
 def _new_columns(task: Task) -> str:
-    return filling.told(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == "schedule" else ""
+    return filling.kept_empty(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == "schedule" else ""
 
 
 def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:

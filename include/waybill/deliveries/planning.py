@@ -112,8 +112,8 @@ def _activate_new(connection: Connection, installation: Installation, registered
 def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
     """The smaller of `until` and each source's own clock, for the sources something could be due from.
 
-    A source that cannot be reached now is left out: its deliveries are planned by `until`, fail with the source's own message, and are
-    finished later.
+    For a source that cannot be reached now, this machine's clock counts: its deliveries are planned, fail with the source's own message,
+    and are finished later.
     """
     with installation.ledger.read() as connection:
         entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, tenant)]

@@ -29,7 +29,7 @@ from waybill.deliveries.publishing.manifests import (
     publish_document,
     target_of,
 )
-from waybill.deliveries.publishing.published import require_published
+from waybill.deliveries.publishing.rename_check import require_published
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session

@@ -14,7 +14,8 @@ from waybill.deliveries.columns import arranged
 from waybill.deliveries.extraction import within
 from waybill.deliveries.kept_bytes import find_bytes
 from waybill.deliveries.planning import entity_ids
-from waybill.deliveries.running import Progress, Result, close_day, deliver, silent
+from waybill.deliveries.publishing.days import close_day
+from waybill.deliveries.running import Progress, Result, deliver, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams

@@ -16,17 +16,17 @@ from waybill.errors import TransientError
 LOOK = 0.5
 """Seconds between two looks, while something waits, at whether the process has to stop."""
 
-_told = threading.Event()
+_asked = threading.Event()
 
 
-def told() -> bool:
-    """Whether the process was told to stop."""
-    return _told.is_set()
+def is_asked_to_stop() -> bool:
+    """Whether the process was asked to stop."""
+    return _asked.is_set()
 
 
 def check() -> None:
-    """Raises TransientError when the process was told to stop."""
-    if told():
+    """Raises TransientError when the process was asked to stop."""
+    if is_asked_to_stop():
         raise TransientError(
             "the process was told to stop (SIGTERM) before the file was whole", next_step="The next run delivers it", code="stopped"
         )
@@ -41,7 +41,7 @@ def on_sigterm() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _told.set()
+        _asked.set()
         if callable(before):
             before(number, frame)
 
@@ -50,4 +50,4 @@ def on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _told.clear()
+        _asked.clear()

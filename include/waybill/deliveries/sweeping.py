@@ -17,8 +17,6 @@ from waybill.ledger import Ledger, deliveries, signatures, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill_consumer import sums
 
-_ATTEMPT = re.compile(r"\.([0-9a-f]{32})\.part\Z")
-
 
 @dataclass(frozen=True)
 class DestinationUpkeep:
@@ -85,7 +83,7 @@ def _parts(items: list[Item]) -> Iterator[_Part]:
         if layout.is_part(name) and "/." not in above:
             inside = [inner.modified for inner in items if inner.path.startswith(f"{item.path}/") and inner.modified]
             known = [*inside, *([item.modified] if item.modified else [])]
-            yield _Part(item.path, _ATTEMPT.findall(name)[0], max(known, default=None))
+            yield _Part(item.path, layout.attempt_of(name), max(known, default=None))
 
 
 def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part], limits: Limits) -> int:
@@ -107,7 +105,7 @@ def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part]
 
 def _server_now(session: Session, root: str, now: datetime) -> datetime:
     """The server's own clock, as a file written just now shows it; `now` where that cannot be had."""
-    own = f"{root}/.waybill-clock.{uuid4().hex}.part"
+    own = layout.hidden(f"{root}/waybill-clock", uuid4().hex)
     with suppress(PermanentError, ConflictError):
         session.prepare(own)
         try:

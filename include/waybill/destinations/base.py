@@ -16,7 +16,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from waybill.errors import ConflictError, PermanentError, TransientError
-from waybill.layout import is_part
+from waybill.layout import hidden, is_part
 
 
 class Profile(StrEnum):
@@ -174,7 +174,7 @@ def parent_and_name(path: str) -> tuple[str, str]:
 
 def rehearsal(folder: str) -> str:
     """A fresh hidden folder for `probe`, named as one of our own parts so that housekeeping finds a forgotten one."""
-    return f"{folder.rstrip('/')}/.waybill-probe.{uuid4().hex}.part"
+    return hidden(f"{folder.rstrip('/')}/waybill-probe", uuid4().hex)
 
 
 def only_own_folder(path: str, label: str) -> None:

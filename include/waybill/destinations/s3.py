@@ -77,7 +77,7 @@ class S3Session(Reading):
     def _key(self, path: str) -> str:
         return self._root + "/".join(components(path))
 
-    def _told(self, doing: str, path: str) -> AbstractContextManager[None]:
+    def _translated(self, doing: str, path: str) -> AbstractContextManager[None]:
         return translated(self.label, doing, path, self._connection)
 
     @property
@@ -90,7 +90,7 @@ class S3Session(Reading):
     def _head(self, path: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError
 
-        with self._told("look at", path):
+        with self._translated("look at", path):
             try:
                 found: dict[str, Any] = self._client.head_object(Bucket=self._bucket, Key=self._key(path), ChecksumMode="ENABLED")
             except ClientError as error:
@@ -106,7 +106,7 @@ class S3Session(Reading):
     def blocks(self, path: str) -> Iterator[bytes]:
         from botocore.exceptions import ClientError
 
-        with self._told("read", path):
+        with self._translated("read", path):
             try:
                 body = self._client.get_object(Bucket=self._bucket, Key=self._key(path))["Body"]
             except ClientError as error:
@@ -115,7 +115,7 @@ class S3Session(Reading):
                 raise
         try:
             while True:
-                with self._told("read", path):
+                with self._translated("read", path):
                     block = body.read(_BLOCK)
                 if not block:
                     return
@@ -126,7 +126,7 @@ class S3Session(Reading):
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
         from botocore.exceptions import ClientError
 
-        with self._told("write", part):
+        with self._translated("write", part):
             try:
                 sent = send(self._client, self._bucket, self._key(part), blocks, self._if_new)
             except ClientError as error:
@@ -175,7 +175,7 @@ class S3Session(Reading):
         if size is None:
             raise part_missing(part, self.label)
         to = {"Bucket": self._bucket, "Key": self._key(final)}
-        with self._told("replace", final):
+        with self._translated("replace", final):
             self._copy_parts({"Bucket": self._bucket, "Key": self._key(part)}, to, size, {})
         with suppress(TransientError):
             self.remove(part)
@@ -184,7 +184,7 @@ class S3Session(Reading):
         """Copy inside S3 unless `target` exists; False when it does."""
         if self._head(target) is not None:
             return False  # spares the copy; the condition below is what decides
-        with self._told("publish", target):
+        with self._translated("publish", target):
             return self._copy_if_new(source, target, size)
 
     def _copy_if_new(self, source: str, target: str, size: int) -> bool:
@@ -226,7 +226,7 @@ class S3Session(Reading):
         claim = f"{final}/{hidden(final, _CLAIM).rpartition('/')[2]}"
         from botocore.exceptions import ClientError
 
-        with self._told("publish", final):
+        with self._translated("publish", final):
             try:
                 self._client.put_object(Bucket=self._bucket, Key=self._key(claim), Body=part.encode(), **self._if_new)
             except ClientError as error:
@@ -246,20 +246,20 @@ class S3Session(Reading):
                 only_own_folder(path, self.label)
                 self._remove_below(path)
             return
-        with self._told("remove", path):
+        with self._translated("remove", path):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(path))
 
     def _remove_below(self, path: str) -> None:
         for item in list(self.walk(path)):
             if not item.is_folder:
-                with self._told("remove", item.path):
+                with self._translated("remove", item.path):
                     self._client.delete_object(Bucket=self._bucket, Key=self._key(item.path))
 
     def entries(self, folder: str) -> list[Item]:
         prefix = self._key(folder)
         prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
         found: dict[str, Item | None] = {}
-        with self._told("list", folder):
+        with self._translated("list", folder):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
                 found |= {inner["Prefix"].removeprefix(prefix).rstrip("/"): None for inner in page.get("CommonPrefixes", [])}
                 for one in page.get("Contents", []):
@@ -308,7 +308,7 @@ class S3Session(Reading):
         steps.append(("write onto an existing key", "ok" if wrote else "refused"))
         self.publish(first, final)
         steps.append(("copy onto nothing", "ok"))
-        with self._told("publish", final):
+        with self._translated("publish", final):
             copied = self._copy_if_new(second, final, len(second.encode()))
         steps.append(("copy onto an existing key", "ok" if copied else "refused"))
         intact = self.read(final) == first.encode()

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from waybill import private
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger.denials import Denials
-from waybill.ledger.failures import READ_ONLY, sqlstate, told
+from waybill.ledger.failures import READ_ONLY, sqlstate, translated
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_236_145  # any number of ours: PostgreSQL's advisory lock around migrations
@@ -67,7 +67,7 @@ class Ledger:
 
     def unreachable(self, error: DBAPIError) -> TransientError | PermanentError | None:
         """What a database error means for the caller; None where it says nothing of the ledger's state."""
-        return told(error, f"ledger {self.url.render_as_string(hide_password=True)}")
+        return translated(error, f"ledger {self.url.render_as_string(hide_password=True)}")
 
     def revision(self) -> str | None:
         """The migration the ledger stands at, None when it is empty."""

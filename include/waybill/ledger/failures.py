@@ -25,7 +25,7 @@ def sqlstate(error: DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or ""
 
 
-def told(error: DBAPIError, where: str) -> TransientError | PermanentError | None:
+def translated(error: DBAPIError, where: str) -> TransientError | PermanentError | None:
     """What a database error means for the caller; None for one that is a mistake in a statement and not the ledger's state."""
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite(error.orig, where)

@@ -57,7 +57,7 @@ def needs_full_load(stream: Stream, entity: Entity) -> str:
     return f"{_named(new)} new in the catalog, and fill: full_load asks for every row"
 
 
-def told(new: list[str]) -> str:
+def kept_empty(new: list[str]) -> str:
     """What a delivery's note says of new columns."""
     return f"{_named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
 
@@ -76,7 +76,7 @@ def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, 
         new = new_columns(stream, entity) if entity else []
         if entity and new:
             wanted = entity.fill == "full_load"
-            says = f"{_named(new)} new: the next delivery is a full load" if wanted else told(new)
+            says = f"{_named(new)} new: the next delivery is a full load" if wanted else kept_empty(new)
             lines.append(f"{entity.id}: {says} (fill: {entity.fill})")
     return lines
 

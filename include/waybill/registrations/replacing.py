@@ -8,13 +8,7 @@ from typing import Any
 
 from waybill.access import LONGEST_ID, TENANT_ID, tenant_id
 from waybill.configuration.findings import validated
-from waybill.configuration.registration import (
-    Difference,
-    FolderDestination,
-    Registration,
-    difference,
-    listed_entities,
-)
+from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
 from waybill.configuration.sharing import Reader, copy_problem, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation

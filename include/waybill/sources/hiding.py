@@ -58,7 +58,7 @@ def _named(plan: Any) -> Iterator[tuple[str, str]]:
             yield from _named(one)
 
 
-def told(tables: Iterable[str]) -> str:
+def sentence(tables: Iterable[str]) -> str:
     """In words; empty where nothing is hidden."""
     names = ", ".join(tables)
     return f"row-level security of {names} decides which rows this connection sees (row_security_active)" if names else ""

@@ -24,7 +24,7 @@ from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
 from waybill.deliveries.encrypting import encrypting
-from waybill.deliveries.publishing.published import require_published
+from waybill.deliveries.publishing.rename_check import require_published
 from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError
@@ -89,7 +89,7 @@ class Found:
         lines = _lines(keysets.in_order(self.gone.records(), self.folder), timestamp_text(self.noticed_at), dialect)
         whole = replace(dialect, max_rows_per_file=None)
         with encrypting(to, lambda number: sink) as sinks:
-            [written] = sinks.told(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
+            [written] = sinks.measured(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
         return {"path": path.name, "rows": written.rows, "bytes": written.bytes, "sha256": written.sha256, **written.plain}, path
 
 

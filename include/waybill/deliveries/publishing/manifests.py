@@ -10,7 +10,7 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task
-from waybill.deliveries.publishing.published import require_document
+from waybill.deliveries.publishing.rename_check import require_document
 from waybill.destinations import Session
 from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import columns_of, dialect_of, document

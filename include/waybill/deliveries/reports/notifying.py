@@ -165,7 +165,7 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
             if all(each.status != "open" for each in found):
                 over.append(raised)
                 well += [raised] if any(each.status == "committed" for each in found) else []
-    heard = _listening(notices.told(connection, [alarm.id for alarm in well]), Event.RECOVERED)
+    heard = _listening(notices.sent_about(connection, [alarm.id for alarm in well]), Event.RECOVERED)
     ended = {alarm.id for alarm in over if notices.clear(connection, alarm, now)}
     if ended & {alarm.id for alarm in well}:
         was = min((alarm.event for alarm in well), key=_GRAVEST.index)

@@ -155,7 +155,7 @@ async def log_in(chosen: Settings) -> LoggedIn:
     """
     client = _Pinned(chosen)
     connection: asyncssh.SSHClientConnection | None = None
-    with _told(chosen, client):
+    with _translated(chosen, client):
         try:
             async with asyncio.timeout(chosen.connect_seconds + chosen.login_seconds):
                 connection = await _connect(chosen, client)
@@ -243,7 +243,7 @@ def _without_fillers(connection: asyncssh.SSHClientConnection) -> None:
 
 
 @contextmanager
-def _told(chosen: Settings, client: _Pinned) -> Iterator[None]:
+def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
     """Turns what goes wrong while logging in into an error that says who has to do what."""
     label = chosen.label
     try:

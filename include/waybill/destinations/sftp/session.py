@@ -123,11 +123,11 @@ class SftpSession(Reading):
         return f"{self._root}/{'/'.join(components(path))}" if path != "/" else self._root or "/"
 
     def _run(self, doing: str, path: str, work: Coroutine[Any, Any, T]) -> T:
-        with self._told(doing, path):
+        with self._translated(doing, path):
             return wait(self._loop, work)
 
     @contextmanager
-    def _told(self, doing: str, path: str) -> Iterator[None]:
+    def _translated(self, doing: str, path: str) -> Iterator[None]:
         try:
             yield
         except Status as status:
@@ -159,7 +159,7 @@ class SftpSession(Reading):
         prefixes = ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]
         found = self._run("look at", folder, self._look_at_all(prefixes)) if self._sees else [None] * len(prefixes)
         for prefix, facts in zip(prefixes, found, strict=True):
-            with self._told("look at", prefix):
+            with self._translated("look at", prefix):
                 if isinstance(facts, BaseException):
                     raise facts
             if facts is None:
@@ -174,7 +174,7 @@ class SftpSession(Reading):
 
     def _make_one(self, path: str) -> None:
         """Somebody else may make it meanwhile; a drop box does not tell, the upload will."""
-        with self._told("make the folder", path):
+        with self._translated("make the folder", path):
             try:
                 wait(self._loop, self._wire.make_folder(self._at(path)))
             except Status as status:
@@ -232,7 +232,7 @@ class SftpSession(Reading):
         return Stored(sent_bytes, sent.hexdigest()), Stored(back_bytes, back.hexdigest())
 
     def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
-        with self._told("write", part):
+        with self._translated("write", part):
             try:
                 return wait(self._loop, upload.step(chunk, last=last))
             except Status as status:
@@ -253,7 +253,7 @@ class SftpSession(Reading):
             raise PermanentError("a drop box cannot rename", where=self.label, next_step="Upload under the final name", code="dropbox")
         if self.profile is Profile.NO_CAS and self._look(final) is not None:
             return False
-        with self._told("publish", final), self._lanes.lane() as wire:
+        with self._translated("publish", final), self._lanes.lane() as wire:
             try:
                 wait(self._loop, wire.rename(self._at(part), self._at(final)))
             except Status as status:
@@ -274,7 +274,7 @@ class SftpSession(Reading):
 
     def replace(self, part: str, final: str) -> None:
         self._file(final)
-        with self._told("replace", final), self._lanes.lane() as wire:
+        with self._translated("replace", final), self._lanes.lane() as wire:
             move = wire.rename if self.profile is Profile.NO_CAS else wire.rename_over
             wait(self._loop, move(self._at(part), self._at(final)))
         if self._look(part) is not None:
@@ -300,7 +300,7 @@ class SftpSession(Reading):
         self._unless_missing("remove", path, self._wire.remove_folder)
 
     def _unless_missing(self, doing: str, path: str, call: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-        with self._told(doing, path):
+        with self._translated(doing, path):
             try:
                 wait(self._loop, call(self._at(path)))
             except Status as status:
@@ -324,7 +324,7 @@ class SftpSession(Reading):
         return items
 
     def probe(self, folder: str) -> Probe:
-        with self._told("rehearse below", folder):
+        with self._translated("rehearse below", folder):
             found = wait(self._loop, rehearse(self._wire, self._at, folder))
         login_key, host_key = self._proofs
         return replace(found, login_key=login_key, host_key=host_key)

@@ -116,7 +116,7 @@ def owe(
         connection.execute(insert(notice), rows)
 
 
-def told(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
+def sent_about(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
     """The channels that were told of any of these alarms, or may have been, each once."""
     tried = or_(notice.c.state == "sent", notice.c.tries > 0, notice.c.claimed_at.is_not(None))
     query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)

@@ -138,7 +138,7 @@ class DbApiSnapshot:
         return ""
 
     def narrowed(self, entity: Entity) -> str:
-        return hiding.told(self._hiding(entity))
+        return hiding.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session, where it is one of PostgreSQL."""

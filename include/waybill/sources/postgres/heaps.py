@@ -124,6 +124,6 @@ def passed_over(query: Query, heap: Heap, start: object, *, view: bool) -> Sql |
     return sql("SELECT 1 FROM {} WHERE {} LIMIT 1", heap.name, before if isinstance(start, str) else query.precedes(column, start))
 
 
-def told(heaps: Iterable[Heap]) -> str:
+def sentence(heaps: Iterable[Heap]) -> str:
     names = ", ".join(heap.name for heap in heaps)
     return f"rows lie in {names}, which was not there at the last delivery, and tell of transactions before it"

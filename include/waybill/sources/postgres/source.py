@@ -195,7 +195,7 @@ class PostgresSnapshot:
             statement = heaps.passed_over(query, heap, start, view=bool(entity.query) or not self._is_table(entity))
             if statement is None or self._run(selection, statement):
                 found.append(heap)
-        return heaps.told(found) if found else ""
+        return heaps.sentence(found) if found else ""
 
     def _heaps(self, entity: Entity) -> list[Heap]:
         if not entity.changes.column or entity.changes.mode is Mode.FULL:
@@ -212,7 +212,7 @@ class PostgresSnapshot:
         return self.connection.execute(found, [relation_name(entity)]).fetchone() is not None
 
     def narrowed(self, entity: Entity) -> str:
-        return hiding.told(self._hiding(entity))
+        return hiding.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse, Response
 from waybill.access import Permission
 from waybill.airflow.names import dag_id
 from waybill.configuration.registration import ExportOption, Registration, zones
-from waybill.deliveries import running
+from waybill.deliveries import full_loads
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
 from waybill.deliveries.reports import describing, overview
 from waybill.deliveries.reports.causes import described_outside
@@ -205,7 +205,7 @@ def full_load(
     when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
     if not (chosen or form.one("all")):
         raise InvalidInput([Finding("", "entities", tell("refusal.all_or_one"))])
-    running.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
+    full_loads.queue_full_load(installation, tenant, [] if form.one("all") else chosen, actor=caller.actor, when=when)
     started = scheduler.run_now(tenant, caller) if when == "now" else "next"
     return moved(request, f"tenants/{tenant}?said=full_load_{started}")
 

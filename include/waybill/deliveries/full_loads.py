@@ -1,0 +1,43 @@
+"""Asking for full history: which streams begin again with their next delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from waybill.deliveries.planning import entity_ids
+from waybill.errors import PermanentError
+from waybill.installation import Installation
+from waybill.ledger import registrations, streams
+from waybill.registrations.replacing import require
+
+
+def ask_full_load(installation: Installation, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
+    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids.
+
+    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one. Nor does a
+    stream need marking that has delivered nothing yet: what it delivers first is its full load.
+    """
+    installation.registered(tenant)
+    chosen = entity_ids(installation, tenant, entities)
+    with installation.ledger.begin() as connection:
+        active = [stream for stream in streams.active(connection, tenant) if not chosen or stream.entity in chosen]
+        wanted = [stream for stream in active if asked_at is None or stream.activated_at < asked_at]
+        streams.ask_full_load(connection, tenant, [stream.entity for stream in wanted if stream.watermark is not None])
+    return [stream.entity for stream in wanted]
+
+
+def queue_full_load(installation: Installation, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:
+    """Full history with the next run, of these entities (ids or display names) or of all. Returns the ids.
+
+    Raises not_found when nothing is active, not_registered for an entity the tenant does not receive.
+    """
+    require(installation, tenant)
+    with installation.ledger.read() as connection:
+        active = streams.active(connection, tenant)
+    if not active:
+        raise PermanentError(f"nothing is active for the tenant {tenant}", next_step="Register entities first", code="not_found")
+    chosen = ask_full_load(installation, tenant, entities)
+    with installation.ledger.begin() as connection:
+        registrations.note(connection, tenant, actor, "full_load", {"entities": chosen, "when": when}, installation.now())
+    return chosen
