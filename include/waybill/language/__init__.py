@@ -1,7 +1,8 @@
 """Every sentence people read on pages and in mails, from one file a language (`en.yaml`). Templates and modules hold none of their own.
 
 A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value; what stands in backticks is shown as code.
-A sentence that counts has two forms, `one` and `other`, and `{count}` is the number. The words of a preset (`words` in policy) win.
+A sentence that counts has two forms, `one` and `other`, and `{count}` is the number. The words of a preset (`words` in policy) win. The
+names of a request's states and of the fields of its form are no sentences: `Labels` in `configuration/policy.py` holds them.
 """
 
 from __future__ import annotations
