@@ -165,8 +165,8 @@ def test_a_compressed_body_is_told_to_come_as_it_is(client: TestClient, issuer: 
 TENANT = "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit"
 STATES = "pending, running, done, failed, cancelled, expired"
 KEYS = (
-    "exportOption, entityList, frequency, timezone, deliverAt, deliverBy, destination, csv, files, landing, notify, "
-    "sourceTenant, where, columns, rename, frequencies"
+    "exportOption, entityList, frequency, timezone, deliverAt, deliverBy, destination, csv, files, "
+    "encryption, landing, notify, sourceTenant, copyOf, where, columns, rename, frequencies"
 )
 ZONES = "IANA names such as Europe/Berlin; did you mean Europe/Berlin?"
 EMPTY_ROOT = {"kind": "folder", "root": ""}
