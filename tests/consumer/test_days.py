@@ -147,6 +147,27 @@ def test_a_watcher_that_is_started_again_tells_what_became_complete_meanwhile(pl
     assert asyncio.run(watch(1, kept=True)) == [("2026-06-05", 2)]
 
 
+def test_a_tenant_that_stands_still_has_no_day_of_another_told_again(place: Place) -> None:
+    for tenant in ("acme", "globex"):
+        place.tenant(tenant, destination={"kind": "folder", "root": "out"}, **({"sourceTenant": "g"} if tenant == "globex" else {}))
+        place.run(NOON, tenant)
+    for day in range(1, 9):
+        place.run(NOON + day * DAY)
+
+    async def watch() -> list[Any]:
+        watcher, store = triggers.DayWatcher(str(place.out), every=0.01), Store()
+        store.kept[watcher._place()] = [["acme", "2026-05-31", 1], ["globex", "2026-05-31", 1]]
+        watcher.asset_state_store = store  # type: ignore[assignment]  # as the triggerer sets it
+        events = watcher.run()
+        told = [(await asyncio.wait_for(anext(events), 60)).payload for _ in range(8)]
+        following = asyncio.create_task(first(events))
+        await asyncio.to_thread(place.run, NOON + 9 * DAY)
+        return told + await following
+
+    found = [(one["tenant"], one["date"]) for one in asyncio.run(watch())]
+    assert found == [("acme", f"2026-06-0{day}") for day in range(1, 10)]
+
+
 def test_a_login_that_is_refused_is_told_to_the_task(place: Place, sshd: SftpAccess, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"private_key": sshd.private_key.read_text(), "host_key": "ssh-ed25519 " + "A" * 68}
     said = {"conn_type": "sftp", "host": sshd.host, "port": sshd.port, "login": sshd.login, "extra": extra}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
@@ -45,20 +45,20 @@ def on(place: Place, date: str, tenant: str = "") -> Day | None:
     return found[0] if found else None
 
 
-def newest(place: Place, tenant: str = "", since: str = "") -> list[Day]:
-    """The newest complete days of each tenant, oldest first; with `since` all from that date on, too."""
-    found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder, since)]
+def newest(place: Place, tenant: str = "", since: Mapping[str, str] | None = None) -> list[Day]:
+    """The newest complete days of each tenant, oldest first; of a tenant in `since` all from that date on, too."""
+    found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder, since or {})]
     return sorted((day for day in found if tenant in ("", day.tenant)), key=lambda day: (day.date, day.tenant))
 
 
-def _newest_below(place: Place, folder: str, since: str) -> Iterator[Day]:
-    left = RECENT
+def _newest_below(place: Place, folder: str, since: Mapping[str, str]) -> Iterator[Day]:
+    left, first = RECENT, ""
     for date in _dates(place, folder):
-        if left <= 0 and (not since or date[-10:].replace("/", "-") < since):
+        if left <= 0 and (not first or date[-10:].replace("/", "-") < first):
             return
         if day := _in(place, date):
             yield day
-            left -= 1
+            left, first = left - 1, since.get(day.tenant, "")
 
 
 def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:

@@ -82,7 +82,7 @@ class DayWatcher(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         told = await self._remembered()
         while True:
-            since = min(_newest(told or set()).values(), default="")
+            since = _newest(told or set())
             try:
                 found = await look(self.source, self.connection, partial(days.newest, tenant=self.tenant, since=since))
             except Refused as error:  # a person may mend it while this waits
@@ -119,13 +119,15 @@ class DayWatcher(BaseEventTrigger):
 
 def _newest(told: set[Told]) -> dict[str, str]:
     """The newest date that was told of each tenant."""
-    return {tenant: max(date for one, date, _ in told if one == tenant) for tenant, _, _ in told}
+    return {tenant: date for tenant, date, _ in sorted(told)}
 
 
 def _recent(told: set[Told]) -> set[Told]:
     """The newest dates of each tenant: what is older is not looked at."""
-    kept = {tenant: sorted({date for one, date, _ in told if one == tenant})[-2 * days.RECENT :] for tenant, _, _ in told}
-    return {(tenant, date, number) for tenant, date, number in told if date in kept[tenant]}
+    dates: dict[str, list[str]] = {}
+    for tenant, date in sorted({(tenant, date) for tenant, date, _ in told}):
+        dates.setdefault(tenant, []).append(date)
+    return {(tenant, date, number) for tenant, date, number in told if date in dates[tenant][-2 * days.RECENT :]}
 
 
 def fresh(found: list[Day], told: set[Told] | None) -> list[Day]:
