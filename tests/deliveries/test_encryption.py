@@ -31,6 +31,7 @@ from waybill.housekeeping import housekeeping
 from waybill.ledger.registrations import Provenance
 from waybill.registrations import replacing
 from waybill.registrations.applying import apply, record
+from waybill.web import problems
 
 MIDNIGHT = NOON.replace(hour=0)
 KEYED: dict[str, Any] = {**USER, "name": "keyed", "relation": "keyed", "deletes": "compare"}
@@ -297,11 +298,16 @@ def test_nothing_is_left_behind_and_a_full_disk_is_told_as_one(ring: Ring, tmp_p
 def test_where_there_is_no_gpg_the_tenant_is_told_and_nobody_else_is_hurt(
     place: Place, ring: Ring, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    body = {"exportOption": "export all", **encrypted_to(ring.public("consumer"))}
     place.tenant("globex", entityList=["user"])
     monkeypatch.setenv("PATH", str(tmp_path))
     applied = apply(place.installation(), actor="test")
     assert [(one.code, one.file) for one in applied.findings] == [("gpg_missing", "config/tenants/acme.yaml")]
     assert [one.tenant for one in applied.changes] == ["globex"]
+    assert "apt-get install gnupg" in str(applied.findings[0])
+    with pytest.raises(PermanentError, match="no program gpg") as refused:  # nothing that the caller of the API could correct
+        replacing.rehearse(place.installation(), "initech", body)
+    assert (type(refused.value), problems.status_of(refused.value)) == (PermanentError, 503)
 
 
 def test_a_large_file_takes_no_more_memory_than_a_small_one(ring: Ring) -> None:

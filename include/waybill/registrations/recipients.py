@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from waybill import pgp
 from waybill.configuration.registration import Registration
-from waybill.errors import Finding, PermanentError, TransientError
+from waybill.errors import Finding, WaybillError
 from waybill.ledger.registrations import Registered
+from waybill.pgp import UnusableKey
 
 _ALLOWED = "one current OpenPGP public key that has a part to encrypt to"
 
 
-def findings(wanted: Registration, before: Registered | None, file: str) -> list[Finding]:
-    """What is wrong with a new key; one that is in force is not tried again."""
+def unusable(wanted: Registration, before: Registered | None, file: str = "") -> list[Finding]:
+    """What is wrong with a new key; one that is in force is not tried again. Raises what gpg's absence or silence raises."""
     encryption = wanted.encryption
     if encryption is None or (before is not None and before.body.get("encryption") == encryption.model_dump(mode="json")):
         return []
     try:
         pgp.rehearse(encryption.public_key)
-    except (PermanentError, TransientError) as error:
+    except UnusableKey as error:
         return [Finding(file, "encryption.public_key", error.what, _ALLOWED, code=error.code)]
     return []
+
+
+def findings(wanted: Registration, before: Registered | None, file: str) -> list[Finding]:
+    """The same for a tenant's file, and that gpg is not there or does not answer: it hurts the tenants who need it, and nobody else."""
+    try:
+        return unusable(wanted, before, file)
+    except WaybillError as error:
+        return [Finding(file, "encryption", str(error), code=error.code)]

@@ -153,7 +153,7 @@ def _reader(one: Registered, active: Collection[Stream]) -> Reader:
 
 def _refuse_key(wanted: Registration, before: Registered | None) -> None:
     """A key that nothing can be encrypted to is refused before it is in force."""
-    if found := recipients.findings(wanted, before, ""):
+    if found := recipients.unusable(wanted, before):
         raise InvalidInput(found)
 
 

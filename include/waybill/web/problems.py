@@ -64,6 +64,7 @@ STATUS = {
     "ledger_read_only": 503,
     "ledger_refused": 503,
     "missing_connection": 503,
+    "gpg_missing": 503,
     "connection": 503,
 }
 """The status of each code. Other errors follow their class: permanent 400, conflict 409, transient and broken configuration 503."""
