@@ -207,6 +207,14 @@ def test_what_is_no_public_key_is_refused_before_gpg_sees_it(place: Place, key: 
         replacing.read({"exportOption": "export all", **encrypted_to(key)}, place.installation(), "acme")
 
 
+def test_a_private_key_that_was_pasted_is_not_repeated(place: Place) -> None:
+    key = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYSECRET\n-----END PGP PRIVATE KEY BLOCK-----"
+    for body in (encrypted_to(key), {"destination": {"kind": "sftp", "connection": key}}):
+        with pytest.raises(InvalidInput) as refused:
+            replacing.read({"exportOption": "export all", **body}, place.installation(), "acme")
+        assert "SECRET" not in str(refused.value), body
+
+
 def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobody_else(
     place: Place, unusable: dict[str, tuple[str, str]]
 ) -> None:

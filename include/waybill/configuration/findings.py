@@ -119,7 +119,7 @@ def _in_words(one: Any) -> tuple[str, str, str]:
         case "value_error":
             reason, _, allowed = str(context["error"]).partition("; allowed: ")
             allowed, _, meant = allowed.partition("; did you mean ")
-            named = not isinstance(given, str | int | float) or _short(given) in reason
+            named = not isinstance(given, str | int | float) or _short(given) in reason or _is_key(given)
             return reason if named else f"{_short(given)}: {reason}", allowed, meant.removesuffix("?")
         case "string_pattern_mismatch":
             return f"{_short(given)} does not fit", _FORMS.get(context["pattern"], f"text matching {context['pattern']}"), ""
@@ -143,15 +143,23 @@ def _at(bound: str, kind: str, number: int) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON and YAML write it; what is not short is told by its kind, and an address, which may hold a password, is not shown."""
+    """A value as JSON and YAML write it; what is not short is told by its kind. An address, which may hold a password, and a key are not
+    shown."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
         return kind_of(value)
     if isinstance(value, str) and "://" in value:
         return "an address, not shown,"
+    if _is_key(value):
+        return "a key, not shown,"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_key(value: Any) -> bool:
+    """Whether it is armored, as keys are: it may be the private half."""
+    return isinstance(value, str) and "-----BEGIN" in value
 
 
 @cache
