@@ -72,7 +72,7 @@ def unfed(connection: Connection, tenant: str, limit: int) -> list[Delivery]:
 
 
 def give_numbers(connection: Connection, current: Feed, entries: Sequence[tuple[str, str]]) -> bool:
-    """Number deliveries, each an id and its entry, from `one.last` on. False, and nothing changed, when another worker numbered some."""
+    """Number deliveries, each an id and its entry, after `current.last`. False, and nothing changed, when another worker numbered some."""
     same = (feed.c.tenant == current.tenant, feed.c.id == current.id, feed.c.last == current.last)
     if connection.execute(update(feed).where(*same).values(last=current.last + len(entries))).rowcount != 1:
         return False

@@ -54,7 +54,7 @@ class Reconciled:
 
     def as_json(self) -> dict[str, Any]:
         remarks = {name: [remark._asdict() for remark in getattr(self, name)] for name in ("problems", "notes")}
-        return {"imported": self.imported, **remarks, "differences": [remark.as_json() for remark in self.differences]}
+        return {"imported": self.imported, **remarks, "differences": [difference.as_json() for difference in self.differences]}
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,10 @@ class _Import:
     def _signature(self, path: str, document: bytes) -> bytes | None:
         """The signature that stands beside a document. Raises Wrong where it is not of these bytes."""
         signature = self._session.read(layout.signature(path)) if layout.signature(path) in self._paths else None
-        signer = self._installation.signer(self._registered.tenant)
-        key = None if signature is None else checked(document, signature)
-        if key is not None and signer is not None and key not in signer.public:
+        if signature is None:
+            return None
+        key, signer = checked(document, signature), self._installation.signer(self._registered.tenant)
+        if signer is not None and key not in signer.public:
             what = f"is signed by {key.fingerprint}, which the connection {signer.connection} does not hold"
             self._done.notes.append(Remark(path, what, is_problem=False))
         return signature

@@ -53,7 +53,7 @@ def said_outside(code: str) -> str:
 
 
 def described_outside(described: dict[str, Any]) -> dict[str, Any]:
-    """A delivery as `views.describe` tells it, with its error in words for people outside the house."""
+    """A delivery as `describing.describe` tells it, with its error in words for people outside the house."""
     return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
 
 
