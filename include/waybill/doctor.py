@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from importlib import metadata
 from typing import Any, Literal
 
-from waybill import __version__
+from waybill import __version__, pgp
 from waybill.configuration.catalog import Entity
 from waybill.configuration.loading import Settings, load
 from waybill.configuration.registration import Registration, resolve_entities
@@ -57,7 +57,7 @@ def examine(
         found += [*upgraded, *_disk(settings)]
         if all(one.status != "failed" for one in [*upgraded, found[2]]):
             installation = Installation(settings, ledger, connections, now, connect_db)
-            found += [*_archive(installation), *_sources(installation), *_destinations(installation)]
+            found += [*_archive(installation), *_sources(installation), *_keys(installation), *_destinations(installation)]
     finally:
         ledger.close()
     return found
@@ -225,11 +225,33 @@ def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) ->
     snapshot.check(Selection(entity, "", entity.columns))
 
 
+def _active(installation: Installation) -> list[Registered]:
+    with installation.ledger.read() as connection:
+        return [one for one in registrations.readable(registrations.all_current(connection)) if not one.registration.is_disabled]
+
+
+def _keys(installation: Installation) -> list[Check]:
+    """Each key that manifests are signed with, once, and the key that each tenant's files are encrypted to."""
+    found: list[Check] = []
+    signing: set[str] = set()
+    for one in _active(installation):
+        name = installation.configuration.export_policy(one.tenant).signing
+        if name and name not in signing:
+            signing.add(name)
+            with _kept(found, f"signing {name}"):
+                if signer := installation.signer(one.tenant):
+                    found.append(Check(f"signing {name}", "ok", f"signs manifests with {signer.public[0].fingerprint}"))
+        if encryption := one.registration.encryption:
+            with _kept(found, f"encryption {one.tenant}"):
+                to = pgp.recipient(encryption.public_key)
+                found.append(Check(f"encryption {one.tenant}", "ok", f"files are encrypted to {to.fingerprint}"))
+    return found
+
+
 def _destinations(installation: Installation) -> list[Check]:
     """Each destination rehearsed once, below the folder of the first tenant that has it."""
     found: list[Check] = []
-    with installation.ledger.read() as connection:
-        active = [one for one in registrations.all_current(connection) if not one.registration.is_disabled]
+    active = _active(installation)
     first: dict[str, Registered] = {}
     for one in active:
         first.setdefault(installation.destination_spec(one).model_dump_json(), one)

@@ -25,6 +25,7 @@ from waybill import kits, pgp
 from waybill.deliveries import repairs
 from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.running import run
+from waybill.doctor import examine
 from waybill.errors import InvalidInput, PermanentError, TransientError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
@@ -237,6 +238,9 @@ def test_a_key_that_expires_stops_deliveries_by_name_and_a_new_one_goes_on_with_
     record(installation, "acme", wanted, entities, by=Provenance("api", "test"))  # it was good when it was registered
     (failed,) = [result.error for result in run(installation, "acme", NOON) if result.error]
     assert (failed.code, "has expired" in str(failed), place.files()) == ("pgp_key", True, [])
+    checks = examine(installation.settings, installation.connections, installation.now, installation.connect_db)
+    [told] = [one for one in checks if one.name == "encryption acme"]
+    assert (told.status, "has expired" in told.found, "current public key" in told.next_step) == ("failed", True, True)
     place.tenant(entityList=["user"], **encrypted_to(ring.public("consumer")))
     well_delivered(place, NOON)
     assert next(one for _, one in place.manifests())["encryption"]["fingerprint"] == ring.fingerprint("consumer")

@@ -27,6 +27,7 @@ from waybill.deliveries import repairs
 from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.publishing import signing
 from waybill.deliveries.reports import describing
+from waybill.doctor import examine
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
@@ -331,6 +332,21 @@ def test_a_reconciled_ledger_knows_the_signatures_and_the_chain_goes_on(place: P
     place.clock = NOON + 40 * DAY
     assert housekeeping(place.installation()).foreign == []
     assert not list(place.out.rglob("*.sig"))
+
+
+def test_the_doctor_tries_the_key_that_signs(place: Place) -> None:
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON)
+    installation = place.installation()
+
+    def signing() -> list[tuple[str, str]]:
+        found = examine(installation.settings, installation.connections, installation.now, installation.connect_db)
+        return [(one.status, one.found) for one in found if one.name == "signing house_key"]
+
+    [(status, said)] = signing()
+    assert (status, said.startswith("signs manifests with SHA256:")) == ("ok", True)
+    place.connections["house_key"] = Connection("house_key", "generic")
+    assert signing() == [("failed", "signing connection house_key: the connection holds no private key to sign with")]
 
 
 def test_reconcile_refuses_a_manifest_whose_signature_is_not_of_it(place: Place) -> None:
