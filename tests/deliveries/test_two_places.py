@@ -88,6 +88,19 @@ def test_two_copies_of_one_tenant_may_share_and_a_stranger_may_not(place: Place)
     assert "config/tenants/stranger.yaml" in found
 
 
+def test_a_tenant_that_names_another_s_id_is_refused_also_when_its_file_alone_is_applied(
+    place: Place, run_waybill: Callable[..., str]
+) -> None:
+    place.tenant("second", entityList=["user"], copyOf="acme", destination={"kind": "folder", "root": "second"})
+    home = {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    for tenant in ("acme", "second"):
+        run_waybill("run", tenant, "--until", NOON.isoformat(), **home)
+    place.tenant("stranger", entityList=["user"], sourceTenant="acme", destination={"kind": "folder", "root": "strange"})
+    said = run_waybill("run", "stranger", status=1, **home)
+    assert "tenants/stranger.yaml: sourceTenant: this id is another tenant's too, and both would receive user" in said
+    assert [(place.root / name).exists() for name in ("out", "second", "strange")] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

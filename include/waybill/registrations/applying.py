@@ -14,11 +14,13 @@ from sqlalchemy import Connection
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
+from waybill.configuration.sharing import same_rows, shared_rows
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import filling, freezing, recipients
+from waybill.registrations.rivals import reader, rivals
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -92,9 +94,7 @@ def apply(
         before = {one.tenant: one for one in found if one}
         active = streams.active_entities(connection, only)
         samples = [] if only else streams.samples(connection)
-    unusable = [
-        found for file in files.tenants.values() for found in recipients.findings(file.registration, before.get(file.tenant), file.file)
-    ]
+    unusable = [found for file in files.tenants.values() for found in _unusable(installation, file, before.get(file.tenant), bool(only))]
     refused = {tenant_of(one) for one in unusable}
     sound = [file for file in files.tenants.values() if file.tenant not in refused]
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in sound]
@@ -106,6 +106,17 @@ def apply(
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
     return Applied(changes, (*files.findings, *unusable), refusal, (*frozen, *filling.announced(installation.catalog, samples, before)))
+
+
+def _unusable(installation: Installation, file: TenantFile, before: Registered | None, alone: bool) -> Iterator[Finding]:
+    """What only the ledger and gpg know of a file. Whose rows one that is read `alone` asks for was not compared with the other files."""
+    yield from recipients.findings(file.registration, before, file.file)
+    mine = reader(file.tenant, file.registration, file.entities)
+    if alone and mine.id_in_data != file.tenant:
+        with installation.ledger.read() as connection:
+            others = rivals(connection, mine)
+        if shared := shared_rows(mine, others.values()):
+            yield same_rows(shared, file.file)
 
 
 def is_gone(files: TenantFiles, one: Registered) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from waybill.access import LONGEST_ID, TENANT_ID, tenant_id
 from waybill.configuration.findings import validated
 from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
-from waybill.configuration.sharing import Reader, copy_problem, same_rows, shared_rows
+from waybill.configuration.sharing import copy_problem, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -18,6 +18,7 @@ from waybill.ledger.streams import Stream
 from waybill.registrations import recipients
 from waybill.registrations.applying import changed_fields, record
 from waybill.registrations.estimating import Estimate, estimate
+from waybill.registrations.rivals import reader, rivals
 
 API_ORIGIN = "api"
 
@@ -134,21 +135,13 @@ def _refuse_chosen_rows(
     if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
         allowed = "the one in force; operators set it in the tenant's file"
         raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
+    mine = reader(tenant, wanted, entities)
     with installation.ledger.begin() as connection:
-        named = {*registrations.reading(connection, wanted.id_in_data(tenant)), wanted.copy_of or tenant} - {tenant}
-        others = [found for one in named if (found := registrations.current(connection, one))]
-        readers = {one.tenant: _reader(one, streams.active(connection, one.tenant)) for one in others}
-    mine = Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
-    if problem := copy_problem(mine, readers | {tenant: mine}):
+        others = rivals(connection, mine)
+    if problem := copy_problem(mine, others | {tenant: mine}):
         raise InvalidInput([problem])
-    if shared := shared_rows(mine, readers.values()):
+    if shared := shared_rows(mine, others.values()):
         raise InvalidInput([same_rows(shared)])
-
-
-def _reader(one: Registered, active: Collection[Stream]) -> Reader:
-    """By the words of the registration, also of one that cannot be read any more."""
-    copy_of = one.body.get("copyOf")
-    return Reader(one.tenant, one.body.get("sourceTenant") or copy_of or one.tenant, [stream.entity for stream in active], copy_of)
 
 
 def _refuse_key(wanted: Registration, before: Registered | None) -> None:

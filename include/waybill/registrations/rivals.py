@@ -1,0 +1,29 @@
+"""The tenants in force that receive rows by the same id in the data: nobody may receive another one's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from waybill.configuration.registration import Registration
+from waybill.configuration.sharing import Reader
+from waybill.ledger import registrations, streams
+
+
+def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Reader:
+    return Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
+
+
+def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
+    """The other tenants who read by this one's id, and the one it is a copy of.
+
+    By the words of their registrations, also of one that cannot be read any more.
+    """
+    named = {*registrations.reading(connection, mine.id_in_data), mine.copy_of or mine.tenant} - {mine.tenant}
+    found = {}
+    for tenant in named:
+        if one := registrations.current(connection, tenant):
+            copy_of, active = one.body.get("copyOf"), [stream.entity for stream in streams.active(connection, tenant)]
+            found[tenant] = Reader(tenant, one.body.get("sourceTenant") or copy_of or tenant, active, copy_of)
+    return found
