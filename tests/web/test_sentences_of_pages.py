@@ -125,6 +125,8 @@ def test_a_product_has_sentences_of_its_own() -> None:
         ({"exports.rows_of": "{count} rows"}, "unknown sentence 'exports.rows_of'"),
         ({"exports.until": "until {day}"}, "exports.until has the unknown value {day}; allowed: {at}"),
         ({"exports.until": "until {at.year}"}, "exports.until has the unknown value {at.year}"),
+        ({"exports.until": "until {at:%Q{day}}"}, "exports.until has the unknown value {at:%Q{day}}"),
+        ({"exports.until": "until {at!x}"}, "exports.until has the unknown value {at!x}"),
         ({"exports.until": "until {"}, "exports.until has a brace that opens or closes nothing"),
         ({"exports.empty": "{}"}, "exports.empty has the unknown value {}; allowed: none"),
     ],

@@ -53,8 +53,9 @@ def tell(key: str, /, own: Mapping[str, str] | None = None, count: int | None = 
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The values a sentence asks for. Raises ValueError for a brace that opens or closes nothing."""
-    return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+    """The values a sentence asks for, with how it would have them spelt. Raises ValueError for a brace that opens or closes nothing."""
+    asked = ((name, form, how) for _, name, form, how in string.Formatter().parse(text) if name is not None)
+    return frozenset(name + (f"!{how}" if how else "") + (f":{form}" if form else "") for name, form, how in asked)
 
 
 def misworded(own: Mapping[str, str]) -> str:
