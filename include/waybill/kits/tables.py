@@ -97,7 +97,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     if registration.encryption is not None:
         raise PermanentError(
             f"a kit reads files as they are, and those of {tenant} are encrypted",
-            next_step="Decrypt them first, or load with `waybill-consumer load --gpg`",
+            next_step="Load with `waybill-consumer load --gpg`, which decrypts them",
             code="no_kit",
         )
     entities = _entities(catalog, registration, active if known else None)
