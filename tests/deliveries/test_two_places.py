@@ -106,6 +106,7 @@ def test_a_tenant_that_names_another_s_id_is_refused_also_when_its_file_alone_is
     [
         (["acme", "acme"], "acme.yaml is there already"),
         (["nobody", "second"], "the tenant nobody has no file"),
+        (["../policy", "second"], "'../policy' is not a tenant id"),
         (["acme", "Second Place"], "Second Place"),
         (["acme", "second", "{kind: ftp}"], "config/tenants/second.yaml: destination"),
         (["acme", "second", "{kind: folder"], "--to: line 1"),
@@ -123,7 +124,7 @@ def test_through_the_api_only_an_operator_makes_a_copy(place: Place) -> None:
     installation = place.installation()
     applying.apply(installation, actor="test")
     body = {"entityList": ["user"], "destination": {"kind": "folder", "root": "second"}, "copyOf": "acme"}
-    with pytest.raises(InvalidInput, match="the id in the data is set by the operator"):
+    with pytest.raises(InvalidInput, match="copyOf: the id in the data is set by the operator"):
         replacing.replace(installation, "second", body, actor="tenant")
     with pytest.raises(InvalidInput, match="there is no other tenant 'acmee' here"):
         replacing.replace(installation, "second", {**body, "copyOf": "acmee"}, actor="operator", operator=True)

@@ -21,7 +21,7 @@ _NOT_COPIED = ("destination", "notify")
 def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Path:
     """Write `config/tenants/<name>.yaml`. Raises PermanentError or ConfigError, with nothing written, where it would not be valid."""
     folder = settings.config_dir / "tenants"
-    original, taken = _file_of(folder, tenant), _file_of(folder, name)
+    original, taken = _file_of(folder, tenant_id(tenant)), _file_of(folder, tenant_id(name))
     if original is None:
         step = "Give the tenant a file, or register the copy through the API as an operator, with copyOf"
         raise PermanentError(f"the tenant {tenant} has no file in {folder}", next_step=step, code="not_found")
@@ -33,7 +33,7 @@ def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Path:
         raise ConfigError(findings)
     body = {"copyOf": tenant, **{key: value for key, value in words.items() if key not in _NOT_COPIED}, "destination": destination}
     text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
-    path = folder / f"{tenant_id(name)}.yaml"
+    path = folder / f"{name}.yaml"
     _require_valid(settings.config_dir, path.name, text)
     path.write_text(text, encoding="utf-8")
     return path

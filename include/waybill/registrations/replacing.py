@@ -134,7 +134,8 @@ def _refuse_chosen_rows(
     in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
     if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
         allowed = "the one in force; operators set it in the tenant's file"
-        raise InvalidInput([Finding("", "sourceTenant", "the id in the data is set by the operator", allowed, code="not_allowed")])
+        field = "sourceTenant" if wanted.source_tenant != in_force[0] else "copyOf"
+        raise InvalidInput([Finding("", field, "the id in the data is set by the operator", allowed, code="not_allowed")])
     mine = reader(tenant, wanted, entities)
     with installation.ledger.begin() as connection:
         others = rivals(connection, mine)
