@@ -18,6 +18,7 @@ from tests.servers.process import free_port
 from tests.servers.sshd import SftpAccess, serve_sshd
 from waybill import housekeeping
 from waybill.connection import Connection
+from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places
@@ -228,6 +229,21 @@ def test_delivered_files_past_their_keeping_go_and_a_changed_one_stays(place: Pl
     assert done.foreign == ["/exports/acme/2026/05/31/user/user.csv"]
     assert done.files == 3 + 4 + 1
     assert place.files() == ["exports/acme/2026/05/31/user/user.csv", "exports/acme/2026/05/31/user/user.manifest.json"]
+
+
+def test_deliveries_that_were_brought_back_go_too_however_their_manifests_are_spelt(place: Place) -> None:
+    place.write("policy.yaml", {"destination_days": 30})
+    place.run(NOON)
+    for path, body in place.manifests():
+        path.write_text(json.dumps(body))  # as another version may have spelt it
+    place.close()
+    shutil.rmtree(place.root / ".waybill")
+    installation = place.installation()
+    applying.apply(installation, actor="test")
+    assert reconciling.reconcile(installation, "acme", actor="test").problems == []
+    place.clock = datetime.now(UTC) + 31 * DAY
+    assert housekeeping.housekeeping(place.installation()).foreign == []
+    assert place.files() == []
 
 
 def test_nothing_delivered_is_removed_unless_policy_says_so(place: Place) -> None:

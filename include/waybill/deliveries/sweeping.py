@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from waybill import layout
-from waybill.deliveries.publishing.manifests import manifest_bytes, manifest_sha256, placed
+from waybill.deliveries.publishing.manifests import manifest_sha256, placed
 from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import Ledger, deliveries, signatures, upkeep
@@ -144,20 +145,22 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
                 removed += _removed(session, f"{folder}/{path}") if same else 0
                 foreign += [] if same else [f"{folder}/{path}"]
     for delivery in planned:
-        gone, left = _retire_delivery(session, delivery, adopted[delivery.id], visible, signed.get(hashes[delivery.id]))
+        sha256 = hashes[delivery.id]
+        gone, left = _retire_delivery(session, delivery, adopted[delivery.id], visible, sha256, signed.get(sha256))
         removed, foreign = removed + gone, foreign + left
     return removed, foreign
 
 
 def _retire_delivery(
-    session: Session, delivery: Delivery, attempt: Attempt, visible: set[str], signature: bytes | None
+    session: Session, delivery: Delivery, attempt: Attempt, visible: set[str], sha256: str, signature: bytes | None
 ) -> tuple[int, list[str]]:
+    """Remove a delivery's files, unless one of them is not what was published. `sha256` and `signature` are those of its manifest."""
     target = placed(delivery, attempt)
     listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
     files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}
     here = [path for path in files if path in visible]
     foreign = [path for path in here if session.sha256(path) != files[path]]
-    if target.manifest in visible and session.read(target.manifest) != manifest_bytes(delivery, attempt):
+    if target.manifest in visible and hashlib.sha256(session.read(target.manifest) or b"").hexdigest() != sha256:
         foreign.append(target.manifest)
     beside = layout.signature(target.manifest)
     if beside in visible and session.read(beside) != signature:
