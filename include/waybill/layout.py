@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import date
 
 from waybill.access import tenant_id
+from waybill_consumer import signatures
+from waybill_consumer.manifest import ENCRYPTED
 
 EXPORTS = "/exports"
 PART = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
 """The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
-ENCRYPTED = ".pgp"
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 
@@ -94,7 +95,7 @@ class Target:
 
 def signature(document: str) -> str:
     """Where the signature of a manifest or day manifest stands: beside it, under the name that `ssh-keygen -Y sign` gives it."""
-    return f"{document}.sig"
+    return f"{document}{signatures.SUFFIX}"
 
 
 def hidden(final: str, attempt: str) -> str:

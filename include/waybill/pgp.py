@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from waybill.errors import PermanentError, TransientError
+from waybill.sink import Sink
 
 LEAST_BITS = 2048
 """RSA and ElGamal keys below this are refused as weak."""
@@ -27,17 +28,6 @@ _BLOCK = 1 << 16
 _BY_BITS = {"1": "RSA", "2": "RSA", "3": "RSA", "16": "ElGamal", "17": "DSA"}
 _UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
 _STEP = "Register the consumer's current public key: `gpg --armor --export FINGERPRINT`"
-
-
-class Sink(Protocol):
-    """Where the bytes of one file go."""
-
-    def write(self, block: bytes | memoryview) -> None: ...
-    def finish(self) -> None: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def bytes(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from waybill.formats.csv import Sink, Written
+from waybill.formats.csv import Written
 from waybill.pgp import Encryption, Recipient
+from waybill.sink import Sink
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from waybill.deliveries.row_versions import Remembered, earliest, is_imported, t
 from waybill.deliveries.shaping import shaped
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
-from waybill.formats.csv import Sink, Written, write_csv, write_side_by_side
+from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
 from waybill.registrations import filling
+from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
 
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"

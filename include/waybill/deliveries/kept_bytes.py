@@ -18,10 +18,11 @@ from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
 from waybill.files.shapes import texts_of
-from waybill.formats.csv import Sink, Written
+from waybill.formats.csv import Written
 from waybill.installation import Installation
 from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.sink import Sink
 from waybill.sources import Source
 
 BLOCK = 1 << 20

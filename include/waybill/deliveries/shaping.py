@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
 from waybill.formats.base import Written
-from waybill.formats.csv import Compressed, Front, Sink
+from waybill.formats.csv import Compressed, Front
+from waybill.sink import Sink
 from waybill.sources import drift
 from waybill.sources.sql import Natives
 

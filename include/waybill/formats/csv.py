@@ -14,17 +14,7 @@ import zstandard
 
 from waybill.canonical import csv_line
 from waybill.configuration.selection import Block, Dialect
-
-
-class Sink(Protocol):
-    """Where the bytes of one file go."""
-
-    def write(self, block: bytes | memoryview) -> None: ...
-    def finish(self) -> None: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def bytes(self) -> int: ...
+from waybill.sink import Sink
 
 
 @dataclass(frozen=True)
