@@ -171,7 +171,7 @@ class _Verification:
         path = f"{folder}/{name}"
         if name.startswith("."):
             return _hidden(path, name)
-        if name.endswith((f"{SUFFIX}{signatures.SUFFIX}", f".json{signatures.SUFFIX}")):
+        if name.endswith(f".json{signatures.SUFFIX}"):
             return Remark(path, "is the signature of a manifest that is not here: not delivered (or not yet)", is_problem=False)
         data = DATA.match(name)
         if data and data[1] in f"{self._base}{folder}".split("/")[-3:]:
