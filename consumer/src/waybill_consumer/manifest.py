@@ -22,8 +22,6 @@ ENCRYPTED = ".pgp"
 NOTICED = "deleted_noticed_at"
 """The column of a deletes file that follows the key: when it was noticed that the row is gone."""
 
-TYPES = ("string", "integer", "decimal", "float", "boolean", "date", "timestamp", "uuid", "json", "binary")
-
 _NAME = re.compile(r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*\Z")
 _TENANT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _ENTITY = re.compile(r"^[a-z][a-z0-9_]{0,62}\Z")

@@ -204,12 +204,6 @@ def note(connection: Connection, tenant_id: str, actor: str, action: str, detail
     connection.execute(insert(audit).values(at=now, tenant=tenant_id, actor=actor, action=action, detail=detail))
 
 
-def noted(connection: Connection, tenant_id: str, action: str, detail: dict[str, Any]) -> bool:
-    """Whether the audit log's latest line of this action says just this."""
-    query = select(audit.c.detail).where(audit.c.tenant == tenant_id, audit.c.action == action).order_by(audit.c.id.desc()).limit(1)
-    return bool(connection.execute(query).scalar_one_or_none() == detail)
-
-
 def reading(connection: Connection, source_tenant: str) -> list[str]:
     """The tenants that receive the rows of this id in the data: by their `sourceTenant`, else by their `copyOf`, else by their own id.
 
