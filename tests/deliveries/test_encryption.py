@@ -217,7 +217,7 @@ def test_a_private_key_that_was_pasted_is_not_repeated(place: Place) -> None:
 
 
 def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobody_else(
-    place: Place, unusable: dict[str, tuple[str, str]]
+    place: Place, ring: Ring, unusable: dict[str, tuple[str, str]]
 ) -> None:
     well_delivered(place, NOON)
     place.tenant("globex", entityList=["user"])
@@ -225,6 +225,9 @@ def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobod
     applied = apply(place.installation(), actor="test")
     assert [(one.path, one.code) for one in applied.findings] == [("encryption.public_key", "pgp_key")]
     assert [(one.tenant, one.action) for one in applied.changes] == [("globex", "create")]
+    place.tenant("globex", entityList=["user"], **encrypted_to(ring.public("consumer")))
+    (line,) = [one for one in apply(place.installation(), actor="test").lines(dry_run=False) if "encryption" in one]
+    assert ("BEGIN" in line, 'null -> {"kind": "pgp", "public_key": "key with SHA-256 ' in line) == (False, True)
     assert place.installation().registered("acme").registration.entity_list == ("user",)
 
 

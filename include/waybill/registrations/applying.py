@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from waybill.registrations.rivals import reader, rivals
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
+_KEY = re.compile(r"-----BEGIN [^\"]+")
 _SIGNS = {"create": "+", "change": "~", "deactivate": "-"}
 
 
@@ -67,14 +70,20 @@ class Applied:
         for change in self.changed:
             yield f"{_SIGNS[change.action]} {change.tenant}  ({change.file})"
             for key, (old, new) in change.fields.items():
-                before = "" if change.action == "create" else f"{json.dumps(old, ensure_ascii=False)} -> "
-                yield f"    {key}: {before}{json.dumps(new, ensure_ascii=False)}"
+                before = "" if change.action == "create" else f"{_shown(old)} -> "
+                yield f"    {key}: {before}{_shown(new)}"
             yield from (f"    + {entity}  (full load first)" for entity in change.difference.activated)
             yield from (f"    - {entity}" for entity in change.difference.deactivated)
         yield from (f"note: {note}" for note in self.notes)
         counts = Counter(change.action for change in self.changes)
         verb = "to " if dry_run else ""
         yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
+
+
+def _shown(value: object) -> str:
+    """A value of a body on one line. A key, which has thousands of characters, is told by its hash."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _KEY.sub(lambda key: f"key with SHA-256 {hashlib.sha256(key[0].encode()).hexdigest()[:12]}", text)
 
 
 def apply(
