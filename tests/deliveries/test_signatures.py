@@ -33,6 +33,8 @@ from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
 from waybill.ledger import registrations
 from waybill.registrations.applying import apply
+from waybill_consumer.errors import Refused
+from waybill_consumer.signatures import read_signers
 from waybill_consumer.verification import Report
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve
 
@@ -200,6 +202,25 @@ WRONGS: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbled": (garble, "cannot be read"),
     "cut": (cut, "cannot be read"),
 }
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('waybill valid-before="20270101" ssh-ed25519 AAAA', "restricts a key by valid-before"),
+        ("waybill cert-authority ssh-ed25519 AAAA", "restricts a key by cert-authority"),
+        ("waybill ssh-rsa AAAA", "holds a key that is not Ed25519"),
+        ("ssh-ed25519 AAAA", "holds a key that is damaged"),
+        ('"waybill ssh-ed25519 AAAA', "holds a line with a quote that nothing closes"),
+        ('waybill namespaces="git" ssh-ed25519 AAAA', "holds no key of a signer"),
+        ("!waybill,* ssh-ed25519 AAAA", "holds no key of a signer"),
+        ("# nothing", "holds no key of a signer"),
+    ],
+)
+def test_a_line_of_allowed_signers_that_names_no_usable_key_is_refused_by_name(line: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "allowed_signers").write_text(f"{line}\n")
+    with pytest.raises(Refused, match=says):
+        read_signers([str(tmp_path / "allowed_signers")])
 
 
 @pytest.mark.parametrize("by_feed", [True, False], ids=["by the feed", "by a walk"])

@@ -139,7 +139,10 @@ def _key(line: str, where: str) -> Key | None:
     if not line or line.startswith("#"):
         return None
     before, is_ours, rest = line.partition(f"{_KIND} ")
-    names, *conditions = shlex.split(before.strip() or NAMESPACE, posix=False)
+    try:
+        names, *conditions = shlex.split(before.strip() or NAMESPACE, posix=False)
+    except ValueError:
+        raise Refused("holds a line with a quote that nothing closes", where=where, next_step=f"Give {_FORMS}") from None
     if not names.startswith(("ssh-", "ecdsa-", "sk-")) and not _is_meant(names.strip('"').split(",")):
         return None
     if not is_ours:
