@@ -144,9 +144,13 @@ def test_what_load_finds_while_a_pull_runs_takes_nothing_from_its_position(sende
     assert well("verify", copy)["notes"] == []
 
 
+OPEN = ("sftp://u:PLANTED/1@h/x", "sftp://u:PLANTED#1@h/x", "sftp://u:PLANTED?1@h/x")
+"""Passwords that hold what ends a login in a URL."""
+
+
 @pytest.mark.fast
 def test_addresses_that_are_none_are_refused_in_a_sentence(sender: Sender, tmp_path: Path) -> None:
-    for source in ("", "sftp://", "sftp://h:abc/x", "sftp://[::1/x", "sftp://h:99999/x", "s3://", "ftp://u:PLANTED@h/x"):
+    for source in ("", "sftp://", "sftp://h:abc/x", "sftp://[::1/x", "sftp://h:99999/x", "s3://", "ftp://u:PLANTED@h/x", *OPEN):
         said = refused("pull", source, tmp_path / "copy")
         assert "is no SOURCE" in said, source
         assert "PLANTED" not in said

@@ -49,6 +49,7 @@ class Login(NamedTuple):
 
 
 _SHAPES = "Write sftp://user@host/path, s3://bucket/path or a folder"
+_ESCAPED = "In a user or password write / : ? # @ % as %2F %3A %3F %23 %40 %25, or give the password in WAYBILL_CONSUMER_PASSWORD"
 
 
 def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
@@ -62,7 +63,9 @@ def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
         parts = urlsplit(source)
         named = bool(parts.hostname) and (scheme != "sftp" or parts.port != 0)
     except ValueError as error:
-        raise Refused(f"{without_password(source)} is no SOURCE: {error}", next_step=_SHAPES) from None
+        if "@" in source:  # neither it nor the error is repeated: where the password ends is not known
+            raise Refused("what was given is no SOURCE: its host or port cannot be read", next_step=_ESCAPED) from None
+        raise Refused(f"{source} is no SOURCE: {error}", next_step=_SHAPES) from None
     if scheme == "file":
         from waybill_consumer.places.folder import folder_place
 
