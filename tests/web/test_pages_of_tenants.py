@@ -18,6 +18,7 @@ from tests.issuer import RecordingScheduler
 from tests.open_access import OpenDoor
 from waybill.connection import Connection
 from waybill.web.app import create_app
+from waybill.web.pages.words import words as tenant_words
 
 FORM = {"exportOption": "export selected", "frequency": "daily", "timezone": "Europe/Berlin", "expected": "0"}
 LAST = "Last day must be 2026-05-31 or earlier: later days come with the next run"
@@ -245,7 +246,18 @@ def test_files_are_encrypted_by_the_form_and_a_key_that_is_none_is_told_at_its_f
     told = desk.wrong("closed", "registration/preview", "registration-form", SITES | {"public_key": "ssh-ed25519 AAAA"})
     assert "not an OpenPGP public key" in told["public_key"]
     armored = Path(__file__).with_name("consumer.asc").read_text()
-    assert "Encryption OpenPGP First" in words(desk.preview("closed", SITES | {"public_key": armored.replace("\n", "\r\n")}))
+    assert re.search(
+        "Encryption OpenPGP, key with SHA-256 [0-9a-f]{12} First",
+        words(desk.preview("closed", SITES | {"public_key": armored.replace("\n", "\r\n")})),
+    )
     desk.register("closed", SITES | {"public_key": armored})
     assert armored.splitlines()[3] in desk.client.get("/page/tenants/closed").text
-    assert "Encryption OpenPGP none" in words(desk.preview("closed", SITES | {"expected": "1"}))
+    assert re.search("Encryption OpenPGP, key with SHA-256 [0-9a-f]{12} none", words(desk.preview("closed", SITES | {"expected": "1"})))
+
+
+def test_another_key_and_entities_without_a_condition_are_told_as_they_are(desk: Desk) -> None:
+    told = tenant_words(desk.place.installation())
+    encryption: dict[str, str] = {"kind": "pgp", "public_key": "one"}
+    ((label, before, after),) = told.changes({"encryption": (encryption, encryption | {"public_key": "other"})}, moved=False)
+    assert (label, before == after) == ("Encryption", False)
+    assert told.value("where", {"site": []}).endswith(": –")

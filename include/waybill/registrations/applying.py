@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
 from waybill.configuration.sharing import same_rows, shared_rows
+from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -83,7 +83,7 @@ class Applied:
 def _shown(value: object) -> str:
     """A value of a body on one line. A key, which has thousands of characters, is told by its hash."""
     text = json.dumps(value, ensure_ascii=False)
-    return _KEY.sub(lambda key: f"key with SHA-256 {hashlib.sha256(key[0].encode()).hexdigest()[:12]}", text)
+    return _KEY.sub(lambda key: "key with SHA-256 " + key_hash(json.loads(f'"{key[0]}"')), text)
 
 
 def apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints
@@ -10,6 +11,11 @@ from waybill.configuration.values.strict import Strict
 
 _BEGIN, _END = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
 _ALLOWED = f"one armored public key, from {_BEGIN} to {_END}"
+
+
+def key_hash(public_key: str) -> str:
+    """What tells a key from another one on a line; its fingerprint only gpg can tell."""
+    return hashlib.sha256(public_key.encode()).hexdigest()[:12]
 
 
 def _armored(value: str) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from waybill.configuration.catalog import Catalog
 from waybill.configuration.registration import ExportOption
+from waybill.configuration.values.encryption import key_hash
 from waybill.deliveries.repairs import FIRST_YEAR, BadRange
 from waybill.errors import Finding, InvalidInput, WaybillError
 from waybill.installation import Installation
@@ -166,7 +167,7 @@ class Words:
             case "notify":
                 return "; ".join(f"{one['kind']} {one.get('url') or one.get('connection') or ', '.join(one['to'])}" for one in value)
             case "encryption":
-                return tell("value.encrypted")
+                return tell("value.encrypted", digest=key_hash(value["public_key"]))
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
@@ -198,7 +199,9 @@ def _condition(one: Mapping[str, Any]) -> str:
 
 
 PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
-    "where": lambda given: reduce(lambda first, second: tell("value.and", first=first, second=second), map(_condition, given)),
+    "where": lambda given: (
+        reduce(lambda first, second: tell("value.and", first=first, second=second), map(_condition, given)) if given else "–"
+    ),
     "columns": ", ".join,
     "rename": lambda given: ", ".join(tell("value.renamed", name=name, other=other) for name, other in given.items()),
     "frequencies": str,
