@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -14,6 +18,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import polars as pl
 import psycopg
 import pyarrow as pa
 import pytest
@@ -167,6 +172,22 @@ def test_pandas_reads_what_the_table_says_and_loses_the_empty_string(page: str, 
     found = pd.read_csv(file, dtype=dict.fromkeys(COLUMNS, "str"), **given)
     rows = [tuple(None if pd.isna(value) else value for value in row) for row in found.itertuples(index=False)]
     assert rows == [tuple(value or None for value in row) for row in ROWS]
+
+
+def test_polars_reads_what_the_table_says(page: str, file: Path) -> None:
+    assert re.findall(r"`read_csv\(f, schema=\{...\}\)`", options(page, "Polars 2"))
+    types = [pl.Int64(), pl.String(), pl.Decimal(18, 4), pl.Float64(), pl.Boolean(), pl.Datetime("us", "UTC"), pl.String()]
+    found = pl.read_csv(file, schema=dict(zip(COLUMNS, types, strict=True)))
+    assert found.with_columns(pl.col("raw").str.decode("base64")).rows() == VALUES
+
+
+@pytest.mark.parametrize(("program", "nothing"), [("Miller 6", ""), ("csvkit", None)])
+def test_tools_of_a_shell_read_what_the_table_says_and_keep_no_null_apart(page: str, file: Path, program: str, nothing: str | None) -> None:
+    command = re.findall(r"`((?:mlr|csvjson) .*?) f`", options(page, program))[0].split()
+    command[0] = str(shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"))
+    done = subprocess.run([*command, str(file)], check=True, capture_output=True, text=True)
+    rows = [[str(value).replace("\r\n", "\n") if value else nothing for value in row] for row in ROWS]
+    assert [list(row.values()) for row in json.loads(done.stdout)] == rows
 
 
 def test_the_python_lines_tell_null_from_empty(page: str, file: Path) -> None:
