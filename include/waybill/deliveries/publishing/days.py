@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
-from waybill.deliveries.publishing import landing
+from waybill.deliveries.publishing import feed
 from waybill.deliveries.publishing.manifests import manifest_sha256, placed, publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.destinations import Profile, Session
@@ -42,7 +42,7 @@ def close_day(installation: Installation, tenant: str) -> list[str]:
 def _write_feed(installation: Installation, registered: Registered) -> list[str]:
     """The feed. What keeps deliveries back keeps it back, too, and is told with them; the next run completes it."""
     try:
-        return landing.write_feed(installation, registered)
+        return feed.write_feed(installation, registered)
     except WaybillError as error:
         with installation.ledger.read() as connection:
             if not deliveries.listed(connection, registered.tenant, status="open", limit=1):
@@ -125,7 +125,7 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
     name = layout.day_manifest_name(day.number)
     path = f"{folder}/{name}"
     documents = {path: day.document}
-    if landing.wanted(installation, registered).sha256sums:
+    if feed.wanted(installation, registered).sha256sums:
         documents = {f"{folder}/{sums.name(day.number)}": sums.sums(day.document, name), **documents}
     session.prepare(folder)
     blind = session.profile is Profile.DROPBOX
