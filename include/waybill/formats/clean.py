@@ -75,26 +75,14 @@ def _cleaned(texts: Iterable[str], values: bool) -> list[str | None]:
 
 def text(original: str, values: bool = True) -> str | None:
     """A text without the credentials in it; None when nothing else is left or it cannot be told apart. `values` off goes by names only."""
-    if not re.match(_LOOKS_LIKE_JSON, original):
-        return _scalar(original, values)
+    if not re.match(_LOOKS_LIKE_JSON, original) and not original.startswith('"'):
+        return None if values and secret_value(original) else original
     try:
-        tree = jsons.parse(original)
+        tree = jsons.parse(original)  # a lone JSON string may hold JSON itself
         cleaned = _tree(tree, values)
-        return original if cleaned is tree else jsons.spell(cleaned)
+        return original if cleaned is tree else None if cleaned is None else jsons.spell(cleaned)
     except (ValueError, RecursionError):
         return None if _names_a_secret(original) or (values and secret_value(original)) else original
-
-
-def _scalar(original: str, values: bool) -> str | None:
-    """A lone JSON string may hold JSON itself."""
-    if original.startswith('"'):
-        try:
-            inner = jsons.parse(original)
-        except ValueError:
-            inner = original
-        cleaned = _tree(inner, values)
-        return original if cleaned is inner else None if cleaned is None else jsons.spell(cleaned)
-    return None if values and secret_value(original) else original
 
 
 def _tree(value: Any, values: bool, above: str = "") -> Any:
