@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+import pyarrow.parquet
 
 
 def forms(secret: str) -> set[bytes]:
@@ -31,6 +32,7 @@ def of_key(text: str) -> list[str]:
 
 
 def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """A file, and all that is packed inside it."""
     yield name, content
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -39,6 +41,9 @@ def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     if content.startswith(b"\x1f\x8b"):
         with suppress(OSError):
             yield f"{name} (unpacked)", gzip.decompress(content)
+    if name.endswith(".parquet"):
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
+        yield f"{name} (rows)", (str(table.to_pylist()) + str(table.schema.metadata)).encode()
 
 
 @dataclass

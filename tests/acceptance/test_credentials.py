@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import secrets
 import string
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 import yaml
 
+from tests.canaries import unpacked
 from tests.issuer import TestIssuer
 from tests.presets import Shop, opened
 from tests.servers.smtp import SmtpServer
@@ -26,18 +23,6 @@ KNOWN = "ghp_" + "".join(secrets.choice(string.ascii_letters + string.digits) fo
 """A credential that gives itself away, for a column of text."""
 
 EVERY_FORMAT = ["csv", "ndjson", "json", "xlsx", "parquet"]
-
-
-def unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """A file, and all that is packed inside it."""
-    yield name, content
-    if content.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for inside in archive.namelist():
-                yield from unpacked(f"{name}/{inside}", archive.read(inside))
-    if name.endswith(".parquet"):
-        table = pyarrow.parquet.read_table(io.BytesIO(content))
-        yield f"{name} (rows)", (str(table.to_pylist()) + str(table.schema.metadata)).encode()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
