@@ -21,7 +21,7 @@ from waybill.configuration.frozen import Unfrozen
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
 from waybill.configuration.registration import Registration, listed_entities
-from waybill.configuration.sharing import Reader, sharing_problems
+from waybill.configuration.sharing import reader, sharing_problems
 from waybill.errors import ConfigError, Finding
 
 
@@ -319,11 +319,11 @@ class _TenantFolder:
             else:
                 tenants[path.stem] = tenant
             findings.extend(own)
-        for one in _reading_the_same(tenants, broken) if only is None else ():
-            findings.append(one)
-            broken.add(Path(one.file).stem)
-        tenants = {name: tenant for name, tenant in tenants.items() if name not in broken}
-        return TenantFiles(tenants, frozenset(broken), tuple(findings))
+        shared = _reading_the_same(tenants, broken) if only is None else []
+        findings += shared
+        broken |= {Path(one.file).stem for one in shared}
+        sound = {name: tenant for name, tenant in tenants.items() if name not in broken}
+        return TenantFiles(sound, frozenset(broken), tuple(findings))
 
     def _read_one(self, path: Path, shown: str) -> tuple[TenantFile | None, list[Finding]]:
         written = _written(path)
@@ -337,16 +337,17 @@ class _TenantFolder:
     def paths(self, only: str | None = None) -> list[Path]:
         if only is None:
             return sorted([*self.folder.glob("*.yaml"), *self.folder.glob("*.yml")])
-        names = (f"{only}.yaml", f"{only}.yml") if Path(only).name == only else ()  # a name must not lead out of the folder
-        return [path for name in names if (path := self.folder / name).exists()]
+        return tenant_files(self.folder, only) if Path(only).name == only else []  # a name must not lead out of the folder
+
+
+def tenant_files(folder: Path, tenant: str) -> list[Path]:
+    """The files below `folder` that are named after a tenant: one, unless somebody made a mistake."""
+    return [path for suffix in ("yaml", "yml") if (path := folder / f"{tenant}.{suffix}").exists()]
 
 
 def _reading_the_same(tenants: Mapping[str, TenantFile], broken: Set[str]) -> list[Finding]:
-    if not any(one.registration.source_tenant or one.registration.copy_of for one in tenants.values()):
-        return []
-    files = tenants.values()
-    readers = [Reader(one.tenant, one.registration.id_in_data(one.tenant), one.entities, one.registration.copy_of) for one in files]
-    return sharing_problems({one.tenant: one for one in readers}, {one.tenant: one.file for one in files}, broken)
+    readers = {name: reader(name, one.registration, one.entities) for name, one in tenants.items()}
+    return sharing_problems(readers, {name: one.file for name, one in tenants.items()}, broken)
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from waybill.configuration.catalog import suggester
+from waybill.configuration.registration import Registration
 from waybill.errors import Finding
 
 
@@ -21,6 +22,10 @@ class Reader:
     def may_share_with(self, other: Reader) -> bool:
         """Whether one of the two is there to receive what the other does, or both to receive what a third one does."""
         return (self.copy_of or self.tenant) == (other.copy_of or other.tenant)
+
+
+def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Reader:
+    return Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
 
 
 def shared_rows(mine: Reader, others: Iterable[Reader]) -> tuple[str, ...]:

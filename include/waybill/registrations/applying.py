@@ -15,14 +15,14 @@ from sqlalchemy import Connection
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
-from waybill.configuration.sharing import same_rows, shared_rows
+from waybill.configuration.sharing import reader, same_rows, shared_rows
 from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import filling, freezing, recipients
-from waybill.registrations.rivals import reader, rivals
+from waybill.registrations.rivals import rivals
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25

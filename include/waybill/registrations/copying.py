@@ -11,7 +11,7 @@ import yaml
 
 from waybill.access import tenant_id
 from waybill.configuration import loading
-from waybill.configuration.loading import Settings, read_mapping
+from waybill.configuration.loading import Settings, read_mapping, tenant_files
 from waybill.errors import ConfigError, Finding, PermanentError
 
 _NOT_COPIED = ("destination", "notify")
@@ -21,13 +21,14 @@ _NOT_COPIED = ("destination", "notify")
 def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Path:
     """Write `config/tenants/<name>.yaml`. Raises PermanentError or ConfigError, with nothing written, where it would not be valid."""
     folder = settings.config_dir / "tenants"
-    original, taken = _file_of(folder, tenant_id(tenant)), _file_of(folder, tenant_id(name))
-    if original is None:
+    originals, taken = tenant_files(folder, tenant_id(tenant)), tenant_files(folder, tenant_id(name))
+    if not originals:
         step = "Give the tenant a file, or register the copy through the API as an operator, with copyOf"
         raise PermanentError(f"the tenant {tenant} has no file in {folder}", next_step=step, code="not_found")
     if taken:
-        raise PermanentError(f"{taken} is there already", next_step="Nothing was written. Choose another id", code="exists")
+        raise PermanentError(f"{taken[0]} is there already", next_step="Nothing was written. Choose another id", code="exists")
     findings: list[Finding] = []
+    original = originals[0]
     words = read_mapping(original.read_text(encoding="utf-8"), f"tenants/{original.name}", findings)
     if words is None:
         raise ConfigError(findings)
@@ -37,10 +38,6 @@ def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Path:
     _require_valid(settings.config_dir, path.name, text)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _file_of(folder: Path, tenant: str) -> Path | None:
-    return next((path for path in (folder / f"{tenant}.yaml", folder / f"{tenant}.yml") if path.exists()), None)
 
 
 def _require_valid(config_dir: Path, name: str, text: str) -> None:

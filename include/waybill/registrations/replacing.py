@@ -8,8 +8,9 @@ from typing import Any
 
 from waybill.access import LONGEST_ID, TENANT_ID, tenant_id
 from waybill.configuration.findings import validated
+from waybill.configuration.loading import tenant_files
 from waybill.configuration.registration import Difference, FolderDestination, Registration, difference, listed_entities
-from waybill.configuration.sharing import copy_problem, same_rows, shared_rows
+from waybill.configuration.sharing import copy_problem, reader, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
@@ -18,7 +19,7 @@ from waybill.ledger.streams import Stream
 from waybill.registrations import recipients
 from waybill.registrations.applying import changed_fields, record
 from waybill.registrations.estimating import Estimate, estimate
-from waybill.registrations.rivals import reader, rivals
+from waybill.registrations.rivals import rivals
 
 API_ORIGIN = "api"
 
@@ -187,9 +188,9 @@ def _in_catalog_order(installation: Installation, entities: Collection[str]) -> 
 def managing_file(installation: Installation, tenant: str, registered: Registered | None) -> str | None:
     """The file a tenant is managed by: one that exists, valid or not, or the one its registration in force came from."""
     folder = installation.settings.config_dir
-    for suffix in ("yaml", "yml"):
-        if (folder / "tenants" / f"{tenant_id(tenant)}.{suffix}").is_file():
-            return f"{folder.name}/tenants/{tenant}.{suffix}"
+    file = next((path for path in tenant_files(folder / "tenants", tenant_id(tenant)) if path.is_file()), None)
+    if file:
+        return f"{folder.name}/tenants/{file.name}"
     return registered.managed_by_file if registered else None
 
 

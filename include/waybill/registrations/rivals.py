@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sqlalchemy import Connection
 
-from waybill.configuration.registration import Registration
 from waybill.configuration.sharing import Reader
 from waybill.ledger import registrations, streams
-
-
-def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Reader:
-    return Reader(tenant, wanted.id_in_data(tenant), entities, wanted.copy_of)
 
 
 def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
