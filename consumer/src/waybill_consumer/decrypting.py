@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from waybill_consumer.errors import Damaged, Refused
+from waybill_consumer.fetching import hashed
 from waybill_consumer.manifest import ENCRYPTED, File, Manifest
-from waybill_consumer.records import BLOCK
 
 
 class Plain:
@@ -29,7 +28,8 @@ class Plain:
         plain = self._folder / f"{file.sha256[:16]}-{path.name.removesuffix(ENCRYPTED)}"
         if not plain.exists():
             _decrypt(path, plain, one)
-        size, sha256 = plain.stat().st_size, _sha256(plain)
+        digest, size = hashed(plain)
+        sha256 = digest.hexdigest()
         if file.plain_bytes is not None and (size, sha256) != (file.plain_bytes, file.plain_sha256):
             raise Damaged("decrypts to something else than its manifest says", where=str(path))
         return plain, file._replace(path=plain.name, bytes=size, sha256=sha256)
@@ -57,11 +57,3 @@ def _decrypt(path: Path, plain: Path, one: Manifest) -> None:
         step = f"Import the secret key {one.encryption} into gpg; if it is there, pull again"
         raise Refused(f"gpg does not decrypt it: {said}", where=str(path), next_step=step)
     part.replace(plain)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -40,7 +40,7 @@ def fetch(blocks: Blocks, arrival: Arrival, one: Manifest, root: Path, count: Co
 def is_intact(path: Path, file: File) -> bool:
     """Whether a file on this disk is what its manifest says."""
     with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size == file.bytes and _hash(path)[0].hexdigest() == file.sha256
+        return path.stat().st_size == file.bytes and hashed(path)[0].hexdigest() == file.sha256
     return False
 
 
@@ -48,7 +48,7 @@ def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Cou
     if is_intact(final, file):
         return 0
     part = final.with_name(f".{final.name}.part")
-    digest, start = _hash(part) if part.exists() else (hashlib.sha256(), 0)
+    digest, start = hashed(part) if part.exists() else (hashlib.sha256(), 0)
     travelled = 0
     if start <= file.bytes:
         travelled = _append(blocks, source, part, start, digest, file.bytes, count)
@@ -86,7 +86,8 @@ def _wrong(size: int, sha256: str, file: File) -> str:
     return "" if sha256 == file.sha256 else f"has SHA-256 {sha256}, its manifest says {file.sha256}"
 
 
-def _hash(path: Path) -> tuple[hashlib._Hash, int]:
+def hashed(path: Path) -> tuple[hashlib._Hash, int]:
+    """The SHA-256 of a file, open for more bytes, and its size."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
