@@ -241,10 +241,10 @@ class _Worker:
             {"path": name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
             for name, file in zip(names, extracted.files, strict=True)
         ]
-        facts = dict(extracted.facts or facts_of(task, extracted) | self._manifest_before())
+        filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
+        facts = dict(extracted.facts or facts_of(task, extracted, filled_from) | self._manifest_before())
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
         gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect, task.recipient) if extracted.keys else (None, None)
-        filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
         facts |= {"deletes": gone} if gone or task.keys else {}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)

@@ -166,7 +166,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     dialect = planned_under.registration.dialect
     encryption = in_force.registration.encryption or planned_under.registration.encryption  # a key that expired was replaced
-    encrypts = dialect.encrypted and encryption and delivery.status == "open" and delivery.purpose != "redelivery"
+    encrypts = dialect.encrypted and delivery.status == "open" and delivery.purpose != "redelivery"
     return Task(
         delivery=delivery,
         stream=stream,
@@ -178,7 +178,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
         conditions=where,
         keys=keys,
         recipient=pgp.recipient(encryption.public_key) if encrypts and encryption else None,
-        **({"streams": entity.streams} if delivery.reads_all else {}),
+        streams=entity.streams if delivery.reads_all else 1,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from waybill import layout
@@ -17,7 +18,6 @@ from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.registrations.filling import FILLED_FROM
-from waybill.registrations.filling import filled_from as filled
 from waybill_consumer.manifest import FORMAT_VERSION
 
 SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
@@ -57,7 +57,7 @@ def is_encrypted(attempt: Attempt) -> bool:
     return attempt.facts.get("encryption") is not None
 
 
-def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
+def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -> dict[str, Any]:
     """What a manifest says beyond the attempt's own columns, to be frozen with the attempt."""
     entity = task.entity
     facts = {
@@ -67,7 +67,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
         "key": list(entity.delivered_key),
         "tombstone_column": entity.tombstone_column,
         "tombstone_when": _told_state(entity),
-        "columns": _columns(task, extracted),
+        "columns": _columns(extracted, filled_from),
         "format": task.dialect.format,
         "csv": dialect_of(task.dialect),
         "produced_by": task.produced_by,
@@ -82,8 +82,7 @@ def facts_of(task: Task, extracted: Extracted) -> dict[str, Any]:
     return facts
 
 
-def _columns(task: Task, extracted: Extracted) -> list[dict[str, Any]]:
-    filled_from = filled(task.stream, task.entity, extracted.columns, task.delivery.sequence)
+def _columns(extracted: Extracted, filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
     columns = columns_of(extracted.columns, extracted.natives)
     return [column | ({FILLED_FROM: filled_from[column["name"]]} if column["name"] in filled_from else {}) for column in columns]
 
