@@ -65,6 +65,12 @@ def _unknown(command: Any, words: list[str]) -> Iterator[str]:
     yield from (f"there is no {word}" for word in (word.partition("=")[0] for word in words) if word.startswith("--") and word not in known)
 
 
+def test_decisions_are_numbered_without_holes_and_listed_in_order(repository: Path) -> None:
+    pages = sorted(path.name for path in (repository / "docs/decisions").glob("0*.md"))
+    assert [page[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    assert re.findall(r"\((0\d{3}-[^)]*)\)", (repository / "docs/decisions/README.md").read_text()) == pages
+
+
 def test_the_site_is_built_without_a_broken_link(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository / "docs", tmp_path / "docs")
     (tmp_path / "mkdocs.yml").write_text((repository / "mkdocs.yml").read_text())
