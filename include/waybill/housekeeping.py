@@ -20,6 +20,7 @@ from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices
 from waybill.requests.upkeep import keep_requests
+from waybill.states import DeliveryStatus
 
 DEAD_AFTER = timedelta(days=1)
 TOLD_FOR = timedelta(days=90)
@@ -115,7 +116,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
         owners = upkeep.owners(connection, [path.name for path in found])
     for path in found:
         owner = owners.get(path.name)
-        if owner is not None and owner.status == "open":
+        if owner is not None and owner.status == DeliveryStatus.OPEN:
             continue
         kept = installation.kept if owner and owner.adopted else None
         try:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from waybill.states import DeliveryStatus
+
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
     from waybill.installation import Installation
@@ -33,7 +35,7 @@ def deliveries(installation: Installation, results: Sequence[Result]) -> None:
         if done:
             tags = {**about, "kind": one.kind}
             stats.incr("waybill.deliveries", tags={**tags, "status": done.status})
-            if done.status == "committed":
+            if done.status == DeliveryStatus.COMMITTED:
                 stats.incr("waybill.rows", done.rows, tags=tags)
                 stats.incr("waybill.bytes", done.bytes, tags=tags)
                 stats.timing("waybill.delivery.duration", timedelta(seconds=result.seconds), tags=tags)

@@ -12,6 +12,7 @@ from waybill import logs
 from waybill.airflow import open_installation
 from waybill.airflow.names import APPLY_DAG, asset_name
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError, WaybillError
+from waybill.states import DeliveryStatus, Purpose
 
 if TYPE_CHECKING:
     from waybill.deliveries.running import Result
@@ -146,7 +147,7 @@ def _events(installation: Installation, tenant: str, results: Sequence[Result], 
     """The asset events of what this task committed, and of what an earlier try of it committed before it was killed."""
     from waybill.deliveries.reports import describing
 
-    done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == "committed"]
+    done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == DeliveryStatus.COMMITTED]
     return [_event(tenant, one) for one in describing.committed(installation, tenant, done, killed_since)] if done or killed_since else []
 
 
@@ -160,7 +161,10 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     from waybill.deliveries.reports import describing
 
     entities = {one.entity for one in due}
-    if any(one["entity"] in entities and one["purpose"] == "schedule" for one in describing.listed(installation, tenant, status="open")):
+    if any(
+        one["entity"] in entities and one["purpose"] == Purpose.SCHEDULE
+        for one in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
+    ):
         return False
     try:
         for path in days.close_day(installation, tenant):
@@ -257,7 +261,9 @@ def close_day(tenant: str, planned: Batch | None) -> None:
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
     waiting = [
-        one for one in describing.listed(installation, tenant, status="open") if one["entity"] in planned and one["purpose"] == "schedule"
+        one
+        for one in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
+        if one["entity"] in planned and one["purpose"] == Purpose.SCHEDULE
     ]
     if waiting:
         notifying.failed(installation, tenant, waiting)

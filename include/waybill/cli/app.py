@@ -22,6 +22,7 @@ from waybill.cli.serve import app as web_commands
 from waybill.cli.status import app as status_commands
 from waybill.cli.tables import table
 from waybill.errors import PermanentError, TransientError, WaybillError
+from waybill.states import DeliveryStatus, Purpose
 
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
@@ -218,7 +219,7 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
 
 def _what(one: dict[str, Any]) -> str:
     """full, delta, backfill or redelivery."""
-    return str(one["kind"] if one["purpose"] == "schedule" else one["purpose"])
+    return str(one["kind"] if one["purpose"] == Purpose.SCHEDULE else one["purpose"])
 
 
 @app.command()
@@ -307,8 +308,8 @@ def deliveries(
     """List deliveries, newest first."""
     from waybill.deliveries.reports import describing
 
-    if status not in ("", *_STATUSES):
-        raise typer.BadParameter(f"{status!r} is none of {', '.join(_STATUSES)}", param_hint="--status")
+    if status not in ("", *DeliveryStatus):
+        raise typer.BadParameter(f"{status!r} is none of {', '.join(DeliveryStatus)}", param_hint="--status")
     installation = open_installation()
     names = installation.configuration.catalog.ids_by_name()
     found = describing.listed(installation, tenant, entity=names.get(entity.casefold(), entity), status=status, limit=limit)
@@ -327,9 +328,6 @@ def deliveries(
         for one in found
     ]  # fmt: skip
     table(columns, shown, {number: one["error"] for number, one in enumerate(found) if one["error"]})
-
-
-_STATUSES = ("open", "committed", "abandoned")
 
 
 @app.command()

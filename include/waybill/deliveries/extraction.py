@@ -26,6 +26,7 @@ from waybill.pgp import Recipient
 from waybill.registrations import filling
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
+from waybill.states import Purpose
 
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
@@ -110,21 +111,21 @@ def extract(
     PermanentError when the source's shape no longer fits the catalog; PositionLost.
     """
     columns, version = arranged(task.stream.columns, task.stream.schema_version, task.entity.columns)
-    if task.delivery.purpose == "schedule" and (why := filling.needs_full_load(task.stream, task.entity)):
+    if task.delivery.purpose == Purpose.SCHEDULE and (why := filling.needs_full_load(task.stream, task.entity)):
         raise PositionLost(why)
     with source.snapshot([task.entity]) as snapshot:
         extent = _extent(task, snapshot)
         selection = Selection(task.entity, task.source_tenant, columns, _changed(extent), task.salt, where=task.conditions)
         repeats, remembered = False, Remembered([])
-        if task.delivery.purpose == "backfill":
+        if task.delivery.purpose == Purpose.BACKFILL:
             selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
         heaps = _heaps(task, snapshot, selection)
-        if task.delivery.purpose == "schedule":
+        if task.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
         files = _written(task, snapshot, selection, new_file, progress)
-        if task.delivery.purpose == "schedule":
+        if task.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(task.stream, snapshot, selection, extent, known)
         start, position = _positions(task, extent, remembered, heaps)
         notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
@@ -167,7 +168,7 @@ def _written(
 
 
 def _new_columns(task: Task) -> str:
-    return filling.kept_empty(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == "schedule" else ""
+    return filling.kept_empty(filling.new_columns(task.stream, task.entity)) if task.delivery.purpose == Purpose.SCHEDULE else ""
 
 
 def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:
@@ -194,13 +195,13 @@ def _source_rows(selection: Selection, snapshot: Snapshot, keys: Found | None) -
 
 def _is_exact(task: Task, selection: Selection) -> bool:
     by_time = isinstance(selection.changed.start, datetime) and selection.changed.ahead is None
-    return by_time or task.delivery.purpose == "backfill"
+    return by_time or task.delivery.purpose == Purpose.BACKFILL
 
 
 def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> list[int]:
     """What stores the rows now. Raises PositionLost when some of it holds rows that the last delivery could not see."""
     before, changed = (task.stream.position or {}).get("heaps"), selection.changed
-    if task.delivery.purpose == "schedule" and before is not None and changed.start is not None:
+    if task.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
         start = earliest(selection.entity, changed, snapshot.columns(selection.entity))
         if lost := snapshot.passed_over(selection, start, before):
             raise PositionLost(lost)
@@ -209,7 +210,7 @@ def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> list[int]:
 
 def _positions(task: Task, extent: Extent, remembered: Remembered, heaps: list[int]) -> tuple[Any, Any]:
     """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
-    if task.delivery.purpose == "backfill":
+    if task.delivery.purpose == Purpose.BACKFILL:
         return None, None
     changes = task.entity.changes
     reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
@@ -224,7 +225,7 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
             next_step="Check the clocks, or run again later; a standby that lags shows the time it has replayed up to",
             code="source_clock",
         )
-    if delivery.purpose == "backfill":
+    if delivery.purpose == Purpose.BACKFILL:
         return Extent(delivery.planned_to, Changed())
     extent = snapshot.extent(task.entity, task.source_tenant, _position(task), delivery.planned_to)
     if extent.lost:

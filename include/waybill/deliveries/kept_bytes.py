@@ -24,6 +24,7 @@ from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.sink import Sink
 from waybill.sources import Source
+from waybill.states import DeliveryStatus
 
 BLOCK = 1 << 20
 Blocks = Callable[[], Iterable[bytes]]
@@ -39,7 +40,7 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
         adopted = deliveries.adopted_of(connection, found)
     attempt = adopted[found[0].id]
     try:
-        files = [] if task.delivery.status == "committed" else find_bytes(installation, session, found, adopted)
+        files = [] if task.delivery.status == DeliveryStatus.COMMITTED else find_bytes(installation, session, found, adopted)
     except PermanentError as error:
         with installation.ledger.begin() as connection:
             deliveries.abandon(connection, task.delivery.id, error.what)
@@ -56,7 +57,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
     """
     original = family[0]
     wanted = [file["sha256"] for file in _files(adopted[original.id])]
-    committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == "committed"]
+    committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
         places = [*_archived(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]

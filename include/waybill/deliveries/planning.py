@@ -20,6 +20,7 @@ from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Provenance, Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.applying import replace_in
+from waybill.states import Kind, Purpose
 from waybill.window import Window, export_date, next_window
 
 
@@ -147,9 +148,9 @@ def _plan_stream(
     window = next_of(stream)
     if window is None:
         return None
-    kind = "full" if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else "delta"
+    kind = Kind.FULL if window.is_full or (entity is not None and entity.changes.mode is Mode.FULL) else Kind.DELTA
     values = delivery_values(connection, stream, window, registered, now)
-    return deliveries.plan(connection, values | {"purpose": "schedule", "kind": kind})
+    return deliveries.plan(connection, values | {"purpose": Purpose.SCHEDULE, "kind": kind})
 
 
 def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime, stream: Stream) -> Window | None:

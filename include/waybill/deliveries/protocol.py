@@ -43,6 +43,7 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.registrations import filling
 from waybill.sources import Source
+from waybill.states import DeliveryStatus, Purpose
 from waybill_consumer.manifest import package_hash
 
 _log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     target = target_of(task.delivery, task.dialect, parts=in_parts, unique=token if blind else "")
     unkept = False
     worker = _Worker(task, resources, target, in_parts, token, blind)
-    if task.delivery.status == "committed":
+    if task.delivery.status == DeliveryStatus.COMMITTED:
         return worker.verify()
     try:
         worker.prepare()
@@ -94,7 +95,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
         worker.write_manifest(adopted)
         worker.commit(adopted)
         unkept = not worker.archive(adopted)
-        return Outcome(task.delivery.id, "committed", adopted.rows, adopted.bytes, adopted.sha256)
+        return Outcome(task.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
         worker.withdraw()
         return worker.verify()
@@ -276,7 +277,7 @@ class _Worker:
     def _manifest_before(self) -> dict[str, Any]:
         """A signed manifest also vouches for the one before it, whoever holds the key that one was signed with by now."""
         one = self.task.delivery
-        if self.resources.signer is None or one.purpose != "schedule" or one.previous_sequence is None:
+        if self.resources.signer is None or one.purpose != Purpose.SCHEDULE or one.previous_sequence is None:
             return {}
         with self.resources.ledger.read() as connection:
             before = deliveries.scheduled(connection, one.stream, one.previous_sequence)
@@ -313,7 +314,7 @@ class _Worker:
         """Raises _Overtaken when the delivery is open no more; else notes which attempt may become visible from now on."""
         with self.resources.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
-            if now is None or now.status != "open":
+            if now is None or now.status != DeliveryStatus.OPEN:
                 raise _Overtaken
             if publishing is not None:
                 deliveries.mark_publishing(connection, publishing.id, self.resources.now())
@@ -356,7 +357,7 @@ class _Worker:
                 self.resources.on_commit(connection, self.task.delivery, adopted)
                 return
             now = deliveries.get(connection, self.task.delivery.id)
-        if now is None or now.status != "committed" or now.adopted != adopted.id:
+        if now is None or now.status != DeliveryStatus.COMMITTED or now.adopted != adopted.id:
             raise _Overtaken
 
     def withdraw(self) -> None:
@@ -368,7 +369,7 @@ class _Worker:
         """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
         with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
-            if now is None or now.status != "committed":
+            if now is None or now.status != DeliveryStatus.COMMITTED:
                 what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
                 raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [now])[now.id]

@@ -22,6 +22,7 @@ from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
+from waybill.states import DeliveryStatus, Kind, Purpose
 from waybill.window import export_date
 
 
@@ -33,7 +34,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
     """
     family = _committed_family(installation, delivery_id)
     original = family[0]
-    unfinished = [delivery for delivery in family if delivery.status == "open"]
+    unfinished = [delivery for delivery in family if delivery.status == DeliveryStatus.OPEN]
     if not unfinished:
         with installation.ledger.read() as connection:
             adopted = deliveries.adopted_of(connection, family)
@@ -55,7 +56,9 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
     if found is None or found.tenant != tenant:
         raise PermanentError(f"the tenant {tenant} has no delivery {delivery_id}", code="unknown_delivery")
     family = _committed_family(installation, delivery_id)
-    return next((delivery for delivery in family if delivery.status == "open"), None) or _plan_redelivery(installation, family, actor)
+    return next((delivery for delivery in family if delivery.status == DeliveryStatus.OPEN), None) or _plan_redelivery(
+        installation, family, actor
+    )
 
 
 def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
@@ -71,8 +74,8 @@ def _committed_family(installation: Installation, delivery_id: str) -> list[Deli
         family = deliveries.family(connection, found.redelivers or found.id) if found else []
     if not family:
         raise PermanentError(f"there is no delivery {delivery_id!r}", next_step="`waybill deliveries` lists them", code="unknown_delivery")
-    if family[0].status != "committed":
-        step = "It is delivered by the next run" if family[0].status == "open" else "There is nothing to send again"
+    if family[0].status != DeliveryStatus.COMMITTED:
+        step = "It is delivered by the next run" if family[0].status == DeliveryStatus.OPEN else "There is nothing to send again"
         raise PermanentError(f"the delivery {family[0].id} is {family[0].status}, not committed", next_step=step, code="not_committed")
     return family
 
@@ -86,7 +89,9 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
     stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{number}"
     now = installation.now()
     with installation.ledger.begin() as connection:
-        planned = deliveries.plan(connection, facts | {"purpose": "redelivery", "stem": stem, "redelivers": original.id, "created_at": now})
+        planned = deliveries.plan(
+            connection, facts | {"purpose": Purpose.REDELIVERY, "stem": stem, "redelivers": original.id, "created_at": now}
+        )
         if planned is not None:
             detail = {"delivery": original.id, "redelivery": planned.id}
             registrations.note(connection, original.tenant, actor, "redeliver", detail, now)
@@ -136,7 +141,7 @@ def backfill(
     with installation.ledger.read() as connection:
         stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
-    if earlier and not (again and earlier[-1].status == "committed"):
+    if earlier and not (again and earlier[-1].status == DeliveryStatus.COMMITTED):
         planned = earlier[-1]
     else:
         _check(stream, start, end)
@@ -154,7 +159,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
     with installation.ledger.read() as connection:
         stream = next(stream for stream in streams.active(connection, tenant) if stream.entity == name)
         earlier = deliveries.backfills(connection, stream.id, start, end)
-    if earlier and earlier[-1].status == "open":
+    if earlier and earlier[-1].status == DeliveryStatus.OPEN:
         return earlier[-1]
     _check(stream, start, end)
     _rehearse(installation, registered, stream, start, end)
@@ -207,8 +212,8 @@ def _plan_backfill(
         "entity": stream.entity,
         "generation": stream.generation,
         "sequence": 0,
-        "purpose": "backfill",
-        "kind": "backfill",
+        "purpose": Purpose.BACKFILL,
+        "kind": Kind.BACKFILL,
         "window_from": start,
         "planned_to": end,
         "export_date": day.isoformat(),

@@ -26,6 +26,7 @@ from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger import deliveries, registrations, streams
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
+from waybill.states import DeliveryStatus, Purpose
 
 PARALLEL = 4
 _log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def _try(installation: Installation, registered: Registered, session: Session, d
 def _with_renewal(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
     """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
     task = task_of(installation, delivery)
-    if delivery.status == "abandoned":
+    if delivery.status == DeliveryStatus.ABANDONED:
         raise PermanentError(
             "this delivery was abandoned when its stream ended", next_step="The next run plans what is due", code="abandoned"
         )
@@ -123,7 +124,7 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
         on_commit=notifying.on_commit(installation, registered),
         signer=installation.signer(delivery.tenant),
     )
-    if delivery.purpose == "redelivery":
+    if delivery.purpose == Purpose.REDELIVERY:
         repeated, read = kept_bytes.again(installation, session, task)
         return protocol.deliver(repeated, resources, read)
     try:
@@ -141,7 +142,7 @@ def _begin_again(installation: Installation, delivery: Delivery, reason: str) ->
     least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
     with installation.ledger.begin() as connection:
         current = deliveries.get(connection, delivery.id)
-        if current is not None and current.status == "committed":
+        if current is not None and current.status == DeliveryStatus.COMMITTED:
             return current
         if streams.get(connection, delivery.stream).active:
             streams.renew(connection, delivery.tenant, delivery.entity, now, reason[:255], least=least)
@@ -166,7 +167,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     dialect = planned_under.registration.dialect
     encryption = in_force.registration.encryption or planned_under.registration.encryption  # a key that expired was replaced
-    encrypts = dialect.encrypted and delivery.status == "open" and delivery.purpose != "redelivery"
+    encrypts = dialect.encrypted and delivery.status == DeliveryStatus.OPEN and delivery.purpose != Purpose.REDELIVERY
     return Task(
         delivery=delivery,
         stream=stream,

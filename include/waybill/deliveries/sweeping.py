@@ -16,6 +16,7 @@ from waybill.destinations import Item, Session
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import Ledger, deliveries, signatures, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.states import DeliveryStatus
 from waybill_consumer import sums
 
 
@@ -96,7 +97,7 @@ def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part]
     removed = 0
     for part in parts:
         owner = owners.get(part.attempt)
-        finished = owner is None or owner.status != "open"
+        finished = owner is None or owner.status != DeliveryStatus.OPEN
         age = part.modified or born(part.attempt)
         if finished and age is not None and age < before:
             session.remove(part.path)
@@ -127,7 +128,7 @@ def born(attempt: str) -> datetime | None:
 def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:
     """Remove a whole date once everything of it is past its keeping; the day manifest first, so that no listed file is ever missing."""
     with ledger.read() as connection:
-        planned = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status != "abandoned"]
+        planned = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status != DeliveryStatus.ABANDONED]
         adopted = deliveries.adopted_of(connection, planned)
         days = upkeep.days_of(connection, tenant, date)
         hashes = {delivery.id: manifest_sha256(delivery, adopted[delivery.id]) for delivery in planned if delivery.id in adopted}

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import IS_OPEN, UNLISTED, day, delivery
+from waybill.states import DeliveryStatus, Kind
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def committed(connection: Connection, tenant: str, export_date: str) -> list[Del
         .where(
             delivery.c.tenant == tenant,
             delivery.c.export_date == export_date,
-            delivery.c.status == "committed",
-            delivery.c.kind != "backfill",
+            delivery.c.status == DeliveryStatus.COMMITTED,
+            delivery.c.kind != Kind.BACKFILL,
         )
         .order_by(delivery.c.id)
     )
@@ -48,7 +49,7 @@ def committed(connection: Connection, tenant: str, export_date: str) -> list[Del
 
 def count_open(connection: Connection, tenant: str, export_date: str) -> int:
     query = select(func.count()).where(
-        delivery.c.tenant == tenant, delivery.c.export_date == export_date, IS_OPEN, delivery.c.kind != "backfill"
+        delivery.c.tenant == tenant, delivery.c.export_date == export_date, IS_OPEN, delivery.c.kind != Kind.BACKFILL
     )
     return int(connection.execute(query).scalar_one())
 

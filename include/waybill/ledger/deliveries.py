@@ -15,6 +15,7 @@ from waybill.ledger.comparison import keys
 from waybill.ledger.engine import new_id
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, UNLISTED, attempt, delivery, digest, stream
+from waybill.states import DeliveryStatus, Purpose
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Delivery:
     @property
     def reads_all(self) -> bool:
         """Whether it reads all rows or a range of them, not what changed since the last delivery."""
-        return self.purpose == "backfill" or (self.purpose == "schedule" and self.window_from is None)
+        return self.purpose == Purpose.BACKFILL or (self.purpose == Purpose.SCHEDULE and self.window_from is None)
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,14 @@ def several(connection: Connection, ids: Sequence[str]) -> dict[str, Delivery]:
 def open_of(connection: Connection, stream_id: int) -> Delivery | None:
     """The stream's open scheduled delivery, if any: there can be one at most."""
     row = connection.execute(
-        select(delivery).where(delivery.c.stream == stream_id, IS_OPEN, delivery.c.purpose == "schedule")
+        select(delivery).where(delivery.c.stream == stream_id, IS_OPEN, delivery.c.purpose == Purpose.SCHEDULE)
     ).one_or_none()
     return None if row is None else Delivery(**row._mapping)
 
 
 def open_windows(connection: Connection) -> tuple[int, datetime | None]:
     """How many scheduled deliveries are open, and when the first of them was planned."""
-    query = select(func.count(), func.min(delivery.c.created_at)).where(IS_OPEN, delivery.c.purpose == "schedule")
+    query = select(func.count(), func.min(delivery.c.created_at)).where(IS_OPEN, delivery.c.purpose == Purpose.SCHEDULE)
     count, first = connection.execute(query).one()
     return count, first
 
@@ -146,7 +147,7 @@ def listed(
         if value:
             query = query.where(column == value)
     if status:
-        query = query.where(IS_OPEN if status == "open" else delivery.c.status == status)
+        query = query.where(IS_OPEN if status == DeliveryStatus.OPEN else delivery.c.status == status)
     if before:
         query = query.where(delivery.c.id < before)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
@@ -155,21 +156,24 @@ def listed(
 def committed_since(connection: Connection, tenant: str, first: str) -> list[Delivery]:
     """The tenant's committed scheduled deliveries whose ids are not below `first`, oldest first: ids rise with the time of planning."""
     query = select(delivery).where(
-        delivery.c.tenant == tenant, delivery.c.id >= first, delivery.c.status == "committed", delivery.c.purpose == "schedule"
+        delivery.c.tenant == tenant,
+        delivery.c.id >= first,
+        delivery.c.status == DeliveryStatus.COMMITTED,
+        delivery.c.purpose == Purpose.SCHEDULE,
     )
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
 
 
 def unlisted_since(connection: Connection, tenant: str, instant: datetime) -> list[Delivery]:
     """The tenant's scheduled deliveries committed since an instant that no day manifest lists yet."""
-    query = select(delivery).where(delivery.c.tenant == tenant, UNLISTED, delivery.c.purpose == "schedule")
+    query = select(delivery).where(delivery.c.tenant == tenant, UNLISTED, delivery.c.purpose == Purpose.SCHEDULE)
     return [Delivery(**row._mapping) for row in connection.execute(query.where(delivery.c.committed_at >= instant))]
 
 
 def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:
     """True when nothing of the entity was ever planned under this date; backfills have folders of their own."""
     same = (delivery.c.tenant == tenant, delivery.c.entity == entity, delivery.c.export_date == export_date)
-    taken = select(func.count()).where(*same, delivery.c.purpose != "backfill")
+    taken = select(func.count()).where(*same, delivery.c.purpose != Purpose.BACKFILL)
     return connection.execute(taken).scalar_one() == 0
 
 
@@ -177,7 +181,7 @@ def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
     """Insert a delivery, or nothing when somebody else planned one for the same stream just now."""
     try:
         with connection.begin_nested():
-            row = connection.execute(insert(delivery).values(id=new_id(), status="open", **values).returning(delivery)).one()
+            row = connection.execute(insert(delivery).values(id=new_id(), status=DeliveryStatus.OPEN, **values).returning(delivery)).one()
     except IntegrityError:
         return None
     return Delivery(**row._mapping)
@@ -195,7 +199,7 @@ def record(connection: Connection, values: dict[str, Any], stream_id: int, diges
 def known_digests(connection: Connection, stream_id: int) -> set[bytes]:
     """The version digests promoted by the stream's last commit."""
     promoted = select(digest.c.digests).join(attempt, attempt.c.id == digest.c.attempt).join(delivery, delivery.c.id == attempt.c.delivery)
-    query = promoted.where(digest.c.stream == stream_id, delivery.c.adopted == attempt.c.id, delivery.c.status == "committed")
+    query = promoted.where(digest.c.stream == stream_id, delivery.c.adopted == attempt.c.id, delivery.c.status == DeliveryStatus.COMMITTED)
     return {blob[at : at + 16] for blob in connection.execute(query).scalars() for at in range(0, len(blob), 16)}
 
 
@@ -215,7 +219,7 @@ def adopt(connection: Connection, preferred: Attempt) -> Attempt:
 
     Raises TransientError when another worker settles it differently at the same moment.
     """
-    mine = (delivery.c.id == preferred.delivery, delivery.c.status == "open")
+    mine = (delivery.c.id == preferred.delivery, delivery.c.status == DeliveryStatus.OPEN)
     if connection.execute(update(delivery).where(*mine, delivery.c.adopted.is_(None)).values(adopted=preferred.id)).rowcount == 1:
         return preferred
     chosen = connection.execute(select(delivery.c.adopted).where(delivery.c.id == preferred.delivery)).scalar_one_or_none()
@@ -235,16 +239,16 @@ def adopt(connection: Connection, preferred: Attempt) -> Attempt:
 
 def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) -> None:
     """Take an adoption back whose files vanished before COMMIT."""
-    same = (delivery.c.id == delivery_id, delivery.c.adopted == attempt_id, delivery.c.status == "open")
+    same = (delivery.c.id == delivery_id, delivery.c.adopted == attempt_id, delivery.c.status == DeliveryStatus.OPEN)
     connection.execute(update(delivery).where(*same).values(adopted=None))
 
 
 def commit(connection: Connection, closing: Delivery, adopted: Attempt, now: datetime) -> bool:
     """Close the delivery and move its stream on, as one compare-and-set. False, and nothing changed, when another worker did so first."""
-    closed = update(delivery).where(delivery.c.id == closing.id, delivery.c.status == "open")
+    closed = update(delivery).where(delivery.c.id == closing.id, delivery.c.status == DeliveryStatus.OPEN)
     done = connection.execute(
         closed.values(
-            status="committed",
+            status=DeliveryStatus.COMMITTED,
             adopted=adopted.id,
             window_to=adopted.window_to,
             committed_at=now,
@@ -257,7 +261,7 @@ def commit(connection: Connection, closing: Delivery, adopted: Attempt, now: dat
         return False
     if "deletes" in adopted.facts:
         keys.settle(connection, closing.stream, closing.id, adopted.id)
-    if closing.purpose != "schedule":
+    if closing.purpose != Purpose.SCHEDULE:
         return True
     moved = connection.execute(
         update(stream)
@@ -282,7 +286,7 @@ def fail(connection: Connection, delivery_id: str, error: str, code: str) -> Non
     """Keep the last failure of an open delivery, for people to read."""
     connection.execute(
         update(delivery)
-        .where(delivery.c.id == delivery_id, delivery.c.status == "open")
+        .where(delivery.c.id == delivery_id, delivery.c.status == DeliveryStatus.OPEN)
         .values(error=error, error_code=code, failures=delivery.c.failures + 1)
     )
 
@@ -299,8 +303,8 @@ def adopted_of(connection: Connection, deliveries: Iterable[Delivery]) -> dict[s
 
 def scheduled(connection: Connection, stream_id: int, sequence: int) -> Delivery | None:
     """The committed delivery that has this sequence in its stream."""
-    same = (delivery.c.stream == stream_id, delivery.c.sequence == sequence, delivery.c.purpose == "schedule")
-    row = connection.execute(select(delivery).where(*same, delivery.c.status == "committed")).first()
+    same = (delivery.c.stream == stream_id, delivery.c.sequence == sequence, delivery.c.purpose == Purpose.SCHEDULE)
+    row = connection.execute(select(delivery).where(*same, delivery.c.status == DeliveryStatus.COMMITTED)).first()
     return Delivery(**row._mapping) if row else None
 
 
@@ -310,14 +314,19 @@ def stream_of(connection: Connection, planned: Delivery) -> Stream:
 
 def open_repairs(connection: Connection, tenant: str) -> list[Delivery]:
     """The tenant's backfills and redeliveries that are not finished, oldest first."""
-    query = select(delivery).where(delivery.c.tenant == tenant, IS_OPEN, delivery.c.purpose != "schedule")
+    query = select(delivery).where(delivery.c.tenant == tenant, IS_OPEN, delivery.c.purpose != Purpose.SCHEDULE)
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.id))]
 
 
 def backfills(connection: Connection, stream_id: int, start: datetime, end: datetime) -> list[Delivery]:
     """All backfills of a stream over exactly this range, oldest first."""
-    same = (delivery.c.stream == stream_id, delivery.c.purpose == "backfill", delivery.c.window_from == start, delivery.c.planned_to == end)
-    query = select(delivery).where(*same, delivery.c.status != "abandoned").order_by(delivery.c.id)
+    same = (
+        delivery.c.stream == stream_id,
+        delivery.c.purpose == Purpose.BACKFILL,
+        delivery.c.window_from == start,
+        delivery.c.planned_to == end,
+    )
+    query = select(delivery).where(*same, delivery.c.status != DeliveryStatus.ABANDONED).order_by(delivery.c.id)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
 
@@ -329,5 +338,5 @@ def family(connection: Connection, original: str) -> list[Delivery]:
 
 def abandon(connection: Connection, delivery_id: str, reason: str) -> None:
     """Give an open delivery up for good."""
-    closed = update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == "open")
-    connection.execute(closed.values(status="abandoned", note=reason))
+    closed = update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == DeliveryStatus.OPEN)
+    connection.execute(closed.values(status=DeliveryStatus.ABANDONED, note=reason))

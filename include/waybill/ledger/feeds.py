@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.tables import UNFED, delivery, feed, feed_entry, feed_page
+from waybill.states import DeliveryStatus
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def begin(connection: Connection, new: Feed, since: datetime | None, *, moved: b
     Nor is, where the feed itself `moved`, what the one before listed.
     """
     end(connection, new.tenant)
-    committed = (delivery.c.tenant == new.tenant, delivery.c.status == "committed")
+    committed = (delivery.c.tenant == new.tenant, delivery.c.status == DeliveryStatus.COMMITTED)
     numbered = update(delivery).where(*committed, delivery.c.feed_number > 0)
     connection.execute(numbered.values(feed_number=0 if moved else None))
     if since is not None:

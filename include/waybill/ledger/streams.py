@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from waybill.ledger.tables import breaker, delivery, stream
+from waybill.states import DeliveryStatus, Purpose
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
     ids = connection.execute(ended).scalars().all()
     connection.execute(
         update(delivery)
-        .where(delivery.c.stream.in_(ids), delivery.c.status == "open", delivery.c.purpose == "schedule")
-        .values(status="abandoned", note="the stream was ended")
+        .where(delivery.c.stream.in_(ids), delivery.c.status == DeliveryStatus.OPEN, delivery.c.purpose == Purpose.SCHEDULE)
+        .values(status=DeliveryStatus.ABANDONED, note="the stream was ended")
     )
     connection.execute(update(stream).where(stream.c.id.in_(ids)).values(active=False, deactivated_at=now))
 

@@ -14,6 +14,7 @@ from waybill.configuration.selection import Selection
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import deliveries
+from waybill.states import DeliveryStatus
 
 PATIENCE = 10.0
 """Seconds a look may take; what is not counted by then stays unknown."""
@@ -101,7 +102,7 @@ def _width(installation: Installation, tenant: str, entity: Entity) -> float:
     """Bytes a record: measured on this entity's latest files, this tenant's first, else guessed from the types."""
     with installation.ledger.read() as connection:
         for whose in (tenant, None):
-            latest = deliveries.listed(connection, whose, entity=entity.id, status="committed", limit=20)
+            latest = deliveries.listed(connection, whose, entity=entity.id, status=DeliveryStatus.COMMITTED, limit=20)
             attempts = [
                 one for one in deliveries.adopted_of(connection, latest).values() if one.rows and one.facts["csv"]["compression"] == "none"
             ]

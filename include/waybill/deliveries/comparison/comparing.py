@@ -34,6 +34,7 @@ from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
 from waybill.sources import Snapshot
+from waybill.states import Purpose
 from waybill_consumer.manifest import Csv
 
 _TICK = timedelta(microseconds=1)
@@ -119,7 +120,7 @@ def _compare_stream(
         committed = reconciling.committed(connection, stream.id)
         adopted = deliveries.adopted_of(connection, committed)
     settled = _settled(stream, entity)
-    windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == "schedule"]
+    windows = [_window(delivery, adopted[delivery.id], settled) for delivery in committed if delivery.purpose == Purpose.SCHEDULE]
     identity = _identity(entity)
     delivered = _delivered(installation, session, committed, adopted, identity) if identity else None
     with installation.source(entity.source).snapshot([entity]) as snapshot:
@@ -165,7 +166,7 @@ def _delivered(
     """What tells every delivered row version, hashed; None when some file is gone, encrypted or lacks a column."""
     hashes = array("q")
     for delivery in committed:
-        if delivery.purpose == "redelivery":
+        if delivery.purpose == Purpose.REDELIVERY:
             continue
         attempt = adopted[delivery.id]
         read = [source_of(column) for column in attempt.columns]

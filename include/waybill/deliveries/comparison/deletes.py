@@ -37,6 +37,7 @@ from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
 from waybill.sources import Snapshot
+from waybill.states import Purpose
 from waybill.window import latest
 from waybill_consumer.manifest import NOTICED
 
@@ -133,14 +134,14 @@ def look(
     """
     scan = _Scan(where.folder, entity, snapshot, selection)
     made_of = _made_of(entity, snapshot)
-    if delivery.purpose == "schedule" and stream.watermark is None:
+    if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
         change = _change(stream, delivery, made_of, whole=True, held=now.count, compared_at=snapshot.taken_at)
         return selection, _found(change, keysets.packed(now, where.folder), None, scan, rows=now.count)
     with where.ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     lost = _why_lost(before, stream, made_of)
-    scheduled = delivery.purpose == "schedule"
+    scheduled = delivery.purpose == Purpose.SCHEDULE
     if lost and scheduled:
         raise KeysLost(lost)
     if lost:
@@ -283,7 +284,7 @@ def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) ->
 
 
 def _change(stream: Stream, delivery: Delivery, made_of: dict[str, Any], **values: Any) -> dict[str, Any]:
-    sequence = delivery.sequence if delivery.purpose == "schedule" else 0
+    sequence = delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0
     plain = {"whole": False, "after": 0, "held": 0, "changed": 0, "compared_at": None}
     return {"stream": stream.id, "sequence": sequence, "made_of": made_of, **plain, **values}
 

@@ -30,6 +30,7 @@ from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
+from waybill.states import DeliveryStatus, Kind, Purpose
 from waybill_consumer.chain import Remark
 from waybill_consumer.manifest import SUFFIX, Manifest
 from waybill_consumer.recount import dialect_of, recount
@@ -157,11 +158,11 @@ class _Import:
             values = delivery_values(found.path, published, stream, place, version, now)
             attempt = self._attempt_values(found, now) | {"delivery": values["id"], "id": values["adopted"]}
             blocking = reconciling.in_the_way(connection, values)
-            if settled := [other for other in blocking if other.status == "committed"]:
+            if settled := [other for other in blocking if other.status == DeliveryStatus.COMMITTED]:
                 return self._problem(
                     found.path, f"the ledger holds another delivery in its place: {settled[0].id}. Start over: {self._anew(published)}"
                 )
-            if wrong := _breaks_chain(published, stream) if values["purpose"] == "schedule" else "":
+            if wrong := _breaks_chain(published, stream) if values["purpose"] == Purpose.SCHEDULE else "":
                 return self._problem(found.path, f"{wrong}. Start over: {self._anew(published)}")
             for other in blocking:
                 reconciling.forget(connection, other.id)
@@ -234,7 +235,7 @@ class _Import:
 
     def _note_oddities(self, found: _Found, stream: Stream, values: dict[str, Any], attempt: dict[str, Any]) -> None:
         published = found.manifest
-        if values["purpose"] == "schedule" and published.sequence > stream.sequence + 1:
+        if values["purpose"] == Purpose.SCHEDULE and published.sequence > stream.sequence + 1:
             missing = f"sequence {stream.sequence + 1} to {published.sequence - 1}"
             what = f"{missing} was collected with its manifests: this one names it as delivered"
             self._done.notes.append(Remark(found.path, what, is_problem=False))
@@ -312,7 +313,8 @@ def _breaks_chain(published: Manifest, stream: Stream) -> str:
 
 def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
     """The row of a delivery as its manifest tells it. The planned boundary is not in a manifest: the window's end stands for it."""
-    purpose = "redelivery" if published.redelivers else "backfill" if published.kind == "backfill" else "schedule"
+    planned_as = Purpose.BACKFILL if published.kind == Kind.BACKFILL else Purpose.SCHEDULE
+    purpose = Purpose.REDELIVERY if published.redelivers else planned_as
     return {
         "id": published.delivery_id,
         "stream": stream.id,
@@ -331,7 +333,7 @@ def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Ma
         "previous_sequence": published.previous.sequence if published.previous else None,
         "previous_sha256": published.previous.sha256 if published.previous else None,
         "registration_version": version,
-        "status": "committed",
+        "status": DeliveryStatus.COMMITTED,
         "adopted": new_id(),
         "redelivers": published.redelivers,
         "note": published.facts.get("note", ""),

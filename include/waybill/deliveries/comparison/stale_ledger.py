@@ -23,6 +23,7 @@ from waybill.ledger.comparison import reconciling
 from waybill.ledger.comparison.reconciling import Placed
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.registrations import Registered
+from waybill.states import DeliveryStatus, Purpose
 from waybill_consumer.manifest import SUFFIX as MANIFEST
 
 NEWEST = 7
@@ -45,7 +46,9 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left to
     reconcile with, so their streams must begin a generation that no consumer has seen.
     """
-    due = {delivery.entity: delivery for delivery in planned if delivery.purpose == "schedule" and delivery.status == "open"}
+    due = {
+        delivery.entity: delivery for delivery in planned if delivery.purpose == Purpose.SCHEDULE and delivery.status == DeliveryStatus.OPEN
+    }
     if not due or session.profile is Profile.DROPBOX:
         return set()
     with installation.ledger.read() as connection:

@@ -27,6 +27,7 @@ from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
 from waybill.sources import Snapshot
+from waybill.states import Kind, Purpose
 
 _AT_ONCE = 10_000
 
@@ -71,7 +72,7 @@ def _loose(fields: list[str | None]) -> bytes:
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
     """What all delivered files add up to, oldest first; None when one of them is gone, encrypted, or holds other keys."""
     with installation.ledger.read() as connection:
-        committed = [delivery for delivery in reconciling.committed(connection, stream.id) if delivery.purpose != "redelivery"]
+        committed = [delivery for delivery in reconciling.committed(connection, stream.id) if delivery.purpose != Purpose.REDELIVERY]
         adopted = deliveries.adopted_of(connection, committed)
     committed.sort(key=lambda closed: (closed.committed_at or closed.created_at, closed.id))
     steps: list[Step] = []
@@ -104,7 +105,7 @@ def _step(installation: Installation, session: Session, delivery: Delivery, atte
         while some := list(islice(rows, _AT_ONCE)):
             added.add([_loose([record[i] for i in at]) for record in some if not is_deleted(record)])
             gone.add([_loose([record[i] for i in at]) for record in some if is_deleted(record)])
-    return Step(delivery.kind == "full", *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
+    return Step(delivery.kind == Kind.FULL, *(ByBucket(keysets.packed(keys, folder).blobs()) for keys in (added, gone)))
 
 
 def _add(found: Buckets, records: Iterator[bytes]) -> None:

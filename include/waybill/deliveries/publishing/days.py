@@ -23,6 +23,7 @@ from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
 from waybill.ledger.registrations import Registered
+from waybill.states import DeliveryStatus
 from waybill_consumer import sums
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def _write_feed(installation: Installation, registered: Registered) -> list[str]
         return feed.write_feed(installation, registered)
     except WaybillError as error:
         with installation.ledger.read() as connection:
-            if not deliveries.listed(connection, registered.tenant, status="open", limit=1):
+            if not deliveries.listed(connection, registered.tenant, status=DeliveryStatus.OPEN, limit=1):
                 raise
         _log.warning("the feed of %s is not written yet: %s", registered.tenant, error)
         return []

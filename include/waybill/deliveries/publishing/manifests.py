@@ -18,6 +18,7 @@ from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.registrations.filling import FILLED_FROM
+from waybill.states import Purpose
 from waybill_consumer.manifest import FORMAT_VERSION
 
 SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
@@ -75,7 +76,7 @@ def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -
     }
     if task.recipient is not None:
         facts["encryption"] = {"kind": "pgp", "fingerprint": task.recipient.fingerprint}
-    if task.delivery.purpose == "backfill":
+    if task.delivery.purpose == Purpose.BACKFILL:
         facts["range_column"] = entity.exported(extracted.range_column) or extracted.range_column
     elif task.stream.columns is not None and extracted.schema_version != task.stream.schema_version:
         facts["previous_schema_version"] = task.stream.schema_version

@@ -27,6 +27,7 @@ from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices, overviews
 from waybill.ledger.reports.notices import Alarm
 from waybill.ledger.reports.overviews import Standing
+from waybill.states import DeliveryStatus
 
 _LATE = {PromiseState.AT_RISK: Event.LATE_WARNING, PromiseState.BREACHED: Event.BREACH}
 _GRAVEST = (Event.BREACH, Event.FAILED, Event.LATE_WARNING)
@@ -162,9 +163,9 @@ def _settle(installation: Installation, connection: Connection, look: _Look, now
     for raised in look.alarms:
         if raised.event == Event.FAILED:
             found = deliveries.several(connection, raised.detail["deliveries"]).values()
-            if all(each.status != "open" for each in found):
+            if all(each.status != DeliveryStatus.OPEN for each in found):
                 over.append(raised)
-                well += [raised] if any(each.status == "committed" for each in found) else []
+                well += [raised] if any(each.status == DeliveryStatus.COMMITTED for each in found) else []
     heard = _listening(notices.sent_about(connection, [alarm.id for alarm in well]), Event.RECOVERED)
     ended = {alarm.id for alarm in over if notices.clear(connection, alarm, now)}
     if ended & {alarm.id for alarm in well}:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.errors import TransientError
 from waybill.ledger.engine import Ledger
 from waybill.ledger.tables import attempt, delivery, key_blob, key_change
+from waybill.states import DeliveryStatus
 
 _AT_ONCE = 8
 
@@ -115,6 +116,6 @@ def forget_unfinished(connection: Connection) -> None:
         select(key_change.c.attempt)
         .join(attempt, attempt.c.id == key_change.c.attempt)
         .join(delivery, delivery.c.id == attempt.c.delivery)
-        .where(key_change.c.number.is_(None), delivery.c.status != "open")
+        .where(key_change.c.number.is_(None), delivery.c.status != DeliveryStatus.OPEN)
     )
     forget(connection, key_change.c.attempt.in_(list(connection.execute(closed).scalars())))

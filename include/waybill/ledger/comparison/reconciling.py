@@ -15,6 +15,7 @@ from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_OPEN, attempt, day, delivery, digest, key_change, stream
+from waybill.states import DeliveryStatus, Purpose
 from waybill.window import Frequency
 
 
@@ -37,7 +38,7 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Pl
     mine = delivery.c.tenant == tenant
     last = (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence)
     newest = select(delivery.c.entity, func.max(delivery.c.export_date)).join(stream, last)
-    newest = newest.where(stream.c.tenant == tenant, IN_SEQUENCE, delivery.c.status == "committed")
+    newest = newest.where(stream.c.tenant == tenant, IN_SEQUENCE, delivery.c.status == DeliveryStatus.COMMITTED)
     known = {row[0]: row[1] for row in connection.execute(newest.group_by(delivery.c.entity))}
     since = {entity: known.get(entity) or _earliest(max(known.values())) for entity in entities} if known else {}
     first = min(since.values(), default="")
@@ -49,7 +50,7 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Pl
     numbers = connection.execute(select(day.c.export_date, day.c.number).where(day.c.tenant == tenant, day.c.export_date >= first))
     return Placed(
         since,
-        {(row.folder, row.stem) for row in rows if row.status == "committed"},
+        {(row.folder, row.stem) for row in rows if row.status == DeliveryStatus.COMMITTED},
         {(row.export_date, row.entity) for row in rows},
         {(row.export_date, row.number) for row in numbers},
     )
@@ -94,10 +95,10 @@ def in_the_way(connection: Connection, values: dict[str, Any]) -> list[Delivery]
     """Deliveries that hold the id, the sequence number or the place of a forgotten one, or wait behind it in an older generation."""
     same_place = (delivery.c.folder == values["folder"]) & (delivery.c.stem == values["stem"])
     condition = same_place | (delivery.c.id == values["id"])
-    if values["purpose"] == "schedule":
-        scheduled = (delivery.c.purpose == "schedule") & (delivery.c.status != "abandoned")
+    if values["purpose"] == Purpose.SCHEDULE:
+        scheduled = (delivery.c.purpose == Purpose.SCHEDULE) & (delivery.c.status != DeliveryStatus.ABANDONED)
         condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.sequence == values["sequence"])
-        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.status == "open")
+        condition |= scheduled & (delivery.c.stream == values["stream"]) & (delivery.c.status == DeliveryStatus.OPEN)
     return [Delivery(**row._mapping) for row in connection.execute(select(delivery).where(condition))]
 
 
@@ -114,7 +115,7 @@ def bring_back(connection: Connection, values: dict[str, Any], adopted: dict[str
     """Insert a committed delivery with its adopted attempt; a scheduled one moves its stream on to it."""
     connection.execute(insert(delivery).values(**values))
     connection.execute(insert(attempt).values(**adopted))
-    if values["purpose"] != "schedule":
+    if values["purpose"] != Purpose.SCHEDULE:
         return
     connection.execute(
         update(stream)
@@ -149,5 +150,5 @@ def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> 
 
 def committed(connection: Connection, stream_id: int) -> list[Delivery]:
     """Everything committed of a stream, of any purpose, in sequence; backfills come first."""
-    query = select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == "committed")
+    query = select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == DeliveryStatus.COMMITTED)
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.sequence, delivery.c.id))]

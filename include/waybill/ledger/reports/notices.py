@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.engine import new_id
 from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
+from waybill.states import NoticeState
 
 MOST = 500
 """Messages of one look at what is due."""
@@ -92,7 +93,7 @@ def clear(connection: Connection, raised_alarm: Alarm, now: datetime) -> bool:
         return False
     owed = (notice.c.alarm == raised_alarm.id, IS_OWED, notice.c.claimed_at.is_(None))
     connection.execute(update(notice).where(*owed, notice.c.tries > 0).values(due_at=now))
-    connection.execute(update(notice).where(*owed, notice.c.tries == 0).values(state="dropped"))
+    connection.execute(update(notice).where(*owed, notice.c.tries == 0).values(state=NoticeState.DROPPED))
     return True
 
 
@@ -108,7 +109,15 @@ def owe(
     delivery: str | None = None,
 ) -> None:
     """Owe each of these channels a message, at once or `after` so many seconds."""
-    about = {"tenant": tenant, "event": event, "alarm": alarm, "delivery": delivery, "detail": detail, "state": "owed", "created_at": now}
+    about = {
+        "tenant": tenant,
+        "event": event,
+        "alarm": alarm,
+        "delivery": delivery,
+        "detail": detail,
+        "state": NoticeState.OWED,
+        "created_at": now,
+    }
     rows = [
         {**about, "id": new_id(), "channel": channel, "due_at": now + timedelta(seconds=channel.get("after", 0))} for channel in channels
     ]
@@ -118,7 +127,7 @@ def owe(
 
 def sent_about(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
     """The channels that were told of any of these alarms, or may have been, each once."""
-    tried = or_(notice.c.state == "sent", notice.c.tries > 0, notice.c.claimed_at.is_not(None))
+    tried = or_(notice.c.state == NoticeState.SENT, notice.c.tries > 0, notice.c.claimed_at.is_not(None))
     query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)
     found: list[dict[str, Any]] = []
     for channel in connection.scalars(query):
@@ -142,15 +151,17 @@ def claim(connection: Connection, owed: Notice, now: datetime) -> bool:
 
 
 def sent(connection: Connection, owed: Notice, now: datetime) -> None:
-    connection.execute(update(notice).where(notice.c.id == owed.id).values(state="sent", sent_at=now, tries=owed.tries + 1, error=""))
+    connection.execute(
+        update(notice).where(notice.c.id == owed.id).values(state=NoticeState.SENT, sent_at=now, tries=owed.tries + 1, error="")
+    )
 
 
 def postponed(connection: Connection, owed: Notice, until: datetime | None, error: str) -> None:
     """Try again later, or never where there is no later, or where it is over by now."""
     values: dict[str, Any] = {"tries": owed.tries + 1, "claimed_at": None, "error": error}
-    values |= {"state": "given_up"} if until is None else {"due_at": until}
+    values |= {"state": NoticeState.GIVEN_UP} if until is None else {"due_at": until}
     if owed.alarm and connection.execute(select(alarm.c.cleared_at).where(alarm.c.id == owed.alarm)).scalar_one() is not None:
-        values |= {"state": "dropped"}
+        values |= {"state": NoticeState.DROPPED}
     connection.execute(update(notice).where(notice.c.id == owed.id).values(values))
 
 
@@ -162,6 +173,6 @@ def put_off(connection: Connection, waiting: Collection[str], until: datetime) -
 
 def forget(connection: Connection, before: datetime) -> None:
     """Drop what was settled before an instant."""
-    connection.execute(delete(notice).where(notice.c.state != "owed", notice.c.created_at < before))
+    connection.execute(delete(notice).where(notice.c.state != NoticeState.OWED, notice.c.created_at < before))
     kept = select(notice.c.alarm).where(notice.c.alarm.is_not(None))
     connection.execute(delete(alarm).where(alarm.c.cleared_at < before, alarm.c.id.not_in(kept)))

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select, text
 
 from waybill.ledger.tables import attempt, delivery, registration, stream, tenant
+from waybill.states import DeliveryStatus, Purpose
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def days(connection: Connection, tenants: Collection[str], since: datetime) -> l
         .where(
             delivery.c.tenant.in_(list(tenants)),
             delivery.c.created_at >= since,
-            delivery.c.status == "committed",
-            delivery.c.purpose == "schedule",
+            delivery.c.status == DeliveryStatus.COMMITTED,
+            delivery.c.purpose == Purpose.SCHEDULE,
         )
         .group_by(delivery.c.tenant, delivery.c.export_date)
         .order_by(delivery.c.tenant, delivery.c.export_date)
@@ -121,7 +122,7 @@ def committed_since(connection: Connection, since: datetime, planned_since: date
     query = (
         select(name, func.count(), func.sum(attempt.c.rows), func.sum(attempt.c.bytes))
         .join(attempt, attempt.c.id == delivery.c.adopted)
-        .where(delivery.c.id >= first, delivery.c.status == "committed", delivery.c.committed_at >= since)
+        .where(delivery.c.id >= first, delivery.c.status == DeliveryStatus.COMMITTED, delivery.c.committed_at >= since)
         .group_by(name)
     )
     return {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in connection.execute(query)}
