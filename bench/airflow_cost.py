@@ -185,15 +185,17 @@ def _parsing(house: House, settings: Mapping[str, str], tenants: int, files: int
     argv = [sys.executable, "-m", "bench.airflow_cost", "--parse", str(folder)]
     everything = json.loads(subprocess.run(argv, env=dict(settings), capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": f"export__{_name(tenants - 1)}", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "plan"}
-    one = json.loads(subprocess.run(argv, env={**settings, **context}, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    if one["dags"] != 1 or not 0.5 < everything["dags"] * files / tenants < 2:
-        raise RuntimeError(f"{everything['dags']} of {tenants} DAGs in one of {files} files, {one['dags']} instead of one")
+    single = json.loads(
+        subprocess.run(argv, env={**settings, **context}, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    )
+    if single["dags"] != 1 or not 0.5 < everything["dags"] * files / tenants < 2:
+        raise RuntimeError(f"{everything['dags']} of {tenants} DAGs in one of {files} files, {single['dags']} instead of one")
     what = f"Airflow, {tenants:,} tenants" + (f" in {files} files, one of them" if files > 1 else "")
     yield Figure(f"{what} | DAG processor parses", everything["parse"], "s of CPU")
     yield Figure(f"{what} | DAG processor serialises", everything["serialise"], "s of CPU")
     yield Figure(f"{what} | DAG processor writes into the database at first", everything["first"], "s of CPU")
     yield Figure(f"{what} | DAG processor writes when nothing changed", everything["again"], "s of CPU")
-    yield Figure(f"{what} | a worker parses", one["parse"], "s of CPU")
+    yield Figure(f"{what} | a worker parses", single["parse"], "s of CPU")
 
 
 def _parse(folder: Path) -> dict[str, float]:
@@ -270,7 +272,7 @@ def _deliver_full_loads(house: House, tenants: Iterable[int]) -> None:
 
     installation, before = house.place.installation(), datetime.now(UTC) - timedelta(days=2)
     for number in tenants:
-        if failed := [one.error for one in run(installation, _name(number), before) if one.error]:
+        if failed := [result.error for result in run(installation, _name(number), before) if result.error]:
             raise RuntimeError(str(failed[0]))
     house.place.close()
     changed = (datetime.now(UTC) - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=6)
@@ -416,7 +418,9 @@ def main() -> None:
     registered = max(given.tenants, given.registered)
     with _installation(given.tenants, registered) as house:
         _deliver_full_loads(house, range(given.tenants))
-        night = spend(house, given.tenants, registered, SETTINGS | dict(one.split("=", 1) for one in given.set), celery=given.celery)
+        night = spend(
+            house, given.tenants, registered, SETTINGS | dict(setting.split("=", 1) for setting in given.set), celery=given.celery
+        )
         what = f"an ordinary night of {given.tenants} tenants among {registered:,} registered{', Celery' if given.celery else ''}"
         print(*_told(what, given.tenants, night), sep="\n")
         print({kind: round(used, 1) for kind, used in night.parts.items()})

@@ -82,13 +82,13 @@ def _ask(airflow: Airflow, rows: int) -> float:
     made = airflow.client.post(path, json={"entities": [_entity(rows)], "formats": FORMATS})
     if made.status_code != 202:
         raise RuntimeError(f"asking was answered with {made.status_code}: {made.text}")
-    while (one := airflow.client.get(f"{path}/{made.json()['id']}").json())["status"] in ("pending", "running"):
+    while (export := airflow.client.get(f"{path}/{made.json()['id']}").json())["status"] in ("pending", "running"):
         airflow.alive()
         if time.monotonic() - began > 2 * BUDGETS[rows]:
-            raise RuntimeError(f"not done after twice its budget: {one}")
+            raise RuntimeError(f"not done after twice its budget: {export}")
         time.sleep(0.2)
-    if (one["status"], one["rows"]) != ("done", rows):
-        raise RuntimeError(f"ended as {one}")
+    if (export["status"], export["rows"]) != ("done", rows):
+        raise RuntimeError(f"ended as {export}")
     return time.monotonic() - began
 
 

@@ -146,7 +146,10 @@ def measure(seconds: float) -> list[tuple[Reader, int, int, int]]:
         time.sleep(HOLD)
         for reader in readers:
             reader.read(database)
-    return [(one, len(committed), len(committed - one.delivered.keys()), sum(n > 1 for n in one.delivered.values())) for one in readers]
+    return [
+        (reader, len(committed), len(committed - reader.delivered.keys()), sum(n > 1 for n in reader.delivered.values()))
+        for reader in readers
+    ]
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def _run(place: Place, environment: dict[str, str], until: str) -> Cost:
 
 
 def _check(place: Place, gone: int) -> None:
-    manifest = next(one for one in map(_read, place.out.rglob("*.manifest.json")) if one["sequence"] == 2)
+    manifest = next(manifest for manifest in map(_read, place.out.rglob("*.manifest.json")) if manifest["sequence"] == 2)
     if manifest["deletes"]["rows"] != gone:
         raise RuntimeError(f"{manifest['deletes']['rows']} keys were told to be gone, not {gone}")
 

@@ -42,7 +42,7 @@ def legs(quick: bool) -> Iterator[Line]:
         sides: dict[str, Callable[[], Cost]] = {
             "ours": lambda: _python("ours", database, folder),
             "Sling": lambda: _sling(database, folder),
-            "dlt": lambda: min((_dlt(backend, database, folder) for backend in ("connectorx", "pyarrow")), key=lambda one: one.seconds),
+            "dlt": lambda: min((_dlt(backend, database, folder) for backend in ("connectorx", "pyarrow")), key=lambda run: run.seconds),
             "pandas": lambda: _python("pandas", database, folder),
         }
         costs, reasons = _turns(rounds, {name: partial(_whole, run, rows, folder) for name, run in sides.items()})
@@ -83,8 +83,8 @@ def _lines_of(path: Path) -> int:
 
 
 def _lines(rows: int, costs: dict[str, list[Cost]], reasons: dict[str, str]) -> Iterator[Line]:
-    seconds = {name: statistics.median(one.seconds for one in each) for name, each in costs.items() if each}
-    megabytes = {name: statistics.median(one.megabytes for one in each) for name, each in costs.items() if each}
+    seconds = {name: statistics.median(run.seconds for run in each) for name, each in costs.items() if each}
+    megabytes = {name: statistics.median(run.megabytes for run in each) for name, each in costs.items() if each}
     for name, (faster, smaller) in GOALS.items():
         what = f"PostgreSQL to CSV, {rows:,} rows, whole process"
         if name in reasons:

@@ -19,10 +19,10 @@ def legs(quick: bool) -> Iterator[Leg | Figure]:
     with tempfile.TemporaryDirectory() as scratch, serve_postgres() as cluster, cluster.database() as database:
         fill_postgres(database, 500_000 if quick else 20_000_000)
         source = postgres_of(database)
-        one, two, four = turns(3, *(lambda most=most: _spool(source, Path(scratch), most) for most in (1, 2, 4)))
-        yield Figure("PostgreSQL to CSV over 1 stream", one, "s")
-        yield Leg("PostgreSQL to CSV over 2 streams | over 1", two, one, 0.7)
-        yield Leg("PostgreSQL to CSV over 4 streams | over 1", four, one, 0.7)
+        single, two, four = turns(3, *(lambda most=most: _spool(source, Path(scratch), most) for most in (1, 2, 4)))
+        yield Figure("PostgreSQL to CSV over 1 stream", single, "s")
+        yield Leg("PostgreSQL to CSV over 2 streams | over 1", two, single, 0.7)
+        yield Leg("PostgreSQL to CSV over 4 streams | over 1", four, single, 0.7)
 
 
 def _spool(source: Source, folder: Path, most: int) -> None:

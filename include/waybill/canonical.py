@@ -82,7 +82,7 @@ def _json_member(value: Any) -> str:
             shown = natural_text(value)
             return shown if math.isfinite(value) else f'"{shown}"'
         case dict():
-            return "{" + ",".join(f"{_json_string(natural_text(key))}:{_json_member(one)}" for key, one in value.items()) + "}"
+            return "{" + ",".join(f"{_json_string(natural_text(key))}:{_json_member(member)}" for key, member in value.items()) + "}"
         case list() | tuple():
             return "[" + ",".join(map(_json_member, value)) + "]"
     return _json_string(natural_text(value))

@@ -55,7 +55,7 @@ def examine(
     try:
         upgraded = _ledger(ledger, settings)
         found += [*upgraded, *_disk(settings)]
-        if all(one.status != "failed" for one in [*upgraded, found[2]]):
+        if all(check.status != "failed" for check in [*upgraded, found[2]]):
             installation = Installation(settings, ledger, connections, now, connect_db)
             found += [*_archive(installation), *_sources(installation), *_keys(installation), *_destinations(installation)]
     finally:
@@ -118,7 +118,7 @@ def _ledger(ledger: Ledger, settings: Settings) -> list[Check]:
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
-    folder = next(one for one in (settings.spool_dir, *settings.spool_dir.parents) if one.exists())
+    folder = next(path for path in (settings.spool_dir, *settings.spool_dir.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     told = f"{free / (1 << 30):,.1f} GiB free for {settings.spool_dir}"
     step = "" if free > LITTLE_DISK else "Free space, or set WAYBILL_SPOOL_DIR: the files of a run wait there until they are uploaded"
@@ -147,7 +147,7 @@ def _sources(installation: Installation) -> list[Check]:
     """Each source opened: what every entity needs of it, the rights its mode needs, and its clock."""
     found: list[Check] = []
     for name in installation.catalog.sources:
-        entities = [one for one in installation.catalog.entities.values() if one.source == name]
+        entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
         before = len(found)
         with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
             apart = abs(installation.now() - snapshot.taken_at)
@@ -170,11 +170,11 @@ def source_findings(installation: Installation, tenants: Mapping[str, Registrati
     """
     found: list[Check] = []
     for name in installation.catalog.sources:
-        entities = [one for one in installation.catalog.entities.values() if one.source == name]
+        entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
         with _kept(found, f"source {name}"), installation.source(name).snapshot(entities) as snapshot:
             for entity in entities:
                 _unreadable(installation, snapshot, entity, tenants, found)
-    return list({(one.found, one.next_step): one for one in found}.values())
+    return list({(check.found, check.next_step): check for check in found}.values())
 
 
 def narrowed(installation: Installation, entities: Iterable[str]) -> list[str]:
@@ -227,24 +227,28 @@ def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) ->
 
 def _active(installation: Installation) -> list[Registered]:
     with installation.ledger.read() as connection:
-        return [one for one in registrations.readable(registrations.all_current(connection)) if not one.registration.is_disabled]
+        return [
+            registered
+            for registered in registrations.readable(registrations.all_current(connection))
+            if not registered.registration.is_disabled
+        ]
 
 
 def _keys(installation: Installation) -> list[Check]:
     """Each key that manifests are signed with, once, and the key that each tenant's files are encrypted to."""
     found: list[Check] = []
     signing: set[str] = set()
-    for one in _active(installation):
-        name = installation.configuration.export_policy(one.tenant).signing
+    for registered in _active(installation):
+        name = installation.configuration.export_policy(registered.tenant).signing
         if name and name not in signing:
             signing.add(name)
             with _kept(found, f"signing {name}"):
-                if signer := installation.signer(one.tenant):
+                if signer := installation.signer(registered.tenant):
                     found.append(Check(f"signing {name}", "ok", f"signs manifests with {signer.public[0].fingerprint}"))
-        if encryption := one.registration.encryption:
-            with _kept(found, f"encryption {one.tenant}"):
+        if encryption := registered.registration.encryption:
+            with _kept(found, f"encryption {registered.tenant}"):
                 to = pgp.recipient(encryption.public_key)
-                found.append(Check(f"encryption {one.tenant}", "ok", f"files are encrypted to {to.fingerprint}"))
+                found.append(Check(f"encryption {registered.tenant}", "ok", f"files are encrypted to {to.fingerprint}"))
     return found
 
 
@@ -253,13 +257,13 @@ def _destinations(installation: Installation) -> list[Check]:
     found: list[Check] = []
     active = _active(installation)
     first: dict[str, Registered] = {}
-    for one in active:
-        first.setdefault(installation.destination_spec(one).model_dump_json(), one)
-    for one in first.values():
-        spec = installation.destination_spec(one)
+    for registered in active:
+        first.setdefault(installation.destination_spec(registered).model_dump_json(), registered)
+    for registered in first.values():
+        spec = installation.destination_spec(registered)
         name = f"destination {getattr(spec, 'connection', '') or spec.kind}"
         with _kept(found, name):
-            probe = describing.probe(installation, one.tenant)
+            probe = describing.probe(installation, registered.tenant)
             status: Status = "ok" if probe.profile == "full" else "warning"
             found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))
     if not active:

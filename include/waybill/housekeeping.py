@@ -46,7 +46,10 @@ class Housekeeping:
     failed: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        stale = [{"delivery_id": one.id, "tenant": one.tenant, "entity": one.entity, "error": one.error or None} for one in self.stale]
+        stale = [
+            {"delivery_id": delivery.id, "tenant": delivery.tenant, "entity": delivery.entity, "error": delivery.error or None}
+            for delivery in self.stale
+        ]
         return {**vars(self), "stale": stale}
 
 
@@ -79,14 +82,14 @@ def _sweep_destinations(installation: Installation, done: Housekeeping, now: dat
     with installation.ledger.read() as connection:
         tenants = registrations.readable(registrations.all_current(connection))
     shared: dict[str, list[Registered]] = {}
-    for one in tenants:
-        shared.setdefault(installation.destination_spec(one).model_dump_json(), []).append(one)
+    for registered in tenants:
+        shared.setdefault(installation.destination_spec(registered).model_dump_json(), []).append(registered)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="sweep") as pool:
         for swept, failed in pool.map(lambda group: _sweep_group(installation, group, now), shared.values()):
             done.failed |= failed
-            done.parts += sum(one.parts for one in swept)
-            done.files += sum(one.files for one in swept)
-            done.foreign += [path for one in swept for path in one.foreign]
+            done.parts += sum(upkeep.parts for upkeep in swept)
+            done.files += sum(upkeep.files for upkeep in swept)
+            done.foreign += [path for upkeep in swept for path in upkeep.foreign]
 
 
 def _sweep_group(installation: Installation, group: list[Registered], now: datetime) -> tuple[list[DestinationUpkeep], dict[str, str]]:
@@ -94,7 +97,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
     limits = Limits(now, DEAD_AFTER, now - timedelta(days=days) if days else None)
     swept: list[DestinationUpkeep] = []
     failed: dict[str, str] = {}
-    tenants = [one.tenant for one in group]
+    tenants = [registered.tenant for registered in group]
     try:
         with installation.session(group[0]) as session:
             for tenant in tenants:
@@ -103,7 +106,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
                 except WaybillError as error:
                     failed[tenant] = str(error.located(f"tenant {tenant}"))
     except WaybillError as error:
-        if error.code == "missing_connection" and all(one.registration.is_disabled for one in group):
+        if error.code == "missing_connection" and all(registered.registration.is_disabled for registered in group):
             return [], {}  # a tenant that left, and its connection with it
         failed |= {tenant: f"tenant {tenant}: {error}" for tenant in tenants[len(swept) + len(failed) :]}
     return swept, failed

@@ -17,7 +17,7 @@ _TIMEOUT = 30.0
 
 def sender_of(connection: Connection, wanted: str = "") -> str:
     """Who signs: as asked, else the connection's `from_email`, else its login. Raises PermanentError when none is an address."""
-    found = next((one for one in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in one), "")
+    found = next((address for address in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in address), "")
     if not found:
         raise PermanentError(
             f"the connection {connection.id} names no sender",

@@ -124,16 +124,16 @@ class Encryption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._files.values():
-            one.discard()
+        for file in self._files.values():
+            file.discard()
         self._stack.close()
 
     def sink(self, number: int, inner: Sink) -> Sink:
         """What takes the plain bytes of file `number` and hands the encrypted ones to `inner`. Safe to call from several threads."""
-        one = _Encrypted(_command(self._home, _encryption(self._key)), inner)
+        encrypted = _Encrypted(_command(self._home, _encryption(self._key)), inner)
         with self._lock:
-            self._files[number] = one
-        return one
+            self._files[number] = encrypted
+        return encrypted
 
     def plain(self, number: int) -> Plain:
         """What a finished file was before."""

@@ -55,7 +55,7 @@ def fetch(account: Account, target: Path) -> list[str]:
 
 
 def _walk(client: paramiko.SFTPClient, folder: str) -> Iterator[str]:
-    for entry in sorted(client.listdir_attr(folder), key=lambda one: one.filename):
+    for entry in sorted(client.listdir_attr(folder), key=lambda item: item.filename):
         path = f"{folder.rstrip('/')}/{entry.filename}"
         if S_ISDIR(entry.st_mode or 0):
             yield from _walk(client, path)
@@ -87,4 +87,4 @@ def tree(fetched: Path, paths: list[str]) -> Iterator[str]:
 
 def _facts(folder: Path, names: list[str]) -> str:
     found = [json.loads((folder / name).read_text("utf-8")) for name in names if name.endswith(".manifest.json")]
-    return "".join(f"   ({one['kind']}, {one['rows']:,} rows)" for one in found)
+    return "".join(f"   ({manifest['kind']}, {manifest['rows']:,} rows)" for manifest in found)

@@ -100,7 +100,7 @@ class TokenIssuer:
             return None
         claims = dict(self.people[name])
         held = str(claims.get("scope", "read write")).split()
-        scope = " ".join(one for one in sent.get("scope", " ".join(held)).split() if one in held)
+        scope = " ".join(scope_word for scope_word in sent.get("scope", " ".join(held)).split() if scope_word in held)
         token = self.token(claims | {"scope": scope})
         return {"access_token": token, "token_type": "Bearer", "expires_in": int(LIFE.total_seconds()), "scope": scope}
 

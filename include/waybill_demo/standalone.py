@@ -66,7 +66,7 @@ class Airflow:
         state = self._ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
         if state == "failed":
             tasks = self._ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
-            failed = ", ".join(f"{one['task_id']}[{one['map_index']}]" for one in tasks if one["state"] == "failed")
+            failed = ", ".join(f"{task['task_id']}[{task['map_index']}]" for task in tasks if task["state"] == "failed")
             raise PermanentError(f"the run {run} of {dag} failed in {failed}", next_step="Read the tasks' logs", code="run_failed")
         return bool(state == "success")
 

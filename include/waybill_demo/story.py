@@ -128,7 +128,7 @@ def _read_back(scene: _Scene) -> bool:
         scene.tell(f"what {tenant} sees over SFTP:")
         print("\n".join(consumer.tree(target, paths)), flush=True)
         report = consumer.check(target)
-        found = [*(str(one) for one in report.problems), *_unexpected(scene, tenant, paths, target)]
+        found = [*(str(remark) for remark in report.problems), *_unexpected(scene, tenant, paths, target)]
         verdict = "all verified" if not found else "NOT all right"
         scene.tell(f"{tenant}: {report.manifests} manifests, {report.files} files, {report.rows:,} rows: {verdict}")
         problems += [f"{tenant}: {problem}" for problem in found]
@@ -144,7 +144,7 @@ def _unexpected(scene: _Scene, tenant: str, paths: Sequence[str], fetched: Path)
     yield from (f"{path} is not this tenant's" for path in paths if not path.startswith(f"/exports/{tenant}/"))
     manifests = [_manifest(fetched, path) for path in paths if path.endswith(".manifest.json")]
     for entity in file.entities:
-        got = sorted((one.sequence, one.start, one.end) for one in manifests if one.entity == entity)
+        got = sorted((manifest.sequence, manifest.start, manifest.end) for manifest in manifests if manifest.entity == entity)
         if got != [(1, None, ends[0]), (2, ends[0], ends[1])]:
             yield f"{entity} came as {got}, expected a full load and a delta up to {ends[0]} and {ends[1]}"
     if sum(path.endswith("/_MANIFEST.json") for path in paths) != len(ends):

@@ -34,7 +34,7 @@ class Date:
     def lists(self, names: set[str], held: set[str]) -> None:
         """Take in the names that stand in the date's folder."""
         self.day_manifests = _lists_among(names - held)
-        self.signatures = {one for one in names if one.endswith(signatures.SUFFIX)}
+        self.signatures = {name for name in names if name.endswith(signatures.SUFFIX)}
 
 
 def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes]:
@@ -45,7 +45,7 @@ def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes]:
 
 def _lists_among(names: set[str]) -> list[str]:
     """Day manifests and checksums among these names, in order."""
-    return sorted((one for one in names if DAY_MANIFEST.match(one) or SUMS.match(one)), key=_number)
+    return sorted((name for name in names if DAY_MANIFEST.match(name) or SUMS.match(name)), key=_number)
 
 
 def _number(name: str) -> int:

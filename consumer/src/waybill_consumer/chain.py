@@ -19,8 +19,8 @@ class Link(NamedTuple):
 
     @property
     def stream(self) -> tuple[str, str, int]:
-        one = self.manifest
-        return one.tenant, one.entity, one.generation
+        manifest = self.manifest
+        return manifest.tenant, manifest.entity, manifest.generation
 
     @property
     def repeats(self) -> bool:
@@ -40,11 +40,11 @@ class Remark(NamedTuple):
 
 def check(links: Iterable[Link]) -> Iterator[Remark]:
     """What is wrong with the chains these links belong to. Deliveries before the first one present may have been taken away."""
-    chained = [one for one in links if one.manifest.kind != "backfill"]
-    ordered = sorted(chained, key=lambda one: (one.stream, one.manifest.sequence, one.manifest.redelivers is not None, one.path))
-    for _, chain in groupby(ordered, key=lambda one: one.stream):
+    chained = [link for link in links if link.manifest.kind != "backfill"]
+    ordered = sorted(chained, key=lambda link: (link.stream, link.manifest.sequence, link.manifest.redelivers is not None, link.path))
+    for _, chain in groupby(ordered, key=lambda link: link.stream):
         before: list[Link] = []
-        for _, group in groupby(chain, key=lambda one: one.manifest.sequence):
+        for _, group in groupby(chain, key=lambda link: link.manifest.sequence):
             same = list(group)
             yield from _same_sequence(same)
             yield from _beginning(same[0], alone=not before)
@@ -68,34 +68,34 @@ def _same_sequence(same: list[Link]) -> Iterator[Remark]:
 
 
 def _beginning(link: Link, *, alone: bool) -> Iterator[Remark]:
-    one = link.manifest
-    if one.start is not None and one.start >= one.end:
-        yield Remark(link.path, f"its window [{_shown(one.start)}, {_shown(one.end)}) is empty or reversed")
-    if one.sequence < 1:
-        yield Remark(link.path, f"sequence {one.sequence} is not a sequence number")
-    elif one.sequence == 1:
-        if one.previous is not None or one.start is not None:
+    manifest = link.manifest
+    if manifest.start is not None and manifest.start >= manifest.end:
+        yield Remark(link.path, f"its window [{_shown(manifest.start)}, {_shown(manifest.end)}) is empty or reversed")
+    if manifest.sequence < 1:
+        yield Remark(link.path, f"sequence {manifest.sequence} is not a sequence number")
+    elif manifest.sequence == 1:
+        if manifest.previous is not None or manifest.start is not None:
             yield Remark(link.path, "is the first of its generation, yet names a previous delivery or a window start")
-    elif one.previous is None or one.previous.sequence != one.sequence - 1:
-        yield Remark(link.path, f"sequence {one.sequence} does not name sequence {one.sequence - 1} as its previous")
+    elif manifest.previous is None or manifest.previous.sequence != manifest.sequence - 1:
+        yield Remark(link.path, f"sequence {manifest.sequence} does not name sequence {manifest.sequence - 1} as its previous")
     elif alone:
-        said = f"the chain begins with sequence {one.sequence} here: earlier deliveries were taken away"
+        said = f"the chain begins with sequence {manifest.sequence} here: earlier deliveries were taken away"
         yield Remark(link.path, said, is_problem=False)
 
 
 def _step(before: list[Link], link: Link) -> Iterator[Remark]:
-    last, one = before[0].manifest, link.manifest
-    if one.sequence > last.sequence + 1:
+    last, manifest = before[0].manifest, link.manifest
+    if manifest.sequence > last.sequence + 1:
         tenant, entity, generation = link.stream
-        what = f"{missing(last.sequence, one.sequence)} of {tenant}/{entity} generation {generation} is missing before it"
+        what = f"{missing(last.sequence, manifest.sequence)} of {tenant}/{entity} generation {generation} is missing before it"
         yield Remark(link.path, what)
         return
-    if one.start != last.end:
-        what = f"its window begins at {_shown(one.start)}, but the one before ({before[0].path}) ends at {_shown(last.end)}"
+    if manifest.start != last.end:
+        what = f"its window begins at {_shown(manifest.start)}, but the one before ({before[0].path}) ends at {_shown(last.end)}"
         yield Remark(link.path, what)
-    if one.previous is not None and all(one.previous.sha256 != other.manifest.sha256 for other in before):
+    if manifest.previous is not None and all(manifest.previous.sha256 != other.manifest.sha256 for other in before):
         yield Remark(link.path, f"names another previous file than {before[0].path} holds (previous.sha256 differs)")
-    named = one.facts.get("previous_manifest_sha256")
+    named = manifest.facts.get("previous_manifest_sha256")
     originals = [other for other in before if other.manifest.redelivers is None]
     if named is not None and originals and all(other.document not in ("", named) for other in originals):
         yield Remark(link.path, f"names another manifest than {before[0].path} as the one before (previous_manifest_sha256 differs)")
@@ -109,18 +109,18 @@ Position = tuple[int, int]
 """Generation and sequence."""
 
 
-def step(last: Position | None, one: Manifest) -> str:
+def step(last: Position | None, manifest: Manifest) -> str:
     """What a delivery of the chain is to somebody who has everything up to `last`: `next`, `behind`, or `gap`."""
-    if last is not None and one.generation <= last[0]:
-        if (one.generation, one.sequence) <= last:
+    if last is not None and manifest.generation <= last[0]:
+        if (manifest.generation, manifest.sequence) <= last:
             return "behind"
-        return "next" if one.sequence == last[1] + 1 else "gap"
+        return "next" if manifest.sequence == last[1] + 1 else "gap"
     # A full delivery holds every row: whatever came before it does not matter.
-    return "next" if one.kind == "full" or one.sequence == 1 else "gap"
+    return "next" if manifest.kind == "full" or manifest.sequence == 1 else "gap"
 
 
-def gap(last: Position | None, one: Manifest) -> str:
+def gap(last: Position | None, manifest: Manifest) -> str:
     """Which numbers are missing between `last` and a delivery that `step` calls a gap."""
-    before = last[1] if last is not None and last[0] == one.generation else 0
-    verb = "are" if one.sequence > before + 2 else "is"
-    return f"{missing(before, one.sequence)} of {one.tenant}/{one.entity} generation {one.generation} {verb} missing"
+    before = last[1] if last is not None and last[0] == manifest.generation else 0
+    verb = "are" if manifest.sequence > before + 2 else "is"
+    return f"{missing(before, manifest.sequence)} of {manifest.tenant}/{manifest.entity} generation {manifest.generation} {verb} missing"

@@ -122,7 +122,7 @@ def _load(arguments: argparse.Namespace) -> Outcome:
         report = load(arguments.dir, target, Progress(shown=not arguments.json), tenant=arguments.tenant, gpg=arguments.gpg)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
-    lines = [f"{one['entity']}: {one['kind']} of {one['rows']} rows, to {one['window_to']}" for one in report.applied]
+    lines = [f"{applied['entity']}: {applied['kind']} of {applied['rows']} rows, to {applied['window_to']}" for applied in report.applied]
     return not report.problems, report.as_json(), [*lines, f"{len(report.applied)} deliveries loaded", *report.notes]
 
 
@@ -139,7 +139,7 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
         report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(path, 0), signers)
         progress.end()
     remember_damage(arguments.dir, report)
-    lines = [f"problem: {one}" for one in report.problems] + [f"note: {one}" for one in report.notes]
+    lines = [f"problem: {problem}" for problem in report.problems] + [f"note: {note}" for note in report.notes]
     counts = f"{report.manifests} deliveries, {report.files} files, {report.rows} rows, {report.bytes} bytes"
     verdict = "whole" if report.is_whole else f"{len(report.problems)} problems"
     return report.is_whole, report.as_json(), [*lines, f"{counts}: {verdict}"]

@@ -20,14 +20,14 @@ class Plain:
         self._folder = folder
         self._gpg = gpg
 
-    def file(self, path: Path, file: File, one: Manifest) -> tuple[Path, File]:
+    def file(self, path: Path, file: File, manifest: Manifest) -> tuple[Path, File]:
         """The content of an encrypted file, checked, and what its manifest says of it. Raises Refused, Damaged."""
         if not self._gpg:
-            what = f"is encrypted to the key {one.encryption}, so its rows cannot be read"
+            what = f"is encrypted to the key {manifest.encryption}, so its rows cannot be read"
             raise Refused(what, where=str(path), next_step="Load with --gpg where gpg holds the secret key")
         plain = self._folder / f"{file.sha256[:16]}-{path.name.removesuffix(ENCRYPTED)}"
         if not plain.exists():
-            _decrypt(path, plain, one)
+            _decrypt(path, plain, manifest)
         digest, size = hashed(plain)
         sha256 = digest.hexdigest()
         if file.plain_bytes is not None and (size, sha256) != (file.plain_bytes, file.plain_sha256):
@@ -42,7 +42,7 @@ def decrypting(*, gpg: bool) -> Iterator[Plain]:
         yield Plain(Path(folder), gpg=gpg)
 
 
-def _decrypt(path: Path, plain: Path, one: Manifest) -> None:
+def _decrypt(path: Path, plain: Path, manifest: Manifest) -> None:
     if not path.exists():
         raise Damaged("is listed in its manifest and missing", where=str(path))
     part = plain.with_name(f"{plain.name}.part")
@@ -54,6 +54,6 @@ def _decrypt(path: Path, plain: Path, one: Manifest) -> None:
     if done.returncode:
         lines = [line.removeprefix("gpg: ") for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
         said = lines[-1] if lines else "it said nothing"
-        step = f"Import the secret key {one.encryption} into gpg; if it is there, pull again"
+        step = f"Import the secret key {manifest.encryption} into gpg; if it is there, pull again"
         raise Refused(f"gpg does not decrypt it: {said}", where=str(path), next_step=step)
     part.replace(plain)

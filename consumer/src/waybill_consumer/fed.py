@@ -42,8 +42,8 @@ class FeedReader:
 
     def dates(self) -> Iterator[Date]:
         """Every date with something to look at, oldest first."""
-        wanted = [one for one in self._entries() if not self._is_held(one)]
-        folders = {f"{self._tenant}/{one.date}" for one in wanted} | set(self._waiting_dates())
+        wanted = [listed for listed in self._entries() if not self._is_held(listed)]
+        folders = {f"{self._tenant}/{listed.date}" for listed in wanted} | set(self._waiting_dates())
         ordered = sorted(folders, key=lambda path: path[-10:])
         for start in range(0, len(ordered), _BATCH):
             yield from self._batch(ordered[start : start + _BATCH], wanted)
@@ -52,13 +52,13 @@ class FeedReader:
         """Remember how far the feed was read, and what of it is to be looked at again."""
         if self._news is None:
             return
-        waiting = [one for one in self._entries() if not self._is_held(one) and not self._is_past(one)]
+        waiting = [listed for listed in self._entries() if not self._is_held(listed) and not self._is_past(listed)]
         self._position.feeds[self._tenant] = {
             "tenant": self._news.tenant,
             "feed": self._news.feed,
             "number": self._news.last,
             "page": self._news.page,
-            "waiting": [list(one) for one in waiting],
+            "waiting": [list(listed) for listed in waiting],
             "dates": [path for path, date in self._dates.items() if not self._is_listed(path, date)][-RECENT_DATES:],
             "state": self._news.state,
         }
@@ -68,42 +68,42 @@ class FeedReader:
         if self._news is None:
             return []
         before = self._known.get("waiting", ()) if self._known.get("feed") == self._news.feed else ()
-        return [Listed(*one) for one in before] + self._news.entries
+        return [Listed(*fields) for fields in before] + self._news.entries
 
     def _waiting_dates(self) -> list[str]:
-        return [str(one) for one in self._known.get("dates", ())]
+        return [str(date) for date in self._known.get("dates", ())]
 
-    def _is_held(self, one: Listed) -> bool:
-        folder, name = self._place_of(one)
+    def _is_held(self, listed: Listed) -> bool:
+        folder, name = self._place_of(listed)
         known = self._position.folders.get(folder)
         return known is not None and name in known.held
 
-    def _place_of(self, one: Listed) -> tuple[str, str]:
-        folder, _, name = f"{self._tenant}/{one.manifest}".rpartition("/")
+    def _place_of(self, listed: Listed) -> tuple[str, str]:
+        folder, _, name = f"{self._tenant}/{listed.manifest}".rpartition("/")
         return folder, name
 
-    def _is_past(self, one: Listed) -> bool:
+    def _is_past(self, listed: Listed) -> bool:
         """Whether a delivery was taken away and nothing waits for it."""
-        if one.manifest not in self._missing or self._news is None:
+        if listed.manifest not in self._missing or self._news is None:
             return False
-        last = self._position.last(self._news.tenant, one.entity)
-        return one.redelivers or one.kind == "backfill" or (last is not None and (one.generation, one.sequence) <= last)
+        last = self._position.last(self._news.tenant, listed.entity)
+        return listed.redelivers or listed.kind == "backfill" or (last is not None and (listed.generation, listed.sequence) <= last)
 
     def _batch(self, folders: list[str], wanted: list[Listed]) -> Iterator[Date]:
-        mine = [one for one in wanted if f"{self._tenant}/{one.date}" in folders]
+        mine = [listed for listed in wanted if f"{self._tenant}/{listed.date}" in folders]
         found = {path: Date(path) for path in folders}
         for path, entries in zip(folders, self._place.lists(folders), strict=True):
-            names = {one.name for one in entries if not one.is_folder}
+            names = {entry.name for entry in entries if not entry.is_folder}
             found[path].lists(names, self._position.known(path).held)
-        kept = read_signatures(self._place, [f"{self._tenant}/{one.manifest}" for one in mine if self._signed or one.is_signed])
-        for one, data in zip(mine, self._place.reads([f"{self._tenant}/{one.manifest}" for one in mine]), strict=True):
+        kept = read_signatures(self._place, [f"{self._tenant}/{listed.manifest}" for listed in mine if self._signed or listed.is_signed])
+        for listed, data in zip(mine, self._place.reads([f"{self._tenant}/{listed.manifest}" for listed in mine]), strict=True):
             if data is None:
-                self._missing.add(one.manifest)
+                self._missing.add(listed.manifest)
             else:
-                found[f"{self._tenant}/{one.date}"].arrivals.append(
-                    Arrival(*self._place_of(one), data, kept.get(f"{self._tenant}/{one.manifest}"))
+                found[f"{self._tenant}/{listed.date}"].arrivals.append(
+                    Arrival(*self._place_of(listed), data, kept.get(f"{self._tenant}/{listed.manifest}"))
                 )
-        chained = {f"{self._tenant}/{one.date}" for one in mine if one.kind != "backfill"} | set(self._waiting_dates())
+        chained = {f"{self._tenant}/{listed.date}" for listed in mine if listed.kind != "backfill"} | set(self._waiting_dates())
         self._dates |= {path: date for path, date in found.items() if path in chained}
         yield from found.values()
 

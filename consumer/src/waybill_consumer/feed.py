@@ -75,27 +75,27 @@ def news(place: Place, folder: str, feed: str, number: int, page: int) -> News |
 
 def _from_index(place: Place, folder: str, body: dict[str, Any], feed: str, number: int) -> News:
     after = number if body["feed"] == feed else 0
-    wanted = [one for one in body["pages"] if int(one["last"]) > after]
+    wanted = [page for page in body["pages"] if int(page["last"]) > after]
     listed = []
-    for one, data in zip(wanted, place.reads([f"{folder}/{one['path']}" for one in wanted]), strict=True):
-        if data is None or hashlib.sha256(data).hexdigest() != one["sha256"]:
+    for page, data in zip(wanted, place.reads([f"{folder}/{page['path']}" for page in wanted]), strict=True):
+        if data is None or hashlib.sha256(data).hexdigest() != page["sha256"]:
             raise _NotAFeed
         listed += _object(data)["deliveries"]
     return _news(body, listed + body["deliveries"], after, int(body["last_number"]), 0)
 
 
 def _from_pages(place: Place, folder: str, feed: str, number: int, page: int) -> News | None:
-    ids = [one.name for one in place.lists([f"{folder}/feed"])[0] if one.is_folder and _ID.match(one.name)]
-    names = place.lists([f"{folder}/feed/{one}" for one in ids]) if ids else []
+    ids = [entry.name for entry in place.lists([f"{folder}/feed"])[0] if entry.is_folder and _ID.match(entry.name)]
+    names = place.lists([f"{folder}/feed/{feed_id}" for feed_id in ids]) if ids else []
     newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
-    for one, entries in zip(ids, names, strict=True):
+    for feed_id, entries in zip(ids, names, strict=True):
         pages: dict[int, list[str]] = {}
         for entry in entries:
             if found := _PAGE.match(entry.name):
-                pages.setdefault(int(found[1]), []).append(f"{folder}/feed/{one}/{entry.name}")
+                pages.setdefault(int(found[1]), []).append(f"{folder}/feed/{feed_id}/{entry.name}")
         last = _whole(place, pages[max(pages)]) if pages else None
         if last is not None and "written_at" in last and (newest is None or last["written_at"] > newest[0]):
-            newest = (last["written_at"], one, last, pages)
+            newest = (last["written_at"], feed_id, last, pages)
     if newest is None:
         return None
     _, found_id, last, pages = newest
@@ -128,8 +128,8 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _news(body: dict[str, Any], listed: list[Any], after: int, last: int, page: int) -> News:
-    entries = [_listed(one) for one in listed if int(one["number"]) > after]
-    if [one.number for one in entries] != list(range(after + 1, last + 1)):
+    entries = [_listed(item) for item in listed if int(item["number"]) > after]
+    if [entry.number for entry in entries] != list(range(after + 1, last + 1)):
         raise _NotAFeed  # a number is missing
     state = {name: body.get(name) for name in STATE}
     for name in STATE[:-1]:
@@ -138,9 +138,11 @@ def _news(body: dict[str, Any], listed: list[Any], after: int, last: int, page: 
     return News(str(body["tenant"]), str(body["feed"]), last, page, entries, state)
 
 
-def _listed(one: dict[str, Any]) -> Listed:
-    manifest = str(one["manifest"])
+def _listed(item: dict[str, Any]) -> Listed:
+    manifest = str(item["manifest"])
     if not _PATH.match(manifest):
         raise _NotAFeed
-    place = int(one["generation"]), int(one["sequence"])
-    return Listed(int(one["number"]), str(one["entity"]), str(one["kind"]), *place, manifest, "redelivers" in one, bool(one.get("signed")))
+    place = int(item["generation"]), int(item["sequence"])
+    return Listed(
+        int(item["number"]), str(item["entity"]), str(item["kind"]), *place, manifest, "redelivers" in item, bool(item.get("signed"))
+    )

@@ -20,7 +20,7 @@ Blocks = Callable[[str, int], Iterator[bytes]]
 """A file at the source, from a byte on."""
 
 
-def fetch(blocks: Blocks, arrival: Arrival, one: Manifest, root: Path, count: Count) -> int:
+def fetch(blocks: Blocks, arrival: Arrival, manifest: Manifest, root: Path, count: Count) -> int:
     """Fetch a whole delivery; returns the bytes that travelled. Raises Damaged when a file is not what the manifest says.
 
     May be stopped at any point and called again: what is here and right stays, and a file goes on from where it stopped.
@@ -29,7 +29,7 @@ def fetch(blocks: Blocks, arrival: Arrival, one: Manifest, root: Path, count: Co
     target = root / folder.lstrip("/")
     target.mkdir(parents=True, exist_ok=True)
     travelled = 0
-    for file in one.all_files:
+    for file in manifest.all_files:
         travelled += _fetch_file(blocks, f"{folder}/{file.path}", target / file.path, file, count)
     if signature is not None:
         write_whole(target / f"{name}{signatures.SUFFIX}", signature)

@@ -58,9 +58,9 @@ class Finder:
         known = [entry for tenant in walked for entry in self._dates_of(tenant)]
         self._newest = max((stamp for _, stamp in known if stamp is not None), default=0.0)
         newest = set(sorted({path[-10:] for path, _ in known})[-RECENT_DATES:])
-        due = [one for one in known if self._rescan or one[0][-10:] in newest or not self._is_unchanged(*one)]
-        yield from self._in_batches(sorted(due, key=lambda one: one[0][-10:]))
-        yield from self._by_turns([one for one in known if one not in due])
+        due = [folder for folder in known if self._rescan or folder[0][-10:] in newest or not self._is_unchanged(*folder)]
+        yield from self._in_batches(sorted(due, key=lambda folder: folder[0][-10:]))
+        yield from self._by_turns([folder for folder in known if folder not in due])
 
     def settle(self) -> None:
         """After the run: what was looked at twice without a change, and is held whole, need not be looked at again."""
@@ -74,28 +74,28 @@ class Finder:
             reader.settle()
 
     def _dates_of(self, tenant: str) -> list[tuple[str, float | None]]:
-        years = [f"{tenant}/{one.name}" for one in self._folders(tenant) if _YEAR.match(one.name)]
+        years = [f"{tenant}/{entry.name}" for entry in self._folders(tenant) if _YEAR.match(entry.name)]
         months = self._below(years)
         return self._below([path for path, _ in months])
 
     def _below(self, folders: list[str]) -> list[tuple[str, float | None]]:
         listed = self._place.lists(folders)
         return [
-            (f"{path}/{one.name}", one.stamp)
+            (f"{path}/{entry.name}", entry.stamp)
             for path, entries in zip(folders, listed, strict=True)
-            for one in entries
-            if one.is_folder and _MONTH_OR_DAY.match(one.name)
+            for entry in entries
+            if entry.is_folder and _MONTH_OR_DAY.match(entry.name)
         ]
 
     def _folders(self, folder: str) -> list[Entry]:
-        return [one for one in self._place.lists([folder or "/"])[0] if one.is_folder and _VISIBLE.match(one.name)]
+        return [entry for entry in self._place.lists([folder or "/"])[0] if entry.is_folder and _VISIBLE.match(entry.name)]
 
     def _is_unchanged(self, path: str, stamp: float | None) -> bool:
         known = self._position.folders.get(path)
         return known is not None and known.is_settled and stamp is not None and stamp == known.stamp
 
     def _by_turns(self, rest: list[tuple[str, float | None]]) -> Iterator[Date]:
-        rest.sort(key=lambda one: (one[0][-10:] <= self._position.turn, one[0][-10:]))
+        rest.sort(key=lambda folder: (folder[0][-10:] <= self._position.turn, folder[0][-10:]))
         until = time.monotonic() + TURN_SECONDS
         for start in range(0, len(rest), _BATCH):
             if time.monotonic() > until:
@@ -117,9 +117,11 @@ class Finder:
         for depth in range(3):
             deeper = []
             for (date, folder, stamp), entries in zip(level, self._place.lists([folder for _, folder, _ in level]), strict=True):
-                inner = [(date, f"{folder}/{one.name}", one.stamp) for one in entries if one.is_folder and _VISIBLE.match(one.name)]
-                names = {one.name for one in entries if not one.is_folder and _VISIBLE.match(one.name)}
-                known = self._look(folder, stamp, {one for one in names if one.endswith(SUFFIX)}, has_folders=bool(inner))
+                inner = [
+                    (date, f"{folder}/{entry.name}", entry.stamp) for entry in entries if entry.is_folder and _VISIBLE.match(entry.name)
+                ]
+                names = {entry.name for entry in entries if not entry.is_folder and _VISIBLE.match(entry.name)}
+                known = self._look(folder, stamp, {name for name in names if name.endswith(SUFFIX)}, has_folders=bool(inner))
                 if depth == 0:
                     found[date].lists(names, known.held)
                 new = sorted(self._seen[folder] - known.held)
@@ -127,7 +129,7 @@ class Finder:
                 # What comes while a folder is listed may be missing from the list: who asks for signatures looks himself.
                 signed += [f"{folder}/{name}" for name in new if self._signed or f"{name}{signatures.SUFFIX}" in names]
                 deeper += inner if depth < 2 else []
-            level = [one for one in deeper if self._rescan or not self._is_flat_and_unchanged(one[1], one[2])]
+            level = [deep for deep in deeper if self._rescan or not self._is_flat_and_unchanged(deep[1], deep[2])]
         kept = read_signatures(self._place, signed)
         for (date, folder, name), data in zip(wanted, self._place.reads([f"{folder}/{name}" for _, folder, name in wanted]), strict=True):
             if data is not None:
@@ -152,7 +154,7 @@ def tenant_folders(place: Place) -> list[str]:
     """The folders that hold years: the place's root, or some below it, with or without `exports` between."""
     at = ""
     while True:
-        names = [one.name for one in place.lists([at or "/"])[0] if one.is_folder and _VISIBLE.match(one.name)]
+        names = [entry.name for entry in place.lists([at or "/"])[0] if entry.is_folder and _VISIBLE.match(entry.name)]
         if any(_YEAR.match(name) for name in names):
             return [at]
         if names == ["exports"] or (at == "" and "exports" in names):
@@ -162,5 +164,5 @@ def tenant_folders(place: Place) -> list[str]:
         return [
             path
             for path, entries in zip(below, place.lists(below), strict=True)
-            if any(one.is_folder and _YEAR.match(one.name) for one in entries)
+            if any(entry.is_folder and _YEAR.match(entry.name) for entry in entries)
         ]

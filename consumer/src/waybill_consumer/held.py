@@ -42,18 +42,18 @@ def holdings(root: Path) -> Holdings:
         if not item.path.endswith(SUFFIX) or item.is_folder or "/." in item.path:
             continue
         try:
-            one = parse(tree.read(item.path) or b"")
+            manifest = parse(tree.read(item.path) or b"")
         except Refused as error:
             unreadable[item.path] = Refused(error.what, where=f"{root}{item.path}", next_step="Pull it again or ask the sender")
             continue
-        found[one.tenant, one.entity].append(Held(item.path, (root / item.path.lstrip("/")).parent, one))
+        found[manifest.tenant, manifest.entity].append(Held(item.path, (root / item.path.lstrip("/")).parent, manifest))
     return Holdings(dict(found), unreadable)
 
 
 def adopt(root: Path, position: Position) -> None:
     """Learn from the files themselves how far a folder got, when its position is lost."""
     for deliveries in holdings(root).entities.values():
-        for path, folder, one in deliveries:
-            if all((folder / file.path).exists() for file in one.all_files):
+        for path, folder, manifest in deliveries:
+            if all((folder / file.path).exists() for file in manifest.all_files):
                 where, _, name = path.rpartition("/")
-                position.hold(where, name, one)
+                position.hold(where, name, manifest)

@@ -36,7 +36,7 @@ class Loaded:
         self.problems.append({"entity": entity, "what": what, "next_step": error.next_step})
 
     def as_json(self) -> dict[str, Any]:
-        counts = {"deliveries": len(self.applied), "rows": sum(one["rows"] for one in self.applied)}
+        counts = {"deliveries": len(self.applied), "rows": sum(applied["rows"] for applied in self.applied)}
         return {"done": not self.problems, **counts, "applied": self.applied, "problems": self.problems, "notes": self.notes}
 
 
@@ -79,22 +79,22 @@ class _Entity:
         self._root = root
         self._progress = progress
         self._report = report
-        self._known = [one for one in target.applied(tenant) if one.entity == entity]
-        self._last = max(((one.generation, one.sequence) for one in self._known if _counts(one)), default=None)
+        self._known = [applied for applied in target.applied(tenant) if applied.entity == entity]
+        self._last = max(((applied.generation, applied.sequence) for applied in self._known if _counts(applied)), default=None)
         self._held: dict[str, Held] = {}
         self._stopped: tuple[int, Refused] | None = None
 
     def run(self, held: Sequence[Held]) -> None:
-        self._held = {one.manifest.content: one for one in held}
-        done = {one.content for one in self._known}
-        chained = [(one.generation, one.sequence, one.snapshot_time) for one in self._known if _counts(one)]
-        chained += [_step_of(one.manifest) for one in held if one.manifest.kind != "backfill"]
+        self._held = {kept.manifest.content: kept for kept in held}
+        done = {applied.content for applied in self._known}
+        chained = [(applied.generation, applied.sequence, applied.snapshot_time) for applied in self._known if _counts(applied)]
+        chained += [_step_of(kept.manifest) for kept in held if kept.manifest.kind != "backfill"]
         waiting = sorted(
-            (_place(one.manifest, chained), one.manifest.content, one.path, one) for one in held if one.manifest.content not in done
+            (_place(kept.manifest, chained), kept.manifest.content, kept.path, kept) for kept in held if kept.manifest.content not in done
         )
-        for (place, _), same in groupby(waiting, key=lambda one: one[:2]):
+        for (place, _), same in groupby(waiting, key=lambda item: item[:2]):
             try:
-                self._take(place, [one[3] for one in same], chained)
+                self._take(place, [item[3] for item in same], chained)
             except Unreachable:
                 raise
             except Refused as error:
@@ -104,36 +104,36 @@ class _Entity:
 
     def _take(self, place: Place, same: list[Held], chained: list[tuple[int, int, str]]) -> None:
         """Apply the next delivery, given with whatever repeats it. Raises Refused when the entity cannot go on."""
-        one = same[0].manifest
+        manifest = same[0].manifest
         if self._stopped is not None and place[0] <= self._stopped[0]:
             return
         later = sorted((_place(known, chained), known.content) for known in self._known if known.result == "applied")
         later = [known for known in later if known[0] > place and known[0][0] == place[0]]
         contents = [content for _, content in later]
-        if self._is_superseded(one, set(contents)):
+        if self._is_superseded(manifest, set(contents)):
             self._remember(same[0], "superseded")
             return
-        if one.kind == "backfill":
-            if self._last is None or one.generation > self._last[0]:
+        if manifest.kind == "backfill":
+            if self._last is None or manifest.generation > self._last[0]:
                 return  # the full delivery it belongs to is not here yet
             self._apply(same, contents)
             return
-        match chain.step(self._last, one):
+        match chain.step(self._last, manifest):
             case "gap":
                 step = "Pull it; if it is not there, ask the sender to redeliver it, or for a full load, which starts a new generation"
-                what = f"{chain.gap(self._last, one)}, so sequence {one.sequence} and what follows was not loaded"
+                what = f"{chain.gap(self._last, manifest)}, so sequence {manifest.sequence} and what follows was not loaded"
                 raise Refused(what, next_step=step)
-            case "behind" if not one.possible_duplicate:
+            case "behind" if not manifest.possible_duplicate:
                 step = "Ask the sender: `waybill reconcile` shows what its ledger knows"
-                raise Refused(f"{one.named} came twice with different content", where=same[0].path, next_step=step)
+                raise Refused(f"{manifest.named} came twice with different content", where=same[0].path, next_step=step)
         self._apply(same, contents)
         if self._stopped is not None:
             self._report.notes.append(f"{self._tenant}/{self._entity}: {self._stopped[1].what}; a newer full delivery made up for it")
             self._stopped = None
 
-    def _is_superseded(self, one: Manifest, later: set[str]) -> bool:
+    def _is_superseded(self, manifest: Manifest, later: set[str]) -> bool:
         """Whether a full delivery that holds newer rows is applied already."""
-        if self._last is not None and one.generation < self._last[0]:
+        if self._last is not None and manifest.generation < self._last[0]:
             return True
         return any(known.kind == "full" and known.content in later for known in self._known)
 
@@ -144,11 +144,11 @@ class _Entity:
             what = f"comes after {len(lost)} deliveries that hold newer rows and are no longer here to be applied after it"
             raise Refused(what, where=same[0].path, next_step=step)
         damage: Damaged | None = None
-        for one in same:
+        for delivery in same:
             try:
-                self._in_one_transaction(one, [self._held[content] for content in later])
+                self._in_one_transaction(delivery, [self._held[content] for content in later])
             except Damaged as error:
-                forget(self._root, [one.path])
+                forget(self._root, [delivery.path])
                 damage = damage or error
             else:
                 return
@@ -158,48 +158,48 @@ class _Entity:
             step = f"{again}; if it is still so, ask the sender to run `waybill redeliver {first.content}`"
             raise Damaged(f"{damage.what}; {self._tenant}/{self._entity} stays as it was before", where=damage.where, next_step=step)
 
-    def _in_one_transaction(self, one: Held, later: Iterable[Held]) -> None:
+    def _in_one_transaction(self, delivery: Held, later: Iterable[Held]) -> None:
         wider: dict[str, Column] = {}
         while True:
             try:
                 with decrypting(gpg=self._gpg) as plain, self._target.transaction():
-                    if is_mine := not self._target.is_applied(one.manifest.content):
-                        for each in (one, *later):
+                    if is_mine := not self._target.is_applied(delivery.manifest.content):
+                        for each in (delivery, *later):
                             self._write(each, wider, plain)
-                        self._target.remember(_facts(one.manifest, "applied"))
+                        self._target.remember(_facts(delivery.manifest, "applied"))
                 break
             except Widen as error:
                 wider |= {column.name: column for column in error.columns}
-        self._now_known(one.manifest, "applied")
+        self._now_known(delivery.manifest, "applied")
         if not is_mine:
             return  # another load did it meanwhile
-        facts = {"entity": one.manifest.entity, "generation": one.manifest.generation, "sequence": one.manifest.sequence}
-        what = {"kind": one.manifest.kind, "rows": one.manifest.rows, "window_to": instant_text(one.manifest.end)}
-        self._report.applied.append({"delivery_id": one.manifest.delivery_id, **facts, **what})
+        facts = {"entity": delivery.manifest.entity, "generation": delivery.manifest.generation, "sequence": delivery.manifest.sequence}
+        what = {"kind": delivery.manifest.kind, "rows": delivery.manifest.rows, "window_to": instant_text(delivery.manifest.end)}
+        self._report.applied.append({"delivery_id": delivery.manifest.delivery_id, **facts, **what})
 
     def _write(self, held: Held, wider: dict[str, Column], plain: Plain) -> None:
         """Change the entity's table as one delivery says."""
-        one, target = held.manifest, self._target
-        owner, old = target.shape(one.entity) or (one.tenant, None)
-        if owner != one.tenant:
+        manifest, target = held.manifest, self._target
+        owner, old = target.shape(manifest.entity) or (manifest.tenant, None)
+        if owner != manifest.tenant:
             step = "Load each tenant into a schema or database of its own"
-            raise Refused(f"the table {one.entity} holds the rows of tenant {owner}", where=held.path, next_step=step)
-        new = _wanted(old, one, wider)
-        target.reshape(one.tenant, one.entity, old, new, emptied=one.kind == "full")
-        columns = tuple(new.column(column.name) for column in one.columns)
-        files = [self._data(held, file, columns, plain) for file in one.files]
-        if one.kind == "full":
-            target.replace(one.entity, new, files)
+            raise Refused(f"the table {manifest.entity} holds the rows of tenant {owner}", where=held.path, next_step=step)
+        new = _wanted(old, manifest, wider)
+        target.reshape(manifest.tenant, manifest.entity, old, new, emptied=manifest.kind == "full")
+        columns = tuple(new.column(column.name) for column in manifest.columns)
+        files = [self._data(held, file, columns, plain) for file in manifest.files]
+        if manifest.kind == "full":
+            target.replace(manifest.entity, new, files)
             return
-        if one.deletes is not None and new.key:
-            target.delete(one.entity, new, self._deletes(held, one.deletes, new, plain))
+        if manifest.deletes is not None and new.key:
+            target.delete(manifest.entity, new, self._deletes(held, manifest.deletes, new, plain))
         if new.key:
-            target.upsert(one.entity, new, files)
-        elif one.kind == "backfill" or one.mode not in ("append", "full"):
+            target.upsert(manifest.entity, new, files)
+        elif manifest.kind == "backfill" or manifest.mode not in ("append", "full"):
             step = "Ask the sender to export the key's columns, and for full loads until then"
             raise Refused("has no key, so its rows cannot be found among those that are here", where=held.path, next_step=step)
         else:
-            target.append(one.entity, new, files)
+            target.append(manifest.entity, new, files)
 
     def _deletes(self, held: Held, file: File, shape: Shape, plain: Plain) -> DataFile:
         """The keys that are gone: the file's own header says in which order, and ends with the time that was noticed."""
@@ -216,51 +216,51 @@ class _Entity:
         dialect = dialect_of(file, held.manifest.csv) if format == "csv" else Csv()
         return DataFile(path, file, dialect, columns, self._progress.add, format)
 
-    def _remember(self, one: Held, result: str) -> None:
+    def _remember(self, delivery: Held, result: str) -> None:
         with self._target.transaction():
-            if not self._target.is_applied(one.manifest.content):
-                self._target.remember(_facts(one.manifest, result))
-        self._now_known(one.manifest, result)
+            if not self._target.is_applied(delivery.manifest.content):
+                self._target.remember(_facts(delivery.manifest, result))
+        self._now_known(delivery.manifest, result)
 
-    def _now_known(self, one: Manifest, result: str) -> None:
-        self._known.append(_facts(one, result))
+    def _now_known(self, manifest: Manifest, result: str) -> None:
+        self._known.append(_facts(manifest, result))
         if _counts(self._known[-1]):
-            self._last = max(self._last or (0, 0), (one.generation, one.sequence))
+            self._last = max(self._last or (0, 0), (manifest.generation, manifest.sequence))
 
 
-def _counts(one: Applied) -> bool:
-    return one.kind != "backfill"
+def _counts(applied: Applied) -> bool:
+    return applied.kind != "backfill"
 
 
-def _step_of(one: Manifest) -> tuple[int, int, str]:
-    return one.generation, one.sequence, instant_text(one.snapshot_time)
+def _step_of(manifest: Manifest) -> tuple[int, int, str]:
+    return manifest.generation, manifest.sequence, instant_text(manifest.snapshot_time)
 
 
-def _place(one: Manifest | Applied, chained: list[tuple[int, int, str]]) -> Place:
+def _place(delivery: Manifest | Applied, chained: list[tuple[int, int, str]]) -> Place:
     """A backfill's rows are newer than those of every delivery of the chain that was read before it."""
-    at = one.snapshot_time if isinstance(one, Applied) else instant_text(one.snapshot_time)
-    if one.kind != "backfill":
-        return one.generation, one.sequence, 0, at
-    before = [sequence for generation, sequence, snapshot in chained if generation == one.generation and snapshot <= at]
-    return one.generation, max(before, default=0), 1, at
+    at = delivery.snapshot_time if isinstance(delivery, Applied) else instant_text(delivery.snapshot_time)
+    if delivery.kind != "backfill":
+        return delivery.generation, delivery.sequence, 0, at
+    before = [sequence for generation, sequence, snapshot in chained if generation == delivery.generation and snapshot <= at]
+    return delivery.generation, max(before, default=0), 1, at
 
 
-def _facts(one: Manifest, result: str) -> Applied:
-    times = instant_text(one.snapshot_time), instant_text(one.end)
-    place = one.generation, one.sequence, one.kind
-    return Applied(one.delivery_id, one.content, one.tenant, one.entity, *place, *times, one.rows, result)
+def _facts(manifest: Manifest, result: str) -> Applied:
+    times = instant_text(manifest.snapshot_time), instant_text(manifest.end)
+    place = manifest.generation, manifest.sequence, manifest.kind
+    return Applied(manifest.delivery_id, manifest.content, manifest.tenant, manifest.entity, *place, *times, manifest.rows, result)
 
 
-def _wanted(old: Shape | None, one: Manifest, wider: dict[str, Column]) -> Shape:
+def _wanted(old: Shape | None, manifest: Manifest, wider: dict[str, Column]) -> Shape:
     """What the table must hold for a delivery: exactly its columns after a full one, otherwise those and what was there."""
     held = old.columns if old is not None else ()
-    was = former(held, one.columns)
+    was = former(held, manifest.columns)
     now = {name: column for column, name in was.items()}
     before = {now.get(column.name, column.name): column for column in held if column.name in now or column.name not in was}
-    columns = {column.name: wider.get(column.name) or _widest(before.get(column.name), _own(column)) for column in one.columns}
-    if one.kind != "full":
+    columns = {column.name: wider.get(column.name) or _widest(before.get(column.name), _own(column)) for column in manifest.columns}
+    if manifest.kind != "full":
         columns = {**before, **columns}
-    return Shape(tuple(columns.values()), one.key if one.is_keyed else ())
+    return Shape(tuple(columns.values()), manifest.key if manifest.is_keyed else ())
 
 
 def _own(column: Column) -> Column:

@@ -161,7 +161,7 @@ def json_object(data: bytes) -> dict[str, Any] | None:
 
 def package_hash(hashes: Sequence[str]) -> str:
     """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{file_hash}\n" for file_hash in hashes).encode()).hexdigest()
 
 
 def packing_of(name: str) -> str:
@@ -216,15 +216,15 @@ class _Fields:
 
     def each(self, name: str) -> list[_Fields]:
         found = self.take(name, list)
-        if not all(isinstance(one, dict) for one in found):
+        if not all(isinstance(part, dict) for part in found):
             raise Refused(f"is not a Waybill manifest: {self._at}{name} is not a list of objects")
-        return [_Fields(one, f"{self._at}{name}.{number}.") for number, one in enumerate(found)]
+        return [_Fields(part, f"{self._at}{name}.{number}.") for number, part in enumerate(found)]
 
 
 def _manifest(fields: _Fields) -> Manifest:
     take, window = fields.take, fields.inner("window")
     previous = None if fields.body.get("previous") is None else fields.inner("previous")
-    files = tuple(_file(one) for one in fields.each("files"))
+    files = tuple(_file(file) for file in fields.each("files"))
     if not files:
         raise Refused("is not a Waybill manifest: files is empty")
     key = take("key", list)
@@ -246,8 +246,8 @@ def _manifest(fields: _Fields) -> Manifest:
         sha256=take("sha256", str, _is_sha256),
         files=files,
         deletes=None if fields.body.get("deletes") is None else _file(fields.inner("deletes")),
-        columns=tuple(_column(one) for one in fields.each("columns")),
-        key=tuple(str(one) for one in key),
+        columns=tuple(_column(column) for column in fields.each("columns")),
+        key=tuple(str(name) for name in key),
         format=take("format", str, lambda value: value in FORMATS) if "format" in fields.body else "csv",
         csv=_csv(fields.inner("csv")),
         encryption="" if fields.body.get("encryption") is None else _encryption(fields.inner("encryption")),

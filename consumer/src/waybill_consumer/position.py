@@ -61,17 +61,17 @@ class Position:
         self.looked_at = float(body.get("looked_at", 0.0))
         self.turn = str(body.get("turn", ""))
         self.streams: dict[str, dict[str, Any]] = {
-            name: {**one, "generation": int(one["generation"]), "sequence": int(one["sequence"])}
-            for name, one in body.get("streams", {}).items()
+            name: {**stream, "generation": int(stream["generation"]), "sequence": int(stream["sequence"])}
+            for name, stream in body.get("streams", {}).items()
         }
-        self.problems: list[dict[str, str]] = [{name: str(said) for name, said in one.items()} for one in body.get("problems", [])]
+        self.problems: list[dict[str, str]] = [{name: str(said) for name, said in problem.items()} for problem in body.get("problems", [])]
         self.feeds: dict[str, dict[str, Any]] = {
-            path: {**one, "number": int(one["number"]), "state": dict(one["state"])} for path, one in body.get("feeds", {}).items()
+            path: {**feed, "number": int(feed["number"]), "state": dict(feed["state"])} for path, feed in body.get("feeds", {}).items()
         }
         """By tenant's folder: how far its feed was read, what of it is not held, and what it says of the sender."""
         self.folders = {
-            path: Known(one.get("stamp"), one.get("settled", False), one.get("folders", False), set(one.get("held", ())))
-            for path, one in body.get("folders", {}).items()
+            path: Known(folder.get("stamp"), folder.get("settled", False), folder.get("folders", False), set(folder.get("held", ())))
+            for path, folder in body.get("folders", {}).items()
         }
 
     def _read(self) -> dict[str, Any]:
@@ -99,16 +99,18 @@ class Position:
         found = self.streams.get(f"{tenant}/{entity}")
         return None if found is None else (int(found["generation"]), int(found["sequence"]))
 
-    def hold(self, folder: str, name: str, one: Manifest) -> None:
+    def hold(self, folder: str, name: str, manifest: Manifest) -> None:
         """Remember that a delivery is here whole."""
         self.known(folder).held.add(name)
-        if one.kind != "backfill" and (one.generation, one.sequence) > (self.last(one.tenant, one.entity) or (0, 0)):
-            self.streams[f"{one.tenant}/{one.entity}"] = {
-                "generation": one.generation,
-                "sequence": one.sequence,
-                "delivery_id": one.delivery_id,
-                "window_to": instant_text(one.end),
-                "snapshot_time": instant_text(one.snapshot_time),
+        if manifest.kind != "backfill" and (manifest.generation, manifest.sequence) > (
+            self.last(manifest.tenant, manifest.entity) or (0, 0)
+        ):
+            self.streams[f"{manifest.tenant}/{manifest.entity}"] = {
+                "generation": manifest.generation,
+                "sequence": manifest.sequence,
+                "delivery_id": manifest.delivery_id,
+                "window_to": instant_text(manifest.end),
+                "snapshot_time": instant_text(manifest.snapshot_time),
             }
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
@@ -132,7 +134,7 @@ class Position:
             "streams": self.streams,
             "problems": self.problems,
             **({"feeds": self.feeds} if self.feeds else {}),
-            "folders": {path: one.as_json() for path, one in sorted(self.folders.items())},
+            "folders": {path: known_file.as_json() for path, known_file in sorted(self.folders.items())},
         }
         write_whole(self._path, json.dumps(body, ensure_ascii=False, indent=1).encode())
         self._saved = time.monotonic()
@@ -146,8 +148,8 @@ def forget(root: Path, manifests: Sequence[str]) -> None:
     with contextlib.suppress(Refused, OSError), alone(root):
         position = Position(root)
         if position.exists:
-            for one in manifests:
-                position.forget(one)
+            for path in manifests:
+                position.forget(path)
             position.save()
 
 

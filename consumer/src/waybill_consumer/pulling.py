@@ -89,15 +89,15 @@ class _Pull:
             try:
                 if self._signers:
                     signatures.require(arrival.data, arrival.signature, self._signers)
-                one = parse(arrival.data)
+                published = parse(arrival.data)
             except Refused as error:
                 where = f"{self._place.label}{arrival.folder}/{arrival.name}"
                 self._problem("", Refused(error.what, where=where, next_step="Ask the sender: nothing of its entity comes after it"))
                 continue
-            self._waiting[one.tenant, one.entity].append((arrival, one))
-            streams.add((one.tenant, one.entity))
+            self._waiting[published.tenant, published.entity].append((arrival, published))
+            streams.add((published.tenant, published.entity))
         self._ahead = self._small_files(streams)
-        self._progress.begin(date.folder[-10:], sum(one.bytes for _, one in self._all_waiting(streams)))
+        self._progress.begin(date.folder[-10:], sum(manifest.bytes for _, manifest in self._all_waiting(streams)))
         for stream in sorted(streams):
             self._drain(stream)
         for name in date.day_manifests:
@@ -107,8 +107,8 @@ class _Pull:
         """The date's small files, asked for all at once: one by one each would cost some trips to the server."""
         wanted: list[str] = []
         budget = AHEAD_BYTES
-        for arrival, one in self._all_waiting(streams):
-            for file in one.all_files:
+        for arrival, manifest in self._all_waiting(streams):
+            for file in manifest.all_files:
                 if file.bytes <= min(SMALL_BYTES, budget) and not (self._root / arrival.folder.lstrip("/") / file.path).exists():
                     wanted.append(f"{arrival.folder}/{file.path}")
                     budget -= file.bytes
@@ -120,34 +120,40 @@ class _Pull:
         return self._place.blocks(path, start) if data is None else iter([data[start:]])
 
     def _all_waiting(self, streams: set[tuple[str, str]]) -> list[Waiting]:
-        return [one for stream in streams for one in self._waiting[stream]]
+        return [pair for stream in streams for pair in self._waiting[stream]]
 
     def _drain(self, stream: tuple[str, str]) -> None:
         """Fetch what follows what is held; the rest waits."""
         left = []
-        for arrival, one in sorted(self._waiting[stream], key=_in_chain_order):
+        for arrival, manifest in sorted(self._waiting[stream], key=_in_chain_order):
             last = self._position.last(*stream)
-            where = "beside" if one.kind == "backfill" else chain.step(last, one)
-            if where == "behind" and last is not None and one.generation < last[0]:
+            where = "beside" if manifest.kind == "backfill" else chain.step(last, manifest)
+            if where == "behind" and last is not None and manifest.generation < last[0]:
                 # Rows of a history that a newer full delivery replaced.
                 self._position.known(arrival.folder).held.add(arrival.name)
-            elif where == "gap" or one.delivery_id in self._failed or not self._fetch(arrival, one):
-                left.append((arrival, one))
+            elif where == "gap" or manifest.delivery_id in self._failed or not self._fetch(arrival, manifest):
+                left.append((arrival, manifest))
                 continue
             self._unheld.discard(f"{arrival.folder}/{arrival.name}")
         self._waiting[stream] = left
 
-    def _fetch(self, arrival: Arrival, one: Manifest) -> bool:
+    def _fetch(self, arrival: Arrival, manifest: Manifest) -> bool:
         try:
-            travelled = fetch(self._blocks, arrival, one, self._root, self._progress.add)
+            travelled = fetch(self._blocks, arrival, manifest, self._root, self._progress.add)
         except Damaged as error:
             error.where = f"{self._place.label}{error.where.removeprefix(self._place.label)}"
-            self._failed[one.delivery_id] = error
+            self._failed[manifest.delivery_id] = error
             return False
-        self._position.hold(arrival.folder, arrival.name, one)
+        self._position.hold(arrival.folder, arrival.name, manifest)
         path = f"{arrival.folder}/{arrival.name}".lstrip("/")
-        facts = {"entity": one.entity, "generation": one.generation, "sequence": one.sequence, "kind": one.kind, "rows": one.rows}
-        self.report.fetched.append({"delivery_id": one.delivery_id, "tenant": one.tenant, **facts, "manifest": path})
+        facts = {
+            "entity": manifest.entity,
+            "generation": manifest.generation,
+            "sequence": manifest.sequence,
+            "kind": manifest.kind,
+            "rows": manifest.rows,
+        }
+        self.report.fetched.append({"delivery_id": manifest.delivery_id, "tenant": manifest.tenant, **facts, "manifest": path})
         self.report.bytes += travelled
         return True
 
@@ -169,7 +175,7 @@ class _Pull:
         except Refused as error:
             self.report.notes.append(f"{self._place.label}{path} {error.what}")
             return
-        if not any(f"{date.folder}/{one}" in self._unheld for one in listed):
+        if not any(f"{date.folder}/{name}" in self._unheld for name in listed):
             folder.mkdir(parents=True, exist_ok=True)
             if signature is not None:
                 write_whole(folder / f"{name}{signatures.SUFFIX}", signature)
@@ -188,13 +194,15 @@ class _Pull:
     def _explain(self, stream: tuple[str, str], waiting: list[Waiting]) -> None:
         name = "/".join(stream)
         last = self._position.last(*stream)
-        for _, one in waiting:
-            if error := self._failed.get(one.delivery_id):
-                rest = "" if one.kind == "backfill" else f"; {name} stays as it was before sequence {one.sequence}"
-                step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {one.delivery_id}`"
+        for _, published in waiting:
+            if error := self._failed.get(published.delivery_id):
+                rest = "" if published.kind == "backfill" else f"; {name} stays as it was before sequence {published.sequence}"
+                step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {published.delivery_id}`"
                 self._problem(name, Refused(f"{error.what}{rest}", where=error.where, next_step=step))
-        first = next((one for _, one in waiting if one.kind != "backfill" and one.delivery_id not in self._failed), None)
-        stuck = any(one.kind != "backfill" and chain.step(last, one) == "next" for _, one in waiting)
+        first = next(
+            (manifest for _, manifest in waiting if manifest.kind != "backfill" and manifest.delivery_id not in self._failed), None
+        )
+        stuck = any(manifest.kind != "backfill" and chain.step(last, manifest) == "next" for _, manifest in waiting)
         if first is not None and not stuck:
             what = f"{chain.gap(last, first)} at {self._place.label}, so sequence {first.sequence} and what follows was not fetched"
             step = (
@@ -216,8 +224,8 @@ def _listed(name: str, data: bytes) -> list[str]:
 
 
 def _in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:
-    one = waiting[1]
-    return one.generation, one.sequence, one.redelivers is not None, f"{waiting[0].folder}/{waiting[0].name}"
+    manifest = waiting[1]
+    return manifest.generation, manifest.sequence, manifest.redelivers is not None, f"{waiting[0].folder}/{waiting[0].name}"
 
 
 def problem_text(problem: dict[str, str]) -> str:

@@ -116,7 +116,7 @@ def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
         elif "\r" in line or "\n" in line:
             raise Damaged("holds a line end outside quotes")
         else:
-            yield [one or None for one in line.split(delimiter)]
+            yield [text or None for text in line.split(delimiter)]
 
 
 def _lines(blocks: Iterable[str], end: str) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _quoted(line: str, field: re.Pattern[str], delimiter: str) -> Record:
     """A record with quotes in it."""
     found: Record = [*line.split(delimiter)]
     if line.count('"') == 2 * found.count('""'):  # the only quotes are those of empty strings
-        return ["" if one == '""' else one or None for one in found]
+        return ["" if text == '""' else text or None for text in found]
     found = []
     at = 0
     while True:

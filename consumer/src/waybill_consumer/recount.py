@@ -56,7 +56,7 @@ def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "
             for record in found:
                 counted += 1
                 uneven += len(record) != columns
-            header, rows = tuple(one or "" for one in first), counted
+            header, rows = tuple(text or "" for text in first), counted
             faults += [f"{uneven} records do not have {columns} fields"] if uneven else []
         if (plain.head == BOM) != dialect.bom:
             faults.append(f"begins {'without' if dialect.bom else 'with'} a byte order mark, its manifest says the opposite")

@@ -57,7 +57,7 @@ def ndjson_lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
 
 def ndjson_records(blocks: Iterable[str], columns: Sequence[Column]) -> Iterator[Record]:
     """Every record as CSV would hold it. Raises Damaged where one has other fields than the manifest says."""
-    names = [one.name for one in columns]
+    names = [column.name for column in columns]
     for number, found in enumerate(ndjson_lines(blocks), 1):
         if [name for name, _ in found] != names:
             listed = ", ".join(name for name, _ in found)[:200]
@@ -81,7 +81,7 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
     except ImportError:
         step = 'Install it: pip install "waybill-consumer[duckdb]"; or ask the sender for files: {format: csv}'
         raise Refused("is Parquet, and reading that needs DuckDB", where=str(path), next_step=step) from None
-    pattern = "".join(f"[{one}]" if one in "[*?" else one for one in str(path)).replace("'", "''")
+    pattern = "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path)).replace("'", "''")
     with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         try:
@@ -93,10 +93,10 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
 def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
     """Every record as CSV would hold it. Raises Damaged where the columns are others than the manifest says, and Refused without DuckDB."""
     with _opened(path) as (connection, reader):
-        names, wanted = _names(connection, reader), [one.name for one in columns]
+        names, wanted = _names(connection, reader), [column.name for column in columns]
         if names != wanted:
             raise Damaged(f"has the columns {', '.join(names)[:200]}, its manifest says {', '.join(wanted)[:200]}")
-        values = ", ".join(_SPELT.get(one.type, "cast({} as varchar)").format(_quoted(one.name)) for one in columns)
+        values = ", ".join(_SPELT.get(column.type, "cast({} as varchar)").format(_quoted(column.name)) for column in columns)
         cursor = connection.execute(f"select {values} from {reader}")  # noqa: S608 (quoted names)
         while rows := cursor.fetchmany(_AT_ONCE):
             yield from ([*row] for row in rows)
@@ -139,9 +139,9 @@ _SPELT = {
 
 def csv_of(records: Iterable[Record], columns: Sequence[Column]) -> Iterator[bytes]:
     """Records as CSV with a header, in blocks."""
-    lines = [",".join(_field(one.name) for one in columns)]
+    lines = [",".join(_field(column.name) for column in columns)]
     for record in records:
-        lines.append(",".join(_field(one) for one in record))
+        lines.append(",".join(_field(text) for text in record))
         if len(lines) >= _AT_ONCE:
             yield ("\n".join(lines) + "\n").encode()
             lines = []

@@ -105,7 +105,9 @@ def require(document: bytes, signature: bytes | None, signers: Sequence[Key]) ->
         raise Wrong("is not signed, and only manifests of a known signer count")
     key = signer(document, signature)
     if key not in signers:
-        raise Wrong(f"is signed by {key.fingerprint}, which is none of the known signers ({', '.join(one.fingerprint for one in signers)})")
+        raise Wrong(
+            f"is signed by {key.fingerprint}, which is none of the known signers ({', '.join(signer.fingerprint for signer in signers)})"
+        )
 
 
 def read_signers(words: Iterable[str]) -> tuple[Key, ...]:
@@ -166,8 +168,8 @@ def _key(line: str, where: str) -> Key | None:
 
 def _is_meant(patterns: Sequence[str]) -> bool:
     """Whether a list of names, as ssh matches them, holds this program's own."""
-    left_out = any(fnmatchcase(NAMESPACE, one[1:]) for one in patterns if one.startswith("!"))
-    return not left_out and any(fnmatchcase(NAMESPACE, one) for one in patterns)
+    left_out = any(fnmatchcase(NAMESPACE, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
+    return not left_out and any(fnmatchcase(NAMESPACE, pattern) for pattern in patterns)
 
 
 def _parse(signature: bytes) -> _Signature:
@@ -196,8 +198,8 @@ def _signed(document: bytes, namespace: str, hashed: str) -> bytes:
 
 def _packed(*values: str | bytes) -> bytes:
     """Strings as SSH writes them: each behind its length."""
-    encoded = [one.encode() if isinstance(one, str) else one for one in values]
-    return b"".join(struct.pack(">I", len(one)) + one for one in encoded)
+    encoded = [value.encode() if isinstance(value, str) else value for value in values]
+    return b"".join(struct.pack(">I", len(value)) + value for value in encoded)
 
 
 def _strings(data: bytes) -> list[bytes]:

@@ -41,15 +41,15 @@ class Status:
 
     def lines(self) -> list[str]:
         head = f"from {self.source}, last pulled {self.pulled_at or 'never'}" if self.source else "no pull into this folder yet"
-        width = max((len(one["entity"]) for one in self.entities), default=0)
+        width = max((len(entity["entity"]) for entity in self.entities), default=0)
         rows = [
-            f"{one['entity']:{width}}  generation {one['generation']} sequence {one['sequence']}  holds all before {one['window_to']}"
-            f"  ({_age(one['age_seconds'])} ago)"
-            for one in self.entities
+            f"{entity['entity']:{width}}  generation {entity['generation']} sequence {entity['sequence']}"
+            f"  holds all before {entity['window_to']}  ({_age(entity['age_seconds'])} ago)"
+            for entity in self.entities
         ]
         due = [f"the next delivery is due at {self.next_due}"] if self.next_due else []
         wrong = {"missing": self.missing, "stale": self.stale, "outage": self.outage}
-        return [head, *rows, *due, *(f"{name}: {one}" for name, found in wrong.items() for one in found)]
+        return [head, *rows, *due, *(f"{name}: {problem}" for name, found in wrong.items() for problem in found)]
 
 
 def status(root: Path, max_age: float | None) -> Status:
@@ -58,17 +58,17 @@ def status(root: Path, max_age: float | None) -> Status:
     position = Position(root)
     report = Status(position.source, position.pulled_at)
     now = datetime.now(timezone.utc)
-    links = [Link(one.path, one.manifest) for held in found.entities.values() for one in held]
-    report.missing = [f"{one['what']}" for one in position.problems]
+    links = [Link(kept.path, kept.manifest) for held in found.entities.values() for kept in held]
+    report.missing = [f"{problem['what']}" for problem in position.problems]
     report.missing += [f"{remark}" for remark in chain.check(links) if remark.is_problem]
     report.missing += [f"{error}" for error in found.unreadable.values()]
     for (tenant, entity), held in sorted(found.entities.items()):
         report.entities.append(_entity(tenant, entity, held, position, now))
         report.missing += [
-            f"{one.path}: its file {file.path} is missing"
-            for one in held
-            for file in one.manifest.all_files
-            if not (one.folder / file.path).exists()
+            f"{kept.path}: its file {file.path} is missing"
+            for kept in held
+            for file in kept.manifest.all_files
+            if not (kept.folder / file.path).exists()
         ]
         age = report.entities[-1]["age_seconds"]
         if max_age is not None and age > max_age:
@@ -96,17 +96,17 @@ def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:
 
 def remember_damage(root: Path, report: Report) -> None:
     """Have the next pull fetch once more what a check found damaged."""
-    damaged = {one.path for one in report.problems}
+    damaged = {remark.path for remark in report.problems}
     if not damaged or not is_pulled(root):
         return
     found = holdings(root)
-    held = [(path, path.rpartition("/")[0], one) for deliveries in found.entities.values() for path, _, one in deliveries]
-    wrong = [path for path, folder, one in held if damaged & {f"{folder}/{file.path}" for file in one.all_files}]
+    held = [(path, path.rpartition("/")[0], manifest) for deliveries in found.entities.values() for path, _, manifest in deliveries]
+    wrong = [path for path, folder, manifest in held if damaged & {f"{folder}/{file.path}" for file in manifest.all_files}]
     forget(root, [*wrong, *found.unreadable])
 
 
 def _entity(tenant: str, entity: str, held: list[Held], position: Position, now: datetime) -> dict[str, Any]:
-    newest = max((one.manifest for one in held), key=lambda one: (one.generation, one.sequence))
+    newest = max((kept.manifest for kept in held), key=lambda manifest: (manifest.generation, manifest.sequence))
     facts = {
         "generation": newest.generation,
         "sequence": newest.sequence,
@@ -121,7 +121,7 @@ def _entity(tenant: str, entity: str, held: list[Held], position: Position, now:
     ):
         facts = dict(known)
     age = (now - instant(str(facts["snapshot_time"]))).total_seconds()
-    counts = {"deliveries": len(held), "bytes": sum(file.bytes for one in held for file in one.manifest.all_files)}
+    counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
     return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": round(age)}
 
 

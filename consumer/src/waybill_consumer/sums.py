@@ -14,8 +14,8 @@ def name(number: int) -> str:
 def sums(document: bytes, manifest: str) -> bytes:
     """A line for every file the day manifest lists, for the manifests of its deliveries, and for itself, `manifest` by name."""
     found = {manifest: hashlib.sha256(document).hexdigest()}
-    for one in json.loads(document)["deliveries"]:
-        found |= {file["path"]: file["sha256"] for file in [*one["files"], one.get("deletes")] if file}
-        if "manifest_sha256" in one:
-            found[one["manifest"]] = one["manifest_sha256"]
+    for delivery in json.loads(document)["deliveries"]:
+        found |= {file["path"]: file["sha256"] for file in [*delivery["files"], delivery.get("deletes")] if file}
+        if "manifest_sha256" in delivery:
+            found[delivery["manifest"]] = delivery["manifest_sha256"]
     return "".join(f"{digest}  {path}\n" for path, digest in sorted(found.items())).encode()

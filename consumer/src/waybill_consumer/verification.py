@@ -70,7 +70,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         counts = {name: getattr(self, name) for name in ("manifests", "files", "rows", "bytes", "streams", "signed", "encrypted")}
-        remarks = {name: [{"path": one.path, "what": one.what} for one in getattr(self, name)] for name in ("problems", "notes")}
+        remarks = {name: [{"path": remark.path, "what": remark.what} for remark in getattr(self, name)] for name in ("problems", "notes")}
         return {"whole": self.is_whole, **counts, **remarks}
 
 
@@ -92,7 +92,7 @@ def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda 
     if report.encrypted:
         what = f"{report.encrypted} files are encrypted: their bytes are compared with the manifests, their records are not counted"
         work.remark([Remark("/", what, is_problem=False)])
-    report.streams = len({one.stream for one in work.links if one.manifest.kind != "backfill"})
+    report.streams = len({link.stream for link in work.links if link.manifest.kind != "backfill"})
     if not report.manifests and not report.problems:
         work.remark([Remark("/", "there is no manifest here: nothing was delivered to this place")])
     return report
@@ -126,8 +126,8 @@ class _Verification:
         self.report = Report()
 
     def remark(self, remarks: Iterable[Remark]) -> None:
-        for one in remarks:
-            (self.report.problems if one.is_problem else self.report.notes).append(one)
+        for remark in remarks:
+            (self.report.problems if remark.is_problem else self.report.notes).append(remark)
 
     def folder(self, folder: str, items: list[Item]) -> None:
         name = folder.rpartition("/")[2]
@@ -183,17 +183,17 @@ class _Verification:
         try:
             data = self._tree.read(path) or b""
             self._signature(path, data, names)
-            one = manifest.parse(data)
+            delivered = manifest.parse(data)
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return set()
         self.report.manifests += 1
-        self._seen[path] = one
-        self.links.append(Link(path, one, hashlib.sha256(data).hexdigest()))
-        self.remark(Remark(path, what) for what in self._contradictions(path, one))
-        for file in one.all_files:
-            self._file(f"{path.rpartition('/')[0]}/{file.path}", file, one, present=file.path in names)
-        return {file.path for file in one.all_files}
+        self._seen[path] = delivered
+        self.links.append(Link(path, delivered, hashlib.sha256(data).hexdigest()))
+        self.remark(Remark(path, what) for what in self._contradictions(path, delivered))
+        for file in delivered.all_files:
+            self._file(f"{path.rpartition('/')[0]}/{file.path}", file, delivered, present=file.path in names)
+        return {file.path for file in delivered.all_files}
 
     def _signature(self, path: str, document: bytes, names: set[str]) -> None:
         """Remarks on the signature of a document, where there has to be one or there is one."""
@@ -210,37 +210,37 @@ class _Verification:
         except Refused as error:
             self.remark([Remark(path, error.what)])
 
-    def _contradictions(self, path: str, one: Manifest) -> Iterator[str]:
+    def _contradictions(self, path: str, delivered: Manifest) -> Iterator[str]:
         """Where a manifest disagrees with itself or with the place it stands in."""
-        if one.format_version != manifest.FORMAT_VERSION:  # a newer one is no manifest this program reads
-            yield f"has format_version {one.format_version}; this program knows {manifest.FORMAT_VERSION}"
-        totals = (sum(file.rows for file in one.files), sum(file.bytes for file in one.files))
-        if totals != (one.rows, one.bytes):
-            yield f"says {one.rows} rows and {one.bytes} bytes, its files add up to {totals[0]} and {totals[1]}"
-        if one.sha256 != package_hash([file.sha256 for file in one.files]):
+        if delivered.format_version != manifest.FORMAT_VERSION:  # a newer one is no manifest this program reads
+            yield f"has format_version {delivered.format_version}; this program knows {manifest.FORMAT_VERSION}"
+        totals = (sum(file.rows for file in delivered.files), sum(file.bytes for file in delivered.files))
+        if totals != (delivered.rows, delivered.bytes):
+            yield f"says {delivered.rows} rows and {delivered.bytes} bytes, its files add up to {totals[0]} and {totals[1]}"
+        if delivered.sha256 != package_hash([file.sha256 for file in delivered.files]):
             yield "its sha256 is not that of its files"
-        if unknown := set(one.key) - {column.name for column in one.columns}:
+        if unknown := set(delivered.key) - {column.name for column in delivered.columns}:
             self.remark([Remark(path, f"key columns that are not exported: {', '.join(sorted(unknown))}", is_problem=False)])
         place = _PLACE.search(f"{self._base}{path}")
-        if place and (one.tenant, one.entity) != (place["tenant"], place["entity"]):
-            yield f"is of tenant {one.tenant}, entity {one.entity}, and does not belong here"
+        if place and (delivered.tenant, delivered.entity) != (place["tenant"], place["entity"]):
+            yield f"is of tenant {delivered.tenant}, entity {delivered.entity}, and does not belong here"
 
-    def _file(self, path: str, file: File, one: Manifest, *, present: bool) -> None:
+    def _file(self, path: str, file: File, manifest: Manifest, *, present: bool) -> None:
         self.report.files += 1
-        self.report.encrypted += bool(one.encryption)
+        self.report.encrypted += bool(manifest.encryption)
         self._progress(path)
         if not present:
             self.remark([Remark(path, "is listed in its manifest and missing")])
             return
-        names = one.header(file)
+        names = manifest.header(file)
         try:
-            found = recount(self._tree.blocks(path), dialect_of(file, one.csv), len(names), one.stored_as(file))
+            found = recount(self._tree.blocks(path), dialect_of(file, manifest.csv), len(names), manifest.stored_as(file))
         except Refused as error:
             self.remark([Remark(path, error.what)])
             return
         self.report.bytes += found.bytes
-        self.report.rows += 0 if file is one.deletes else found.rows or 0
-        if one.stored_as(file) == "parquet" and not found.faults and found.rows is None:
+        self.report.rows += 0 if file is manifest.deletes else found.rows or 0
+        if manifest.stored_as(file) == "parquet" and not found.faults and found.rows is None:
             self.remark([Remark(path, UNCOUNTED, is_problem=False)])
         self.remark(Remark(path, what) for what in differences(found, file, names))
 
@@ -260,8 +260,8 @@ class _Verification:
         if numbers and numbers != list(range(1, len(numbers) + 1)):
             self.remark([Remark(folder, f"its day manifests are numbered {', '.join(map(str, numbers))}: one is missing")])
         for path in [path for path in self._seen if path.startswith(f"{folder}/")]:
-            one = self._seen.pop(path)
-            if numbers and one.delivery_id not in earlier and one.kind != "backfill":
+            manifest = self._seen.pop(path)
+            if numbers and manifest.delivery_id not in earlier and manifest.kind != "backfill":
                 self.remark([Remark(path, "no day manifest lists it yet", is_problem=False)])
 
     def _day(self, path: str, beside: set[str]) -> dict[str, Any] | None:
@@ -279,7 +279,7 @@ class _Verification:
             self.remark([Remark(path, f"says it is number {day['number']}")])
         if re.search(r"/\d{4}/\d\d/\d\d/\Z", whole) and not whole.endswith(f"/{day['date'].replace('-', '/')}/"):
             self.remark([Remark(path, f"is of {day['date']}, and does not belong here")])
-        if any(day[name] != sum(one[name] for one in day["deliveries"]) for name in ("rows", "bytes")):
+        if any(day[name] != sum(delivery[name] for delivery in day["deliveries"]) for name in ("rows", "bytes")):
             self.remark([Remark(path, "its rows and bytes are not the sums of its deliveries")])
         for entry in day["deliveries"]:
             own = self._seen.get(f"{folder}/{entry['manifest']}")
@@ -292,9 +292,9 @@ class _Verification:
     def taken_away(self) -> Iterator[Remark]:
         """What day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
         latest: dict[tuple[str, str], tuple[int, int]] = {}
-        for one in (link.manifest for link in self.links if link.manifest.kind != "backfill"):
-            place = one.generation, one.sequence
-            latest[one.tenant, one.entity] = max(latest.get((one.tenant, one.entity), (0, 0)), place)
+        for chained in (link.manifest for link in self.links if link.manifest.kind != "backfill"):
+            place = chained.generation, chained.sequence
+            latest[chained.tenant, chained.entity] = max(latest.get((chained.tenant, chained.entity), (0, 0)), place)
         for path, tenant, entry in self._missing:
             folder = path.rpartition("/")[0]
             names = [entry["manifest"], *(str(file.get("path")) for file in entry["files"])]

@@ -55,8 +55,8 @@ def parsed(connection_id: str, given: str) -> Any:
 def missing(connection_id: str) -> PermanentError:
     """Nothing holds that connection: where to add it, and what was written instead."""
     name = f"{_PREFIX}{connection_id.upper()}"
-    similar = next((one for one in os.environ if one != name and one.upper() == name), "")
-    meant = _closest(connection_id, (one.removeprefix(_PREFIX).casefold() for one in os.environ if one.startswith(_PREFIX)))
+    similar = next((variable for variable in os.environ if variable != name and variable.upper() == name), "")
+    meant = _closest(connection_id, (variable.removeprefix(_PREFIX).casefold() for variable in os.environ if variable.startswith(_PREFIX)))
     if similar:
         hint = f"{similar} is set, but Airflow reads {name}: write it in capitals"
     elif not re.fullmatch(r"\w+", name, re.ASCII):
@@ -71,7 +71,7 @@ def missing(connection_id: str) -> PermanentError:
 
 
 def _closest(word: str, options: Iterable[str]) -> str:
-    return next(iter(get_close_matches(word.casefold(), [one for one in options if one != word], n=1, cutoff=0.6)), "")
+    return next(iter(get_close_matches(word.casefold(), [option for option in options if option != word], n=1, cutoff=0.6)), "")
 
 
 def _require_plain(connection_id: str, text: str) -> None:
@@ -98,8 +98,8 @@ def _known_keys(connection_id: str, text: str) -> str:
         raise _unusable(connection_id, "begins as JSON and is none", _json_line(connection_id)) from error
     unknown = sorted(set(facts) - set(_KEYS))
     if unknown:
-        meant = {one: _MEANT.get(one.casefold()) or _closest(one, _KEYS) for one in unknown}
-        told = ", ".join(f"{one!r} (did you mean {meant[one]}?)" if meant[one] else f"{one!r} (put it into extra)" for one in unknown)
+        meant = {key: _MEANT.get(key.casefold()) or _closest(key, _KEYS) for key in unknown}
+        told = ", ".join(f"{key!r} (did you mean {meant[key]}?)" if meant[key] else f"{key!r} (put it into extra)" for key in unknown)
         raise _unusable(connection_id, f"has keys that no connection has: {told}", _json_line(connection_id))
     if not isinstance(facts.get("conn_type"), str) or not facts["conn_type"]:
         raise _unusable(connection_id, "does not say its conn_type", _json_line(connection_id))

@@ -26,14 +26,14 @@ def deliveries(installation: Installation, results: Sequence[Result]) -> None:
     from waybill.deliveries.reports.measures import spool_bytes
 
     for result in results:
-        one, done = result.delivery, result.outcome
-        about = {"tenant": one.tenant, "entity": one.entity}
+        delivery, done = result.delivery, result.outcome
+        about = {"tenant": delivery.tenant, "entity": delivery.entity}
         if result.error:
             code = re.sub(r"[^a-z0-9_]", "_", result.error.code)
             stats.incr("waybill.failures", tags={**about, "code": code})
             stats.incr(f"waybill.failures.{code}", tags=about)
         if done:
-            tags = {**about, "kind": one.kind}
+            tags = {**about, "kind": delivery.kind}
             stats.incr("waybill.deliveries", tags={**tags, "status": done.status})
             if done.status == DeliveryStatus.COMMITTED:
                 stats.incr("waybill.rows", done.rows, tags=tags)

@@ -112,7 +112,7 @@ class Follower:
             left = self._look(settings, asked)
             with self._changed:
                 # One that was told of again meanwhile stays.
-                self._since = {one: since for one, since in self._since.items() if one in left or since != asked.get(one)}
+                self._since = {dag: since for dag, since in self._since.items() if dag in left or since != asked.get(dag)}
                 if not self._since:
                     self._thread = None
                     self._changed.notify_all()

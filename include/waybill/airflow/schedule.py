@@ -47,7 +47,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
         with ledger.read() as connection:
             if files is not None and files != set(range(1, DAG_FILES + 1)):
                 every = connection.scalars(select(tenant.c.id))
-                query = query.where(tenant.c.id.in_([one for one in every if file_number(one) in files]))
+                query = query.where(tenant.c.id.in_([tenant_id for tenant_id in every if file_number(tenant_id) in files]))
             rows = [row._asdict() for row in connection.execute(query)]
     except PermanentError as error:
         if error.code != "ledger_not_upgraded":

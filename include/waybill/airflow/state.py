@@ -49,7 +49,7 @@ def scheduler_state(tenant: str | None = None) -> dict[str, SchedulerState]:
 
 
 def _with(before: SchedulerState | None, row: Any) -> SchedulerState:
-    times = [one for one in (before.retry_at if before else None, _retry_at(row)) if one]
+    times = [time for time in (before.retry_at if before else None, _retry_at(row)) if time]
     states = {before.run if before else "", str(row.state or "")}
     return SchedulerState(
         paused=bool(row.is_paused),

@@ -68,7 +68,7 @@ class Due:
 
     @property
     def planned(self) -> Batch:
-        return {one.entity: one.id for one in self.due} | _named(self.repairs)
+        return {delivery.entity: delivery.id for delivery in self.due} | _named(self.repairs)
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,21 @@ def plan(tenant: str, context: Mapping[str, Any]) -> Due:
         asked = full_loads.ask_full_load(installation, tenant, entities, context["dag_run"].run_after)
         log.info("full load of %s", ", ".join(asked) or "nothing more: this run has begun it before")
     due = planning.plan(installation, tenant, until, entities=entities)
-    for one in due:
-        log.info("%s %s #%s up to %s -> %s/%s.csv", one.kind, one.entity, one.sequence, one.planned_to, one.folder, one.stem)
+    for delivery in due:
+        log.info(
+            "%s %s #%s up to %s -> %s/%s.csv",
+            delivery.kind,
+            delivery.entity,
+            delivery.sequence,
+            delivery.planned_to,
+            delivery.folder,
+            delivery.stem,
+        )
     if not due:
         log.info("nothing is due before %s", until)
     repairs = [] if entities else unfinished_repairs(installation, tenant)
-    for one in repairs:
-        log.info("%s of %s #%s -> %s/%s.csv", one.purpose, one.entity, one.sequence, one.folder, one.stem)
+    for delivery in repairs:
+        log.info("%s of %s #%s -> %s/%s.csv", delivery.purpose, delivery.entity, delivery.sequence, delivery.folder, delivery.stem)
     return Due(installation, tenant, until, due, repairs)
 
 
@@ -113,18 +121,18 @@ def begin(found: Due, killed_since: datetime | None = None) -> Begun:
     from waybill.deliveries import running, sizing, stopping
 
     installation, tenant = found.installation, found.tenant
-    chosen = [one.id for one in sizing.small(installation, found.due)]
+    chosen = [delivery.id for delivery in sizing.small(installation, found.due)]
     with installation.kept_open(), stopping.on_sigterm():
         results = running.finish(installation, tenant, found.until, chosen, spare=True)
         _log(installation, results)
-        left = [*batches(found.due, chosen, results), *({name: one} for name, one in _named(found.repairs).items())]
+        left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
         # What stands in a day manifest is not looked for any more: events come first.
         events = _events(installation, tenant, results, killed_since)
         return Begun(left, events, not left and _close(installation, tenant, found.due))
 
 
 def _named(repairs: Sequence[Delivery]) -> Batch:
-    return {f"{one.entity} {one.purpose} {one.id}": one.id for one in repairs}
+    return {f"{repair.entity} {repair.purpose} {repair.id}": repair.id for repair in repairs}
 
 
 def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Sequence[Result] = ()) -> list[Batch]:
@@ -132,15 +140,18 @@ def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Seque
 
     Those that the same error stopped, such as a server out of reach, share a task: they wait for the same thing.
     """
-    untried = [one for one in due if one.id not in tried]
-    sound = [one for one in untried if not one.failures]
+    untried = [delivery for delivery in due if delivery.id not in tried]
+    sound = [delivery for delivery in untried if not delivery.failures]
     stopped: dict[int, list[Delivery]] = {}
     for result in results:
         if result.error:
             stopped.setdefault(id(result.error), []).append(result.delivery)
     groups = [sound, *stopped.values()]
     shared = [group[start : start + SHARED] for group in groups for start in range(0, len(group), SHARED)]
-    return [{one.entity: one.id for one in batch} for batch in [*shared, *([one] for one in untried if one.failures)]]
+    return [
+        {delivery.entity: delivery.id for delivery in batch}
+        for batch in [*shared, *([delivery] for delivery in untried if delivery.failures)]
+    ]
 
 
 def _events(installation: Installation, tenant: str, results: Sequence[Result], killed_since: datetime | None) -> list[Event]:
@@ -148,11 +159,15 @@ def _events(installation: Installation, tenant: str, results: Sequence[Result], 
     from waybill.deliveries.reports import describing
 
     done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == DeliveryStatus.COMMITTED]
-    return [_event(tenant, one) for one in describing.committed(installation, tenant, done, killed_since)] if done or killed_since else []
+    return (
+        [_event(tenant, done_delivery) for done_delivery in describing.committed(installation, tenant, done, killed_since)]
+        if done or killed_since
+        else []
+    )
 
 
-def _event(tenant: str, one: dict[str, Any]) -> Event:
-    return asset_name(tenant, one["entity"]), {fact: one[fact] for fact in ANNOUNCED}
+def _event(tenant: str, facts: dict[str, Any]) -> Event:
+    return asset_name(tenant, facts["entity"]), {fact: facts[fact] for fact in ANNOUNCED}
 
 
 def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> bool:
@@ -160,10 +175,10 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
     from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing
 
-    entities = {one.entity for one in due}
+    entities = {delivery.entity for delivery in due}
     if any(
-        one["entity"] in entities and one["purpose"] == Purpose.SCHEDULE
-        for one in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
+        listed["entity"] in entities and listed["purpose"] == Purpose.SCHEDULE
+        for listed in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
     ):
         return False
     try:
@@ -206,10 +221,10 @@ def _log(installation: Installation, results: Sequence[Result]) -> list[WaybillE
     from waybill.airflow import metrics
 
     for result in results:
-        one, done = result.delivery, result.outcome
-        with logs.about(one.tenant, one.entity, one.id):
+        delivery, done = result.delivery, result.outcome
+        with logs.about(delivery.tenant, delivery.entity, delivery.id):
             if done:
-                what = f"{done.status} {one.entity} #{one.sequence}"
+                what = f"{done.status} {delivery.entity} #{delivery.sequence}"
                 log.info("%s: %s rows, %s bytes, sha256 %s", what, done.rows, done.bytes, done.sha256)
             if result.error:
                 log.error("%s", result.error)
@@ -238,16 +253,16 @@ def planned_by(context: Mapping[str, Any]) -> Batch | None:
 def left_over(context: Mapping[str, Any]) -> Batch:
     """The deliveries of this run that its plan has not announced: what it left to mapped tasks, or all where it failed on the way."""
     left = [] if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan")
-    return planned_by(context) or {} if left is None else {entity: one for batch in left for entity, one in batch.items()}
+    return planned_by(context) or {} if left is None else {entity: delivery_id for batch in left for entity, delivery_id in batch.items()}
 
 
 def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
     """The asset events of what was committed of these and behind them, oldest first."""
     from waybill.deliveries.reports import describing
 
-    for one in describing.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
-        if one["delivery_id"] >= planned.get(one["entity"], "~"):
-            yield _event(tenant, one)
+    for delivery in describing.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
+        if delivery["delivery_id"] >= planned.get(delivery["entity"], "~"):
+            yield _event(tenant, delivery)
 
 
 def close_day(tenant: str, planned: Batch | None) -> None:
@@ -261,15 +276,15 @@ def close_day(tenant: str, planned: Batch | None) -> None:
     if planned is None:
         raise PermanentError(f"nothing was planned for {tenant}", next_step="See the log of the task `plan`", code="not_planned")
     waiting = [
-        one
-        for one in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
-        if one["entity"] in planned and one["purpose"] == Purpose.SCHEDULE
+        listed
+        for listed in describing.listed(installation, tenant, status=DeliveryStatus.OPEN)
+        if listed["entity"] in planned and listed["purpose"] == Purpose.SCHEDULE
     ]
     if waiting:
         notifying.failed(installation, tenant, waiting)
     _tell(installation, tenant)
     if waiting:
-        reasons = "".join(f"\n{one['entity']}: {one['error'] or 'not delivered yet'}" for one in waiting)
+        reasons = "".join(f"\n{delivery['entity']}: {delivery['error'] or 'not delivered yet'}" for delivery in waiting)
         raise PermanentError(
             f"{len(waiting)} of {len(planned)} entities of {tenant} are not delivered{reasons}",
             next_step="The next run finishes them; to do it now clear the failed task",
@@ -287,9 +302,9 @@ def find() -> list[Named]:
     from waybill.requests.recurring import make_recurring
 
     installation = open_installation()
-    for one in make_recurring(installation):
-        log.info("made export %s of %s from its template", one.id, one.tenant)
-    return [{"tenant": one.tenant, "request": one.id} for one in pending(installation, installation.now())]
+    for request in make_recurring(installation):
+        log.info("made export %s of %s from its template", request.id, request.tenant)
+    return [{"tenant": request.tenant, "request": request.id} for request in pending(installation, installation.now())]
 
 
 def fulfil(named: Named, worker: str) -> None:

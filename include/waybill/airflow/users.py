@@ -105,7 +105,7 @@ class DagRights:
         readable = get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET")
         # A tenant registered a moment ago has no DAG that could be listed: it is asked about by itself, as are rights beyond reading.
         plain = _RIGHTS[wanted] == ("GET", False)
-        return [one for one in tenants if (plain and dag_id(one) in readable) or self.allows(wanted, one)]
+        return [tenant for tenant in tenants if (plain and dag_id(tenant) in readable) or self.allows(wanted, tenant)]
 
 
 class AirflowAccess:

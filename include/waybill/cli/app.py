@@ -109,11 +109,11 @@ def check(
         dump({
             "entities": len(found.catalog.entities) + len(found.unfrozen),
             "tenant_files": len(found.tenants),
-            "findings": [asdict(one) for one in found.findings],
-            "warnings": [asdict(one) for one in warnings],
-            "sources": [{"status": one.status, "found": one.found, "next_step": one.next_step or None} for one in looked],
+            "findings": [asdict(finding) for finding in found.findings],
+            "warnings": [asdict(warning) for warning in warnings],
+            "sources": [{"status": check.status, "found": check.found, "next_step": check.next_step or None} for check in looked],
         })  # fmt: skip
-        raise typer.Exit(1 if found.findings or any(one.status == "failed" for one in looked) else 0)
+        raise typer.Exit(1 if found.findings or any(check.status == "failed" for check in looked) else 0)
     for finding in found.findings:
         write(str(finding))
     for warning in warnings:
@@ -148,9 +148,9 @@ def apply(
     size = estimating.size_of(installation, applied.first_loads()) if dry_run else None
     if as_json:
         dump({
-            "changes": [_change(one) for one in applied.changes],
+            "changes": [_change(change) for change in applied.changes],
             "notes": list(applied.notes),
-            "findings": [asdict(one) for one in applied.findings],
+            "findings": [asdict(finding) for finding in applied.findings],
             "full_loads": str(size) if size else None,
         })  # fmt: skip
     for line in () if as_json else applied.lines(dry_run=dry_run):
@@ -165,10 +165,10 @@ def apply(
         raise typer.Exit(1)
 
 
-def _change(one: Change) -> dict[str, Any]:
-    fields = {key: {"from": old, "to": new} for key, (old, new) in one.fields.items()}
-    entities = {"activated": list(one.difference.activated), "deactivated": list(one.difference.deactivated)}
-    return {"tenant": one.tenant, "action": one.action, "file": one.file, "version": one.version, "fields": fields, **entities}
+def _change(change: Change) -> dict[str, Any]:
+    fields = {key: {"from": old, "to": new} for key, (old, new) in change.fields.items()}
+    entities = {"activated": list(change.difference.activated), "deactivated": list(change.difference.deactivated)}
+    return {"tenant": change.tenant, "action": change.action, "file": change.file, "version": change.version, "fields": fields, **entities}
 
 
 @contextmanager
@@ -193,14 +193,14 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
     for finding in broken.findings if tenant in (broken := installation.configuration.files_of(tenant)).broken else ():
         complain(str(finding))
     planned = planning.preview(installation, tenant, reachable(until, installation.now()))
-    for said in narrowed(installation, [one.entity for one in planned]):
+    for said in narrowed(installation, [delivery.entity for delivery in planned]):
         complain(f"warning: {said}")
     file = installation.configuration.file_of(tenant)
     dialect = (file or installation.registered(tenant)).registration.csv.dialect
     streams = {name: entity.streams for name, entity in installation.catalog.entities.items()}
     due = [
-        describing.describe(one, dialect=dialect, streams=streams.get(one.entity, 1))
-        for one in [*planned, *repairs.unfinished_repairs(installation, tenant)]
+        describing.describe(delivery, dialect=dialect, streams=streams.get(delivery.entity, 1))
+        for delivery in [*planned, *repairs.unfinished_repairs(installation, tenant)]
     ]
     if as_json:
         dump(due)
@@ -211,15 +211,22 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
         table(
             ["KIND", "ENTITY", "SEQUENCE", "FROM", "TO", "PATH"],
             [
-                [_what(one), one["entity"], one["sequence"], one["window"]["from"] or "beginning", one["window"]["to"], one["path"]]
-                for one in due
+                [
+                    _what(delivery),
+                    delivery["entity"],
+                    delivery["sequence"],
+                    delivery["window"]["from"] or "beginning",
+                    delivery["window"]["to"],
+                    delivery["path"],
+                ]
+                for delivery in due
             ],
         )
 
 
-def _what(one: dict[str, Any]) -> str:
+def _what(delivery: dict[str, Any]) -> str:
     """full, delta, backfill or redelivery."""
-    return str(one["kind"] if one["purpose"] == Purpose.SCHEDULE else one["purpose"])
+    return str(delivery["kind"] if delivery["purpose"] == Purpose.SCHEDULE else delivery["purpose"])
 
 
 @app.command()
@@ -241,12 +248,12 @@ def run(
     for problem in sending.tell(installation, tenant)[1]:
         complain(str(problem))
     if as_json:
-        dump([_told(installation, one) for one in results])
+        dump([_told(installation, result) for result in results])
     for result in () if as_json else results:
-        one = result.delivery
+        delivery = result.delivery
         if result.outcome:
-            rows, place = counted(result.outcome.rows, "row"), describing.where(installation, one)
-            write(f"{result.outcome.status:10} {one.entity:40} {one.kind:5} #{one.sequence:<5} {rows:>15}  {place}")
+            rows, place = counted(result.outcome.rows, "row"), describing.where(installation, delivery)
+            write(f"{result.outcome.status:10} {delivery.entity:40} {delivery.kind:5} #{delivery.sequence:<5} {rows:>15}  {place}")
     failed = [result for result in results if result.error]
     for message in dict.fromkeys(str(result.error) for result in failed):
         complain(message)
@@ -263,10 +270,10 @@ def run(
 def _told(installation: Installation, result: Result) -> dict[str, Any]:
     from waybill.deliveries.reports import describing
 
-    one, done, error = result.delivery, result.outcome, result.error
-    facts = {"delivery_id": one.id, "entity": one.entity, "kind": one.kind, "sequence": one.sequence}
+    delivery, done, error = result.delivery, result.outcome, result.error
+    facts = {"delivery_id": delivery.id, "entity": delivery.entity, "kind": delivery.kind, "sequence": delivery.sequence}
     said = {"code": error.code, "error": str(error)} if error else None
-    place = describing.where(installation, one) if done else None
+    place = describing.where(installation, delivery) if done else None
     return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
 
 
@@ -322,12 +329,13 @@ def deliveries(
     columns = ["DELIVERY", "TENANT", "ENTITY", "KIND", "SEQUENCE", "STATUS", "ROWS", "BYTES", "DATE", "COMMITTED (UTC)"]
     shown = [
         [
-            one["delivery_id"], one["tenant"], one["entity"], _what(one), f"g{one['generation']} #{one['sequence']}", one["status"],
-            one["rows"], one["bytes"], one["export_date"], (one["committed_at"] or "")[:19].replace("T", " "),
+            delivery["delivery_id"], delivery["tenant"], delivery["entity"], _what(delivery),
+            f"g{delivery['generation']} #{delivery['sequence']}", delivery["status"],
+            delivery["rows"], delivery["bytes"], delivery["export_date"], (delivery["committed_at"] or "")[:19].replace("T", " "),
         ]
-        for one in found
+        for delivery in found
     ]  # fmt: skip
-    table(columns, shown, {number: one["error"] for number, one in enumerate(found) if one["error"]})
+    table(columns, shown, {number: delivery["error"] for number, delivery in enumerate(found) if delivery["error"]})
 
 
 @app.command()

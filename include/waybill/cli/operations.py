@@ -177,9 +177,9 @@ def _tell(installation: Any, result: Any) -> None:
 
     if result.error:
         raise result.error
-    one = result.delivery
+    delivery = result.delivery
     rows = counted(result.outcome.rows, "row")
-    write(f"{result.outcome.status:10} {one.entity:40} {rows:>15}  {describing.where(installation, one)}  delivery {one.id}")
+    write(f"{result.outcome.status:10} {delivery.entity:40} {rows:>15}  {describing.where(installation, delivery)}  delivery {delivery.id}")
 
 
 @contextmanager
@@ -235,8 +235,9 @@ def housekeeping(as_json: AsJson = False) -> None:
         )
         for path in done.foreign:
             write(f"left alone, not ours: {path}")
-        for one in done.stale:
-            write(f"open since {one.created_at:%Y-%m-%d %H:%M} UTC: {one.id} {one.tenant} {one.entity}: {one.error or 'never tried'}")
+        for delivery in done.stale:
+            since, why = f"{delivery.created_at:%Y-%m-%d %H:%M} UTC", delivery.error or "never tried"
+            write(f"open since {since}: {delivery.id} {delivery.tenant} {delivery.entity}: {why}")
     for message in done.failed.values():
         complain(message)
     if done.failed:
@@ -255,22 +256,22 @@ def fulfil(
 
     installation = open_installation()
     ended = running.fulfil_all(installation, due_only=due)
-    shown = [following.describe_request(installation, one) for one in ended]
+    shown = [following.describe_request(installation, request) for request in ended]
     if as_json:
         dump(shown)
     else:
         _list_ended(shown)
     for problem in mailing.send_mails(installation):
         sys.stderr.write(f"{problem}\n")
-    if any(one.status == Status.FAILED for one in ended):
+    if any(request.status == Status.FAILED for request in ended):
         raise typer.Exit(1)
 
 
 def _list_ended(shown: list[dict[str, Any]]) -> None:
     if not shown:
         write("no export request is pending")
-    for one in shown:
-        rows = "-" if one["rows"] is None else one["rows"]
-        write(f"{one['id']}  {one['tenant']:16} {one['status']:10} {rows:>10} rows  {', '.join(one['entities'])}")
-        if one["error"]:
-            write(f"    {one['error']['message']} {one['error']['advice']}".rstrip())
+    for request in shown:
+        rows = "-" if request["rows"] is None else request["rows"]
+        write(f"{request['id']}  {request['tenant']:16} {request['status']:10} {rows:>10} rows  {', '.join(request['entities'])}")
+        if request["error"]:
+            write(f"    {request['error']['message']} {request['error']['advice']}".rstrip())

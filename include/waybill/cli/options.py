@@ -62,12 +62,12 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
 def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
     """Print what keeps entities from being read for these tenants, and warn of what hides rows. Exits with 1 where one cannot be read."""
     found = sources_of(settings, tenants)
-    for one in found:
-        if one.status == "warning":
-            complain(f"warning: {one.found}. {one.next_step}")
-    findings = [one for one in found if one.status == "failed"]
-    for one in findings:
-        write(f"{one.found}. {one.next_step}")
+    for check in found:
+        if check.status == "warning":
+            complain(f"warning: {check.found}. {check.next_step}")
+    findings = [check for check in found if check.status == "failed"]
+    for check in findings:
+        write(f"{check.found}. {check.next_step}")
     if findings:
         complain(f"{counted(len(findings), 'problem')} found")
         raise typer.Exit(1)

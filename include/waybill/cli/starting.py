@@ -56,20 +56,25 @@ def discover(
         complain(f"wrote {counted(len(look.found.entities), 'entity')} to {path}")
     elif not as_json:
         complain(look.summary())
-    for one in look.found.skipped if write_it else ():
-        complain(f"not exported: {one.relation}: {one.why}")
+    for skipped in look.found.skipped if write_it else ():
+        complain(f"not exported: {skipped.relation}: {skipped.why}")
     if not look.found.entities and not look.known:
         raise typer.Exit(1)
 
 
 def _tell_differences(found: list[Any], as_json: bool) -> None:
     if as_json:
-        dump([{"kind": one.kind, "place": one.place, "what": one.what, "breaks": one.breaks} for one in found])
+        dump(
+            [
+                {"kind": difference.kind, "place": difference.place, "what": difference.what, "breaks": difference.breaks}
+                for difference in found
+            ]
+        )
     else:
-        for one in found:
-            write(str(one))
+        for difference in found:
+            write(str(difference))
         write(counted(len(found), "difference") if found else "the catalog says what the source holds")
-    if any(one.breaks for one in found):
+    if any(difference.breaks for difference in found):
         raise typer.Exit(1)
 
 

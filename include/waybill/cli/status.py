@@ -33,7 +33,7 @@ def status(
     with installation.ledger.read() as connection:
         used = usage.months(connection, tenant) if months or tenant else []
     if as_json:
-        by_tenant = {row.tenant: [_used(one) for one in used if one.tenant == row.tenant] for row in rows}
+        by_tenant = {row.tenant: [_used(month) for month in used if month.tenant == row.tenant] for row in rows}
         dump([_facts(row) | ({"months": by_tenant[row.tenant]} if months or tenant else {}) for row in rows])
         return
     unapplied = sorted(installation.configuration.file_names - {row.tenant for row in found.rows}) if tenant is None else []
@@ -48,7 +48,7 @@ def status(
     table(["TENANT", "STATE", "FREQUENCY", "ENTITIES", "DATA UNTIL (UTC)", "LAST DELIVERY", "NEXT RUN", "PROMISED BY"], shown, notes)
     if used:
         write("")
-        sums = [[one.tenant, one.month, one.deliveries, one.rows, one.bytes, round(one.seconds)] for one in used]
+        sums = [[month.tenant, month.month, month.deliveries, month.rows, month.bytes, round(month.seconds)] for month in used]
         table(["TENANT", "MONTH (UTC)", "DELIVERIES", "ROWS", "BYTES", "SECONDS"], sums)
     if tenant is None:
         today = found.totals
@@ -88,8 +88,8 @@ def _told(row: Any) -> str:
     return str(row.next_step)
 
 
-def _used(one: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(one).items() if name != "tenant"}
+def _used(month: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(month).items() if name != "tenant"}
 
 
 def _facts(row: Any) -> dict[str, Any]:
@@ -112,10 +112,11 @@ def _facts(row: Any) -> dict[str, Any]:
         if row.promise
         else None,
         "causes": [
-            {"entities": one.entities, "code": one.first.code, "error": one.first.error, "next_step": one.next_step} for one in row.causes
+            {"entities": cause.entities, "code": cause.first.code, "error": cause.first.error, "next_step": cause.next_step}
+            for cause in row.causes
         ],
         "next_step": row.next_step or None,
-        "days": [{"date": one.date, "rows": one.rows, "bytes": one.bytes} for one in row.days],
+        "days": [{"date": day.date, "rows": day.rows, "bytes": day.bytes} for day in row.days],
     }
 
 
@@ -132,12 +133,12 @@ def doctor(as_json: AsJson = False) -> None:
 
     found = [*checks.examine(Settings.from_environment(), lookup, utc_now, connect_db), *airflow_checks()]
     if as_json:
-        dump([{"check": one.name, "status": one.status, "found": one.found, "next_step": one.next_step or None} for one in found])
+        dump([{"check": check.name, "status": check.status, "found": check.found, "next_step": check.next_step or None} for check in found])
     else:
-        notes = {number: one.next_step for number, one in enumerate(found) if one.next_step}
-        table(["CHECK", "STATUS", "FOUND"], [[one.name, one.status, one.found] for one in found], notes)
-    failed = sum(one.status == "failed" for one in found)
-    warned = sum(one.status == "warning" for one in found)
+        notes = {number: check.next_step for number, check in enumerate(found) if check.next_step}
+        table(["CHECK", "STATUS", "FOUND"], [[check.name, check.status, check.found] for check in found], notes)
+    failed = sum(check.status == "failed" for check in found)
+    warned = sum(check.status == "warning" for check in found)
     if not as_json:
         complain(f"{counted(len(found), 'check')}: {failed} failed, {counted(warned, 'warning')}")
     if failed:

@@ -177,10 +177,10 @@ class Entity(Strict):
         def at(name: str) -> str:
             return other.get(name, name)
 
-        def moved(one: Any) -> Any:
-            return one and one.model_copy(update={"column": at(one.column)})
+        def moved(mode_column: Any) -> Any:
+            return mode_column and mode_column.model_copy(update={"column": at(mode_column.column)})
 
-        steps = [one.model_copy(update={"on": {at(here): there for here, there in one.on.items()}}) for one in self.tenant_through[:1]]
+        steps = [step.model_copy(update={"on": {at(here): there for here, there in step.on.items()}}) for step in self.tenant_through[:1]]
         plain = {name: at(getattr(self, name)) for name in ("tenant_column", "deleted_column", "time_column")}
         conditions = {name: moved(getattr(self, name)) for name in ("changes", "deleted_when")}
         lists = {"key": tuple(map(at, self.key)), "scopes": {level: at(name) for level, name in self.scopes.items()}}
@@ -249,7 +249,7 @@ class Catalog(Strict):
         """The catalog as this tenant may know it: without what is offered to others only."""
         if not any(entity.only for entity in self.entities.values()):
             return self
-        return Catalog(sources=self.sources, entities={name: one for name, one in self.entities.items() if one.is_offered(tenant)})
+        return Catalog(sources=self.sources, entities={name: entity for name, entity in self.entities.items() if entity.is_offered(tenant)})
 
     def ids_by_name(self) -> dict[str, str]:
         """Every accepted spelling of an entity, casefolded, to its id: ids and display names."""
@@ -418,7 +418,7 @@ def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
     """Columns that look like a credential by name, without a written reason; and credentials in the catalog itself."""
     for name, column in entity.columns.items():
         at = f"entities.{entity.id}.columns.{name}"
-        if any(is_credential(one, column) for one in (name, column.source(name))) and not column.reason.strip():
+        if any(is_credential(spelling, column) for spelling in (name, column.source(name))) and not column.reason.strip():
             allowed = "leave it out, or say in `reason` why it is none"
             yield Finding(file, at, "looks like a credential, and credentials never leave", allowed, code="credential")
         for field in ("description", "reason"):

@@ -51,12 +51,12 @@ def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:
     """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
     plain = [name for name, column in entity.columns.items() if column.export == "yes"]
     columns, near = shortened(plain), suggester(plain)
-    for number, one in enumerate(conditions):
+    for number, condition in enumerate(conditions):
         path = f"{at.path}.{number}"
-        if one.column not in plain:
-            what = f"{entity.id} exports no column {one.column!r} as it is"
-            yield Finding(at.file, f"{path}.column", what, columns, near(one.column), "unknown_column")
-        elif wrong := one.problem(entity.columns[one.column].type):
+        if condition.column not in plain:
+            what = f"{entity.id} exports no column {condition.column!r} as it is"
+            yield Finding(at.file, f"{path}.column", what, columns, near(condition.column), "unknown_column")
+        elif wrong := condition.problem(entity.columns[condition.column].type):
             yield Finding(at.file, f"{path}.value", *wrong)
 
 

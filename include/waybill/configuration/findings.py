@@ -66,16 +66,16 @@ _FORMS = {
 
 def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
     """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
-    told = [_explained(one, model, file, prefix, suggest=number < SUGGESTED) for number, one in enumerate(found[:MOST])]
+    told = [_explained(error, model, file, prefix, suggest=number < SUGGESTED) for number, error in enumerate(found[:MOST])]
     if len(found) > MOST:
         told.append(Finding(file, prefix, f"and {len(found) - MOST} more problems of this kind of input"))
     return told
 
 
-def parameter(one: Any) -> Finding:
+def parameter(error: Any) -> Finding:
     """pydantic's complaint about a parameter of a call, in the same words; where it was sent (path, query, header) left out."""
-    reason, allowed, meant = ("is required", "", "") if one["type"] == "missing" else _in_words(one)
-    return Finding("", str(one["loc"][1]), reason, allowed, meant, _CODES.get(one["type"], "invalid"))
+    reason, allowed, meant = ("is required", "", "") if error["type"] == "missing" else _in_words(error)
+    return Finding("", str(error["loc"][1]), reason, allowed, meant, _CODES.get(error["type"], "invalid"))
 
 
 def kind_of(value: Any) -> str:
@@ -84,18 +84,18 @@ def kind_of(value: Any) -> str:
     return kinds.get(type(value), "another kind of value")
 
 
-def _explained(one: Any, model: type[BaseModel], file: str, prefix: str, *, suggest: bool) -> Finding:
-    loc = [str(part) for part, _, is_tag in _steps(model, one["loc"]) if not is_tag]
+def _explained(error: Any, model: type[BaseModel], file: str, prefix: str, *, suggest: bool) -> Finding:
+    loc = [str(part) for part, _, is_tag in _steps(model, error["loc"]) if not is_tag]
     path = ".".join([prefix, *loc] if prefix else loc)
-    context = one.get("ctx", {})
+    context = error.get("ctx", {})
     allowed, meant = "", ""
-    match one["type"]:
+    match error["type"]:
         case "missing":
             reason = "is required"
         case "extra_forbidden":
-            options = _keys_at(model, one["loc"][:-1])
+            options = _keys_at(model, error["loc"][:-1])
             reason, allowed = "unknown key", ", ".join(options)
-            meant = closest(str(one["loc"][-1]), options) if suggest else ""
+            meant = closest(str(error["loc"][-1]), options) if suggest else ""
         case "union_tag_invalid":
             allowed = context["expected_tags"].replace("'", "")
             reason, meant = f"unknown kind {context['tag']!r}", closest(context["tag"], allowed.split(", "))
@@ -103,14 +103,14 @@ def _explained(one: Any, model: type[BaseModel], file: str, prefix: str, *, sugg
         case "union_tag_not_found":
             reason, allowed, path = "is required", "a kind", f"{path}.kind"
         case _:
-            reason, allowed, meant = _in_words(one)
-            path = path.removesuffix(".id") if one["type"] == "string_pattern_mismatch" else path  # an entity's id is its key in the file
-    return Finding(file, path, reason, allowed, meant, _CODES.get(one["type"], "invalid"))
+            reason, allowed, meant = _in_words(error)
+            path = path.removesuffix(".id") if error["type"] == "string_pattern_mismatch" else path  # an entity's id is its key in the file
+    return Finding(file, path, reason, allowed, meant, _CODES.get(error["type"], "invalid"))
 
 
-def _in_words(one: Any) -> tuple[str, str, str]:
+def _in_words(error: Any) -> tuple[str, str, str]:
     """What is wrong with a value, what is allowed, and what was probably meant."""
-    given, kind, context = one.get("input"), one["type"], one.get("ctx", {})
+    given, kind, context = error.get("input"), error["type"], error.get("ctx", {})
     match kind:
         case "enum" | "literal_error":
             options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
@@ -133,7 +133,7 @@ def _in_words(one: Any) -> tuple[str, str, str]:
             return "is too long", _at("most", kind, context["max_length"]), ""
     if kind.startswith(tuple(_KINDS)):
         return f"{_short(given)} does not fit", next(words for start, words in _KINDS.items() if kind.startswith(start)), ""
-    return f"{_short(given)}: {one['msg'][:1].lower()}{one['msg'][1:]}", "", ""
+    return f"{_short(given)}: {error['msg'][:1].lower()}{error['msg'][1:]}", "", ""
 
 
 def _at(bound: str, kind: str, number: int) -> str:
@@ -193,7 +193,7 @@ def _follow(schema: Any, root: Any) -> Any:
         schema = (
             root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
             if "$ref" in schema
-            else next(one for one in schema["anyOf"] if one.get("type") != "null")
+            else next(option for option in schema["anyOf"] if option.get("type") != "null")
         )
     return schema
 
@@ -205,7 +205,7 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: l
     except ValidationError as error:
         found = error.errors(include_url=False)
         findings.extend(_explain(found, model, file, prefix))
-        offending = {one["loc"][0] for one in found if one["loc"]}
+        offending = {error["loc"][0] for error in found if error["loc"]}
         rest = {key: value for key, value in raw.items() if key not in offending}
         try:
             return model.model_validate(rest)

@@ -40,7 +40,7 @@ def excluded(columns: Any) -> tuple[str, ...] | None:
         names = yaml.safe_load(found[1] or "[]")
     except yaml.YAMLError:
         return None
-    return tuple(map(str, names)) if all(isinstance(one, str | int) for one in names) else None
+    return tuple(map(str, names)) if all(isinstance(name, str | int) for name in names) else None
 
 
 def listed(body: Mapping[str, Any], frozen: Any) -> tuple[dict[str, Any], tuple[str, ...] | None]:

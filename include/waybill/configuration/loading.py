@@ -274,7 +274,7 @@ def load(config_dir: Path) -> Configuration:
     presets = _load_presets(config_dir / "presets", f"{root}/presets", unruly)
     findings.extend(unruly)
     across = policy_problems(policy, presets, catalog, f"{root}/policy.yaml")
-    findings.extend(one for one in across if known_names is not None or one.code != "unknown_entity")
+    findings.extend(finding for finding in across if known_names is not None or finding.code != "unknown_entity")
     folder = _TenantFolder(config_dir / "tenants", f"{root}/tenants", catalog, known_names)
     return Configuration(catalog, policy, tuple(findings), presets, tuple(unruly), folder, unfrozen)
 
@@ -321,7 +321,7 @@ class _TenantFolder:
             findings.extend(own)
         shared = _reading_the_same(tenants, broken) if only is None else []
         findings += shared
-        broken |= {Path(one.file).stem for one in shared}
+        broken |= {Path(finding.file).stem for finding in shared}
         sound = {name: tenant for name, tenant in tenants.items() if name not in broken}
         return TenantFiles(sound, frozenset(broken), tuple(findings))
 
@@ -346,8 +346,8 @@ def tenant_files(folder: Path, tenant: str) -> list[Path]:
 
 
 def _reading_the_same(tenants: Mapping[str, TenantFile], broken: Set[str]) -> list[Finding]:
-    readers = {name: reader(name, one.registration, one.entities) for name, one in tenants.items()}
-    return sharing_problems(readers, {name: one.file for name, one in tenants.items()}, broken)
+    readers = {name: reader(name, file.registration, file.entities) for name, file in tenants.items()}
+    return sharing_problems(readers, {name: file.file for name, file in tenants.items()}, broken)
 
 
 def _load_policy(path: Path, shown: str, findings: list[Finding]) -> Policy:
@@ -397,7 +397,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
             found.append(catalogs.unknown_source(str(entity_id), body["source"], [str(name) for name in sources], shown))
     catalog = Catalog(sources=shell.sources if shell else {}, entities=entities)
     known_sources = frozenset(str(name) for name in sources)
-    found.extend(one for one in catalogs.problems(catalog, shown) if not _follows_from(one, known_sources, catalog))
+    found.extend(finding for finding in catalogs.problems(catalog, shown) if not _follows_from(finding, known_sources, catalog))
     findings.extend(found)
     names = {str(body["name"]).casefold() for body in bodies.values() if isinstance(body, dict) and "name" in body}
     return catalog, frozenset(names | {str(entity_id).casefold() for entity_id in bodies}) if bodies else None, unfrozen
@@ -445,5 +445,5 @@ def _load_tenant(
         for word in (*registration.entity_list, *registration.where, *registration.columns, *registration.rename, *registration.frequencies)
         if word.casefold() in broken
     }
-    findings.extend(one for one in found[len(findings) :] if one.reason not in spelled)
+    findings.extend(finding for finding in found[len(findings) :] if finding.reason not in spelled)
     return TenantFile(path.stem, shown, registration, entities)

@@ -375,7 +375,7 @@ class Policy(ExportPolicy):
     @property
     def named_tenants(self) -> frozenset[str]:
         """Every tenant the policy speaks of."""
-        return frozenset([*self.tenants, *self.plans, *(one for members in self.organizations.values() for one in members)])
+        return frozenset([*self.tenants, *self.plans, *(member for members in self.organizations.values() for member in members)])
 
 
 def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> ExportPolicy:

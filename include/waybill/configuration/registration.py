@@ -283,13 +283,13 @@ class Registration(Strict):
         """How often an entity comes, given by id."""
         known = catalog.entity(entity)
         names = {entity, known.display_name.casefold() if known else entity}
-        return next((one for name, one in self.frequencies.items() if name.casefold() in names), self.frequency)
+        return next((frequency for name, frequency in self.frequencies.items() if name.casefold() in names), self.frequency)
 
     @property
     def rhythm(self) -> tuple[Frequency, ...]:
         """Every frequency that something may come by, the shortest first."""
         asked = {self.frequency, *self.frequencies.values()}
-        return tuple(one for one in Frequency if one in asked)
+        return tuple(rhythm for rhythm in Frequency if rhythm in asked)
 
     def chosen(self, entity: Entity) -> Mapping[str, Column]:
         """The columns of the catalogued entity that this tenant receives, in their order."""
@@ -315,9 +315,11 @@ class Registration(Strict):
 
     def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
         """The tenant's id in the data, and what else is asked of a row of the catalogued entity, by the source's names."""
-        asked = (one for given in _about(entity, self.where) for one in given)
+        asked = (condition for given in _about(entity, self.where) for condition in given)
         known = {name: column.source(name) for name, column in entity.columns.items()}
-        return self.id_in_data(tenant), tuple(one.model_copy(update={"column": known.get(one.column, one.column)}) for one in asked)
+        return self.id_in_data(tenant), tuple(
+            condition.model_copy(update={"column": known.get(condition.column, condition.column)}) for condition in asked
+        )
 
     def id_in_data(self, tenant: str) -> str:
         """What the data calls the tenant."""
@@ -412,7 +414,7 @@ def listed_entities(
         texts = entity_words([word for word in raw["entityList"] if isinstance(word, str)])
         registration = registration.model_copy(update={"entity_list": texts})
     entities, found = resolve_entities(registration, catalog, file)
-    findings += [one for one in found if "entityList" not in refused or one.code == "unknown_entity"]
+    findings += [finding for finding in found if "entityList" not in refused or finding.code == "unknown_entity"]
     findings += choices.problems(registration, catalog, file)
     return entities
 

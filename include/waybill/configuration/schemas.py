@@ -31,7 +31,7 @@ def json_schema(kind: str) -> dict[str, Any]:
 def _as_written(node: Any, *, with_none: bool) -> Any:
     """Durations as `24h`, in policies `none` where null is allowed, and a list for `notify`, all as they stand in YAML."""
     if isinstance(node, list):
-        return [_as_written(one, with_none=with_none) for one in node]
+        return [_as_written(item, with_none=with_none) for item in node]
     if not isinstance(node, dict):
         return node
     if node.get("format") == "duration":

@@ -30,8 +30,8 @@ def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Read
 
 def shared_rows(mine: Reader, others: Iterable[Reader]) -> tuple[str, ...]:
     """The entities of which a tenant would receive the rows of another one that it is no copy of."""
-    rivals = [one for one in others if one.id_in_data == mine.id_in_data and not mine.may_share_with(one)]
-    taken = {entity for one in rivals for entity in one.entities}
+    rivals = [reader for reader in others if reader.id_in_data == mine.id_in_data and not mine.may_share_with(reader)]
+    taken = {entity for reader in rivals for entity in reader.entities}
     return tuple(entity for entity in mine.entities if entity in taken)
 
 
@@ -41,7 +41,7 @@ def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> F
         return None
     original = known.get(mine.copy_of)
     if original is None or mine.copy_of == mine.tenant:
-        others = [one.tenant for one in known.values() if one.tenant != mine.tenant and one.copy_of is None]
+        others = [reader.tenant for reader in known.values() if reader.tenant != mine.tenant and reader.copy_of is None]
         what = f"there is no other tenant {mine.copy_of!r} here"
         return Finding(file, "copyOf", what, "a tenant with a registration of its own", suggester(others)(mine.copy_of), "unknown_tenant")
     if original.copy_of is not None:
@@ -64,14 +64,14 @@ def sharing_problems(readers: Mapping[str, Reader], files: Mapping[str, str], br
     """What is wrong among all tenants that have files, by tenant. Where two would receive the same rows both findings say so, since nobody
     knows here which of the two is wrong. `broken` are tenants with findings of their own: their copies are not judged."""
     by_id: dict[str, list[Reader]] = {}
-    for one in readers.values():
-        by_id.setdefault(one.id_in_data, []).append(one)
+    for reader in readers.values():
+        by_id.setdefault(reader.id_in_data, []).append(reader)
     found = []
     for together in by_id.values():
-        for one in together:
-            problem = copy_problem(one, readers, files[one.tenant])
-            if problem and one.copy_of not in broken:
+        for reader in together:
+            problem = copy_problem(reader, readers, files[reader.tenant])
+            if problem and reader.copy_of not in broken:
                 found.append(problem)
-            elif shared := shared_rows(one, (other for other in together if other is not one)):
-                found.append(same_rows(shared, files[one.tenant]))
+            elif shared := shared_rows(reader, (other for other in together if other is not reader)):
+                found.append(same_rows(shared, files[reader.tenant]))
     return found

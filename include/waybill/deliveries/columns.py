@@ -52,7 +52,7 @@ def arranged(
     return columns, version + (before != after)
 
 
-def same_texts(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
+def same_texts(some: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
     """Whether two sets of columns give every row the same texts."""
-    spelt = [{(column.source(name), column.type, column.export) for name, column in columns.items()} for columns in (one, other)]
+    spelt = [{(column.source(name), column.type, column.export) for name, column in columns.items()} for columns in (some, other)]
     return spelt[0] == spelt[1]

@@ -276,11 +276,11 @@ class _Worker:
 
     def _manifest_before(self) -> dict[str, Any]:
         """A signed manifest also vouches for the one before it, whoever holds the key that one was signed with by now."""
-        one = self.task.delivery
-        if self.resources.signer is None or one.purpose != Purpose.SCHEDULE or one.previous_sequence is None:
+        delivery = self.task.delivery
+        if self.resources.signer is None or delivery.purpose != Purpose.SCHEDULE or delivery.previous_sequence is None:
             return {}
         with self.resources.ledger.read() as connection:
-            before = deliveries.scheduled(connection, one.stream, one.previous_sequence)
+            before = deliveries.scheduled(connection, delivery.stream, delivery.previous_sequence)
             adopted = deliveries.adopted_of(connection, [before]) if before else {}
         return {"previous_manifest_sha256": manifest_sha256(before, adopted[before.id])} if before else {}
 

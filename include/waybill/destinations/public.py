@@ -45,10 +45,10 @@ def checked_address(host: str, port: int, allowed: Sequence[Network] = ()) -> st
     except (OSError, UnicodeError) as error:
         step = "Check the host of the connection"
         raise TransientError("the host name of the destination was not found", next_step=step, code="unreachable") from error
-    wrong = [one for one in found if not is_public(one) and not any(_leads_to(one) in network for network in allowed)]
+    wrong = [address for address in found if not is_public(address) and not any(_leads_to(address) in network for network in allowed)]
     if wrong or not found:
         raise _private()
-    return min(found, key=lambda one: ":" in one)  # IPv4 first: not every house has a way out by IPv6
+    return min(found, key=lambda address: ":" in address)  # IPv4 first: not every house has a way out by IPv6
 
 
 def is_public(address: str) -> bool:
@@ -69,8 +69,12 @@ def _leads_to(address: str) -> Address:
 
 def _endpoints(found: Connection) -> list[str]:
     services = found.extra.get("service_config") or {}
-    named = [found.extra, *(one for one in services.values() if isinstance(one, dict))] if isinstance(services, dict) else [found.extra]
-    return [str(one["endpoint_url"]) for one in named if one.get("endpoint_url")]
+    named = (
+        [found.extra, *(service for service in services.values() if isinstance(service, dict))]
+        if isinstance(services, dict)
+        else [found.extra]
+    )
+    return [str(settings["endpoint_url"]) for settings in named if settings.get("endpoint_url")]
 
 
 def _refuse_endpoints(found: Connection) -> None:

@@ -262,9 +262,9 @@ class S3Session(Reading):
         with self._translated("list", folder):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
                 found |= {inner["Prefix"].removeprefix(prefix).rstrip("/"): None for inner in page.get("CommonPrefixes", [])}
-                for one in page.get("Contents", []):
-                    name = one["Key"].removeprefix(prefix)
-                    found[name] = Item(f"{folder.rstrip('/')}/{name}", False, one["Size"], one["LastModified"])
+                for stored in page.get("Contents", []):
+                    name = stored["Key"].removeprefix(prefix)
+                    found[name] = Item(f"{folder.rstrip('/')}/{name}", False, stored["Size"], stored["LastModified"])
         return [item or Item(f"{folder.rstrip('/')}/{name}", True, 0, None) for name, item in sorted(found.items()) if name]
 
     def probe(self, folder: str) -> Probe:

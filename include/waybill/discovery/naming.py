@@ -72,8 +72,8 @@ def source_of(word: str, catalog: Catalog, base: Path, connections: Connections)
 def slug(name: str) -> str:
     """A name as an entity id. Where letters of it have no Latin counterpart, an id that stands for it; empty where nothing is left."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    plain = "".join(one for one in unicodedata.normalize("NFKD", snake) if not unicodedata.combining(one))
-    if any(one.isalpha() and not one.isascii() for one in plain):
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", snake) if not unicodedata.combining(letter))
+    if any(letter.isalpha() and not letter.isascii() for letter in plain):
         return f"table_{_stands_for(name)}"
     found = re.sub(r"[^a-z0-9]+", "_", plain.casefold()).strip("_")
     if found and not found[0].isalpha():

@@ -51,8 +51,11 @@ class Look:
     def as_json(self) -> dict[str, Any]:
         return {
             "source": {"name": self.name, **self.spec.model_dump(mode="json", exclude_defaults=True)},
-            "entities": [{"id": one.id, **one.body, "remarks": one.remarks, "left_out": one.left_out} for one in self.found.entities],
-            "skipped": [{"relation": one.relation, "why": one.why} for one in self.found.skipped],
+            "entities": [
+                {"id": proposal.id, **proposal.body, "remarks": proposal.remarks, "left_out": proposal.left_out}
+                for proposal in self.found.entities
+            ],
+            "skipped": [{"relation": skipped.relation, "why": skipped.why} for skipped in self.found.skipped],
             "tenant_columns": list(self.found.tenant_columns),
         }
 
@@ -85,10 +88,10 @@ def look(
     loaded = loading.load(settings.config_dir) if settings.config_dir.is_dir() else None
     catalog = Catalog()
     if loaded:
-        waiting = {name: one.entity for name, one in loaded.unfrozen.items()}
+        waiting = {name: entity.entity for name, entity in loaded.unfrozen.items()}
         catalog = Catalog(sources=loaded.catalog.sources, entities={**loaded.catalog.entities, **waiting})
     name, spec = source_of(word, catalog, settings.base, connections)
-    name = next((known for known, one in catalog.sources.items() if one == spec), name)
+    name = next((known for known, source in catalog.sources.items() if source == spec), name)
     if name in catalog.sources and catalog.sources[name] != spec:
         name = f"{name}_2"
     with look_into(spec, settings.base, connections, connect) as structure:
@@ -119,12 +122,16 @@ def _require_named(names: Sequence[str], tables: Sequence[FoundTable], source: s
 def _passing(name: str, spec: SourceSpec, found: Proposed) -> Proposed:
     """The proposals that `check` accepts. One that it does not is listed with its reason, so that it costs nobody the others."""
     reasons = {
-        one.path.split(".")[1]: one for one in reversed(_findings(catalog_text(name, spec, found))) if one.path.startswith("entities.")
+        finding.path.split(".")[1]: finding
+        for finding in reversed(_findings(catalog_text(name, spec, found)))
+        if finding.path.startswith("entities.")
     }
     if not reasons:
         return found
-    refused = [Skipped(str(one.body["relation"]), reasons[one.id].reason) for one in found.entities if one.id in reasons]
-    kept = tuple(one for one in found.entities if one.id not in reasons)
+    refused = [
+        Skipped(str(proposal.body["relation"]), reasons[proposal.id].reason) for proposal in found.entities if proposal.id in reasons
+    ]
+    kept = tuple(proposal for proposal in found.entities if proposal.id not in reasons)
     return replace(found, entities=kept, skipped=(*found.skipped, *refused))
 
 
@@ -173,7 +180,7 @@ def init(
         settings = Settings.from_environment({"WAYBILL_CONFIG_DIR": str(folder / "config")})
         found = look(source, names, "", connections, connect, settings)
         if not found.found.entities:
-            why = "; ".join(f"{one.relation}: {one.why}" for one in found.found.skipped[:10])
+            why = "; ".join(f"{skipped.relation}: {skipped.why}" for skipped in found.found.skipped[:10])
             raise PermanentError(f"nothing in {source} can be exported: {why}", next_step="Nothing was written", code="nothing_found")
         files["config/catalog.yaml"] = found.text()
         _require_valid(files["config/catalog.yaml"])

@@ -129,17 +129,17 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
 
 def _columns(table: FoundTable) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     columns, left_out = {}, {}
-    for one in table.columns:
-        kind = one.kind or ColumnType.STRING
-        if is_credential(one.name, Column(type=kind)):
-            left_out[one.name] = "its name looks like a credential, and credentials never leave"
-        elif one.native == "xid8":
-            left_out[one.name] = "it only tells changes"
-        elif one.unfit:
-            left_out[one.name] = one.unfit
+    for column in table.columns:
+        kind = column.kind or ColumnType.STRING
+        if is_credential(column.name, Column(type=kind)):
+            left_out[column.name] = "its name looks like a credential, and credentials never leave"
+        elif column.native == "xid8":
+            left_out[column.name] = "it only tells changes"
+        elif column.unfit:
+            left_out[column.name] = column.unfit
         else:
-            told = {"description": " ".join(one.comment.split())} if one.comment and not secret_value(one.comment) else {}
-            columns[one.name] = {"type": kind.value, **told}
+            told = {"description": " ".join(column.comment.split())} if column.comment and not secret_value(column.comment) else {}
+            columns[column.name] = {"type": kind.value, **told}
     return columns, left_out | dict.fromkeys(table.withheld, "the connection's user may not read it")
 
 
@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
 
 def _named(table: FoundTable, names: Collection[str], kinds: Collection[ColumnType | None]) -> FoundColumn | None:
     """The column whose name is one of these, the first of them where their order means something."""
-    fit = {_plain(one.name): one for one in reversed(table.columns) if one.kind in kinds}
+    fit = {_plain(column.name): column for column in reversed(table.columns) if column.kind in kinds}
     return next((fit[name] for name in (names if isinstance(names, tuple) else fit) if name in fit and name in names), None)
 
 
@@ -169,7 +169,7 @@ def _deleted(table: FoundTable, remarks: dict[str, str]) -> dict[str, Any]:
 
 def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], str]:
     """The mode and what speaks for it."""
-    if (by_transaction := next((one for one in table.columns if one.native == "xid8"), None)) is not None:
+    if (by_transaction := next((column for column in table.columns if column.native == "xid8"), None)) is not None:
         return {"mode": "snapshot", "column": by_transaction.name}, f"{by_transaction.name} holds the transaction that wrote the row"
     rows = _rows(structure, table)
     doubt = ""
@@ -180,9 +180,9 @@ def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], s
             why = evidence or f"{updated.name} by its name only: make sure that every change sets it"
             return {"mode": "lookback", "column": updated.name, "lookback": "24h"}, why
         doubt = doubt or f"nothing shows that every change sets {updated.name}"
-    counted = next((one for one in table.columns if one.identity and one.kind is ColumnType.INTEGER), None)
+    counted = next((column for column in table.columns if column.identity and column.kind is ColumnType.INTEGER), None)
     if updated is None and counted is not None and table.only_inserts and _EVENTS & set(words(table.name)):
-        at = next((one for one in (_named(table, _CREATED, _TIMES),) if one and one.not_null), None)
+        at = next((column for column in (_named(table, _CREATED, _TIMES),) if column and column.not_null), None)
         why = "counted up, only ever inserted into, and named like events"
         return ({"mode": "append", "column": at.name, "lookback": "24h"} if at else {"mode": "append", "column": counted.name}), why
     size = f"about {of(rows, 'row')}, delivered whole each time"
@@ -229,7 +229,7 @@ def _rows(structure: Structure, table: FoundTable) -> int:
 
 def _key(structure: Structure, table: FoundTable, owner: dict[str, Any], leaving: Collection[str]) -> tuple[tuple[str, ...], str]:
     """The key, with a remark where no constraint says so; no key, with the reason. A consumer needs it, so all of it has to leave."""
-    never_null = {one.name for one in table.columns if one.not_null}
+    never_null = {column.name for column in table.columns if column.not_null}
     declared = [key for key in table.keys if set(key) <= never_null]
     if known := [key for key in declared if set(key) <= set(leaving)]:
         return known[0], ""
@@ -252,31 +252,35 @@ def _candidates(table: FoundTable) -> list[FoundColumn]:
     own = f"{_plain(table.name).removesuffix('s')}_id"
     ranks = {"id": 0, "uuid": 1, own: 1, f"{_plain(table.name)}_id": 1}
 
-    def rank(one: FoundColumn) -> int:
-        plain = _plain(one.name)
+    def rank(column: FoundColumn) -> int:
+        plain = _plain(column.name)
         return ranks.get(plain, 2 if plain.endswith(("_id", "_no", "_number", "_key", "_code")) else 3)
 
-    return sorted((one for one in table.columns if one.kind in _KEYS and not is_credential(one.name, Column(type=one.kind))), key=rank)
+    return sorted(
+        (column for column in table.columns if column.kind in _KEYS and not is_credential(column.name, Column(type=column.kind))), key=rank
+    )
 
 
 def _unique_one(structure: Structure, table: FoundTable) -> tuple[str, ...]:
-    candidates = [one for one in _candidates(table) if one.kind not in (ColumnType.DECIMAL, *_TIMES)][:16]
+    candidates = [column for column in _candidates(table) if column.kind not in (ColumnType.DECIMAL, *_TIMES)][:16]
     if not candidates:
         return ()
-    counts = join(", ", (sql("count({}), count(DISTINCT {})", name, name) for name in (structure.name(one.name) for one in candidates)))
+    counts = join(
+        ", ", (sql("count({}), count(DISTINCT {})", name, name) for name in (structure.name(column.name) for column in candidates))
+    )
     [(rows, *found)] = structure.ask(sql("SELECT count(*), {} FROM {}", counts, structure.relation(table)))
     pairs = zip(candidates, found[::2], found[1::2], strict=True)
-    return next(((one.name,) for one, filled, distinct in pairs if filled == distinct == rows), ())
+    return next(((column.name,) for column, filled, distinct in pairs if filled == distinct == rows), ())
 
 
 def _unique_pair(structure: Structure, table: FoundTable, owner: dict[str, Any]) -> tuple[str, ...]:
     tenant = owner.get("tenant_column")
     ranked = _candidates(table)
-    likely = [*(one for one in ranked if one.name == tenant), *(one for one in ranked if one.name != tenant)][:7]
+    likely = [*(column for column in ranked if column.name == tenant), *(column for column in ranked if column.name != tenant)][:7]
     for size in (2, 3):
         for some in combinations(likely, size):
-            if not structure.ask(_repeated(structure, table, [one.name for one in some]))[0][0]:
-                return tuple(one.name for one in some)
+            if not structure.ask(_repeated(structure, table, [column.name for column in some]))[0][0]:
+                return tuple(column.name for column in some)
     return ()
 
 

@@ -87,7 +87,7 @@ def _next(table: FoundTable, found: Mapping[str, Owner]) -> Owner | None:
     if not ways:
         return None
     never_empty = {column.name for column in table.columns if column.not_null}
-    way = min(ways, key=lambda one: (not set(one.columns) <= never_empty, len(found[one.relation].steps)))
+    way = min(ways, key=lambda reference: (not set(reference.columns) <= never_empty, len(found[reference.relation].steps)))
     owner = found[way.relation]
     if not owner.steps and way.theirs == (owner.column,):
         return Owner(way.columns[0])  # the reference holds the tenant's id itself

@@ -29,15 +29,15 @@ def source_line(name: str, spec: SourceSpec) -> str:
     return f"  {flow(name)}: {flow(spec.model_dump(mode='json', exclude_defaults=True))}"
 
 
-def entity_lines(one: Proposal) -> list[str]:
-    lines = [f"  {flow(one.id)}:"]
-    for key, value in one.body.items():
-        remark = f"    # {one.remarks[key]}" if key in one.remarks else ""
+def entity_lines(proposal: Proposal) -> list[str]:
+    lines = [f"  {flow(proposal.id)}:"]
+    for key, value in proposal.body.items():
+        remark = f"    # {proposal.remarks[key]}" if key in proposal.remarks else ""
         if key == "tenant_through":
             lines += ["    tenant_through:", *(f"      - {flow(step)}" for step in value)]
         elif key == "columns":
             lines += ["    columns:", *(f"      {flow(name)}: {flow(column)}" for name, column in value.items())]
-            lines += [f"      # {_quoted(name)} is left out: {why}" for name, why in one.left_out.items()]
+            lines += [f"      # {_quoted(name)} is left out: {why}" for name, why in proposal.left_out.items()]
         else:
             lines.append(f"    {key}: {flow(value)}{remark}")
     return lines
@@ -46,14 +46,14 @@ def entity_lines(one: Proposal) -> list[str]:
 def skipped_lines(found: Proposed) -> list[str]:
     if not found.skipped:
         return []
-    return ["", "# Not exported:", *(f"#   {_quoted(one.relation)}: {' '.join(one.why.split())}" for one in found.skipped)]
+    return ["", "# Not exported:", *(f"#   {_quoted(skipped.relation)}: {' '.join(skipped.why.split())}" for skipped in found.skipped)]
 
 
 def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
     """A whole catalog of one source."""
     lines = [SCHEMA_LINE, "sources:", source_line(name, spec), "", "entities:" if found.entities else "entities: {}"]
-    for one in found.entities:
-        lines += ["", *entity_lines(one)]
+    for proposal in found.entities:
+        lines += ["", *entity_lines(proposal)]
     return "\n".join([*lines, *skipped_lines(found)]) + "\n"
 
 
@@ -65,7 +65,7 @@ def merged(before: str, name: str, spec: SourceSpec, found: Proposed) -> str:
     lines = before.rstrip("\n").split("\n")
     if name not in (raw.get("sources") or {}):
         lines = _under(lines, "sources", [source_line(name, spec)])
-    added = [line for one in found.entities for line in ("", *entity_lines(one))]
+    added = [line for proposal in found.entities for line in ("", *entity_lines(proposal))]
     return "\n".join([*_under(lines, "entities", added), *skipped_lines(found)]) + "\n"
 
 

@@ -38,7 +38,7 @@ def entry(facts: Mapping[str, Any]) -> str:
 def feed_document(facts: Mapping[str, Any], entries: Sequence[str]) -> bytes:
     """An index or a page: facts first, then `deliveries`, each on a line of its own."""
     head = json.dumps(facts, ensure_ascii=False, indent=2, default=plain)[:-2]
-    lines = ",".join(f"\n    {one}" for one in entries)
+    lines = ",".join(f"\n    {entry}" for entry in entries)
     return f'{head},\n  "deliveries": [{lines}\n  ]\n}}\n'.encode()
 
 

@@ -29,13 +29,13 @@ _FOR_THE_SENDER: dict[str, type] = {"entity_name": str, "position": dict, "schem
 def parse(data: bytes, where: str) -> Manifest:
     """A manifest read back by its sender. Raises PermanentError when it is not one."""
     try:
-        one = consumer.parse(data)
+        manifest = consumer.parse(data)
     except Refused as error:
         raise PermanentError(error.what, where=where, code="bad_manifest") from error
     for name, kind in _FOR_THE_SENDER.items():
-        if not isinstance(one.facts.get(name), kind):
+        if not isinstance(manifest.facts.get(name), kind):
             raise PermanentError(f"is not a Waybill manifest: {name} is missing or not what it should be", where=where, code="bad_manifest")
-    return one
+    return manifest
 
 
 def csv_of(facts: Mapping[str, Any]) -> Csv:
@@ -47,7 +47,7 @@ def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
     """Every record of a file known to be whole, without its header; NULL is an empty text here, too."""
     found = records(text(unpacked(Stored(blocks), dialect.compression)), dialect)
     next(found, None)
-    return ([one or "" for one in record] for record in found)
+    return ([text or "" for text in record] for record in found)
 
 
 def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[dict[str, Any]]:
@@ -135,9 +135,9 @@ def day_document(tenant: str, day: date, number: int, deliveries: Sequence[Mappi
             "tenant": tenant,
             "date": day,
             "number": number,
-            "entities": sorted({str(one["entity"]) for one in deliveries}),
-            "rows": sum(int(one["rows"]) for one in deliveries),
-            "bytes": sum(int(one["bytes"]) for one in deliveries),
+            "entities": sorted({str(delivery["entity"]) for delivery in deliveries}),
+            "rows": sum(int(delivery["rows"]) for delivery in deliveries),
+            "bytes": sum(int(delivery["bytes"]) for delivery in deliveries),
             "deliveries": list(deliveries),
             "produced_by": produced_by,
         }

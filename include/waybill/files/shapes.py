@@ -21,7 +21,7 @@ def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, columns: Iterab
     elif format == "ndjson":
         lines = text(unpacked(Stored(blocks), dialect.compression))
         found = ndjson_records(lines, [Column(name, kind) for name, kind in columns])
-        yield from ([one or "" for one in record] for record in found)
+        yield from ([text or "" for text in record] for record in found)
     else:
         yield from records_of(blocks, dialect)
 

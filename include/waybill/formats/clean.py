@@ -66,10 +66,10 @@ def _cleaned(texts: Iterable[str], values: bool) -> list[str | None]:
     """`text` of each, which is the very same object where nothing had to go."""
     known: dict[str, str | None] = {}
     cleaned = []
-    for one in texts:
-        if one not in known:
-            known[one] = text(one, values)
-        cleaned.append(one if known[one] == one else known[one])
+    for raw in texts:
+        if raw not in known:
+            known[raw] = text(raw, values)
+        cleaned.append(raw if known[raw] == raw else known[raw])
     return cleaned
 
 

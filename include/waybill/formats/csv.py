@@ -123,12 +123,12 @@ def write_side_by_side(
     with ThreadPoolExecutor(len(streams), "waybill-stream") as pool:
         running = [pool.submit(run, at, first) for at, first in enumerate(begun)]
         done, others = wait(running, return_when=FIRST_EXCEPTION)
-        if any(one.exception() for one in done):
+        if any(future.exception() for future in done):
             for _, stop in streams:
                 stop()
             wait(others)
-            raise next(error for one in done if (error := one.exception()))
-    return sorted((file for one in running for file in one.result()), key=lambda file: file.number)
+            raise next(error for future in done if (error := future.exception()))
+    return sorted((file for future in running for file in future.result()), key=lambda file: file.number)
 
 
 @dataclass

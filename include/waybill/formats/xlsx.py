@@ -175,7 +175,10 @@ class _Package:
         file = io.BytesIO()
         with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
             workbook.set_properties({"created": self.exported_at.replace(tzinfo=None)})
-            styles = [workbook.add_format({"bold": True}), *(workbook.add_format({"num_format": one}) for one in _FORMATS)]
+            styles = [
+                workbook.add_format({"bold": True}),
+                *(workbook.add_format({"num_format": number_format}) for number_format in _FORMATS),
+            ]
             for number in range(1, sheets + 1):
                 sheet = workbook.add_worksheet(_sheet_name(self.entity_id, number))
                 sheet.freeze_panes(1, 0)

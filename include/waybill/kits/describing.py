@@ -73,14 +73,14 @@ def _texts(subject: Subject, database: Database) -> Iterator[tuple[str, str]]:
         facts = {
             "subject": subject,
             "db": database,
-            "first": next((one for one in subject.tables if one.deletes), subject.tables[0]),
+            "first": next((table for table in subject.tables if table.deletes), subject.tables[0]),
             "unpack": csv if subject.format == "csv" else unpack,
             "unpack_deletes": csv,
             "suffix": suffix,
             "ending": f".{subject.format}" + ("" if subject.format == "parquet" else suffix),
             "file": FILE,
             "notes": f"{STAGING}.{NOTES}",
-            "any_deletes": any(one.deletes for one in subject.tables),
+            "any_deletes": any(table.deletes for table in subject.tables),
         }
         yield path, environment.get_template(template).render(facts)
 
@@ -122,9 +122,9 @@ def _datapackage(subject: Subject) -> dict[str, Any]:
                 "encoding": "utf-8-sig" if subject.csv.bom else "utf-8",
                 "dialect": dialect,
                 "schema": {
-                    "fields": [_frictionless(one) for one in table.fields],
+                    "fields": [_frictionless(field) for field in table.fields],
                     "missingValues": [""],
-                    **({"primaryKey": [one.name for one in table.key]} if table.key else {}),
+                    **({"primaryKey": [field.name for field in table.key]} if table.key else {}),
                 },
             }
             for table in subject.tables
@@ -167,8 +167,8 @@ def _csvw_table(table: Table) -> dict[str, Any]:
         datatype = _CSVW.get(field.type, "string")
         if field.length and field.type is _T.STRING:
             datatype = {"base": "string", "maxLength": field.length}
-        one = {"titles": field.name, "datatype": datatype, "required": field.is_key, "null": ""}
-        columns.append(one | ({"dc:description": field.description} if field.description else {}))
+        described = {"titles": field.name, "datatype": datatype, "required": field.is_key, "null": ""}
+        columns.append(described | ({"dc:description": field.description} if field.description else {}))
     names = {field.name: field.name if _PLAIN.match(field.name) else f"c{number}" for number, field in enumerate(table.fields, 1)}
     for field, column in zip(table.fields, columns, strict=True):
         column["name"] = names[field.name]
@@ -178,7 +178,7 @@ def _csvw_table(table: Table) -> dict[str, Any]:
         **({"dc:description": table.description} if table.description else {}),
         "tableSchema": {
             "columns": columns,
-            **({"primaryKey": [names[one.name] for one in table.key]} if table.key else {}),
+            **({"primaryKey": [names[key_field.name] for key_field in table.key]} if table.key else {}),
         },
     }
 

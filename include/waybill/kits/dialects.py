@@ -81,7 +81,7 @@ class Database:
         return "'" + text.replace("'", "''") + "'"
 
     def names(self, fields: tuple[Field, ...]) -> str:
-        return ", ".join(self.quoted(one.name) for one in fields)
+        return ", ".join(self.quoted(field.name) for field in fields)
 
     def type_of(self, field: Field) -> str:
         """The type of the table's column. A key is compared, which JSON is not everywhere: there it is text."""
@@ -142,7 +142,7 @@ def _read_postgres(database: Database, table: str, fields: tuple[Field, ...], cs
 
 
 def _read_duckdb(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    columns = ", ".join(f"{database.literal(one.name)}: 'VARCHAR'" for one in fields)
+    columns = ", ".join(f"{database.literal(field.name)}: 'VARCHAR'" for field in fields)
     return f"""INSERT INTO {table} ({database.names(fields)})
 SELECT {database.names(fields)}
 FROM read_csv(getvariable('waybill_file'), auto_detect = false, header = true, delim = {database.literal(csv.delimiter)}, quote = '"',
@@ -156,11 +156,11 @@ def _read_postgres_lines(database: Database, table: str, fields: tuple[Field, ..
 
 
 def _read_duckdb_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    columns = ", ".join(f"{database.literal(one.name)}: 'JSON'" for one in fields)
+    columns = ", ".join(f"{database.literal(field.name)}: 'JSON'" for field in fields)
     values = ", ".join(
-        f"NULLIF(CAST({name} AS VARCHAR), 'null')" if one.type is ColumnType.JSON else f"{name} ->> '$'"
-        for one in fields
-        for name in (database.quoted(one.name),)
+        f"NULLIF(CAST({name} AS VARCHAR), 'null')" if field.type is ColumnType.JSON else f"{name} ->> '$'"
+        for field in fields
+        for name in (database.quoted(field.name),)
     )
     return f"""INSERT INTO {table} ({database.names(fields)})
 SELECT {values}
@@ -169,9 +169,9 @@ FROM read_json(getvariable('waybill_file'), format = 'newline_delimited', maximu
 
 def _read_duckdb_parquet(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
     values = ", ".join(
-        f"to_base64({name})" if one.type is ColumnType.BINARY else f"CAST({name} AS VARCHAR)"
-        for one in fields
-        for name in (database.quoted(one.name),)
+        f"to_base64({name})" if field.type is ColumnType.BINARY else f"CAST({name} AS VARCHAR)"
+        for field in fields
+        for name in (database.quoted(field.name),)
     )
     return f"""INSERT INTO {table} ({database.names(fields)})
 SELECT {values}
@@ -217,9 +217,9 @@ COPY_OPTIONS ('force' = 'true')"""
 def _snowflake_objects(kind: str) -> Reader:
     def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
         values = ", ".join(
-            f"TO_JSON(NULLIF({value}, PARSE_JSON('null')))" if one.type is ColumnType.JSON and kind == "JSON" else f"{value}::VARCHAR"
-            for one in fields
-            for value in (f"$1:{database.quoted(one.name)}",)
+            f"TO_JSON(NULLIF({value}, PARSE_JSON('null')))" if field.type is ColumnType.JSON and kind == "JSON" else f"{value}::VARCHAR"
+            for field in fields
+            for value in (f"$1:{database.quoted(field.name)}",)
         )
         return f"""COPY INTO {table} ({database.names(fields)})
 FROM (SELECT {values} FROM '@waybill_stage/{FILE}')
@@ -233,9 +233,9 @@ FORCE = TRUE"""
 def _databricks_objects(kind: str) -> Reader:
     def read(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
         values = ", ".join(
-            f"BASE64({name}) AS {name}" if one.type is ColumnType.BINARY and kind == "PARQUET" else f"CAST({name} AS STRING) AS {name}"
-            for one in fields
-            for name in (database.quoted(one.name),)
+            f"BASE64({name}) AS {name}" if field.type is ColumnType.BINARY and kind == "PARQUET" else f"CAST({name} AS STRING) AS {name}"
+            for field in fields
+            for name in (database.quoted(field.name),)
         )
         options = "\nFORMAT_OPTIONS ('primitivesAsString' = 'true')" if kind == "JSON" else ""
         return f"""COPY INTO {table}
@@ -378,7 +378,7 @@ _DATABASES = (
 
 def database(name: str) -> Database:
     """Raises PermanentError for a dialect there is no kit for."""
-    found = {one.name: one for one in _DATABASES}.get(name)
+    found = {database.name: database for database in _DATABASES}.get(name)
     if found is None:
         raise PermanentError(f"there is no kit for {name!r}", allowed=", ".join(DIALECTS), code="unknown_dialect")
     return found

@@ -32,7 +32,7 @@ def kit_of(installation: Installation, tenant: str, dialect: str) -> dict[str, b
         "tenant": tenant,
         "dialect": dialect,
         "was_run": target.was_run,
-        "entities": [{"id": one.id, "name": one.name, "schema_version": one.schema_version} for one in subject.tables],
+        "entities": [{"id": table.id, "name": table.name, "schema_version": table.schema_version} for table in subject.tables],
         "produced_by": PRODUCED_BY,
         "files": sorted(files),
     }

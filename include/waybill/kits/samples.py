@@ -23,7 +23,7 @@ def samples(subject: Subject) -> Iterator[tuple[str, bytes]]:
 
 
 def sample(fields: tuple[Field, ...], dialect: Dialect) -> bytes:
-    lines: list[list[str | None]] = [[one.name for one in fields]]
+    lines: list[list[str | None]] = [[field.name for field in fields]]
     lines += [_row(fields, row) for row in range(ROWS)]
     text = "".join(csv_line(line, dialect.delimiter, dialect.line_end) for line in lines)
     return (b"\xef\xbb\xbf" if dialect.bom else b"") + text.encode()
@@ -31,8 +31,8 @@ def sample(fields: tuple[Field, ...], dialect: Dialect) -> bytes:
 
 def _row(fields: tuple[Field, ...], row: int) -> list[str | None]:
     """A record; never one of NULL alone, which would be an empty line where there is one column."""
-    found = [None if row == ROWS - 1 and not one.is_key and one.nullable is not False else _value(one, row) for one in fields]
-    return found if any(found) else [_value(one, 0) for one in fields]
+    found = [None if row == ROWS - 1 and not field.is_key and field.nullable is not False else _value(field, row) for field in fields]
+    return found if any(found) else [_value(field, 0) for field in fields]
 
 
 def _value(field: Field, row: int) -> str:

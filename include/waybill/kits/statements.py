@@ -22,14 +22,14 @@ def statements(subject: Subject, database: Database) -> Iterator[tuple[str, str]
     head = _head(subject, database)
     yield "schema.sql", head + _schema(subject, database)
     for table in subject.tables:
-        one = _Steps(table, database, subject)
-        yield f"{table.id}/begin.sql", f"{head}-- Step 1: empty what the delivery before left in the staging tables.\n{one.begin()}"
-        yield f"{table.id}/load.sql", f"{head}-- Step 2: read one data file. Run it for each of the manifest's `files`.\n{one.load()}"
+        steps = _Steps(table, database, subject)
+        yield f"{table.id}/begin.sql", f"{head}-- Step 1: empty what the delivery before left in the staging tables.\n{steps.begin()}"
+        yield f"{table.id}/load.sql", f"{head}-- Step 2: read one data file. Run it for each of the manifest's `files`.\n{steps.load()}"
         if table.deletes:
             what = "-- Step 3: read the deletes file, where the manifest has `deletes`.\n"
-            yield f"{table.id}/load_deletes.sql", head + what + one.load_deletes()
-        yield f"{table.id}/full.sql", f"{head}-- Last step where `kind` is full: replace what the table holds.\n{one.full()}"
-        yield f"{table.id}/delta.sql", f"{head}-- Last step where `kind` is delta or backfill.\n{one.delta()}"
+            yield f"{table.id}/load_deletes.sql", head + what + steps.load_deletes()
+        yield f"{table.id}/full.sql", f"{head}-- Last step where `kind` is full: replace what the table holds.\n{steps.full()}"
+        yield f"{table.id}/delta.sql", f"{head}-- Last step where `kind` is delta or backfill.\n{steps.delta()}"
 
 
 def _head(subject: Subject, database: Database) -> str:
@@ -84,7 +84,7 @@ class _Steps:
 
     def tables(self) -> str:
         q = self._db.quoted
-        columns = [f"{q(one.name)} {self._db.type_of(one)}{' NOT NULL' if one.is_key else ''}" for one in self._table.fields]
+        columns = [f"{q(field.name)} {self._db.type_of(field)}{' NOT NULL' if field.is_key else ''}" for field in self._table.fields]
         if self._db.has_constraints and self._table.key:
             columns.append(f"PRIMARY KEY ({self._db.names(self._table.key)})")
         parts = [f"CREATE TABLE IF NOT EXISTS {self._name} (\n    " + ",\n    ".join(columns) + "\n);"]
@@ -94,13 +94,13 @@ class _Steps:
         return "\n".join(parts)
 
     def _of_text(self, name: str, fields: tuple[Field, ...]) -> str:
-        columns = ", ".join(f"{self._db.quoted(one.name)} {self._db.text}" for one in fields)
+        columns = ", ".join(f"{self._db.quoted(field.name)} {self._db.text}" for field in fields)
         return f"CREATE TABLE IF NOT EXISTS {name} ({columns});"
 
     def _of_lines(self) -> str:
         """A table of lines, and their fields as text."""
         db, lines = self._db, self._db.lines_of(self._staged)
-        values = ", ".join(f"{db.said(one)} AS {db.quoted(one.name)}" for one in self._table.fields)
+        values = ", ".join(f"{db.said(field)} AS {db.quoted(field.name)}" for field in self._table.fields)
         table = f"CREATE TABLE IF NOT EXISTS {lines} (line {db.lines});"
         return f"{table}\nCREATE OR REPLACE VIEW {self._staged} AS SELECT {values} FROM {lines};"
 
@@ -123,7 +123,7 @@ class _Steps:
         steps = [self._note(follows=f"CASE WHEN {sequence} > 1 THEN {sequence} - 1 END")]
         if self._table.deletes:
             same = " AND ".join(
-                f"{self._db.value(one, self._of('_gone', one))} = {self._of(self._table.id, one)}" for one in self._table.key
+                f"{self._db.value(field, self._of('_gone', field))} = {self._of(self._table.id, field)}" for field in self._table.key
             )
             gone = f"SELECT 1 FROM {self._gone} AS {self._db.quoted('_gone')} WHERE {same}"
             steps.append(f"DELETE FROM {self._name} WHERE EXISTS (\n    {gone}\n);")
@@ -139,10 +139,10 @@ class _Steps:
         if not db.merges_queries:
             yield f"CREATE TEMPORARY TABLE {alias} AS\n{self._typed()};"
             source = alias
-        same = " AND ".join(f"{self._of(self._table.id, one)} = {self._of('_staged', one)}" for one in self._table.key)
-        changed = ", ".join(f"{db.quoted(one.name)} = {self._of('_staged', one)}" for one in fields if not one.is_key)
+        same = " AND ".join(f"{self._of(self._table.id, field)} = {self._of('_staged', field)}" for field in self._table.key)
+        changed = ", ".join(f"{db.quoted(field.name)} = {self._of('_staged', field)}" for field in fields if not field.is_key)
         update = f"WHEN MATCHED THEN UPDATE SET {changed}\n" if changed else ""
-        values = ", ".join(self._of("_staged", one) for one in fields)
+        values = ", ".join(self._of("_staged", field) for field in fields)
         insert = f"WHEN NOT MATCHED THEN INSERT ({db.names(fields)}) VALUES ({values})"
         yield f"MERGE INTO {self._name}\nUSING {source}\nON {same}\n{update}{insert};"
         if not db.merges_queries:
@@ -150,7 +150,7 @@ class _Steps:
 
     def _typed(self, indent: str = "") -> str:
         """The staged rows with the types of the table."""
-        values = (f"{self._db.value(one, self._db.quoted(one.name))} AS {self._db.quoted(one.name)}" for one in self._table.fields)
+        values = (f"{self._db.value(field, self._db.quoted(field.name))} AS {self._db.quoted(field.name)}" for field in self._table.fields)
         return f"{indent}SELECT {', '.join(values)}\n{indent}FROM {self._staged}"
 
     def _note(self, follows: str) -> str:

@@ -62,7 +62,7 @@ class Table:
 
     @property
     def key(self) -> tuple[Field, ...]:
-        return tuple(one for one in self.fields if one.is_key)
+        return tuple(field for field in self.fields if field.is_key)
 
     @property
     def gone(self) -> tuple[Field, ...]:
@@ -91,8 +91,8 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
     catalog = installation.catalog.offered_to(tenant)
     with installation.ledger.read() as connection:
         known = registrations.current(connection, tenant)
-        active = {one.entity: one for one in streams.active(connection, tenant)}
-        told = deliveries.last_columns(connection, [one.id for one in active.values()])
+        active = {stream.entity: stream for stream in streams.active(connection, tenant)}
+        told = deliveries.last_columns(connection, [stream.id for stream in active.values()])
     registration = known.registration if known else _of_file(installation, tenant)
     if registration.encryption is not None:
         raise PermanentError(
@@ -108,7 +108,8 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
             code="nothing_active",
         )
     tables = tuple(
-        _table(registration.sees(one), registration.frequency_of(one.id, catalog).value, active.get(one.id), told) for one in entities
+        _table(registration.sees(entity), registration.frequency_of(entity.id, catalog).value, active.get(entity.id), told)
+        for entity in entities
     )
     return Subject(tenant, registration.frequency.value, registration.timezone, registration.dialect, registration.files.format, tables)
 
@@ -129,10 +130,13 @@ def _entities(catalog: Catalog, registration: Registration, active: Mapping[str,
 def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
     before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
     columns, version = arranged(before, version, entity.columns)
-    natives = {source_of(one): one for one in (told.get(stream.id, ()) if stream else ())}
+    natives = {source_of(native): native for native in (told.get(stream.id, ()) if stream else ())}
     # A key that is not exported tells no consumer one row from another.
     key = set(entity.delivered_key) if set(entity.delivered_key) <= set(columns) else set()
-    fields = tuple(_field(one, columns[one["name"]], one["name"] in key, natives.get(source_of(one), {})) for one in columns_of(columns))
+    fields = tuple(
+        _field(told_column, columns[told_column["name"]], told_column["name"] in key, natives.get(source_of(told_column), {}))
+        for told_column in columns_of(columns)
+    )
     return Table(
         id=entity.id,
         name=entity.display_name,

@@ -100,15 +100,18 @@ def apply(
     files = installation.configuration.files_of(only) if only else installation.configuration.files
     with installation.ledger.read() as connection:
         found = [registrations.current(connection, only)] if only else registrations.all_current(connection)
-        before = {one.tenant: one for one in found if one}
+        before = {registered.tenant: registered for registered in found if registered}
         active = streams.active_entities(connection, only)
         samples = [] if only else streams.samples(connection)
     unusable = [found for file in files.tenants.values() for found in _unusable(installation, file, before.get(file.tenant), bool(only))]
-    refused = {tenant_of(one) for one in unusable}
+    refused = {tenant_of(finding) for finding in unusable}
     sound = [file for file in files.tenants.values() if file.tenant not in refused]
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in sound]
-    gone = [one for one in before.values() if is_gone(files, one)]
-    changes += [Change(one.tenant, "deactivate", one.managed_by_file or "", difference(active.get(one.tenant, []), [])) for one in gone]
+    gone = [registered for registered in before.values() if is_gone(files, registered)]
+    changes += [
+        Change(registered.tenant, "deactivate", registered.managed_by_file or "", difference(active.get(registered.tenant, []), []))
+        for registered in gone
+    ]
     refusal = None if only or allow_mass_deactivation else _mass_deactivation(changes, before)
     if not dry_run:
         if refusal:
@@ -128,9 +131,9 @@ def _unusable(installation: Installation, file: TenantFile, before: Registered |
             yield same_rows(shared, file.file)
 
 
-def is_gone(files: TenantFiles, one: Registered) -> bool:
+def is_gone(files: TenantFiles, registered: Registered) -> bool:
     """Whether a registration's file is there no more; one with mistakes is still there."""
-    return bool(one.managed_by_file) and one.tenant not in files.tenants and one.tenant not in files.broken
+    return bool(registered.managed_by_file) and registered.tenant not in files.tenants and registered.tenant not in files.broken
 
 
 def tenant_of(finding: Finding) -> str:
@@ -156,19 +159,19 @@ def change_of(file: TenantFile, before: Registered | None, active: list[str]) ->
     return Change(file.tenant, action, file.file, diff, fields, before.version if before else None)
 
 
-def _is_disabled(one: Registered) -> bool:
+def _is_disabled(registered: Registered) -> bool:
     """By its own word, which also tells of one that cannot be read any more."""
-    return bool(one.body.get("exportOption") == ExportOption.DISABLE)
+    return bool(registered.body.get("exportOption") == ExportOption.DISABLE)
 
 
-def _words(one: Registered | None) -> Registration:
+def _words(registered: Registered | None) -> Registration:
     """What a registration says; the defaults for none, or for one that cannot be read any more."""
-    return one.registration if one and registrations.readable([one]) else Registration()
+    return registered.registration if registered and registrations.readable([registered]) else Registration()
 
 
 def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
     """Why changes that would switch off many tenants at once are not carried out; a folder that was not mounted looks just like that."""
-    active = {tenant for tenant, one in before.items() if not _is_disabled(one)}
+    active = {tenant for tenant, registered in before.items() if not _is_disabled(registered)}
     ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
     if len(ending) <= MOST_DEACTIVATED * len(active):
         return None
@@ -262,11 +265,11 @@ def pending_changes(installation: Installation, visible: Visible, failed: Failed
         return None
     shared = configuration.shared_findings
     seen = set(visible(sorted(configuration.broken)))
-    own = tuple(one for one in configuration.tenants_findings if tenant_of(one) in seen)
+    own = tuple(finding for finding in configuration.tenants_findings if tenant_of(finding) in seen)
     if configuration.findings and not (shared or own):
         return None
     readable = shared if shared and _sees_all(installation, visible) else ()
-    return PendingChanges(tuple(dict.fromkeys(tenant_of(one) for one in own)), bool(shared), (*readable, *own), failed)
+    return PendingChanges(tuple(dict.fromkeys(tenant_of(finding) for finding in own)), bool(shared), (*readable, *own), failed)
 
 
 def _sees_all(installation: Installation, visible: Visible) -> bool:

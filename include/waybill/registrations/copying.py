@@ -47,5 +47,5 @@ def _require_valid(config_dir: Path, name: str, text: str) -> None:
         tried = Path(folder) / config_dir.name
         shutil.copytree(config_dir, tried)
         (tried / "tenants" / name).write_text(text, encoding="utf-8")
-        if found := [one for one in loading.load(tried).findings if one not in before]:
+        if found := [finding for finding in loading.load(tried).findings if finding not in before]:
             raise ConfigError(found)

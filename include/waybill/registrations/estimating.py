@@ -66,17 +66,20 @@ def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], p
     """The size of the first full loads of tenants with a file, in words; empty where there are none. Takes at most `patience` in all."""
     files, until = installation.configuration.tenants, monotonic() + patience
     found = [
-        one
+        size
         for tenant, entities in wanted.items()
-        for one in estimate(installation, tenant, files[tenant].registration, entities, max(0.0, until - monotonic()))
+        for size in estimate(installation, tenant, files[tenant].registration, entities, max(0.0, until - monotonic()))
     ]
     if not found:
         return ""
-    known = [one for one in found if one.rows is not None]
-    told = (
-        f"about {counted(sum(one.rows or 0 for one in known), 'row')}, {counted(sum(one.bytes or 0 for one in known), 'byte')} uncompressed"
+    known = [estimate for estimate in found if estimate.rows is not None]
+    rows, size = sum(estimate.rows or 0 for estimate in known), sum(estimate.bytes or 0 for estimate in known)
+    told = "; ".join(
+        [
+            f"about {counted(rows, 'row')}, {counted(size, 'byte')} uncompressed",
+            *dict.fromkeys(f"{estimate.entity}: {estimate.note}" for estimate in known if estimate.note),
+        ]
     )
-    told = "; ".join([told, *dict.fromkeys(f"{one.entity}: {one.note}" for one in known if one.note)])
     return told if len(known) == len(found) else f"{told}; {counted(len(found) - len(known), 'entity')} could not be counted"
 
 
@@ -104,8 +107,10 @@ def _width(installation: Installation, tenant: str, entity: Entity) -> float:
         for whose in (tenant, None):
             latest = deliveries.listed(connection, whose, entity=entity.id, status=DeliveryStatus.COMMITTED, limit=20)
             attempts = [
-                one for one in deliveries.adopted_of(connection, latest).values() if one.rows and one.facts["csv"]["compression"] == "none"
+                attempt
+                for attempt in deliveries.adopted_of(connection, latest).values()
+                if attempt.rows and attempt.facts["csv"]["compression"] == "none"
             ]
             if attempts:
-                return sum(one.bytes for one in attempts) / sum(one.rows for one in attempts)
+                return sum(attempt.bytes for attempt in attempts) / sum(attempt.rows for attempt in attempts)
     return sum(_WIDTHS[column.type] for column in entity.columns.values()) + len(entity.columns)

@@ -30,7 +30,9 @@ def followed(delivered: Sequence[Mapping[str, Any]], catalogued: Mapping[str, Co
     for same_name, same_source in ((True, True), (False, True), (True, False)):
         for name, column in catalogued.items():
             matching = (
-                one for one in left if (not same_name or one["name"] == name) and (not same_source or source_of(one) == column.source(name))
+                told
+                for told in left
+                if (not same_name or told["name"] == name) and (not same_source or source_of(told) == column.source(name))
             )
             if name not in found and (fact := next(matching, None)) is not None:
                 found[name] = fact

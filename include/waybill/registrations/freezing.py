@@ -25,13 +25,13 @@ def freeze(installation: Installation, *, dry_run: bool = False) -> list[str]:
     if not waiting:
         return []
     found, told = {}, []
-    for source in dict.fromkeys(one.entity.source for one in waiting.values()):
-        entities = {name: one for name, one in waiting.items() if one.entity.source == source}
-        with installation.source(source).snapshot([one.entity for one in entities.values()]) as snapshot:
-            for name, one in entities.items():
-                natives = snapshot.columns(one.entity)
+    for source in dict.fromkeys(entity.entity.source for entity in waiting.values()):
+        entities = {name: entity for name, entity in waiting.items() if entity.entity.source == source}
+        with installation.source(source).snapshot([entity.entity for entity in entities.values()]) as snapshot:
+            for name, entity in entities.items():
+                natives = snapshot.columns(entity.entity)
                 flavour = _flavour(installation.catalog.sources[source], snapshot)
-                found[name], left_out = _columns(name, one, natives, flavour)
+                found[name], left_out = _columns(name, entity, natives, flavour)
                 also = "".join(f"; {column} is left out: {why}" for column, why in left_out.items())
                 told.append(f"columns of {name} {'would be' if dry_run else 'are'} frozen: {', '.join(found[name])}{also}")
     if not dry_run:
@@ -52,13 +52,13 @@ def _flavour(spec: SourceSpec, snapshot: Any) -> Flavour:
     return DuckDBFlavour()
 
 
-def _columns(entity: str, one: Unfrozen, natives: Mapping[str, str], flavour: Flavour) -> tuple[dict[str, Any], dict[str, str]]:
+def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavour: Flavour) -> tuple[dict[str, Any], dict[str, str]]:
     """The columns that may leave, and which of the others are left out without being named, with the reason."""
-    for name in one.without:
+    for name in unfrozen.without:
         if name not in natives:
             meant = closest(name, natives)
             raise PermanentError(
-                f"config: entities.{entity}.columns leaves out {name!r}, which {one.entity.read_from} does not have",
+                f"config: entities.{entity}.columns leaves out {name!r}, which {unfrozen.entity.read_from} does not have",
                 allowed=", ".join(natives) + (f"; did you mean {meant}?" if meant else ""),
                 next_step="Nothing was frozen. Correct the name: the column you mean would leave",
                 code="schema_drift",
@@ -67,7 +67,7 @@ def _columns(entity: str, one: Unfrozen, natives: Mapping[str, str], flavour: Fl
     left_out = {}
     for name, native in natives.items():
         kind = flavour.kind(native) or ColumnType.STRING
-        if name in one.without:
+        if name in unfrozen.without:
             continue
         if is_credential(name, Column(type=kind)):
             left_out[name] = "its name looks like a credential"

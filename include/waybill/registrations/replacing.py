@@ -103,11 +103,11 @@ def _may_name(installation: Installation, tenant: str, connection_id: str) -> bo
     """Only tenants whose id is part of the connection's could have a better claim to it: the others are not asked for."""
     configuration, ends = installation.configuration, range(1, len(connection_id) + 1)
     parts = {connection_id[start:end] for end in ends for start in range(max(0, end - LONGEST_ID), end - len(tenant))}
-    longer = [one for one in parts if TENANT_ID.match(one)]
+    longer = [part for part in parts if TENANT_ID.match(part)]
     with installation.ledger.read() as connection:
         registered = registrations.versions(connection, longer)
     named = configuration.policy.named_tenants
-    rivals = [one for one in longer if one in registered or one in named or configuration.has_file(one)]
+    rivals = [name for name in longer if name in registered or name in named or configuration.has_file(name)]
     return configuration.policy.may_name(tenant, connection_id, rivals)
 
 
@@ -121,8 +121,8 @@ def _refuse_chosen_channels(
     allowed = "those in force, mail, or a connection the operator allows this tenant (tenant_connections)"
     findings = [
         Finding("", f"notify.{number}.connection", "this tenant may not name that connection", allowed, code="not_allowed")
-        for number, one in enumerate(wanted.notify)
-        if one not in in_force and one.kind != "mail" and not _may_name(installation, tenant, one.connection)
+        for number, channel in enumerate(wanted.notify)
+        if channel not in in_force and channel.kind != "mail" and not _may_name(installation, tenant, channel.connection)
     ]
     if findings:
         raise InvalidInput(findings)
@@ -252,7 +252,7 @@ def restore(
 
 def version(installation: Installation, tenant: str, number: int) -> Registered:
     """A version the tenant ever had. Raises not_found."""
-    found = next((one for one in versions(installation, tenant) if one.version == number), None)
+    found = next((registered for registered in versions(installation, tenant) if registered.version == number), None)
     if found is None:
         raise PermanentError(f"the tenant {tenant} has no version {number}", code="not_found")
     return found
@@ -292,8 +292,8 @@ def versions(installation: Installation, tenant: str) -> list[Registered]:
 def history(installation: Installation, tenant: str) -> list[Version]:
     """Every version with what it changed, newest first. Raises not_found."""
     found = versions(installation, tenant)
-    bodies = [*(one.body for one in found[1:]), {}]
-    return [Version(one, changed_fields(before, one.body)) for one, before in zip(found, bodies, strict=True)]
+    bodies = [*(registered.body for registered in found[1:]), {}]
+    return [Version(registered, changed_fields(before, registered.body)) for registered, before in zip(found, bodies, strict=True)]
 
 
 def unusable_connection(installation: Installation, tenant: str, raw: Mapping[str, Any]) -> PermanentError | None:

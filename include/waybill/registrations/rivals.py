@@ -16,7 +16,7 @@ def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
     named = {*registrations.reading(connection, mine.id_in_data), mine.copy_of or mine.tenant} - {mine.tenant}
     found = {}
     for tenant in named:
-        if one := registrations.current(connection, tenant):
-            copy_of, active = one.body.get("copyOf"), [stream.entity for stream in streams.active(connection, tenant)]
-            found[tenant] = Reader(tenant, one.body.get("sourceTenant") or copy_of or tenant, active, copy_of)
+        if registered := registrations.current(connection, tenant):
+            copy_of, active = registered.body.get("copyOf"), [stream.entity for stream in streams.active(connection, tenant)]
+            found[tenant] = Reader(tenant, registered.body.get("sourceTenant") or copy_of or tenant, active, copy_of)
     return found

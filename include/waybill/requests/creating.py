@@ -91,9 +91,9 @@ def enter(
     zone = zone_of(installation, tenant)
     checked = check(submission, installation.catalog.offered_to(tenant), export_policy, zone, now, period=origin.period)
     refuse_unknown(installation, tenants, checked.scope)
-    one = _pending(person, submission, checked, origin, tenants, now)
+    request = _pending(person, submission, checked, origin, tenants, now)
     fingerprint = checked.fingerprint(person.actor) if export_policy.refuse_duplicates else None
-    placed = replace(one, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
+    placed = replace(request, tenant=tenant, due_at=due_at(export_policy, zone, now), fingerprint=fingerprint)
     return _insert(installation, export_policy, placed, checked)
 
 
@@ -160,79 +160,81 @@ def due_at(export_policy: ExportPolicy, zone: ZoneInfo, now: datetime) -> dateti
     at = time.fromisoformat(export_policy.fulfil_at)
     today: date = now.astimezone(zone).date()
     candidates = (datetime.combine(today + days * _DAY, at, zone) for days in (0, 1))
-    return next((one for one in candidates if one.astimezone(now.tzinfo) > now), now + _DAY)
+    return next((candidate for candidate in candidates if candidate.astimezone(now.tzinfo) > now), now + _DAY)
 
 
-def _insert(installation: Installation, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest:
+def _insert(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest:
     """Enter the request, or raise what stands in its way. The indexes decide; looking first only finds the words."""
     for _ in range(TRIES):
         with installation.ledger.begin() as connection:
-            requests.expire(connection, one.created_at, one.tenant)
-            fail_stalled(connection, installation, one.tenant)
+            requests.expire(connection, request.created_at, request.tenant)
+            fail_stalled(connection, installation, request.tenant)
         refusal = None
         try:
-            if entered := _entered(installation, export_policy, one, checked):
+            if entered := _entered(installation, export_policy, request, checked):
                 return entered
         except Refused as error:
             refusal = error
         # Asked after the attempt: what stood in its way may be this request, entered under the same key a moment before.
-        if one.idempotency_key and (before := _made_before(installation, one.requested_by, one.tenant, one.body_hash, one.idempotency_key)):
+        if request.idempotency_key and (
+            before := _made_before(installation, request.requested_by, request.tenant, request.body_hash, request.idempotency_key)
+        ):
             return before
         if refusal is not None:
             raise refusal
     raise refused("export_in_progress", retry_after=_TRY_AGAIN)
 
 
-def _entered(installation: Installation, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest | None:
+def _entered(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest | None:
     """The request as it was entered, None where another took its place meanwhile. Raises Refused for what stands in its way."""
     with installation.ledger.begin() as connection:
-        _within_rate(connection, export_policy, one)
-        if one.fingerprint and requests.standing(connection, one.tenant, one.fingerprint):
+        _within_rate(connection, export_policy, request)
+        if request.fingerprint and requests.standing(connection, request.tenant, request.fingerprint):
             raise refused("duplicate_request")
-        placed = _placed(connection, export_policy, one, checked)
+        placed = _placed(connection, export_policy, request, checked)
         if not requests.create(connection, placed):
             return None
-        detail = {"request": one.id, "entities": one.entities, "formats": one.formats, "scope": one.scope}
-        registrations.note(connection, one.tenant, one.requested_by, requests.CREATED, detail, one.created_at)
+        detail = {"request": request.id, "entities": request.entities, "formats": request.formats, "scope": request.scope}
+        registrations.note(connection, request.tenant, request.requested_by, requests.CREATED, detail, request.created_at)
         return placed
 
 
-def _placed(connection: Connection, export_policy: ExportPolicy, one: ExportRequest, checked: Checked) -> ExportRequest:
+def _placed(connection: Connection, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest:
     """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress.
 
     An export of the whole tenant reads every project, so it counts against each, and none of them may be at its limit when one begins.
     """
     most = export_policy.max_active_per_project
     if most is None:
-        return one
-    requests.one_at_a_time(connection, one.tenant)
-    held = requests.held_slots(connection, one.tenant)
+        return request
+    requests.one_at_a_time(connection, request.tenant)
+    held = requests.held_slots(connection, request.tenant)
     active = Counter(slot.rpartition("#")[0] for slot in held)
     wide = active.pop(TENANT_WIDE, 0)
     narrow = max(active.values(), default=0) if checked.slot == TENANT_WIDE else active[checked.slot]
     if wide + narrow >= most:
         raise refused("export_in_progress", retry_after=_TRY_AGAIN)
     slots = (f"{checked.slot}#{number}" for number in range(1, most + 1))
-    return replace(one, slot=next(slot for slot in slots if slot not in held))
+    return replace(request, slot=next(slot for slot in slots if slot not in held))
 
 
-def _within_rate(connection: Connection, export_policy: ExportPolicy, one: ExportRequest) -> None:
+def _within_rate(connection: Connection, export_policy: ExportPolicy, request: ExportRequest) -> None:
     limit = export_policy.rate_limit
     if limit is None:
         return
-    made = requests.created_since(connection, one.tenant, one.created_at - limit.per)
+    made = requests.created_since(connection, request.tenant, request.created_at - limit.per)
     if len(made) >= limit.requests:
-        raise refused("rate_limited", retry_after=made[-limit.requests] + limit.per - one.created_at)
+        raise refused("rate_limited", retry_after=made[-limit.requests] + limit.per - request.created_at)
 
 
-def resubmit(installation: Installation, caller: Caller, one: ExportRequest, key: str | None = None) -> ExportRequest:
+def resubmit(installation: Installation, caller: Caller, request: ExportRequest, key: str | None = None) -> ExportRequest:
     """Ask again for what a request that ended without a usable archive asked for. Raises not_resubmittable for any other.
 
     What a template asked for keeps the dates it had: its body alone may name no range, which would mean everything.
     """
-    if one.shown(installation.now()) in (*ACTIVE, Status.DONE):
+    if request.shown(installation.now()) in (*ACTIVE, Status.DONE):
         raise refused("not_resubmittable")
-    submission = Submission.model_validate(one.submission)
-    recurring = one.template is not None or one.range_asked.get("preset") == PREVIOUS_PERIOD
-    period = one.range_asked if recurring else None
-    return create(installation, caller, one.tenant, submission, Origin(key=key, resubmitted_from=one.id, period=period))
+    submission = Submission.model_validate(request.submission)
+    recurring = request.template is not None or request.range_asked.get("preset") == PREVIOUS_PERIOD
+    period = request.range_asked if recurring else None
+    return create(installation, caller, request.tenant, submission, Origin(key=key, resubmitted_from=request.id, period=period))

@@ -68,7 +68,7 @@ def list_requests(
             page = requests.listed(
                 connection, tenants, installation.now(), statuses=statuses, person=person, limit=limit + 1, before=cursor
             )
-            found += [one for one in page if may_see(caller, one, export_policy)]
+            found += [request for request in page if may_see(caller, request, export_policy)]
             if len(page) <= limit:
                 break
             cursor = page[-1].id
@@ -82,31 +82,31 @@ def get_request(installation: Installation, caller: Caller, tenant: str, request
         raise refused("not_found")
     with installation.ledger.begin() as connection:
         fail_stalled(connection, installation, tenant)
-        one = requests.get(connection, request_id)
+        request = requests.get(connection, request_id)
     if (
-        one is None
-        or one.tenant not in visible_tenants(installation, caller, tenant, export_policy)
-        or not may_see(caller, one, export_policy)
+        request is None
+        or request.tenant not in visible_tenants(installation, caller, tenant, export_policy)
+        or not may_see(caller, request, export_policy)
     ):
         raise refused("not_found")
-    return one
+    return request
 
 
 def cancel(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
     """Stop an active request; its slot is free at once. Raises not_found, cancel_denied, not_active."""
     while True:
-        one = get_request(installation, caller, tenant, request_id)
-        export_policy = installation.configuration.export_policy(one.tenant)
-        if not may_cancel(caller, one, export_policy):
-            note_denied(installation, caller, tenant, "cancel", request=one.id)
+        request = get_request(installation, caller, tenant, request_id)
+        export_policy = installation.configuration.export_policy(request.tenant)
+        if not may_cancel(caller, request, export_policy):
+            note_denied(installation, caller, tenant, "cancel", request=request.id)
             raise refused("cancel_denied")
-        if not one.is_active:
+        if not request.is_active:
             raise refused("not_active")
         with installation.ledger.begin() as connection:
-            if requests.cancel(connection, one, installation.now()):
-                registrations.note(connection, one.tenant, caller.actor, "cancel_export", {"request": one.id}, installation.now())
-                stopped = requests.get(connection, one.id)
-                return stopped if stopped is not None else one
+            if requests.cancel(connection, request, installation.now()):
+                registrations.note(connection, request.tenant, caller.actor, "cancel_export", {"request": request.id}, installation.now())
+                stopped = requests.get(connection, request.id)
+                return stopped if stopped is not None else request
 
 
 def delete(installation: Installation, caller: Caller, tenant: str, request_ids: Sequence[str]) -> None:
@@ -114,13 +114,13 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
 
     Raises not_found when one of them is not there for the caller, delete_denied when one may not be deleted by them.
     """
-    seen = [get_request(installation, caller, tenant, one) for one in dict.fromkeys(request_ids)]
-    for one in seen:
-        if not may_delete(caller, one, installation.configuration.export_policy(one.tenant)):
-            note_denied(installation, caller, tenant, "delete", request=one.id)
+    seen = [get_request(installation, caller, tenant, request_id) for request_id in dict.fromkeys(request_ids)]
+    for request in seen:
+        if not may_delete(caller, request, installation.configuration.export_policy(request.tenant)):
+            note_denied(installation, caller, tenant, "delete", request=request.id)
             raise refused("delete_denied")
     with installation.ledger.begin() as connection:
-        gone = [_delete(connection, installation, caller, one) for one in seen]
+        gone = [_delete(connection, installation, caller, request) for request in seen]
     archives = archives_of(installation)
     for name in gone:
         if name:
@@ -139,70 +139,70 @@ def _delete(connection: Connection, installation: Installation, caller: Caller, 
 
 
 def describe_request(
-    installation: Installation, one: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
+    installation: Installation, request: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
 ) -> dict[str, Any]:
     """A request as JSON. `rows`, `bytes` and `sha256` are null until done; `files` is left out where it was not read."""
-    export_policy, now = installation.configuration.export_policy(one.tenant), installation.now()
-    status = one.shown(now)
+    export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
+    status = request.shown(now)
     names = installation.catalog.entities
     shown: dict[str, Any] = {
-        "id": one.id,
-        "tenant": one.tenant,
-        "tenants": one.tenants,
-        "exportType": one.export_type,
-        "scope": one.scope,
-        "entities": one.entities,
-        "entityNames": [names[entity].display_name if entity in names else entity for entity in one.entities],
-        "range": one.range_asked,
-        "formats": one.formats,
-        "formatLabels": [export_policy.page.formats.get(name, name.upper()) for name in one.formats],
+        "id": request.id,
+        "tenant": request.tenant,
+        "tenants": request.tenants,
+        "exportType": request.export_type,
+        "scope": request.scope,
+        "entities": request.entities,
+        "entityNames": [names[entity].display_name if entity in names else entity for entity in request.entities],
+        "range": request.range_asked,
+        "formats": request.formats,
+        "formatLabels": [export_policy.page.formats.get(name, name.upper()) for name in request.formats],
         "status": str(status),
-        "statusLabel": label(export_policy, status, one.progress),
-        "progress": one.progress,
-        "rows": one.rows,
-        "bytes": one.bytes,
-        "sha256": one.sha256,
-        "error": _error(one, export_policy),
-        "requestedBy": {"id": one.requested_by, "name": one.requester_name},
-        "createdAt": optional_timestamp_text(one.created_at),
-        "dueAt": optional_timestamp_text(one.due_at),
-        "startedAt": optional_timestamp_text(one.started_at),
-        "finishedAt": optional_timestamp_text(one.finished_at),
-        "expiresAt": optional_timestamp_text(one.expires_at),
-        "heartbeatAt": optional_timestamp_text(one.heartbeat_at),
-        "firstDownloadedAt": optional_timestamp_text(one.downloaded_at),
-        "attempt": one.attempt,
-        "resubmittedFrom": one.resubmitted_from,
-        "template": one.template,
-        "supportContact": export_policy.support_contact if needs_support(one, export_policy, now) else None,
+        "statusLabel": label(export_policy, status, request.progress),
+        "progress": request.progress,
+        "rows": request.rows,
+        "bytes": request.bytes,
+        "sha256": request.sha256,
+        "error": _error(request, export_policy),
+        "requestedBy": {"id": request.requested_by, "name": request.requester_name},
+        "createdAt": optional_timestamp_text(request.created_at),
+        "dueAt": optional_timestamp_text(request.due_at),
+        "startedAt": optional_timestamp_text(request.started_at),
+        "finishedAt": optional_timestamp_text(request.finished_at),
+        "expiresAt": optional_timestamp_text(request.expires_at),
+        "heartbeatAt": optional_timestamp_text(request.heartbeat_at),
+        "firstDownloadedAt": optional_timestamp_text(request.downloaded_at),
+        "attempt": request.attempt,
+        "resubmittedFrom": request.resubmitted_from,
+        "template": request.template,
+        "supportContact": export_policy.support_contact if needs_support(request, export_policy, now) else None,
     }
     if caller is not None:
-        shown["actions"] = _actions(caller, one, export_policy, status)
+        shown["actions"] = _actions(caller, request, export_policy, status)
     if files is not None:
         shown["files"] = [vars(file) for file in files]
     return shown
 
 
-def _error(one: ExportRequest, export_policy: ExportPolicy) -> dict[str, str | None] | None:
-    if one.error_code is None:
+def _error(request: ExportRequest, export_policy: ExportPolicy) -> dict[str, str | None] | None:
+    if request.error_code is None:
         return None
-    return {"code": one.error_code, "message": one.error_message, "advice": advice(one, export_policy)}
+    return {"code": request.error_code, "message": request.error_message, "advice": advice(request, export_policy)}
 
 
-def _actions(caller: Caller, one: ExportRequest, export_policy: ExportPolicy, status: str) -> dict[str, bool]:
+def _actions(caller: Caller, request: ExportRequest, export_policy: ExportPolicy, status: str) -> dict[str, bool]:
     """What the caller may do with the request now."""
     ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
     return {
-        "download": status is Status.DONE and may_download(caller, one),
-        "cancel": one.is_active and may_cancel(caller, one, export_policy),
-        "resubmit": ended and caller.allows(Permission.EXPORTS_CREATE, one.tenant),
-        "delete": may_delete(caller, one, export_policy),
+        "download": status is Status.DONE and may_download(caller, request),
+        "cancel": request.is_active and may_cancel(caller, request, export_policy),
+        "resubmit": ended and caller.allows(Permission.EXPORTS_CREATE, request.tenant),
+        "delete": may_delete(caller, request, export_policy),
     }
 
 
-def files_of(installation: Installation, one: ExportRequest) -> list[ExportFile]:
+def files_of(installation: Installation, request: ExportRequest) -> list[ExportFile]:
     with installation.ledger.read() as connection:
-        return requests.files_of(connection, one.id)
+        return requests.files_of(connection, request.id)
 
 
 def options(installation: Installation, caller: Caller, tenant: str) -> dict[str, Any]:
@@ -218,17 +218,17 @@ def options(installation: Installation, caller: Caller, tenant: str) -> dict[str
         "exportTypes": {name: kind.model_dump(mode="json") for name, kind in export_policy.export_types.items()},
         "entities": [
             {
-                "id": one.id,
-                "name": one.display_name,
-                "description": one.description,
-                "formats": list(one.formats),
-                "scopes": list(one.scopes),
-                "ranged": bool(one.time_column),
+                "id": entity.id,
+                "name": entity.display_name,
+                "description": entity.description,
+                "formats": list(entity.formats),
+                "scopes": list(entity.scopes),
+                "ranged": bool(entity.time_column),
                 "columns": [
-                    {"name": name, "type": column.type.value, "description": column.description} for name, column in one.columns.items()
+                    {"name": name, "type": column.type.value, "description": column.description} for name, column in entity.columns.items()
                 ],
             }
-            for one in installation.catalog.offered_to(tenant).entities.values()
+            for entity in installation.catalog.offered_to(tenant).entities.values()
         ],
         "range": {
             "required": export_policy.range.required,

@@ -51,28 +51,28 @@ class Download:
 
 def mint_link(installation: Installation, caller: Caller, tenant: str, request_id: str) -> Link:
     """A link for this caller. Raises not_found, download_denied, not_ready, expired."""
-    one = get_request(installation, caller, tenant, request_id)
-    if not may_download(caller, one):
-        note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, request=one.id)
+    request = get_request(installation, caller, tenant, request_id)
+    if not may_download(caller, request):
+        note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, request=request.id)
         raise refused("download_denied")
-    _require_ready(one, installation.now())
-    life = installation.configuration.export_policy(one.tenant).link_life
-    link = sign(installation, one, caller.actor, roles_of(caller), life)
+    _require_ready(request, installation.now())
+    life = installation.configuration.export_policy(request.tenant).link_life
+    link = sign(installation, request, caller.actor, roles_of(caller), life)
     with installation.ledger.begin() as connection:
-        detail = {"request": one.id, "expires": link.expires_at.isoformat()}
-        registrations.note(connection, one.tenant, caller.actor, "link_export", detail, installation.now())
+        detail = {"request": request.id, "expires": link.expires_at.isoformat()}
+        registrations.note(connection, request.tenant, caller.actor, "link_export", detail, installation.now())
     return link
 
 
 def sign(
-    installation: Installation, one: ExportRequest, person: str, roles: list[str] | None, life: timedelta | Literal["archive"]
+    installation: Installation, request: ExportRequest, person: str, roles: list[str] | None, life: timedelta | Literal["archive"]
 ) -> Link:
     """A link to a finished export, for so long and never beyond the archive's own life."""
-    end = one.expires_at or installation.now()
+    end = request.expires_at or installation.now()
     if life != "archive":
         end = min(end, installation.now() + life)
     end = end.replace(microsecond=0)  # a token knows whole seconds
-    token = mint(keys(installation), Ticket(one.id, one.attempt, person, None if roles is None else tuple(roles), end))
+    token = mint(keys(installation), Ticket(request.id, request.attempt, person, None if roles is None else tuple(roles), end))
     return Link(token, end)
 
 
@@ -84,8 +84,8 @@ def keys(installation: Installation) -> tuple[bytes, ...]:
         return requests.keys(connection, installation.now())
 
 
-def _require_ready(one: ExportRequest, now: datetime) -> None:
-    status = one.shown(now)
+def _require_ready(request: ExportRequest, now: datetime) -> None:
+    status = request.shown(now)
     if status is Status.EXPIRED:
         raise refused("expired")
     if status is not Status.DONE:
@@ -103,29 +103,29 @@ def open_download(
     if ticket is None:
         raise refused("not_found")
     with installation.ledger.read() as connection:
-        one = requests.get(connection, ticket.request)
-    if one is None or one.attempt != ticket.attempt or not _may_still(installation, ticket, one, still_may):
+        request = requests.get(connection, ticket.request)
+    if request is None or request.attempt != ticket.attempt or not _may_still(installation, ticket, request, still_may):
         raise refused("not_found")
-    if one.shown(now) is Status.EXPIRED:
+    if request.shown(now) is Status.EXPIRED:
         raise refused("expired")
-    if one.status != Status.DONE or one.archive is None:
+    if request.status != Status.DONE or request.archive is None:
         raise refused("not_found")
     if ticket.expires <= now:
         raise Refused("expired", SENTENCES["link_expired"])
-    filename = f"{one.tenant}-export-{one.created_at:%Y%m%d-%H%M%S}.zip"
+    filename = f"{request.tenant}-export-{request.created_at:%Y%m%d-%H%M%S}.zip"
     archives = archives_of(installation)
-    path = archives.found(one.archive, one.bytes, one.sha256)
-    url = None if path else archives.presigned(one.archive, filename, ticket.expires - now)
+    path = archives.found(request.archive, request.bytes, request.sha256)
+    url = None if path else archives.presigned(request.archive, filename, ticket.expires - now)
     if taken:
         with installation.ledger.begin() as connection:
-            requests.downloaded(connection, one, now)
-    return Download(one, filename, path, url)
+            requests.downloaded(connection, request, now)
+    return Download(request, filename, path, url)
 
 
-def _may_still(installation: Installation, ticket: Ticket, one: ExportRequest, still_may: StillMay) -> bool:
+def _may_still(installation: Installation, ticket: Ticket, request: ExportRequest, still_may: StillMay) -> bool:
     roles = None if ticket.roles is None else list(ticket.roles)
-    by_policy = still_holds(installation, roles, one.tenants, Permission.EXPORTS_DOWNLOAD)
-    return by_policy and all(still_may(ticket.person, tenant) for tenant in one.tenants)
+    by_policy = still_holds(installation, roles, request.tenants, Permission.EXPORTS_DOWNLOAD)
+    return by_policy and all(still_may(ticket.person, tenant) for tenant in request.tenants)
 
 
 def public_url(installation: Installation) -> str:

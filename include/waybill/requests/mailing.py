@@ -31,101 +31,105 @@ def send_mails(installation: Installation) -> list[WaybillError]:
     with installation.ledger.read() as connection:
         due = requests.mails_due(connection, now)
     problems = []
-    for one in due:
+    for request in due:
         with installation.ledger.begin() as connection:
-            if not requests.claim_mail(connection, one, now):
+            if not requests.claim_mail(connection, request, now):
                 continue  # another process sends it
         try:
-            _send(installation, one, now)
+            _send(installation, request, now)
         except WaybillError as error:
-            problems.append(error.located(f"mail about export {one.id}"))
+            problems.append(error.located(f"mail about export {request.id}"))
             with installation.ledger.begin() as connection:
-                requests.mail_postponed(connection, one, _next_try(one, now))
+                requests.mail_postponed(connection, request, _next_try(request, now))
     return problems
 
 
-def _next_try(one: ExportRequest, now: datetime) -> datetime | None:
-    later = now + WAITS[min(one.mail_tries, len(WAITS) - 1)]
-    return later if one.finished_at is None or later < one.finished_at + GIVEN_UP_AFTER else None
+def _next_try(request: ExportRequest, now: datetime) -> datetime | None:
+    later = now + WAITS[min(request.mail_tries, len(WAITS) - 1)]
+    return later if request.finished_at is None or later < request.finished_at + GIVEN_UP_AFTER else None
 
 
-def _send(installation: Installation, one: ExportRequest, now: datetime) -> None:
-    if one.mail == "ready" and one.shown(now) is not Status.DONE:
+def _send(installation: Installation, request: ExportRequest, now: datetime) -> None:
+    if request.mail == "ready" and request.shown(now) is not Status.DONE:
         with installation.ledger.begin() as ledger:
-            requests.mail_postponed(ledger, one, None)  # there is nothing to download any more
+            requests.mail_postponed(ledger, request, None)  # there is nothing to download any more
         return
     connection_id = installation.configuration.policy.mail.connection
     connection = installation.connections(connection_id)
-    mail.send(connection, _message(installation, connection, one))
+    mail.send(connection, _message(installation, connection, request))
     with installation.ledger.begin() as ledger:
-        requests.mail_sent(ledger, one, installation.now())
+        requests.mail_sent(ledger, request, installation.now())
 
 
-def _message(installation: Installation, connection: Connection, one: ExportRequest) -> EmailMessage:
-    export_policy = installation.configuration.export_policy(one.tenant)
+def _message(installation: Installation, connection: Connection, request: ExportRequest) -> EmailMessage:
+    export_policy = installation.configuration.export_policy(request.tenant)
     entities = installation.catalog.entities
-    names = [entities[entity].display_name if entity in entities else entity for entity in one.entities]
-    zone = zone_of(installation, one.tenant)
-    if one.mail == "ready":
-        subject, text = ready(one, export_policy, names, zone, _link(installation, one), _page(installation, one, export_policy))
+    names = [entities[entity].display_name if entity in entities else entity for entity in request.entities]
+    zone = zone_of(installation, request.tenant)
+    if request.mail == "ready":
+        subject, text = ready(
+            request, export_policy, names, zone, _link(installation, request), _page(installation, request, export_policy)
+        )
     else:
-        subject, text = failed(one, export_policy, names, zone)
+        subject, text = failed(request, export_policy, names, zone)
     message = EmailMessage()
     sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
-    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, one.email
+    message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, request.email
     # The same mail has the same id however often it is tried, so that a reader can tell a repetition.
-    message["Message-ID"] = f"<{one.id}.{one.mail}@{sender.rpartition('@')[2].strip('>')}>"
+    message["Message-ID"] = f"<{request.id}.{request.mail}@{sender.rpartition('@')[2].strip('>')}>"
     message["Date"] = installation.now()
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(text)
     return message
 
 
-def _link(installation: Installation, one: ExportRequest) -> str:
+def _link(installation: Installation, request: ExportRequest) -> str:
     """A link that works until the date the mail states: the reader's right is checked when they follow it."""
     base = public_url(installation)
-    return f"{base}{DOWNLOADS}{sign(installation, one, one.requested_by, one.roles, 'archive').token}" if base else ""
+    return f"{base}{DOWNLOADS}{sign(installation, request, request.requested_by, request.roles, 'archive').token}" if base else ""
 
 
-def _page(installation: Installation, one: ExportRequest, export_policy: ExportPolicy) -> str:
+def _page(installation: Installation, request: ExportRequest, export_policy: ExportPolicy) -> str:
     """The address of the page of the tenant's exports, empty where nobody said how people reach it."""
     base = public_url(installation)
     if not base:
         return ""
     path = export_policy.page.path
-    return f"{base}{path}?tenant={one.tenant}" if path else f"{base}/page/tenants/{one.tenant}/requests"
+    return f"{base}{path}?tenant={request.tenant}" if path else f"{base}/page/tenants/{request.tenant}/requests"
 
 
-def ready(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = "") -> tuple[str, str]:
+def ready(
+    request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = ""
+) -> tuple[str, str]:
     """Subject and text of the mail that an export can be downloaded. `link` and `page` may be empty."""
     words = partial(tell, own=export_policy.words, label=label(export_policy, Status.DONE, 100), entities=", ".join(names))
     lines = [
         words("mail.ready"),
         "",
-        *_about(one, words, zone),
-        words("mail.records", rows=f"{one.rows:,}"),
+        *_about(request, words, zone),
+        words("mail.records", rows=f"{request.rows:,}"),
         "",
         *([words("mail.download"), link] if link else [words("mail.no_link")]),
         "",
         *([words("mail.page", page=page), ""] if page else []),
-        words("mail.expires", at=_date(one.expires_at, zone)),
+        words("mail.expires", at=_date(request.expires_at, zone)),
     ]
     return words("mail.ready_subject"), "\n".join(lines) + "\n"
 
 
-def failed(one: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
+def failed(request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
     """Subject and text of the mail that an export failed, with the reason and what to do."""
-    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.FAILED, one.progress), entities=", ".join(names))
-    reason = " ".join(part for part in (one.error_message, advice(one, export_policy)) if part)
-    return words("mail.failed_subject"), "\n".join([words("mail.failed"), "", *_about(one, words, zone), "", reason]) + "\n"
+    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.FAILED, request.progress), entities=", ".join(names))
+    reason = " ".join(part for part in (request.error_message, advice(request, export_policy)) if part)
+    return words("mail.failed_subject"), "\n".join([words("mail.failed"), "", *_about(request, words, zone), "", reason]) + "\n"
 
 
-def _about(one: ExportRequest, words: Callable[..., str], zone: ZoneInfo) -> list[str]:
+def _about(request: ExportRequest, words: Callable[..., str], zone: ZoneInfo) -> list[str]:
     return [
         words("mail.data"),
-        words("mail.range", range=spoken(one.range_asked, zone.key)),
-        words("mail.format", formats=", ".join(name.upper() for name in one.formats)),
-        words("mail.request", id=one.id),
+        words("mail.range", range=spoken(request.range_asked, zone.key)),
+        words("mail.format", formats=", ".join(name.upper() for name in request.formats)),
+        words("mail.request", id=request.id),
     ]
 
 

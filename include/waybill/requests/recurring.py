@@ -58,14 +58,14 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
     period = _period(stored, body.frequency, Frequency(body.frequency).floor(now, zone), zone)
     check(body.request, installation.catalog.offered_to(tenant), export_policy, zone, now, period=period)
     refuse_unknown(installation, stored["tenants"], body.request.scope)
-    one = Template(
+    template = Template(
         new_id(), tenant, body.name, body.frequency, stored, person.actor, person.name, person.email, person.roles,
         False, now, next_boundary(body.frequency, now, zone), "",
     )  # fmt: skip
     with installation.ledger.begin() as connection:
-        recurring.create(connection, one)
-        registrations.note(connection, tenant, caller.actor, "create_template", {"template": one.id, "name": one.name}, now)
-    return one
+        recurring.create(connection, template)
+        registrations.note(connection, tenant, caller.actor, "create_template", {"template": template.id, "name": template.name}, now)
+    return template
 
 
 def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
@@ -85,16 +85,18 @@ def list_templates(installation: Installation, caller: Caller, tenant: str) -> l
     with installation.ledger.read() as connection:
         found = recurring.listed(connection, tenant)
     own = sees_only_own(caller, tenant, export_policy)
-    return [one for one in found if caller.belongs_to(_project_of(one)) and (one.requested_by == caller.actor or not own)]
+    return [
+        template for template in found if caller.belongs_to(_project_of(template)) and (template.requested_by == caller.actor or not own)
+    ]
 
 
-def _project_of(one: Template) -> str | None:
-    return Submission.model_validate(one.submission["request"]).scope.project
+def _project_of(template: Template) -> str | None:
+    return Submission.model_validate(template.submission["request"]).scope.project
 
 
 def get_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
     """Raises not_found for one the caller may not see."""
-    found = next((one for one in list_templates(installation, caller, tenant) if one.id == template_id), None)
+    found = next((template for template in list_templates(installation, caller, tenant) if template.id == template_id), None)
     if found is None:
         raise Refused("not_found", "There is no such recurring export.")
     return found
@@ -102,42 +104,42 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
 
 def history(installation: Installation, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
     """The requests a template made, newest first, as far as the caller may see them."""
-    one, export_policy = get_template(installation, caller, tenant, template_id), installation.configuration.export_policy(tenant)
+    template, export_policy = get_template(installation, caller, tenant, template_id), installation.configuration.export_policy(tenant)
     with installation.ledger.read() as connection:
-        made = requests.listed(connection, [tenant], installation.now(), template=one.id, limit=limit)
+        made = requests.listed(connection, [tenant], installation.now(), template=template.id, limit=limit)
     return [request for request in made if may_see(caller, request, export_policy)]
 
 
-def may_change(caller: Caller, one: Template) -> bool:
+def may_change(caller: Caller, template: Template) -> bool:
     """Whoever made it, and administrators of every tenant it covers."""
-    return one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.submission["tenants"])
+    return template.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, template.submission["tenants"])
 
 
 def _owned(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
-    one = get_template(installation, caller, tenant, template_id)
-    if not may_change(caller, one):
+    template = get_template(installation, caller, tenant, template_id)
+    if not may_change(caller, template):
         raise Refused("delete_denied", "You don’t have permission to change this recurring export.")
-    return one
+    return template
 
 
 def pause_template(installation: Installation, caller: Caller, tenant: str, template_id: str, *, paused: bool) -> Template:
     """Stop making requests, or go on with the next boundary. Repeating it changes nothing."""
-    one = _owned(installation, caller, tenant, template_id)
+    template = _owned(installation, caller, tenant, template_id)
     now = installation.now()
-    next_at = next_boundary(one.frequency, now, zone_of(installation, tenant))
+    next_at = next_boundary(template.frequency, now, zone_of(installation, tenant))
     with installation.ledger.begin() as connection:
-        if recurring.pause(connection, one.id, paused, next_at):
+        if recurring.pause(connection, template.id, paused, next_at):
             action = "pause_template" if paused else "resume_template"
-            registrations.note(connection, tenant, caller.actor, action, {"template": one.id}, now)
+            registrations.note(connection, tenant, caller.actor, action, {"template": template.id}, now)
     return get_template(installation, caller, tenant, template_id)
 
 
 def delete_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> None:
     """End a template; the requests it made stay."""
-    one = _owned(installation, caller, tenant, template_id)
+    template = _owned(installation, caller, tenant, template_id)
     with installation.ledger.begin() as connection:
-        if recurring.remove(connection, one.id):
-            registrations.note(connection, tenant, caller.actor, "delete_template", {"template": one.id}, installation.now())
+        if recurring.remove(connection, template.id):
+            registrations.note(connection, tenant, caller.actor, "delete_template", {"template": template.id}, installation.now())
 
 
 def make_recurring(installation: Installation) -> list[ExportRequest]:
@@ -145,57 +147,57 @@ def make_recurring(installation: Installation) -> list[ExportRequest]:
     with installation.ledger.read() as connection:
         due = recurring.due(connection, installation.now())
     made = []
-    for one in due:
-        zone = zone_of(installation, one.tenant)
+    for template in due:
+        zone = zone_of(installation, template.tenant)
         try:
-            made.append(_make(installation, one, zone))
+            made.append(_make(installation, template, zone))
             note = ""
         except WaybillError as error:
-            if error.code in _BUSY and installation.now() < next_boundary(one.frequency, one.next_at, zone):
+            if error.code in _BUSY and installation.now() < next_boundary(template.frequency, template.next_at, zone):
                 continue
             note = str(error)
         with installation.ledger.begin() as connection:
-            recurring.advance(connection, one, next_boundary(one.frequency, installation.now(), zone), note)
+            recurring.advance(connection, template, next_boundary(template.frequency, installation.now(), zone), note)
     return made
 
 
-def _make(installation: Installation, one: Template, zone: ZoneInfo) -> ExportRequest:
-    person = Requester(one.requested_by, one.requester_name, one.email, one.roles)
-    submission = Submission.model_validate(one.submission["request"])
-    tenants = _tenants_of(installation, one, submission)
-    if not still_holds(installation, one.roles, tenants, Permission.EXPORTS_CREATE):
+def _make(installation: Installation, template: Template, zone: ZoneInfo) -> ExportRequest:
+    person = Requester(template.requested_by, template.requester_name, template.email, template.roles)
+    submission = Submission.model_validate(template.submission["request"])
+    tenants = _tenants_of(installation, template, submission)
+    if not still_holds(installation, template.roles, tenants, Permission.EXPORTS_CREATE):
         raise refused("create_denied")
-    boundary = Frequency(one.frequency).floor(one.next_at, zone)
+    boundary = Frequency(template.frequency).floor(template.next_at, zone)
     origin = Origin(
-        key=f"template:{one.id}:{optional_timestamp_text(one.next_at)}",
-        template=one.id,
-        period=_period(one.submission, one.frequency, boundary, zone),
+        key=f"template:{template.id}:{optional_timestamp_text(template.next_at)}",
+        template=template.id,
+        period=_period(template.submission, template.frequency, boundary, zone),
     )
-    return enter(installation, person, one.tenant, tenants, submission, origin)
+    return enter(installation, person, template.tenant, tenants, submission, origin)
 
 
-def _tenants_of(installation: Installation, one: Template, submission: Submission) -> list[str]:
+def _tenants_of(installation: Installation, template: Template, submission: Submission) -> list[str]:
     """The tenants the requester was allowed when the template was made, as far as they still belong to its organization."""
-    tenants: list[str] = one.submission["tenants"]
+    tenants: list[str] = template.submission["tenants"]
     if submission.scope.level != "organization":
         return tenants
     policy = installation.configuration.policy
-    members = policy.organizations.get(submission.scope.organization or policy.organization_of(one.tenant) or "", ())
+    members = policy.organizations.get(submission.scope.organization or policy.organization_of(template.tenant) or "", ())
     return [tenant for tenant in tenants if tenant in members]
 
 
-def describe_template(installation: Installation, one: Template) -> dict[str, Any]:
+def describe_template(installation: Installation, template: Template) -> dict[str, Any]:
     """A template as JSON."""
     return {
-        "id": one.id,
-        "tenant": one.tenant,
-        "name": one.name,
-        "frequency": one.frequency,
-        "covers": one.submission["covers"],
-        "request": one.submission["request"],
-        "requestedBy": {"id": one.requested_by, "name": one.requester_name},
-        "paused": one.paused,
-        "createdAt": optional_timestamp_text(one.created_at),
-        "nextAt": None if one.paused else optional_timestamp_text(one.next_at),
-        "note": one.note or None,
+        "id": template.id,
+        "tenant": template.tenant,
+        "name": template.name,
+        "frequency": template.frequency,
+        "covers": template.submission["covers"],
+        "request": template.submission["request"],
+        "requestedBy": {"id": template.requested_by, "name": template.requester_name},
+        "paused": template.paused,
+        "createdAt": optional_timestamp_text(template.created_at),
+        "nextAt": None if template.paused else optional_timestamp_text(template.next_at),
+        "note": template.note or None,
     }

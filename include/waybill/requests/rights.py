@@ -28,7 +28,7 @@ def require(installation: Installation, caller: Caller, tenant: str, wanted: Per
     needed = {wanted} | (
         {Permission.EXPORTS_CREATE} if wanted is Permission.EXPORTS_VIEW and not export_policy.view_without_create else set()
     )
-    if known and all(caller.allows(one, tenant) for one in needed):
+    if known and all(caller.allows(permission, tenant) for permission in needed):
         return export_policy
     code = _DENIED[wanted] if known else "not_found"
     note_denied(installation, caller, tenant, wanted.value)
@@ -69,7 +69,7 @@ def visible_tenants(installation: Installation, caller: Caller, tenant: str, exp
     organization = installation.configuration.policy.organization_of(tenant)
     if export_policy.visibility != "organization" or organization is None:
         return [tenant]
-    siblings = [one for one in installation.configuration.policy.organizations[organization] if one != tenant]
+    siblings = [sibling for sibling in installation.configuration.policy.organizations[organization] if sibling != tenant]
     return [tenant, *caller.rights.among(Permission.EXPORTS_VIEW, siblings)]
 
 
@@ -77,15 +77,15 @@ def sees_only_own(caller: Caller, tenant: str, export_policy: ExportPolicy) -> b
     return export_policy.visibility == "own" and not caller.allows(Permission.EXPORTS_ADMIN, tenant)
 
 
-def may_see(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
+def may_see(caller: Caller, request: ExportRequest, export_policy: ExportPolicy) -> bool:
     """Whether a request shows up for the caller, given that they may view its tenant.
 
     One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
     """
-    others = [tenant for tenant in one.tenants if tenant != one.tenant]
-    if not caller.belongs_to(one.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
+    others = [tenant for tenant in request.tenants if tenant != request.tenant]
+    if not caller.belongs_to(request.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
         return False
-    return one.requested_by == caller.actor or not sees_only_own(caller, one.tenant, export_policy)
+    return request.requested_by == caller.actor or not sees_only_own(caller, request.tenant, export_policy)
 
 
 def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
@@ -93,20 +93,20 @@ def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
     return all(caller.allows(wanted, tenant) for tenant in tenants)
 
 
-def may_cancel(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
-    by_creator = "creator" in export_policy.cancel_by and one.requested_by == caller.actor
-    return by_creator or ("admin" in export_policy.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, one.tenants))
+def may_cancel(caller: Caller, request: ExportRequest, export_policy: ExportPolicy) -> bool:
+    by_creator = "creator" in export_policy.cancel_by and request.requested_by == caller.actor
+    return by_creator or ("admin" in export_policy.cancel_by and holds(caller, Permission.EXPORTS_ADMIN, request.tenants))
 
 
-def may_delete(caller: Caller, one: ExportRequest, export_policy: ExportPolicy) -> bool:
+def may_delete(caller: Caller, request: ExportRequest, export_policy: ExportPolicy) -> bool:
     """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
-    owner = one.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, one.tenants)
-    return owner and (not one.is_active or may_cancel(caller, one, export_policy))
+    owner = request.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, request.tenants)
+    return owner and (not request.is_active or may_cancel(caller, request, export_policy))
 
 
-def may_download(caller: Caller, one: ExportRequest) -> bool:
+def may_download(caller: Caller, request: ExportRequest) -> bool:
     """The right to download, for every tenant whose rows are in the archive."""
-    return holds(caller, Permission.EXPORTS_DOWNLOAD, one.tenants)
+    return holds(caller, Permission.EXPORTS_DOWNLOAD, request.tenants)
 
 
 def roles_of(caller: Caller) -> list[str] | None:

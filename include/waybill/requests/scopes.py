@@ -40,7 +40,7 @@ def offered_levels(installation: Installation, caller: Caller, tenant: str) -> l
     Somebody bound to projects has to name one. An organization is one only with a second tenant the person may export.
     """
     export_policy, entities = installation.configuration.export_policy(tenant), installation.catalog.offered_to(tenant).entities.values()
-    carried = {"tenant", "organization", *(level for one in entities for level in one.scopes)}
+    carried = {"tenant", "organization", *(level for entity in entities for level in entity.scopes)}
     return [
         level
         for level in export_policy.scopes
@@ -66,7 +66,7 @@ def scope_values(
     require(installation, caller, tenant, Permission.EXPORTS_CREATE)
     known = _known(installation, tenant, level, {name: (value,) for name, value in within.items() if value})
     word = search.strip().casefold()
-    fitting = [one for one in known if word in one.casefold() and (level != "project" or caller.belongs_to(one))]
+    fitting = [value for value in known if word in value.casefold() and (level != "project" or caller.belongs_to(value))]
     return Found(fitting[:most], len(fitting) > most or len(known) >= MOST)
 
 
@@ -88,19 +88,19 @@ def _known(installation: Installation, tenant: str, level: ScopeLevel, within: M
 
 def _listing(catalog: Catalog, level: ScopeLevel, within: Iterable[str]) -> list[Entity]:
     """The entities that tell which values a level has, none where one of them hides the level behind pseudonyms."""
-    carrying = [one for one in catalog.entities.values() if level in one.scopes and set(within) <= one.scopes.keys()]
-    hidden = any(column.export == "anonymize" for one in carrying if (column := described(one.columns, one.scopes[level])))
+    carrying = [entity for entity in catalog.entities.values() if level in entity.scopes and set(within) <= entity.scopes.keys()]
+    hidden = any(column.export == "anonymize" for entity in carrying if (column := described(entity.columns, entity.scopes[level])))
     return [] if hidden else carrying
 
 
 def _snapshots(installation: Installation, entities: Iterable[Entity]) -> Iterator[tuple[Snapshot, Entity]]:
     by_source: dict[str, list[Entity]] = {}
-    for one in entities:
-        by_source.setdefault(one.source, []).append(one)
+    for entity in entities:
+        by_source.setdefault(entity.source, []).append(entity)
     for name, members in by_source.items():
         with installation.source(name).snapshot(members) as snapshot:
-            for one in members:
-                yield snapshot, one
+            for entity in members:
+                yield snapshot, entity
 
 
 def _values(
@@ -126,7 +126,7 @@ def refuse_unknown(installation: Installation, tenants: Iterable[str], scope: Sc
     if not scope.filters():
         return
     try:
-        findings = [one for tenant in tenants for one in unknown(installation, tenant, scope.filters())]
+        findings = [finding for tenant in tenants for finding in unknown(installation, tenant, scope.filters())]
     except WaybillError as error:
         log.info("the scope of an export is looked at when it is carried out: %s", error)
         return
@@ -142,7 +142,7 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
     for level in ordered:
         if level not in filters:
             continue
-        entities = [one for one in offered if {level, *within} <= one.scopes.keys()]
+        entities = [entity for entity in offered if {level, *within} <= entity.scopes.keys()]
         missing = [value for value in filters[level] if not _values(installation, tenant, entities, "", within | {level: (value,)}, 1)]
         if missing and _values(installation, tenant, entities, level, within, 1):
             known = _known(installation, tenant, level, within)
@@ -158,7 +158,7 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
 
 def failed_as_unknown(findings: list[Finding]) -> PermanentError:
     """The same for a request that is being carried out."""
-    words = "; ".join(one.reason for one in findings)
+    words = "; ".join(finding.reason for finding in findings)
     return PermanentError(
         f"{words[:1].upper()}{words[1:]}.", next_step="Choose one that exists, and request it again.", code="unknown_scope"
     )

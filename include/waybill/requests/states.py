@@ -23,25 +23,27 @@ def name_of(export_policy: ExportPolicy, status: Status) -> str:
     return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
 
 
-def needs_support(one: ExportRequest, export_policy: ExportPolicy, now: datetime) -> bool:
+def needs_support(request: ExportRequest, export_policy: ExportPolicy, now: datetime) -> bool:
     """Whether a running request has taken so long that people should be told whom to ask."""
     waiting = export_policy.support_after
-    return waiting is not None and one.status == Status.RUNNING and one.started_at is not None and one.started_at + waiting <= now
+    return (
+        waiting is not None and request.status == Status.RUNNING and request.started_at is not None and request.started_at + waiting <= now
+    )
 
 
-def stalled(one: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
+def stalled(request: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
     """Whether a running request has gone without a sign of life for the whole stall time."""
-    seen = one.heartbeat_at or one.started_at
-    return one.status == Status.RUNNING and seen is not None and seen + stall_after <= now
+    seen = request.heartbeat_at or request.started_at
+    return request.status == Status.RUNNING and seen is not None and seen + stall_after <= now
 
 
-def advice(one: ExportRequest, export_policy: ExportPolicy) -> str:
+def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
     """What to do about a failed request, and whom to tell if it fails again: the house's support address where policy names one."""
-    if one.error_code in YOURS:
-        return one.error_advice or ""
+    if request.error_code in YOURS:
+        return request.error_advice or ""
     contact, words = export_policy.support_contact, export_policy.words
     whom = tell("mail.contact", words, contact=contact) if contact else tell("mail.operator", words)
-    return " ".join(part for part in (one.error_advice, whom) if part)
+    return " ".join(part for part in (request.error_advice, whom) if part)
 
 
 YOURS = ("permission_revoked", "unknown_scope", "row_limit_format")

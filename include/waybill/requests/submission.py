@@ -40,7 +40,7 @@ class Asked(Strict):
     @model_validator(mode="before")
     @classmethod
     def _without_null(cls, value: Any) -> Any:
-        return {name: one for name, one in value.items() if one is not None} if isinstance(value, Mapping) else value
+        return {name: field for name, field in value.items() if field is not None} if isinstance(value, Mapping) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -146,7 +146,7 @@ def check(
     span = _span(submission.range, dict(period) if period else None, export_policy, zone, now, found)
     if found:
         raise InvalidInput(found)
-    return Checked(submission.export_type, submission.scope, tuple(one.id for one in entities), span, formats)
+    return Checked(submission.export_type, submission.scope, tuple(entity.id for entity in entities), span, formats)
 
 
 def _export_type(submission: Submission, export_policy: ExportPolicy, found: list[Finding]) -> ExportType | None:
@@ -189,27 +189,29 @@ def _entities(
     submission: Submission, kind: ExportType | None, catalog: Catalog, export_policy: ExportPolicy, found: list[Finding]
 ) -> list[Entity]:
     names = catalog.ids_by_name()
-    offered = [one for one in catalog.entities.values() if kind is None or kind.entities == "all" or _is_listed(one, kind.entities, names)]
+    offered = [
+        entity for entity in catalog.entities.values() if kind is None or kind.entities == "all" or _is_listed(entity, kind.entities, names)
+    ]
     levels = submission.scope.filters()
     if submission.entities is None and export_policy.all_entities_by_default:
-        return [one for one in offered if levels.keys() <= one.scopes.keys()]
+        return [entity for entity in offered if levels.keys() <= entity.scopes.keys()]
     if not submission.entities:
         found.append(Finding("", "entities", "choose at least one entity", code="no_entities"))
         return []
-    shown = [one.display_name for one in offered]
-    by_id = {one.id: one for one in offered}
+    shown = [entity.display_name for entity in offered]
+    by_id = {entity.id: entity for entity in offered}
     allowed, meant = ", ".join(shown), suggester([*shown, *by_id])
     chosen = {}
     for word in submission.entities:
-        one = by_id.get(names.get(word.casefold(), ""))
-        if one is None:
+        entity = by_id.get(names.get(word.casefold(), ""))
+        if entity is None:
             found.append(Finding("", "entities", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity"))
         else:
-            chosen[one.id] = one
-    for one in chosen.values():
-        for level in levels.keys() - one.scopes.keys():
-            found.append(Finding("", "entities", f"{one.display_name} cannot be narrowed to one {level}", code="scope_not_supported"))
-    return [one for one in offered if one.id in chosen]
+            chosen[entity.id] = entity
+    for entity in chosen.values():
+        for level in levels.keys() - entity.scopes.keys():
+            found.append(Finding("", "entities", f"{entity.display_name} cannot be narrowed to one {level}", code="scope_not_supported"))
+    return [entity for entity in offered if entity.id in chosen]
 
 
 def _is_listed(entity: Entity, words: tuple[str, ...], names: Mapping[str, str]) -> bool:
@@ -228,10 +230,10 @@ def _formats(
         if word not in offered:
             found.append(Finding("", "formats", f"the format {word!r} is not offered", allowed, meant(word), "format_not_supported"))
             continue
-        for one in entities:
-            if word not in one.formats:
-                reason = f"{one.display_name} cannot be exported as {word}"
-                found.append(Finding("", "formats", reason, ", ".join(one.formats), code="format_not_supported"))
+        for entity in entities:
+            if word not in entity.formats:
+                reason = f"{entity.display_name} cannot be exported as {word}"
+                found.append(Finding("", "formats", reason, ", ".join(entity.formats), code="format_not_supported"))
     return wanted
 
 

@@ -48,18 +48,18 @@ def spool_of(installation: Installation) -> Path:
     return installation.settings.spool_dir / "requests"
 
 
-def mail_about(one: ExportRequest, kind: str, export_policy: ExportPolicy) -> str | None:
+def mail_about(request: ExportRequest, kind: str, export_policy: ExportPolicy) -> str | None:
     """`kind` when policy wants that mail and there is somebody to write to."""
-    return kind if kind in export_policy.notify.requests and one.email else None
+    return kind if kind in export_policy.notify.requests and request.email else None
 
 
 def fail_stalled(connection: Connection, installation: Installation, tenant: str | None = None) -> int:
     """Give up running requests without a sign of life; they are never started again by themselves. Returns how many."""
     count = 0
-    for one in requests.running(connection, tenant):
-        export_policy, now = installation.configuration.export_policy(one.tenant), installation.now()
-        if stalled(one, export_policy.stall_after, now):
-            count += requests.fail(connection, one, FAILURES["stalled"], mail_about(one, "failed", export_policy), now)
+    for request in requests.running(connection, tenant):
+        export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
+        if stalled(request, export_policy.stall_after, now):
+            count += requests.fail(connection, request, FAILURES["stalled"], mail_about(request, "failed", export_policy), now)
     return count
 
 
@@ -82,10 +82,10 @@ def _drop_dead(installation: Installation, archives: Archives, kept: RequestUpke
     """The archives of requests that ended without one."""
     with installation.ledger.read() as connection:
         dead = requests.with_dead_archives(connection)
-    for one in dead:
-        archives.remove(one.archive or "")
+    for request in dead:
+        archives.remove(request.archive or "")
         with installation.ledger.begin() as connection:
-            requests.forget_archive(connection, one)
+            requests.forget_archive(connection, request)
         kept.files += 1
 
 
@@ -98,13 +98,13 @@ def _forget_history(installation: Installation, archives: Archives, kept: Reques
             continue
         with installation.ledger.read() as connection:
             over = requests.ended_before(connection, tenant, now - life)
-        for one in over:
-            if one.archive:
-                archives.remove(one.archive)
+        for request in over:
+            if request.archive:
+                archives.remove(request.archive)
             with installation.ledger.begin() as connection:
-                if requests.remove(connection, one):
+                if requests.remove(connection, request):
                     kept.history += 1
-                    registrations.note(connection, tenant, "waybill", "forget_export", {"request": one.id}, now)
+                    registrations.note(connection, tenant, "waybill", "forget_export", {"request": request.id}, now)
 
 
 def _remove_orphans(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
@@ -128,7 +128,7 @@ def _empty_spool(installation: Installation, _archives: Archives, kept: RequestU
         is_folder = path.is_dir() and not path.is_symlink()
         own = (_SPOOL if is_folder else _WAITING).fullmatch(path.name) is not None
         try:
-            newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if own and is_folder else ())))
+            newest = max(item.lstat().st_mtime for item in (path, *(path.iterdir() if own and is_folder else ())))
         except FileNotFoundError:
             continue  # its worker is tidying up just now
         except OSError as error:
@@ -151,9 +151,13 @@ def waiting(installation: Installation) -> list[str]:
     """One word per thing that waits: ids of pending requests whose time has come, mails, stalled requests and templates that are due."""
     now = installation.now()
     with installation.ledger.read() as connection:
-        pending = [one.id for one in requests.pending(connection, now)]
-        mails = [f"mail:{one.id}:{one.mail_tries}" for one in requests.mails_due(connection, now)]
+        pending = [request.id for request in requests.pending(connection, now)]
+        mails = [f"mail:{request.id}:{request.mail_tries}" for request in requests.mails_due(connection, now)]
         running = requests.running(connection)
-        due = [f"template:{one.id}:{one.next_at.isoformat()}" for one in recurring.due(connection, now)]
-    silent = [f"stalled:{one.id}" for one in running if stalled(one, installation.configuration.export_policy(one.tenant).stall_after, now)]
+        due = [f"template:{template.id}:{template.next_at.isoformat()}" for template in recurring.due(connection, now)]
+    silent = [
+        f"stalled:{request.id}"
+        for request in running
+        if stalled(request, installation.configuration.export_policy(request.tenant).stall_after, now)
+    ]
     return [*pending, *mails, *silent, *due]

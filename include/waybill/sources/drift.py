@@ -51,7 +51,9 @@ def check_columns(
     """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
-    needed = dict.fromkeys([*entity.needed_columns, *sources(selection.columns), *scoped, *(one.column for one in selection.where)])
+    needed = dict.fromkeys(
+        [*entity.needed_columns, *sources(selection.columns), *scoped, *(condition.column for condition in selection.where)]
+    )
     if selection.time_from or selection.time_to or selection.time_cut:
         needed[entity.time_column] = None
     types = catalogued_types(selection)

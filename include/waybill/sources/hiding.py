@@ -49,13 +49,13 @@ def tables_of(plan: Any) -> list[str]:
 
 def _named(plan: Any) -> Iterator[tuple[str, str]]:
     if isinstance(plan, list):
-        for one in plan:
-            yield from _named(one)
+        for node in plan:
+            yield from _named(node)
     elif isinstance(plan, dict):
         if "Relation Name" in plan and "Schema" in plan:
             yield plan["Schema"], plan["Relation Name"]
-        for one in plan.values():
-            yield from _named(one)
+        for node in plan.values():
+            yield from _named(node)
 
 
 def sentence(tables: Iterable[str]) -> str:

@@ -237,7 +237,7 @@ class Query:
             sql("{} < {}", x, self.flavour.bind_instant(high, native)) if high else Sql(),
         ]
         if cut := self.selection.time_cut:
-            first, second = (self.flavour.bind_instant(one, native) for one in cut)
+            first, second = (self.flavour.bind_instant(instant, native) for instant in cut)
             terms.append(either((sql("{} IS NULL", x), sql("{} < {}", x, first), sql("{} >= {}", x, second))))
         return terms
 

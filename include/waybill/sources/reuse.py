@@ -80,5 +80,5 @@ def kept() -> Iterator[None]:
         yield
     finally:
         mine, _kept = _kept, before
-        for one in mine.values():
-            one.close()
+        for kept in mine.values():
+            kept.close()

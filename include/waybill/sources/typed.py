@@ -80,7 +80,7 @@ def reader(columns: Mapping[str, Column], natives: Natives, typed: bool = True) 
 
 def texts(columns: Mapping[str, Column]) -> Reader:
     """Texts as they are; floats as numbers, since infinity is written in another way."""
-    return Reader(columns, ["CAST({} AS DOUBLE)" if one.leaves_as is ColumnType.FLOAT else "{}" for one in columns.values()])
+    return Reader(columns, ["CAST({} AS DOUBLE)" if column.leaves_as is ColumnType.FLOAT else "{}" for column in columns.values()])
 
 
 def batches(blocks: Iterable[Block], selection: Selection, natives: Natives, where: str, typed: bool) -> Iterator[pa.RecordBatch]:

@@ -50,7 +50,9 @@ def _is_deeper(value: Any, levels: int) -> bool:
     """Whether lists and mappings stand in one another on more than so many levels."""
     layer = [value]
     for _ in range(levels + 1):
-        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+        layer = [
+            inner for value in layer for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]
     return bool(layer)
 
 
@@ -106,8 +108,8 @@ JsonBody = Annotated[dict[str, Any], Depends(json_object)]
 def _query_fields(dependant: Dependant) -> Iterator[Any]:
     """The query parameters of a route and of all that it depends on."""
     yield from dependant.query_params
-    for one in dependant.dependencies:
-        yield from _query_fields(one)
+    for dependency in dependant.dependencies:
+        yield from _query_fields(dependency)
 
 
 def declared_only(request: Request, _recognised_first: CallerDep) -> None:
@@ -128,7 +130,7 @@ def declared_only(request: Request, _recognised_first: CallerDep) -> None:
 
 
 def _takes_several(annotation: Any) -> bool:
-    return any(get_origin(one) is list for one in (annotation, *get_args(annotation)))
+    return any(get_origin(argument) is list for argument in (annotation, *get_args(annotation)))
 
 
 def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ def folder() -> Path | None:
     """Where the site is: beside the package in a wheel, at the top of a checkout. None where it was not built."""
     package = Path(__file__).resolve().parents[1]
     places = (package / "shipped/site", package.parents[1] / "site")
-    return next((one for one in places if (one / "index.html").is_file()), None)
+    return next((path for path in places if (path / "index.html").is_file()), None)
 
 
 def install(app: FastAPI) -> None:
@@ -40,7 +40,7 @@ class _Site(StaticFiles):
         answer = super().file_response(full_path, *args, **kwargs)
         path = Path(full_path)
         digests = _digests(path, path.stat().st_mtime_ns) if path.suffix == ".html" else ()
-        answer.headers["Content-Security-Policy"] = _POLICY.format(scripts="".join(f" 'sha256-{one}'" for one in digests))
+        answer.headers["Content-Security-Policy"] = _POLICY.format(scripts="".join(f" 'sha256-{digest}'" for digest in digests))
         answer.headers["Cache-Control"] = "no-cache"
         return answer
 
@@ -49,4 +49,4 @@ class _Site(StaticFiles):
 def _digests(path: Path, _changed: int) -> tuple[str, ...]:
     """Of the scripts that are written into a page."""
     found = _INLINE.findall(path.read_bytes())
-    return tuple(base64.b64encode(hashlib.sha256(one).digest()).decode() for one in dict.fromkeys(found))
+    return tuple(base64.b64encode(hashlib.sha256(script).digest()).decode() for script in dict.fromkeys(found))

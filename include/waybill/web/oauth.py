@@ -152,7 +152,7 @@ def _words(value: Any, *, split: bool = True) -> frozenset[str]:
     """A claim that is a string of words or a list of them."""
     if isinstance(value, str):
         return frozenset(value.split() if split else [value])
-    return frozenset(one for one in value if isinstance(one, str)) if isinstance(value, list) else frozenset()
+    return frozenset(word for word in value if isinstance(word, str)) if isinstance(value, list) else frozenset()
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

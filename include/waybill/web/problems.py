@@ -176,7 +176,7 @@ def _sentence(finding: Finding) -> str:
 
 
 def field_errors(error: InvalidInput) -> list[dict[str, str]]:
-    return [{"field": one.path, "code": one.code, "message": _message(one)} for one in error.findings[:MOST]]
+    return [{"field": finding.path, "code": finding.code, "message": _message(finding)} for finding in error.findings[:MOST]]
 
 
 def _message(finding: Finding) -> str:
@@ -226,7 +226,7 @@ def _methods(request: Request) -> list[str]:
 def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (how the handler was installed)
     # What both a route and a dependency ask for is complained of by each.
-    return of_error(InvalidInput(list(dict.fromkeys(parameter(one) for one in error.errors()))))
+    return of_error(InvalidInput(list(dict.fromkeys(parameter(error) for error in error.errors()))))
 
 
 def _on_bug(_request: Request, _error: Exception) -> JSONResponse:

@@ -210,30 +210,30 @@ def staff_of(parent: str, within: int, share: float) -> Births:
 
 def tell(tables: Sequence[Table], company: Company) -> None:
     """Fill company.lives for every table, parents first as listed."""
-    for one in tables:
-        lives = company.lives[one.name] = []
+    for table in tables:
+        lives = company.lives[table.name] = []
         for day in company.days():
-            r = Random(f"{company.tenant}|{one.name}|{day:%Y-%m-%d}")
-            parents = one.births(company, day, r)
-            moment = None if one.hour is None else day + timedelta(hours=one.hour)
-            today = [_live(one, company, day, len(lives) + place, parent, moment) for place, parent in enumerate(parents, start=1)]
+            r = Random(f"{company.tenant}|{table.name}|{day:%Y-%m-%d}")
+            parents = table.births(company, day, r)
+            moment = None if table.hour is None else day + timedelta(hours=table.hour)
+            today = [_live(table, company, day, len(lives) + place, parent, moment) for place, parent in enumerate(parents, start=1)]
             lives.extend(sorted(today, key=_born))
 
 
-def _live(one: Table, company: Company, day: datetime, number: int, parent: Life | None, moment: datetime | None) -> Life:
-    r = Random(f"{company.tenant}|{one.name}|{day:%Y-%m-%d}|{number}")
+def _live(table: Table, company: Company, day: datetime, number: int, parent: Life | None, moment: datetime | None) -> Life:
+    r = Random(f"{company.tenant}|{table.name}|{day:%Y-%m-%d}|{number}")
     earliest = max(day, parent.born) if parent else day
     born = max(moment, earliest) if moment else _between(r, earliest, day + DAY)
     draw = Draw(company, r, born, number, parent)
-    row = {"tenant_id": company.tenant, **one.draw(draw)}
+    row = {"tenant_id": company.tenant, **table.draw(draw)}
     row |= {"created_at": born, "updated_at": born, "deleted_at": None}
-    gone = _between(r, born, born + 50 * DAY) if r.random() < one.deletes else None
-    edits = [_between(r, born, born + 70 * DAY) for _ in range(4) if r.random() < one.edits / 2]
+    gone = _between(r, born, born + 50 * DAY) if r.random() < table.deletes else None
+    edits = [_between(r, born, born + 70 * DAY) for _ in range(4) if r.random() < table.edits / 2]
     for at in sorted(edits):
         if at >= company.until or (gone and at >= gone):
             break
         draw.at = row["updated_at"] = at
-        row |= {column: change(draw, row) for column, change in one.edit.items()}
+        row |= {column: change(draw, row) for column, change in table.edit.items()}
     if gone and gone < company.until:
         row["updated_at"] = row["deleted_at"] = gone
     return Life(row["id"], born, gone, row)

@@ -66,16 +66,16 @@ def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
     if depth == len(_PARTS):
         yield folder
         return
-    names = (one.name for one in place.lists([folder or "/"])[0] if one.is_folder and _PARTS[depth].match(one.name))
+    names = (entry.name for entry in place.lists([folder or "/"])[0] if entry.is_folder and _PARTS[depth].match(entry.name))
     for name in sorted(names, reverse=True):
         yield from _dates(place, f"{folder}/{name}", depth + 1)
 
 
 def _in(place: Place, folder: str) -> Day | None:
-    numbers = {one.name: int(found[1] or 1) for one in place.lists([folder])[0] if (found := DAY_MANIFEST.match(one.name))}
+    numbers = {entry.name: int(found[1] or 1) for entry in place.lists([folder])[0] if (found := DAY_MANIFEST.match(entry.name))}
     if not numbers:
         return None
-    name = max(numbers, key=lambda one: numbers[one])
+    name = max(numbers, key=lambda number: numbers[number])
     data = place.reads([f"{folder}/{name}"])[0]
     if data is None:
         return None
@@ -83,5 +83,5 @@ def _in(place: Place, folder: str) -> Day | None:
         said = day_manifest(data)
     except Refused as error:
         raise Refused(error.what, where=f"{place.label}{folder}/{name}", next_step="Ask the sender") from None
-    entities = tuple(sorted({str(one["entity"]) for one in said["deliveries"]}))
+    entities = tuple(sorted({str(delivery["entity"]) for delivery in said["deliveries"]}))
     return Day(said["tenant"], said["date"], said["number"], f"{folder}/{name}", entities, said["rows"], said["bytes"])

@@ -110,7 +110,7 @@ class DayWatcher(BaseEventTrigger):
     async def _remember(self, told: set[Told]) -> None:
         if self.asset_state_store is not None:
             with contextlib.suppress(ValueError, AirflowRuntimeError):
-                await self.asset_state_store.aset(self._place(), [list(one) for one in sorted(told)])
+                await self.asset_state_store.aset(self._place(), [list(told_of) for told_of in sorted(told)])
 
     def _place(self) -> str:
         """One for each place that is watched: several watchers may stand behind one asset."""

@@ -52,5 +52,5 @@ def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool 
 
 def _done(report: dict[str, Any]) -> dict[str, Any]:
     if report["problems"]:
-        raise AirflowException("; ".join(f"{one['what']}. {one['next_step']}" for one in report["problems"]))
+        raise AirflowException("; ".join(f"{problem['what']}. {problem['next_step']}" for problem in report["problems"]))
     return report

@@ -77,7 +77,9 @@ class Folder:
     def _list(self, folder: Path) -> list[Entry]:
         try:
             with os.scandir(folder) as found:
-                entries = [Entry(one.name, one.is_dir(), one.stat(follow_symlinks=not _leads_nowhere(one)).st_mtime) for one in found]
+                entries = [
+                    Entry(entry.name, entry.is_dir(), entry.stat(follow_symlinks=not _leads_nowhere(entry)).st_mtime) for entry in found
+                ]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

@@ -20,8 +20,8 @@ class S3:
         self._tree: dict[str, dict[str, bool]] = {}
         with _told(self.label):
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=self._prefix):
-                for one in page.get("Contents", ()):
-                    self._add(one["Key"][len(self._prefix) :])
+                for item in page.get("Contents", ()):
+                    self._add(item["Key"][len(self._prefix) :])
 
     def _add(self, key: str) -> None:
         folder, parts = "", [part for part in key.split("/") if part]

@@ -91,7 +91,7 @@ class Sftp:
             found = await self._client.readdir(self._at(folder))
         except _MISSING:
             return []
-        named = [(str(one.filename), one.attrs) for one in found if one.filename not in (".", "..")]
+        named = [(str(entry.filename), entry.attrs) for entry in found if entry.filename not in (".", "..")]
         kinds = [(name, await self._behind(f"{folder}/{name}") or attrs if _is_link(attrs) else attrs) for name, attrs in named]
         return sorted(Entry(name, _is_folder(attrs), attrs.mtime) for name, attrs in kinds)
 
@@ -140,8 +140,8 @@ _AGAIN = "Run the command again: it goes on where it stopped"
 
 async def _end_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    for one in others:
-        one.cancel()
+    for other in others:
+        other.cancel()
     await asyncio.gather(*others, return_exceptions=True)
 
 

@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     key: tuple[str, ...]
 
     def column(self, name: str) -> Column:
-        return next(one for one in self.columns if one.name == name)
+        return next(column for column in self.columns if column.name == name)
 
 
 def former(old: Sequence[Column], new: Sequence[Column]) -> dict[str, str]:
@@ -40,7 +40,7 @@ def former(old: Sequence[Column], new: Sequence[Column]) -> dict[str, str]:
     )
     for is_same in rules:
         for now in new:
-            was = next((one for one in left if now.name not in found and is_same(one, now)), None)
+            was = next((column for column in left if now.name not in found and is_same(column, now)), None)
             if was is not None:
                 found[now.name] = was.name
                 left.remove(was)
@@ -74,7 +74,7 @@ class Widen(Exception):
 
     def __init__(self, *columns: Column) -> None:
         self.columns = columns
-        super().__init__(", ".join(one.name for one in columns))
+        super().__init__(", ".join(column.name for column in columns))
 
 
 class Target(Protocol):
@@ -90,7 +90,7 @@ class Target(Protocol):
 
     def applied(self, tenant: str) -> list[Applied]: ...
     def is_applied(self, content: str) -> bool: ...
-    def remember(self, one: Applied) -> None: ...
+    def remember(self, step: Applied) -> None: ...
 
     def shape(self, entity: str) -> tuple[str, Shape] | None:
         """Whose the entity's table is and what it holds, as last set by `reshape`; None where there is none."""
@@ -130,8 +130,8 @@ def open_target(url: str, schema: str) -> AbstractContextManager[Target]:
         from waybill_consumer.targets.sqlite import sqlite_target
 
         return sqlite_target(_path(url), schema)
-    for one in entry_points(group="waybill_consumer.targets", name=scheme):
-        found: AbstractContextManager[Target] = one.load()(url, schema)
+    for entry_point in entry_points(group="waybill_consumer.targets", name=scheme):
+        found: AbstractContextManager[Target] = entry_point.load()(url, schema)
         return found
     known = "postgresql://user@host/database, duckdb:FILE or sqlite:FILE"
     raise Refused(f"{scheme}: is no database this program knows", next_step=f"Write {known}")

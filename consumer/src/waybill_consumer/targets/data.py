@@ -109,7 +109,7 @@ class DataFile:
         stored = Stored(self._blocks())
         with self._placed(stored):
             first = next(records(text(unpacked(stored, self.dialect.compression)), self.dialect), [])
-        return [one or "" for one in first]
+        return [text or "" for text in first]
 
     def check(self) -> None:
         """Read it only to know that it is whole. Raises Damaged."""
@@ -143,10 +143,10 @@ class DataFile:
         self._compare(next(records(text([head]), self.dialect), []))
 
     def _compare(self, header: Record) -> None:
-        names = [one.name for one in self.columns]
+        names = [column.name for column in self.columns]
         if header != names:
             raise self._damaged(
-                f"has the header {', '.join(one or '' for one in header)[:200]}, its manifest says {', '.join(names)[:200]}"
+                f"has the header {', '.join(text or '' for text in header)[:200]}, its manifest says {', '.join(names)[:200]}"
             )
 
     def _damaged(self, what: str) -> Damaged:

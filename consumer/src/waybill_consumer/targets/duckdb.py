@@ -91,16 +91,16 @@ class DuckDB(SqlTarget):
     def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
         """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
         before = former(old.columns, new.columns)
-        kept = [one for one in new.columns if one.name in before]
+        kept = [column for column in new.columns if column.name in before]
         if not emptied:
-            values = ", ".join([*(f"{quoted(before[one.name])} as {quoted(one.name)}" for one in kept), *map(quoted, own)])
+            values = ", ".join([*(f"{quoted(before[column.name])} as {quoted(column.name)}" for column in kept), *map(quoted, own)])
             self._run(f"create or replace temp table _waybill_kept as select {values} from {self.table(entity)}")
         self._run(f"drop table {self.table(entity)}")
         self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         for name, kind in own.items():
             self._run(f"alter table {self.table(entity)} add column {quoted(name)} {kind}")
         if not emptied:
-            values = ", ".join([*(f"cast({quoted(one.name)} as {self.sql_type(one)})" for one in kept), *map(quoted, own)])
+            values = ", ".join([*(f"cast({quoted(column.name)} as {self.sql_type(column)})" for column in kept), *map(quoted, own)])
             self._run(f"insert into {self.table(entity)} ({names([*kept, *own])}) select {values} from temp._waybill_kept")
             self._run("drop table temp._waybill_kept")
 
@@ -123,14 +123,14 @@ class DuckDB(SqlTarget):
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
         self._stage(entity, shape, [file])
         keys = file.columns[:-1]
-        typed = f"(select {', '.join(f'{self._value(one)} as {quoted(one.name)}' for one in keys)} from {STAGE})"
-        matching = same_key("held", "gone", [one.name for one in keys])
+        typed = f"(select {', '.join(f'{self._value(key)} as {quoted(key.name)}' for key in keys)} from {STAGE})"
+        matching = same_key("held", "gone", [column.name for column in keys])
         self._run(f"delete from {self.table(entity)} as held using {typed} as gone where {matching}")
         self._run(f"drop table {STAGE}")
 
     def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str) -> None:
         columns = files[0].columns
-        values = ", ".join(self._value(one) for one in columns)
+        values = ", ".join(self._value(column) for column in columns)
         self._run(f"insert into {self.table(entity)} ({names(columns)}) select {values} from {STAGE} {conflict}", key=shape.key)
         self._run(f"drop table {STAGE}")
 
@@ -156,7 +156,7 @@ class DuckDB(SqlTarget):
         dialect = file.dialect
         options = {
             "delim": f"'{dialect.delimiter}'" if dialect.delimiter != "'" else "''''",
-            "columns": "{" + ", ".join(f"{_text(one.name)}: 'VARCHAR'" for one in file.columns) + "}",
+            "columns": "{" + ", ".join(f"{_text(column.name)}: 'VARCHAR'" for column in file.columns) + "}",
             "compression": _text(dialect.compression),
         }
         fixed = (
@@ -185,14 +185,14 @@ class DuckDB(SqlTarget):
 
     def _measure(self, columns: Sequence[Column]) -> None:
         """Raises Widen for numbers that do not fit into their columns."""
-        numbers = [one for one in columns if one.type in ("integer", "decimal") and self.sql_type(one) != "VARCHAR"]
+        numbers = [column for column in columns if column.type in ("integer", "decimal") and self.sql_type(column) != "VARCHAR"]
         if not numbers:
             return
-        asked = ", ".join(f"{_digits(one)}, {_misfits(one, 'BIGINT')}, {_misfits(one, 'HUGEINT')}" for one in numbers)
+        asked = ", ".join(f"{_digits(number)}, {_misfits(number, 'BIGINT')}, {_misfits(number, 'HUGEINT')}" for number in numbers)
         found = self._run(f"select {asked} from {STAGE}")[0]
-        wider = [_fitting(one, self.sql_type(one), *found[5 * at : 5 * at + 5]) for at, one in enumerate(numbers)]
+        wider = [_fitting(column, self.sql_type(column), *found[5 * at : 5 * at + 5]) for at, column in enumerate(numbers)]
         if any(wider):
-            raise Widen(*(one for one in wider if one is not None))
+            raise Widen(*(column for column in wider if column is not None))
 
     def _run(self, statement: str, parameters: Sequence[Any] = (), key: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         import duckdb
@@ -246,7 +246,7 @@ def _machine_memory() -> int:
 
 
 def _no_pattern(path: str) -> str:
-    return "".join(f"[{one}]" if one in "[*?" else one for one in path)
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in path)
 
 
 def _make(path: str) -> None:

@@ -103,7 +103,7 @@ class Postgres(SqlTarget):
         return super().is_applied(content)
 
     def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        if too_long := next((one.name for one in new.columns if len(one.name.encode()) > _LONGEST_NAME), None):
+        if too_long := next((column.name for column in new.columns if len(column.name.encode()) > _LONGEST_NAME), None):
             raise Refused(f"the column {too_long} has a longer name than PostgreSQL keeps", where=entity, next_step="Ask for a shorter one")
         table = self.table(entity)
         if old is None:
@@ -115,8 +115,8 @@ class Postgres(SqlTarget):
             if changes.retyped and emptied:
                 self._run(f"truncate {table}")
             self._rename(table, changes)
-            actions = [f"add column {quoted(one.name)} {self.sql_type(one)}" for one in changes.added]
-            actions += [self._retype(one) for one in changes.retyped]
+            actions = [f"add column {quoted(column.name)} {self.sql_type(column)}" for column in changes.added]
+            actions += [self._retype(column) for column in changes.retyped]
             if changes.key(old) != new.key:
                 for (name,) in self._run(_KEY, [self.schema, entity]):
                     self._run(f"alter table {table} drop constraint {quoted(name)}")
@@ -126,8 +126,8 @@ class Postgres(SqlTarget):
 
     def _rename(self, table: str, changes: Changes) -> None:
         """First what goes, then all renamed columns at once: one may take the name of another."""
-        for one in changes.gone:
-            self._run(f"alter table {table} drop column {quoted(one.name)}")
+        for column in changes.gone:
+            self._run(f"alter table {table} drop column {quoted(column.name)}")
         for number, was in enumerate(changes.renamed):
             self._run(f"alter table {table} rename column {quoted(was)} to {quoted(f'_waybill_renamed_{number}')}")
         for number, name in enumerate(changes.renamed.values()):
@@ -140,7 +140,7 @@ class Postgres(SqlTarget):
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         table = self.table(entity)
         if not self._run(f"select 1 from {table} limit 1"):
-            if any(one.type == "binary" for one in files[0].columns):
+            if any(column.type == "binary" for column in files[0].columns):
                 self.append(entity, shape, files)
             else:
                 self._copy(entity, table, files)
@@ -155,7 +155,9 @@ class Postgres(SqlTarget):
         self._run(f"analyze {STAGE}")
         matching = same_key("held", "staged", shape.key)
         self._run(f"delete from {table} as held where not exists (select from {STAGE} as staged where {matching})")
-        changed = " or ".join(f"{_compared('held', one)} is distinct from {_compared('excluded', one)}" for one in files[0].columns)
+        changed = " or ".join(
+            f"{_compared('held', column)} is distinct from {_compared('excluded', column)}" for column in files[0].columns
+        )
         conflict = on_conflict(files[0].columns, shape.key)
         self._insert(entity, shape, files, conflict + (f" where {changed}" if "do update" in conflict else ""), alias=" as held")
 
@@ -171,7 +173,7 @@ class Postgres(SqlTarget):
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
         self._index(entity, shape)
         self._stage(entity, [file])
-        matching = same_key("held", "gone", [one.name for one in file.columns[:-1]])
+        matching = same_key("held", "gone", [column.name for column in file.columns[:-1]])
         self._run(f"delete from {self.table(entity)} as held using {STAGE} as gone where {matching}")
         self._run(f"drop table {STAGE}")
 
@@ -183,13 +185,15 @@ class Postgres(SqlTarget):
 
     def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str, alias: str = "") -> None:
         columns = files[0].columns
-        values = ", ".join(f"decode({quoted(one.name)}, 'base64')" if one.type == "binary" else quoted(one.name) for one in columns)
+        values = ", ".join(
+            f"decode({quoted(column.name)}, 'base64')" if column.type == "binary" else quoted(column.name) for column in columns
+        )
         self._run(f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), shape.key)
         self._run(f"drop table {STAGE}")
 
     def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
         columns = files[0].columns
-        listed = ", ".join(f"{quoted(one.name)} {'text' if one.type == 'binary' else self.sql_type(one)}" for one in columns)
+        listed = ", ".join(f"{quoted(column.name)} {'text' if column.type == 'binary' else self.sql_type(column)}" for column in columns)
         self._run(f"create temporary table {STAGE} ({listed}) on commit drop")
         self._copy(entity, STAGE, files)
 
@@ -238,7 +242,7 @@ def _compared(row: str, column: Column) -> str:
 def _too_narrow(entity: str, file: DataFile, error: psycopg.Error) -> Exception:
     """A number longer than its column. PostgreSQL names the column only in the context of the error."""
     named = re.search(r"column (.+): \"", error.diag.context or "")
-    column = next((one for one in file.columns if named is not None and named[1] in (one.name, quoted(one.name))), None)
+    column = next((column for column in file.columns if named is not None and named[1] in (column.name, quoted(column.name))), None)
     if column is None or column.type not in ("integer", "decimal") or (column.type == "integer" and is_long(column)):
         return refused_by_database(entity, str(error))
     return Widen(column._replace(precision=38 if column.type == "integer" else None, scale=None))

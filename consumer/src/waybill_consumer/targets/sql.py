@@ -20,7 +20,7 @@ def quoted(name: str) -> str:
 
 
 def names(columns: Iterable[Column | str]) -> str:
-    return ", ".join(quoted(one if isinstance(one, str) else one.name) for one in columns)
+    return ", ".join(quoted(column if isinstance(column, str) else column.name) for column in columns)
 
 
 def is_long(column: Column) -> bool:
@@ -90,15 +90,15 @@ class SqlTarget:
     def is_applied(self, content: str) -> bool:
         return bool(self._run(f"select 1 from {self.table(DELIVERIES)} where content = ?", [content]))
 
-    def remember(self, one: Applied) -> None:
+    def remember(self, step: Applied) -> None:
         listed = "delivery_id, content, tenant, entity, generation, sequence, kind, snapshot_time, window_to, row_count, result, loaded_at"
         marks = ", ".join("?" * 12)
-        self._run(f"insert into {self.table(DELIVERIES)} ({listed}) values ({marks})", [*one, now_text()])
+        self._run(f"insert into {self.table(DELIVERIES)} ({listed}) values ({marks})", [*step, now_text()])
 
     def shape(self, entity: str) -> tuple[str, Shape] | None:
         statement = f"select tenant, key_columns, columns from {self.table(ENTITIES)} where entity = ?"
         for tenant, key, columns in self._run(statement, [entity]):
-            return tenant, Shape(tuple(Column(*one) for one in json.loads(columns)), tuple(json.loads(key)))
+            return tenant, Shape(tuple(Column(*column) for column in json.loads(columns)), tuple(json.loads(key)))
         return None
 
     def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
@@ -113,12 +113,12 @@ class SqlTarget:
                 raise Refused(f"a table or view {entity} is there that load did not make", where=entity, next_step=step)
             self._reshape(entity, None, new, {}, emptied=emptied)
         else:
-            before = {one.name for one in old.columns}
+            before = {column.name for column in old.columns}
             if lost := before - there.keys():
                 what = f"its column {', '.join(sorted(lost))}" if there else "its table"
                 raise Refused(f"{what} is no longer there", where=entity, next_step=self._anew(entity))
             own = {name: kind for name, kind in there.items() if name not in before}
-            if clash := own.keys() & {one.name for one in new.columns}:
+            if clash := own.keys() & {column.name for column in new.columns}:
                 said = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
                 raise Refused(said, where=entity, next_step="Rename or drop that column")
             if old == new:
@@ -128,7 +128,7 @@ class SqlTarget:
 
     def _anew(self, entity: str) -> str:
         """How to have an entity loaded from its first delivery on."""
-        deletes = "; ".join(f"delete from {self.table(one)} where entity = '{entity}'" for one in (DELIVERIES, ENTITIES))
+        deletes = "; ".join(f"delete from {self.table(table)} where entity = '{entity}'" for table in (DELIVERIES, ENTITIES))
         return f"Put it back; or drop what is left of the table, run `{deletes}`, and load again, which begins with the full delivery"
 
     def _keep_shape(self, tenant: str, entity: str, shape: Shape) -> None:
@@ -137,16 +137,20 @@ class SqlTarget:
         self._run(f"insert into {self.table(ENTITIES)} (entity, tenant, key_columns, columns) values (?, ?, ?, ?)", facts)
 
     def _definitions(self, shape: Shape, *, keyed: bool = True) -> str:
-        columns = [f"{quoted(one.name)} {self.sql_type(one)}{' not null' if one.name in shape.key else ''}" for one in shape.columns]
+        columns = [
+            f"{quoted(column.name)} {self.sql_type(column)}{' not null' if column.name in shape.key else ''}" for column in shape.columns
+        ]
         return ", ".join([*columns, *([f"primary key ({names(shape.key)})"] if keyed and shape.key else [])])
 
     def _changes(self, old: Shape, new: Shape) -> Changes:
         before = former(old.columns, new.columns)
         return Changes(
-            added=[one for one in new.columns if one.name not in before],
-            gone=[one for one in old.columns if one.name not in before.values()],
+            added=[column for column in new.columns if column.name not in before],
+            gone=[column for column in old.columns if column.name not in before.values()],
             retyped=[
-                one for one in new.columns if one.name in before and self.sql_type(old.column(before[one.name])) != self.sql_type(one)
+                column
+                for column in new.columns
+                if column.name in before and self.sql_type(old.column(before[column.name])) != self.sql_type(column)
             ],
             renamed={was: name for name, was in before.items() if was != name},
         )
@@ -154,13 +158,13 @@ class SqlTarget:
 
 def on_conflict(columns: Sequence[Column], key: Sequence[str]) -> str:
     """What becomes of a row whose key is there."""
-    values = [quoted(one.name) for one in columns if one.name not in key]
+    values = [quoted(column.name) for column in columns if column.name not in key]
     update = f"do update set {', '.join(f'{name} = excluded.{name}' for name in values)}" if values else "do nothing"
     return f"on conflict ({names(key)}) {update}"
 
 
-def same_key(one: str, other: str, key: Sequence[str]) -> str:
-    return " and ".join(f"{one}.{quoted(name)} = {other}.{quoted(name)}" for name in key)
+def same_key(left: str, other: str, key: Sequence[str]) -> str:
+    return " and ".join(f"{left}.{quoted(name)} = {other}.{quoted(name)}" for name in key)
 
 
 def refused_by_database(entity: str, said: str) -> Refused:

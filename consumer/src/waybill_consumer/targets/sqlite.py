@@ -61,9 +61,9 @@ class Sqlite(SqlTarget):
         for name, kind in own.items():
             self._run(f"alter table {fresh} add column {quoted(name)} {kind}")
         before = former(old.columns, new.columns)
-        kept = [one for one in new.columns if one.name in before]
+        kept = [column for column in new.columns if column.name in before]
         if kept and not emptied:
-            values = ", ".join(f"cast({quoted(before[one.name])} as {self.sql_type(one)})" for one in kept)
+            values = ", ".join(f"cast({quoted(before[column.name])} as {self.sql_type(column)})" for column in kept)
             mine = "".join(f", {quoted(name)}" for name in own)
             self._run(f"insert into {fresh} ({names(kept)}{mine}) select {values}{mine} from {quoted(entity)}")
         self._run(f"drop table {quoted(entity)}")
@@ -82,7 +82,7 @@ class Sqlite(SqlTarget):
             self._insert(entity, shape, file, on_conflict(file.columns, shape.key))
 
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
-        places = " and ".join(f"{quoted(one.name)} = ?" for one in file.columns[:-1])
+        places = " and ".join(f"{quoted(column.name)} = ?" for column in file.columns[:-1])
         self._many(entity, shape, f"delete from {quoted(entity)} where {places}", (row[:-1] for row in _values(file)))
 
     def _insert(self, entity: str, shape: Shape, file: DataFile, conflict: str) -> None:

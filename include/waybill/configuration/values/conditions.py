@@ -39,7 +39,7 @@ def _operator(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """YAML reads an unquoted date as a date: it is kept as its ISO text."""
     if isinstance(value, list | tuple):
-        return tuple(_plain(one) for one in value)
+        return tuple(_plain(item) for item in value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if value is not None and not isinstance(value, bool | int | float | str):

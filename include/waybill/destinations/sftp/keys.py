@@ -94,9 +94,9 @@ def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, .
     extra = connection.extra
     passphrase = extra.get("private_key_passphrase") or extra.get("passphrase") or connection.password or None
     found: list[asyncssh.SSHKey] = []
-    for where, one in _given(label, extra):
-        own = one.get("private_key_passphrase") or one.get("passphrase") or passphrase
-        key = _private_key(label, where, one, own)
+    for where, given in _given(label, extra):
+        own = given.get("private_key_passphrase") or given.get("passphrase") or passphrase
+        key = _private_key(label, where, given, own)
         if key is not None and key.public_data not in {other.public_data for other in found}:
             found.append(key)
     if len(found) > MOST_KEYS:
@@ -113,12 +113,12 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
         several = _BLOCK.findall(several) or [several]
     if not isinstance(several, list):
         raise unusable(label, "private_keys in extra is not a list", "Write the keys as a JSON list, the new one first")
-    for number, one in enumerate(several, 1):
-        if not isinstance(one, str | dict):
+    for number, given in enumerate(several, 1):
+        if not isinstance(given, str | dict):
             raise unusable(
                 label, f"number {number} of private_keys in extra is no key", "Write each key as text, or as an object with key_file"
             )
-        yield f"number {number} of private_keys", {"private_key": one} if isinstance(one, str) else one
+        yield f"number {number} of private_keys", {"private_key": given} if isinstance(given, str) else given
     yield "private_key", extra
 
 

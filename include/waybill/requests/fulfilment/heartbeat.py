@@ -25,12 +25,12 @@ class Lost(Exception):
 class Pulse:
     """Use as a context manager around the work; `tell` and `check` from the working thread."""
 
-    def __init__(self, ledger: Ledger, one: ExportRequest, every: timedelta, now: Callable[[], datetime]) -> None:
-        self._ledger, self._one, self._every, self._now = ledger, one, every.total_seconds(), now
-        self._wake, self._progress, self._told = threading.Event(), one.progress, one.progress
+    def __init__(self, ledger: Ledger, request: ExportRequest, every: timedelta, now: Callable[[], datetime]) -> None:
+        self._ledger, self._request, self._every, self._now = ledger, request, every.total_seconds(), now
+        self._wake, self._progress, self._told = threading.Event(), request.progress, request.progress
         self._stopped, self._lost = threading.Event(), threading.Event()
         self._last = time.monotonic()
-        self._thread = threading.Thread(target=self._beat_on, name=f"pulse-{one.id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat_on, name=f"pulse-{request.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -65,7 +65,7 @@ class Pulse:
         progress = self._progress
         try:
             with self._ledger.begin() as connection:
-                alive = requests.beat(connection, self._one, progress, self._now())
+                alive = requests.beat(connection, self._request, progress, self._now())
         except TransientError:
             return  # the ledger may be back at the next beat; if it is away too long, the request is given up as stalled
         if not alive:

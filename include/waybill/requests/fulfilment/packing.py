@@ -46,17 +46,23 @@ def total_rows(parts: Sequence[Part]) -> int:
 
 
 def pack(
-    one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], target: Path, pulse: Pulse, produced_by: str, zone: str = "UTC"
+    request: ExportRequest,
+    entities: Sequence[Entity],
+    parts: Sequence[Part],
+    target: Path,
+    pulse: Pulse,
+    produced_by: str,
+    zone: str = "UTC",
 ) -> tuple[int, str]:
     """Write the archive, make it durable, and return its size and SHA-256. Raises Lost, TransientError when the disk is full."""
     size, packed = sum(part.written.bytes for part in parts), 0
-    moment = one.created_at.timetuple()[:6]
+    moment = request.created_at.timetuple()[:6]
     with disk_errors(target):
         private.make_folder(target.parent)
         with private.create(target) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, text in (
-                ("manifest.json", _manifest(one, entities, parts, produced_by)),
-                ("README.txt", _readme(one, entities, parts, zone)),
+                ("manifest.json", _manifest(request, entities, parts, produced_by)),
+                ("README.txt", _readme(request, entities, parts, zone)),
                 ("SHA256SUMS", "".join(f"{part.written.sha256}  {part.path}\n" for part in parts)),
             ):
                 archive.writestr(_entry(name, moment), text)
@@ -89,23 +95,23 @@ def _seal(target: Path) -> tuple[int, str]:
         return file.tell(), digest.hexdigest()
 
 
-def _manifest(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], produced_by: str) -> bytes:
+def _manifest(request: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], produced_by: str) -> bytes:
     return document(
         {
             "format_version": FORMAT_VERSION,
-            "request_id": one.id,
-            "attempt": one.attempt,
-            "tenant": one.tenant,
-            "tenants": one.tenants,
-            "export_type": one.export_type,
-            "scope": one.scope,
+            "request_id": request.id,
+            "attempt": request.attempt,
+            "tenant": request.tenant,
+            "tenants": request.tenants,
+            "export_type": request.export_type,
+            "scope": request.scope,
             "range": {
-                **one.range_asked,
-                "from_instant": optional_timestamp_text(one.range_from),
-                "to_instant": optional_timestamp_text(one.range_to),
+                **request.range_asked,
+                "from_instant": optional_timestamp_text(request.range_from),
+                "to_instant": optional_timestamp_text(request.range_to),
             },
-            "snapshot_time": one.created_at,
-            "formats": one.formats,
+            "snapshot_time": request.created_at,
+            "formats": request.formats,
             "rows": total_rows(parts),
             "files": [
                 {
@@ -129,8 +135,8 @@ def _manifest(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Pa
 
 def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
     mine = {part.tenant: part for part in parts if part.entity.id == entity.id}
-    one = next(iter(mine.values()))
-    range_column = _told(one.entity, entity.time_column)
+    first = next(iter(mine.values()))
+    range_column = _told(first.entity, entity.time_column)
     return {
         "entity": entity.id,
         "name": entity.display_name,
@@ -138,8 +144,8 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
         "rows": sum(part.written.rows for part in mine.values()),
         "rows_left_out_as_later": sum(part.changed_since for part in mine.values()),
         "range_column": range_column,
-        "cut_at_the_request_by": _told(one.entity, entity.changes.column) if one.selection.changed.end else range_column,
-        "columns": columns_of(one.entity.columns),
+        "cut_at_the_request_by": _told(first.entity, entity.changes.column) if first.selection.changed.end else range_column,
+        "columns": columns_of(first.entity.columns),
     }
 
 
@@ -148,13 +154,13 @@ def _told(entity: Entity, source: str) -> str | None:
     return entity.exported(source) or source or None
 
 
-def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:
+def _readme(request: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:
     lines = [
-        f"Export {one.id} of {', '.join(one.tenants)}",
+        f"Export {request.id} of {', '.join(request.tenants)}",
         "",
-        f"Requested: {optional_timestamp_text(one.created_at)}. Rows are as of that time; later ones are not in here.",
-        f"Scope: {_scope(one)}",
-        f"Date range: {spoken(one.range_asked, zone)}",
+        f"Requested: {optional_timestamp_text(request.created_at)}. Rows are as of that time; later ones are not in here.",
+        f"Scope: {_scope(request)}",
+        f"Date range: {spoken(request.range_asked, zone)}",
         f"Records: {total_rows(parts)}",
         "",
         "Check the files with: sha256sum -c SHA256SUMS. manifest.json lists them with their rows and columns.",
@@ -173,7 +179,7 @@ def _readme(one: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part
     return "\n".join(lines)
 
 
-def _scope(one: ExportRequest) -> str:
-    rest = {key: value for key, value in one.scope.items() if key != "level"}
+def _scope(request: ExportRequest) -> str:
+    rest = {key: value for key, value in request.scope.items() if key != "level"}
     words = "; ".join(f"{key} {', '.join(value) if isinstance(value, list) else value}" for key, value in rest.items())
-    return f"{one.scope['level']}" + (f" ({words})" if words else "")
+    return f"{request.scope['level']}" + (f" ({words})" if words else "")

@@ -88,11 +88,11 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
 
     Errors on purpose end in `failed` and are returned so; anything else is kept as `internal` and raised on.
     """
-    one = task.request
-    folder = resources.spool / f"{one.id}.{one.attempt}"
-    name = archive_name(one.tenant, one.id, one.attempt)
+    request = task.request
+    folder = resources.spool / f"{request.id}.{request.attempt}"
+    name = archive_name(request.tenant, request.id, request.attempt)
     part: Path | None = None
-    pulse = Pulse(resources.ledger, one, task.export_policy.heartbeat, resources.now)
+    pulse = Pulse(resources.ledger, request, task.export_policy.heartbeat, resources.now)
     try:
         part = resources.archives.part(name, folder)
         with pulse:
@@ -103,13 +103,13 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         return _settle(task, resources, parts, name, size, sha256)
     except Lost:
         resources.archives.remove(name)
-        log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, one), one.attempt)
+        log.warning("%s: %s Attempt %s stops here and leaves no archive.", task.where, _why_lost(resources, request), request.attempt)
         return None
     except WaybillError as error:
         log.warning("%s: %s", task.where, error)
-        return _fail(resources, one, failure_of(error))
+        return _fail(resources, request, failure_of(error))
     except BaseException:
-        _fail(resources, one, FAILURES["internal"])
+        _fail(resources, request, FAILURES["internal"])
         raise
     finally:
         if part is not None:
@@ -117,10 +117,10 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _why_lost(resources: Resources, one: ExportRequest) -> str:
+def _why_lost(resources: Resources, request: ExportRequest) -> str:
     """What became of a request while a worker had it, for the worker's log."""
     with resources.ledger.begin() as connection:
-        now = requests.get(connection, one.id)
+        now = requests.get(connection, request.id)
     if now is None:
         return "The request was deleted meanwhile."
     if now.error_code == "stalled":
@@ -130,7 +130,7 @@ def _why_lost(resources: Resources, one: ExportRequest) -> str:
 
 def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
     """running -> done. The archive of an attempt that is not the running one any more is taken away again."""
-    one, now = task.request, resources.now()
+    request, now = task.request, resources.now()
     files = [ExportFile(p.tenant, p.entity.id, p.format, p.path, p.written.rows, p.written.bytes, p.written.sha256) for p in parts]
     values = {
         "rows": packing.total_rows(parts),
@@ -140,17 +140,17 @@ def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size
         "expires_at": now + task.export_policy.archive_life,
     }
     with resources.ledger.begin() as connection:
-        done = requests.publish(connection, one, files, values, resources.mail("ready"), now)
-        settled = requests.get(connection, one.id)
+        done = requests.publish(connection, request, files, values, resources.mail("ready"), now)
+        settled = requests.get(connection, request.id)
     if not done:
         raise Lost
     return settled
 
 
-def _fail(resources: Resources, one: ExportRequest, why: Failure) -> ExportRequest | None:
+def _fail(resources: Resources, request: ExportRequest, why: Failure) -> ExportRequest | None:
     with resources.ledger.begin() as connection:
-        requests.fail(connection, one, why, resources.mail("failed"), resources.now())
-        return requests.get(connection, one.id)
+        requests.fail(connection, request, why, resources.mail("failed"), resources.now())
+        return requests.get(connection, request.id)
 
 
 def failure_of(error: WaybillError) -> Failure:
@@ -220,7 +220,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
     change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands. Rows that lie
     ahead of the source's clock, or have no time, were not added since: they are in every export without a range.
     """
-    one, now = task.request, snapshot.taken_at
+    request, now = task.request, snapshot.taken_at
     registration = task.registrations[tenant]
     source_tenant, where = registration.reads(tenant, entity)
     entity = registration.sees(entity)
@@ -230,15 +230,15 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
         entity.columns,
         salt=task.salts[tenant],
         scope=task.filters,
-        time_from=one.range_from if entity.time_column else None,
-        time_to=one.range_to if entity.time_column else None,
-        zone=task.registrations.get(one.tenant, registration).zone,
+        time_from=request.range_from if entity.time_column else None,
+        time_to=request.range_to if entity.time_column else None,
+        zone=task.registrations.get(request.tenant, registration).zone,
         live_only=True,
         where=where,
     )
     if snapshot.changes_by_time(wanted):
-        return replace(wanted, changed=Changed(end=one.created_at, ahead=max(now, one.created_at)))
-    cut = (one.created_at, now) if entity.time_column and one.created_at < now else None
+        return replace(wanted, changed=Changed(end=request.created_at, ahead=max(now, request.created_at)))
+    cut = (request.created_at, now) if entity.time_column and request.created_at < now else None
     return replace(wanted, time_cut=cut)
 
 
@@ -255,9 +255,9 @@ def left_out(wanted: Selection) -> Selection | None:
 
 def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
     """Write one entity in every format in one pass; yields the rows so far, and the finished parts at the end."""
-    one, entity = task.request, wanted.entity
-    inside = f"{tenant}/" if len(one.tenants) > 1 else ""
-    paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in one.formats}
+    request, entity = task.request, wanted.entity
+    inside = f"{tenant}/" if len(request.tenants) > 1 else ""
+    paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in request.formats}
     after = left_out(wanted)
     with _open(task, wanted, folder, paths) as writers:
         rows = 0
@@ -277,15 +277,15 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 @contextmanager
 def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
     """A writer per format; all of them are given up when anything goes wrong."""
-    one, writers = task.request, dict[str, Writer]()
+    request, writers = task.request, dict[str, Writer]()
     export_policy = task.export_policy
     options = WriterOptions(
-        one.created_at,
+        request.created_at,
         export_policy.json_layout,
         export_policy.spreadsheet_guard,
         export_policy.csv_bom,
-        (one.range_from, one.range_to),
-        one.scope,
+        (request.range_from, request.range_to),
+        request.scope,
     )
     try:
         for name, path in paths.items():

@@ -37,8 +37,8 @@ def fulfil(
     Errors on purpose end in a failed request; a bug fails it too and is raised on.
     """
     with installation.ledger.begin() as connection:
-        one = requests.get(connection, request_id)
-        claimed = one and requests.claim(connection, one, worker or f"{socket.gethostname()}:{os.getpid()}", installation.now())
+        request = requests.get(connection, request_id)
+        claimed = request and requests.claim(connection, request, worker or f"{socket.gethostname()}:{os.getpid()}", installation.now())
     if not claimed:
         return None
     export_policy = installation.configuration.export_policy(claimed.tenant)
@@ -68,38 +68,42 @@ def fulfil(
     return protocol.fulfil(task, resources)
 
 
-def _may_start(installation: Installation, one: ExportRequest) -> bool:
+def _may_start(installation: Installation, request: ExportRequest) -> bool:
     """Plan and right to create are asked for again at the start; for an organization also whether its tenants still belong together."""
-    if one.scope["level"] == "organization":
+    if request.scope["level"] == "organization":
         members = installation.configuration.policy.organizations.get(
-            one.scope.get("organization") or installation.configuration.policy.organization_of(one.tenant) or "", ()
+            request.scope.get("organization") or installation.configuration.policy.organization_of(request.tenant) or "", ()
         )
-        if not set(one.tenants) <= set(members):
+        if not set(request.tenants) <= set(members):
             return False
-    return has_plan(installation, one.tenant) and still_holds(installation, one.roles, one.tenants, Permission.EXPORTS_CREATE)
+    return has_plan(installation, request.tenant) and still_holds(installation, request.roles, request.tenants, Permission.EXPORTS_CREATE)
 
 
-def _task(installation: Installation, one: ExportRequest) -> Task:
-    entities = tuple(installation.entity(entity) for entity in one.entities)
+def _task(installation: Installation, request: ExportRequest) -> Task:
+    entities = tuple(installation.entity(entity) for entity in request.entities)
     with installation.ledger.begin() as connection:
-        salts = {tenant: requests.salt(connection, tenant) for tenant in one.tenants}
-    words = {tenant: installation.words_of(tenant) for tenant in one.tenants}
-    return Task(one, installation.configuration.export_policy(one.tenant), entities, salts, words, PRODUCED_BY)
+        salts = {tenant: requests.salt(connection, tenant) for tenant in request.tenants}
+    words = {tenant: installation.words_of(tenant) for tenant in request.tenants}
+    return Task(request, installation.configuration.export_policy(request.tenant), entities, salts, words, PRODUCED_BY)
 
 
-def _refuse(installation: Installation, one: ExportRequest, why: Failure) -> ExportRequest | None:
+def _refuse(installation: Installation, request: ExportRequest, why: Failure) -> ExportRequest | None:
     with installation.ledger.begin() as connection:
         requests.fail(
-            connection, one, why, mail_about(one, "failed", installation.configuration.export_policy(one.tenant)), installation.now()
+            connection,
+            request,
+            why,
+            mail_about(request, "failed", installation.configuration.export_policy(request.tenant)),
+            installation.now(),
         )
-        return requests.get(connection, one.id)
+        return requests.get(connection, request.id)
 
 
-def fulfil_all(installation: Installation, *, due_only: bool = False, progress: Progress = lambda one: None) -> list[ExportRequest]:
+def fulfil_all(installation: Installation, *, due_only: bool = False, progress: Progress = lambda request: None) -> list[ExportRequest]:
     """Work through what is pending now, once, oldest first."""
     ended = []
-    for one in pending(installation, installation.now() if due_only else None):
-        progress(one)
-        if (done := fulfil(installation, one.id)) is not None:
+    for request in pending(installation, installation.now() if due_only else None):
+        progress(request)
+        if (done := fulfil(installation, request.id)) is not None:
             ended.append(done)
     return ended

@@ -141,7 +141,7 @@ def database(connection: Any) -> Database:
     if root in ("psycopg", "psycopg2"):
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
         if root == "psycopg2":  # decodes text by the encoding it found when it connected
-            settings = [one for one in settings if "client_encoding" not in one]
+            settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
         return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None

@@ -154,7 +154,7 @@ class DbApiSnapshot:
                 [(plan,)] = self._rows(hiding.tables_read(self._from(entity)))
                 names = hiding.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
             else:
-                names = ["".join(map(str, self._from(one).parts)) for one in (entity, *entity.parents())]
+                names = ["".join(map(str, self._from(joined).parts)) for joined in (entity, *entity.parents())]
             return [name for (name,) in self._rows(hiding.hiding(names))]
 
     def check(self, selection: Selection) -> None:
@@ -189,7 +189,7 @@ class DbApiSnapshot:
         """What is read in one statement needs none."""
         if entity.changes.mode is Mode.FULL:
             return
-        for name in (one.relation for one in (entity, *entity.parents()) if one.relation):
+        for name in (joined.relation for joined in (entity, *entity.parents()) if joined.relation):
             statement = self.database.without_snapshots(split_name(name))
             for table, kind in self._rows(statement) if statement else []:
                 raise PermanentError(
@@ -242,7 +242,7 @@ class DbApiSnapshot:
 
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
-        parents = tuple(Parent(self.flavour, self._from(one), self.columns(one), one.relation) for one in entity.parents())
+        parents = tuple(Parent(self.flavour, self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents())
         natives = self._natives(entity)
         return TableQuery(self.flavour, self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
 
@@ -319,7 +319,7 @@ class TableQuery(Query):
         """Every column the second stage needs."""
         timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
         extra = [self.entity.time_column] if timed else []
-        extra += [one.column for one in (*self.selection.where, self.entity.deleted_when) if one]
+        extra += [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
         names = [*sources(self.selection.columns), *sources(self.selection.changed.known_columns or {}), *self.entity.key]
         return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
 

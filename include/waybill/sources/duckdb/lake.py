@@ -171,7 +171,7 @@ class LakeSnapshot(EngineSnapshot):
         # The engine skips the groups of rows that lie outside.
         ranges = [(path, *self._cut[path]) for path in cut]
         parts = [sql(f"{{}} WHERE file_row_number >= {first} AND file_row_number < {end}", read([path])) for path, first, end in ranges]
-        every = [sql("SELECT * FROM {}", one) for one in ([read(whole)] if whole else []) + parts]
+        every = [sql("SELECT * FROM {}", part) for part in ([read(whole)] if whole else []) + parts]
         return sql("({}) AS p", join(" UNION ALL BY NAME ", every))
 
     @contextmanager
@@ -298,7 +298,7 @@ class LakeSnapshot(EngineSnapshot):
     def _refuse_table_formats(self, entity: Entity, paths: list[str], depth: int) -> None:
         """A folder in which a log says which files count: the others hold rows that were deleted or replaced."""
         folders = {"/".join(parts[:end]) for path in paths for parts in [path.split("/")] for end in range(depth, len(parts))}
-        for folder in sorted(one for one in folders if not partitions.PARTITION.match(one.rpartition("/")[2]))[:_MOST_FOLDERS]:
+        for folder in sorted(folder for folder in folders if not partitions.PARTITION.match(folder.rpartition("/")[2]))[:_MOST_FOLDERS]:
             for mark, name in _TABLE_FORMATS.items():
                 if self.files.exists(f"{folder}/{mark}"):
                     raise PermanentError(

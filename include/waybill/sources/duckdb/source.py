@@ -122,7 +122,7 @@ class EngineSnapshot(ABC):
     def query(self, selection: Selection) -> Query:
         entity = selection.entity
         relation = self.relation(entity, selection.tenant)
-        parents = tuple(self._parent(one) for one in entity.parents())
+        parents = tuple(self._parent(parent) for parent in entity.parents())
         return Query(_FLAVOUR, relation, self._describe(entity, relation), selection, parents=parents, clock=self.taken_at)
 
     def _parent(self, entity: Entity) -> Parent:

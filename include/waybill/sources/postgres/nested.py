@@ -95,7 +95,7 @@ def leaves(native: str, known: Shapes) -> frozenset[str]:
     name = resolved(native, known)
     shape = known.get(name, Shape())
     inner = [shape.element, shape.range_over] + [field for _, field in shape.fields or ()]
-    found = frozenset().union(*(leaves(one, known) for one in inner if one))
+    found = frozenset().union(*(leaves(member, known) for member in inner if member))
     return found or frozenset({name})
 
 

@@ -61,7 +61,7 @@ def connect(target: Connection) -> Iterator[psycopg.Connection]:
 
     Raises TransientError when out of reach, PermanentError when the login is refused.
     """
-    known = {one.keyword.decode() for one in psycopg.pq.Conninfo.get_defaults()} - _OURS
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - _OURS
     settings = {name: str(value) for name, value in target.extra.items() if name in known}
     settings = {"connect_timeout": "15", "keepalives_idle": "30", "tcp_user_timeout": "60000", "client_encoding": "UTF8"} | settings
     place = {"host": target.host, "port": target.port, "dbname": target.schema, "user": target.login, "password": target.password}
@@ -217,4 +217,4 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
 def _names(said: str, types: Collection[str]) -> bool:
     """Whether an error is about one of these types; the value comes behind the colon."""
     words = said.partition(":")[0]
-    return any(re.search(rf"\b{re.escape(one)}\b", words) for one in types)
+    return any(re.search(rf"\b{re.escape(native)}\b", words) for native in types)

@@ -141,7 +141,7 @@ class PostgresSnapshot:
     def _tables_read(self, entity: Entity) -> list[str]:
         """Quoted names of what stands behind an entity."""
         if not entity.query:
-            return [relation_name(one) for one in (entity, *entity.parents())]
+            return [relation_name(joined) for joined in (entity, *entity.parents())]
         text, _ = render(hiding.tables_read(relation_name(entity)))
         with session.errors(f"{entity.id} in {self.where}"):
             [(plans,)] = self.connection.execute(text).fetchall()
@@ -264,7 +264,9 @@ class PostgresSnapshot:
         entity = selection.entity
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
         above = entity.parents()
-        parents = tuple(Parent(self._flavour(one), sql("{}", relation_name(one)), self.columns(one), one.relation) for one in above)
+        parents = tuple(
+            Parent(self._flavour(parent), sql("{}", relation_name(parent)), self.columns(parent), parent.relation) for parent in above
+        )
         flavour, natives = self._flavour(entity), self.columns(entity)
         relation = sql("{}", relation_name(entity))
         order, clock = selection.in_key_order, self.taken_at
@@ -370,7 +372,7 @@ class PostgresSnapshot:
         found = {kind.value for name, kinds in read.items() for kind in kinds if self._is_text(natives.get(name, ""))}
         if any(ColumnType.INTEGER in kinds and natives.get(name, "").startswith("numeric") for name, kinds in read.items()):
             found.add("bigint")
-        compared = [selection.entity.tenant_column, *selection.entity.scopes.values(), *(one.column for one in selection.where)]
+        compared = [selection.entity.tenant_column, *selection.entity.scopes.values(), *(condition.column for condition in selection.where)]
         return found | {base(natives[name]) for name in compared if name in natives and not self._is_text(natives[name])}
 
     def _is_text(self, native: str) -> bool:

@@ -65,7 +65,7 @@ class FoundTable:
     """Columns that the connection's user may not read. They are not among `columns`."""
 
     def column(self, name: str) -> FoundColumn | None:
-        return next((one for one in self.columns if one.name == name), None)
+        return next((column for column in self.columns if column.name == name), None)
 
 
 class Structure(Protocol):

@@ -56,7 +56,8 @@ class DuckDBStructure:
         for space, name, comment, rows in sorted([*listed, *views]):
             facts = bound[space, name]
             keys = sorted(
-                (one for one in facts if one[0] in ("PRIMARY KEY", "UNIQUE")), key=lambda one: (one[0] != "PRIMARY KEY", len(one[1]))
+                (constraint for constraint in facts if constraint[0] in ("PRIMARY KEY", "UNIQUE")),
+                key=lambda constraint: (constraint[0] != "PRIMARY KEY", len(constraint[1])),
             )
             found.append(
                 FoundTable(

@@ -27,8 +27,8 @@ router = APIRouter(prefix="/tenants/{tenant}", tags=["deliveries"])
 def camel(value: Any) -> Any:
     """Plain data with its keys in camelCase."""
     if isinstance(value, dict):
-        return {to_camel(key): camel(one) for key, one in value.items()}
-    return [camel(one) for one in value] if isinstance(value, list) else value
+        return {to_camel(key): camel(member) for key, member in value.items()}
+    return [camel(item) for item in value] if isinstance(value, list) else value
 
 
 @router.get(
@@ -41,28 +41,29 @@ def list_entities(tenant: TenantPath, caller: Viewer, installation: Installation
     return JSONResponse(
         {
             "items": [
-                _entity(one, one.id in active).model_dump(mode="json") for one in installation.catalog.offered_to(tenant).entities.values()
+                _entity(entity, entity.id in active).model_dump(mode="json")
+                for entity in installation.catalog.offered_to(tenant).entities.values()
             ]
         }
     )
 
 
-def _entity(one: Entity, active: bool) -> models.CatalogEntity:
+def _entity(entity: Entity, active: bool) -> models.CatalogEntity:
     columns = [
         models.CatalogColumn(name=name, type=column.type, description=column.description, anonymized=column.export == "anonymize")
-        for name, column in one.columns.items()
+        for name, column in entity.columns.items()
     ]
     return models.CatalogEntity(
-        id=one.id,
-        name=one.display_name,
-        description=one.description,
+        id=entity.id,
+        name=entity.display_name,
+        description=entity.description,
         active=active,
-        key=list(one.delivered_key),
+        key=list(entity.delivered_key),
         columns=columns,
-        formats=list(one.formats),
-        scopes=list(one.scopes),
-        tombstone_column=one.tombstone_column,
-        ranged=bool(one.time_column),
+        formats=list(entity.formats),
+        scopes=list(entity.scopes),
+        tombstone_column=entity.tombstone_column,
+        ranged=bool(entity.time_column),
     )
 
 
@@ -90,7 +91,7 @@ def list_deliveries(
             [Finding("", "entity", what, ", ".join(installation.catalog.entities), closest(entity, names), "unknown_entity")]
         )
     found = describing.listed(installation, tenant, entity=entity_id, status=status, limit=limit + 1, before=cursor)
-    page = found[:limit] if caller.is_insider else [described_outside(one) for one in found[:limit]]
+    page = found[:limit] if caller.is_insider else [described_outside(delivery) for delivery in found[:limit]]
     return JSONResponse({"items": camel(page), "nextCursor": page[-1]["delivery_id"] if len(found) > limit else None})
 
 

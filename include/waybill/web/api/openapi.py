@@ -85,7 +85,10 @@ def _example(code: str, status: int) -> dict[str, Any]:
 
 def body(model: type[BaseModel], examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` of a route whose body is read by `bodies.json_object`."""
-    content = {"schema": {"$ref": REF.format(model=model.__name__)}, "examples": {name: {"value": one} for name, one in examples.items()}}
+    content = {
+        "schema": {"$ref": REF.format(model=model.__name__)},
+        "examples": {name: {"value": example} for name, example in examples.items()},
+    }
     return {"requestBody": {"required": required, "content": {"application/json": content}}}
 
 
@@ -98,7 +101,7 @@ def _complete(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if "{tenant}" not in path:
-                operation["parameters"] = [one for one in operation.get("parameters", []) if one["name"] != "tenant"]
+                operation["parameters"] = [parameter for parameter in operation.get("parameters", []) if parameter["name"] != "tenant"]
             operation["x-codeSamples"] = samples.code_samples(path, method, operation)
             for status, response in operation["responses"].items():
                 content = response.get("content", {}).get("application/json")

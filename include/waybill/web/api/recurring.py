@@ -55,14 +55,14 @@ class RecurringExports(Answer):
 )
 def create_template(tenant: TenantPath, caller: Asker, body: JsonBody, installation: InstallationDep) -> JSONResponse:
     """The first request is made at the next Monday or 1st; without a range it covers the week or month that ended."""
-    one = recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body))
-    return JSONResponse(recurring.describe_template(installation, one), 201)
+    template = recurring.create_template(installation, caller, tenant, parsed(TemplateBody, body))
+    return JSONResponse(recurring.describe_template(installation, template), 201)
 
 
 @router.get("", response_model=RecurringExports, responses=problems(*_READING), summary="Recurring exports")
 def list_templates(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     found = recurring.list_templates(installation, caller, tenant)
-    return JSONResponse({"items": [recurring.describe_template(installation, one) for one in found]})
+    return JSONResponse({"items": [recurring.describe_template(installation, template) for template in found]})
 
 
 @router.get("/{template_id}", response_model=RecurringExport, responses=problems(*_READING), summary="One recurring export")
@@ -74,7 +74,9 @@ def get_template(tenant: TenantPath, template_id: TemplateId, caller: CallerDep,
 def template_history(tenant: TenantPath, template_id: TemplateId, caller: CallerDep, installation: InstallationDep) -> JSONResponse:
     """The requests it made, newest first, fifty at most."""
     made = recurring.history(installation, caller, tenant, template_id)
-    return JSONResponse({"items": [following.describe_request(installation, one, caller=caller) for one in made], "nextCursor": None})
+    return JSONResponse(
+        {"items": [following.describe_request(installation, request, caller=caller) for request in made], "nextCursor": None}
+    )
 
 
 @router.post(
@@ -84,8 +86,8 @@ def pause_template(
     tenant: TenantPath, template_id: TemplateId, action: Literal["pause", "resume"], caller: CallerDep, installation: InstallationDep
 ) -> JSONResponse:
     """What was missed while paused is not made up for."""
-    one = recurring.pause_template(installation, caller, tenant, template_id, paused=action == "pause")
-    return JSONResponse(recurring.describe_template(installation, one))
+    template = recurring.pause_template(installation, caller, tenant, template_id, paused=action == "pause")
+    return JSONResponse(recurring.describe_template(installation, template))
 
 
 @router.delete("/{template_id}", status_code=204, responses=problems("delete_denied", *_READING), summary="End a recurring export")

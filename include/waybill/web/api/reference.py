@@ -66,7 +66,7 @@ def described(app: FastAPI) -> dict[str, Any]:
     except WaybillError as error:
         log.info("the reference goes without the names of entities: %s", error)
         return document
-    names = [one.display_name for one in entities if not one.only]
+    names = [entity.display_name for entity in entities if not entity.only]
     if names:
         _list_entities(document, names)
     return document
@@ -91,6 +91,6 @@ def _list_entities(document: dict[str, Any], names: list[str]) -> None:
 
 
 def _name_items(schema: dict[str, Any]) -> None:
-    for one in (schema, *schema.get("anyOf", [])):
-        if one.get("type") == "array":
-            one["items"] = {"$ref": "#/components/schemas/EntityName"}
+    for described in (schema, *schema.get("anyOf", [])):
+        if described.get("type") == "array":
+            described["items"] = {"$ref": "#/components/schemas/EntityName"}

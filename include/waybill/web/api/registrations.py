@@ -151,8 +151,8 @@ def replace_registration(
 
 def _rehearse(installation: Installation, tenant: str, raw: dict[str, Any], expected: int | None, operator: bool) -> JSONResponse:
     plan = replacing.rehearse(installation, tenant, raw, expected=expected, operator=operator)
-    rows = [one.rows for one in plan.estimates]
-    sizes = [one.bytes for one in plan.estimates]
+    rows = [estimate.rows for estimate in plan.estimates]
+    sizes = [estimate.bytes for estimate in plan.estimates]
     return JSONResponse(
         {
             "dryRun": True,
@@ -161,7 +161,10 @@ def _rehearse(installation: Installation, tenant: str, raw: dict[str, Any], expe
             "fields": _fields(plan.fields),
             "estimatedRows": _total(rows),
             "estimatedBytes": _total(sizes),
-            "estimates": [{"entity": one.entity, "rows": one.rows, "bytes": one.bytes, "note": one.note or None} for one in plan.estimates],
+            "estimates": [
+                {"entity": estimate.entity, "rows": estimate.rows, "bytes": estimate.bytes, "note": estimate.note or None}
+                for estimate in plan.estimates
+            ],
         }
     )
 
@@ -217,20 +220,27 @@ def full_load(tenant: TenantPath, caller: Operator, body: JsonBody, installation
 )
 def list_versions(tenant: TenantPath, caller: Viewer, installation: InstallationDep) -> JSONResponse:
     """Every registration the tenant ever had, newest first."""
-    return JSONResponse({"items": [_version(one) for one in replacing.history(installation, tenant)]})
+    return JSONResponse({"items": [_version(version) for version in replacing.history(installation, tenant)]})
 
 
 def _version(made: replacing.Version) -> dict[str, Any]:
-    one = made.registered
-    changes = {"activated": [], "deactivated": [], "kept": [], **one.diff, "fields": _fields(made.fields), "restoredFrom": made.restored}
+    registered = made.registered
+    changes = {
+        "activated": [],
+        "deactivated": [],
+        "kept": [],
+        **registered.diff,
+        "fields": _fields(made.fields),
+        "restoredFrom": made.restored,
+    }
     changes.pop("restored_from", None)
     return {
-        "version": one.version,
-        "createdAt": timestamp_text(one.created_at),
-        "actor": one.actor,
-        "origin": one.origin,
+        "version": registered.version,
+        "createdAt": timestamp_text(registered.created_at),
+        "actor": registered.actor,
+        "origin": registered.origin,
         "changes": changes,
-        "registration": one.body,
+        "registration": registered.body,
     }
 
 

@@ -48,16 +48,16 @@ _BODY = ("bad_request", "too_large", "unsupported_media_type")
 openapi.REQUEST_MODELS += [Submission, schemas.BulkDelete]
 
 
-def shown(installation: Installation, caller: Caller, one: ExportRequest, status: int = 200, *, base: str = "") -> JSONResponse:
+def shown(installation: Installation, caller: Caller, request: ExportRequest, status: int = 200, *, base: str = "") -> JSONResponse:
     """A request as an answer: while it is active with the time after which looking again is worth it."""
-    files = following.files_of(installation, one) if one.status in (Status.DONE, Status.EXPIRED) else []
+    files = following.files_of(installation, request) if request.status in (Status.DONE, Status.EXPIRED) else []
     headers = {"Cache-Control": "no-store"}
-    if one.status in ACTIVE:
-        wait = (one.due_at - installation.now()).total_seconds() if one.status == Status.PENDING else 0
+    if request.status in ACTIVE:
+        wait = (request.due_at - installation.now()).total_seconds() if request.status == Status.PENDING else 0
         headers["Retry-After"] = str(max(POLL_SECONDS, int(wait)))
     if base:
-        headers["Location"] = f"{base}/{one.id}"
-    return JSONResponse(following.describe_request(installation, one, caller=caller, files=files), status, headers)
+        headers["Location"] = f"{base}/{request.id}"
+    return JSONResponse(following.describe_request(installation, request, caller=caller, files=files), status, headers)
 
 
 def _collection(request: Request, tenant: str) -> str:
@@ -90,8 +90,8 @@ def create_export(
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """The export runs in the background. Follow it at `Location`; when it is done, ask for a link."""
-    one = creating.create(installation, caller, tenant, parsed(Submission, body), Origin(key=idempotency_key))
-    return shown(installation, caller, one, 202, base=_collection(request, tenant))
+    export = creating.create(installation, caller, tenant, parsed(Submission, body), Origin(key=idempotency_key))
+    return shown(installation, caller, export, 202, base=_collection(request, tenant))
 
 
 @router.get("", response_model=schemas.Exports, responses=problems(*_READING), summary="Exports, newest first")
@@ -106,7 +106,7 @@ def list_exports(
 ) -> JSONResponse:
     """The requests the caller may see."""
     page = following.list_requests(installation, caller, tenant, statuses=status or (), mine=mine, limit=limit, cursor=cursor)
-    items = [following.describe_request(installation, one, caller=caller) for one in page.requests]
+    items = [following.describe_request(installation, request, caller=caller) for request in page.requests]
     return JSONResponse({"items": items, "nextCursor": page.cursor}, headers={"Cache-Control": "no-store"})
 
 
@@ -174,8 +174,8 @@ def resubmit_export(
 ) -> JSONResponse:
     """A new request like one that failed, expired or was cancelled; a named range means today's dates, a recurring one keeps its period."""
     before = following.get_request(installation, caller, tenant, request_id)
-    one = creating.resubmit(installation, caller, before, idempotency_key)
-    return shown(installation, caller, one, 202, base=_collection(request, tenant))
+    export = creating.resubmit(installation, caller, before, idempotency_key)
+    return shown(installation, caller, export, 202, base=_collection(request, tenant))
 
 
 @router.post(

@@ -33,7 +33,7 @@ def code_samples(path: str, method: str, operation: dict[str, Any]) -> list[dict
     """`x-codeSamples` of an operation, with the first example of its body."""
     place = path.replace("{tenant}", "acme").replace("{request_id}", "$ID").replace("{", "$").replace("}", "")
     contents = operation.get("requestBody", {}).get("content", {}).values()
-    examples = [one["value"] for media in contents for one in media.get("examples", {}).values()]
+    examples = [example["value"] for media in contents for example in media.get("examples", {}).values()]
     body = json.dumps(examples[0], indent=2, ensure_ascii=False) if examples else ""
     needs_token = bool(operation.get("security"))
     made = {"curl": _curl, "Python": _python, "JavaScript": _javascript}
@@ -81,14 +81,16 @@ def example(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", dep
         return schema.get("const", schema.get("default"))
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
-            return example(next((one for one in schema[key] if one.get("type") != "null"), {}), schemas, name, depth)
+            return example(next((option for option in schema[key] if option.get("type") != "null"), {}), schemas, name, depth)
     return _plain(schema, schemas, name, depth)
 
 
 def _plain(schema: dict[str, Any], schemas: dict[str, Any], name: str, depth: int) -> Any:
     kind = schema.get("type")
     if kind == "object":
-        return {field: example(one, schemas, field, depth + 1) for field, one in schema.get("properties", {}).items()}
+        return {
+            field: example(property_schema, schemas, field, depth + 1) for field, property_schema in schema.get("properties", {}).items()
+        }
     if kind == "array":
         return [example(schema.get("items", {}), schemas, name.removesuffix("s"), depth + 1)]
     if kind in ("integer", "number"):

@@ -32,7 +32,7 @@ from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, sa
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [one.router for one in (context, overview, tenant, registration, requests, recurring)]
+ROUTERS = [module.router for module in (context, overview, tenant, registration, requests, recurring)]
 TITLES = table("error_titles")
 HELP = table("error_help")
 
@@ -231,7 +231,7 @@ def _ways(request: Request, caller: Caller | None, status: int, tabs: list[conte
     ways = [(tell("failed.again"), "")] if request.method == "GET" and (status >= 500 or status == 412) else []
     if caller is None:  # both lead over signing in
         return [*ways, (tell("nav.exports"), f"{below(request)}requests") if status == 410 else (tell("failed.start"), below(request))]
-    leads = [(one.title, below(request) + one.address) for one in tabs if one.tab in ("overview", "requests")]
+    leads = [(link.title, below(request) + link.address) for link in tabs if link.tab in ("overview", "requests")]
     return [*ways, *sorted(leads, key=lambda way: way[1].endswith("requests"), reverse=status == 410)]
 
 

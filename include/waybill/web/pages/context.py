@@ -60,7 +60,7 @@ class Context:
     @property
     def only(self) -> str:
         """The tenant, where there is but one to be chosen."""
-        every = [one for names in self.members.values() for one in names]
+        every = [name for names in self.members.values() for name in names]
         return every[0] if len(every) == 1 else ""
 
     @property
@@ -85,7 +85,7 @@ def houses(installation: Installation) -> Houses:
     with installation.ledger.read() as connection:
         registered = frozenset(registrations.ids(connection))
     configuration = installation.configuration
-    filed = {one for one in configuration.file_names if TENANT_ID.match(one)}
+    filed = {file_name for file_name in configuration.file_names if TENANT_ID.match(file_name)}
     return Houses(sorted({*registered, *configuration.policy.named_tenants, *filed}), registered)
 
 
@@ -101,10 +101,10 @@ def _context(
 ) -> Context:
     wanted = Permission.EXPORTS_VIEW if tab == "requests" else Permission.REGISTRATIONS_VIEW
     policy = installation.configuration.policy
-    owners = {one: name for name, members in reversed(list(policy.organizations.items())) for one in members}
+    owners = {member: name for name, members in reversed(list(policy.organizations.items())) for member in members}
     found: dict[str, list[str]] = {}
-    for one in caller.rights.among(wanted, every.known):
-        found.setdefault(owners.get(one, NOBODY), []).append(one)
+    for tenant_id in caller.rights.among(wanted, every.known):
+        found.setdefault(owners.get(tenant_id, NOBODY), []).append(tenant_id)
     if tenant:
         organization = owners.get(tenant, NOBODY)
         found.setdefault(organization, [])
@@ -139,7 +139,7 @@ def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str
         rest = [Link("requests", exports, f"{below_tenant}requests"), Link("catalogue", tell("nav.catalogue"), f"{below_tenant}catalogue")]
         return [Link("overview", tell("nav.overview"), ""), *own, *rest]
     sole = caller.rights.among(Permission.REGISTRATIONS_VIEW, every.known)
-    scheduled = [Link("tenant", tell("nav.deliveries"), f"tenants/{one}") for one in sole[:1] if one in every.registered]
+    scheduled = [Link("tenant", tell("nav.deliveries"), f"tenants/{tenant_id}") for tenant_id in sole[:1] if tenant_id in every.registered]
     asks = caller.rights.among(Permission.EXPORTS_VIEW, every.known)
     own = [Link("requests", exports, f"tenants/{tenant}/requests" if tenant else "requests")] if asks else []
     return [*own, *scheduled, Link("catalogue", tell("nav.catalogue"), "catalogue")]

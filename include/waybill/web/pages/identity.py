@@ -103,7 +103,7 @@ def finish(request: Request, installation: Installation, access: TokenAccess) ->
 
 def _failures(client: OAuth2Client) -> tuple[type[Exception], ...]:
     """What the client raises for no answer, and for one that is no JSON. Authlib speaks through httpx2 where it can, else httpx."""
-    used = next(one for one in type(client).__mro__ if one.__name__ == "Client").__module__.partition(".")[0]
+    used = next(base for base in type(client).__mro__ if base.__name__ == "Client").__module__.partition(".")[0]
     return (httpx.HTTPError, import_module(used).HTTPError, ValueError)
 
 

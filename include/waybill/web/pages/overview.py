@@ -45,7 +45,7 @@ def show_overview(
         return RedirectResponse(f"{below(request)}requests", 303, HEADERS)
     known, wrong = (state, "") if state in list(State) else ("", state)
     members = (around := frame(installation, caller, "overview", organization=organization))["context"].members
-    seen = members.get(organization, ()) if organization else [one for names in members.values() for one in names]
+    seen = members.get(organization, ()) if organization else [name for names in members.values() for name in names]
     found = overview(installation, lambda _: seen, Asked(q, State(known) if known else None, p), scheduler.scheduler_state())
 
     name = "overview/list.html" if request.headers.get("hx-target") == "tenants" else "overview/page.html"

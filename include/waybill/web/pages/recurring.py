@@ -48,10 +48,10 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
     """The recurring exports the caller may see, with the names of their entities; `mine` are theirs to pause and delete."""
     names = installation.catalog.entities
     found = []
-    for one in recurring.list_templates(installation, caller, tenant):
-        shown = recurring.describe_template(installation, one)
+    for template in recurring.list_templates(installation, caller, tenant):
+        shown = recurring.describe_template(installation, template)
         wanted = shown["request"].get("entities") or []
-        mine = recurring.may_change(caller, one)
+        mine = recurring.may_change(caller, template)
         called = [names[each].display_name if each in names else each for each in wanted]
         formats = ", ".join(str(each).upper() for each in shown["request"].get("formats") or [])
         what = few(called) or say("recurring.everything")
@@ -59,10 +59,10 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
     return found
 
 
-def _covers(one: dict[str, Any]) -> Markup:
-    if one["covers"] == "everything":
+def _covers(template: dict[str, Any]) -> Markup:
+    if template["covers"] == "everything":
         return say("recurring.of_everything")
-    return say("recurring.of_range" if one["request"].get("range") else f"recurring.of_{one['frequency']}")
+    return say("recurring.of_range" if template["request"].get("range") else f"recurring.of_{template['frequency']}")
 
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:
@@ -99,7 +99,7 @@ def delete(request: Request, tenant: TenantPath, caller: PageCaller, installatio
 def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
     """What it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
-    items = [following.describe_request(installation, one, caller=caller) for one in found]
+    items = [following.describe_request(installation, request, caller=caller) for request in found]
     return page(
         request,
         "exports/made.html",

@@ -10,13 +10,13 @@ from waybill.language import tell
 from waybill.ledger.registrations import Rehearsed
 
 
-def row(one: Row) -> Row:
+def row(row: Row) -> Row:
     """A tenant's row of the overview."""
-    return replace(one, troubles=discreet(one.troubles))
+    return replace(row, troubles=discreet(row.troubles))
 
 
 def overview(found: Overview) -> Overview:
-    return replace(found, rows=[row(one) for one in found.rows])
+    return replace(found, rows=[row(shown_row) for shown_row in found.rows])
 
 
 def rehearsed(kept: Rehearsed | None) -> Rehearsed | None:

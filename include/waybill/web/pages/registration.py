@@ -43,7 +43,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "option": body["exportOption"],
         "chosen": chosen,
         "frequency": body["frequency"],
-        "frequencies": [(one.value, one.value) for one in Frequency],
+        "frequencies": [(frequency.value, frequency.value) for frequency in Frequency],
         "options": list(ExportOption),
         "perEntity": _as_yaml({name: body[name] for name in PER_ENTITY if body.get(name)}),
         "perEntityKeys": list(PER_ENTITY),
@@ -59,7 +59,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
         "fileFormats": FILE_FORMATS,
         "fileFormat": (body.get("files") or {}).get("format", "csv"),
         "delimiters": [(sign, name) for name, sign in NAMED.items()],
-        "compressions": [(one, one) for one in ("none", "gzip", "zstd")],
+        "compressions": [(compression, compression) for compression in ("none", "gzip", "zstd")],
         "lineEnds": LINE_ENDS,
         "delimiter": {"\t": "tab"}.get(csv.get("delimiter", ","), csv.get("delimiter", ",")),
         "lineEnding": csv.get("lineEnding", csv.get("line_ending", "lf")),
@@ -101,7 +101,9 @@ def _per_entity(text: str) -> dict[str, Any]:
         Finding("", "", tell("refusal.unknown_key", key=repr(key)), ", ".join(PER_ENTITY)) for key in said if key not in PER_ENTITY
     ]
     if findings:
-        raise InvalidInput([replace(one, path="perEntity", reason=f"{one.path}: {one.reason}".removeprefix(": ")) for one in findings])
+        raise InvalidInput(
+            [replace(finding, path="perEntity", reason=f"{finding.path}: {finding.reason}".removeprefix(": ")) for finding in findings]
+        )
     return said
 
 

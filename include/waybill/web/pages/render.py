@@ -145,7 +145,7 @@ def bars(values: list[tuple[str, int]], unit: str) -> Markup:
 _templates = Environment(
     loader=PackageLoader("waybill.web.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters |= {one.__name__: one for one in (number, size, span, moment, day, told, code, unbroken)}
+_templates.filters |= {filter_.__name__: filter_ for filter_ in (number, size, span, moment, day, told, code, unbroken)}
 _templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": LANGUAGE, "htmx": _HTMX}
 
 

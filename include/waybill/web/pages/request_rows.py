@@ -45,25 +45,25 @@ class Row:
 
 def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
     """The rows of a list; `described` are requests as the API shows them."""
-    return [_row(one, looks, zone) for one in described]
+    return [_row(request, looks, zone) for request in described]
 
 
-def _row(one: Mapping[str, Any], looks: Page, zone: str) -> Row:
-    scope: Mapping[str, Any] = one["scope"] or {}
+def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
+    scope: Mapping[str, Any] = request["scope"] or {}
     level = str(scope.get("level", "tenant"))
-    status = one["status"]
-    waits = status == Status.PENDING and (one["dueAt"] or "") > (one["createdAt"] or "")
+    status = request["status"]
+    waits = status == Status.PENDING and (request["dueAt"] or "") > (request["createdAt"] or "")
     return Row(
-        told=one,
+        told=request,
         scope=dict(looks.scope_labels).get(level) or SCOPES.get(level, level),
         scope_details=_details(scope),
-        entities=few(one["entityNames"]),
-        range=range_words(one["range"] or {}, looks, zone),
-        formats=", ".join(str(name).upper() for name in one["formats"]),
+        entities=few(request["entityNames"]),
+        range=range_words(request["range"] or {}, looks, zone),
+        formats=", ".join(str(name).upper() for name in request["formats"]),
         is_active=status in ACTIVE,
-        starts=one["dueAt"] if waits else "",
-        is_empty=status == Status.DONE and one["rows"] == 0,
-        until=(one["expiresAt"] or "") if status == Status.DONE else "",
+        starts=request["dueAt"] if waits else "",
+        is_empty=status == Status.DONE and request["rows"] == 0,
+        until=(request["expiresAt"] or "") if status == Status.DONE else "",
     )
 
 

@@ -94,7 +94,7 @@ def _requests(
     offered = options(installation, caller, tenant)
     export_policy = installation.configuration.export_policy(tenant)
     listing = following.list_requests(installation, caller, tenant, limit=50, cursor=cursor)
-    active = [one for one in listing.requests if one.is_active]
+    active = [request for request in listing.requests if request.is_active]
     looks = export_policy.page
     zone = zone_of(installation, tenant)
     chosen = {"organization": installation.configuration.policy.organization_of(tenant) or NOBODY, "tenant": tenant}
@@ -107,13 +107,13 @@ def _requests(
         "new_tab": bool(looks.path) and takes_tokens(request),
         "denied": _denied(export_policy, offered),
         "zone": zone,
-        "items": rows([following.describe_request(installation, one, caller=caller) for one in listing.requests], looks, zone.key),
+        "items": rows([following.describe_request(installation, request, caller=caller) for request in listing.requests], looks, zone.key),
         "columns": columns + ([] if "actions" in columns else ["actions"]),
         "titles": TITLES | {name: looks.fields[name] for name in ("entities",) if name in looks.fields},
         "cursor": cursor,
         "next": listing.cursor,
         "poll": looks.auto_poll and bool(active),
-        "pace": 2 if any(one.status == Status.RUNNING or one.due_at <= installation.now() for one in active) else 30,
+        "pace": 2 if any(request.status == Status.RUNNING or request.due_at <= installation.now() for request in active) else 30,
         "refresh": looks.refresh == "always" or (looks.refresh == "active" and bool(active)),
     }
     if request.headers.get("hx-target") == "requests-list":
@@ -129,9 +129,9 @@ def _form_frame(
     # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
     looks = export_policy.page
     worded = looks.scope_labels or export_policy.scopes
-    levels = [one for one in offered["scopes"] if one in worded]
+    levels = [scope for scope in offered["scopes"] if scope in worded]
     projects = sorted(caller.projects or ())
-    level = next((one for one in ("participant", "study") if one in wish), "")
+    level = next((level for level in ("participant", "study") if level in wish), "")
     return {
         "looks": looks,
         "range_optional": not offered["range"]["required"] and "range" not in looks.fields,
@@ -159,7 +159,7 @@ def _form_frame(
 def _of_types(offered: dict[str, Any], catalogue: list[Entity]) -> dict[str, list[str]]:
     """The ids of the entities an export type holds, for the types that do not hold all."""
     types = {name: kind["entities"] for name, kind in offered["exportTypes"].items() if kind["entities"] != "all"}
-    return {name: [one.id for one in catalogue if one.id in held or one.display_name in held] for name, held in types.items()}
+    return {name: [entity.id for entity in catalogue if entity.id in held or entity.display_name in held] for name, held in types.items()}
 
 
 def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
@@ -185,8 +185,8 @@ def submission_body(form: Form) -> dict[str, Any]:
         if value := form.one(name):
             scope[name] = value
     if apps := form.one("apps"):
-        scope["apps"] = [one.strip() for one in apps.split(",") if one.strip()]
-    body: dict[str, Any] = {"scope": scope, "formats": [one for key in form.every("formats") for one in key.split(",")]}
+        scope["apps"] = [app.strip() for app in apps.split(",") if app.strip()]
+    body: dict[str, Any] = {"scope": scope, "formats": [name for key in form.every("formats") for name in key.split(",")]}
     if entities := form.every("entities"):
         body["entities"] = entities
     if kind := form.one("exportType"):
@@ -278,5 +278,9 @@ def _catalogue(
 ) -> Response:
     word = q.strip().casefold()
     every = list(installation.catalog.entities.values())
-    found = [one for one in every if word in f"{one.id} {one.display_name} {one.description} {' '.join(one.columns)}".casefold()]
+    found = [
+        entity
+        for entity in every
+        if word in f"{entity.id} {entity.display_name} {entity.description} {' '.join(entity.columns)}".casefold()
+    ]
     return page(request, "catalogue/page.html", caller, **around, entities=found, q=q, active=active, known=bool(every))

@@ -104,7 +104,7 @@ def show_tenant(
     if not caller.is_insider:
         standing |= {
             "row": redaction.row(standing["row"]),
-            "deliveries": [described_outside(one) for one in standing["deliveries"]],
+            "deliveries": [described_outside(delivery) for delivery in standing["deliveries"]],
             "probe": redaction.rehearsed(standing["probe"]),
         }
     name = "tenant/standing.html" if request.headers.get("hx-target") == "standing" else "tenant/page.html"
@@ -156,9 +156,9 @@ def _standing(
         "row": overview.look(installation, tenant, scheduler_states),
         "active": standing.active,
         "months": months,
-        "streams": [one for one in every if one.active],
-        "ended": [one for one in every if not one.active],
-        "deliveries": [_shown(one) for one in listed[:SHOWN]],
+        "streams": [stream for stream in every if stream.active],
+        "ended": [stream for stream in every if not stream.active],
+        "deliveries": [_shown(delivery) for delivery in listed[:SHOWN]],
         "older": listed[SHOWN - 1]["delivery_id"] if len(listed) > SHOWN else "",
         "before": before,
         "versions": replacing.history(installation, tenant),
@@ -176,12 +176,12 @@ def _rehearsed(installation: Installation, registered: Registered) -> dict[str, 
     return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
 
 
-def _shown(one: dict[str, Any]) -> dict[str, Any]:
+def _shown(delivery: dict[str, Any]) -> dict[str, Any]:
     """A delivery with how long it took from plan to commit."""
     took: timedelta | None = None
-    if one["committed_at"]:
-        took = datetime.fromisoformat(one["committed_at"]) - datetime.fromisoformat(one["created_at"])
-    return {**one, "took": took, "attempts": one["failures"] + (1 if one["committed_at"] else 0)}
+    if delivery["committed_at"]:
+        took = datetime.fromisoformat(delivery["committed_at"]) - datetime.fromisoformat(delivery["created_at"])
+    return {**delivery, "took": took, "attempts": delivery["failures"] + (1 if delivery["committed_at"] else 0)}
 
 
 @router.get("/deliveries/{delivery}/log")

@@ -94,20 +94,25 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
         return Message(tell(f"refusal.{error.code}"), [])
     if not isinstance(error, InvalidInput):
         return None
-    findings = [_finding(one, labels) for one in error.findings]
+    findings = [_finding(finding, labels) for finding in error.findings]
     return Message(tell("refusal.fields", count=len(findings)), findings)
 
 
-def _finding(one: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
-    if one.path.partition(".")[0] in PER_ENTITY:
-        return "perEntity", labels.get("perEntity", ""), str(one).removeprefix(": ")
-    field = one.path.rpartition(".")[2]
-    field = field if field in labels else _INPUTS.get(one.path, field)
+def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str]:
+    if finding.path.partition(".")[0] in PER_ENTITY:
+        return "perEntity", labels.get("perEntity", ""), str(finding).removeprefix(": ")
+    field = finding.path.rpartition(".")[2]
+    field = field if field in labels else _INPUTS.get(finding.path, field)
     label = labels.get(field, "")
-    hints = [tell("refusal.allowed", allowed=one.allowed)] if one.allowed else []
-    hints += [tell("refusal.meant", meant=one.meant)] if one.meant else []
-    chosen = _CHOOSE.get(field) if one.code == "scope_incomplete" else None
-    said = chosen or _FINDINGS.get((one.path, one.code)) or _CODES.get(one.code) or one.reason + (f" ({'; '.join(hints)})" if hints else "")
+    hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
+    hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
+    chosen = _CHOOSE.get(field) if finding.code == "scope_incomplete" else None
+    said = (
+        chosen
+        or _FINDINGS.get((finding.path, finding.code))
+        or _CODES.get(finding.code)
+        or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
+    )
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 
@@ -143,15 +148,15 @@ class Words:
         name = self.entity(entity)
         return escape(name) if name == entity else Markup("{}<small>{}</small>").format(name, entity)
 
-    def estimate(self, one: Estimate) -> Markup:
+    def estimate(self, estimate: Estimate) -> Markup:
         """How much the first full load of an entity brings, as far as its source tells."""
-        if one.rows is not None:
-            told = say("diff.about_rows", count=one.rows)
-            return Markup("{} ({})").format(told, one.note) if one.note else told
-        return say("diff.unknown_because", why=one.note) if one.note else say("diff.unknown")
+        if estimate.rows is not None:
+            told = say("diff.about_rows", count=estimate.rows)
+            return Markup("{} ({})").format(told, estimate.note) if estimate.note else told
+        return say("diff.unknown_because", why=estimate.note) if estimate.note else say("diff.unknown")
 
     def entities(self, words: Iterable[str]) -> str:
-        return ", ".join(self.entity(one) for one in words)
+        return ", ".join(self.entity(word) for word in words)
 
     def value(self, key: str, value: Any) -> str:
         """The value of a body's field as the form would show it."""
@@ -165,13 +170,15 @@ class Words:
             case "csv":
                 return _dialect(value)
             case "notify":
-                return "; ".join(f"{one['kind']} {one.get('url') or one.get('connection') or ', '.join(one['to'])}" for one in value)
+                return "; ".join(
+                    f"{channel['kind']} {channel.get('url') or channel.get('connection') or ', '.join(channel['to'])}" for channel in value
+                )
             case "encryption":
                 return tell("value.encrypted", digest=key_hash(value["public_key"]))
             case "landing":
                 return ", ".join(f"{name} {'on' if on else 'off'}" for name, on in value.items())
             case _ if key in PER_ENTITY:
-                return "; ".join(f"{self.entity(one)}: {PER_ENTITY[key](said)}" for one, said in value.items()) or "–"
+                return "; ".join(f"{self.entity(entity)}: {PER_ENTITY[key](said)}" for entity, said in value.items()) or "–"
             case "files":
                 return FILE_FORMATS[value.get("format", "csv")]
         return str(value)
@@ -192,10 +199,10 @@ class Words:
         return ", ".join([f"{body['exportOption']}{listed}", body["frequency"], *rest])
 
 
-def _condition(one: Mapping[str, Any]) -> str:
-    value = one.get("value")
+def _condition(condition: Mapping[str, Any]) -> str:
+    value = condition.get("value")
     listed = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-    return f"{one['column']} {one.get('op', '=')} {listed}".strip()
+    return f"{condition['column']} {condition.get('op', '=')} {listed}".strip()
 
 
 PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
