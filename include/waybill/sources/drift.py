@@ -228,15 +228,6 @@ def unreadable_times(selection: Selection, column: str, count: int) -> Permanent
     )
 
 
-def rows_hidden(selection: Selection, tables: list[str]) -> PermanentError:
-    return PermanentError(
-        f"the connection sees no row of the tenant, and row-level security of {', '.join(tables)} applies to it",
-        where=selection.entity.id,
-        code="rows_hidden",
-        next_step="Give the connection's user a policy that shows the rows, or the attribute BYPASSRLS",
-    )
-
-
 def null_keys(selection: Selection, count: int) -> PermanentError:
     key = ", ".join(selection.entity.key)
     return PermanentError(

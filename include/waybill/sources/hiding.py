@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from waybill.configuration.selection import Changed, Selection
+from waybill.errors import PermanentError
+from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 _HIDING = """
@@ -62,3 +65,19 @@ def sentence(tables: Iterable[str]) -> str:
     """In words; empty where nothing is hidden."""
     names = ", ".join(tables)
     return f"row-level security of {names} decides which rows this connection sees (row_security_active)" if names else ""
+
+
+def require_rows(selection: Selection, query: Query, tables: Callable[[], list[str]], run: Callable[[Sql], Sequence[Any]]) -> None:
+    """Refuse a full read that sees no row of the tenant while policies decide what it sees. `run` executes a statement.
+
+    Raises PermanentError: the consumer would be told that the tenant has no rows.
+    """
+    if not selection.tenant or selection.changed != Changed() or not (hidden := tables()):
+        return
+    if not run(sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())):
+        raise PermanentError(
+            f"the connection sees no row of the tenant, and row-level security of {', '.join(hidden)} applies to it",
+            where=selection.entity.id,
+            code="rows_hidden",
+            next_step="Give the connection's user a policy that shows the rows, or the attribute BYPASSRLS",
+        )

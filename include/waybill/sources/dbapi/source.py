@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
-from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError, TransientError, WaybillError
@@ -170,9 +170,7 @@ class DbApiSnapshot:
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
             self._require_snapshots(entity)
-            first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
-            if selection.tenant and selection.changed == Changed() and (tables := self._hiding(entity)) and not self._rows(first):
-                raise drift.rows_hidden(selection, tables)
+            hiding.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
             if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
                 raise drift.null_keys(selection, nulls)
             if self._rows(query.repeated_key())[0][0]:

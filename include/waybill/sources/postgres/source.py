@@ -12,7 +12,7 @@ import psycopg
 
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode, PostgresSource
-from waybill.configuration.selection import Block, Changed, Dialect, Extent, Selection
+from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, extents, hiding, reuse
@@ -168,9 +168,7 @@ class PostgresSnapshot:
             [(ahead, example)] = self._run(selection, query.unreached(self.visible))
             if ahead:
                 raise drift.changes_ahead(selection, ahead, example)
-        first = sql("SELECT 1 FROM {} WHERE {} LIMIT 1", query.relation, query.tenant())
-        if selection.tenant and selection.changed == Changed() and (tables := self._hiding(entity)) and not self._run(selection, first):
-            raise drift.rows_hidden(selection, tables)
+        hiding.require_rows(selection, query, lambda: self._hiding(entity), lambda first: self._run(selection, first))
         nullable = [name for name in entity.key if name not in self.never_null(entity)]
         if nullable and (nulls := self._run(selection, query.without(nullable, query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
