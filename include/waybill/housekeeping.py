@@ -63,7 +63,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
     now = installation.now()
     _sweep_destinations(installation, done, now)
     _clear_spool(installation, done, now)
-    _clear_archive(installation, done, now)
+    _clear_kept(installation, done, now)
     kept = keep_requests(installation)
     done.requests = {name: value for name, value in vars(kept).items() if isinstance(value, int)}
     done.foreign += kept.foreign
@@ -113,7 +113,7 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
 
 
 def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Spools that no process can still be writing. One whose bytes were delivered, but not archived any more, is archived now."""
+    """Spools that no process can still be writing. Where a delivered file is not kept yet for redelivery, it is kept now."""
     found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
     with installation.ledger.read() as connection:
         owners = upkeep.owners(connection, [path.name for path in found])
@@ -132,12 +132,12 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
         done.spools += 1
 
 
-def _clear_archive(installation: Installation, done: Housekeeping, now: datetime) -> None:
+def _clear_kept(installation: Installation, done: Housekeeping, now: datetime) -> None:
     """Delivered bytes kept for redelivery for longer than policy wants, counted from COMMIT."""
     keep = timedelta(days=installation.configuration.policy.archive_days)
-    archive = installation.archive
+    store = installation.all_kept
     try:
-        found = {name: written for name, written in archive.entries() if is_id(name)}
+        found = {name: written for name, written in store.entries() if is_id(name)}
     except (PermanentError, TransientError) as error:
         done.failed["archive"] = f"archive: {error}"
         return
@@ -145,7 +145,7 @@ def _clear_archive(installation: Installation, done: Housekeeping, now: datetime
         committed = upkeep.committed_at(connection, list(found))
     for name, written in sorted(found.items()):
         if (committed.get(name) or written) < now - keep:
-            archive.remove(name)
+            store.remove(name)
             done.archives += 1
 
 

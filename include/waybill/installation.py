@@ -68,11 +68,11 @@ class Installation:
     @property
     def kept(self) -> Kept | None:
         """Where delivered bytes are kept for redelivery, or None when policy keeps none."""
-        return self.archive if self.configuration.policy.archive_days else None
+        return self.all_kept if self.configuration.policy.archive_days else None
 
     @property
-    def archive(self) -> Kept:
-        """What was ever kept of deliveries."""
+    def all_kept(self) -> Kept:
+        """The bytes of deliveries that were ever kept, also where policy keeps none any more."""
         return open_kept(self.settings.archive_url, self.settings.base, self.connections)
 
     def registered(self, tenant: str) -> Registered:

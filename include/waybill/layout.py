@@ -61,13 +61,14 @@ def readme(tenant: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """The final paths of one delivery: everything in `folder`, named after `stem`."""
+    """The final paths of one delivery: everything in `folder`, named after `stem`. `in_parts`: the data is several files."""
 
     folder: str
     stem: str
     compression: str = "none"
     format: str = "csv"
     encrypted: bool = False
+    in_parts: bool = False
 
     @property
     def suffix(self) -> str:
@@ -78,6 +79,11 @@ class Target:
     @property
     def data(self) -> str:
         return f"{self.folder}/{self.stem}{self.suffix}"
+
+    @property
+    def appears(self) -> str:
+        """What one rename makes visible: the data file, or the folder that holds the parts."""
+        return self.folder if self.in_parts else self.data
 
     @property
     def deletes(self) -> str:
@@ -91,6 +97,10 @@ class Target:
     def part(self, number: int) -> str:
         """The name of part `number` (from 1) when a delivery is split into several files."""
         return f"{self.stem}-{number:04d}{self.suffix}"
+
+    def name(self, number: int) -> str:
+        """The bare name of data file `number`, from 1."""
+        return self.part(number) if self.in_parts else f"{self.stem}{self.suffix}"
 
 
 def signature(document: str) -> str:

@@ -16,7 +16,7 @@ from waybill.connection import Connection
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan, preview
 from waybill.deliveries.reports.describing import listed
-from waybill.deliveries.running import deliver, run
+from waybill.deliveries.running import deliver_batch, run
 from waybill.errors import ConflictError, PermanentError
 from waybill.ledger import streams
 from waybill.registrations.applying import apply
@@ -131,7 +131,7 @@ def test_running_again_changes_nothing(place):
     before = {name: (place.out / name).stat().st_mtime_ns for name in place.files()}
     assert place.run(NOON) == []
     assert {name: (place.out / name).stat().st_mtime_ns for name in place.files()} == before
-    again = deliver(place.installation(), [result.delivery.id for result in first])
+    again = deliver_batch(place.installation(), [result.delivery.id for result in first])
     assert [result.outcome.status for result in again if result.outcome] == ["verified", "verified"]
 
 
@@ -140,7 +140,7 @@ def test_a_committed_delivery_whose_file_was_collected_is_no_error_and_a_changed
     theme, user = sorted(first, key=lambda result: result.delivery.entity)
     (place.out / "exports/acme/2026/05/31/theme/theme.csv").unlink()
     (place.out / "exports/acme/2026/05/31/user/user.csv").write_text("tampered")
-    again = deliver(place.installation(), [theme.delivery.id, user.delivery.id])
+    again = deliver_batch(place.installation(), [theme.delivery.id, user.delivery.id])
     assert again[0].outcome is not None
     assert again[0].outcome.status == "collected"
     assert isinstance(again[1].error, ConflictError)
@@ -410,7 +410,7 @@ def stop_before_commit(place: Place) -> None:
     planned = [one for one in plan(installation, "acme", NOON) if one.entity == "user"]
     with installation.ledger.begin() as connection:
         connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
-    [stopped] = deliver(place.installation(), [planned[0].id])
+    [stopped] = deliver_batch(place.installation(), [planned[0].id])
     assert stopped.error is not None
     assert "unexpected IntegrityError" in str(stopped.error)
     with installation.ledger.begin() as connection:
@@ -446,11 +446,11 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
     planned = [one.id for one in plan(place.installation(), "acme", NOON)]
     codes = []
     for _ in range(6):
-        codes.append({result.error.code for result in deliver(place.installation(), planned, spare=True) if result.error})
+        codes.append({result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error})
     assert codes[5] == {"destination_paused"}
     assert "destination_paused" not in codes[4]
     place.clock += timedelta(minutes=2)
-    assert {result.error.code for result in deliver(place.installation(), planned, spare=True) if result.error} == codes[0]
+    assert {result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error} == codes[0]
     place.tenant()
     place.run(NOON + 2 * DAY)
     assert [one["sequence"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]

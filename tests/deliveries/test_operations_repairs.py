@@ -115,7 +115,7 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
     from waybill.deliveries import repairs
 
     planned = repairs._plan_backfill(installation, registered, stream, MIDNIGHT - 2 * DAY, MIDNIGHT, 0, "test")
-    assert running.deliver(installation, [planned.id])[0].error is not None
+    assert running.deliver_batch(installation, [planned.id])[0].error is not None
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     before = marks(place)
     results = place.run(NOON + DAY)
@@ -354,7 +354,7 @@ def test_reconciling_twice_changes_nothing_and_imported_deliveries_verify_and_re
     again = reconcile(restored)
     assert (again.imported, again.problems, again.notes) == ([], [], [])
     one = committed(restored, sequence=4)
-    assert running.deliver(restored.installation(), [one["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
+    assert running.deliver_batch(restored.installation(), [one["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
     assert redeliver(restored, one["delivery_id"]).error is None
     check(restored)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.destinations.sftp_places import embedded, password_connection
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
-from waybill.deliveries.publishing.rename_check import require_published
+from waybill.deliveries.publishing.renaming import require_published
 from waybill.destinations import Profile
 from waybill.errors import TransientError, WaybillError
 from waybill_demo.sftp_server import TenantFolder, new_accounts, serve

@@ -18,7 +18,7 @@ from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports import describing
-from waybill.deliveries.running import deliver
+from waybill.deliveries.running import deliver_batch
 from waybill.destinations.resend_store import KeptInFolder
 from waybill.installation import Installation
 from waybill.registrations.applying import apply
@@ -48,7 +48,7 @@ def machine(place: Place, url: str, name: str = "one") -> Installation:
 
 def deliver_on(installation: Installation) -> list[str]:
     apply(installation, actor="test")
-    done = deliver(installation, [one.id for one in plan(installation, "acme", NOON)])
+    done = deliver_batch(installation, [one.id for one in plan(installation, "acme", NOON)])
     assert all(one.error is None for one in done)
     return [one.delivery.id for one in done]
 
@@ -74,11 +74,11 @@ def test_kept_bytes_go_when_their_time_is_up_wherever_they_are(store: tuple[Plac
     place.clock = datetime.now(UTC) + 6 * DAY
     early = machine(place, url, "other")
     assert housekeeping.housekeeping(early).archives == 0
-    assert {name for name, _ in early.archive.entries()} == set(delivered)
+    assert {name for name, _ in early.all_kept.entries()} == set(delivered)
     place.clock = datetime.now(UTC) + 8 * DAY
     late = machine(place, url, "other")
     assert housekeeping.housekeeping(late).archives == 2
-    assert list(late.archive.entries()) == []
+    assert list(late.all_kept.entries()) == []
 
 
 def test_what_the_store_does_not_take_now_stays_in_the_spool_and_is_kept_later(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_the_store_does_not_take_now_stays_in_the_spool_and_is_kept_later(t
     place.clock = datetime.now(UTC) + 2 * DAY
     later = machine(place, "shared/archive")
     assert housekeeping.housekeeping(later).spools == 2
-    assert {name for name, _ in later.archive.entries()} == set(delivered)
+    assert {name for name, _ in later.all_kept.entries()} == set(delivered)
     assert not list((tmp_path / "one/spool").iterdir())
     place.close()
 

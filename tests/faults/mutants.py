@@ -173,7 +173,7 @@ MUTANTS = [
     ),
     Mutant(
         "what is gone after its rename was collected",
-        "deliveries/publishing/rename_check.py",
+        "deliveries/publishing/renaming.py",
         "if session.profile is Profile.PICKUP or not (",
         "if session.profile is not Profile.DROPBOX or not (",
         sent_to(LosesWhatItRenamed),

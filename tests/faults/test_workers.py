@@ -151,9 +151,9 @@ def test_a_worker_that_looked_just_before_another_published_takes_over_what_that
 
         def other() -> None:
             with pytest.raises(TransientError, match="went away"):
-                protocol.deliver(task, replace(resources, session=Server(session, refuses_manifests=True)))
+                protocol.deliver_one(task, replace(resources, session=Server(session, refuses_manifests=True)))
 
-        outcome = protocol.deliver(task, replace(resources, session=Server(session, after_look=other)))
+        outcome = protocol.deliver_one(task, replace(resources, session=Server(session, after_look=other)))
     assert (outcome.status, outcome.rows) == ("committed", 1)
     [(_, manifest)] = place.manifests()
     assert not manifest["possible_duplicate"]  # the other's attempt, not a second one that may repeat it

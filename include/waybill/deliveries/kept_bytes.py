@@ -60,7 +60,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
     committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
-        places = [*_archived(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
+        places = [*_stored(installation, committed, number, len(wanted)), *_delivered(session, committed, adopted, number)]
         intact = next((place for place in places if _hash(place) == sha256), None)
         if intact is None:
             raise bytes_gone(original)
@@ -69,7 +69,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
 
 
 def bytes_gone(original: Delivery) -> PermanentError:
-    """The bytes of a delivery are neither archived nor still at the destination."""
+    """The bytes of a delivery are neither kept nor still at the destination."""
     if original.window_from is None or original.window_to is None:
         step = f"Deliver it anew: waybill run {original.tenant} --entity {original.entity} --full-load"
     else:
@@ -79,7 +79,7 @@ def bytes_gone(original: Delivery) -> PermanentError:
     return PermanentError(what, next_step=step, code="bytes_gone")
 
 
-def _archived(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
+def _stored(installation: Installation, family: list[Delivery], number: int, count: int) -> Iterator[Blocks]:
     kept = installation.kept
     for delivery in family if kept else ():
         files = kept.files(delivery.id) if kept else []
@@ -161,6 +161,6 @@ def _copy(number: int, file: dict[str, Any], blocks: Blocks, new_file: Callable[
         sink.write(block)
     sink.finish()
     if sink.sha256 != file["sha256"]:
-        raise TransientError("the archived bytes changed while they were read", next_step="Try again", code="verify")
+        raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
     plain: dict[str, Any] = {name: file[name] for name in ("plain_bytes", "plain_sha256") if name in file}
     return Written(number, file["rows"], sink.bytes, sink.sha256, plain)

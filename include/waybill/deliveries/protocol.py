@@ -20,16 +20,9 @@ from waybill import layout
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.publishing.manifests import (
-    facts_of,
-    is_in_parts,
-    manifest_bytes,
-    manifest_sha256,
-    placed,
-    publish_document,
-    target_of,
-)
-from waybill.deliveries.publishing.rename_check import require_published
+from waybill.deliveries.publishing import renaming
+from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, placed, target_of
+from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session
@@ -75,17 +68,17 @@ class Outcome:
     sha256: str
 
 
-def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
+def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outcome:
     """Extract (or `read` otherwise), upload, verify, publish and commit one delivery; or verify it when it is committed already.
 
     Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
     goes on from there.
     """
     task = _as_begun(task, resources.ledger)
-    in_parts, token, blind = task.in_parts, new_id(), resources.session.profile is Profile.DROPBOX
-    target = target_of(task.delivery, task.dialect, parts=in_parts, unique=token if blind else "")
+    token, blind = new_id(), resources.session.profile is Profile.DROPBOX
+    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=token if blind else "")
     unkept = False
-    worker = _Worker(task, resources, target, in_parts, token, blind)
+    worker = _Worker(task, resources, target, token, blind)
     if task.delivery.status == DeliveryStatus.COMMITTED:
         return worker.verify()
     try:
@@ -94,7 +87,7 @@ def deliver(task: Task, resources: Resources, read: Read = extract) -> Outcome:
         worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
         worker.commit(adopted)
-        unkept = not worker.archive(adopted)
+        unkept = not worker.keep_bytes(adopted)
         return Outcome(task.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
         worker.withdraw()
@@ -126,7 +119,6 @@ class _Worker:
     task: Task
     resources: Resources
     target: Target
-    in_parts: bool
     token: str
     blind: bool
     """The destination is a drop box: nothing can be renamed, looked at or read there, so names are unique and nothing is hidden."""
@@ -137,7 +129,7 @@ class _Worker:
 
     def prepare(self) -> None:
         folder = self.target.folder
-        self.resources.session.prepare(folder.rpartition("/")[0] if self.in_parts and not self.blind else folder)
+        self.resources.session.prepare(folder.rpartition("/")[0] if self.target.in_parts and not self.blind else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -145,7 +137,7 @@ class _Worker:
     @property
     def hidden(self) -> str:
         """The name this attempt's data is uploaded under: a file, or for parts a folder."""
-        return layout.hidden(self.target.folder if self.in_parts else self.target.data, self.token)
+        return layout.hidden(self.target.appears, self.token)
 
     def look(self) -> Attempt | None:
         """LOOK and ADOPT: the recorded attempt whose bytes stand under the final name, or None when nothing stands there.
@@ -155,7 +147,7 @@ class _Worker:
         if self.blind:
             return None
         session = self.resources.session
-        first = self.final(self.target.part(1)) if self.in_parts else self.target.data
+        first = self.final(self.target.name(1))
         seen = session.sha256(first)
         if seen is None:
             return self._collected(first)
@@ -208,7 +200,7 @@ class _Worker:
 
         A drop box shows bytes as they come, so there nothing is sent before RECORD.
         """
-        if self.in_parts and not self.blind:
+        if self.target.in_parts and not self.blind:
             self.resources.session.prepare(self.hidden)
         with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind, at_once=self.task.streams) as uploads:
 
@@ -227,8 +219,8 @@ class _Worker:
 
     def _upload_name(self, number: int) -> str:
         if self.blind:
-            return self.final(self.target.part(number) if self.in_parts else self.target.data.rpartition("/")[2])
-        return f"{self.hidden}/{self.target.part(number)}" if self.in_parts else self.hidden
+            return self.final(self.target.name(number))
+        return f"{self.hidden}/{self.target.part(number)}" if self.target.in_parts else self.hidden
 
     def _known_digests(self) -> set[bytes]:
         with self.resources.ledger.read() as connection:
@@ -237,10 +229,9 @@ class _Worker:
     def _record(self, extracted: Extracted) -> Attempt:
         """RECORD: one transaction, before any byte can become visible."""
         task = self.task
-        names = [self.target.part(file.number) if self.in_parts else self.target.data.rpartition("/")[2] for file in extracted.files]
         files = [
-            {"path": name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
-            for name, file in zip(names, extracted.files, strict=True)
+            {"path": self.target.name(file.number), "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
+            for file in extracted.files
         ]
         filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
         facts = dict(extracted.facts or facts_of(task, extracted, filled_from) | self._manifest_before())
@@ -290,20 +281,18 @@ class _Worker:
         if self.blind:
             return self._adopt(attempt)
         self._still_open(attempt)
-        final = self.target.folder if self.in_parts else self.target.data
+
+        def seen_to() -> Attempt:
+            names = {self._upload_name(at): self.final(file["path"]) for at, file in enumerate(attempt.files, 1)}
+            require_published(session, names, {self.final(file["path"]): file["bytes"] for file in attempt.files})
+            return self._adopt(attempt)
+
+        final = self.target.appears
         try:
-            if session.publish(self.hidden, final):
-                names = {self._upload_name(at): self.final(file["path"]) for at, file in enumerate(attempt.files, 1)}
-                require_published(session, names, {self.final(file["path"]): file["bytes"] for file in attempt.files})
-                return self._adopt(attempt)
+            adopted = renaming.publish(session, self.hidden, final, seen_to=seen_to, standing=self.look)
         except TransientError:
-            adopted = self.look()  # the answer was lost: the rename may have happened
-            if adopted is None:
-                self._still_open()  # or another worker committed it, and the consumer has taken everything
-                raise
-            return adopted
-        session.remove(self.hidden)
-        adopted = self.look()
+            self._still_open()  # or another worker committed it, and the consumer has taken everything
+            raise
         if adopted is None:
             raise TransientError(
                 f"{final} was there and is gone again", where=session.label, next_step="The next run delivers it again", code="vanished"
@@ -373,7 +362,7 @@ class _Worker:
                 what, step = f"the delivery was {now.status if now else 'removed'} meanwhile", "Look at the tenant's deliveries"
                 raise ConflictError(what, where=self.task.where, next_step=step, code="overtaken")
             adopted = deliveries.adopted_of(connection, [now])[now.id]
-        self.archive(adopted)
+        self.keep_bytes(adopted)
         folder = placed(now, adopted).folder
         files = [*adopted.files, *([adopted.facts["deletes"]] if adopted.facts.get("deletes") else [])]
         hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in files]
@@ -388,7 +377,7 @@ class _Worker:
         status = "collected" if any(seen is None for _, seen in hashes) else "verified"
         return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
-    def archive(self, adopted: Attempt) -> bool:
+    def keep_bytes(self, adopted: Attempt) -> bool:
         """Keep the delivered bytes for redelivery when they are this attempt's own. False when the store does not take them now."""
         if self.resources.kept is None or adopted.id != self.token or not self.spool.exists():
             return True

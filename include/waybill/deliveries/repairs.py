@@ -15,7 +15,7 @@ from waybill.deliveries.extraction import within
 from waybill.deliveries.kept_bytes import find_bytes
 from waybill.deliveries.planning import entity_ids
 from waybill.deliveries.publishing.days import close_day
-from waybill.deliveries.running import Progress, Result, deliver, silent
+from waybill.deliveries.running import Progress, Result, deliver_batch, silent
 from waybill.errors import PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
@@ -41,7 +41,7 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
         with installation.session(installation.registered(original.tenant)) as session:
             find_bytes(installation, session, family, adopted)
         unfinished = [_plan_redelivery(installation, family, actor)]
-    result = deliver(installation, [unfinished[0].id], progress)[0]
+    result = deliver_batch(installation, [unfinished[0].id], progress)[0]
     close_day(installation, original.tenant)
     return result
 
@@ -147,7 +147,7 @@ def backfill(
         _check(stream, start, end)
         _rehearse(installation, registered, stream, start, end)
         planned = _plan_backfill(installation, registered, stream, start, end, len(earlier), actor)
-    result = deliver(installation, [planned.id], progress)[0]
+    result = deliver_batch(installation, [planned.id], progress)[0]
     close_day(installation, tenant)
     return result
 

@@ -48,7 +48,9 @@ class Result:
     seconds: float = 0.0
 
 
-def deliver(installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False) -> list[Result]:
+def deliver_batch(
+    installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False
+) -> list[Result]:
     """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
 
     `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
@@ -65,7 +67,7 @@ def deliver(installation: Installation, delivery_ids: Sequence[str], progress: P
             found = [_begin_again(installation, delivery, BEGUN_AGAIN) if delivery.id in emptied else delivery for delivery in found]
             workers = 1 if session.profile is Profile.NO_CAS else min(PARALLEL, len(found))
             with ThreadPoolExecutor(workers, thread_name_prefix="deliver") as pool:
-                return list(pool.map(lambda due: _deliver_one(installation, registered, session, due, progress), found))
+                return list(pool.map(lambda due: _timed(installation, registered, session, due, progress), found))
     except WaybillError as error:
         error.located(f"tenant {registered.tenant}, destination")
         for delivery in found:
@@ -81,7 +83,7 @@ def _find(installation: Installation, ids: Sequence[str]) -> list[Delivery]:
     return [found[wanted] for wanted in ids]
 
 
-def _deliver_one(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
+def _timed(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Result:
     begun = monotonic()
     with logs.about(delivery.tenant, delivery.entity, delivery.id):
         return replace(_try(installation, registered, session, delivery, progress), seconds=monotonic() - begun)
@@ -126,11 +128,11 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
     )
     if delivery.purpose == Purpose.REDELIVERY:
         repeated, read = kept_bytes.again(installation, session, task)
-        return protocol.deliver(repeated, resources, read)
+        return protocol.deliver_one(repeated, resources, read)
     try:
-        return protocol.deliver(task, resources)
+        return protocol.deliver_one(task, resources)
     except PositionLost as lost:
-        return protocol.deliver(task_of(installation, _begin_again(installation, delivery, lost.what)), resources)
+        return protocol.deliver_one(task_of(installation, _begin_again(installation, delivery, lost.what)), resources)
 
 
 def _begin_again(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
@@ -206,7 +208,7 @@ def run(
         results = finish(installation, tenant, until, [delivery.id for delivery in planned], progress)
         with installation.ledger.read() as connection:
             interrupted = deliveries.open_repairs(connection, tenant)
-        results += deliver(installation, [delivery.id for delivery in interrupted], progress)
+        results += deliver_batch(installation, [delivery.id for delivery in interrupted], progress)
     close_day(installation, tenant)
     return results
 
@@ -224,7 +226,7 @@ def finish(
     results: dict[str, Result] = {}
     fresh = list(delivery_ids)
     while fresh:
-        for result in deliver(installation, fresh, progress, spare=spare):
+        for result in deliver_batch(installation, fresh, progress, spare=spare):
             results[result.delivery.id] = result
         with installation.ledger.read() as connection:
             active = {stream.entity for stream in streams.active(connection, tenant)}

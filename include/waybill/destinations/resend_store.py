@@ -1,4 +1,7 @@
-"""Where delivered bytes are kept so that they can be sent again: a folder or a bucket, the same that holds the archives of exports."""
+"""Where delivered bytes are kept so that they can be sent again: in the folder or bucket of WAYBILL_ARCHIVE_URL, apart from the archives.
+
+An archive is the file of one on-demand export (`archives`). Both lie in the same store, each in a folder of its own.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,6 @@ No file holds a row of a tenant: a kit is made from the catalog, the registratio
 
 from waybill.kits.dialects import DIALECTS, Dialect
 from waybill.kits.making import kit_of
-from waybill.kits.packing import archive, write
+from waybill.kits.packing import write, zipped
 
-__all__ = ["DIALECTS", "Dialect", "archive", "kit_of", "write"]
+__all__ = ["DIALECTS", "Dialect", "kit_of", "write", "zipped"]

@@ -24,7 +24,8 @@ from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
 from waybill.deliveries.encrypting import encrypting
-from waybill.deliveries.publishing.rename_check import require_published
+from waybill.deliveries.publishing import renaming
+from waybill.deliveries.publishing.renaming import require_published
 from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.destinations import Profile, Session
 from waybill.errors import ConflictError, TransientError
@@ -113,7 +114,7 @@ class Repeated:
             sink.write(block)
         sink.finish()
         if sink.sha256 != self.file["sha256"]:
-            raise TransientError("the archived bytes changed while they were read", next_step="Try again", code="verify")
+            raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
         return self.file | {"path": path.name}, path
 
 
@@ -346,23 +347,21 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
     if session.profile is Profile.DROPBOX:
         session.upload(final, _recorded(ledger, adopted))
         return
+    part, sha256, size = layout.hidden(final, token), file["sha256"], file["bytes"]
+
+    def seen_to() -> bool:
+        require_published(session, {part: final}, {final: size})
+        return True
+
     for _ in range(_TRIES):
         seen = session.sha256(final)
-        if seen == file["sha256"]:
+        if seen == sha256:
             return
         if seen is not None:
             _make_way(ledger, session, delivery, adopted, final, seen)
-        part = layout.hidden(final, token)
         session.upload(part, _recorded(ledger, adopted))
-        try:
-            if session.publish(part, final):
-                require_published(session, {part: final}, {final: file["bytes"]})
-                return
-        except TransientError:
-            if session.sha256(final) != file["sha256"]:
-                raise
+        if renaming.publish(session, part, final, seen_to=seen_to, standing=lambda: session.sha256(final) == sha256 or None):
             return
-        session.remove(part)
     raise TransientError("another worker is at the same delivery", where=final, next_step="Run again", code="overtaken")
 
 

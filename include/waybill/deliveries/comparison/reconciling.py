@@ -127,11 +127,11 @@ class _Import:
                 continue
             folder = item.path.rpartition("/")[0]
             self._listed |= {f"{folder}/{file.path}" for file in published.all_files}
-            if known.get(published.delivery_id) == "committed":
+            if known.get(published.delivery_id) == DeliveryStatus.COMMITTED:
                 continue
             if published.tenant != self._registered.tenant:
                 self._problem(item.path, f"is of tenant {published.tenant}, and does not belong here")
-            elif not (known.get(published.delivery_id) == "open" and self._recorded(published)):
+            elif not (known.get(published.delivery_id) == DeliveryStatus.OPEN and self._recorded(published)):
                 yield _Found(item.path, data, published)
 
     def _recorded(self, published: Manifest) -> bool:

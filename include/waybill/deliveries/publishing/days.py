@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.deliveries.publishing import feed
-from waybill.deliveries.publishing.manifests import manifest_sha256, placed, publish_document
+from waybill.deliveries.publishing.manifests import manifest_sha256, placed
+from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.destinations import Profile, Session
 from waybill.errors import WaybillError, located_at

@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import Landing
-from waybill.deliveries.publishing.manifests import manifest_sha256, placed, publish_document
+from waybill.deliveries.publishing.manifests import manifest_sha256, placed
+from waybill.deliveries.publishing.renaming import publish_document
 from waybill.deliveries.reports import overview
 from waybill.deliveries.reports.causes import said_outside
 from waybill.deliveries.reports.overview import GRACE, Row, State

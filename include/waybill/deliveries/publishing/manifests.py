@@ -1,4 +1,4 @@
-"""Where a delivery's files stand, and its documents: their bytes, and how a small file is published that may be there already."""
+"""Where the files of a delivery stand, and what its manifest says: every byte of it follows from two records of the ledger."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from waybill import layout
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.extraction import Extracted, Task
-from waybill.deliveries.publishing.rename_check import require_document
-from waybill.destinations import Session
-from waybill.errors import ConflictError, TransientError
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
@@ -30,11 +26,11 @@ def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str 
 
     `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
     """
+    looks = dialect.compression, dialect.format, dialect.encrypted, parts
     if unique:
-        return Target(delivery.folder, f"{delivery.stem}.{unique}", dialect.compression, dialect.format, dialect.encrypted)
+        return Target(delivery.folder, f"{delivery.stem}.{unique}", *looks)
     nested = parts and not delivery.folder.endswith(f"/{delivery.stem}")
-    folder = f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder
-    return Target(folder, delivery.stem, dialect.compression, dialect.format, dialect.encrypted)
+    return Target(f"{delivery.folder}/{delivery.stem}" if nested else delivery.folder, delivery.stem, *looks)
 
 
 def is_in_parts(attempt: Attempt) -> bool:
@@ -45,7 +41,8 @@ def is_in_parts(attempt: Attempt) -> bool:
 def placed(delivery: Delivery, attempt: Attempt) -> Target:
     """Where the files of a recorded attempt stand."""
     facts = attempt.facts
-    return Target(facts["folder"], facts["stem"], facts["csv"]["compression"], format_of(attempt), is_encrypted(attempt))
+    looks = facts["csv"]["compression"], format_of(attempt), is_encrypted(attempt), is_in_parts(attempt)
+    return Target(facts["folder"], facts["stem"], *looks)
 
 
 def format_of(attempt: Attempt) -> str:
@@ -151,29 +148,3 @@ def manifest_sha256(delivery: Delivery, adopted: Attempt) -> str:
 def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """A fact that attempts recorded by an earlier version of Waybill do not have: their manifests stay as they were."""
     return {name: facts[name]} if name in facts else {}
-
-
-def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
-    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others.
-
-    From then on a consumer may take it away, with what it tells of. Where it is gone and `beside`, a file it tells of, is still there, it
-    was never published: TransientError, code `vanished`.
-    """
-    part = layout.hidden(final, token)
-    session.upload(part, [data])
-    try:
-        if session.publish(part, final):
-            require_document(session, part, final, len(data), beside)
-            return
-    except TransientError:
-        if session.read(final) == data:
-            return
-        raise
-    session.remove(part)
-    if session.read(final) != data:
-        raise ConflictError(
-            f"{final} exists and holds something else than Waybill wrote",
-            where=session.label,
-            next_step="Nothing was touched. Move it away and run again",
-            code="changed_manifest",
-        )

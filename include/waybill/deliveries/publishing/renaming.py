@@ -1,20 +1,65 @@
-"""Looking after a rename that a server answered OK: some servers do nothing, and some files vanish as they land."""
+"""How a file becomes visible: one rename that never overwrites, and a look afterwards.
+
+Some servers answer OK and do nothing, some answers are lost, and some files vanish as they land.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from waybill import layout
 from waybill.destinations import Profile, Session
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError
+
+Found = TypeVar("Found")
 
 
-def require_document(session: Session, part: str, final: str, size: int, beside: str) -> None:
-    """As `require_published`, for a document that a consumer may take from then on. `beside`: a file that it tells of, else empty."""
+def publish(
+    session: Session, hidden: str, final: str, *, seen_to: Callable[[], Found], standing: Callable[[], Found | None]
+) -> Found | None:
+    """Make what was uploaded as `hidden` visible as `final`, by one rename that never overwrites.
+
+    `seen_to` looks after a rename that the server answered OK. `standing` says what stands under the final name where the answer was lost
+    (then the rename may have happened) or another worker was faster; None means nothing of ours, and nothing is left under the hidden name.
+    Raises TransientError when the answer was lost and nothing of ours stands there.
+    """
     try:
-        require_published(session, {part: final}, {final: size})
-    except TransientError as error:
-        if error.code != "vanished" or (beside and session.size(beside) is not None):
+        if session.publish(hidden, final):
+            return seen_to()
+    except TransientError:
+        found = standing()
+        if found is None:
             raise
+        return found
+    session.remove(hidden)
+    return standing()
+
+
+def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
+    """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others.
+
+    From then on a consumer may take it away, with what it tells of. Where it is gone and `beside`, a file it tells of, is still there, it
+    was never published: TransientError, code `vanished`.
+    """
+    part = layout.hidden(final, token)
+    session.upload(part, [data])
+
+    def seen_to() -> bool:
+        try:
+            require_published(session, {part: final}, {final: len(data)})
+        except TransientError as error:
+            if error.code != "vanished" or (beside and session.size(beside) is not None):
+                raise
+        return True
+
+    if not publish(session, part, final, seen_to=seen_to, standing=lambda: session.read(final) == data or None):
+        raise ConflictError(
+            f"{final} exists and holds something else than Waybill wrote",
+            where=session.label,
+            next_step="Nothing was touched. Move it away and run again",
+            code="changed_manifest",
+        )
 
 
 def require_published(session: Session, renamed: Mapping[str, str], sizes: Mapping[str, int]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 from datetime import datetime
 
 from waybill import layout
-from waybill.deliveries.publishing.manifests import publish_document
+from waybill.deliveries.publishing.renaming import publish_document
 from waybill.destinations import Session
 from waybill.errors import ConflictError
 from waybill.files.signing import Signer

@@ -14,7 +14,7 @@ from waybill.deliveries.repairs import queue_redelivery
 from waybill.deliveries.reports import describing
 from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import Finding, InvalidInput
-from waybill.kits import Dialect, archive, kit_of
+from waybill.kits import Dialect, kit_of, zipped
 from waybill.registrations import replacing
 from waybill.web.api import models
 from waybill.web.api.openapi import problems
@@ -111,7 +111,7 @@ def kit(
     dialect: Annotated[Dialect, Query(description="The database the files are loaded into.")] = "postgres",
 ) -> Response:
     """Tables, load and merge statements, a data dictionary, metadata and sample files, as one ZIP. It holds no row of the tenant."""
-    return zip_answer(archive(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
+    return zip_answer(zipped(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
 
 
 @router.post(

@@ -22,7 +22,7 @@ from waybill.deliveries.reports import describing, overview
 from waybill.deliveries.reports.causes import described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
-from waybill.kits import DIALECTS, Dialect, archive, kit_of
+from waybill.kits import DIALECTS, Dialect, kit_of, zipped
 from waybill.language import table, tell
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import Registered
@@ -194,7 +194,7 @@ def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: V
 @router.get("/kit")
 def kit(tenant: TenantPath, caller: Viewer, installation: InstallationDep, dialect: Dialect) -> Response:
     """What the consumer needs to load the files into their own database."""
-    return zip_answer(archive(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
+    return zip_answer(zipped(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
 
 
 @router.post("/full-load")
