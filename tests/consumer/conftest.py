@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.consumer.sender import Sender
 from tests.servers.postgres import Database
 
 
@@ -19,3 +20,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         return url_of(request.getfixturevalue("postgres"))
     return f"{request.param}:{tmp_path}/copy.{request.param}"
+
+
+@pytest.fixture
+def sender(tmp_path: Path) -> Sender:
+    """A sender that has delivered nothing yet."""
+    return Sender(tmp_path / "in")

@@ -117,6 +117,11 @@ class DataFile:
         stored.drain()
         self._check(stored)
 
+    def check_records(self) -> None:
+        """Read it to its last record only to know that it is whole. Raises Damaged."""
+        for _ in self.records():
+            pass
+
     def check_rows(self, rows: int) -> None:
         if rows != self.file.rows:
             raise self._damaged(f"has {rows} records, its manifest says {self.file.rows}")

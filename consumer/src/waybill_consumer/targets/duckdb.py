@@ -14,7 +14,17 @@ from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
-from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database, same_key
+from waybill_consumer.targets.sql import (
+    SqlTarget,
+    is_long,
+    names,
+    no_such_value,
+    not_unique,
+    on_conflict,
+    quoted,
+    refused_by_database,
+    same_key,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,6 +47,24 @@ _TYPES = {
     "json": "JSON",
     "binary": "BLOB",
 }
+
+
+_BEFORE_CHRIST = {
+    "date": "replace({}, ' BC', ' (BC)')",
+    "timestamp": "regexp_replace({}, '^([^T]*)T(.*)Z BC$', '\\1 (BC) \\2+00')",
+}
+"""What DuckDB reads for the years that files mark with BC."""
+_SPELT = {
+    "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
+    "date": "replace(cast({} as varchar), ' (BC)', ' BC')",
+    "timestamp": (
+        "case when isfinite({0}) then regexp_extract(cast({0} as varchar), '^[0-9]+') || strftime({0}, '-%m-%dT%H:%M:%S.%fZ') || "
+        "if({0} < '0001-01-01 00:00:00+00', ' BC', '') else cast({0} as varchar) end"
+    ),
+    "binary": "to_base64({})",
+}
+_NUMBERS = {"integer": "-?[0-9]+", "decimal": "-?[0-9]+([.][0-9]+)?|NaN|-?Infinity"}
+"""How numbers are spelt: a cast would round what is none of theirs."""
 
 
 class DuckDB(SqlTarget):
@@ -92,17 +120,37 @@ class DuckDB(SqlTarget):
         """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
         before = former(old.columns, new.columns)
         kept = [column for column in new.columns if column.name in before]
+        retyped = {now.name: (was, now) for was, now in self._changes(old, new).retyped}
         if not emptied:
-            values = ", ".join([*(f"{quoted(before[column.name])} as {quoted(column.name)}" for column in kept), *map(quoted, own)])
+            spelt = {column.name: _spelt(before[column.name], *retyped[column.name]) for column in kept if column.name in retyped}
+            values = ", ".join(
+                [
+                    *(f"{spelt.get(column.name) or quoted(before[column.name])} as {quoted(column.name)}" for column in kept),
+                    *map(quoted, own),
+                ]
+            )
             self._run(f"create or replace temp table _waybill_kept as select {values} from {self.table(entity)}")
+            self._check_kept(entity, [now for _, now in retyped.values()])
         self._run(f"drop table {self.table(entity)}")
         self._run(f"create table {self.table(entity)} ({self._definitions(new)})")
         for name, kind in own.items():
             self._run(f"alter table {self.table(entity)} add column {quoted(name)} {kind}")
         if not emptied:
-            values = ", ".join([*(f"cast({quoted(column.name)} as {self.sql_type(column)})" for column in kept), *map(quoted, own)])
-            self._run(f"insert into {self.table(entity)} ({names([*kept, *own])}) select {values} from temp._waybill_kept")
+            values = ", ".join(
+                [*(self._value(column) if column.name in retyped else quoted(column.name) for column in kept), *map(quoted, own)]
+            )
+            self._run(f"insert into {self.table(entity)} ({names([*kept, *own])}) select {values} from temp._waybill_kept", key=new.key)
             self._run("drop table temp._waybill_kept")
+
+    def _check_kept(self, entity: str, columns: Sequence[Column]) -> None:
+        """Whether values that are here, as text, are of the types their columns get. Raises Refused, or Widen for longer numbers."""
+        for column in columns:
+            name, kind = quoted(column.name), self.sql_type(column)
+            right = f"regexp_full_match({name}, '{_NUMBERS[column.type]}')" if column.type in _NUMBERS else ""
+            right = right or (f"try_cast({name} as {kind}) is not null" if kind not in ("VARCHAR", "BLOB") else "")
+            if right and self._run(f"select 1 from temp._waybill_kept where {name} is not null and not ({right}) limit 1"):
+                raise no_such_value(entity, [column])
+        self._measure(columns, "temp._waybill_kept")
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         self._stage(entity, shape, files)
@@ -138,6 +186,8 @@ class DuckDB(SqlTarget):
         name = quoted(column.name)
         if column.type == "binary":
             return f"from_base64({name})"
+        if column.type in _BEFORE_CHRIST:
+            name = _BEFORE_CHRIST[column.type].format(name)
         return name if self.sql_type(column) == "VARCHAR" else f"cast({name} as {self.sql_type(column)})"
 
     def _stage(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
@@ -168,10 +218,14 @@ class DuckDB(SqlTarget):
                 reading = f"read_csv({_text(_no_pattern(str(path)))}, {fixed}, {listed}, max_line_size = {longest})"
                 self._connection.execute(f"{into} select * from {reading}")
             except duckdb.InvalidInputException as error:
-                # The checked file is right: what is left is a line longer than the reader was told to expect.
+                # A line longer than the reader was told to expect, or bytes that are those of the manifest and no CSV.
                 if longest == _LONGEST_LINE[-1] or "line size" not in str(error).lower():
+                    file.check_records()
                     raise refused_by_database(entity, str(error)) from error
                 continue
+            except duckdb.IOException as error:
+                file.check_records()
+                raise self._refused(entity, error) from error
             except duckdb.Error as error:
                 raise self._refused(entity, error) from error
             return
@@ -183,13 +237,13 @@ class DuckDB(SqlTarget):
             return Widen()
         return refused_by_database(entity, str(error))
 
-    def _measure(self, columns: Sequence[Column]) -> None:
+    def _measure(self, columns: Sequence[Column], table: str = STAGE) -> None:
         """Raises Widen for numbers that do not fit into their columns."""
         numbers = [column for column in columns if column.type in ("integer", "decimal") and self.sql_type(column) != "VARCHAR"]
         if not numbers:
             return
-        asked = ", ".join(f"{_digits(number)}, {_misfits(number, 'BIGINT')}, {_misfits(number, 'HUGEINT')}" for number in numbers)
-        found = self._run(f"select {asked} from {STAGE}")[0]
+        asked = ", ".join(f"{_digits(column)}, {_misfits(column, 'BIGINT')}, {_misfits(column, 'HUGEINT')}" for column in numbers)
+        found = self._run(f"select {asked} from {table}")[0]
         wider = [_fitting(column, self.sql_type(column), *found[5 * at : 5 * at + 5]) for at, column in enumerate(numbers)]
         if any(wider):
             raise Widen(*(column for column in wider if column is not None))
@@ -203,6 +257,12 @@ class DuckDB(SqlTarget):
             raise not_unique(self.entity or "duckdb", key) from None
         except duckdb.Error as error:
             raise self._refused(self.entity or "duckdb", error) from error
+
+
+def _spelt(name: str, was: Column, now: Column) -> str:
+    """A column's values as the text that a file holds."""
+    text = _SPELT.get(was.type, "cast({} as varchar)").format(quoted(name))
+    return f"regexp_replace({text}, '[.]0+$', '')" if was.type == "float" or now.type == "integer" else text
 
 
 def _digits(column: Column) -> str:

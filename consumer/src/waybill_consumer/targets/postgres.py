@@ -5,6 +5,7 @@ A full delivery changes only the rows that differ, so readers never see an empty
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,17 +21,18 @@ from waybill_consumer.targets.sql import (
     SqlTarget,
     is_long,
     names,
+    no_such_value,
     not_unique,
     on_conflict,
     quoted,
     refused_by_database,
-    same_key,
 )
 
 if TYPE_CHECKING:
     import psycopg
 
-STAGE = "_waybill_stage"
+STAGE = "pg_temp._waybill_stage"
+"""With its schema: a table of that name that somebody else keeps in the search path is another one."""
 _LONGEST_NAME = 63
 _TYPES = {
     "integer": "bigint",
@@ -41,6 +43,14 @@ _TYPES = {
     "uuid": "uuid",
     "binary": "bytea",
 }
+_SPELT = {
+    "timestamp": (
+        'case when isfinite({0}) then to_char({0}, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') || '
+        "case when {0} < '0001-01-01Z' then ' BC' else '' end else {0}::text end"
+    ),
+    "binary": "translate(encode({}, 'base64'), E'\\n', '')",
+}
+"""Types that PostgreSQL spells in another way than the files."""
 _BY_TEXT = ("decimal", "float", "json")
 """Values that are equal may be written differently, and json has no equality: compared as text."""
 _IN_SCHEMA = "join pg_class c on c.oid = {} join pg_namespace n on n.oid = c.relnamespace where n.nspname = ? and c.relname = ?"
@@ -75,10 +85,8 @@ class Postgres(SqlTarget):
         try:
             with self._connection.transaction():
                 yield
-        except psycopg.OperationalError as error:
-            if isinstance(error, psycopg.errors.ProgramLimitExceeded | psycopg.errors.InsufficientResources):
-                raise refused_by_database("postgresql", str(error)) from error
-            raise Unreachable(f"the database stopped answering: {_first(error)}", next_step="Load again") from error
+        except psycopg.DatabaseError as error:  # of the transaction's own statements: begin, commit
+            raise self._refusal(self.entity or "postgresql", error) from error
 
     def prepare(self) -> None:
         if not self.schema:
@@ -116,13 +124,13 @@ class Postgres(SqlTarget):
                 self._run(f"truncate {table}")
             self._rename(table, changes)
             actions = [f"add column {quoted(column.name)} {self.sql_type(column)}" for column in changes.added]
-            actions += [self._retype(column) for column in changes.retyped]
+            actions += [self._retype(was, now) for was, now in changes.retyped]
             if changes.key(old) != new.key:
                 for (name,) in self._run(_KEY, [self.schema, entity]):
                     self._run(f"alter table {table} drop constraint {quoted(name)}")
                 self._unindexed.add(entity)
             if actions:
-                self._run(f"alter table {table} {', '.join(actions)}")
+                self._alter(entity, actions, [now for _, now in changes.retyped])
 
     def _rename(self, table: str, changes: Changes) -> None:
         """First what goes, then all renamed columns at once: one may take the name of another."""
@@ -133,9 +141,27 @@ class Postgres(SqlTarget):
         for number, name in enumerate(changes.renamed.values()):
             self._run(f"alter table {table} rename column {quoted(f'_waybill_renamed_{number}')} to {quoted(name)}")
 
-    def _retype(self, column: Column) -> str:
-        name, kind = quoted(column.name), self.sql_type(column)
-        return f"alter column {name} type {kind} using {name}::text::{kind}"
+    def _alter(self, entity: str, actions: Sequence[str], retyped: Sequence[Column]) -> None:
+        import psycopg
+
+        try:
+            self._run(f"alter table {self.table(entity)} {', '.join(actions)}")
+        except Refused as error:
+            if isinstance(error.__cause__, psycopg.errors.NumericValueOutOfRange):
+                longer = [column._replace(precision=38 if column.type == "integer" else None, scale=None) for column in retyped]
+                if wider := [column for column in longer if column.type in ("integer", "decimal") and column not in retyped]:
+                    raise Widen(*wider) from error
+            if retyped and isinstance(error.__cause__, psycopg.DataError):
+                raise no_such_value(entity, retyped) from error
+            raise
+
+    def _retype(self, was: Column, now: Column) -> str:
+        name, kind = quoted(now.name), self.sql_type(now)
+        text = _SPELT.get(was.type, "{}::text").format(name)
+        if now.type == "integer" and was.type in ("decimal", "float"):
+            text = f"trim_scale({text}::numeric)::text"  # 5.0 is an integer, and 5.5 is refused instead of rounded
+        value = f"decode({text}, 'base64')" if now.type == "binary" else text
+        return f"alter column {name} type {kind} using {value}::{kind}"
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         table = self.table(entity)
@@ -153,7 +179,7 @@ class Postgres(SqlTarget):
             self._insert(entity, shape, files, "")
             return
         self._run(f"analyze {STAGE}")
-        matching = same_key("held", "staged", shape.key)
+        matching = _same_key("staged", [shape.column(name) for name in shape.key])
         self._run(f"delete from {table} as held where not exists (select from {STAGE} as staged where {matching})")
         changed = " or ".join(
             f"{_compared('held', column)} is distinct from {_compared('excluded', column)}" for column in files[0].columns
@@ -173,7 +199,7 @@ class Postgres(SqlTarget):
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
         self._index(entity, shape)
         self._stage(entity, [file])
-        matching = same_key("held", "gone", [column.name for column in file.columns[:-1]])
+        matching = _same_key("gone", file.columns[:-1])
         self._run(f"delete from {self.table(entity)} as held using {STAGE} as gone where {matching}")
         self._run(f"drop table {STAGE}")
 
@@ -185,16 +211,14 @@ class Postgres(SqlTarget):
 
     def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str, alias: str = "") -> None:
         columns = files[0].columns
-        values = ", ".join(
-            f"decode({quoted(column.name)}, 'base64')" if column.type == "binary" else quoted(column.name) for column in columns
-        )
+        values = ", ".join(_unstaged(quoted(column.name), column) for column in columns)
         self._run(f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), shape.key)
         self._run(f"drop table {STAGE}")
 
     def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
         columns = files[0].columns
         listed = ", ".join(f"{quoted(column.name)} {'text' if column.type == 'binary' else self.sql_type(column)}" for column in columns)
-        self._run(f"create temporary table {STAGE} ({listed}) on commit drop")
+        self._run(f"create temporary table {STAGE.partition('.')[2]} ({listed}) on commit drop")
         self._copy(entity, STAGE, files)
 
     def _copy(self, entity: str, table: str, files: Sequence[DataFile]) -> None:
@@ -212,7 +236,8 @@ class Postgres(SqlTarget):
             except psycopg.errors.NumericValueOutOfRange as error:
                 raise _too_narrow(entity, file, error) from error
             except psycopg.DatabaseError as error:
-                file.check()  # other bytes than the manifest's explain it better
+                if not self._connection.closed and not isinstance(error, _passing()):
+                    file.check_records()  # damage in the file explains it better
                 raise self._refusal(entity, error) from error
 
     def _run(self, statement: str, parameters: Sequence[Any] = (), key: Sequence[str] = ()) -> list[tuple[Any, ...]]:
@@ -230,9 +255,28 @@ class Postgres(SqlTarget):
 
         if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.NotNullViolation | psycopg.errors.CardinalityViolation):
             return not_unique(entity, key or ("key columns",))
-        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-            return error
+        if self._connection.closed or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+            return Unreachable(f"the database stopped answering: {_first(error)}", next_step="Load again")
+        if isinstance(error, _passing()):
+            step = "Load again; if it is still so, give this login more time in PostgreSQL, or look who holds the table"
+            return Refused(f"the database gave up: {_first(error)}", where=entity, next_step=step)
+        if isinstance(error, psycopg.errors.CharacterNotInRepertoire) and "0x00" in str(error):
+            step = "Ask the sender to leave that character out, or load into DuckDB or SQLite"
+            return Refused("a text holds the character NUL, which PostgreSQL cannot keep", where=entity, next_step=step)
+        if isinstance(error, psycopg.errors.DependentObjectsStillExist | psycopg.errors.FeatureNotSupported) and error.diag.message_detail:
+            step = "Drop the view that reads it, load, and make the view again; nothing of this delivery was kept"
+            detail = "; ".join(error.diag.message_detail.splitlines())
+            return Refused(f"the database refuses it: {_first(error)} ({detail})", where=entity, next_step=step)
         return refused_by_database(entity, str(error))
+
+
+def _unstaged(value: str, column: Column) -> str:
+    """A staged value as its column holds it: binary is staged as it stands in the file."""
+    return f"decode({value}, 'base64')" if column.type == "binary" else value
+
+
+def _same_key(staged: str, key: Sequence[Column]) -> str:
+    return " and ".join(f"held.{quoted(column.name)} = {_unstaged(f'{staged}.{quoted(column.name)}', column)}" for column in key)
 
 
 def _compared(row: str, column: Column) -> str:
@@ -246,6 +290,14 @@ def _too_narrow(entity: str, file: DataFile, error: psycopg.Error) -> Exception:
     if column is None or column.type not in ("integer", "decimal") or (column.type == "integer" and is_long(column)):
         return refused_by_database(entity, str(error))
     return Widen(column._replace(precision=38 if column.type == "integer" else None, scale=None))
+
+
+def _passing() -> tuple[type[psycopg.Error], ...]:
+    """What another run may not meet: time limits, locks, deadlocks."""
+    import psycopg
+
+    errors = psycopg.errors
+    return errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure
 
 
 def _first(error: BaseException) -> str:
@@ -268,6 +320,8 @@ def postgres_target(url: str, schema: str) -> Iterator[Postgres]:
     except psycopg.OperationalError as error:
         step = "Check host, user and database; a password goes into PGPASSWORD or ~/.pgpass"
         raise Unreachable(f"the database cannot be reached: {_first(error)}", next_step=step) from None
+    # psycopg logs what it cannot send after an error together with the row: rows belong into no log.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:
         connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'")  # values that become text are spelt the same everywhere
         yield Postgres(connection, schema)

@@ -29,11 +29,14 @@ def is_long(column: Column) -> bool:
 
 
 class Changes(NamedTuple):
-    """The columns that come, go, change their type, and change their name (the old one to the new one)."""
+    """The columns that come, go, change their type (as it was and as it is), and change their name (the old one to the new one).
+
+    A value of a column that changes its type becomes the value that its text in a file would be, or the delivery is refused.
+    """
 
     added: list[Column]
     gone: list[Column]
-    retyped: list[Column]
+    retyped: list[tuple[Column, Column]]
     renamed: dict[str, str]
 
     def key(self, old: Shape) -> tuple[str, ...]:
@@ -144,14 +147,11 @@ class SqlTarget:
 
     def _changes(self, old: Shape, new: Shape) -> Changes:
         before = former(old.columns, new.columns)
+        both = [(old.column(before[column.name]), column) for column in new.columns if column.name in before]
         return Changes(
             added=[column for column in new.columns if column.name not in before],
             gone=[column for column in old.columns if column.name not in before.values()],
-            retyped=[
-                column
-                for column in new.columns
-                if column.name in before and self.sql_type(old.column(before[column.name])) != self.sql_type(column)
-            ],
+            retyped=[(was, now) for was, now in both if was.type != now.type or self.sql_type(was) != self.sql_type(now)],
             renamed={was: name for name, was in before.items() if was != name},
         )
 
@@ -172,6 +172,13 @@ def refused_by_database(entity: str, said: str) -> Refused:
     first = said.strip().splitlines()[0] if said.strip() else "an error without a message"
     step = "Mend it there and load again; nothing of this delivery was kept"
     return Refused(f"the database refuses it: {first}", where=entity, next_step=step)
+
+
+def no_such_value(entity: str, columns: Sequence[Column]) -> Refused:
+    """A value that is here is none of a column's new type; `columns` are those it may stand in."""
+    step = "Ask the sender for a full load, which replaces the values; nothing of this delivery was kept"
+    what = ", ".join(f"{column.name} becomes {column.type}" for column in columns)
+    return Refused(f"a value that is here does not fit into its column's new type: {what}", where=entity, next_step=step)
 
 
 def not_unique(entity: str, key: Sequence[str]) -> Refused:

@@ -16,7 +16,8 @@ from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.manifest import Column
 from waybill_consumer.targets import Shape, Widen, former
 from waybill_consumer.targets.data import DataFile
-from waybill_consumer.targets.sql import SqlTarget, is_long, names, not_unique, on_conflict, quoted, refused_by_database
+from waybill_consumer.targets.sql import SqlTarget, is_long, names, no_such_value, not_unique, on_conflict, quoted, refused_by_database
+from waybill_consumer.targets.values import retyped
 
 _TYPES = {"integer": "INTEGER", "float": "REAL", "boolean": "BOOLEAN", "binary": "BLOB"}
 
@@ -25,6 +26,8 @@ class Sqlite(SqlTarget):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
+        self._misfits: list[Exception] = []
+        """Why a value could not be retyped: SQLite only says that a function failed."""
 
     def sql_type(self, column: Column) -> str:
         return "TEXT" if column.type == "integer" and is_long(column) else _TYPES.get(column.type, "TEXT")
@@ -63,11 +66,40 @@ class Sqlite(SqlTarget):
         before = former(old.columns, new.columns)
         kept = [column for column in new.columns if column.name in before]
         if kept and not emptied:
-            values = ", ".join(f"cast({quoted(before[column.name])} as {self.sql_type(column)})" for column in kept)
+            values = ", ".join(self._kept(old.column(before[column.name]), column) for column in kept)
             mine = "".join(f", {quoted(name)}" for name in own)
-            self._run(f"insert into {fresh} ({names(kept)}{mine}) select {values}{mine} from {quoted(entity)}")
+            self._keep(entity, new, f"insert into {fresh} ({names(kept)}{mine}) select {values}{mine} from {quoted(entity)}")
         self._run(f"drop table {quoted(entity)}")
         self._run(f"alter table {fresh} rename to {quoted(entity)}")
+
+    def _kept(self, was: Column, now: Column) -> str:
+        """A column's values in the new table."""
+        value = quoted(was.name)
+        if was.type == now.type and self.sql_type(was) == self.sql_type(now):
+            return value
+
+        def retype(held: Any) -> Any:
+            try:
+                return None if held is None else retyped(held, was, now, _maker(now))
+            except ValueError:
+                self._misfits.append(no_such_value(self.entity, [now]))
+                raise
+            except Widen as error:
+                self._misfits.append(error)
+                raise
+
+        name = f"_waybill_{now.name}"
+        self._connection.create_function(name, 1, retype)
+        return f"{quoted(name)}({value})"
+
+    def _keep(self, entity: str, new: Shape, statement: str) -> None:
+        self._misfits.clear()
+        try:
+            self._connection.execute(statement)
+        except sqlite3.IntegrityError:
+            raise not_unique(entity, new.key) from None
+        except sqlite3.Error as error:
+            raise next(iter(self._misfits), refused_by_database(entity, str(error))) from error
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
         self._run(f"delete from {quoted(entity)}")
