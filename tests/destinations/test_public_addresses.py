@@ -19,6 +19,8 @@ from waybill.errors import PermanentError, TransientError
 INNER = [
     "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
     "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::1",
+    "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1::7f00:1", "fec0::1", "5f00::1", "3fff::1", "2001:db8::1", "ff02::1",
+    "2606:2800:220:1:0:5efe:7f00:1", "2606:2800:220:1:200:5efe:a00:1", "168.63.129.16", "192.0.0.192", "192.88.99.1", "198.18.0.1",
 ]  # fmt: skip
 
 
@@ -32,7 +34,13 @@ def test_public_addresses_are(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "0"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "0", "127.0.0.1.", "localhost\0", "１２７.0.0.1"),
+        *("[::ffff:127.0.0.1]", "::1%lo", "127.0.0.1\n", "root@127.0.0.1", ""),
+    ],
+)
 def test_a_name_or_number_that_leads_to_this_machine_is_refused(host: str) -> None:
     with pytest.raises((PermanentError, TransientError)) as caught:
         checked_address(host, 22)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -118,6 +119,46 @@ def test_made_up_key_ids_cost_the_issuer_nothing(place: Place, issuer: TestIssue
             )
         assert set(found) == {401}
         assert issuer.fetched == before  # the set is younger than the cooldown
+
+
+@pytest.mark.parametrize(("elsewhere", "expected"), [("127.0.0.1", 404), ("127.0.0.2", 503)], ids=["safe", "over plain HTTP"])
+def test_an_issuer_that_redirects_is_followed_to_safe_addresses_only(
+    place: Place, issuer: TestIssuer, elsewhere: str, expected: int
+) -> None:
+    class Moved(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/jwks.json":
+                self.send_response(302)
+                self.send_header("Location", f"http://{elsewhere}:{self.server.server_address[1]}/moved")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(key_set(issuer))
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    with ThreadingHTTPServer(("0.0.0.0", 0), Moved) as server:  # noqa: S104 (every loopback address)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        settings = Issuer(issuer.url, AUDIENCE, f"http://127.0.0.1:{server.server_port}/jwks.json")
+        try:
+            with served(tenant_api(place, issuer, settings=settings)) as address:
+                assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == expected
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_one_odd_key_takes_nobody_elses_away(place: Place, issuer: TestIssuer) -> None:
+    good = issuer.published["first"]
+    odd = [{**good, "kid": ["first"]}, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "e"}, None, 7, {"kid": "first"}]
+    shared = {"kty": "oct", "k": "c2VjcmV0", "kid": "first"}
+    with held_issuer(json.dumps({"keys": [*odd, good, *odd, shared]}).encode()) as (held, url):
+        held.go.set()
+        with served(tenant_api(place, issuer, settings=Issuer(issuer.url, AUDIENCE, url))) as address:
+            assert httpx.get(address + PATH, headers=issuer.bearer(), timeout=60).status_code == 404
 
 
 @pytest.mark.parametrize("answer", [b"x" * (jwks.LARGEST + 1), b"null", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "first"}]}'])

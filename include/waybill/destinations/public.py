@@ -20,6 +20,18 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses that a gateway (NAT64) translates: the last four bytes are where they lead."""
 
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+"""Where all public IPv6 addresses are. What stands outside leads to this machine or its network by one old convention or another."""
+
+_NOBODYS = tuple(
+    ipaddress.ip_network(one)
+    for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")  # the first is Azure's metadata
+)
+"""Within the public ranges, and nobody's server: a cloud's own services, relays and examples. Python counts some of them as public."""
+
+_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
+"""How the second half of an IPv6 address begins that ends in the IPv4 address it is tunnelled to."""
+
 
 def public_only(connections: Connections, allowed: Sequence[Network] = ()) -> Connections:
     """The same connections, each with the one address that may be connected to.
@@ -54,7 +66,9 @@ def checked_address(host: str, port: int, allowed: Sequence[Network] = ()) -> st
 def is_public(address: str) -> bool:
     """Whether an address belongs to nobody's inner network, this machine, or a cloud's metadata service."""
     found = _leads_to(address)
-    return found.is_global and not found.is_multicast
+    if isinstance(found, ipaddress.IPv6Address) and found not in _GIVEN_OUT:
+        return False
+    return found.is_global and not found.is_multicast and not any(found in network for network in _NOBODYS)
 
 
 def _leads_to(address: str) -> Address:
@@ -62,7 +76,7 @@ def _leads_to(address: str) -> Address:
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv4Address):
         return found
-    if found in _TRANSLATED:
+    if found in _TRANSLATED or found.packed[8:12] in _ISATAP:
         return ipaddress.IPv4Address(found.packed[-4:])
     return found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else found)
 

@@ -13,10 +13,14 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
+
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+"""Public-key signatures only: with `none` anybody could sign, with HS256 anybody who knows the public key."""
 
 LIFE = 300.0
 """Seconds for which a key set is taken as it is."""
@@ -88,11 +92,25 @@ class KeySet:
         pending.set_result(found)
 
 
+def is_safe(url: str) -> bool:
+    """Whether nobody on the way can change what this address answers: https, or http on the loopback address."""
+    address = urlsplit(url)
+    return address.scheme == "https" or (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost"))
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows an issuer that moved its keys, but never to an address where anybody on the way could put keys of their own."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if is_safe(newurl) else None
+
+
 def _read(url: str) -> Any:
     """Raises OSError or ValueError. Also an issuer that sends a byte now and then is given up in time."""
     deadline = time.monotonic() + 2 * TIMEOUT
     read = bytearray()
-    with urlopen(Request(url, headers={"Accept": "application/json"}), timeout=TIMEOUT) as answer:  # noqa: S310 (https, or http on the loopback address)
+    asked = Request(url, headers={"Accept": "application/json"})  # noqa: S310 (https, or http on the loopback address)
+    with build_opener(_SafeRedirects).open(asked, timeout=TIMEOUT) as answer:
         while block := answer.read1(65536):
             read += block
             if len(read) > LARGEST or time.monotonic() > deadline:
@@ -101,9 +119,10 @@ def _read(url: str) -> Any:
 
 
 def _usable(document: Any) -> dict[str, PyJWK] | None:
-    """The signing keys by id; None where there is none."""
+    """The signing keys by id, of the kinds that count; None where there is none."""
     try:
         keys = PyJWKSet.from_dict(document).keys
     except (PyJWTError, AttributeError, TypeError):
         return None
-    return {key.key_id: key for key in keys if key.key_id and key.public_key_use in ("sig", None)} or None
+    signing = [key for key in keys if key.public_key_use in ("sig", None) and key.algorithm_name in ALGORITHMS]
+    return {key.key_id: key for key in signing if isinstance(key.key_id, str) and key.key_id} or None

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
-from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Request
@@ -17,11 +16,8 @@ from jwt.exceptions import PyJWTError
 from waybill.access import Caller, Granted, TokenRights
 from waybill.errors import PermanentError, TransientError
 from waybill.web.dependencies import current_installation
-from waybill.web.jwks import KeySet
+from waybill.web.jwks import ALGORITHMS, KeySet, is_safe
 from waybill.web.problems import unauthenticated
-
-ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-"""Public-key signatures only: with `none` anybody could sign, with HS256 anybody who knows the public key."""
 
 LEEWAY = 30
 """Seconds by which the issuer's clock and this one may differ."""
@@ -66,8 +62,7 @@ class Issuer:
 
 
 def _require_safe(name: str, url: str) -> None:
-    address = urlsplit(url)
-    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost")):
+    if not is_safe(url):
         raise PermanentError(f"{name} is {url!r}", allowed="https, or http on the loopback address", code="usage")
 
 

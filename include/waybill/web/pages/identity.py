@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 from fastapi import Request
@@ -19,6 +18,7 @@ from waybill.errors import TransientError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.requests.links import keys, public_url
+from waybill.web.jwks import is_safe
 from waybill.web.oauth import Issuer, TokenAccess
 from waybill.web.problems import unauthenticated
 
@@ -146,15 +146,10 @@ def _endpoints(issuer: Issuer) -> dict[str, str]:
             found = {name: str(told[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise _away() from error
-        if found["issuer"] != issuer.issuer or any(not _is_safe(found[name]) for name in ("authorization_endpoint", "token_endpoint")):
+        if found["issuer"] != issuer.issuer or any(not is_safe(found[name]) for name in ("authorization_endpoint", "token_endpoint")):
             raise _away()
         _found[issuer.issuer] = (time.monotonic(), found)
     return found
-
-
-def _is_safe(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 def _away() -> TransientError:
