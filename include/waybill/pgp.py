@@ -7,9 +7,12 @@ here, so nothing secret is ever on the disk or in a command line.
 from __future__ import annotations
 
 import hashlib
+import os
+import select
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,8 +47,27 @@ class UnusableKey(PermanentError):
     code = "pgp_key"
 
 
+_LOOKED_AT_FOR = 60.0
+"""Seconds for which a key that was found good is not looked at again: the deliveries of one run begin at once, and gpg starts slowly.
+
+What expires meanwhile gpg itself refuses.
+"""
+_good: dict[str, tuple[float, Recipient]] = {}
+_looking = threading.Lock()
+
+
 def recipient(key: str) -> Recipient:
     """Look at an armored public key. Raises UnusableKey, naming why: expired, revoked, for signatures only, weak, several, none."""
+    with _looking:
+        now = time.monotonic()
+        for other in [other for other, (at, _) in _good.items() if now - at > _LOOKED_AT_FOR]:
+            del _good[other]
+        if key not in _good:
+            _good[key] = now, _looked_at(key)
+        return _good[key][1]
+
+
+def _looked_at(key: str) -> Recipient:
     with _home() as home:
         path = _written(home, key)
         shown = _run(home, ["--with-colons", "--import-options", "show-only", "--import", path])
@@ -55,11 +77,11 @@ def recipient(key: str) -> Recipient:
 
 def rehearse(key: str) -> Recipient:
     """As `recipient`, and encrypt a few bytes to it: what gpg refuses, it refuses now."""
-    found = recipient(key)
+    found = _looked_at(key)
     with _home() as home:
         done = _run(home, _encryption(_written(home, key)), b"a rehearsal")
-    if done.returncode or not done.stdout:
-        raise UnusableKey(f"gpg does not encrypt to the key {found.fingerprint}: {_said(done.stderr)}", next_step=_STEP)
+        if done.returncode or not done.stdout:
+            raise UnusableKey(f"gpg does not encrypt to the key {found.fingerprint}: {_said(done.stderr, home)}", next_step=_STEP)
     return found
 
 
@@ -110,10 +132,14 @@ class Plain:
 
 
 class Encryption:
-    """Encrypts files to one key. As a context manager: whatever is not finished when the block ends is given up."""
+    """Encrypts files to one key. As a context manager: whatever is not finished when the block ends is given up.
 
-    def __init__(self, to: Recipient) -> None:
+    A gpg that neither takes nor ends anything for `seconds` is given up, too.
+    """
+
+    def __init__(self, to: Recipient, *, seconds: float = SECONDS) -> None:
         self._to = to
+        self._seconds = seconds
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._files: dict[int, _Encrypted] = {}
@@ -130,7 +156,7 @@ class Encryption:
 
     def sink(self, number: int, inner: Sink) -> Sink:
         """What takes the plain bytes of file `number` and hands the encrypted ones to `inner`. Safe to call from several threads."""
-        encrypted = _Encrypted(_command(self._home, _encryption(self._key)), inner)
+        encrypted = _Encrypted(self._home, _encryption(self._key), inner, self._seconds)
         with self._lock:
             self._files[number] = encrypted
         return encrypted
@@ -143,12 +169,15 @@ class Encryption:
 class _Encrypted:
     """One file on its way through gpg. A thread carries what gpg writes to the sink; memory is that of a pipe and a block."""
 
-    def __init__(self, command: list[str], inner: Sink) -> None:
+    def __init__(self, home: str, words: list[str], inner: Sink, seconds: float) -> None:
+        self._home = home
         self._inner = inner
+        self._seconds = seconds
         self._hash = hashlib.sha256()
         self._read = 0
         self._error: BaseException | None = None
-        self._process = _started(command)
+        self._process = _started(_command(home, words))
+        os.set_blocking(_pipe(self._process.stdin).fileno(), False)
         self._carrier = threading.Thread(target=self._carry, name="gpg")
         self._carrier.start()
 
@@ -157,9 +186,12 @@ class _Encrypted:
         return Plain(self._read, self._hash.hexdigest())
 
     def write(self, block: bytes | memoryview) -> None:
-        """Raises what the sink raised, or TransientError when gpg ended."""
+        """Raises what the sink raised, or TransientError when gpg ended or takes nothing."""
+        left = memoryview(block)
         try:
-            _pipe(self._process.stdin).write(block)
+            pipe = _pipe(self._process.stdin).fileno()
+            while left:
+                left = left[self._taken(pipe, left) :]
         except (BrokenPipeError, ValueError):
             self._ended()
         self._hash.update(block)
@@ -167,12 +199,22 @@ class _Encrypted:
         if self._error is not None:
             raise self._error
 
+    def _taken(self, pipe: int, block: memoryview) -> int:
+        """How many bytes of a block gpg took just now, at least one."""
+        room = select.poll()
+        room.register(pipe, select.POLLOUT)
+        while room.poll(self._seconds * 1000):
+            try:
+                return os.write(pipe, block)
+            except BlockingIOError:
+                continue
+        raise self._silent()
+
     def finish(self) -> None:
-        try:
-            _pipe(self._process.stdin).close()
-        except BrokenPipeError:
-            self._ended()
-        self._carrier.join()
+        _pipe(self._process.stdin).close()
+        self._carrier.join(self._seconds)
+        if self._carrier.is_alive():
+            raise self._silent()
         if self._error is not None or self._process.wait():
             self._ended()
         _pipe(self._process.stderr).close()
@@ -207,12 +249,20 @@ class _Encrypted:
                 self._error = error
                 self._process.kill()
 
+    def _silent(self) -> TransientError:
+        """Give up a gpg that does not go on."""
+        self.discard()
+        seconds = f"{self._seconds:g}"
+        return TransientError(f"gpg took nothing for {seconds} seconds", next_step="The next run tries again", code="gpg")
+
     def _ended(self) -> None:
+        self._carrier.join(self._seconds)
+        self._process.kill()
         self._carrier.join()
         self._process.wait()
         if self._error is not None:
             raise self._error
-        said = _said(_pipe(self._process.stderr).read())
+        said = _said(_pipe(self._process.stderr).read(), self._home)
         raise TransientError(f"gpg ended while it encrypted: {said}", next_step="The next run tries again", code="gpg")
 
 
@@ -250,7 +300,7 @@ def _run(home: str, words: list[str], data: bytes = b"") -> subprocess.Completed
 
 def _started(command: list[str]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
     except FileNotFoundError as error:
         raise _missing() from error
 
@@ -266,7 +316,8 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _said(stderr: bytes) -> str:
+def _said(stderr: bytes, home: str) -> str:
     """gpg's last line, without its name and without a path of ours."""
-    lines = [line.removeprefix("gpg: ") for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    text = stderr.decode(errors="replace").replace(f"{home}/", "")
+    lines = [line.removeprefix("gpg: ") for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_pla
 from waybill import kits, pgp
 from waybill.deliveries import repairs
 from waybill.deliveries.comparison import reconciling
+from waybill.deliveries.publishing.upload import SpoolFile
 from waybill.deliveries.running import run
 from waybill.doctor import examine
 from waybill.errors import InvalidInput, PermanentError, TransientError
@@ -33,6 +35,9 @@ from waybill.ledger.registrations import Provenance
 from waybill.registrations import replacing
 from waybill.registrations.applying import apply, record
 from waybill.web import problems
+from waybill_consumer.decrypting import Plain
+from waybill_consumer.errors import Refused
+from waybill_consumer.manifest import parse
 
 MIDNIGHT = NOON.replace(hour=0)
 KEYED: dict[str, Any] = {**USER, "name": "keyed", "relation": "keyed", "deletes": "compare"}
@@ -178,6 +183,74 @@ def test_without_the_secret_key_or_with_other_bytes_nothing_is_loaded(
     (path.parent / "user.csv.pgp").write_bytes(other)
     said = consumer("load", place.out / "exports/acme", "--to", database, "--gpg")
     assert (said.code, "something else than its manifest says" in said.err) == (1, True)
+
+
+@contextmanager
+def spooled(path: Path) -> Iterator[SpoolFile]:
+    file = SpoolFile(path)
+    try:
+        yield file
+    finally:
+        file.abort()
+
+
+def silent_gpg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program gpg that answers nothing, as one does that waits for a passphrase, an agent or a card."""
+    folder.mkdir()
+    program = folder / "gpg"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_gpg_that_does_not_answer_ends_a_load_in_time(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    well_delivered(place, NOON)
+    path, _ = next(place.manifests())
+    one = parse(path.read_bytes())
+    silent_gpg(tmp_path / "bin", monkeypatch)
+    plain = Plain(tmp_path, gpg=True, seconds=0.2)
+    with pytest.raises(Refused, match="did not decrypt it within 0 seconds") as refused:
+        plain.file(path.with_name("user.csv.pgp"), one.files[0], one)
+    assert "passphrase" in refused.value.next_step
+
+
+def test_a_gpg_that_stops_reading_ends_a_delivery_in_time(
+    place: Place, ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = pgp.rehearse(ring.public("consumer"))
+    silent_gpg(tmp_path / "bin", monkeypatch)
+
+    def send(blocks: int) -> None:
+        with spooled(tmp_path / str(blocks)) as file, pgp.Encryption(to, seconds=0.2) as encryption:
+            sink = encryption.sink(1, file)
+            for _ in range(blocks):
+                sink.write(bytes(1 << 16))
+            sink.finish()
+
+    for blocks in (1, 100):
+        with pytest.raises(TransientError, match="gpg took nothing"):
+            send(blocks)
+
+
+def test_a_run_looks_at_the_key_once(place: Place, ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.tenant(entityList=["user", "theme", "keyed"], **encrypted_to(ring.new("once", "future-default", "default", "never")))
+    apply(place.installation(), actor="test")
+    program = tmp_path / "bin/gpg"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec {shutil.which("gpg")} "$@"\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    well_delivered(place, NOON)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ([("show-only" in one) for one in calls].count(True), ["--encrypt" in one for one in calls].count(True)) == (1, 3)
+
+
+def test_a_message_of_gpg_names_no_folder_of_ours(ring: Ring, unusable: dict[str, tuple[str, str]]) -> None:
+    to = pgp.Recipient(unusable["expired"][0], "any")
+    ended = pytest.raises(TransientError, match="gpg ended while it encrypted")
+    with spooled(ring.home / "spool") as file, pgp.Encryption(to) as encryption, ended as refused:
+        encryption.sink(1, file).finish()
+    assert ("waybill-gpg" in str(refused.value), tempfile.gettempdir() in str(refused.value)) == (False, False)
 
 
 def test_keys_that_nothing_may_be_encrypted_to_are_refused_by_name(place: Place, unusable: dict[str, tuple[str, str]]) -> None:

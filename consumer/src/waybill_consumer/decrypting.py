@@ -12,13 +12,17 @@ from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import hashed
 from waybill_consumer.manifest import ENCRYPTED, File, Manifest
 
+_LEAST_SECONDS, _LEAST_RATE = 60.0, 1 << 20
+"""gpg decrypts some hundred megabytes a second; one that takes longer than this waits for a passphrase, an agent or a card."""
+
 
 class Plain:
-    """Decrypted files in a folder of their own. Where `gpg` is off, a file that needs it is refused."""
+    """Decrypted files in a folder of their own. Where `gpg` is off, a file that needs it is refused; `seconds` are those of a small one."""
 
-    def __init__(self, folder: Path, *, gpg: bool) -> None:
+    def __init__(self, folder: Path, *, gpg: bool, seconds: float = _LEAST_SECONDS) -> None:
         self._folder = folder
         self._gpg = gpg
+        self._seconds = seconds
 
     def file(self, path: Path, file: File, manifest: Manifest) -> tuple[Path, File]:
         """The content of an encrypted file, checked, and what its manifest says of it. Raises Refused, Damaged."""
@@ -27,7 +31,7 @@ class Plain:
             raise Refused(what, where=str(path), next_step="Load with --gpg where gpg holds the secret key")
         plain = self._folder / f"{file.sha256[:16]}-{path.name.removesuffix(ENCRYPTED)}"
         if not plain.exists():
-            _decrypt(path, plain, manifest)
+            _decrypt(path, plain, manifest, self._seconds)
         digest, size = hashed(plain)
         sha256 = digest.hexdigest()
         if file.plain_bytes is not None and (size, sha256) != (file.plain_bytes, file.plain_sha256):
@@ -42,13 +46,17 @@ def decrypting(*, gpg: bool) -> Iterator[Plain]:
         yield Plain(Path(folder), gpg=gpg)
 
 
-def _decrypt(path: Path, plain: Path, manifest: Manifest) -> None:
+def _decrypt(path: Path, plain: Path, manifest: Manifest, least: float) -> None:
     if not path.exists():
         raise Damaged("is listed in its manifest and missing", where=str(path))
     part = plain.with_name(f"{plain.name}.part")
     command = ["gpg", "--batch", "--no-tty", "--quiet", "--yes", "--output", str(part), "--decrypt", str(path)]
+    seconds = least + path.stat().st_size / _LEAST_RATE
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        step = "See that the key needs no passphrase, or that gpg-agent holds it: `gpg --decrypt` must work without a question"
+        raise Refused(f"gpg did not decrypt it within {seconds:.0f} seconds", where=str(path), next_step=step) from None
     except FileNotFoundError:
         raise Refused("there is no program gpg", where=str(path), next_step="Install GnuPG, and import the secret key") from None
     if done.returncode:
