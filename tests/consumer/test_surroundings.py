@@ -28,6 +28,7 @@ from tests.consumer.test_pull import tree
 from tests.servers.postgres import Database
 from tests.servers.process import program
 from tests.servers.sshd import SftpAccess, serve_sshd
+from waybill_consumer.places import without_password
 
 POSITION = ".waybill-consumer.json"
 
@@ -415,3 +416,22 @@ def test_a_bucket_that_may_not_be_listed_is_told_with_the_right_it_needs(tmp_pat
             serving.join()
     assert "may not list what is there. Have s3:ListBucket" in said
     assert "PLANTED" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("sftp://acme:pa/ss@host/out", "sftp://acme@host/out"),
+        ("sftp://acme:p@ss/w@rd@host/out", "sftp://acme@host/out"),
+        ("sftp://acme:p#s?s:1@host:22/out", "sftp://acme@host:22/out"),
+        ("sftp://:pass@host/out", "sftp://@host/out"),
+        ("sftp://acme:22@host/out", "sftp://acme@host/out"),
+        ("sftp://acme@host:22/a@b:c", "sftp://acme@host:22/a@b:c"),
+        ("sftp://host:22/a@b", "sftp://host:22/a@b"),
+        ("sftp://[::1]:22/a@b", "sftp://[::1]:22/a@b"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("/data/a:b@c", "/data/a:b@c"),
+    ],
+)
+def test_a_password_in_a_source_is_never_shown_whatever_it_holds(source: str, shown: str) -> None:
+    assert without_password(source) == shown

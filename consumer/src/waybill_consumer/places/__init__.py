@@ -5,6 +5,7 @@ Every path begins with a slash and is below the SOURCE; whoever asks never sees 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -82,8 +83,12 @@ def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
 
 
 def without_password(source: str) -> str:
-    """A SOURCE as it may be shown and kept."""
+    """A SOURCE as it may be shown and kept.
+
+    A password may hold what ends it in a URL, such as a slash: everything from its colon to the last `@` is left out then.
+    """
     scheme, mark, rest = source.partition("://")
-    place, slash, path = rest.partition("/")
-    login, at, host = place.rpartition("@")
-    return f"{scheme}{mark}{login.partition(':')[0]}{at}{host}{slash}{path}"
+    login, colon, secret = rest.partition(":")
+    if not colon or set("/@[") & set(login) or "@" not in secret or re.match(r"\d{1,5}(/|\Z)", secret):
+        return source  # no password: what follows the colon, if there is one, is a port or belongs to the path
+    return f"{scheme}{mark}{login}@{secret.rpartition('@')[2]}"
