@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -240,6 +241,41 @@ def test_what_no_known_signer_signed_is_refused(place: Place, key: Path, by_feed
         assert (said.code, says in said.err, list(copy.rglob("*.csv"))) == (1, True, []), (wrong, said.err)
         assert (consumer("pull", sent / "exports/acme", copy).code, len(list(copy.rglob("*.csv")))) == (0, 1), wrong
         assert consumer("verify", copy, "--signer", public(key)).code == 1, wrong
+        database = tmp_path / wrong / "copy.sqlite"
+        said = consumer("load", copy, "--to", f"sqlite:{database}", "--signer", public(key))
+        assert (said.code, says in said.err, tables(database)) == (1, True, []), (wrong, said.err)
+        (copy / ".waybill-consumer.json").unlink()  # what lies here unsigned does not count as fetched either
+        said = consumer("pull", sent / "exports/acme", copy, "--signer", public(key))
+        assert (said.code, says in said.err) == (1, True), (wrong, said.err)
+
+
+def tables(database: Path) -> list[str]:
+    """The tables of a consumer's rows."""
+    with closing(sqlite3.connect(database)) as connection:
+        named = "select name from sqlite_master where type = 'table' and name not like '%waybill%'"
+        return [name for (name,) in connection.execute(named)]
+
+
+def test_what_was_loaded_before_signing_began_is_not_asked_about_and_a_lost_position_is_learnt_from_what_is_signed(
+    place: Place, key: Path, tmp_path: Path
+) -> None:
+    place.tenant(entityList=["user"])
+    place.write("policy.yaml", {})
+    well_delivered(place, NOON)
+    copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.sqlite"
+    assert (consumer("pull", place.out / "exports/acme", copy).code, consumer("load", copy, "--to", to).code) == (0, 0)
+    place.write("policy.yaml", {"signing": "house_key"})
+    place.user(2, "Eve", NOON)
+    well_delivered(place, NOON + DAY)
+    known = ("--signer", public(key))
+    assert consumer("pull", place.out / "exports/acme", copy, *known).code == 0
+    assert consumer("load", copy, "--to", to, *known).code == 0
+    with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as connection:
+        assert connection.execute('select count(*) from "user"').fetchone() == (2,)
+    (copy / ".waybill-consumer.json").unlink()
+    shutil.rmtree(place.out / "exports/acme/2026/05")  # retention took the unsigned one
+    said = consumer("pull", place.out / "exports/acme", copy, *known, "--json")
+    assert (said.code, json.loads(said.out)["fetched"]) == (0, []), said
 
 
 def test_a_day_manifest_that_nobody_known_signed_is_refused(place: Place, key: Path, tmp_path: Path) -> None:
@@ -338,6 +374,26 @@ def test_retention_takes_the_signature_with_its_manifest_and_leaves_one_that_was
     assert len([path for path in place.files() if "2026/06/01/user" in path]) == 3
 
 
+def test_housekeeping_takes_the_signature_of_a_delivery_that_was_abandoned_before_its_manifest(place: Place) -> None:
+    plain = {"landing": {"status": False, "sha256sums": False}}
+    place.tenant(entityList=["user"], **plain)
+    folder = place.out / "exports/acme/2026/05/31/user"
+    blocker, signature = folder / "user.manifest.json", folder / "user.manifest.json.sig"
+    folder.mkdir(parents=True)
+    blocker.write_text("in the way")
+    assert [result.error for result in place.run(NOON) if result.error]
+    blocker.unlink()
+    foreign = folder / "other.manifest.json.sig"
+    foreign.write_bytes(signature.read_bytes())
+    os.utime(signature, (0, 0))
+    os.utime(foreign, (0, 0))
+    assert housekeeping(place.installation()).parts == 0  # the next try may publish the manifest
+    place.tenant(entityList=["theme"], **plain)
+    well_delivered(place, NOON + DAY)
+    assert housekeeping(place.installation()).parts == 1
+    assert (signature.exists(), foreign.exists()) == (False, True)
+
+
 def test_a_reconciled_ledger_knows_the_signatures_and_the_chain_goes_on(place: Place, key: Path) -> None:
     place.tenant(entityList=["user"])
     place.clock = NOON
@@ -384,6 +440,30 @@ def test_reconcile_refuses_a_manifest_whose_signature_is_not_of_it(place: Place)
         [],
         "its signature is not of these bytes: one of the two was changed after it was signed",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(unsign, "is not signed, while"), (sign_as_another, "does not hold, while")], ids=["unsigned", "by another key"]
+)
+def test_a_person_decides_whether_reconcile_takes_back_what_the_tenants_key_did_not_sign(
+    place: Place, change: Callable[[Path], None], says: str
+) -> None:
+    place.tenant(entityList=["user"])
+    well_delivered(place, NOON)
+    for path in documents(place.out):
+        change(path)
+    place.close()
+    shutil.rmtree(place.root / ".waybill")
+    installation = place.installation()
+    apply(installation, actor="test")
+    done = reconciling.reconcile(installation, "acme", actor="test")
+    assert (done.imported, [says in one.what and "--unsigned" in one.what for one in done.problems]) == ([], [True, True])
+    [failed] = [result.error for result in place.run(NOON + DAY) if result.error]
+    assert (type(failed), failed.code) == (ConflictError, "ledger_behind")
+    done = reconciling.reconcile(installation, "acme", actor="test", unsigned=True)
+    assert (len(done.imported), done.problems) == (1, [])
+    assert len([one for one in done.notes if says.removesuffix(", while") in one.what]) == 2
+    well_delivered(place, NOON + DAY)
 
 
 @pytest.mark.parametrize(

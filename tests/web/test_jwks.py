@@ -139,7 +139,7 @@ def test_an_issuer_that_redirects_is_followed_to_safe_addresses_only(
         def log_message(self, *_: Any) -> None:
             return None
 
-    with ThreadingHTTPServer(("0.0.0.0", 0), Moved) as server:  # noqa: S104 (every loopback address)
+    with ThreadingHTTPServer(("0.0.0.0", 0), Moved) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         settings = Issuer(issuer.url, AUDIENCE, f"http://127.0.0.1:{server.server_port}/jwks.json")

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--tenant", default="", metavar="T", help="whose deliveries, where DIR holds those of several tenants")
 
     load.add_argument("--gpg", action="store_true", help="decrypt encrypted files with gpg, which must hold the secret key")
+    _signer(load)
 
     verify = _command(commands, "verify", _verify, "check every manifest, file and chain")
     verify.add_argument("dir", metavar="DIR", type=Path)
@@ -116,10 +117,13 @@ def _pull(arguments: argparse.Namespace) -> Outcome:
 def _load(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.loading import load
     from waybill_consumer.pulling import problem_text
+    from waybill_consumer.signatures import read_signers
     from waybill_consumer.targets import open_target
 
+    signers = read_signers(arguments.signer)
+    progress = Progress(shown=not arguments.json)
     with open_target(arguments.to, arguments.schema) as target:
-        report = load(arguments.dir, target, Progress(shown=not arguments.json), tenant=arguments.tenant, gpg=arguments.gpg)
+        report = load(arguments.dir, target, progress, tenant=arguments.tenant, gpg=arguments.gpg, signers=signers)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
     lines = [f"{applied['entity']}: {applied['kind']} of {applied['rows']} rows, to {applied['window_to']}" for applied in report.applied]

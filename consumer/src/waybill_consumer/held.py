@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from waybill_consumer import signatures
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import SUFFIX, Manifest, parse
 from waybill_consumer.places.folder import Folder
 from waybill_consumer.position import Position
+from waybill_consumer.signatures import Key
 
 
 class Held(NamedTuple):
@@ -50,10 +53,32 @@ def holdings(root: Path) -> Holdings:
     return Holdings(dict(found), unreadable)
 
 
-def adopt(root: Path, position: Position) -> None:
-    """Learn from the files themselves how far a folder got, when its position is lost."""
+def require_signed(held: Held, signers: Sequence[Key]) -> None:
+    """Raises Wrong unless one of `signers` signed the manifest of a delivery on this disk, as it was read."""
+    document = held.folder / held.path.rpartition("/")[2]
+    beside = document.with_name(document.name + signatures.SUFFIX)
+    try:
+        data, signature = document.read_bytes(), beside.read_bytes() if beside.exists() else None
+    except OSError as error:
+        raise signatures.Wrong(f"cannot be read: {error.strerror}") from None
+    signatures.require(data, signature, signers)
+    if parse(data) != held.manifest:
+        raise signatures.Wrong("was changed while it was loaded")
+
+
+def adopt(root: Path, position: Position, signers: Sequence[Key] = ()) -> None:
+    """Learn from the files themselves how far a folder got, when its position is lost. With `signers` only what they signed counts."""
     for deliveries in holdings(root).entities.values():
-        for path, folder, manifest in deliveries:
-            if all((folder / file.path).exists() for file in manifest.all_files):
-                where, _, name = path.rpartition("/")
-                position.hold(where, name, manifest)
+        for held in deliveries:
+            if all((held.folder / file.path).exists() for file in held.manifest.all_files) and _counts(held, signers):
+                where, _, name = held.path.rpartition("/")
+                position.hold(where, name, held.manifest)
+
+
+def _counts(held: Held, signers: Sequence[Key]) -> bool:
+    try:
+        if signers:
+            require_signed(held, signers)
+    except signatures.Wrong:
+        return False
+    return True

@@ -11,11 +11,12 @@ from typing import Any
 from waybill_consumer import chain
 from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.held import Held, holdings
+from waybill_consumer.held import Held, holdings, require_signed
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
 from waybill_consumer.position import forget, is_pulled
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
+from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.targets import Applied, Shape, Target, Widen, former
 from waybill_consumer.targets.data import DataFile
 
@@ -40,10 +41,11 @@ class Loaded:
         return {"done": not self.problems, **counts, "applied": self.applied, "problems": self.problems, "notes": self.notes}
 
 
-def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gpg: bool = False) -> Loaded:
+def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gpg: bool = False, signers: Sequence[Key] = ()) -> Loaded:
     """Apply everything in `root` that the database does not hold. What stops one entity does not stop the others.
 
-    With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused.
+    With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused. With `signers`
+    only a delivery whose manifest one of them signed is applied.
 
     Raises Refused when there is nothing to load from, Unreachable when the database stops answering; what was applied stays.
     """
@@ -61,7 +63,7 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gp
     for (owner, entity), held in sorted(found.entities.items()):
         if tenant in ("", owner):
             progress.begin(entity, 0)
-            _Entity(target, owner, entity, root, progress, report, gpg=gpg).run(held)
+            _Entity(target, owner, entity, root, progress, report, gpg=gpg, signers=signers).run(held)
     progress.end()
     if not found.entities:
         report.notes.append(f"{root} holds no deliveries yet")
@@ -71,9 +73,21 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gp
 class _Entity:
     """One entity of a tenant. `_last` is how far its chain is applied, `_known` what the database remembers in order."""
 
-    def __init__(self, target: Target, tenant: str, entity: str, root: Path, progress: Progress, report: Loaded, *, gpg: bool) -> None:
+    def __init__(
+        self,
+        target: Target,
+        tenant: str,
+        entity: str,
+        root: Path,
+        progress: Progress,
+        report: Loaded,
+        *,
+        gpg: bool,
+        signers: Sequence[Key],
+    ) -> None:
         self._target = target
         self._gpg = gpg
+        self._signers = signers
         self._tenant = tenant
         self._entity = entity
         self._root = root
@@ -165,6 +179,7 @@ class _Entity:
                 with decrypting(gpg=self._gpg) as plain, self._target.transaction():
                     if is_mine := not self._target.is_applied(delivery.manifest.content):
                         for each in (delivery, *later):
+                            self._require_signed(each)
                             self._write(each, wider, plain)
                         self._target.remember(_facts(delivery.manifest, "applied"))
                 break
@@ -176,6 +191,16 @@ class _Entity:
         facts = {"entity": delivery.manifest.entity, "generation": delivery.manifest.generation, "sequence": delivery.manifest.sequence}
         what = {"kind": delivery.manifest.kind, "rows": delivery.manifest.rows, "window_to": instant_text(delivery.manifest.end)}
         self._report.applied.append({"delivery_id": delivery.manifest.delivery_id, **facts, **what})
+
+    def _require_signed(self, held: Held) -> None:
+        """Raises Refused for a manifest that no known signer signed. What the database holds already is not asked about again."""
+        if not self._signers:
+            return
+        try:
+            require_signed(held, self._signers)
+        except Wrong as error:
+            step = "Do not load it: ask the sender, and pull with --signer"
+            raise Refused(error.what, where=f"{self._root}{held.path}", next_step=step) from None
 
     def _write(self, held: Held, wider: dict[str, Column], plain: Plain) -> None:
         """Change the entity's table as one delivery says."""

@@ -53,7 +53,7 @@ def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: b
                 known.is_settled = False
             position.source = source
         if not position.exists:
-            adopt(root, position)
+            adopt(root, position, signers)
         work = _Pull(place, root, position, progress, signers)
         finder = Finder(place, position, rescan=rescan, signed=bool(signers))
         try:

@@ -189,7 +189,14 @@ def _rows() -> Iterator[Callable[[Any, int], None]]:
 
 
 @app.command()
-def reconcile(tenant: Tenant, as_json: AsJson = False) -> None:
+def reconcile(
+    tenant: Tenant,
+    unsigned: Annotated[
+        bool,
+        typer.Option("--unsigned", help="Also import manifests that the tenant's signing key did not sign: you know that they are yours."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """After the ledger was restored from a backup: import what stands at the destination, then compare the source with it."""
     from waybill.deliveries.comparison import reconciling
     from waybill.registrations import applying
@@ -197,7 +204,7 @@ def reconcile(tenant: Tenant, as_json: AsJson = False) -> None:
     installation = open_installation()
     applying.apply(installation, actor=actor(), only=tenant)
     with _spinner() as progress:
-        done = reconciling.reconcile(installation, tenant, actor=actor(), progress=progress)
+        done = reconciling.reconcile(installation, tenant, actor=actor(), unsigned=unsigned, progress=progress)
     if as_json:
         dump(done.as_json())
     else:

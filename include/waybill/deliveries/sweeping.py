@@ -18,6 +18,7 @@ from waybill.ledger import Ledger, deliveries, signatures, upkeep
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.states import DeliveryStatus
 from waybill_consumer import sums
+from waybill_consumer.manifest import SUFFIX
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,17 @@ def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> Dest
     """One walk through the tenant's folder. Only what carries Waybill's own name or the ledger's own hash is ever removed."""
     root = layout.tenant_folder(tenant)
     parts: list[_Part] = []
+    strays: list[_Part] = []
     files, foreign = 0, []
     for date, items in _by_date(session.walk(root), root):
         parts += _parts(items)
+        strays += _stray_signatures(ledger, session, tenant, date, items)
         if date and limits.keep_from:
             visible = {item.path for item in items if not item.is_folder and "/." not in item.path}
             removed, left = _retire(ledger, session, tenant, date, visible, limits.keep_from)
             files += removed
             foreign += left
-    return DestinationUpkeep(_remove_dead(ledger, session, root, parts, limits), files, tuple(foreign))
+    return DestinationUpkeep(_remove_dead(ledger, session, root, [*parts, *strays], limits), files, tuple(foreign))
 
 
 def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]]]:
@@ -86,6 +89,22 @@ def _parts(items: list[Item]) -> Iterator[_Part]:
             inside = [inner.modified for inner in items if inner.path.startswith(f"{item.path}/") and inner.modified]
             known = [*inside, *([item.modified] if item.modified else [])]
             yield _Part(item.path, layout.attempt_of(name), max(known, default=None))
+
+
+def _stray_signatures(ledger: Ledger, session: Session, tenant: str, date: str, items: list[Item]) -> Iterator[_Part]:
+    """Signatures of Waybill's own beside which no manifest will ever stand: their delivery was abandoned between the two."""
+    visible = {item.path: item for item in items if not item.is_folder and "/." not in item.path}
+    ending = layout.signature(SUFFIX)
+    alone = [path for path in visible if path.endswith(ending) and path.removesuffix(ending) + SUFFIX not in visible]
+    if not alone:
+        return
+    with ledger.read() as connection:
+        ended = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status == DeliveryStatus.ABANDONED]
+        attempts = [(delivery, attempt) for delivery in ended for attempt in deliveries.attempts(connection, delivery.id)]
+        owners = {layout.signature(placed(delivery, attempt).manifest): attempt.id for delivery, attempt in attempts}
+        ours = [path for path in alone if path in owners and signatures.is_own(connection, tenant, session.read(path) or b"")]
+    for path in ours:
+        yield _Part(path, owners[path], visible[path].modified)
 
 
 def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part], limits: Limits) -> int:

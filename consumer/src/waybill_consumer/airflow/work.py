@@ -33,18 +33,20 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     return _done(report.as_json())
 
 
-def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool = False) -> dict[str, Any]:
-    """Load what is new into a database, as `waybill-consumer load`; `gpg` is its `--gpg`.
+def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool = False, signers: Sequence[str] = ()) -> dict[str, Any]:
+    """Load what is new into a database, as `waybill-consumer load`; `gpg` is its `--gpg`, and `signers` what `--signer` names there.
 
     Raises AirflowException when an entity could not be loaded.
     """
     from waybill_consumer.loading import load as apply
     from waybill_consumer.progress import Progress
+    from waybill_consumer.signatures import read_signers
     from waybill_consumer.targets import open_target
 
     try:
+        allowed = read_signers(signers)
         with open_target(to, schema) as target:
-            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant, gpg=gpg)
+            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant, gpg=gpg, signers=allowed)
     except Refused as error:
         raise AirflowException(str(error)) from error
     return _done(report.as_json())

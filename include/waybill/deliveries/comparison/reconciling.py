@@ -67,8 +67,18 @@ class _Found:
     manifest: Manifest
 
 
-def reconcile(installation: Installation, tenant: str, *, actor: str, progress: Callable[[str], None] = lambda path: None) -> Reconciled:
+def reconcile(
+    installation: Installation,
+    tenant: str,
+    *,
+    actor: str,
+    unsigned: bool = False,
+    progress: Callable[[str], None] = lambda path: None,
+) -> Reconciled:
     """Import deliveries the ledger does not know, in chain order, each in one transaction; then compare the source with what was delivered.
+
+    Where the tenant's manifests are signed, one that is not, or by a key that the connection does not hold, is a person's to decide on: it
+    is imported with `unsigned` only.
 
     Safe to call again. Raises PermanentError for an unknown tenant, TransientError when the destination or the source is out of reach.
     """
@@ -76,7 +86,7 @@ def reconcile(installation: Installation, tenant: str, *, actor: str, progress: 
     done = Reconciled()
     with installation.session(registered) as session:
         items = [item for item in session.walk(layout.tenant_folder(tenant)) if not item.is_folder and "/." not in item.path]
-        work = _Import(installation, registered, session, {item.path for item in items}, done, actor)
+        work = _Import(installation, registered, session, {item.path for item in items}, done, actor, unsigned=unsigned)
         stopped: set[tuple[str, int]] = set()
         for found in sorted(work.forgotten(items, progress), key=_order):
             stream = (found.manifest.entity, found.manifest.generation)
@@ -97,7 +107,15 @@ def _order(found: _Found) -> tuple[str, int, bool, int, str]:
 
 class _Import:
     def __init__(
-        self, installation: Installation, registered: Registered, session: Session, paths: set[str], done: Reconciled, actor: str
+        self,
+        installation: Installation,
+        registered: Registered,
+        session: Session,
+        paths: set[str],
+        done: Reconciled,
+        actor: str,
+        *,
+        unsigned: bool,
     ) -> None:
         self._installation = installation
         self._registered = registered
@@ -105,7 +123,9 @@ class _Import:
         self._paths = paths
         self._done = done
         self._actor = actor
+        self._unsigned = unsigned
         self._listed: set[str] = set()
+        self._refused: set[str] = set()
 
     def _problem(self, path: str, what: str) -> bool:
         self._done.problems.append(Remark(path, what))
@@ -176,14 +196,17 @@ class _Import:
         return True
 
     def _signature(self, path: str, document: bytes) -> bytes | None:
-        """The signature that stands beside a document. Raises Wrong where it is not of these bytes."""
+        """The signature that stands beside a document. Raises Wrong where it is not of these bytes, or none that counts."""
         signature = self._session.read(layout.signature(path)) if layout.signature(path) in self._paths else None
-        if signature is None:
-            return None
-        key, signer = checked(document, signature), self._installation.signer(self._registered.tenant)
-        if signer is not None and key not in signer.public:
-            what = f"is signed by {key.fingerprint}, which the connection {signer.connection} does not hold"
-            self._done.notes.append(Remark(path, what, is_problem=False))
+        key = None if signature is None else checked(document, signature)
+        signer = self._installation.signer(self._registered.tenant)
+        if signer is None or key in signer.public:
+            return signature
+        by = f"is signed by {key.fingerprint}, which the connection {signer.connection} does not hold" if key else "is not signed"
+        if not self._unsigned:
+            own = f"if it is from before that key, run `waybill reconcile {self._registered.tenant} --unsigned`"
+            raise Wrong(f"{by}, while the tenant's manifests are. Ask who put it there; {own}")
+        self._done.notes.append(Remark(path, by, is_problem=False))
         return signature
 
     def _anew(self, published: Manifest) -> str:
@@ -269,6 +292,7 @@ class _Import:
             try:
                 signature = self._signature(item.path, data)
             except Wrong as error:
+                self._refused.add(item.path)
                 self._problem(item.path, error.what)
                 continue
             with self._installation.ledger.begin() as connection:
@@ -284,7 +308,7 @@ class _Import:
         """What a day manifest lists beyond a stream's last delivery was collected with its manifest: only a full load can follow that."""
         now = self._installation.now()
         for item in items:
-            if not _DAY.match(item.path):
+            if not _DAY.match(item.path) or item.path in self._refused:
                 continue
             folder, told = item.path.rpartition("/")[0], listed(self._session.read(item.path) or b"")
             with self._installation.ledger.begin() as connection:
