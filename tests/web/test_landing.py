@@ -14,6 +14,7 @@ from tests.exports import make_office
 from tests.issuer import RecordingScheduler, TestIssuer
 from tests.open_access import OpenDoor
 from tests.presets import Shop, opened
+from waybill.ledger import registrations
 from waybill.web.app import create_app
 
 TITLES = {"studies": "Exports", "realms": "Data Export", "metrics": "Data export", "types": "Data Exports"}
@@ -44,6 +45,15 @@ def test_a_person_with_one_tenant_lands_on_their_exports_without_anything_to_cho
 
 def test_the_tab_is_called_what_the_document_calls_the_page(shop: Shop) -> None:
     assert tabs(show(shop, "/page/", tenant=["acme"]).text) == [TITLES[shop.sample.preset], "Catalogue"]
+
+
+def test_an_export_makes_nobody_a_customer_of_scheduled_deliveries(shop: Shop) -> None:
+    """The ledger keeps a salt for whoever was exported once; that is no registration."""
+    before = [tabs(show(shop, "/page/", tenant=tenants).text) for tenants in (["acme"], ["acme", "globex"])]
+    shop.done(**shop.sample_ask() | {"range": {"from": "2026-05-01", "to": "2026-05-02"}})
+    with shop.ledger.read() as connection:
+        assert registrations.salt(connection, "acme")
+    assert [tabs(show(shop, "/page/", tenant=tenants).text) for tenants in (["acme"], ["acme", "globex"])] == before
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/catalogue", "/page/tenants/acme", "/page/tenants/acme/requests", "/page/nosuch"])
