@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -279,9 +279,16 @@ def _facts(error: Exception) -> tuple[int, str]:
     return 500, tell("failed.inside")
 
 
+def _read_page(request: Request) -> str:
+    """The page from which htmx asked, below where the pages begin; empty for one that is none of ours."""
+    shown = urlsplit(request.headers.get("hx-current-url", ""))
+    place = SETTINGS.lstrip("/") if in_settings(request) else shown.path.partition(f"{MOUNTED}/")[2]
+    return place + (f"?{shown.query}" if place and shown.query else "")
+
+
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:
     here = (SETTINGS if in_settings(request) else route_of(request)).lstrip("/") + _query(request)
     ended = "&why=ended" if COOKIE in request.cookies else ""
     if by_htmx:
-        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})
+        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?next={quote(_read_page(request))}&why=ended"})
     return RedirectResponse(f"{below(request)}sign-in?next={quote(here)}{ended}", 303)
