@@ -101,6 +101,19 @@ def test_an_address_that_leads_nowhere_is_a_page_for_people_that_leads_on(shop: 
         assert shop.client.get(str(answer.url.join(way)), headers={"accept": "text/html"}, follow_redirects=True).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "form", [{"HX-Request": "true", "HX-Trigger": "export-form", "Sec-Fetch-Site": "same-origin"}, {}], ids=["form", "page"]
+)
+def test_a_refusal_that_says_what_to_do_says_it_once(shop: Shop, form: dict[str, str]) -> None:
+    if shop.sample.preset == "realms":  # everybody may create exports there
+        return
+    person = next(iter(shop.sample.people.values())) | {"roles": ["viewer"]}
+    call = shop.client.post if form else shop.client.get
+    answer = call("/page/tenants/acme/requests", headers=shop.issuer.bearer(**person) | {"accept": "text/html"} | form)
+    assert answer.text.count("Ask an organization or tenant admin.") == 1
+    assert "Ask an administrator for access." not in answer.text
+
+
 def test_an_address_that_leads_nowhere_is_a_problem_for_programs(shop: Shop) -> None:
     answer = show(shop, "/nosuch", accept="application/json")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")

@@ -35,6 +35,8 @@ MOUNTED = "/page"
 ROUTERS = [module.router for module in (context, overview, tenant, registration, requests, recurring)]
 TITLES = table("error_titles")
 HELP = table("error_help")
+SAYING_WHAT_TO_DO = ("create_denied", "plan_required")
+"""Codes of refusals whose sentence ends with what to do."""
 
 
 def mount(app: FastAPI) -> None:
@@ -202,11 +204,11 @@ async def _failed(request: Request, error: Exception) -> Response:
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
-        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(str(status), ""))
+        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=_help(error, status))
     shown: dict[str, Any] = {
         "said": said,
         "title": TITLES.get(str(status)) or tell("failed.title"),
-        "help": HELP.get(str(status), ""),
+        "help": _help(error, status),
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
     }
@@ -214,6 +216,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     around = await run_in_threadpool(_around, request, caller)
     ways = _ways(request, caller, status, around.get("tabs", []))
     return page(request, "frame/error.html", caller, status=status, **around, **shown, ways=ways)
+
+
+def _help(error: Exception, status: int) -> str:
+    """What to do about an error, unless its own words say it."""
+    return "" if isinstance(error, WaybillError) and error.code in SAYING_WHAT_TO_DO else HELP.get(str(status), "")
 
 
 def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
