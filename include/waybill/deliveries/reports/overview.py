@@ -360,12 +360,8 @@ def _row(
         clock = _clock_of(standing)
     except (KeyError, ValueError, TypeError, OSError):  # one that cannot be read any more
         clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(standing.tenant, None))
-        troubles = [
-            Trouble(
-                standing.tenant, "0" * 32, "registration", tell("advice.unreadable"), "registration_unreadable", 1, standing.created_at
-            ),
-            *troubles,
-        ]
+        why = tell("advice.unreadable")
+        troubles = [Trouble(standing.tenant, "0" * 32, "registration", why, "registration_unreadable", 1, standing.created_at), *troubles]
     if clock not in clocks:
         before, after = clock.around(now)
         clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)
