@@ -29,7 +29,8 @@ LIFE = timedelta(hours=12)
 _CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "authorization, content-type, x-requested-with"}
 _PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Demo sign-in</title></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Demo sign-in</title><link rel="icon" href="data:,"></head>
 <body><h1>Who are you?</h1><p>This identity provider is a demonstration: pick anybody.</p><ul>{}</ul></body>
 </html>
 """

@@ -16,10 +16,11 @@ import pytest
 from tests.presets import NOW, PUBLIC, Shop, code, ends
 from waybill.errors import TransientError
 from waybill.ledger.on_demand import requests
-from waybill.ledger.on_demand.request_records import FAILURES, Failure
+from waybill.ledger.on_demand.request_records import Failure
 from waybill.requests import upkeep
 from waybill.requests.fulfilment.protocol import failure_of
 from waybill.requests.recurring import make_recurring
+from waybill.requests.states import failure
 
 PRESET = "metrics"
 EVERYTHING = ["Metrics data", "Integration connections", "Dashboards and widgets"]
@@ -253,17 +254,17 @@ def test_metrics_failed_export_says_why_and_what_to_do_and_may_be_tried_again(sh
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [FAILURES["stalled"], FAILURES["storage_full"], failure_of(TransientError("the warehouse is busy", code="source"))],
-    ids=lambda failure: failure.code,
+    "why",
+    [failure("stalled"), failure("storage_full"), failure_of(TransientError("the warehouse is busy", code="source"))],
+    ids=lambda why: why.code,
 )
-def test_metrics_a_large_export_that_failed_is_told_to_reduce_its_date_range(shop: Shop, failure: Failure) -> None:
+def test_metrics_a_large_export_that_failed_is_told_to_reduce_its_date_range(shop: Shop, why: Failure) -> None:
     one = shop.ask(**ASK)
     with shop.ledger.begin() as connection:
         claimed = requests.claim(connection, requests.get(connection, one["id"]), "worker", NOW)
-        requests.fail(connection, claimed, failure, None, NOW)
+        requests.fail(connection, claimed, why, None, NOW)
     error = shop.get(one)["error"]
-    assert (error["code"], error["message"]) == (failure.code, failure.message)
+    assert (error["code"], error["message"]) == (why.code, why.message)
     assert "a shorter date range" in error["advice"]
     assert error["advice"].endswith("If it fails again, contact support@dashtray.com.")
 

@@ -21,6 +21,7 @@ from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.http import HttpServer
 from waybill import webhooks
 from waybill.airflow import tasks
+from waybill.configuration.channels import Event
 from waybill.connection import Connection
 from waybill.deliveries.reports import notifying, sending
 from waybill.deliveries.reports.describing import listed
@@ -98,7 +99,7 @@ def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(pla
     place.run(NOON)
     sending.tell(place.installation(), "acme")
     sending.tell(place.installation(), "acme")
-    assert [one.message["Subject"] for one in smtp.received[1:]] == ["Waybill: acme is well again"]
+    assert [one.message["Subject"] for one in smtp.received[1:]] == ["Waybill: acme has its data again"]
 
 
 def test_a_second_entity_that_fails_is_told_alone(place, http):
@@ -337,7 +338,35 @@ def test_slack_reads_a_sentence(place, http):
     at(place, 6)
     (call,) = http.received
     assert call.path == "/services/T0/B0/token"
-    assert call.json["text"].startswith("*Waybill: acme is late*\nDue up to ")
+    assert call.json["text"] == (
+        "*Waybill: acme is late*\nThe data up to 2026-05-31 00:00 (UTC) was due by 2026-05-31 06:00 (UTC). These entities are not "
+        "delivered yet:\ntheme\nuser\n\nFor the causes and what to do, run: waybill status acme\n"
+    )
+
+
+def test_a_tenant_s_own_people_read_their_times_and_no_command_of_the_house(place, smtp):
+    """Every event, in a zone of half hours: what was due, what failed, what arrived, and what was delivered."""
+    place.tenant(
+        **PROMISED, timezone="Asia/Kolkata", notify=[{"kind": "mail", "to": ["data@acme.example"], "events": list(map(str, Event))}]
+    )
+    place.clock = MIDNIGHT - 12 * HOUR
+    apply(place.installation(), actor="test")
+    break_source(place)
+    at(place, 0)
+    at(place, 0.6)
+    place.run(place.clock)
+    assert fail(place)
+    mend_source(place)
+    place.run(place.clock)
+    at(place, 1)
+    letters = {one.message["Subject"]: " ".join(one.message.get_content().split()) for one in smtp.received}
+    midnight, six = "2026-05-31 00:00 (Asia/Kolkata)", "2026-05-31 06:00 (Asia/Kolkata)"
+    assert letters["Waybill: acme may be late"].startswith(f"The data up to {midnight} is promised by {six}. These entities are not")
+    assert letters["Waybill: acme is late"].startswith(f"The data up to {midnight} was due by {six}. These entities are not delivered yet:")
+    assert letters["Waybill: 1 delivery of acme failed"].endswith("The next run delivers them. You need not do anything.")
+    assert f"Everything up to {midnight} is delivered." in letters["Waybill: acme has its data again"]
+    assert "SHA-256" in letters["Waybill: user of acme is delivered"]
+    assert not any("waybill run" in text or "waybill status" in text or "nome" in text for text in letters.values())
 
 
 def test_the_house_s_channels_of_one_tenant_stand_in_its_policy(place, http):

@@ -113,7 +113,7 @@ def test_csv_without_nested_columns_is_canonical_with_the_guard_on_its_text(tmp_
     def field(name: str, row: dict[str, Any]) -> str:
         shown = canonical.text(row[name], ColumnType(name))
         shown = guard(shown) if on and shown is not None and name in ("string", "binary") else shown
-        other = next((mark for mark in ";\t" if shown and mark in shown), ",")  # what separates fields elsewhere is quoted too
+        other = next((mark for mark in ";\t|" if shown and mark in shown), ",")  # what separates fields elsewhere is quoted too
         return canonical.csv_field(shown, other)
 
     columns = {name: COLUMNS[name] for name in FLAT}
@@ -137,7 +137,31 @@ def test_numbers_and_plain_text_are_not_guarded(text: str) -> None:
     assert guard(text) == text
 
 
-@pytest.mark.parametrize("text", ["=1", "+a", "-", "-5a", "@x", "\tx", "\rx", "\nx", "\0", "'=1", "''@", "-1,000", "+49 30", "-٥", "'-5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1",
+        "+a",
+        "-",
+        "-5a",
+        "@x",
+        "\tx",
+        "\rx",
+        "\nx",
+        "\0",
+        "'=1",
+        "''@",
+        "-1,000",
+        "+49 30",
+        "-٥",
+        "'-5",
+        "＝1+1",
+        "＋1",
+        "－1",
+        "＠A1",
+        "'＝1",
+    ],
+)
 def test_whatever_a_spreadsheet_could_run_is_guarded(text: str) -> None:
     assert guard(text) == f"'{text}"
 

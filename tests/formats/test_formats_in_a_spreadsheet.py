@@ -124,9 +124,9 @@ def test_a_spreadsheet_program_calculates_with_numbers_dates_and_times(tmp_path:
     assert [row[4] for row in rows if len(row) > 4 and row[4]] == list(FORMULAS.values())
 
 
-@pytest.mark.parametrize("name", ["semicolon", "tab"])
+@pytest.mark.parametrize("name", ["semicolon", "tab", "pipe"])
 def test_no_text_becomes_a_formula_where_another_sign_separates_fields_too(tmp_path: Path, name: str) -> None:
-    mark, code = {"semicolon": (";", 59), "tab": ("\t", 9)}[name]
+    mark, code = {"semicolon": (";", 59), "tab": ("\t", 9), "pipe": ("|", 124)}[name]
     texts = [f"abc{mark}=1+1", f"{mark}=1+1", f"a{mark}b{mark}=2+2", "plain"]
     path, _ = written(tmp_path, "csv", [batch([{"string": text} for text in texts], ["string"])], {"string": COLUMNS["string"]})
     shown_in_office(tmp_path, path.name, options=f"CSV:44/{code},34,76,1")

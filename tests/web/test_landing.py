@@ -14,6 +14,7 @@ from tests.exports import make_office
 from tests.issuer import RecordingScheduler, TestIssuer
 from tests.open_access import OpenDoor
 from tests.presets import Shop, opened
+from waybill.ledger import registrations
 from waybill.web.app import create_app
 
 TITLES = {"studies": "Exports", "realms": "Data Export", "metrics": "Data export", "types": "Data Exports"}
@@ -44,6 +45,15 @@ def test_a_person_with_one_tenant_lands_on_their_exports_without_anything_to_cho
 
 def test_the_tab_is_called_what_the_document_calls_the_page(shop: Shop) -> None:
     assert tabs(show(shop, "/page/", tenant=["acme"]).text) == [TITLES[shop.sample.preset], "Catalogue"]
+
+
+def test_an_export_makes_nobody_a_customer_of_scheduled_deliveries(shop: Shop) -> None:
+    """The ledger keeps a salt for whoever was exported once; that is no registration."""
+    before = [tabs(show(shop, "/page/", tenant=tenants).text) for tenants in (["acme"], ["acme", "globex"])]
+    shop.done(**shop.sample_ask() | {"range": {"from": "2026-05-01", "to": "2026-05-02"}})
+    with shop.ledger.read() as connection:
+        assert registrations.salt(connection, "acme")
+    assert [tabs(show(shop, "/page/", tenant=tenants).text) for tenants in (["acme"], ["acme", "globex"])] == before
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/catalogue", "/page/tenants/acme", "/page/tenants/acme/requests", "/page/nosuch"])
@@ -89,6 +99,19 @@ def test_an_address_that_leads_nowhere_is_a_page_for_people_that_leads_on(shop: 
     assert onward
     for way in onward:
         assert shop.client.get(str(answer.url.join(way)), headers={"accept": "text/html"}, follow_redirects=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "form", [{"HX-Request": "true", "HX-Trigger": "export-form", "Sec-Fetch-Site": "same-origin"}, {}], ids=["form", "page"]
+)
+def test_a_refusal_that_says_what_to_do_says_it_once(shop: Shop, form: dict[str, str]) -> None:
+    if shop.sample.preset == "realms":  # everybody may create exports there
+        return
+    person = next(iter(shop.sample.people.values())) | {"roles": ["viewer"]}
+    call = shop.client.post if form else shop.client.get
+    answer = call("/page/tenants/acme/requests", headers=shop.issuer.bearer(**person) | {"accept": "text/html"} | form)
+    assert answer.text.count("Ask an organization or tenant admin.") == 1
+    assert "Ask an administrator for access." not in answer.text
 
 
 def test_an_address_that_leads_nowhere_is_a_problem_for_programs(shop: Shop) -> None:

@@ -19,9 +19,10 @@ from waybill.configuration.catalog import FORMATS
 from waybill.configuration.policy import LEVELS
 from waybill.ledger.engine import new_id
 from waybill.ledger.on_demand import requests
-from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest, Status
+from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.ranges import PRESET_DAYS, previous_period
 from waybill.requests.recurring import make_recurring
+from waybill.requests.states import FAILURES
 
 PRESETS = ("studies", "realms", "metrics", "types")
 

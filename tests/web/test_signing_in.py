@@ -68,6 +68,29 @@ def test_who_signs_in_at_the_provider_comes_to_the_page_they_wanted(door: Door) 
     assert "Ada" in shown.text
 
 
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("http://127.0.0.1:8080/page/tenants/acme/requests?new=1", "tenants/acme/requests?new=1"),
+        ("http://127.0.0.1:8080/settings/exports?tenant=acme", "settings/exports?tenant=acme"),
+        ("http://elsewhere.example/docs", ""),
+        ("", ""),
+    ],
+)
+def test_a_session_that_ends_under_a_form_leads_back_to_its_page(door: Door, address: str, place: str) -> None:
+    browser = door.browser()
+    ended = browser.post(
+        "/page/tenants/acme/requests", headers={"HX-Request": "true", "HX-Current-URL": address, "Sec-Fetch-Site": "same-origin"}
+    )
+    assert ended.status_code == 401
+    asked = parse_qs(urlsplit(ended.headers["HX-Redirect"]).query, keep_blank_values=True)
+    assert asked == {"next": [place], "why": ["ended"]}
+    if not place:
+        return
+    offered = browser.get(str(httpx.URL(address).join(ended.headers["HX-Redirect"]).path), params=asked)
+    assert "Your session has ended" in offered.text
+
+
 def test_the_provider_is_asked_with_a_challenge_a_state_and_a_nonce(door: Door) -> None:
     begun = door.browser().get("/page/sign-in/start")
     asked = {name: value for name, [value] in parse_qs(urlsplit(begun.headers["location"]).query).items()}

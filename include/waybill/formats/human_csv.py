@@ -15,7 +15,7 @@ from waybill.formats import flatten, lines
 from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.json_text import TextWriter
 
-_OTHERS = ("';'", "chr(9)")
+_OTHERS = ("';'", "chr(9)", "'|'")
 """What separates fields in some spreadsheet programs, as SQL: text with one of these is quoted, or what follows might be a formula."""
 
 _FREE_TEXT = (ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY)
@@ -85,11 +85,14 @@ class HumanCsvWriter(TextWriter):
 
 
 def _quoted(name: str) -> str:
-    return csv_field(name, next((mark for mark in ";\t" if mark in name), ","))
+    return csv_field(name, next((mark for mark in ";\t|" if mark in name), ","))
 
 
-_DANGEROUS = r"^'*[=+\-@\t\r\n\x00]"
-_GUARDED = re.compile(r"^'+[=+\-@\t\r\n\x00]")
+_SIGNS = r"[=+\-@＝＋－＠\t\r\n\x00]"
+"""What begins a formula. The full-width signs do where people type Chinese, Japanese or Korean."""
+
+_DANGEROUS = f"^'*{_SIGNS}"
+_GUARDED = re.compile(f"^'+{_SIGNS}")
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 

@@ -223,6 +223,11 @@ def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]
 
 def ids(connection: Connection) -> list[str]:
     """Every tenant that was ever registered."""
+    return list(connection.scalars(select(tenant.c.id).where(tenant.c.version > 0).order_by(tenant.c.id)))
+
+
+def met(connection: Connection) -> list[str]:
+    """Every tenant the ledger knows: those that were registered, and those that only ever asked for exports."""
     return list(connection.scalars(select(tenant.c.id).order_by(tenant.c.id)))
 
 

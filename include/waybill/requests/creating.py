@@ -15,6 +15,7 @@ from waybill.access import Caller, Permission
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.engine import new_id
 from waybill.ledger.on_demand import requests
@@ -75,7 +76,7 @@ def covered(installation: Installation, caller: Caller, tenant: str, scope: Scop
     name = scope.organization or policy.organization_of(tenant)
     members = policy.organizations.get(name or "", ())
     if tenant not in members:
-        reason = "the tenant belongs to no such organization"
+        reason = tell("submission.no_organization")
         raise InvalidInput([Finding("", "scope.organization", reason, code="unknown_organization")])
     return caller.rights.among(Permission.EXPORTS_CREATE, members)
 

@@ -13,6 +13,7 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.engine import is_id
 from waybill.ledger.on_demand import requests
@@ -57,7 +58,7 @@ def list_requests(
     """What the caller may see of a tenant's requests. Raises not_found, view_denied, and InvalidInput for a cursor that is none."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if cursor and not is_id(cursor):
-        raise InvalidInput([Finding("", "cursor", "not a cursor of this list", code="bad_cursor")])
+        raise InvalidInput([Finding("", "cursor", tell("submission.no_cursor"), code="bad_cursor")])
     limit = max(1, min(limit, MOST))
     person = caller.actor if mine or sees_only_own(caller, tenant, export_policy) else None
     tenants = visible_tenants(installation, caller, tenant, export_policy)

@@ -19,6 +19,9 @@ DAY = timedelta(days=1)
 PREVIOUS_PERIOD = "previous_period"
 """What the range of a recurring export is called; only a template asks for it."""
 
+A_YEAR = 366
+"""Days of the longest year, counting both ends."""
+
 PRESET_DAYS = {"last_7_days": 7, "last_30_days": 30, "last_90_days": 90}
 
 
@@ -81,22 +84,22 @@ def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) ->
     if rule.required and not (asked.get("from") and asked.get("to")):
         for field, edge in (("range.from", asked.get("from")), ("range.to", asked.get("to"))):
             if not edge:
-                yield Finding("", field, "a start date and an end date are required", code="range_required")
+                yield Finding("", field, tell("submission.range_required"), code="range_required")
         return
     if span.start is not None and span.end is not None and span.start >= span.end:
-        yield Finding("", "range.from", "the start lies after the end", code="start_after_end")
+        yield Finding("", "range.from", tell("submission.start_after_end"), code="start_after_end")
         return
     tomorrow = start_of_day(now.astimezone(zone).date() + DAY, zone)
     if rule.not_in_future:
         late = [("range.from", span.start, now), ("range.to", span.end, tomorrow)]
         for field, edge, latest in late:
             if edge is not None and edge > latest:
-                yield Finding("", field, "the date lies in the future", code="date_in_future")
+                yield Finding("", field, tell("submission.in_the_future"), code="date_in_future")
     if rule.max_days is None:
         return
     if span.start is None or _days(span.start, span.end or tomorrow, zone) > rule.max_days:
-        limit = "one year" if rule.max_days == 366 else f"{rule.max_days} days"
-        yield Finding("", "range", f"Date range must not exceed {limit}", code="range_too_long")
+        limit = tell("submission.one_year") if rule.max_days == A_YEAR else tell("submission.days", count=rule.max_days)
+        yield Finding("", "range", tell("submission.range_too_long", limit=limit), code="range_too_long")
 
 
 def _days(start: datetime, end: datetime, zone: ZoneInfo) -> int:

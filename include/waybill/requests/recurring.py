@@ -13,6 +13,7 @@ from waybill.access import Caller, Permission
 from waybill.canonical import optional_timestamp_text
 from waybill.errors import WaybillError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.ledger.engine import new_id
 from waybill.ledger.on_demand import recurring, requests
@@ -98,7 +99,7 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
     """Raises not_found for one the caller may not see."""
     found = next((template for template in list_templates(installation, caller, tenant) if template.id == template_id), None)
     if found is None:
-        raise Refused("not_found", "There is no such recurring export.")
+        raise Refused("not_found", tell("refusals.no_template"))
     return found
 
 
@@ -118,7 +119,7 @@ def may_change(caller: Caller, template: Template) -> bool:
 def _owned(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
     template = get_template(installation, caller, tenant, template_id)
     if not may_change(caller, template):
-        raise Refused("delete_denied", "You don’t have permission to change this recurring export.")
+        raise Refused("delete_denied", tell("refusals.template_denied"))
     return template
 
 

@@ -15,6 +15,7 @@ from waybill.configuration.selection import Selection
 from waybill.configuration.values.columns import Column, described
 from waybill.errors import Finding, InvalidInput, PermanentError, WaybillError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.requests.rights import require
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot
@@ -146,11 +147,13 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
         missing = [value for value in filters[level] if not _values(installation, tenant, entities, "", within | {level: (value,)}, 1)]
         if missing and _values(installation, tenant, entities, level, within, 1):
             known = _known(installation, tenant, level, within)
-            inside = next((f" in the {outer} {value!r}" for outer, [value, *_] in reversed(within.items())), "")
+            outer, inner = next(((name, value) for name, [value, *_] in reversed(within.items())), ("", ""))
+            form = "submission.unknown_inside" if outer else "submission.unknown"
             field = "scope.apps" if level == "app" else f"scope.{level}"
             return [
-                Finding("", field, f"there is no {level} {value!r}{inside}", "", closest(value, known), f"unknown_{level}")
+                Finding("", field, reason, "", closest(value, known), f"unknown_{level}")
                 for value in missing
+                for reason in [tell(form, level=level, name=repr(value), outer=outer, inside=repr(inner))]
             ]
         within[level] = filters[level]
     return []
@@ -159,6 +162,4 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
 def failed_as_unknown(findings: list[Finding]) -> PermanentError:
     """The same for a request that is being carried out."""
     words = "; ".join(finding.reason for finding in findings)
-    return PermanentError(
-        f"{words[:1].upper()}{words[1:]}.", next_step="Choose one that exists, and request it again.", code="unknown_scope"
-    )
+    return PermanentError(f"{words[:1].upper()}{words[1:]}.", next_step=tell("failures.unknown_scope_advice"), code="unknown_scope")

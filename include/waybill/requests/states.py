@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from waybill.configuration.policy import ExportPolicy
 from waybill.errors import PermanentError
 from waybill.language import table, tell
-from waybill.ledger.on_demand.request_records import ExportRequest, Status
+from waybill.ledger.on_demand.request_records import ExportRequest, Failure, Status
 
 
 def label(export_policy: ExportPolicy, status: str, progress: int) -> str:
@@ -48,6 +48,16 @@ def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
 
 YOURS = ("permission_revoked", "unknown_scope", "row_limit_format")
 """Failures that whoever asked can mend, by asking otherwise; nobody else needs to hear of them."""
+
+
+FAILURES = ("stalled", "permission_revoked", "storage_full", "internal")
+"""Codes of failures with words of their own, whatever the error said that led to them."""
+
+
+def failure(code: str, because: str = "") -> Failure:
+    """Why a request failed, in words of the language file. `because` tells two causes of one code apart, such as `internal_storage`."""
+    key = f"{code}{because}"
+    return Failure(code, tell(f"failures.{key}"), tell(f"failures.{key}_advice"))
 
 
 WRITING, PACKING = 90, 99

@@ -19,6 +19,7 @@ from waybill.configuration.policy import ExportPolicy, ExportType, Level, RangeP
 from waybill.configuration.registration import entity_words
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, InvalidInput
+from waybill.language import tell
 from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
 _BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
@@ -47,7 +48,7 @@ class Asked(Strict):
     def _visible(cls, value: Any) -> Any:
         for text in value if isinstance(value, list | tuple) else (value,):
             if isinstance(text, str) and any(unicodedata.category(letter) in _UNSEEN for letter in text):
-                raise ValueError("holds a control character; allowed: text of one line, without tabs and control characters")
+                raise ValueError(tell("submission.control_character"))
         return value
 
 
@@ -153,20 +154,20 @@ def _export_type(submission: Submission, export_policy: ExportPolicy, found: lis
     name, known = submission.export_type, list(export_policy.export_types)
     if name is None:
         if known:
-            found.append(Finding("", "exportType", "choose an export type", ", ".join(known), code="export_type_required"))
+            found.append(Finding("", "exportType", tell("submission.choose_type"), ", ".join(known), code="export_type_required"))
         return None
     kind = export_policy.export_types.get(name)
     if kind is None:
-        allowed = ", ".join(known) or "none, this tenant has no export types"
-        found.append(Finding("", "exportType", f"unknown export type {name!r}", allowed, closest(name, known), "unknown_export_type"))
+        allowed = ", ".join(known) or tell("submission.no_types")
+        reason = tell("submission.unknown_type", name=repr(name))
+        found.append(Finding("", "exportType", reason, allowed, closest(name, known), "unknown_export_type"))
     return kind
 
 
 def _scope_problems(scope: Scope, export_policy: ExportPolicy) -> Iterator[Finding]:
     if scope.level not in export_policy.scopes:
-        yield Finding(
-            "", "scope.level", f"exports of one {scope.level} are not offered", ", ".join(export_policy.scopes), code="scope_not_supported"
-        )
+        reason = tell("submission.level_not_offered", level=scope.level)
+        yield Finding("", "scope.level", reason, ", ".join(export_policy.scopes), code="scope_not_supported")
         return
     takes = {
         "project": ("project",),
@@ -178,11 +179,11 @@ def _scope_problems(scope: Scope, export_policy: ExportPolicy) -> Iterator[Findi
     for field in ("project", "apps", "study", "participant"):
         given = bool(getattr(scope, field))
         if given and field not in takes.get(scope.level, ()):
-            yield Finding("", f"scope.{field}", f"does not belong to the scope {scope.level}", code="scope_not_supported")
+            yield Finding("", f"scope.{field}", tell("submission.not_in_scope", level=scope.level), code="scope_not_supported")
         if not given and field in needs.get(scope.level, ()):
-            yield Finding("", f"scope.{field}", f"the scope {scope.level} needs it", code="scope_incomplete")
+            yield Finding("", f"scope.{field}", tell("submission.scope_needs", level=scope.level), code="scope_incomplete")
     if scope.organization and scope.level != "organization":
-        yield Finding("", "scope.organization", f"does not belong to the scope {scope.level}", code="scope_not_supported")
+        yield Finding("", "scope.organization", tell("submission.not_in_scope", level=scope.level), code="scope_not_supported")
 
 
 def _entities(
@@ -196,7 +197,7 @@ def _entities(
     if submission.entities is None and export_policy.all_entities_by_default:
         return [entity for entity in offered if levels.keys() <= entity.scopes.keys()]
     if not submission.entities:
-        found.append(Finding("", "entities", "choose at least one entity", code="no_entities"))
+        found.append(Finding("", "entities", tell("submission.no_entities"), code="no_entities"))
         return []
     shown = [entity.display_name for entity in offered]
     by_id = {entity.id: entity for entity in offered}
@@ -205,12 +206,14 @@ def _entities(
     for word in submission.entities:
         entity = by_id.get(names.get(word.casefold(), ""))
         if entity is None:
-            found.append(Finding("", "entities", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity"))
+            reason = tell("submission.unknown_entity", name=repr(word))
+            found.append(Finding("", "entities", reason, allowed, meant(word), "unknown_entity"))
         else:
             chosen[entity.id] = entity
     for entity in chosen.values():
         for level in levels.keys() - entity.scopes.keys():
-            found.append(Finding("", "entities", f"{entity.display_name} cannot be narrowed to one {level}", code="scope_not_supported"))
+            reason = tell("submission.entity_without_level", entity=entity.display_name, level=level)
+            found.append(Finding("", "entities", reason, code="scope_not_supported"))
     return [entity for entity in offered if entity.id in chosen]
 
 
@@ -224,15 +227,16 @@ def _formats(
     offered = kind.formats if kind else export_policy.formats
     wanted = tuple(dict.fromkeys(word.lower() for word in submission.formats))
     if not wanted:
-        found.append(Finding("", "formats", "choose at least one format", ", ".join(offered), code="format_required"))
+        found.append(Finding("", "formats", tell("submission.no_format"), ", ".join(offered), code="format_required"))
     allowed, meant = ", ".join(offered), suggester(offered)
     for word in wanted:
         if word not in offered:
-            found.append(Finding("", "formats", f"the format {word!r} is not offered", allowed, meant(word), "format_not_supported"))
+            reason = tell("submission.format_not_offered", name=repr(word))
+            found.append(Finding("", "formats", reason, allowed, meant(word), "format_not_supported"))
             continue
         for entity in entities:
             if word not in entity.formats:
-                reason = f"{entity.display_name} cannot be exported as {word}"
+                reason = tell("submission.entity_without_format", entity=entity.display_name, format=word)
                 found.append(Finding("", "formats", reason, ", ".join(entity.formats), code="format_not_supported"))
     return wanted
 
@@ -243,16 +247,16 @@ def _span(
     asked = period or given.model_dump(by_alias=True)
     if period is None and given.preset:
         if given.start or given.end:
-            found.append(Finding("", "range", "give either a preset or dates", code="range_ambiguous"))
+            found.append(Finding("", "range", tell("submission.preset_or_dates"), code="range_ambiguous"))
         elif given.preset not in export_policy.range.presets:
-            allowed = ", ".join(export_policy.range.presets) or "from and to"
-            found.append(Finding("", "range.preset", f"{given.preset} is not offered", allowed, code="range_not_offered"))
+            allowed = ", ".join(export_policy.range.presets) or tell("submission.dates_alone")
+            reason = tell("submission.preset_not_offered", preset=given.preset)
+            found.append(Finding("", "range.preset", reason, allowed, code="range_not_offered"))
         asked = frozen(given.preset, now.astimezone(zone).date())
     try:
         span = resolve({key: value for key, value in asked.items() if value is not None or key != "preset"}, zone)
     except ValueError as error:
-        allowed = "a date such as 2026-01-31, or an RFC 3339 time with an offset"
-        found.append(Finding("", str(error), "not a date", allowed, code="not_a_date"))
+        found.append(Finding("", str(error), tell("submission.no_date"), tell("submission.date_forms"), code="not_a_date"))
         return Span()
     found.extend(span_problems(span, export_policy.range, zone, now))
     return span

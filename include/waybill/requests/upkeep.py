@@ -17,8 +17,8 @@ from waybill.errors import WaybillError
 from waybill.installation import Installation
 from waybill.ledger import registrations
 from waybill.ledger.on_demand import recurring, requests
-from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest
-from waybill.requests.states import stalled
+from waybill.ledger.on_demand.request_records import ExportRequest
+from waybill.requests.states import failure, stalled
 
 ORPHANED_AFTER = timedelta(days=1)
 _SPOOL = re.compile(r"[0-9a-f]{32}\.\d+")
@@ -59,7 +59,7 @@ def fail_stalled(connection: Connection, installation: Installation, tenant: str
     for request in requests.running(connection, tenant):
         export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
         if stalled(request, export_policy.stall_after, now):
-            count += requests.fail(connection, request, FAILURES["stalled"], mail_about(request, "failed", export_policy), now)
+            count += requests.fail(connection, request, failure("stalled"), mail_about(request, "failed", export_policy), now)
     return count
 
 

@@ -12,9 +12,10 @@ from waybill.canonical import optional_timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.publishing.manifests import placed, target_of
-from waybill.destinations import Probe, Profile
+from waybill.destinations import Probe
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
+from waybill.language import table
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.deliveries import Attempt, Delivery
 
@@ -101,14 +102,8 @@ def committed(installation: Installation, tenant: str, ids: Collection[str], sin
     return [describe(delivery, adopted.get(delivery.id)) for _, delivery in sorted(found.items())]
 
 
-ADVICE = {
-    Profile.FULL: "Nothing to do: the whole protocol works here, files appear complete and are never overwritten.",
-    Profile.NO_CAS: "Nothing here refuses to overwrite: Waybill looks before it publishes and deliveries go one at a time, but two runs at "
-    "once may deliver a window twice. Ask the owner for renames (S3: conditional writes) that refuse to overwrite.",
-    Profile.DROPBOX: "Files cannot be looked at or renamed here: they are uploaded under their final names. "
-    "The consumer must wait for the manifest, which comes last.",
-    Profile.PICKUP: "Files are taken away as soon as they land: one that is gone after a good upload counts as collected.",
-}
+ADVICE = table("profiles")
+"""What a profile means and what to do about it, by its name."""
 
 
 def probe(installation: Installation, tenant: str) -> Probe:
@@ -182,7 +177,7 @@ def _signing_keys(installation: Installation, tenant: str) -> list[dict[str, Any
 def as_json(found: Probe) -> dict[str, Any]:
     """The rehearsal as it is kept and shown, with advice."""
     facts = asdict(found)
-    return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile]}
+    return {**facts, "profile": found.profile.value, "steps": [list(step) for step in found.steps], "advice": ADVICE[found.profile.value]}
 
 
 def _failure(error: WaybillError) -> dict[str, str]:

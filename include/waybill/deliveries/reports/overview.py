@@ -19,6 +19,7 @@ from waybill.deliveries.reports.causes import Cause, causes
 from waybill.deliveries.reports.promises import promise_of
 from waybill.deliveries.reports.rhythms import apart
 from waybill.installation import Installation
+from waybill.language import table, tell
 from waybill.ledger.reports import overviews
 from waybill.ledger.reports.overviews import Day, Standing, Trouble
 from waybill.window import Frequency, local_time
@@ -45,13 +46,6 @@ class State(StrEnum):
     PAUSED = "paused"
 
 
-_PROMISED = {
-    PromiseState.KEPT: "promised by",
-    PromiseState.OPEN: "promised by",
-    PromiseState.AT_RISK: "at risk: promised by",
-    PromiseState.BREACHED: "promise broken: was due by",
-}
-
 RANK = {state: rank for rank, state in enumerate(State)}
 
 
@@ -73,7 +67,7 @@ UNKNOWN = SchedulerState(known=False)
 SchedulerStates = Mapping[str, SchedulerState]
 """What the scheduler does, by tenant; those it does not know are absent."""
 
-_HELD = "Its DAG is paused in Airflow. Switch it on there: the next run delivers everything since the last delivery."
+_COMING = table("coming")
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,7 @@ class Row:
     @property
     def promised(self) -> str:
         """What to say before the time of the promise; empty where nothing is promised."""
-        return _PROMISED[self.promise_state] if self.promise_state else ""
+        return tell(f"promise.{self.promise_state.value}") if self.promise_state else ""
 
     @property
     def rows(self) -> list[tuple[str, int]]:
@@ -148,11 +142,11 @@ class Row:
     def next_step(self) -> str:
         """What a person has to do; empty when nothing."""
         if self.held:
-            return _HELD
+            return tell("advice.held")
         if self.troubles:
             return self.causes[0].next_step
         unseen = self.state is State.LATE and self.scheduler_state is None
-        return "See in Airflow why its run has not begun, or is not over." if unseen else ""
+        return tell("advice.unseen") if unseen else ""
 
     @property
     def wanting(self) -> bool:
@@ -161,32 +155,27 @@ class Row:
 
     def coming(self, *, may_run: bool) -> str:
         """What happens by itself, and what “Run what is due” would do for those who may; instants as RFC 3339. Often nothing."""
-        fact, button = self._coming
-        return f"{fact}{button if may_run else ''}." if fact else ""
+        key, at = self._coming
+        with_button = f"{key}_button" if may_run and f"{key}_button" in _COMING else key
+        return tell(f"coming.{with_button}", at=at.isoformat(timespec="seconds") if at else "") if key else ""
 
     @property
-    def _coming(self) -> tuple[str, str]:
+    def _coming(self) -> tuple[str, datetime | None]:
+        """The sentence that says what happens by itself, and when."""
         scheduler_state, missing = self.scheduler_state, bool(self.troubles) or self.state is State.LATE
         if self.held or self.disabled or not self.entities:
-            return "", ""
+            return "", None
         if scheduler_state is None:
-            return ("The next run tries again" if self.troubles else ""), ""
+            return ("next_run" if self.troubles else ""), None
         if scheduler_state.retry_at:
-            return (
-                f"Airflow tries again by itself at {scheduler_state.retry_at.isoformat(timespec='seconds')}",
-                "; “Run what is due” tries at once",
-            )
-        if scheduler_state.run == "running":
-            return "A run is under way", "; what “Run what is due” asks for begins after it"
-        if scheduler_state.run == "queued":
-            return "A run is queued: Airflow starts it as soon as it has room", ""
+            return "retry", scheduler_state.retry_at
+        if scheduler_state.run:
+            return scheduler_state.run, None
         if not scheduler_state.known:
-            return "Its DAG is not in Airflow yet; it appears there within seconds", ""
+            return "unknown", None
         if missing and self.next_run:
-            return f"No run is under way; the next one is at {self.next_run.isoformat()}", ", “Run what is due” starts one at once"
-        if not scheduler_state.scheduled:
-            return "It has no schedule in this Airflow: runs are started by hand", ", with “Run what is due”"
-        return "", ""
+            return "scheduled", self.next_run
+        return ("" if scheduler_state.scheduled else "by_hand"), None
 
 
 @dataclass(frozen=True)
@@ -333,9 +322,6 @@ def _together(parts: Sequence[Row]) -> Row:
     )
 
 
-_UNREADABLE = "The registration can no longer be read. Register the tenant again, or go back to an earlier version."
-
-
 @dataclass(frozen=True)
 class _Clock:
     zone: ZoneInfo
@@ -374,10 +360,8 @@ def _row(
         clock = _clock_of(standing)
     except (KeyError, ValueError, TypeError, OSError):  # one that cannot be read any more
         clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(standing.tenant, None))
-        troubles = [
-            Trouble(standing.tenant, "0" * 32, "registration", _UNREADABLE, "registration_unreadable", 1, standing.created_at),
-            *troubles,
-        ]
+        why = tell("advice.unreadable")
+        troubles = [Trouble(standing.tenant, "0" * 32, "registration", why, "registration_unreadable", 1, standing.created_at), *troubles]
     if clock not in clocks:
         before, after = clock.around(now)
         clocks[clock] = before, after, clock.frequency.floor(before, clock.zone)

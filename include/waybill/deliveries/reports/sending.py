@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from waybill import mail, webhooks
 from waybill.canonical import timestamp_text
@@ -20,10 +21,11 @@ from waybill.configuration.channels import Event
 from waybill.deliveries.publishing.manifests import manifest_bytes, placed
 from waybill.deliveries.reports import notifying
 from waybill.deliveries.reports.causes import said_outside
+from waybill.deliveries.reports.messages import written
 from waybill.destinations.public import checked_address
-from waybill.errors import PermanentError, WaybillError, counted
+from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
-from waybill.ledger import deliveries
+from waybill.ledger import deliveries, registrations
 from waybill.ledger.reports import notices
 from waybill.ledger.reports.notices import Notice
 
@@ -110,7 +112,7 @@ def _send(installation: Installation, notice: Notice) -> None:
     connection = installation.connections(channel["connection"])
     if channel["kind"] == "slack":
         url, headers = webhooks.slack_url_of(connection), {}
-        body = json.dumps({"text": "*{}*\n{}".format(*text(notice, facts(installation, notice)))}).encode()
+        body = json.dumps({"text": "*{}*\n{}".format(*_words(installation, notice))}).encode()
     else:
         url, body = channel.get("url") or webhooks.url_of(connection), document(installation, notice)
         headers = webhooks.signed_headers(connection, notice.id, int(installation.now().timestamp()), body)
@@ -131,15 +133,24 @@ def _guarded(installation: Installation, url: str) -> str:
 def _mail(installation: Installation, notice: Notice) -> None:
     settings = installation.configuration.policy.mail
     connection = installation.connections(settings.connection)
-    subject, words = text(notice, facts(installation, notice))
+    subject, text = _words(installation, notice)
     message, sender = EmailMessage(), mail.sender_of(connection, settings.sender)
     message["Subject"], message["From"], message["To"] = subject, sender, ", ".join(notice.channel["to"])
     # The same message has the same id however often it is sent, so that a reader can tell a repetition.
     message["Message-ID"] = f"<{notice.id}@{sender.rpartition('@')[2].strip('>')}>"
     message["Date"] = notice.created_at
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(words)
+    message.set_content(text)
     mail.send(connection, message)
+
+
+def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
+    """Subject and text, with the tenant's times and the entities by their display names."""
+    with installation.ledger.read() as connection:
+        registered = registrations.current(connection, notice.tenant)
+    zone = registered.registration.zone if registered else ZoneInfo("UTC")
+    names = {entity.id: entity.display_name for entity in installation.catalog.entities.values()}
+    return written(notice, facts(installation, notice), zone, names)
 
 
 def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
@@ -172,27 +183,3 @@ def document(installation: Installation, notice: Notice) -> bytes:
     """The body of a webhook."""
     body = {"id": notice.id, "type": notice.event, "timestamp": timestamp_text(notice.created_at), "tenant": notice.tenant}
     return json.dumps(body | {"data": facts(installation, notice)}, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def text(notice: Notice, told: dict[str, Any]) -> tuple[str, str]:
-    """Subject and text of a message to people."""
-    tenant = notice.tenant
-    if notice.event == Event.DELIVERED:
-        manifest = told["manifest"]
-        size = f"{counted(manifest['rows'], 'row')}, {counted(manifest['bytes'], 'byte')}, SHA-256 {manifest['sha256']}"
-        return f"Waybill: {manifest['entity']} of {tenant} is delivered", f"{told['manifest_path']}\n{size}\n"
-    if notice.event == Event.RECOVERED:
-        until = f"Data is there until {told['data_until']}. " if "data_until" in told else ""
-        return f"Waybill: {tenant} is well again", f"{until}What was told since {told['since']} ({_SAID[told['was']]}) is over.\n"
-    if notice.event == Event.FAILED:
-        lines = [f"{each['entity']} #{each['sequence']}: {each['error'] or 'not delivered yet'}" for each in told["deliveries"]]
-        after = f"The next run finishes them. To do it at once clear the failed task, or: waybill run {tenant}"
-        return f"Waybill: {counted(len(lines), 'delivery')} of {tenant} failed", "\n".join([*lines, "", after]) + "\n"
-    missing = [f"{each['entity']}: {each['error']}" if each["error"] else each["entity"] for each in told["missing"]]
-    late = notice.event == Event.BREACH
-    when = f"Due up to {told['data_until']} by {told['deliver_by']}, not delivered yet:"
-    subject = f"Waybill: {tenant} is late" if late else f"Waybill: {tenant} may be late"
-    return subject, "\n".join([when, *missing, "", f"See: waybill status {tenant}"]) + "\n"
-
-
-_SAID = {Event.FAILED: "a failed delivery", Event.LATE_WARNING: "data at risk", Event.BREACH: "data that was late"}

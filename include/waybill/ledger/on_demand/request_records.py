@@ -34,22 +34,6 @@ class Failure:
     advice: str = ""
 
 
-FAILURES = {
-    "stalled": Failure(
-        "stalled",
-        "The export stopped making progress and was given up.",
-        "Request it again. If it is a large export, choose a shorter date range.",
-    ),
-    "permission_revoked": Failure(
-        "permission_revoked", "The person who asked may no longer create exports.", "Ask an organization or tenant admin."
-    ),
-    "storage_full": Failure(
-        "storage_full", "There was no space left for the archive.", "Choose a shorter date range or fewer entities, and request it again."
-    ),
-    "internal": Failure("internal", "Something went wrong inside Waybill.", "Request it again."),
-}
-
-
 @dataclass(frozen=True)
 class ExportFile:
     """The rows of one entity in one format. Formats that hold all entities in one file repeat its path, bytes and hash per entity."""

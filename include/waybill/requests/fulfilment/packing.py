@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from waybill import private
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Selection
+from waybill.configuration.values.columns import Column
 from waybill.files.manifest import columns_of, document
 from waybill.formats.base import Written, disk_errors
+from waybill.language import table, tell
 from waybill.ledger.on_demand.request_records import ExportRequest
 from waybill.requests.fulfilment.heartbeat import Pulse
 from waybill.requests.ranges import spoken
@@ -156,30 +159,36 @@ def _told(entity: Entity, source: str) -> str | None:
 
 def _readme(request: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:
     lines = [
-        f"Export {request.id} of {', '.join(request.tenants)}",
+        tell("readme.title", id=request.id, tenants=", ".join(request.tenants)),
         "",
-        f"Requested: {optional_timestamp_text(request.created_at)}. Rows are as of that time; later ones are not in here.",
-        f"Scope: {_scope(request)}",
-        f"Date range: {spoken(request.range_asked, zone)}",
-        f"Records: {total_rows(parts)}",
+        tell("readme.requested", at=f"{request.created_at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}", zone=zone),
+        tell("readme.scope", scope=_scope(request)),
+        tell("readme.range", range=spoken(request.range_asked, zone)),
+        tell("readme.records", rows=f"{total_rows(parts):,}"),
         "",
-        "Check the files with: sha256sum -c SHA256SUMS. manifest.json lists them with their rows and columns.",
+        tell("readme.check"),
         "",
     ]
     for entity in entities:
         about = _about(entity, parts)
-        lines += [f"{entity.display_name} ({entity.id}): {about['rows']} rows", f"  {entity.description}".rstrip()]
+        lines += [tell("readme.entity", count=about["rows"], name=entity.display_name, id=entity.id), f"  {entity.description}".rstrip()]
         if about["rows_left_out_as_later"]:
-            lines.append(f"  {about['rows_left_out_as_later']} rows were added or changed after the request and are left out.")
+            lines.append("  " + tell("readme.left_out", count=about["rows_left_out_as_later"]))
         lines += [
-            f"  {name}  {column.leaves_as}{', pseudonym' if column.export == 'anonymize' else ''}  {column.description}".rstrip()
+            f"  {name}  {_kind(column)}  {column.description}".rstrip()
             for name, column in next(part.entity for part in parts if part.entity.id == entity.id).columns.items()
         ]
         lines.append("")
     return "\n".join(lines)
 
 
+def _kind(column: Column) -> str:
+    return tell("readme.pseudonym", type=column.leaves_as) if column.export == "anonymize" else str(column.leaves_as)
+
+
 def _scope(request: ExportRequest) -> str:
-    rest = {key: value for key, value in request.scope.items() if key != "level"}
-    words = "; ".join(f"{key} {', '.join(value) if isinstance(value, list) else value}" for key, value in rest.items())
-    return f"{request.scope['level']}" + (f" ({words})" if words else "")
+    """The level in the form's words, then what it names."""
+    level, fields = table("scopes").get(request.scope["level"], request.scope["level"]), table("export_fields")
+    named = [(key, value) for key, value in request.scope.items() if key != "level"]
+    words = [f"{fields.get(key, key)}: {', '.join(value) if isinstance(value, list) else value}" for key, value in named]
+    return f"{level} ({'; '.join(words)})" if words else level

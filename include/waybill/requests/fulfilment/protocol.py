@@ -26,20 +26,19 @@ from waybill.destinations.archives import Archives, archive_name
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.formats import SUFFIXES, TYPED, open_writer
 from waybill.formats.base import Writer, WriterOptions, Written
+from waybill.language import tell
 from waybill.ledger import Ledger
 from waybill.ledger.on_demand import requests
-from waybill.ledger.on_demand.request_records import FAILURES, ExportFile, ExportRequest, Failure
+from waybill.ledger.on_demand.request_records import ExportFile, ExportRequest, Failure
 from waybill.requests.fulfilment import packing
 from waybill.requests.fulfilment.heartbeat import Lost, Pulse
 from waybill.requests.fulfilment.packing import Part
-from waybill.requests.states import written_progress
+from waybill.requests.states import FAILURES, failure, written_progress
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source
 
 RETRIES = (1.0, 5.0, 15.0)
 """Seconds to wait before a source that was busy is tried again."""
-
-AGAIN = "Try again in a few minutes. If it is a large export, choose a shorter date range."
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
         log.warning("%s: %s", task.where, error)
         return _fail(resources, request, failure_of(error))
     except BaseException:
-        _fail(resources, request, FAILURES["internal"])
+        _fail(resources, request, failure("internal"))
         raise
     finally:
         if part is not None:
@@ -122,10 +121,8 @@ def _why_lost(resources: Resources, request: ExportRequest) -> str:
     with resources.ledger.begin() as connection:
         now = requests.get(connection, request.id)
     if now is None:
-        return "The request was deleted meanwhile."
-    if now.error_code == "stalled":
-        return "The request was given up as stalled, because the ledger heard nothing of this worker for too long."
-    return f"The request is {now.status} meanwhile."
+        return tell("lost.deleted")
+    return tell("lost.stalled") if now.error_code == "stalled" else tell("lost.ended", status=now.status)
 
 
 def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
@@ -161,14 +158,13 @@ def failure_of(error: WaybillError) -> Failure:
     if error.code == "unknown_scope":
         return Failure("unknown_scope", error.what, error.next_step or "")
     if error.code in FAILURES:
-        return FAILURES[error.code]  # its own next step is for whoever runs the house
+        return failure(error.code)  # the error's own next step is for whoever runs the house
     if error.code == "row_limit_format":
         what = f"{error.where}: {error.what}" if error.where else error.what
-        return Failure("row_limit_format", what, error.next_step or "Choose a shorter date range.")
+        return Failure("row_limit_format", what, error.next_step or tell("failures.row_limit_format_advice"))
     if error.code.startswith(("storage", "spool", "ledger")):
-        return Failure("internal", "The archive could not be stored.", "Try again in a few minutes.")
-    why = " The source did not answer in time or was busy." if isinstance(error, TransientError) else ""
-    return Failure("source_unavailable", f"The data could not be read.{why}", AGAIN if why else "Try again later.")
+        return failure("internal", "_storage")
+    return failure("source_unavailable", "_busy" if isinstance(error, TransientError) else "")
 
 
 def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:

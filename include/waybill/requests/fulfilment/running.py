@@ -12,11 +12,12 @@ from waybill.access import Permission
 from waybill.errors import WaybillError
 from waybill.installation import PRODUCED_BY, Installation
 from waybill.ledger.on_demand import requests
-from waybill.ledger.on_demand.request_records import FAILURES, ExportRequest, Failure
+from waybill.ledger.on_demand.request_records import ExportRequest, Failure
 from waybill.requests.fulfilment import protocol
 from waybill.requests.fulfilment.protocol import Resources, Task
 from waybill.requests.rights import has_plan, still_holds
 from waybill.requests.scopes import failed_as_unknown, unknown
+from waybill.requests.states import failure
 from waybill.requests.upkeep import archives_of, fail_stalled, mail_about, spool_of
 
 Progress = Callable[[ExportRequest], None]
@@ -43,13 +44,13 @@ def fulfil(
         return None
     export_policy = installation.configuration.export_policy(claimed.tenant)
     try:
-        refusal = None if _may_start(installation, claimed) else FAILURES["permission_revoked"]
+        refusal = None if _may_start(installation, claimed) else failure("permission_revoked")
         task = None if refusal else _task(installation, claimed)
     except WaybillError as error:
         protocol.log.warning("tenant %s, export %s: %s", claimed.tenant, claimed.id, error)
         refusal, task = protocol.failure_of(error), None
     if task is None:
-        return _refuse(installation, claimed, refusal or FAILURES["internal"])
+        return _refuse(installation, claimed, refusal or failure("internal"))
     try:
         findings = [found for tenant in claimed.tenants for found in unknown(installation, tenant, task.filters)]
     except WaybillError:

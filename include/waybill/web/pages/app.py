@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +35,8 @@ MOUNTED = "/page"
 ROUTERS = [module.router for module in (context, overview, tenant, registration, requests, recurring)]
 TITLES = table("error_titles")
 HELP = table("error_help")
+SAYING_WHAT_TO_DO = ("create_denied", "plan_required")
+"""Codes of refusals whose sentence ends with what to do."""
 
 
 def mount(app: FastAPI) -> None:
@@ -202,11 +204,11 @@ async def _failed(request: Request, error: Exception) -> Response:
         words: dict[str, Any] = {"said": said, "told": [], "findings": findings}
         if told:
             words = {"said": told.said, "told": told.findings, "findings": []}
-        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=HELP.get(str(status), ""))
+        return page(request, "frame/problem.html", status=status, headers=headers, **words, help=_help(error, status))
     shown: dict[str, Any] = {
         "said": said,
         "title": TITLES.get(str(status)) or tell("failed.title"),
-        "help": HELP.get(str(status), ""),
+        "help": _help(error, status),
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
     }
@@ -214,6 +216,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     around = await run_in_threadpool(_around, request, caller)
     ways = _ways(request, caller, status, around.get("tabs", []))
     return page(request, "frame/error.html", caller, status=status, **around, **shown, ways=ways)
+
+
+def _help(error: Exception, status: int) -> str:
+    """What to do about an error, unless its own words say it."""
+    return "" if isinstance(error, WaybillError) and error.code in SAYING_WHAT_TO_DO else HELP.get(str(status), "")
 
 
 def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
@@ -279,9 +286,16 @@ def _facts(error: Exception) -> tuple[int, str]:
     return 500, tell("failed.inside")
 
 
+def _read_page(request: Request) -> str:
+    """The page from which htmx asked, below where the pages begin; empty for one that is none of ours."""
+    shown = urlsplit(request.headers.get("hx-current-url", ""))
+    place = SETTINGS.lstrip("/") if in_settings(request) else shown.path.partition(f"{MOUNTED}/")[2]
+    return place + (f"?{shown.query}" if place and shown.query else "")
+
+
 def _to_sign_in(request: Request, by_htmx: bool) -> Response:
     here = (SETTINGS if in_settings(request) else route_of(request)).lstrip("/") + _query(request)
     ended = "&why=ended" if COOKIE in request.cookies else ""
     if by_htmx:
-        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?why=ended"})
+        return Response(status_code=401, headers={"HX-Redirect": f"{below(request)}sign-in?next={quote(_read_page(request))}&why=ended"})
     return RedirectResponse(f"{below(request)}sign-in?next={quote(here)}{ended}", 303)

@@ -83,10 +83,10 @@ class Houses:
 
 def houses(installation: Installation) -> Houses:
     with installation.ledger.read() as connection:
-        registered = frozenset(registrations.ids(connection))
+        registered, met = frozenset(registrations.ids(connection)), registrations.met(connection)
     configuration = installation.configuration
     filed = {file_name for file_name in configuration.file_names if TENANT_ID.match(file_name)}
-    return Houses(sorted({*registered, *configuration.policy.named_tenants, *filed}), registered)
+    return Houses(sorted({*met, *configuration.policy.named_tenants, *filed}), registered)
 
 
 def context(
