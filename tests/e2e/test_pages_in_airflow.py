@@ -110,6 +110,25 @@ def test_a_viewer_of_airflow_reads_why_there_is_nothing_to_press(house: House, b
         expect(frame.get_by_role("heading", name="acme")).to_be_visible()
 
 
+def test_back_leads_also_to_a_page_that_was_left_before_all_of_it_was_loaded(house: House, browser: Browser) -> None:
+    with visit(browser, house.url) as vic:
+        vic.page.route("**/waybill/page/static/page.js*", lambda _: None, times=1)  # no answer: the first page is seen and never loaded
+        frame = log_in(vic.page, house, "vic", "plugin/waybill")
+        tenants, acme, exports = frame.locator("#tenants"), frame.get_by_role("heading", name="acme"), frame.get_by_role("note")
+        frame.get_by_label("Tenant", exact=True).select_option("acme")
+        frame.get_by_role("button", name="Open").click()
+        frame.get_by_role("link", name="Exports", exact=True).click()
+        expect(exports).to_be_visible()
+        vic.page.reload()
+        expect(exports).to_be_visible()
+        for page in (acme, tenants):
+            vic.page.go_back()
+            expect(page).to_be_visible()
+        for page in (acme, exports):
+            vic.page.go_forward()
+            expect(page).to_be_visible()
+
+
 def test_airflows_theme_is_ours(house: House, browser: Browser, tmp_path: Path) -> None:
     with visit(browser, house.url, color_scheme="light") as ada:
         frame = log_in(ada.page, house, "admin", "dags/export__acme/plugin/waybill_tenant")

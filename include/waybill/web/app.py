@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.routing import BaseRoute
 
 from waybill import __version__
 from waybill.installation import Installation
@@ -14,15 +15,27 @@ from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
 
 API = "/api/v1"
-ROUTERS = [
+ROUTERS = (
     registrations.router,
     deliveries.router,
     requests.router,
     requests.without_tenant,
     recurring.router,
     sole_tenant.without_tenant(),
-]
+)
 """What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
+
+
+def _routes() -> list[BaseRoute]:
+    api = APIRouter(prefix=API)
+    for router in ROUTERS:
+        api.include_router(router, dependencies=[Depends(bodies.declared_only)])
+    api.include_router(downloads.router)
+    return api.routes
+
+
+ROUTES = _routes()
+"""All of them. They hold nothing of an application and take long to make, so the applications of a process share them."""
 
 ABOUT = """
 Register what a tenant receives and how often, see what was delivered, ask for full history again.
@@ -55,9 +68,7 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
     )
     app.state.installations, app.state.access, app.state.scheduler = Installations(installation), access, scheduler
     app.state.downloads = downloads.Downloads()
-    for router in ROUTERS:
-        app.include_router(router, prefix=API, dependencies=[Depends(bodies.declared_only)])
-    app.include_router(downloads.router, prefix=API)
+    app.router.routes += ROUTES
     app.add_middleware(headers.DefaultHeaders)
     problems.install(app)
     openapi.install(app)

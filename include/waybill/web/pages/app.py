@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
@@ -32,7 +33,18 @@ from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, sa
 log = logging.getLogger(__name__)
 
 MOUNTED = "/page"
-ROUTERS = [module.router for module in (context, overview, tenant, registration, requests, recurring)]
+
+
+def _same_page(*routers: APIRouter) -> list[BaseRoute]:
+    """Their routes, which a form of another site cannot reach. They hold nothing of an application: those of a process share them."""
+    guarded = APIRouter(dependencies=[Depends(same_page)])
+    for router in routers:
+        guarded.include_router(router)
+    return guarded.routes
+
+
+PAGES = _same_page(*(module.router for module in (context, overview, tenant, registration, requests, recurring)))
+IN_SETTINGS = _same_page(requests.settings)
 TITLES = table("error_titles")
 HELP = table("error_help")
 SAYING_WHAT_TO_DO = ("create_denied", "plan_required")
@@ -41,7 +53,7 @@ SAYING_WHAT_TO_DO = ("create_denied", "plan_required")
 
 def mount(app: FastAPI) -> None:
     """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
-    pages = _application(app, ROUTERS, up=0)
+    pages = _application(app, PAGES, up=0)
     pages.mount("/static", _Static(directory=Path(__file__).parent / "static"), name="static")
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
     pages.add_api_route("/sign-in", sign_in, methods=["GET"])
@@ -50,7 +62,7 @@ def mount(app: FastAPI) -> None:
     pages.add_api_route(identity.CALLBACK, back_from_provider, methods=["GET"])
     pages.add_api_route("/sign-out", signed_out, methods=["POST"])
     app.mount(MOUNTED, pages)
-    app.mount("/settings", _application(app, [requests.settings], up=1))
+    app.mount("/settings", _application(app, IN_SETTINGS, up=1))
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_exception_handler(WaybillError, _failed_download)
     app.add_exception_handler(HTTPException, _missing)
@@ -65,12 +77,11 @@ class _Static(StaticFiles):
         return answer
 
 
-def _application(app: FastAPI, routers: list[APIRouter], up: int) -> FastAPI:
+def _application(app: FastAPI, routes: list[BaseRoute], up: int) -> FastAPI:
     """An application of pages. `up` is the number of levels from its address up to where the folder of the pages lies; 0 for the pages."""
     pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill", up=up)
     pages.state = app.state
-    for router in routers:
-        pages.include_router(router, dependencies=[Depends(same_page)])
+    pages.router.routes += routes
     for kind in (WaybillError, HTTPException, RequestValidationError, Exception):
         pages.add_exception_handler(kind, _failed)
     pages.add_exception_handler(ClientDisconnect, problems.on_nobody_left)

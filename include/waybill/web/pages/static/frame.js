@@ -15,6 +15,9 @@
     const state = around.history.state || {};
     around.history.pushState({ ...state, idx: (state.idx || 0) + 1 }, "", before + place(location));
   }
+  // Airflow reads where the frame is when everything of the page is loaded. A click or Back may come before that, as the page is seen sooner;
+  // Airflow would then write this place over the entry that is gone back to. So it reads it now.
+  if (window.frameElement) window.frameElement.dispatchEvent(new around.Event("load"));
 
   function leave(event, address) {
     const outer = around.location.pathname;
