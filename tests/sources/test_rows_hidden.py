@@ -20,6 +20,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
     "view as its reader": {"relation": "invoker"},
     "view as its owner": {"relation": "narrow_view"},
+    "view of one who sees all over a view as its reader": {"relation": "outer_view"},
     "query": {"relation": "", "query": "SELECT * FROM orders"},
 }
 
@@ -32,7 +33,8 @@ def orders(postgres: Database) -> Database:
            ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
            CREATE POLICY shown ON orders USING (NOT hidden);
            CREATE VIEW invoker WITH (security_invoker = true) AS SELECT * FROM orders;
-           CREATE VIEW narrow_view AS SELECT * FROM orders;"""
+           CREATE VIEW narrow_view AS SELECT * FROM orders;
+           CREATE VIEW outer_view AS SELECT * FROM invoker;"""
     )
     return postgres
 

@@ -47,6 +47,7 @@ REFUSED = {
     "text that is no uuid": "CREATE VIEW bad AS SELECT id, tenant_id, length(('x' || id)::uuid::text) AS c0 FROM orders",
     "a bad pattern": "CREATE VIEW bad AS SELECT id, tenant_id, (version::text ~ '(')::int AS c0 FROM orders",
     "a condition": "CREATE VIEW bad AS SELECT id, tenant_id, version AS c0 FROM orders WHERE NOT ('x' || id)::bool",
+    "a setting nobody set": "CREATE VIEW bad AS SELECT id, tenant_id, version AS c0 FROM orders WHERE current_setting('app.tenant') = 'a'",
     "two rows from a subquery": ("CREATE VIEW bad AS SELECT id, tenant_id, (SELECT o.id FROM orders o) AS c0 FROM orders"),
 }
 

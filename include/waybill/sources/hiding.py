@@ -11,12 +11,12 @@ from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 _HIDING = """
-WITH RECURSIVE reads(relation, reader) AS (
-    SELECT to_regclass(name)::oid, (SELECT oid FROM pg_roles WHERE rolname = current_user) FROM (VALUES {}) AS named(name)
+WITH RECURSIVE me AS (SELECT oid FROM pg_roles WHERE rolname = current_user), reads(relation, reader) AS (
+    SELECT to_regclass(name)::oid, me.oid FROM me, (VALUES {}) AS named(name)
     UNION
     SELECT d.refobjid, CASE WHEN coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
-                            THEN r.reader ELSE v.relowner END
-      FROM reads r
+                            THEN me.oid ELSE v.relowner END
+      FROM me, reads r
       JOIN pg_class v ON v.oid = r.relation AND v.relkind = 'v'
       JOIN pg_rewrite w ON w.ev_class = v.oid
       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
@@ -30,6 +30,7 @@ SELECT DISTINCT c.oid::regclass::text
    AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
  ORDER BY 1
 """
+"""A view that reads as its invoker reads as the session's user, also where a view with an owner's rights is in between."""
 
 _UNHIDDEN = "pg_catalog.pg_class"
 

@@ -201,6 +201,10 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
             what = f"a view, a policy or a function that the entity reads raised an error ({type(error).__name__})"
             step = "Correct it in the database: the server's log shows the statement and what it says"
             return PermanentError(what, where=where, code="source_refused", next_step=step)
+        case "42" if state == "42704" and "parameter" in said:
+            what = f"a view, a policy or a function that the entity reads asks for a setting that this session lacks: {said}"
+            step = "Set it for the connection's user (ALTER ROLE ... SET), or let the policy of that user do without it"
+            return PermanentError(what, where=where, code="source_refused", next_step=step)
         case "42":
             step = "Correct the catalog, or grant SELECT on the relation to the connection's user"
             return PermanentError(said, where=where, code="source_refused", next_step=step)
