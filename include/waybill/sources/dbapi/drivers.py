@@ -41,6 +41,8 @@ SELECT t.table_name, t.engine
  WHERE t.table_schema = {} AND t.table_name = {}
 """
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
+_MYSQL_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
+_POSTGRES_VIEWS = "SELECT viewname, definition FROM pg_views WHERE schemaname <> ALL ('{pg_catalog,information_schema}')"
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change what a value reads as."""
 
@@ -75,6 +77,8 @@ class Database:
     """Makes a connection read what is stored, whatever its own settings say."""
     offset: str = ""
     """Asks how many seconds the server's own clock lies from UTC."""
+    views: str = ""
+    """Asks for every view's name and definition."""
     dynamic: bool = False
     """Whether a column's declared type binds nobody (SQLite): values are judged as they are read."""
 
@@ -134,6 +138,7 @@ def database(connection: Any) -> Database:
             "",
             "",
             _plain,
+            views="SELECT name, sql FROM sqlite_master WHERE type = 'view'",
             dynamic=True,
         )
     if root in ("pymysql", "MySQLdb", "mysql"):
@@ -143,7 +148,9 @@ def database(connection: Any) -> Database:
         if root == "psycopg2":  # decodes text by the encoding it found when it connected
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
-        return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named)
+        return Database(
+            "PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named, views=_POSTGRES_VIEWS
+        )
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 
@@ -157,7 +164,9 @@ def _mysql(root: str, style: str) -> Database:
     )
     columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
     stream = _plain if root == "mysql" else _unbuffered
-    return Database("MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql, _MYSQL_OFFSET)
+    return Database(
+        "MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql, _MYSQL_OFFSET, _MYSQL_VIEWS
+    )
 
 
 def _settle_mysql(connection: Any) -> None:
@@ -216,12 +225,15 @@ class TableFlavour:
         return sql("{}", Bind(value.astimezone(UTC).replace(tzinfo=None)))
 
     def order(self, x: str, kind: ColumnType, native: str) -> str:
+        """Whatever leaves as text is ordered by its text, also what is a number by nature."""
+        textual = kind is ColumnType.STRING or self.kind(native) not in _ORDERED_AS_THEY_ARE
         if self.database.name == "MySQL":
-            textual = self.kind(native) not in _ORDERED_AS_THEY_ARE
             return f"CAST(CONVERT({x} USING utf8mb4) AS BINARY)" if textual else x
         if self.database.dynamic:
-            return f"CAST({x} AS REAL), {x}" if kind is ColumnType.DECIMAL else f"{x} COLLATE BINARY"
-        return f'{x} COLLATE "C"' if self.database.name == "PostgreSQL" and self.kind(native) is ColumnType.STRING else x
+            if kind is ColumnType.DECIMAL:
+                return f"CAST({x} AS REAL), {x}"
+            return f"CAST({x} AS TEXT) COLLATE BINARY" if kind is ColumnType.STRING else f"{x} COLLATE BINARY"
+        return f'CAST({x} AS text) COLLATE "C"' if self.database.name == "PostgreSQL" and kind is ColumnType.STRING else x
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""

@@ -36,6 +36,8 @@ _KINDS = {
     "jsonb": ColumnType.JSON,
     "bytea": ColumnType.BINARY,
 }
+_TEXTS = (ColumnType.STRING, ColumnType.JSON)
+"""Nothing else has a collation unless it becomes text."""
 _FORMAT = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 _TOKENS = r"""'("(?:[^"\\]|\\.)*")|[ \t\r\n]+'"""
 _NO_NUMBERS = r"""'("(?:[^"\\]|\\.)*")|(NaN|-?Infinity)'"""
@@ -153,7 +155,9 @@ class PostgresFlavour:
         if kind not in (ColumnType.STRING, ColumnType.JSON):
             return x
         text = self.text(x, kind, native)
-        return text if text == x and x in self.bytewise else f'({text}) COLLATE "C"'
+        if text == x and x in self.bytewise:
+            return text
+        return f'({text}) COLLATE "C"' if self.kind(native) in _TEXTS else f'({text})::text COLLATE "C"'
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         if self.kind(native) is None:
