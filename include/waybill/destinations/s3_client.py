@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from waybill import aws
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 
@@ -35,56 +36,37 @@ _MOST_SKEW = timedelta(minutes=15)
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 
 
+_LIMITS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"max_attempts": 4, "mode": "standard"},
+    "tcp_keepalive": True,
+    "max_pool_connections": 50,
+}
+
+
 def client_of(connection: Connection) -> Any:
     """An S3 client with time limits. Understands the keys of the amazon provider's connections.
 
     Raises PermanentError for credentials that cannot be used, TransientError when a role cannot be assumed just now.
     """
-    import boto3
-    from botocore.config import Config
-
-    extra = connection.extra
-    config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"max_attempts": 4, "mode": "standard"},
-        tcp_keepalive=True,
-        max_pool_connections=50,
-    ).merge(Config(**extra.get("config_kwargs", {})))
-    session = boto3.session.Session(
-        aws_access_key_id=connection.login or extra.get("aws_access_key_id") or None,
-        aws_secret_access_key=connection.password or extra.get("aws_secret_access_key") or None,
-        aws_session_token=extra.get("aws_session_token") or None,
-        region_name=extra.get("region_name") or None,
-        profile_name=extra.get("profile_name") or None,
-    )
-    if extra.get("role_arn"):
-        with translated(f"s3 {connection.id}", f"assume the role {extra['role_arn']}", "", connection):
-            session = _assumed(session, extra, config)
-    endpoint = extra.get("service_config", {}).get("s3", {}).get("endpoint_url") or extra.get("endpoint_url") or None
-    return session.client("s3", endpoint_url=endpoint, verify=extra.get("verify"), config=config)
-
-
-def _assumed(session: Any, extra: Mapping[str, Any], config: Any) -> Any:
-    import boto3
-
-    endpoint = extra.get("service_config", {}).get("sts", {}).get("endpoint_url") or extra.get("endpoint_url") or None
-    wanted = {"RoleArn": extra["role_arn"], "RoleSessionName": "waybill", **extra.get("assume_role_kwargs", {})}
-    if extra.get("external_id"):
-        wanted["ExternalId"] = extra["external_id"]
-    given = session.client("sts", endpoint_url=endpoint, verify=extra.get("verify"), config=config).assume_role(**wanted)["Credentials"]
-    return boto3.session.Session(
-        aws_access_key_id=given["AccessKeyId"],
-        aws_secret_access_key=given["SecretAccessKey"],
-        aws_session_token=given["SessionToken"],
-        region_name=session.region_name,
-    )
+    role = connection.extra.get("role_arn")
+    with translated(f"s3 {connection.id}", f"assume the role {role}" if role else "read the credentials", "", connection):
+        session = aws.session_of(connection, _LIMITS)
+        return session.client("s3", **aws.client_options(connection, _LIMITS))
 
 
 @contextmanager
 def translated(label: str, doing: str, path: str, connection: Connection) -> Iterator[None]:
     """Turns botocore's errors into ours. Only codes and statuses are quoted: messages of S3 can hold the access key."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError, PartialCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
 
     what = f"could not {doing} {path}".rstrip()
     try:
@@ -94,6 +76,9 @@ def translated(label: str, doing: str, path: str, connection: Connection) -> Ite
     except (NoCredentialsError, PartialCredentialsError) as error:
         step = f"Set login and password of the Airflow connection {connection.id}, or role_arn in its extra"
         raise PermanentError(f"{what}: no credentials", where=label, next_step=step, code="login") from error
+    except ProfileNotFound as error:
+        step = f"Correct profile_name in the extra of the connection {connection.id}, or add the profile to AWS's files on this machine"
+        raise PermanentError(f"{what}: there is no such profile", where=label, next_step=step, code="login") from error
     except ParamValidationError as error:
         raise PermanentError(f"{what}: a setting is not valid", where=label, code="connection") from error
     except BotoCoreError as error:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import fsspec
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
+from waybill import aws
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Block, Dialect, Selection
@@ -78,19 +79,33 @@ class Lake:
         return fsspec.filesystem("s3", **_s3_settings(self.connections(self.spec.connection)))
 
 
+_LIMITS: dict[str, Any] = {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 1, "mode": "standard"}}
+
+
 def _s3_settings(target: Connection) -> dict[str, Any]:
-    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times."""
-    client = {name: target.extra[name] for name in ("endpoint_url", "region_name", "verify") if target.extra.get(name)}
+    """What s3fs needs of an `aws` connection. Nothing is cached between snapshots; s3fs itself tries five times.
+
+    Without keys, a profile or a role in the connection, s3fs finds credentials as every AWS program does, and renews them.
+    """
+    extra = target.extra
+    with _unreadable(f"connection {target.id}"):
+        given = aws.session_of(target, _LIMITS)
+        keys = given.get_credentials() if target.login or extra.keys() & _TELLING else None
+    client = {"endpoint_url": aws.endpoint_of(target, "s3"), "region_name": given.region_name, "verify": extra.get("verify")}
     return {
-        "key": target.login or target.extra.get("aws_access_key_id"),
-        "secret": target.password or target.extra.get("aws_secret_access_key"),
-        "token": target.extra.get("aws_session_token"),
-        "client_kwargs": client,
-        "config_kwargs": {"connect_timeout": 15, "read_timeout": 60, "retries": {"max_attempts": 1, "mode": "standard"}},
+        "key": keys and keys.access_key,
+        "secret": keys and keys.secret_key,
+        "token": keys and keys.token,
+        "client_kwargs": {name: value for name, value in client.items() if value not in (None, "")},
+        "config_kwargs": _LIMITS | extra.get("config_kwargs", {}),
         "default_block_size": _READ_AHEAD,
         "skip_instance_cache": True,
         "use_listings_cache": False,
     }
+
+
+_SERVER_ERROR = 500
+_TELLING = {"aws_access_key_id", "profile_name", "role_arn"}
 
 
 class LakeSnapshot(EngineSnapshot):
@@ -418,6 +433,16 @@ def _unreadable(where: str) -> Iterator[None]:
         raise PermanentError(
             "there is no such bucket or folder", where=where, code="relation_missing", next_step="Correct the path of the source"
         ) from error
+    except ProfileNotFound as error:
+        step = "Correct profile_name in the extra of the connection, or add the profile to AWS's files on this machine"
+        raise PermanentError("there is no such profile", where=where, code="login_refused", next_step=step) from error
+    except ClientError as error:  # of the role's service: s3fs translates those of S3
+        code, status = error.response["Error"].get("Code", "unknown"), error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        if status >= _SERVER_ERROR:
+            what = f"the role could not be assumed ({code})"
+            raise TransientError(what, where=where, code="source_unreachable", next_step=AGAIN) from error
+        step = "Correct role_arn and the credentials in the connection, or let the role trust them"
+        raise PermanentError(f"the role cannot be assumed ({code})", where=where, code="login_refused", next_step=step) from error
     except (OSError, BotoCoreError) as error:
         raise TransientError(
             f"the storage does not answer ({type(error).__name__})", where=where, code="source_unreachable", next_step=AGAIN

@@ -1,0 +1,60 @@
+"""One reading of Airflow's `aws` connections, for lakes and for S3 destinations: keys, profile, role, endpoints, further settings.
+
+boto3 is imported where it is used: most installations need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from waybill.connection import Connection
+
+
+def session_of(connection: Connection, limits: Mapping[str, Any]) -> Any:
+    """A boto3 session with the connection's credentials; where it names a role, with those of the role.
+
+    Raises botocore's errors when the role cannot be assumed or the profile is not there.
+    """
+    import boto3
+
+    extra = connection.extra
+    session = boto3.session.Session(
+        aws_access_key_id=connection.login or extra.get("aws_access_key_id") or None,
+        aws_secret_access_key=connection.password or extra.get("aws_secret_access_key") or None,
+        aws_session_token=extra.get("aws_session_token") or None,
+        region_name=extra.get("region_name") or None,
+        profile_name=extra.get("profile_name") or None,
+    )
+    return _assumed(session, connection, limits) if extra.get("role_arn") else session
+
+
+def client_options(connection: Connection, limits: Mapping[str, Any], service: str = "s3") -> dict[str, Any]:
+    """How a client of a service is made: `limits` are ours, and `config_kwargs` of the connection go before them."""
+    from botocore.config import Config
+
+    extra = connection.extra
+    config = Config(**limits).merge(Config(**extra.get("config_kwargs", {})))
+    return {"endpoint_url": endpoint_of(connection, service), "verify": extra.get("verify"), "config": config}
+
+
+def endpoint_of(connection: Connection, service: str) -> str | None:
+    """A service's own endpoint goes before the one for all."""
+    extra = connection.extra
+    return extra.get("service_config", {}).get(service, {}).get("endpoint_url") or extra.get("endpoint_url") or None
+
+
+def _assumed(session: Any, connection: Connection, limits: Mapping[str, Any]) -> Any:
+    import boto3
+
+    extra = connection.extra
+    wanted = {"RoleArn": extra["role_arn"], "RoleSessionName": "waybill", **extra.get("assume_role_kwargs", {})}
+    if extra.get("external_id"):
+        wanted["ExternalId"] = extra["external_id"]
+    given = session.client("sts", **client_options(connection, limits, "sts")).assume_role(**wanted)["Credentials"]
+    return boto3.session.Session(
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+        region_name=session.region_name,
+    )
