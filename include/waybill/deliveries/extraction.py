@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from waybill.configuration.catalog import Entity
+from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
@@ -23,11 +23,14 @@ from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.ledger.deliveries import Delivery
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
-from waybill.registrations import filling
+from waybill.registrations import filling, redefining
 from waybill.sink import Sink
 from waybill.sources import Snapshot, Source
+from waybill.sources.definitions import NOTHING, Definition, is_renamed, redefined
 from waybill.states import Purpose
 
+_DEFINITION = "definition"
+"""In a stream's position: what gave the rows of the last delivery their values."""
 _REPEATED = "The ledger was restored: rows changed shortly before this window are delivered again"
 
 
@@ -120,14 +123,14 @@ def extract(
         if task.delivery.purpose == Purpose.BACKFILL:
             selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to)
         snapshot.check(selection)
-        heaps = _heaps(task, snapshot, selection)
+        facts = _made_of(task, snapshot) | _heaps(task, snapshot, selection)
         if task.delivery.purpose == Purpose.SCHEDULE:
             selection, repeats = unrepeated(task.stream, snapshot, selection, known)
         selection, keys = _with_keys(task, snapshot, selection)
         files = _written(task, snapshot, selection, new_file, progress)
         if task.delivery.purpose == Purpose.SCHEDULE:
             remembered = to_remember(task.stream, snapshot, selection, extent, known)
-        start, position = _positions(task, extent, remembered, heaps)
+        start, position = _positions(task, extent, remembered, facts)
         notes = extent.short, _REPEATED if repeats and is_imported(task.stream) else "", _new_columns(task)
         return Extracted(
             end=extent.end,
@@ -198,23 +201,45 @@ def _is_exact(task: Task, selection: Selection) -> bool:
     return by_time or task.delivery.purpose == Purpose.BACKFILL
 
 
-def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> list[int]:
-    """What stores the rows now. Raises PositionLost when some of it holds rows that the last delivery could not see."""
+def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
+    """What stores the rows now, as the position keeps it.
+
+    Raises PositionLost when some of it holds rows that the last delivery could not see.
+    """
     before, changed = (task.stream.position or {}).get("heaps"), selection.changed
     if task.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
         start = earliest(selection.entity, changed, snapshot.columns(selection.entity))
         if lost := snapshot.passed_over(selection, start, before):
             raise PositionLost(lost)
-    return snapshot.heaps(selection.entity)
+    heaps = snapshot.heaps(selection.entity)
+    return {"heaps": heaps} if heaps else {}
 
 
-def _positions(task: Task, extent: Extent, remembered: Remembered, heaps: list[int]) -> tuple[Any, Any]:
+def _made_of(task: Task, snapshot: Snapshot) -> dict[str, Any]:
+    """What gives the rows their values, as the position keeps it.
+
+    Raises PositionLost when rows that did not change have other values by it than those that were delivered.
+    """
+    entity, position = task.entity, task.stream.position or {}
+    if task.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
+        return {}
+    before: Definition = position.get(_DEFINITION) or NOTHING
+    now = snapshot.definition(entity)
+    why = redefining.redefined(task.stream, entity, lambda old, new: is_renamed(before, now, old, new))
+    if not why and _DEFINITION in position:
+        why = redefined(before, now)
+    if why:
+        raise PositionLost(f"{why}: every row is delivered again")
+    return {_DEFINITION: now, redefining.READING: redefining.reading(entity)}
+
+
+def _positions(task: Task, extent: Extent, remembered: Remembered, facts: dict[str, Any]) -> tuple[Any, Any]:
     """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
     if task.delivery.purpose == Purpose.BACKFILL:
         return None, None
     changes = task.entity.changes
     reached = {"mode": changes.mode.value, "column": changes.column, "at": extent.position}
-    return task.stream.position, reached | remembered.position() | ({"heaps": heaps} if heaps else {})
+    return task.stream.position, reached | remembered.position() | facts
 
 
 def _extent(task: Task, snapshot: Snapshot) -> Extent:

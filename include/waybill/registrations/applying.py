@@ -21,7 +21,7 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
-from waybill.registrations import filling, freezing, recipients
+from waybill.registrations import freezing, recipients, redefining
 from waybill.registrations.rivals import rivals
 
 TRIES = 5
@@ -117,7 +117,7 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, (*files.findings, *unusable), refusal, (*frozen, *filling.announced(installation.catalog, samples, before)))
+    return Applied(changes, (*files.findings, *unusable), refusal, (*frozen, *redefining.announced(installation.catalog, samples, before)))
 
 
 def _unusable(installation: Installation, file: TenantFile, before: Registered | None, alone: bool) -> Iterator[Finding]:

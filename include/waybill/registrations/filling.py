@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waybill.configuration.catalog import Catalog, Entity, Mode
+from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.values.columns import Column
-from waybill.errors import PermanentError
 from waybill.files.manifest import SOURCE_NAME
-from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 
 FILLED_FROM = "filled_from_sequence"
@@ -48,7 +46,7 @@ def new_columns(stream: Stream, entity: Entity) -> list[str]:
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return []
     before = followed(stream.columns, entity.columns)
-    return [name for name, column in entity.columns.items() if name not in before or source_of(before[name]) != column.source(name)]
+    return [name for name in entity.columns if name not in before]
 
 
 def needs_full_load(stream: Stream, entity: Entity) -> str:
@@ -56,31 +54,12 @@ def needs_full_load(stream: Stream, entity: Entity) -> str:
     new = new_columns(stream, entity)
     if not new or entity.fill != "full_load":
         return ""
-    return f"{_named(new)} new in the catalog, and fill: full_load asks for every row"
+    return f"{named(new)} new in the catalog, and fill: full_load asks for every row"
 
 
 def kept_empty(new: list[str]) -> str:
     """What a delivery's note says of new columns."""
-    return f"{_named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
-
-
-def announced(catalog: Catalog, samples: list[Stream], registered: Mapping[str, Registered]) -> list[str]:
-    """What `apply` says: a line for each entity with new columns, as one of its streams shows them, for the columns its tenant chose."""
-    lines = []
-    for stream in samples:
-        entity = catalog.entity(stream.entity)
-        if entity and (owner := registered.get(stream.tenant)):
-            try:
-                entity = owner.registration.sees(entity)
-            except PermanentError as error:
-                lines.append(str(error.located(f"tenant {stream.tenant}")))
-                continue
-        new = new_columns(stream, entity) if entity else []
-        if entity and new:
-            wanted = entity.fill == "full_load"
-            says = f"{_named(new)} new: the next delivery is a full load" if wanted else kept_empty(new)
-            lines.append(f"{entity.id}: {says} (fill: {entity.fill})")
-    return lines
+    return f"{named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
 
 
 def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], sequence: int) -> dict[str, int]:
@@ -92,5 +71,5 @@ def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], s
     return {name: first for name, first in found.items() if first}
 
 
-def _named(new: list[str]) -> str:
+def named(new: list[str]) -> str:
     return f"the column {new[0]} is" if len(new) == 1 else f"the columns {', '.join(new)} are"

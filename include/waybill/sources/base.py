@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
+from waybill.sources.definitions import Definition
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a third of a second that tasks without a source need not pay
@@ -81,6 +82,10 @@ class Snapshot(Protocol):
         """Why rows below `start` were not seen by the last delivery, when `heaps` were `before`: a partition was attached or a table was
         swapped in with rows it already had. Empty where nothing says so.
         """
+        ...
+
+    def definition(self, entity: Entity) -> Definition:
+        """What gives the relation's rows their values, as far as the source tells: `definitions.redefined` compares two of them."""
         ...
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:

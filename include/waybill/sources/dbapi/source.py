@@ -19,11 +19,12 @@ from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.configuration.values.columns import described, sources
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import drift, extents, hiding
+from waybill.sources import definitions, drift, extents, hiding
 from waybill.sources import typed as arrow
 from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.dbapi import chunks, drivers
 from waybill.sources.dbapi.drivers import FrameConnection
+from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Bind, Sql, join, quote, quoted_name, split_name, sql
@@ -136,6 +137,11 @@ class DbApiSnapshot:
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         return ""
+
+    def definition(self, entity: Entity) -> Definition:
+        with _errors(f"{entity.id} in {self.where}"):
+            views = dict(self._rows(sql(self.database.views))) if self.database.views else {}
+            return definitions.by_words(entity, views, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:
         return hiding.sentence(self._hiding(entity))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +19,9 @@ from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, extents
+from waybill.sources import definitions, drift, extents
 from waybill.sources.base import Rows, Stream
+from waybill.sources.definitions import Definition, Table
 from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, split_name, sql
@@ -67,6 +69,11 @@ class EngineSnapshot(ABC):
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         return ""
+
+    def definition(self, entity: Entity) -> Definition:
+        """Files are written whole, in whatever order of columns: only their types tell anything."""
+        types = {name: (0, native) for name, native in self.columns(entity).items() if name in entity.needed_columns}
+        return {"views": {}, "tables": {entity.relation: {"of": "", "stored": "", "columns": types}}}
 
     def narrowed(self, entity: Entity) -> str:
         return ""
@@ -243,8 +250,31 @@ class DuckDB:
             yield DuckDBSnapshot(connection, where)
 
 
+_VIEWS = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'warehouse' AND NOT internal"
+_TABLES = """
+SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'warehouse' AND NOT internal
+ ORDER BY table_name, schema_name, column_index
+"""
+
+
 class DuckDBSnapshot(EngineSnapshot):
     """One transaction over the attached file."""
+
+    def definition(self, entity: Entity) -> Definition:
+        """Views find columns by name, so that every table behind them counts."""
+        with engine.errors(f"{entity.id} in {self.where}"):
+            text = " ".join(table.query or table.relation for table in (entity, *entity.parents()))
+            views = definitions.views_behind(text, dict(engine.run(self.connection, sql(_VIEWS))))
+            named = definitions.words(" ".join([text, *views.values()]))
+            tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for table, column, native in engine.run(self.connection, sql(_TABLES)):
+                if table.casefold() in named and table not in views:
+                    tables[table].append((column, native))
+        needed = None if entity.query or views else entity.needed_columns
+        found: dict[str, Table] = {
+            name: {"of": "", "stored": "", "columns": definitions.in_order(columns, needed)} for name, columns in tables.items()
+        }
+        return {"views": {name: definitions.short(text) for name, text in views.items()}, "tables": found}
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         if entity.query:

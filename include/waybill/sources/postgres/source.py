@@ -17,8 +17,10 @@ from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import drift, extents, hiding, reuse
 from waybill.sources.base import Stream
+from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import heaps, nested, session, streams
+from waybill.sources.postgres.definition import definition
 from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
@@ -185,6 +187,10 @@ class PostgresSnapshot:
 
     def heaps(self, entity: Entity) -> list[int]:
         return [heap.number for heap in self._heaps(entity)]
+
+    def definition(self, entity: Entity) -> Definition:
+        with session.errors(f"{entity.id} in {self.where}"):
+            return definition(self.connection, self.facts.system, entity)
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         entity, query = selection.entity, self.query(selection)

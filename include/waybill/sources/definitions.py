@@ -1,0 +1,121 @@
+"""What gives the rows of a relation their values: the definitions of views, and which column of a table has which name.
+
+Columns that are renamed, rewritten or made again and views that are defined otherwise change what every row says, and no row changes.
+A stream keeps the definition of its last delivery and compares it with the next one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from waybill.configuration.catalog import Entity
+
+_WORDS = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|(\w+)')
+_MOST_NAMED = 5
+
+
+class Table(TypedDict):
+    """`of` identifies the table and `stored` its storage, where a source tells them. `columns` hold, by name, a place and a mark.
+
+    With `stored` places never change. Without it only their order counts. A mark is the type; behind a slash may stand what changes with
+    every alteration of the column, where that is known.
+    """
+
+    of: str
+    stored: str
+    columns: dict[str, tuple[int, str]]
+
+
+class Definition(TypedDict):
+    """Views by name, each with a digest of its text; tables by name. JSON."""
+
+    views: dict[str, str]
+    tables: dict[str, Table]
+
+
+NOTHING: Definition = {"views": {}, "tables": {}}
+
+
+def short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def words(text: str) -> set[str]:
+    """Every word of a statement that may name a relation, in small letters."""
+    return {next(filter(None, found)).casefold() for found in _WORDS.findall(text)}
+
+
+def views_behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
+    """Of a database's views, by name, those that a statement reads, directly or through others."""
+    by_fold = {name.casefold(): name for name in views}
+    found: dict[str, str] = {}
+    waiting = [text]
+    while waiting:
+        for name in sorted(words(waiting.pop()) & by_fold.keys()):
+            if by_fold[name] not in found:
+                found[by_fold[name]] = views[by_fold[name]]
+                waiting.append(views[by_fold[name]])
+    return found
+
+
+def by_words(entity: Entity, known: Mapping[str, str | None], columns: Mapping[str, str]) -> Definition:
+    """Of a database whose views are `known`, where nothing more is told: the views that are named, and the table where none is."""
+    text = " ".join(table.query or table.relation for table in (entity, *entity.parents()))
+    views = views_behind(text, {name: said or "" for name, said in known.items()})
+    found: Definition = {"views": {name: short(said) for name, said in views.items()}, "tables": {}}
+    if entity.relation and not views:
+        found["tables"][entity.relation] = {"of": "", "stored": "", "columns": in_order(columns.items(), entity.needed_columns)}
+    return found
+
+
+def in_order(columns: Iterable[tuple[str, str]], needed: Iterable[str] | None) -> dict[str, tuple[int, str]]:
+    """The columns of a table in their order. Of those that are not needed only the place counts: another one may take their name."""
+    wanted = None if needed is None else set(needed)
+    return {name: (place, native if wanted is None or name in wanted else "") for place, (name, native) in enumerate(columns)}
+
+
+def redefined(before: Definition, now: Definition) -> str:
+    """What gives unchanged rows other values than at the last delivery, in words; empty where nothing does."""
+    views = sorted(name for name in before["views"].keys() | now["views"].keys() if before["views"].get(name) != now["views"].get(name))
+    if views:
+        return f"{_listed('view', views)} defined otherwise than at the last delivery"
+    for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
+        was, table = before["tables"][table_name], now["tables"][table_name]
+        if was["of"] != table["of"]:
+            continue
+        common = was["columns"].keys() & table["columns"].keys()
+        if moved := _moved(was, table, common):
+            return f"{_listed('column', moved)} of {table_name} another one than at the last delivery"
+        rewritten = not table["stored"] or was["stored"] != table["stored"]
+        if rewritten and (altered := sorted(name for name in common if _altered(was["columns"][name][1], table["columns"][name][1]))):
+            return f"{_listed('column', altered)} of {table_name} altered since the last delivery"
+    return ""
+
+
+def _moved(was: Table, now: Table, common: Iterable[str]) -> list[str]:
+    """The columns of a name that another column had."""
+    if now["stored"]:
+        return sorted(name for name in common if was["columns"][name][0] != now["columns"][name][0])
+    before, after = (sorted(common, key=lambda name: table["columns"][name][0]) for table in (was, now))
+    return sorted(name for name, other in zip(before, after, strict=True) if name != other)
+
+
+def _altered(before: str, now: str) -> bool:
+    (kind, _, mark), (new_kind, _, new_mark) = before.partition("/"), now.partition("/")
+    return bool(kind and new_kind) and (kind != new_kind or bool(mark and new_mark and mark != new_mark))
+
+
+def _listed(what: str, names: list[str]) -> str:
+    return f"the {what} {names[0]} is" if len(names) == 1 else f"the {what}s {', '.join(names[:_MOST_NAMED])} are"
+
+
+def is_renamed(before: Definition, now: Definition, old: str, new: str) -> bool:
+    """Whether a source that numbers its columns shows that two names are of one."""
+    for name in before["tables"].keys() & now["tables"].keys():
+        was, table = before["tables"][name], now["tables"][name]
+        if table["stored"] and was["of"] == table["of"] and old in was["columns"] and new in table["columns"]:
+            return was["columns"][old][0] == table["columns"][new][0]
+    return False

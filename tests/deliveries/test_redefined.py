@@ -1,0 +1,210 @@
+"""What gives rows their values changes, and no row does: the stream starts over, so that no copy keeps what was."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from tests.copies import Copy
+from tests.installations import DAY, NOON, Place
+from tests.servers.mariadb import MariaDatabase
+from tests.servers.postgres import Database
+from tests.sources.test_mysql_sessions import connect
+from waybill.connection import Connection
+from waybill.installation import Installation
+from waybill.ledger import streams
+from waybill.registrations.applying import apply
+
+ROWS = "insert into thing values ('acme', 1, 'n1', 'o1', '2026-05-30 10:00:00'), ('acme', 2, 'n2', 'o2', '2026-05-30 10:00:00')"
+ENTITY = {
+    "source": "books",
+    "relation": "thing",
+    "tenant_column": "tenant_id",
+    "key": ["id"],
+    "changes": {"mode": "lookback", "column": "updated_at", "lookback": "1h"},
+    "deletes": "never",
+    "columns": {"id": {"type": "integer"}, "name": {"type": "string"}},
+}
+OTHER = {"id": {"type": "integer"}, "name": {"type": "string", "from": "other"}}
+
+
+@dataclass
+class Books(Place):
+    """An installation over one database: `open` connects to it by PEP 249."""
+
+    spec: dict[str, str] = field(default_factory=dict)
+    open: Callable[[], Any] = lambda: None
+
+    def installation(self) -> Installation:
+        return replace(super().installation(), connect_db=lambda name: self.open())
+
+    def happens(self, *statements: str) -> None:
+        with closing(self.open()) as connection:
+            cursor = connection.cursor()
+            for one in statements:
+                cursor.execute(one)
+            connection.commit()
+
+    def catalogued(self, **more: Any) -> None:
+        entity = {name: value for name, value in {**ENTITY, **more}.items() if value != ""}
+        self.write("catalog.yaml", {"sources": {"books": self.spec}, "entities": {"thing": entity}})
+        self.tenant(entityList=["thing"])
+
+    def begin(self, *statements: str, **more: Any) -> None:
+        time = "text" if self.spec.get("connection") == "lite" else "timestamp"
+        kind = "varchar(20)"
+        table = f"create table thing (tenant_id {kind}, id bigint primary key, name {kind}, other {kind}, updated_at {time} not null)"
+        self.happens(table, ROWS, *statements)
+        self.catalogued(**more)
+        self.deliver(0)
+
+    def deliver(self, day: int) -> None:
+        assert [str(result.error) for result in self.run(NOON + day * DAY) if result.error] == []
+
+    def copy(self) -> list[str]:
+        return sorted(row["name"] for row in Copy().catch_up(self.out / "exports/acme", "thing").rows.values())
+
+    def kinds(self) -> list[str]:
+        return [manifest["kind"] for _, manifest in self.manifests()]
+
+    def reason(self) -> str:
+        with self.installation().ledger.read() as connection:
+            return streams.active(connection, "acme")[0].reason
+
+
+def over_postgres(root: Path, database: Database, spec: dict[str, str]) -> Books:
+    at = Connection("pg", "postgres", database.host, database.port, database.user, database.name)
+    return Books(root, connections={"pg": at}, spec=spec, open=lambda: psycopg.connect(database.dsn))
+
+
+@pytest.fixture(params=["postgres", "dbapi over postgres", "duckdb", "sqlite", "mariadb"])
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Books:
+    match request.param:
+        case "postgres":
+            return over_postgres(tmp_path, request.getfixturevalue("postgres"), {"kind": "postgres", "connection": "pg"})
+        case "dbapi over postgres":
+            return over_postgres(tmp_path, request.getfixturevalue("postgres"), {"kind": "dbapi", "connection": "pg"})
+        case "duckdb":
+            place = Books(tmp_path, spec={"kind": "duckdb", "path": "w.duckdb"}, open=lambda: duckdb.connect(str(tmp_path / "w.duckdb")))
+        case "sqlite":
+            place = Books(tmp_path, spec={"kind": "dbapi", "connection": "lite"}, open=lambda: sqlite3.connect(tmp_path / "w.sqlite"))
+        case _:
+            database: MariaDatabase = request.getfixturevalue("mariadb")
+            place = Books(tmp_path, spec={"kind": "dbapi", "connection": "maria"}, open=lambda: connect(database))
+    return place
+
+
+SWAP = [
+    "alter table thing rename column name to kept",
+    "alter table thing rename column other to name",
+    "alter table thing rename column kept to other",
+]
+
+
+def test_two_columns_that_swap_their_names_start_the_stream_over(books: Books) -> None:
+    books.begin()
+    books.happens(*SWAP)
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (["o1", "o2"], ["full", "full"])
+    assert "another one than at the last delivery" in books.reason()
+    books.deliver(2)
+    assert books.kinds() == ["full", "full", "delta"]
+    books.close()
+
+
+def test_a_view_that_is_defined_otherwise_starts_the_stream_over(books: Books) -> None:
+    books.begin("create view inner_view as select * from thing", "create view shown as select * from inner_view", relation="shown")
+    columns = "tenant_id, id, upper(name) as name, other, updated_at"
+    if books.spec.get("connection") == "pg":
+        columns = columns.replace("upper(name)", "upper(name)::varchar(20)")
+    books.happens("drop view shown", "drop view inner_view", f"create view inner_view as select {columns} from thing")
+    books.happens("create view shown as select * from inner_view")
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (["N1", "N2"], ["full", "full"])
+    assert "defined otherwise than at the last delivery" in books.reason()
+    books.close()
+
+
+def test_what_changes_no_value_starts_nothing_over(books: Books) -> None:
+    books.begin("create view unread as select id from thing")
+    books.happens("alter table thing add column more varchar(20) default 'x'", "drop view unread")
+    if books.spec["kind"] != "duckdb":
+        books.happens("alter table thing rename column other to another")
+    books.deliver(1)
+    assert books.kinds() == ["full", "delta"]
+    books.close()
+
+
+ALTERATIONS = {
+    "made again": ["alter table thing drop name", "alter table thing add name varchar(20) default 'x'"],
+    "rewritten": ["alter table thing alter name type varchar(20) using name || '!'"],
+    "of another type": ["alter table thing alter name type text using upper(name)"],
+}
+
+
+@pytest.mark.parametrize("change", ALTERATIONS)
+def test_a_column_of_postgresql_with_other_values_starts_the_stream_over(tmp_path: Path, postgres: Database, change: str) -> None:
+    books = over_postgres(tmp_path, postgres, {"kind": "postgres", "connection": "pg"})
+    books.begin()
+    books.happens(*ALTERATIONS[change])
+    books.deliver(1)
+    held = [name for (name,) in postgres_names(postgres)]
+    assert (books.copy(), books.kinds()) == (held, ["full", "full"])
+    books.close()
+
+
+def postgres_names(database: Database) -> list[tuple[str]]:
+    with psycopg.connect(database.dsn) as connection:
+        return connection.execute("select name from thing order by id").fetchall()
+
+
+def test_a_column_that_postgresql_renames_goes_on_where_the_catalog_follows(tmp_path: Path, postgres: Database) -> None:
+    books = over_postgres(tmp_path, postgres, {"kind": "postgres", "connection": "pg"})
+    books.begin()
+    books.happens("alter table thing rename name to label", "alter table thing alter id type bigint", "analyze thing")
+    books.catalogued(columns={"id": {"type": "integer"}, "name": {"type": "string", "from": "label"}})
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (["n1", "n2"], ["full", "delta"])
+    assert not any("note" in manifest for _, manifest in books.manifests())
+    books.close()
+
+
+CATALOG = {
+    "relation": ({"relation": "thing2"}, ["n12", "n22"]),
+    "query": ({"relation": "", "query": "select tenant_id, id, upper(name) as name, updated_at from thing"}, ["N1", "N2"]),
+    "another column": ({"columns": OTHER}, ["o1", "o2"]),
+    "another tenant column": ({"tenant_column": "other"}, []),
+    "another key": ({"key": ["id", "name"]}, ["n1", "n2"]),
+    "what is deleted": ({"deleted_when": {"column": "name", "op": "=", "value": "n2"}}, ["n1", "n2"]),
+}
+
+
+@pytest.mark.parametrize("change", CATALOG)
+def test_a_catalog_that_means_other_rows_or_values_starts_the_stream_over(tmp_path: Path, change: str) -> None:
+    spec = {"kind": "duckdb", "path": "w.duckdb"}
+    books = Books(tmp_path, spec=spec, open=lambda: duckdb.connect(str(tmp_path / "w.duckdb")))
+    books.begin("create table thing2 as select * replace (name || '2' as name) from thing")
+    more, held = CATALOG[change]
+    books.catalogued(**more)
+    assert any("the next delivery is a full load" in note for note in apply(books.installation(), actor="test").notes)
+    books.deliver(1)
+    assert (books.copy(), books.kinds()) == (held, ["full", "full"])
+    books.close()
+
+
+def test_a_column_that_is_anonymized_from_now_on_leaves_no_plain_value_in_a_copy(tmp_path: Path) -> None:
+    spec = {"kind": "duckdb", "path": "w.duckdb"}
+    books = Books(tmp_path, spec=spec, open=lambda: duckdb.connect(str(tmp_path / "w.duckdb")))
+    books.begin()
+    books.catalogued(columns={"id": {"type": "integer"}, "name": {"type": "string", "export": "anonymize"}})
+    books.deliver(1)
+    assert {len(name) for name in books.copy()} == {64}
+    books.close()
