@@ -1,4 +1,4 @@
-"""A delivery's columns: how the ledger keeps them, and how one file's follow the last one's."""
+"""The columns of a delivery: how the ledger keeps them, and how they follow those of the file before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from waybill.registrations.filling import FILLED_FROM, followed, source_of
 
 
 def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Columns in file order, as the ledger keeps them."""
+    """Return the columns in file order, as the ledger keeps them."""
     found: list[dict[str, Any]] = []
     for name, column in columns.items():
         found.append({"name": name, "type": column.type.value, "description": column.description, "export": column.export})
@@ -35,9 +35,9 @@ def arranged(
 ) -> tuple[dict[str, Column], int]:
     """The columns of the next file and its schema version.
 
-    Columns of the last file come first, in its order and under the names they have now; columns catalogued since are appended in catalog
-    order. The version is raised by one when the name, the type, the anonymization or the source of a column differs from the last file; a
-    changed description raises nothing.
+    The columns of the last file come first, in its order and under the names they have now. Columns that the catalog has gained since then
+    follow in catalog order. The version rises by one when the name, the type, the anonymization or the source of a column has changed. A
+    changed description does not raise it.
     """
     if delivered is None:
         return dict(catalogued), version
@@ -53,6 +53,6 @@ def arranged(
 
 
 def same_texts(some: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
-    """Whether two sets of columns give every row the same texts."""
+    """Return whether two sets of columns give every row the same texts."""
     spelt = [{(column.source(name), column.type, column.export) for name, column in columns.items()} for columns in (some, other)]
     return spelt[0] == spelt[1]

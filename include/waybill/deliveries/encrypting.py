@@ -1,4 +1,4 @@
-"""The files of a delivery on their way to the spool, encrypted where the tenant asks for it."""
+"""The way of a delivery's files to the spool. They are encrypted if the tenant's registration asks for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waybill.sink import Sink
 
 @dataclass(frozen=True)
 class Sinks:
-    """Begins files, and tells what the finished ones were before they were encrypted."""
+    """Begins files, and knows the size and hash that each finished file had before it was encrypted."""
 
     new_file: Callable[[int], Sink]
     encryption: Encryption | None = None
@@ -26,7 +26,7 @@ class Sinks:
 
 @contextmanager
 def encrypting(to: Recipient | None, new_file: Callable[[int], Sink]) -> Iterator[Sinks]:
-    """What makes the files of a delivery; what is not finished when the block ends is given up."""
+    """Yield the object that makes the files of a delivery. A file that is unfinished when the block ends is given up."""
     if to is None:
         yield Sinks(new_file)
         return

@@ -1,4 +1,4 @@
-"""EXTRACT: one snapshot of the source becomes the spool files of one attempt, and the facts that are recorded of it."""
+"""EXTRACT: one snapshot of the source becomes the spool files of one attempt, and the facts that the ledger records about them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REPEATED = "The ledger was restored: rows changed shortly before this window ar
 
 @dataclass(frozen=True)
 class Task:
-    """One delivery with everything it is made from. `dialect` is that of the registration version the delivery was planned under."""
+    """One delivery with everything it is made from. `dialect` belongs to the registration version under which it was planned."""
 
     delivery: Delivery
     stream: Stream
@@ -47,19 +47,19 @@ class Task:
     source_tenant: str
     """The tenant's id in the data."""
     conditions: tuple[Condition, ...] = ()
-    """What else the registration asks of a row."""
+    """The registration's own conditions on a row."""
     keys: Keys | None = None
-    """Where the stream's delivered keys are kept, for an entity that compares them."""
+    """The place of the stream's delivered keys. None for an entity that does not compare keys."""
 
     recipient: Recipient | None = None
-    """Whom the files are encrypted to; None where they are not, or are repeated as they are."""
+    """The receiver the files are encrypted to. None if they are not encrypted, or if a redelivery repeats encrypted bytes."""
 
     streams: int = 1
-    """Connections the source is read over at once. With more than one, the files are parts."""
+    """The number of connections that read the source at the same time. With more than one, the files are parts."""
 
     @property
     def in_parts(self) -> bool:
-        """Whether the delivery's files stand in a folder of their own."""
+        """True if the delivery's files are parts, which have a folder of their own."""
         return self.dialect.max_rows_per_file is not None or self.streams > 1
 
     @property
@@ -69,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was read: the window's true end, positions, columns, files, and the digests of versions a late look back must not repeat."""
+    """The result of a reading: the window's true end, positions, columns, files, and digests that a later look back must not repeat."""
 
     end: datetime
     position_from: Any
@@ -83,24 +83,24 @@ class Extracted:
     note: str
     may_repeat: bool
     keys: Found | Repeated | None = None
-    """What became of keys: those delivered, and those that are gone."""
+    """The keys that were delivered, and the keys that are gone. None if the entity does not compare keys."""
     source_rows: int | None = None
     natives: Mapping[str, Native] = field(default_factory=dict)
-    """What the source tells of each column."""
+    """The source's own type of each column."""
     exact: bool = True
-    """Whether no row lies outside of the window, but for what was committed late."""
+    """True if no row lies outside the window, except rows that were committed late."""
     range_column: str = ""
-    """The column of the source that the range of a backfill is about."""
+    """The source column that a backfill's range refers to."""
     facts: dict[str, Any] | None = None
-    """What the manifest is to say when that is not told by the entity as it is catalogued now."""
+    """The facts for the manifest, if the entity as it is catalogued now would give others."""
 
 
 Read = Callable[[Task, Source, Callable[[int], Sink], Callable[[], set[bytes]], Callable[[int], None]], Extracted]
-"""How a delivery's bytes come about: `extract`, or something that repeats bytes delivered before."""
+"""A function that produces the bytes of a delivery: `extract`, or one that repeats bytes delivered before."""
 
 
 class PositionLost(TransientError):
-    """The source can no longer tell what changed since the last delivery (a failover): a new generation must start."""
+    """The source no longer knows what changed since the last delivery, for example after a failover. A new generation must start."""
 
     code = "position_lost"
 
@@ -153,7 +153,7 @@ def extract(
 
 
 def _changed(extent: Extent) -> Changed:
-    """What is full holds all there is, also past the end."""
+    """Return the span to read. A full delivery reads every visible row, also rows past the window's end."""
     return Changed() if extent.changed.start is None else extent.changed
 
 
@@ -175,9 +175,9 @@ def _new_columns(task: Task) -> str:
 
 
 def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Selection, Found | None]:
-    """The selection with rows that came back, and what the delivery tells of keys.
+    """Return the selection with rows that came back added, and what the delivery reports about keys.
 
-    Raises PositionLost when it is not known which keys were delivered.
+    Raises PositionLost if the ledger does not know which keys were delivered.
     """
     if task.keys is None:
         return selection, None
@@ -188,7 +188,7 @@ def _with_keys(task: Task, snapshot: Snapshot, selection: Selection) -> tuple[Se
 
 
 def _source_rows(selection: Selection, snapshot: Snapshot, keys: Found | None) -> int | None:
-    """The tenant's rows of the entity in the snapshot, where counting them costs next to nothing or is asked for."""
+    """Return how many rows of the entity the tenant has in the snapshot. None if counting would cost a scan that nobody asked for."""
     if keys is not None and keys.rows is not None:
         return keys.rows
     if not (snapshot.counts_cheaply or selection.entity.source_rows):
@@ -202,9 +202,9 @@ def _is_exact(task: Task, selection: Selection) -> bool:
 
 
 def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, Any]:
-    """What stores the rows now, as the position keeps it.
+    """Return the tables that store the rows now, in the form that the position keeps.
 
-    Raises PositionLost when some of it holds rows that the last delivery could not see.
+    Raises PositionLost if one of them holds rows that the last delivery could not see.
     """
     before, changed = (task.stream.position or {}).get("heaps"), selection.changed
     if task.delivery.purpose == Purpose.SCHEDULE and before is not None and changed.start is not None:
@@ -216,9 +216,9 @@ def _heaps(task: Task, snapshot: Snapshot, selection: Selection) -> dict[str, An
 
 
 def _made_of(task: Task, snapshot: Snapshot) -> dict[str, Any]:
-    """What gives the rows their values, as the position keeps it.
+    """Return what gives the rows their values, in the form that the position keeps.
 
-    Raises PositionLost when rows that did not change have other values by it than those that were delivered.
+    Raises PositionLost if unchanged rows now have other values than those that were delivered.
     """
     entity, position = task.entity, task.stream.position or {}
     if task.delivery.purpose != Purpose.SCHEDULE or entity.changes.mode is Mode.FULL:
@@ -234,7 +234,7 @@ def _made_of(task: Task, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _positions(task: Task, extent: Extent, remembered: Remembered, facts: dict[str, Any]) -> tuple[Any, Any]:
-    """Where the extraction began and ended, as the stream keeps it; a backfill moves no stream."""
+    """Return where the extraction began and ended, in the form that the stream keeps. A backfill moves no stream and has neither."""
     if task.delivery.purpose == Purpose.BACKFILL:
         return None, None
     changes = task.entity.changes
@@ -265,10 +265,9 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
 
 
 def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end: datetime) -> Selection:
-    """The rows of a backfill: those whose change position lies in `[start, end)`, or whose time column does where the snapshot says that
-    this position is no time.
+    """Return the selection of a backfill: rows with a change time in `[start, end)`.
 
-    Raises PermanentError when the entity has neither.
+    If the snapshot says that the change position is no time, the time column decides. Raises PermanentError if the entity has neither.
     """
     entity = selection.entity
     if snapshot.changes_by_time(selection):
@@ -284,8 +283,9 @@ def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end
 
 
 def _position(task: Task) -> Any:
-    """Where the last delivery's extraction ended, in the source's own terms. Raises PositionLost when the entity's changes are found
-    another way now.
+    """Return where the last extraction ended, in the source's own terms.
+
+    Raises PositionLost if the catalog now finds the entity's changes in another way.
     """
     if task.stream.position is None:
         return None

@@ -1,4 +1,4 @@
-"""Asking for full history: which streams begin again with their next delivery."""
+"""Requests for the full history: the chosen streams start over with their next delivery."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from waybill.registrations.replacing import require
 
 
 def ask_full_load(installation: Installation, tenant: str, entities: Collection[str] = (), asked_at: datetime | None = None) -> list[str]:
-    """Queue full history for the next run: of the given entities, or of all active ones. Returns the entity ids.
+    """Queue the full history of the given entities, or of all active ones, for the next run. Returns the entity ids.
 
-    Streams begun since `asked_at` have it already: a task that is tried again asks for the same full load, not for a second one. Nor does a
-    stream need marking that has delivered nothing yet: what it delivers first is its full load.
+    A stream that began after `asked_at` is left as it is: a task that is tried again asks for the same full load, not for a second one. A
+    stream that has delivered nothing yet is left as it is, too, because its first delivery is a full load anyway.
     """
     installation.registered(tenant)
     chosen = entity_ids(installation, tenant, entities)
@@ -28,9 +28,9 @@ def ask_full_load(installation: Installation, tenant: str, entities: Collection[
 
 
 def queue_full_load(installation: Installation, tenant: str, entities: Collection[str], *, actor: str, when: str) -> list[str]:
-    """Full history with the next run, of these entities (ids or display names) or of all. Returns the ids.
+    """Queue the full history of these entities (ids or display names), or of all, for the next run. Returns the ids.
 
-    Raises not_found when nothing is active, not_registered for an entity the tenant does not receive.
+    Raises PermanentError: `not_found` if the tenant has no active entity, `not_registered` for an entity that the tenant does not receive.
     """
     require(installation, tenant)
     with installation.ledger.read() as connection:

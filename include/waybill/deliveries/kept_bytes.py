@@ -1,4 +1,4 @@
-"""Where the bytes of a committed delivery are still to be had, and how a redelivery repeats them."""
+"""The bytes of a committed delivery: where they still are, and how a redelivery repeats them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Blocks = Callable[[], Iterable[bytes]]
 
 
 def again(installation: Installation, session: Session, task: Task) -> tuple[Task, Read]:
-    """What the protocol needs to deliver a redelivery: the bytes, the facts and the dialect of the original, whatever the catalog says now.
+    """Return what the protocol needs for a redelivery: the original's bytes, facts and dialect. The catalog of today does not matter.
 
-    Raises PermanentError when the bytes are gone, and gives the redelivery up then (for a committed one they are not looked for).
+    Raises PermanentError if the bytes are gone, and then abandons the redelivery. A committed redelivery needs no bytes.
     """
     with installation.ledger.read() as connection:
         found = deliveries.family(connection, task.delivery.redelivers or "")
@@ -51,9 +51,9 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
 
 
 def find_bytes(installation: Installation, session: Session, family: list[Delivery], adopted: dict[str, Attempt]) -> list[Blocks]:
-    """A way to read each file of the original, its deletes file last, checked by hash: from the archive, else from the destination.
+    """Return a reader for each file of the original, the deletes file last: from the kept bytes, or else from the destination.
 
-    Raises PermanentError when one of them is nowhere; its next step names the repair that is left.
+    The hash of each file has been checked. Raises PermanentError if a file is in neither place; its next step names the remaining repair.
     """
     original = family[0]
     wanted = [file["sha256"] for file in _files(adopted[original.id])]
@@ -96,7 +96,7 @@ def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Atte
 
 
 def delivered_texts(attempt: Attempt, blocks: Iterable[bytes]) -> Iterator[list[str]]:
-    """The records of one of an attempt's data files, as the texts that CSV holds."""
+    """Yield the records of one data file of an attempt, as the texts that CSV would hold."""
     columns = {column["name"]: column["type"] for column in attempt.facts["columns"]}
     typed = [(column["name"], columns[column["name"]]) for column in attempt.columns]
     return texts_of(blocks, csv_of(attempt.facts["csv"]), format_of(attempt), typed)
@@ -119,7 +119,7 @@ def _hash(place: Blocks) -> str:
 
 
 def _dialect(attempt: Attempt) -> Dialect:
-    """How the original was written. That it was in parts is all that matters of its rows per file."""
+    """Return how the original was written. Its number of rows per file only matters in that it was in parts."""
     csv = attempt.facts["csv"]
     most = attempt.rows or 1 if is_in_parts(attempt) else None
     return Dialect(csv["delimiter"], csv["line_ending"], csv["bom"], csv["compression"], most, format_of(attempt), is_encrypted(attempt))

@@ -1,4 +1,4 @@
-"""PLAN, step 1 of the delivery protocol: which deliveries are due, frozen in the ledger."""
+"""PLAN, step 1 of the delivery protocol: it decides which deliveries are due and freezes them in the ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from waybill.window import Window, export_date, next_window
 
 
 class _Preview(Exception):
-    """Rolls the planning transaction back when only a look was asked for."""
+    """Rolls back the transaction of a plan that nobody wants to keep."""
 
 
 def plan(installation: Installation, tenant: str, until: datetime, *, entities: Collection[str] = ()) -> list[Delivery]:
@@ -43,9 +43,9 @@ def plan(installation: Installation, tenant: str, until: datetime, *, entities: 
 
 
 def preview(installation: Installation, tenant: str, until: datetime) -> list[Delivery]:
-    """What `plan` would return once the tenant's file, if it has one, is applied. Nothing is written, and ids of new ones mean nothing.
+    """Return what `plan` would return after `apply`. Nothing is written, so the ids of new deliveries mean nothing.
 
-    Raises PermanentError for a tenant that neither ledger nor files know.
+    Raises PermanentError for a tenant that neither the ledger nor a file knows.
     """
     file = installation.configuration.file_of(tenant)
     if file is None:
@@ -83,7 +83,7 @@ def _plan_streams(
 
 
 def undelivered(installation: Installation, tenant: str) -> list[str]:
-    """The entities the tenant is to receive and has got nothing of yet, in their present generation."""
+    """Return the active entities whose current generation has delivered nothing yet."""
     with installation.ledger.read() as connection:
         return [stream.entity for stream in streams.active(connection, tenant) if stream.watermark is None]
 
@@ -104,17 +104,17 @@ def entity_ids(installation: Installation, tenant: str, words: Collection[str]) 
 
 
 def _activate_new(connection: Connection, installation: Installation, registered: Registered) -> None:
-    """`export all` also means entities catalogued since; a registration never deactivates here."""
+    """Activate the entities that joined the catalog later, for a tenant with `export all`. Planning never deactivates one."""
     wanted, _ = resolve_entities(registered.registration, installation.catalog.offered_to(registered.tenant), "")
     active = {stream.entity for stream in streams.active(connection, registered.tenant)}
     streams.activate(connection, registered.tenant, [entity for entity in wanted if entity not in active], installation.now(), "catalogued")
 
 
 def _clocks(installation: Installation, tenant: str, until: datetime) -> dict[str, datetime]:
-    """The smaller of `until` and each source's own clock, for the sources something could be due from.
+    """Return, by source, the earlier of `until` and the source's own clock. Only sources with something due are asked.
 
-    For a source that cannot be reached now, this machine's clock counts: its deliveries are planned, fail with the source's own message,
-    and are finished later.
+    If a source is out of reach, this machine's clock counts: its deliveries are planned, fail with the source's own message, and are
+    finished later.
     """
     with installation.ledger.read() as connection:
         entities = [installation.catalog.entity(stream.entity) for stream in streams.active(connection, tenant)]
@@ -154,13 +154,13 @@ def _plan_stream(
 
 
 def _window(connection: Connection, registration: Registration, catalog: Catalog, until: datetime, stream: Stream) -> Window | None:
-    """What is due of a stream at the frequency of its entity."""
+    """Return the window that is due for a stream at its entity's frequency, or None."""
     reached = streams.reached(connection, stream.tenant, stream.entity) if stream.watermark is None else None
     return next_window(registration.frequency_of(stream.entity, catalog), registration.zone, until, stream.watermark, reached)
 
 
 def delivery_values(connection: Connection, stream: Stream, window: Window, registered: Registered, now: datetime) -> dict[str, Any]:
-    """The columns of a delivery of the stream's next sequence number over a window."""
+    """Return the ledger's columns for the stream's next delivery, over this window."""
     day = export_date(window.end, registered.registration.zone)
     first = deliveries.is_first_of_day(connection, stream.tenant, stream.entity, day.isoformat())
     return {

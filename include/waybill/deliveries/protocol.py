@@ -1,7 +1,7 @@
 """The delivery protocol (docs/protocol.md section 3), steps 2 to 10, from top to bottom. Step 1, PLAN, is in `planning`.
 
-The only visible effect is one rename that never overwrites, and whatever becomes visible is on record before: so any worker, also one that
-was thought dead, finishes a delivery with the same result. Nothing here needs a lock, a lease or a clock.
+The only visible effect is one rename, which never overwrites. The ledger records everything before it becomes visible, so any worker can
+finish a delivery with the same result, even a worker that others believed dead. The protocol needs no lock, no lease and no clock.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resources:
-    """What a worker delivers with. `progress` is told the rows read so far; `on_commit` is part of the transaction that commits."""
+    """What a worker delivers with. `progress` receives the number of rows read so far. `on_commit` runs in the transaction that commits."""
 
     ledger: Ledger
     source: Source
@@ -69,10 +69,10 @@ class Outcome:
 
 
 def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outcome:
-    """Extract (or `read` otherwise), upload, verify, publish and commit one delivery; or verify it when it is committed already.
+    """Extract (or `read`), upload, verify, publish and commit one delivery. A delivery that is committed already is only verified.
 
-    Safe to call again at any time. Raises TransientError, PermanentError or ConflictError; whatever was done stays valid and the next call
-    goes on from there.
+    It is safe to call this again at any time. Raises TransientError, PermanentError or ConflictError. What was done until then stays valid,
+    and the next call goes on from there.
     """
     task = _as_begun(task, resources.ledger)
     token, blind = new_id(), resources.session.profile is Profile.DROPBOX
@@ -93,12 +93,12 @@ def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outco
         worker.withdraw()
         return worker.verify()
     finally:
-        if not unkept:  # else housekeeping keeps them later, from this spool
+        if not unkept:  # otherwise housekeeping keeps them later, from this spool
             worker.clean()
 
 
 def _as_begun(task: Task, ledger: Ledger) -> Task:
-    """The task, with parts only where an earlier attempt recorded parts: the catalog's `streams` may have changed since."""
+    """Return the task with parts if an earlier attempt recorded parts: the catalog's `streams` may have changed since then."""
     if task.dialect.max_rows_per_file is not None or not task.delivery.reads_all:
         return task
     with ledger.read() as connection:
@@ -109,19 +109,19 @@ def _as_begun(task: Task, ledger: Ledger) -> Task:
 
 
 class _Overtaken(Exception):
-    """Another worker has committed the delivery. What it published may be collected by now and must not come back."""
+    """Another worker has committed the delivery. The consumer may have collected its file by now, so the file must not come back."""
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """One attempt at one delivery. `token` names everything this attempt writes, so two workers never share a file."""
+    """One attempt at one delivery. Everything it writes carries `token` in its name, so two workers never share a file."""
 
     task: Task
     resources: Resources
     target: Target
     token: str
     blind: bool
-    """The destination is a drop box: nothing can be renamed, looked at or read there, so names are unique and nothing is hidden."""
+    """True if the destination is a drop box. Nobody can rename, list or read there, so every name is unique and no name is hidden."""
 
     @property
     def spool(self) -> Path:
@@ -136,11 +136,11 @@ class _Worker:
 
     @property
     def hidden(self) -> str:
-        """The name this attempt's data is uploaded under: a file, or for parts a folder."""
+        """The hidden name of this attempt's upload: a file, or a folder for parts."""
         return layout.hidden(self.target.appears, self.token)
 
     def look(self) -> Attempt | None:
-        """LOOK and ADOPT: the recorded attempt whose bytes stand under the final name, or None when nothing stands there.
+        """LOOK and ADOPT: return the recorded attempt whose bytes have the final name, or None if the name is free.
 
         Raises ConflictError for bytes that no attempt of this delivery recorded.
         """
@@ -170,15 +170,16 @@ class _Worker:
         )
 
     def _adopt(self, preferred: Attempt) -> Attempt:
-        """One of several attempts with the same bytes, the same one for every worker: the ledger holds the choice."""
+        """Choose one of several attempts with the same bytes. The ledger holds the choice, so every worker makes the same one."""
         with self.resources.ledger.begin() as connection:
             return deliveries.adopt(connection, preferred)
 
     def _collected(self, first: str) -> Attempt | None:
-        """The adopted attempt when its manifest stands there complete and only the data is gone: the consumer was faster than COMMIT.
+        """Return the adopted attempt if its manifest is there and only the data is gone: the consumer was faster than COMMIT.
 
-        A worker may have published and adopted between the look at the data and the one at the ledger: then its data stands there now.
-        When data and manifest are gone, nothing is adopted any more: the window is delivered anew and says that it may repeat rows.
+        Another worker may have published and adopted between our look at the data and our look at the ledger. Its data is there now. If
+        data and manifest are both gone, the adoption is taken back: the window is delivered again, and its manifest says that it may
+        repeat rows.
         """
         with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
@@ -196,16 +197,16 @@ class _Worker:
         return None
 
     def extract(self, read: Read) -> Attempt:
-        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still read; nothing is visible yet.
+        """EXTRACT, UPLOAD and RECORD: sending starts while the source is still being read. Nothing is visible yet.
 
-        A drop box shows bytes as they come, so there nothing is sent before RECORD.
+        A drop box shows bytes as they arrive, so nothing is sent there before RECORD.
         """
         if self.target.in_parts and not self.blind:
             self.resources.session.prepare(self.hidden)
         with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind, at_once=self.task.streams) as uploads:
 
             def progress(rows: int) -> None:
-                uploads.check()  # a refused upload ends the extraction, too
+                uploads.check()  # a refused upload also ends the extraction
                 self.resources.progress(rows)
 
             attempt = self._record(read(self.task, self.resources.source, uploads.new_file, self._known_digests, progress))
@@ -227,7 +228,7 @@ class _Worker:
             return deliveries.known_digests(connection, self.task.stream.id)
 
     def _record(self, extracted: Extracted) -> Attempt:
-        """RECORD: one transaction, before any byte can become visible."""
+        """RECORD: write the attempt into the ledger, in one transaction, before any byte can become visible."""
         task = self.task
         files = [
             {"path": self.target.name(file.number), "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
@@ -254,7 +255,7 @@ class _Worker:
                 "rows": sum(file.rows for file in extracted.files),
                 "bytes": sum(file.bytes for file in extracted.files),
                 "sha256": package_hash([file.sha256 for file in extracted.files]),
-                # An earlier attempt may have published, and the consumer may have taken the file away since.
+                # An earlier attempt may have published its file, and the consumer may have collected it.
                 "possible_duplicate": extracted.may_repeat or any(attempt.publishing_at for attempt in earlier),
                 "note": extracted.note,
                 "digests_from": extracted.digests_from,
@@ -266,7 +267,7 @@ class _Worker:
             return recorded
 
     def _manifest_before(self) -> dict[str, Any]:
-        """A signed manifest also vouches for the one before it, whoever holds the key that one was signed with by now."""
+        """Return the hash of the manifest before this one. A signed manifest vouches for it, even if its own key has leaked since."""
         delivery = self.task.delivery
         if self.resources.signer is None or delivery.purpose != Purpose.SCHEDULE or delivery.previous_sequence is None:
             return {}
@@ -276,7 +277,7 @@ class _Worker:
         return {"previous_manifest_sha256": manifest_sha256(before, adopted[before.id])} if before else {}
 
     def publish(self, attempt: Attempt) -> Attempt:
-        """PUBLISH: one rename that never overwrites; when another worker was faster its attempt is adopted."""
+        """PUBLISH: rename once, without overwriting. If another worker was faster, adopt its attempt."""
         session = self.resources.session
         if self.blind:
             return self._adopt(attempt)
@@ -291,7 +292,7 @@ class _Worker:
         try:
             adopted = renaming.publish(session, self.hidden, final, seen_to=seen_to, standing=self.look)
         except TransientError:
-            self._still_open()  # or another worker committed it, and the consumer has taken everything
+            self._still_open()  # another worker may have committed, and the consumer may have collected everything
             raise
         if adopted is None:
             raise TransientError(
@@ -300,7 +301,7 @@ class _Worker:
         return adopted
 
     def _still_open(self, publishing: Attempt | None = None) -> None:
-        """Raises _Overtaken when the delivery is open no more; else notes which attempt may become visible from now on."""
+        """Note that `publishing` may become visible from now on. Raises _Overtaken if the delivery is no longer open."""
         with self.resources.ledger.begin() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             if now is None or now.status != DeliveryStatus.OPEN:
@@ -309,18 +310,18 @@ class _Worker:
                 deliveries.mark_publishing(connection, publishing.id, self.resources.now())
 
     def publish_deletes(self, adopted: Attempt) -> None:
-        """The keys that are gone, after the data and before the manifest that lists them."""
+        """Publish the keys that are gone: after the data, and before the manifest that lists them."""
         if adopted.facts.get("deletes") is None or self._is_delivered(adopted):
             return
         self._still_open()
         deletes.publish(self.resources.ledger, self.resources.session, self.task.delivery, adopted, self.target, self.token)
 
     def _is_delivered(self, adopted: Attempt) -> bool:
-        """Whether the manifest is there: what it lists was there before it, and may be collected by now."""
+        """Return whether the manifest is there. The files it lists came before it, and the consumer may have collected them."""
         return not self.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
 
     def write_manifest(self, adopted: Attempt) -> None:
-        """MANIFEST: always after the data, and after its signature; its bytes depend on the delivery and the adopted attempt only."""
+        """MANIFEST: publish it after the data and after its signature. Its bytes depend only on the delivery and the adopted attempt."""
         self._still_open()
         manifest, session = manifest_bytes(self.task.delivery, adopted), self.resources.session
         text = self._signature(manifest)
@@ -340,7 +341,7 @@ class _Worker:
         return signature_of(ledger, signer, self.task.delivery.tenant, manifest, self.resources.now()) if signer else None
 
     def commit(self, adopted: Attempt) -> None:
-        """COMMIT: compare-and-set; when another worker did it first, with the same attempt, there is nothing left to do."""
+        """COMMIT: compare and set. If another worker committed the same attempt first, nothing is left to do."""
         with self.resources.ledger.begin() as connection:
             if deliveries.commit(connection, self.task.delivery, adopted, self.resources.now()):
                 self.resources.on_commit(connection, self.task.delivery, adopted)
@@ -355,7 +356,7 @@ class _Worker:
             self.resources.session.remove(self.hidden)
 
     def verify(self) -> Outcome:
-        """A committed delivery changes nothing: its file must still be right, or be gone because the consumer collected it."""
+        """Check a committed delivery, and change nothing. Its files are right, or they are gone because the consumer collected them."""
         with self.resources.ledger.read() as connection:
             now = deliveries.get(connection, self.task.delivery.id)
             if now is None or now.status != DeliveryStatus.COMMITTED:
@@ -378,7 +379,7 @@ class _Worker:
         return Outcome(self.task.delivery.id, status, adopted.rows, adopted.bytes, adopted.sha256)
 
     def keep_bytes(self, adopted: Attempt) -> bool:
-        """Keep the delivered bytes for redelivery when they are this attempt's own. False when the store does not take them now."""
+        """Keep the delivered bytes for redelivery, if this attempt delivered them. Returns False if the store does not take them now."""
         if self.resources.kept is None or adopted.id != self.token or not self.spool.exists():
             return True
         try:
@@ -389,5 +390,5 @@ class _Worker:
         return True
 
     def clean(self) -> None:
-        """CLEAN: this attempt's spool goes away. Parts left at the destination by dead attempts are housekeeping's."""
+        """CLEAN: remove this attempt's spool. Housekeeping removes the parts that dead attempts left at the destination."""
         shutil.rmtree(self.spool, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Repairs beside the stream: backfills deliver a past range again, redeliveries send the bytes of a committed delivery once more."""
+"""Repairs beside the stream. A backfill delivers a past range again, and a redelivery sends the bytes of a committed delivery again."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from waybill.window import export_date
 
 
 def redeliver(installation: Installation, delivery_id: str, *, actor: str, progress: Progress = silent) -> Result:
-    """Deliver the bytes of a committed delivery again as `<entity>.g<generation>.<sequence>.r<n>`, n from 1; its manifest says so.
+    """Deliver the bytes of a committed delivery again as `<entity>.g<generation>.<sequence>.r<n>`, n from 1.
 
-    An unfinished redelivery of the same delivery is finished instead. Raises PermanentError when the delivery is unknown or not committed,
-    or when its bytes are gone; the message then names the repair that is left.
+    If an unfinished redelivery of the same delivery exists, it is finished instead. Raises PermanentError if the delivery is unknown or not
+    committed, or if its bytes are gone. The message then names the remaining repair.
     """
     family = _committed_family(installation, delivery_id)
     original = family[0]
@@ -47,9 +47,9 @@ def redeliver(installation: Installation, delivery_id: str, *, actor: str, progr
 
 
 def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, *, actor: str) -> Delivery:
-    """Plan a redelivery for the tenant's next run, without asking the destination; an unfinished one is returned instead.
+    """Plan a redelivery for the tenant's next run, without a look at the destination. An unfinished one is returned instead.
 
-    Raises PermanentError when the tenant has no such delivery or it is not committed. Whether the bytes are still kept shows in the run.
+    Raises PermanentError if the tenant has no such delivery, or if it is not committed. Only the run shows whether the bytes still exist.
     """
     with installation.ledger.read() as connection:
         found = deliveries.get(connection, delivery_id)
@@ -62,13 +62,13 @@ def queue_redelivery(installation: Installation, tenant: str, delivery_id: str, 
 
 
 def unfinished_repairs(installation: Installation, tenant: str) -> list[Delivery]:
-    """The tenant's open redeliveries and backfills, oldest first: a run takes them along."""
+    """Return the tenant's open redeliveries and backfills, oldest first. The next run finishes them."""
     with installation.ledger.read() as connection:
         return deliveries.open_repairs(connection, tenant)
 
 
 def _committed_family(installation: Installation, delivery_id: str) -> list[Delivery]:
-    """The original of a delivery with all that repeated it. Raises PermanentError when it is unknown or not committed."""
+    """Return the original of a delivery and every repetition of it. Raises PermanentError if it is unknown or not committed."""
     with installation.ledger.read() as connection:
         found = deliveries.get(connection, delivery_id)
         family = deliveries.family(connection, found.redelivers or found.id) if found else []
@@ -84,7 +84,7 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
     original = family[0]
     kept = ("stream", "tenant", "entity", "generation", "sequence", "kind", "window_from", "planned_to", "export_date", "folder")
     facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
-    # Earlier versions counted from 2: the next number follows the highest that was given.
+    # A ledger of version 0.1.0 has names that begin at 2, so the next number follows the highest one in use.
     number = 1 + max((int(found[1]) for delivery in family if (found := _REDELIVERY.search(delivery.stem))), default=0)
     stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{number}"
     now = installation.now()
@@ -105,11 +105,11 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
 _REDELIVERY = re.compile(r"\.r(\d+)\Z")
 
 FIRST_YEAR = 1970
-"""The first year a backfill may name. An earlier one is a typing error; a full load delivers rows that are older."""
+"""The first year that a backfill may name. An earlier year is a typing error: a full load delivers rows that old."""
 
 
 class BadRange(PermanentError):
-    """A range that cannot be delivered again: empty, `too_early`, or ending after `delivered_until`, None while nothing was delivered."""
+    """A range that cannot be delivered again: it is empty, `too_early`, or ends after `delivered_until` (None before any delivery)."""
 
     code = "bad_range"
 
@@ -132,9 +132,9 @@ def backfill(
 ) -> Result:
     """Deliver the rows of `[start, end)` as they are now, at `<entity>/backfill-<id>/`.
 
-    The id follows from stream and range: asking twice finishes or verifies the same backfill, `again` makes another. Raises PermanentError
-    when the tenant does not receive the entity, the range begins before 1970 or is not wholly delivered yet, or the entity's rows cannot be
-    told apart by time.
+    The id follows from stream and range, so asking twice finishes or verifies the same backfill; `again` makes another one. Raises
+    PermanentError if the tenant does not receive the entity, if the range begins before 1970 or is not completely delivered yet, or if
+    no column tells the time of the entity's rows.
     """
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
@@ -153,7 +153,7 @@ def backfill(
 
 
 def queue_backfill(installation: Installation, tenant: str, entity: str, start: datetime, end: datetime, *, actor: str) -> Delivery:
-    """Plan a backfill for the tenant's next run; an unfinished one of the same range is returned instead. Raises as `backfill`."""
+    """Plan a backfill for the tenant's next run. An unfinished one of the same range is returned instead. Raises as `backfill` does."""
     registered = installation.registered(tenant)
     (name,) = entity_ids(installation, tenant, [entity])
     with installation.ledger.read() as connection:
@@ -167,7 +167,7 @@ def queue_backfill(installation: Installation, tenant: str, entity: str, start: 
 
 
 def backfill_id(stream: Stream, start: datetime, end: datetime, number: int) -> str:
-    """12 hex digits that stand for the `number`th backfill (from 0) of a range of a stream."""
+    """Return 12 hex digits that identify backfill `number` (from 0) of a range of a stream."""
     words = (stream.tenant, stream.entity, str(stream.generation), timestamp_text(start), timestamp_text(end), str(number))
     return hashlib.sha256("/".join(words).encode()).hexdigest()[:12]
 

@@ -1,8 +1,8 @@
-"""Which row versions a delivery must not repeat, and which the next one has to remember.
+"""The row versions that a delivery must not repeat, and those that the next one has to know.
 
-A full load holds every row that is visible, also rows with a change position at or past the window's end. A delta also brings rows that
-were committed late, and rows with a position no span ever reaches (a date in the future, infinity). All of them are told apart from what
-was delivered before by the digest of their version. The ledger keeps the digests of the last delivery.
+A full load holds every visible row, also rows with a change position at or past the window's end. A delta also holds rows that were
+committed late, and rows with a position that no span ever reaches (a date in the future, infinity). The digest of each version shows
+whether it was delivered before. The ledger keeps the digests of the last delivery.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from waybill.sources import Snapshot
 
 _BLOB = 4096 * 16
 _WESTERNMOST = timedelta(hours=12)
-"""How far behind UTC a clock may be set: a time without a zone, written as some session's local time, lies so far before its instant."""
+"""The zone that is furthest behind UTC. A local time without a zone lies at most this far before its instant."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What the ledger keeps of the versions a delivery leaves behind.
+    """The versions of a delivery that the ledger keeps.
 
-    `blobs` are their digests; `since` is the change position from which on all delivered ones are there; `past` counts those at or past
-    the window's end, which a later window must leave out. `inexact` says that some of those could not be told.
+    `blobs` are their digests. `since` is the change position from which on every delivered version is among them. `past` counts the
+    versions at or past the window's end, which a later window must leave out. `inexact` is true if some of those are not known.
     """
 
     blobs: list[bytes]
@@ -42,7 +42,7 @@ class Remembered:
         return self.since if isinstance(self.since, datetime) else None
 
     def position(self) -> dict[str, Any]:
-        """What the stream's position says beside where the next extraction starts."""
+        """Return what the stream's position says, besides the place where the next extraction starts."""
         facts: dict[str, Any] = {"past": self.past} if self.past else {}
         if isinstance(self.since, int):
             facts["since"] = self.since
@@ -50,7 +50,7 @@ class Remembered:
 
 
 def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:
-    """How far below a window's end a version may still be committed late; nothing where that cannot be."""
+    """Return how far below a window's end a version may still be committed late, or None if that is impossible."""
     if isinstance(end, int):
         return entity.changes.lag
     if entity.changes.mode is Mode.HORIZON:
@@ -59,19 +59,19 @@ def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:
 
 
 def earliest(entity: Entity, changed: Changed, natives: Mapping[str, str]) -> Any:
-    """The change position from which on a delta finds every version that was not delivered."""
+    """Return the change position from which on a delta finds every version that was not delivered."""
     return changed.start - reach(entity, changed.end, natives) if counts_changes(changed) else changed.start
 
 
 def counts_changes(changed: Changed) -> bool:
-    """Whether the span is one of times or ids, which versions may lie outside of."""
+    """Return whether the span is one of times or ids. Versions may lie outside such a span."""
     return isinstance(changed.end, datetime | int)
 
 
 def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: Callable[[], set[bytes]]) -> tuple[Selection, bool]:
-    """The rows of a delta: its span, versions committed late, and those ahead of the clock; without those delivered before.
+    """Return the rows of a delta: its span, versions committed late, and versions ahead of the clock, without those delivered before.
 
-    True beside it when some may be repeated, because what was delivered before cannot be told any more.
+    The second value is true if the delta may repeat rows, because the ledger no longer knows what was delivered before.
     """
     changed, entity = selection.changed, selection.entity
     if changed.start is None or not counts_changes(changed):
@@ -89,7 +89,7 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
         return selection, False
     delivered_columns = from_json(stream.columns or [])
     lost = not set(sources(delivered_columns)) <= snapshot.columns(entity).keys()
-    columns = selection.columns if lost else delivered_columns  # versions are told apart by the columns they were delivered with
+    columns = selection.columns if lost else delivered_columns  # a digest covers the columns that the version was delivered with
     delivered = known()
     look = replace(selection, columns=columns, changed=Changed(overlap, changed.start))
     late = overlap < changed.start and _count_unknown(snapshot.digests(look), delivered)
@@ -100,12 +100,12 @@ def unrepeated(stream: Stream, snapshot: Snapshot, selection: Selection, known: 
 
 
 def _count_unknown(batches: Iterable[list[bytes]], delivered: set[bytes]) -> int:
-    """Reads to the end: PostgreSQL gives up the whole transaction for a COPY that is left early."""
+    """Count the unknown digests. This reads to the end: PostgreSQL ends the whole transaction if a COPY is left early."""
     return sum(digest not in delivered for batch in batches for digest in batch)
 
 
 def _ahead(snapshot: Snapshot, selection: Selection) -> datetime | None:
-    """The source's clock when some rows have a change position that no span reaches."""
+    """Return the source's clock if some rows have a change position that no span reaches, else None."""
     if not isinstance(selection.changed.end, datetime):
         return None
     apart = replace(selection, changed=Changed(ahead=snapshot.taken_at))
@@ -113,7 +113,7 @@ def _ahead(snapshot: Snapshot, selection: Selection) -> datetime | None:
 
 
 def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent: Extent, known: Callable[[], set[bytes]]) -> Remembered:
-    """The versions delivered up to now that a later delivery could meet again. `selection` is what was read."""
+    """Return the delivered versions that a later delivery could read again. `selection` is what this delivery read."""
     changed = extent.changed
     if not counts_changes(changed):
         return Remembered([])
@@ -137,12 +137,12 @@ def to_remember(stream: Stream, snapshot: Snapshot, selection: Selection, extent
 
 
 def is_imported(stream: Stream) -> bool:
-    """Whether the last delivery came back from its manifest, which does not tell the versions it held (`reconciling`)."""
+    """Return whether `reconciling` restored the last delivery from its manifest, which does not name the versions it held."""
     return bool(stream.position and stream.position.get("imported"))
 
 
 class _Blobs:
-    """Digests, back to back in blobs the ledger keeps as rows."""
+    """Digests, one after another, in blobs that the ledger keeps as rows."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Delivering what is planned, and planning, delivering and closing days in one go without a scheduler."""
+"""Delivers what is planned. `run` plans, delivers and closes days in one go, without a scheduler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def silent(delivery: Delivery, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one delivery: an outcome, or the error that stopped it (kept in the ledger as well), after how many seconds."""
+    """The result of one delivery: an outcome, or the error that stopped it (the ledger keeps it, too), and the seconds it took."""
 
     delivery: Delivery
     outcome: Outcome | None = None
@@ -51,11 +51,11 @@ class Result:
 def deliver_batch(
     installation: Installation, delivery_ids: Sequence[str], progress: Progress = silent, *, spare: bool = False
 ) -> list[Result]:
-    """Deliver these deliveries of one tenant over one connection. One that fails does not stop the others.
+    """Deliver these deliveries of one tenant over one connection. A failed delivery does not stop the others.
 
-    `spare` is for schedulers: a destination that failed several times in a row is left alone for a while.
+    `spare` is for schedulers: it leaves a destination alone for a while after several failures in a row.
 
-    Raises PermanentError for an unknown id. What connecting raises is kept with every delivery.
+    Raises PermanentError for an unknown id. An error while connecting becomes the error of every delivery.
     """
     found = _find(installation, delivery_ids)
     if not found:
@@ -95,21 +95,21 @@ def _try(installation: Installation, registered: Registered, session: Session, d
         return Result(delivery, outcome=_with_renewal(installation, registered, session, delivery, progress))
     except WaybillError as error:
         failed: WaybillError = error
-    except (OSError, MemoryError) as error:  # the machine itself gave out: descriptors, memory, disk
+    except (OSError, MemoryError) as error:  # the machine ran out of descriptors, memory or disk
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         failed = TransientError(f"this machine could not go on: {reason}", next_step="The next run goes on from there", code="machine")
     except Exception as error:  # noqa: BLE001 (a driver's surprise or a mistake of ours: it must not keep the other entities back)
         _log.exception("delivery %s of %s ended unexpectedly", delivery.id, delivery.entity)
         failed = TransientError(f"an unexpected {type(error).__name__}", next_step="The log shows where it came from", code="unexpected")
     if failed.where == session.label:
-        failed.where = ""  # said once, below
+        failed.where = ""  # the line below names it
     failed.located(f"tenant {delivery.tenant}, entity {delivery.entity}, destination {session.label}")
     _keep_failure(installation, delivery, failed)
     return Result(delivery, error=failed)
 
 
 def _with_renewal(installation: Installation, registered: Registered, session: Session, delivery: Delivery, progress: Progress) -> Outcome:
-    """Deliver; when the source lost the position, start the next generation and deliver its full load instead."""
+    """Deliver. If the source lost the position, start the next generation and deliver its full load instead."""
     task = task_of(installation, delivery)
     if delivery.status == DeliveryStatus.ABANDONED:
         raise PermanentError(
@@ -136,9 +136,9 @@ def _with_renewal(installation: Installation, registered: Registered, session: S
 
 
 def _begin_again(installation: Installation, delivery: Delivery, reason: str) -> Delivery:
-    """The full load of the stream's next generation, in place of a delivery that cannot be what was planned.
+    """Return the full load of the stream's next generation, in place of a delivery that can no longer be made as planned.
 
-    The delivery itself when another worker has committed it meanwhile: what this one read of the ledger was older than that.
+    If another worker has committed the delivery meanwhile, the delivery itself is returned: this worker had read an older ledger.
     """
     now = installation.now()
     least = unseen_generation(now) if reason == BEGUN_AGAIN else 1
@@ -153,7 +153,7 @@ def _begin_again(installation: Installation, delivery: Delivery, reason: str) ->
 
 
 def task_of(installation: Installation, delivery: Delivery) -> Task:
-    """Everything a delivery is made from. Raises PermanentError when its entity left the catalog."""
+    """Return everything that a delivery is made from. Raises PermanentError if its entity has left the catalog."""
     with installation.ledger.read() as connection:
         stream = deliveries.stream_of(connection, delivery)
         planned_under = in_force = registrations.current(connection, delivery.tenant)
@@ -163,12 +163,13 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
         salt = registrations.salt(connection, delivery.tenant)
     catalogued = installation.entity(delivery.entity)
     entity = in_force.registration.sees(catalogued)
-    # As it is now: a corrected id must not read another's rows.
+    # The id of today, not that of the plan: a delivery planned under a wrong id must not read another tenant's rows.
     source_tenant, where = in_force.registration.reads(delivery.tenant, catalogued)
     folder, zone = installation.settings.spool_dir, planned_under.registration.zone
     keys = Keys(installation.ledger, folder, zone) if entity.compares_keys else None
     dialect = planned_under.registration.dialect
-    encryption = in_force.registration.encryption or planned_under.registration.encryption  # a key that expired was replaced
+    # The key of today, because that of the plan may have expired.
+    encryption = in_force.registration.encryption or planned_under.registration.encryption
     encrypts = dialect.encrypted and delivery.status == DeliveryStatus.OPEN and delivery.purpose != Purpose.REDELIVERY
     return Task(
         delivery=delivery,
@@ -186,7 +187,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
 
 
 def _keep_failure(installation: Installation, delivery: Delivery, error: WaybillError) -> None:
-    """A ledger that is away keeps nothing; who runs the delivery is told all the same."""
+    """Write the failure into the ledger. If the ledger is away, the caller still learns of it through the result."""
     with suppress(TransientError), installation.ledger.begin() as connection:
         deliveries.fail(connection, delivery.id, str(error), error.code)
 
@@ -200,7 +201,7 @@ def run(
     full_load: bool = False,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Finish what is open, then plan and deliver until nothing is due, then close the day: the whole of a scheduled run."""
+    """Do all that a scheduled run does: finish open deliveries, plan and deliver until nothing is due, and close the day."""
     with located_at(f"tenant {tenant}"):
         if full_load:
             ask_full_load(installation, tenant, entities)
@@ -222,7 +223,10 @@ def finish(
     *,
     spare: bool = False,
 ) -> list[Result]:
-    """Deliver these of one tenant, then what is due behind them: one left open by an earlier run ends before the boundary asked for now."""
+    """Deliver these deliveries of one tenant, then what is due after them.
+
+    A delivery that an earlier run left open ends before the boundary of today, so its stream has another one due.
+    """
     results: dict[str, Result] = {}
     fresh = list(delivery_ids)
     while fresh:
@@ -237,7 +241,7 @@ def finish(
 
 
 def _is_new(delivery: Delivery, results: dict[str, Result]) -> bool:
-    """False for what this run tried already, and for what follows a failed or shortened delivery of the same stream."""
+    """Return False if this run has tried the delivery, or if it follows a failed or shortened one of the same stream."""
     same_stream = [result for result in results.values() if result.delivery.stream == delivery.stream]
     return delivery.id not in results and all(
         result.error is None and delivery.planned_to > result.delivery.planned_to for result in same_stream

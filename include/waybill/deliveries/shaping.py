@@ -1,4 +1,4 @@
-"""Scheduled files that are not CSV: made of the same canonical records, so that they hold the same rows from every kind of source."""
+"""Scheduled files that are not CSV. They are made of the same canonical records, so every kind of source gives the same rows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from waybill.sources.typed import Reader
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""Neither format tells when it was written."""
+"""The time of writing that the files name: always the same, so that the same rows give the same bytes."""
 GROUP = 10_000
-"""Rows of a row group of Parquet. Always as many: the same rows then give the same bytes, however they come in."""
+"""Rows in a row group of Parquet. The number is fixed, so that the same rows give the same bytes, in whatever blocks they come."""
 
 
 def shaped(dialect: Dialect, selection: Selection, natives: Natives) -> Callable[[Sink], Front]:
-    """What makes files of the dialect's format, which is not CSV, out of canonical records."""
+    """Return the object that makes files of the dialect's format out of canonical records. The format is not CSV."""
     return lambda sink: _Shaped(dialect, selection, natives, sink)
 
 
 class _Output:
-    """A sink as what a writer writes to."""
+    """A sink in the form of a file that a library can write to."""
 
     closed = False
 
@@ -42,7 +42,7 @@ class _Output:
         self._given_up = False
 
     def write(self, block: bytes | memoryview) -> int:
-        """Append; what a library still writes while it is being released goes nowhere."""
+        """Append. What a library still writes while it is being released is dropped."""
         if not self._given_up:
             self._front.write(block)
             self._bytes += len(block)
@@ -52,7 +52,7 @@ class _Output:
         return self._bytes
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no bytes are held back."""
 
     def finish(self, rows: int, columns: tuple[str, ...], withheld: Mapping[str, int]) -> Written:
         return Written(rows, self._bytes, "", columns, withheld)  # the sink knows the hash
@@ -62,7 +62,7 @@ class _Output:
 
 
 class _Shaped:
-    """One file. It is begun with the first records, since a run may end before there are any."""
+    """One file. The first records begin it, because a run may end before there are any."""
 
     def __init__(self, dialect: Dialect, selection: Selection, natives: Natives, sink: Sink) -> None:
         self._selection, self._natives, self._is_parquet = selection, natives, dialect.format == "parquet"
@@ -82,7 +82,7 @@ class _Shaped:
                 for group in self._groups(GROUP):
                     writer.write(group)
         except duckdb.Error:
-            # The database's own words hold the value.
+            # The database's own message would repeat the value.
             raise self._does_not_fit() from None
 
     def finish(self) -> None:
@@ -101,7 +101,7 @@ class _Shaped:
             reader.close()
 
     def _groups(self, least: int) -> Iterator[pa.RecordBatch]:
-        """What waits, in groups of one size, as long as there are that many rows."""
+        """Yield the waiting rows in groups of `GROUP`, as long as there are that many."""
         import pyarrow as pa
 
         if sum(batch.num_rows for batch in self._waiting) < least:

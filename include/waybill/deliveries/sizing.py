@@ -1,4 +1,4 @@
-"""How much a delivery will probably be, from what its stream delivered last: what is small shares a task, what is large gets its own."""
+"""Estimates the size of a delivery from the last one of its stream. Small deliveries share a task; a large one gets its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Delivery, Last
 
 SMALL = 64 << 20
-"""Bytes up to which a delivery is small: seconds of work, which a task of its own would not shorten."""
+"""A delivery up to this many bytes is small: it takes seconds, and a task of its own would not make it shorter."""
 TOGETHER = 256 << 20
-"""Bytes that one task delivers at most of what is small."""
+"""The most bytes of small deliveries that share one task."""
 
 
 def small(installation: Installation, due: Sequence[Delivery]) -> list[Delivery]:
-    """Those of the due deliveries that can share one task, smallest first: together at most TOGETHER, none above SMALL.
+    """Return the due deliveries that can share one task, smallest first: at most TOGETHER bytes in all, none above SMALL.
 
-    What failed before is not among them, nor a full load of unknown size.
+    A delivery that failed before is not among them, nor is a full load of unknown size.
     """
     sound = [delivery for delivery in due if not delivery.failures]
     with installation.ledger.read() as connection:
@@ -34,9 +34,9 @@ def small(installation: Installation, due: Sequence[Delivery]) -> list[Delivery]
 
 
 def expected_bytes(due: Delivery, last: Last | None) -> int | None:
-    """What was delivered last, times as many as the window is longer than the last one; None where nothing was delivered yet.
+    """Return the size of the last delivery, scaled by the length of the window. None if the stream has delivered nothing yet.
 
-    After a full load its size is the upper bound.
+    After a full load, the size of the full load is the upper bound.
     """
     if last is None or due.window_from is None:
         return None

@@ -1,6 +1,6 @@
-"""What a process does with SIGTERM (Airflow's kill, the end of a pod) while it delivers: what is being read or sent ends, and cleans up.
+"""Stops deliveries on SIGTERM (Airflow kills a task, a pod ends): reading and sending end early and clean up.
 
-A delivery whose file is about to become visible goes on to its commit: those last steps are short, and best done.
+If the file of a delivery is about to become visible, the delivery goes on to its commit. These last steps are short.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from types import FrameType
 from waybill.errors import TransientError
 
 LOOK = 0.5
-"""Seconds between two looks, while something waits, at whether the process has to stop."""
+"""Seconds between two checks whether the process has to stop, while something waits."""
 
 _asked = threading.Event()
 
 
 def is_asked_to_stop() -> bool:
-    """Whether the process was asked to stop."""
+    """Return whether the process has received SIGTERM."""
     return _asked.is_set()
 
 
 def check() -> None:
-    """Raises TransientError when the process was asked to stop."""
+    """Raise TransientError if the process has received SIGTERM."""
     if is_asked_to_stop():
         raise TransientError(
             "the process was told to stop (SIGTERM) before the file was whole", next_step="The next run delivers it", code="stopped"
@@ -34,7 +34,7 @@ def check() -> None:
 
 @contextmanager
 def on_sigterm() -> Iterator[None]:
-    """SIGTERM stops what is delivered inside; whoever handled it before is called too. Only a process's main thread can ask for it."""
+    """Stop the deliveries inside this block on SIGTERM, then call the earlier handler. Only the main thread can set a handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Sweeping a tenant's folder at its destination: parts of dead attempts, and delivered files past their keeping."""
+"""Sweeps a tenant's folder at its destination: parts of dead attempts, and delivered files whose retention is over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from waybill_consumer.manifest import SUFFIX
 
 @dataclass(frozen=True)
 class DestinationUpkeep:
-    """How many things were removed, and old files that were left alone because they are not what was delivered."""
+    """The number of things removed, and the old files left alone because they are not what was delivered."""
 
     parts: int = 0
     files: int = 0
@@ -32,7 +32,7 @@ class DestinationUpkeep:
 
 @dataclass(frozen=True)
 class Limits:
-    """A part is dead when nothing moved in it for `dead_after`; files committed before `keep_from` are past their keeping."""
+    """A part is dead if nothing has changed in it for `dead_after`. The retention of files committed before `keep_from` is over."""
 
     now: datetime
     dead_after: timedelta
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Part:
-    """A hidden file, or a hidden folder with what is in it."""
+    """A hidden file, or a hidden folder with its files."""
 
     path: str
     attempt: str
@@ -49,7 +49,7 @@ class _Part:
 
 
 def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> DestinationUpkeep:
-    """One walk through the tenant's folder. Only what carries Waybill's own name or the ledger's own hash is ever removed."""
+    """Walk through the tenant's folder once. Only a file with Waybill's own name, or with a hash that the ledger knows, is removed."""
     root = layout.tenant_folder(tenant)
     parts: list[_Part] = []
     strays: list[_Part] = []
@@ -66,7 +66,7 @@ def sweep(ledger: Ledger, session: Session, tenant: str, limits: Limits) -> Dest
 
 
 def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]]]:
-    """What stands under each export date, oldest date first; what stands under none comes with an empty date."""
+    """Yield the files under each export date, oldest date first. Files under no date come with an empty date."""
     day = re.compile(re.escape(root) + r"/(\d{4})/(\d\d)/(\d\d)/")
     date, gathered = "", list[Item]()
     for item in items:
@@ -82,7 +82,7 @@ def _by_date(items: Iterable[Item], root: str) -> Iterator[tuple[str, list[Item]
 
 
 def _parts(items: list[Item]) -> Iterator[_Part]:
-    """Waybill's own unfinished files; a folder of parts is as young as the youngest thing in it."""
+    """Yield Waybill's own unfinished files. A folder of parts is as young as its youngest file."""
     for item in items:
         above, _, name = item.path.rpartition("/")
         if layout.is_part(name) and "/." not in above:
@@ -125,7 +125,7 @@ def _remove_dead(ledger: Ledger, session: Session, root: str, parts: list[_Part]
 
 
 def _server_now(session: Session, root: str, now: datetime) -> datetime:
-    """The server's own clock, as a file written just now shows it; `now` where that cannot be had."""
+    """Return the server's clock, read from the time of a file written just now. Returns `now` if that is impossible."""
     own = layout.hidden(f"{root}/waybill-clock", uuid4().hex)
     with suppress(PermanentError, ConflictError):
         session.prepare(own)
@@ -138,14 +138,14 @@ def _server_now(session: Session, root: str, now: datetime) -> datetime:
 
 
 def born(attempt: str) -> datetime | None:
-    """When an attempt began, as its id tells (a UUIDv7); None for other ids."""
+    """Return when an attempt began, read from its id (a UUIDv7). None for other ids."""
     if attempt[12] != "7":
         return None
     return datetime.fromtimestamp((int(attempt, 16) >> 80) / 1000, UTC)
 
 
 def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: set[str], keep_from: datetime) -> tuple[int, list[str]]:
-    """Remove a whole date once everything of it is past its keeping; the day manifest first, so that no listed file is ever missing."""
+    """Remove a whole date once the retention of all its files is over. The day manifest goes first, so no listed file is ever missing."""
     with ledger.read() as connection:
         planned = [delivery for delivery in upkeep.of_date(connection, tenant, date) if delivery.status != DeliveryStatus.ABANDONED]
         adopted = deliveries.adopted_of(connection, planned)
@@ -174,7 +174,7 @@ def _retire(ledger: Ledger, session: Session, tenant: str, date: str, visible: s
 def _retire_delivery(
     session: Session, delivery: Delivery, attempt: Attempt, visible: set[str], sha256: str, signature: bytes | None
 ) -> tuple[int, list[str]]:
-    """Remove a delivery's files, unless one of them is not what was published. `sha256` and `signature` are those of its manifest."""
+    """Remove a delivery's files, unless one of them is not what was published. `sha256` and `signature` belong to its manifest."""
     target = placed(delivery, attempt)
     listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
     files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}

@@ -1,4 +1,4 @@
-"""The clock every process of an installation goes by: that of the ledger, whatever the machine's own says."""
+"""The clock that every process of an installation uses: that of the ledger, whatever the machine's own clock says."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from waybill.window import utc_now
 _EVERY = 60.0
 """Seconds after which the clocks are compared again."""
 _ALIKE = timedelta(seconds=2)
-"""Clocks that differ by less count as equal: what lies between question and answer differs from call to call."""
+"""Clocks that differ by less than this count as equal: the time of an answer differs from call to call."""
 
 
 class LedgerClock:
-    """Tells the time as the ledger's database has it, in aware UTC.
+    """Returns the time of the ledger's database, in aware UTC.
 
-    Heartbeats are then written and judged by one clock, and a worker whose own is an hour off loses nobody's export. A SQLite ledger lies
-    on the machine itself and has no other clock. While the ledger does not answer, the last comparison counts.
+    So one clock writes and judges every heartbeat, and a worker with a wrong clock loses nobody's export. A SQLite ledger is on the machine
+    itself and has no other clock. While the ledger does not answer, the last comparison counts.
     """
 
     def __init__(self, ledger: Ledger, local: Callable[[], datetime] = utc_now) -> None:

@@ -33,7 +33,7 @@ def unlisted_dates(connection: Connection, tenant: str) -> list[str]:
 
 
 def committed(connection: Connection, tenant: str, export_date: str) -> list[Delivery]:
-    """The committed deliveries of a date, in the order they were planned; backfills stand apart and are not listed."""
+    """Return the committed deliveries of a date, in the order they were planned. Day manifests do not list backfills."""
     query = (
         select(delivery)
         .where(
@@ -60,7 +60,7 @@ def next_number(connection: Connection, tenant: str, export_date: str) -> int:
 
 
 def freeze(connection: Connection, manifest: Day, listed: list[str]) -> bool:
-    """Record the bytes of a day manifest and mark its new deliveries as listed. False when somebody else took the number."""
+    """Record the bytes of a day manifest and mark its new deliveries as listed. Returns False if another worker took the number."""
     try:
         with connection.begin_nested():
             connection.execute(insert(day).values(**vars(manifest)))
@@ -73,7 +73,7 @@ def freeze(connection: Connection, manifest: Day, listed: list[str]) -> bool:
 
 
 def unpublished(connection: Connection, tenant: str) -> list[Day]:
-    """Day manifests that are frozen but not known to be published, oldest first."""
+    """Return the day manifests that are frozen and not yet known to be published, oldest first."""
     query = select(day).where(day.c.tenant == tenant, day.c.published_at.is_(None)).order_by(day.c.export_date, day.c.number)
     return [Day(**row._mapping) for row in connection.execute(query)]
 

@@ -20,7 +20,10 @@ from waybill.states import DeliveryStatus, Purpose
 
 @dataclass(frozen=True)
 class Delivery:
-    """One stream x one window. `planned_to` is the boundary; `window_to` what was really covered, known once committed."""
+    """One stream and one window. `planned_to` is the boundary. `window_to` is the end that was really covered, known after the commit.
+
+    `purpose`, `kind` and `status` hold words of `waybill.states`.
+    """
 
     id: str
     stream: int
@@ -53,13 +56,13 @@ class Delivery:
 
     @property
     def reads_all(self) -> bool:
-        """Whether it reads all rows or a range of them, not what changed since the last delivery."""
+        """True if it reads all rows, or a range of them, instead of the changes since the last delivery."""
         return self.purpose == Purpose.BACKFILL or (self.purpose == Purpose.SCHEDULE and self.window_from is None)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt extracted, recorded before any byte could become visible; never changed afterwards."""
+    """What one attempt extracted. It is recorded before any byte can become visible, and never changed afterwards."""
 
     id: str
     delivery: str
@@ -83,7 +86,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Last:
-    """How much a stream's last delivery was, and the window it covered."""
+    """The size of a stream's last delivery, and the window it covered."""
 
     bytes: int
     window_from: datetime | None
@@ -102,7 +105,7 @@ def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
 
 
 def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-    """What the manifest of each stream's last committed delivery says of its columns, by stream."""
+    """Return the columns in the manifest of each stream's last committed delivery, by stream."""
     query = (
         select(stream.c.id, attempt.c.facts)
         .join(delivery, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
@@ -118,13 +121,13 @@ def get(connection: Connection, delivery_id: str) -> Delivery | None:
 
 
 def several(connection: Connection, ids: Sequence[str]) -> dict[str, Delivery]:
-    """Those of these that exist, by id."""
+    """Return the deliveries with these ids that exist, by id."""
     rows = connection.execute(select(delivery).where(delivery.c.id.in_(ids)))
     return {row.id: Delivery(**row._mapping) for row in rows}
 
 
 def open_of(connection: Connection, stream_id: int) -> Delivery | None:
-    """The stream's open scheduled delivery, if any: there can be one at most."""
+    """Return the stream's open scheduled delivery, if any. A stream has at most one."""
     row = connection.execute(
         select(delivery).where(delivery.c.stream == stream_id, IS_OPEN, delivery.c.purpose == Purpose.SCHEDULE)
     ).one_or_none()
@@ -154,7 +157,7 @@ def listed(
 
 
 def committed_since(connection: Connection, tenant: str, first: str) -> list[Delivery]:
-    """The tenant's committed scheduled deliveries whose ids are not below `first`, oldest first: ids rise with the time of planning."""
+    """Return the tenant's committed scheduled deliveries from the id `first` on, oldest first. Ids rise with the time of planning."""
     query = select(delivery).where(
         delivery.c.tenant == tenant,
         delivery.c.id >= first,
@@ -171,14 +174,14 @@ def unlisted_since(connection: Connection, tenant: str, instant: datetime) -> li
 
 
 def is_first_of_day(connection: Connection, tenant: str, entity: str, export_date: str) -> bool:
-    """True when nothing of the entity was ever planned under this date; backfills have folders of their own."""
+    """Return whether nothing of the entity was ever planned under this date. Backfills do not count: they have their own folders."""
     same = (delivery.c.tenant == tenant, delivery.c.entity == entity, delivery.c.export_date == export_date)
     taken = select(func.count()).where(*same, delivery.c.purpose != Purpose.BACKFILL)
     return connection.execute(taken).scalar_one() == 0
 
 
 def plan(connection: Connection, values: dict[str, Any]) -> Delivery | None:
-    """Insert a delivery, or nothing when somebody else planned one for the same stream just now."""
+    """Insert a delivery. Returns None if another worker has just planned one for the same stream."""
     try:
         with connection.begin_nested():
             row = connection.execute(insert(delivery).values(id=new_id(), status=DeliveryStatus.OPEN, **values).returning(delivery)).one()
@@ -215,15 +218,15 @@ def mark_publishing(connection: Connection, attempt_id: str, now: datetime) -> N
 
 
 def adopt(connection: Connection, preferred: Attempt) -> Attempt:
-    """Settle which of several attempts with equal files a delivery adopts, and return it: the one chosen before, else `preferred`.
+    """Choose which of several attempts with equal files a delivery adopts, and return it: the one chosen before, else `preferred`.
 
-    Raises TransientError when another worker settles it differently at the same moment.
+    Raises TransientError if another worker chooses differently at the same moment.
     """
     mine = (delivery.c.id == preferred.delivery, delivery.c.status == DeliveryStatus.OPEN)
     if connection.execute(update(delivery).where(*mine, delivery.c.adopted.is_(None)).values(adopted=preferred.id)).rowcount == 1:
         return preferred
     chosen = connection.execute(select(delivery.c.adopted).where(delivery.c.id == preferred.delivery)).scalar_one_or_none()
-    # Read after the choice: what was chosen is on record by now, whenever another worker recorded it.
+    # Read after the choice, because another worker may have recorded the chosen attempt only now.
     found = next((attempt for attempt in attempts(connection, preferred.delivery) if attempt.id == chosen), None)
     if found is not None and found.files == preferred.files:
         return found
@@ -238,13 +241,16 @@ def adopt(connection: Connection, preferred: Attempt) -> Attempt:
 
 
 def forget_adopted(connection: Connection, delivery_id: str, attempt_id: str) -> None:
-    """Take an adoption back whose files vanished before COMMIT."""
+    """Take back an adoption if its files vanished before COMMIT."""
     same = (delivery.c.id == delivery_id, delivery.c.adopted == attempt_id, delivery.c.status == DeliveryStatus.OPEN)
     connection.execute(update(delivery).where(*same).values(adopted=None))
 
 
 def commit(connection: Connection, closing: Delivery, adopted: Attempt, now: datetime) -> bool:
-    """Close the delivery and move its stream on, as one compare-and-set. False, and nothing changed, when another worker did so first."""
+    """Close the delivery and move its stream forward, in one compare and set.
+
+    Returns False, and changes nothing, if another worker did so first.
+    """
     closed = update(delivery).where(delivery.c.id == closing.id, delivery.c.status == DeliveryStatus.OPEN)
     done = connection.execute(
         closed.values(
@@ -331,12 +337,12 @@ def backfills(connection: Connection, stream_id: int, start: datetime, end: date
 
 
 def family(connection: Connection, original: str) -> list[Delivery]:
-    """A delivery and everything that ever repeated it, the original first."""
+    """Return a delivery and every repetition of it, the original first."""
     query = select(delivery).where(or_(delivery.c.id == original, delivery.c.redelivers == original)).order_by(delivery.c.id)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
 
 def abandon(connection: Connection, delivery_id: str, reason: str) -> None:
-    """Give an open delivery up for good."""
+    """Abandon an open delivery."""
     closed = update(delivery).where(delivery.c.id == delivery_id, delivery.c.status == DeliveryStatus.OPEN)
     connection.execute(closed.values(status=DeliveryStatus.ABANDONED, note=reason))

@@ -1,7 +1,7 @@
-"""Comparing a source with what was delivered of it, window by window, by counts and by keys, and naming the smallest repair.
+"""Compares a source with its deliveries, window by window, by counts and by keys, and names the smallest repair.
 
-A row that was changed again has left its old window, so a source may hold fewer rows than were delivered. It must hold none that never was,
-but for the last look back, whose late rows the next delta brings.
+A row that was changed again has left its old window, so a source may hold fewer rows than were delivered. It must hold no row that was
+never delivered, except in the last look back: the next delta brings the late rows of that.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _PLAIN = Csv()
 
 @dataclass(frozen=True)
 class Difference:
-    """A window in which the source holds rows that were not delivered. `missing` is at least that many; `command` repairs it.
+    """A window in which the source holds rows that were not delivered: `missing` or more. `command` repairs it.
 
-    Or, with `gone`, delivered rows that the source does not hold any more.
+    If `gone` is set, it is about delivered rows that the source no longer holds.
     """
 
     entity: str
@@ -77,15 +77,14 @@ class _Window:
     attempt: Attempt
     changed: Changed
     earlier: int = 0
-    """How many versions of the window, at most, were delivered before it: by a full load that held all there was."""
+    """The most versions of this window that an earlier full load can have delivered, because a full load holds every visible row."""
 
 
 def compare(installation: Installation, registered: Registered, session: Session, progress: Callable[[str], None]) -> list[Difference]:
-    """Every window of the tenant's active streams in which the source holds more than was delivered; every stream with rows that are gone.
+    """Return each window of the tenant's active streams in which the source holds more than was delivered, and each stream with gone rows.
 
-    For the windows, looked at are the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared where
-    key and change column are exported as they are and the files are still to be had; elsewhere counts are. Eight bytes are held for each
-    row.
+    Windows are compared in the modes whose windows are spans of a change column (lookback, append, horizon). Keys are compared if key and
+    change column are exported as they are and the files still exist. Otherwise only counts are compared. Memory holds eight bytes a row.
     """
     found: list[Difference] = []
     with installation.ledger.read() as connection:
@@ -105,7 +104,7 @@ def compare(installation: Installation, registered: Registered, session: Session
 def _compare_keys(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> Iterator[Difference]:
-    """What copies hold of rows that are gone: a comparison of the next delivery tells it, or a full load replaces it."""
+    """Return a difference for rows that are gone and that consumers still hold. The next comparison or a full load removes them there."""
     counted = stale_rows.count(installation, registered, session, stream, entity)
     if counted and counted[0] and stream.watermark:
         gone, held, there = counted
@@ -133,7 +132,7 @@ def _compare_stream(
 
 
 def _settled(stream: Stream, entity: Entity) -> Any:
-    """Below which instant or id everything must have been delivered: rows beyond it may still come with the next delta."""
+    """Return the instant or id below which everything must have been delivered. The next delta may still bring rows beyond it."""
     if isinstance(at := (stream.position or {}).get("at"), int):
         return at - entity.changes.lag
     if stream.watermark is None or entity.changes.mode is Mode.HORIZON:
@@ -142,7 +141,7 @@ def _settled(stream: Stream, entity: Entity) -> Any:
 
 
 def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
-    """By id where positions are ids, else by time; the first window has no beginning."""
+    """Return the window by id if positions are ids, else by time. The first window has no beginning."""
     start, end = (None if at is None else at["at"] for at in (attempt.position_from, attempt.position_to))
     earlier = int((attempt.position_from or {}).get("past", 0))
     if isinstance(end, int):
@@ -152,7 +151,7 @@ def _window(delivery: Delivery, attempt: Attempt, settled: Any) -> _Window:
 
 
 def _identity(entity: Entity) -> dict[str, Column]:
-    """The exported columns that tell a row version: key, change and deletion; empty when one of the first two is not exported as it is."""
+    """Return the exported columns that identify a row version: key, change, deletion. Empty if key or change is not exported as it is."""
     needed = {*entity.delivered_key, entity.exported(entity.changes.column)}
     plain = {name: column for name, column in entity.columns.items() if column.export != "anonymize"}
     if not needed <= plain.keys():
@@ -163,7 +162,7 @@ def _identity(entity: Entity) -> dict[str, Column]:
 def _delivered(
     installation: Installation, session: Session, committed: list[Delivery], adopted: dict[str, Attempt], identity: dict[str, Column]
 ) -> pa.Array | None:
-    """What tells every delivered row version, hashed; None when some file is gone, encrypted or lacks a column."""
+    """Return a hash of each delivered row version. None if a file is gone, is encrypted or lacks a column."""
     hashes = array("q")
     for delivery in committed:
         if delivery.purpose == Purpose.REDELIVERY:
@@ -202,7 +201,7 @@ def _compare_window(snapshot: Snapshot, selection: Selection, window: _Window, d
 def _narrowed(
     snapshot: Snapshot, selection: Selection, known: pa.Array, start: datetime | None, end: datetime
 ) -> tuple[datetime | None, datetime]:
-    """The smallest range of change positions around the missing rows, where positions are times."""
+    """Return the smallest range of change positions around the missing rows, if positions are times."""
     names, entity = list(selection.columns), selection.entity
     times = [
         names.index(name) for name in dict.fromkeys((entity.exported(entity.changes.column), entity.tombstone_column)) if name in names
@@ -216,7 +215,7 @@ def _narrowed(
 
 
 def _records(snapshot: Snapshot, selection: Selection) -> Iterator[list[str]]:
-    """The source's rows as they would be delivered, each a record of text."""
+    """Yield the source's rows as they would be delivered, each as a record of text."""
     header = b",".join(b"" for _ in selection.columns) + b"\n"
     yield from records_of(_with(header, (bytes(block) for block, _ in snapshot.csv(selection, Dialect()))), _PLAIN)
 

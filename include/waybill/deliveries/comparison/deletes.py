@@ -1,7 +1,7 @@
-"""Rows that vanished from the source: found by comparing the keys a stream delivered with those that are there, delivered as a file.
+"""Finds rows that vanished from the source, and delivers their keys as a file: it compares delivered keys with those of the source.
 
-What a consumer holds is known exactly: the keys of every delivered file, less those of every deletes file. So a key that is there, due and
-not held is delivered, too, however old its change position is: a row that was put back from a backup comes with the next comparison.
+The ledger knows exactly what a consumer holds: the keys of every delivered file, without those of every deletes file. So a key that is
+there, due and not held is delivered, too, however old its change position is. A row restored from a backup comes with the next comparison.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from waybill.window import latest
 from waybill_consumer.manifest import NOTICED
 
 MOST_BACK = 100_000
-"""More rows that came back are delivered by a full load: picking them by their keys would cost more."""
+"""If more rows than this came back, a full load delivers them. Picking them by their keys would cost more."""
 _SMALL = 10_000
 _MOST_STEPS = 30
 _LINES = 2_000
@@ -53,7 +53,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Keys:
-    """Where a stream's delivered keys are kept, and whose time says when they are compared. `folder` takes what exceeds memory."""
+    """The place of a stream's delivered keys, and the time zone that says when they are compared. `folder` takes what exceeds memory."""
 
     ledger: Ledger
     folder: Path
@@ -62,9 +62,9 @@ class Keys:
 
 @dataclass(frozen=True)
 class Found:
-    """What an extraction found about keys, to be recorded with its attempt. `gone` is None where nothing was compared.
+    """The keys that an extraction found, for the ledger to record with the attempt. `gone` is None if nothing was compared.
 
-    `change` holds the columns of the ledger's change, without its attempt. `rows` counts the tenant's rows where that came for nothing.
+    `change` holds the columns of the ledger's change, without its attempt. `rows` is the number of the tenant's rows, if known anyway.
     """
 
     change: dict[str, Any]
@@ -76,14 +76,14 @@ class Found:
     rows: int | None = None
 
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
-        """What the ledger keeps, by kind. A whole change needs no `gone`."""
+        """Return what the ledger keeps, by kind. A whole change needs no `gone`."""
         found: dict[str, Iterable[bytes]] = {"added": self.added.blobs()} if self.added else {}
         if self.gone and not self.change["whole"]:
             found["gone"] = self.gone.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
     def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[dict[str, Any] | None, Path | None]:
-        """Write the deletes file into the attempt's spool; its facts and where it is. Nothing where nothing was compared."""
+        """Write the deletes file into the attempt's spool and return its facts and path. Both are None if nothing was compared."""
         if self.gone is None:
             return None, None
         path = spool / target.deletes.rpartition("/")[2]
@@ -119,7 +119,7 @@ class Repeated:
 
 
 class KeysLost(Exception):
-    """Which keys the stream delivered is not known. `reason` says why; only a full load makes it known."""
+    """The ledger does not know which keys the stream delivered. `reason` says why. Only a full load makes them known."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -129,9 +129,9 @@ class KeysLost(Exception):
 def look(
     where: Keys, delivery: Delivery, stream: Stream, entity: Entity, snapshot: Snapshot, selection: Selection
 ) -> tuple[Selection, Found | None]:
-    """What a delivery has to say about keys, and its selection with the rows that came back.
+    """Return the delivery's selection with the rows that came back, and what it reports about keys.
 
-    Raises KeysLost. Reads every key of the tenant where keys are compared, else those of the selection.
+    It reads every key of the tenant if keys are compared, else the keys of the selection. Raises KeysLost.
     """
     scan = _Scan(where.folder, entity, snapshot, selection)
     made_of = _made_of(entity, snapshot)
@@ -187,7 +187,7 @@ _BEYOND: dict[type, Any] = {datetime: datetime(9999, 12, 31, tzinfo=UTC), int: 2
 
 @dataclass(frozen=True)
 class _But:
-    """Known digests, but for some."""
+    """The known digests, except some."""
 
     known: Container[bytes]
     forgotten: frozenset[bytes]
@@ -197,7 +197,7 @@ class _But:
 
 
 class _Scan:
-    """Reads keys of one selection's tenant in one snapshot."""
+    """Reads the keys of one tenant in one snapshot."""
 
     def __init__(self, folder: Path, entity: Entity, snapshot: Snapshot, selection: Selection) -> None:
         self.folder = folder
@@ -213,11 +213,11 @@ class _Scan:
         return self._read(self._plain)
 
     def told_apart(self, selection: Selection) -> Changed:
-        """The span, with its versions told apart by the columns they were digested with also where fewer columns are read."""
+        """Return the span with the columns that its digests cover, so that fewer columns can be read."""
         return replace(selection.changed, known_columns=selection.changed.known_columns or selection.columns)
 
     def with_back(self, selection: Selection, back: tuple[bytes, ...]) -> Changed:
-        """The span with the rows that came back. Their versions were delivered before and deleted since, so they are known no more."""
+        """Return the span with the rows that came back. Consumers deleted their versions, so these no longer count as known."""
         changed = self.told_apart(selection)
         if changed.known is None:
             return replace(changed, back=back)
@@ -227,13 +227,13 @@ class _Scan:
         return replace(changed, back=back, known=_But(changed.known, digests))
 
     def delivered(self, selection: Selection) -> Buckets:
-        """The keys of the very rows that a selection delivers."""
+        """Return the keys of exactly the rows that a selection delivers."""
         return self._read(replace(selection, columns=self._plain.columns, changed=self.told_apart(selection), in_key_order=False))
 
     def later(self, selection: Selection) -> Buckets:
-        """The keys of rows that the next delivery will bring, since their change position lies at or past this one's end.
+        """Return the keys of rows that the next delivery brings, because their change position lies at or past the end of this one.
 
-        What lies past the source's clock is due in every delivery.
+        Rows past the source's clock are due in every delivery.
         """
         end = selection.changed.end
         if end is None or self.entity.changes.mode in (Mode.FULL, Mode.SNAPSHOT):
@@ -243,12 +243,12 @@ class _Scan:
 
 
 def key_columns(entity: Entity) -> dict[str, Column]:
-    """The key's columns, by the names they leave under."""
+    """Return the columns of the key, by the names that consumers see."""
     return {name: entity.columns[name] for name in entity.delivered_key}
 
 
 def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
-    """What decides about the text of a key, by the source's names. A decimal's scale does, so its native type counts."""
+    """Return what decides the text of a key, by the source's names. A decimal's scale does, so its native type is included."""
     columns = dict(zip(entity.key, key_columns(entity).values(), strict=True))
     natives = snapshot.columns(entity)
     exact = {source: natives.get(source, "") for source, column in columns.items() if column.type is ColumnType.DECIMAL}
@@ -278,7 +278,7 @@ def _held(ledger: Ledger, before: list[Change]) -> Callable[[int], set[bytes]]:
 
 
 def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) -> Callable[[int], set[bytes]] | None:
-    """The keys a consumer of the stream holds, bucket by bucket; None where the ledger does not know them."""
+    """Return a reader of the keys that the stream's consumer holds, bucket by bucket. None if the ledger does not know them."""
     with ledger.read() as connection:
         before = keys.changes(connection, stream.id)
     return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _held(ledger, before)
@@ -310,7 +310,7 @@ def _lines(records: Iterator[bytes], when: str, dialect: Dialect) -> Iterator[tu
 
 
 def fields(record: str) -> list[str | None]:
-    """The fields of a canonical record, NULL told from the empty string."""
+    """Return the fields of a canonical record. NULL is None, the empty string is empty."""
     found: list[str | None] = []
     rest = record
     while True:
@@ -336,7 +336,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, target: Target, token: str) -> None:
-    """Publish the adopted attempt's deletes file, from the bytes on record: whoever finishes a delivery, it is the same file.
+    """Publish the adopted attempt's deletes file from the recorded bytes, so that every worker publishes the same file.
 
     Raises ConflictError for a foreign file under its name.
     """
@@ -366,9 +366,9 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
 
 
 def _make_way(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attempt, final: str, seen: str) -> None:
-    """Remove the deletes file of an attempt that was given up: its data was taken away before its manifest came.
+    """Remove the deletes file of an attempt that was given up, because its data was collected before its manifest came.
 
-    Raises ConflictError for a file that no attempt of the delivery recorded, TransientError when the given up one is this worker's.
+    Raises ConflictError for a file that no attempt of the delivery recorded, and TransientError if this worker's own attempt was given up.
     """
     with ledger.read() as connection:
         current = deliveries.get(connection, delivery.id)

@@ -1,7 +1,7 @@
-"""Sets of keys larger than memory: parted by hash into buckets on disk, packed into blobs for the ledger, and compared bucket by bucket.
+"""Sets of keys that exceed memory. They are split by hash into buckets on disk, packed into blobs, and compared bucket by bucket.
 
-A key is one canonical CSV record (comma, no line end) of an entity's key columns as they leave. Nothing here depends on the order a source
-sorts by: that differs with types, collations and kinds of source. What is held in memory is a bucket at a time.
+A key is one canonical CSV record (comma, no line end) of an entity's delivered key columns. No code here depends on the order in which a
+source sorts, because that differs by type, collation and kind of source. Memory holds one bucket at a time.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _BITS = 10
 BUCKETS = 1 << _BITS
 _SHIFT = 32 - _BITS
 _HELD = 200_000
-"""How many records wait in memory before they are written."""
+"""The number of records that wait in memory before they are written."""
 _BLOB = 1 << 20
 _RUN_BLOCK = 1 << 16
 _FRAME = struct.Struct("<HI")
 
 
 def records(block: bytes | memoryview) -> list[bytes]:
-    """The records of a block of whole ones, each of which ends in LF. A line break inside a field is quoted, so quotes tell it."""
+    """Yield the records of a block. The block holds whole records, each ends in LF, and a line break inside a field is quoted."""
     data = bytes(block)
     lines = data.split(b"\n")
     lines.pop()
@@ -52,7 +52,7 @@ def records(block: bytes | memoryview) -> list[bytes]:
 
 
 class Scratch:
-    """A file without a name on this machine's disk: it is gone with the process. Raises TransientError when the disk is full."""
+    """A file without a name on this machine's disk. It goes with the process. Raises TransientError if the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         with _disk(folder):
@@ -62,7 +62,7 @@ class Scratch:
         self._end = 0
 
     def append(self, data: bytes) -> tuple[int, int]:
-        """Returns where it stands: offset and length."""
+        """Append the bytes and return their offset and length."""
         with _disk(self._folder):
             self._file.seek(self._end)
             self._file.write(data)
@@ -94,7 +94,7 @@ def _disk(folder: Path) -> Iterator[None]:
 
 
 class Buckets:
-    """Records in any order, parted by hash. `count` counts them, repetitions too."""
+    """Records in any order, split by hash. `count` includes repetitions."""
 
     def __init__(self, folder: Path) -> None:
         self.count = 0
@@ -113,7 +113,7 @@ class Buckets:
             self._write()
 
     def fill(self, blocks: Iterable[Block]) -> Buckets:
-        """Add all records of canonical CSV as a source yields it."""
+        """Add every record of the canonical CSV that a source yields."""
         for block, _ in blocks:
             stopping.check()
             self.add(records(block))
@@ -144,7 +144,7 @@ class Packed:
         self._size = 0
 
     def add(self, bucket: int, found: list[bytes]) -> None:
-        """Add one bucket; buckets come in rising order."""
+        """Add one bucket. Buckets come in rising order."""
         if not found:
             return
         data = b"\n".join([*found, b""])
@@ -169,7 +169,7 @@ class Packed:
 
 
 def unpacked(blobs: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """Bucket and records of each frame of `Packed.blobs`."""
+    """Yield the bucket and the records of each frame of `Packed.blobs`."""
     for blob in blobs:
         data = zstandard.decompress(blob)
         at = 0
@@ -181,7 +181,7 @@ def unpacked(blobs: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 
 
 class ByBucket:
-    """Packed records, asked for bucket by bucket in rising order."""
+    """Packed records. Callers ask for them bucket by bucket, in rising order."""
 
     def __init__(self, blobs: Iterable[bytes]) -> None:
         self._found = unpacked(blobs)
@@ -197,7 +197,7 @@ class ByBucket:
 
 @dataclass(frozen=True)
 class Step:
-    """What one delivery did to the keys its consumer holds: `added` after `gone`; `whole` means that nothing before counts."""
+    """The change of one delivery to its consumer's keys: first `gone`, then `added`. If `whole`, nothing before it counts."""
 
     whole: bool
     added: ByBucket
@@ -205,7 +205,7 @@ class Step:
 
 
 def held(steps: list[Step]) -> Callable[[int], set[bytes]]:
-    """The keys after all steps, bucket by bucket in rising order."""
+    """Return a reader of the keys after all steps, bucket by bucket, in rising order."""
 
     def at(bucket: int) -> set[bytes]:
         keys: set[bytes] = set()
@@ -221,9 +221,9 @@ def held(steps: list[Step]) -> Callable[[int], set[bytes]]:
 
 @dataclass
 class Comparison:
-    """`missing` counts the keys that are there, due, and neither delivered before nor now; `back` holds their digests.
+    """The result of a comparison. `missing` counts the keys that are there and due, and were delivered neither before nor now.
 
-    `kept` counts what is held afterwards, `changed` what went and what came.
+    `back` holds their digests. `kept` counts the keys held afterwards, `changed` those that went or came.
     """
 
     gone: Packed
@@ -237,9 +237,9 @@ class Comparison:
 def compare(
     before: Callable[[int], set[bytes]], here: Buckets, now: Buckets, later: Buckets, folder: Path, *, whole: bool, most_back: int
 ) -> Comparison:
-    """What is gone and what is new, exactly: `before` was delivered, `here` is there, `now` is delivered now, `later` is not due yet.
+    """Compare exactly: `before` was delivered, `here` is in the source, `now` is delivered now, `later` is not due yet.
 
-    `added` holds what the delivery adds, or with `whole` everything that is held after it. At most `most_back` digests are kept.
+    `added` holds the keys that the delivery adds, or with `whole` every key held after it. At most `most_back` digests are kept.
     """
     found = Comparison(Packed(folder), Packed(folder), [])
     for bucket in range(BUCKETS):
@@ -262,7 +262,7 @@ def compare(
 
 
 def packed(keys: Buckets, folder: Path) -> Packed:
-    """Each of these keys once."""
+    """Return each of these keys once, packed."""
     done = Packed(folder)
     for bucket in range(BUCKETS):
         done.add(bucket, sorted(set(keys.at(bucket))))
@@ -270,7 +270,7 @@ def packed(keys: Buckets, folder: Path) -> Packed:
 
 
 def in_order(found: Iterable[bytes], folder: Path, held: int = _HELD) -> Iterator[bytes]:
-    """All records, bytewise sorted; beyond `held` of them they are sorted in runs on disk."""
+    """Yield all records in the order of their bytes. More than `held` of them are sorted in runs on disk."""
     runs: list[list[tuple[int, int]]] = []
     scratch = Scratch(folder)
     waiting: list[bytes] = []

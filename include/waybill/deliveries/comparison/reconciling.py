@@ -1,7 +1,7 @@
-"""Reconciling a tenant after the ledger was restored from an older backup: what stands at the destination and proves itself is the truth.
+"""Reconciles a tenant after its ledger was restored from an older backup. What the destination holds and can prove is the truth.
 
-A manifest whose files agree with it (or were collected) brings its delivery back. What a manifest does not hold is which versions the
-delivery's look back had seen: the next delta then repeats the rows of one look back and says so.
+A manifest restores its delivery if its files agree with it or were collected. A manifest does not name the versions that the delivery's
+look back had seen, so the next delta repeats the rows of one look back, and its own manifest says so.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _DAY = re.compile(r".*/(\d{4})/(\d\d)/(\d\d)/_MANIFEST(?:\.(\d+))?\.json\Z")
 
 @dataclass
 class Reconciled:
-    """`imported`: manifests that brought a delivery back. `problems` need a person, `differences` name a repair."""
+    """The result. `imported` are manifests that restored a delivery. `problems` need a person, and `differences` name a repair."""
 
     imported: list[str] = field(default_factory=list)
     problems: list[Remark] = field(default_factory=list)
@@ -75,12 +75,13 @@ def reconcile(
     unsigned: bool = False,
     progress: Callable[[str], None] = lambda path: None,
 ) -> Reconciled:
-    """Import deliveries the ledger does not know, in chain order, each in one transaction; then compare the source with what was delivered.
+    """Import the deliveries that the ledger does not know, then compare the source with its deliveries.
 
-    Where the tenant's manifests are signed, one that is not, or by a key that the connection does not hold, is a person's to decide on: it
-    is imported with `unsigned` only.
+    Each import is one transaction, in the order of the chain. If the tenant's manifests are signed, a manifest without a signature, or with
+    a key that the connection does not hold, needs a person's decision: it is imported only with `unsigned`.
 
-    Safe to call again. Raises PermanentError for an unknown tenant, TransientError when the destination or the source is out of reach.
+    It is safe to call this again. Raises PermanentError for an unknown tenant, and TransientError if the destination or the source is out
+    of reach.
     """
     registered = installation.registered(tenant)
     done = Reconciled()
@@ -100,7 +101,7 @@ def reconcile(
 
 
 def _order(found: _Found) -> tuple[str, int, bool, int, str]:
-    """Chain by chain; repetitions after the original they repeat."""
+    """The order of import: chain by chain, and each repetition after its original."""
     published = found.manifest
     return published.entity, published.generation, published.redelivers is not None, published.sequence, published.delivery_id
 
@@ -132,7 +133,7 @@ class _Import:
         return False
 
     def forgotten(self, items: list[Item], progress: Callable[[str], None]) -> Iterator[_Found]:
-        """Manifests whose delivery the ledger does not hold as committed."""
+        """Yield the manifests of deliveries that are not committed in the ledger."""
         with self._installation.ledger.read() as connection:
             known = reconciling.states(connection, self._registered.tenant)
         for item in items:
@@ -155,12 +156,12 @@ class _Import:
                 yield _Found(item.path, data, published)
 
     def _recorded(self, published: Manifest) -> bool:
-        """An open delivery whose attempt the ledger holds needs no help: the next run adopts it."""
+        """Return whether the ledger holds an attempt with these bytes. The next run adopts it, so nothing has to be restored."""
         with self._installation.ledger.read() as connection:
             return any(attempt.sha256 == published.sha256 for attempt in deliveries.attempts(connection, published.delivery_id))
 
     def bring_back(self, found: _Found) -> bool:
-        """Import one delivery. False when it contradicts its files or the ledger; its chain then stops there."""
+        """Import one delivery. Returns False if it contradicts its files or the ledger. The chain stops there."""
         place = _PLACE.match(found.path)
         if place is None:
             return self._problem(found.path, "does not stand where Waybill puts manifests")
@@ -196,7 +197,7 @@ class _Import:
         return True
 
     def _signature(self, path: str, document: bytes) -> bytes | None:
-        """The signature that stands beside a document. Raises Wrong where it is not of these bytes, or none that counts."""
+        """Return the signature beside a document. Raises Wrong if it belongs to other bytes, or if it does not count."""
         signature = self._session.read(layout.signature(path)) if layout.signature(path) in self._paths else None
         key = None if signature is None else checked(document, signature)
         signer = self._installation.signer(self._registered.tenant)
@@ -213,7 +214,7 @@ class _Import:
         return f"waybill run {published.tenant} --entity {published.entity} --full-load"
 
     def _files_agree(self, found: _Found) -> bool:
-        """Every file still there must be what its manifest says; one that is gone was collected."""
+        """Return whether every file that still exists is what the manifest says. A file that is gone was collected."""
         folder, published = found.path.rpartition("/")[0], found.manifest
         for file in published.all_files:
             path = f"{folder}/{file.path}"
@@ -231,7 +232,7 @@ class _Import:
         published = found.manifest
         entity = self._installation.catalog.entity(published.entity)
         changes = entity.changes if entity else None
-        # Another way of finding changes today: an unknown column makes the next delivery start a new generation.
+        # The catalog now finds changes in another way. An unknown column makes the next delivery start a new generation.
         column = changes.column if changes and changes.mode.value == published.mode else ""
         position = {"mode": published.mode, "column": column}
         exports = {known.source(name): known.export for name, known in entity.columns.items()} if entity else {}
@@ -269,7 +270,7 @@ class _Import:
             self._done.notes.append(Remark(found.path, "its manifest is not spelt as this version spells it", is_problem=False))
 
     def report_orphans(self) -> None:
-        """Data that no manifest lists and no attempt explains: published, and its attempt forgotten before the manifest came."""
+        """Report data that no manifest lists and no attempt explains: the backup is older than its attempt, and its manifest never came."""
         with self._installation.ledger.read() as connection:
             explained = reconciling.unfinished(connection, self._registered.tenant) | self._listed
         for path in sorted(self._paths - explained):
@@ -279,7 +280,7 @@ class _Import:
                 )
 
     def bring_back_days(self, items: list[Item]) -> None:
-        """Import day manifests, so that the next one of a date gets the next number."""
+        """Import the day manifests, so that the next one of a date gets the next number."""
         now = self._installation.now()
         for item in items:
             place = _DAY.match(item.path)
@@ -305,7 +306,7 @@ class _Import:
                 self._problem(item.path, "the ledger holds another day manifest of that number")
 
     def begin_again(self, items: list[Item]) -> None:
-        """What a day manifest lists beyond a stream's last delivery was collected with its manifest: only a full load can follow that."""
+        """Ask for a full load if a day manifest lists more than a stream's last delivery: the consumer collected that with its manifest."""
         now = self._installation.now()
         for item in items:
             if not _DAY.match(item.path) or item.path in self._refused:
@@ -322,7 +323,7 @@ class _Import:
 
 
 def _breaks_chain(published: Manifest, stream: Stream) -> str:
-    """Why a delivery cannot be the next of its stream, or nothing. A gap before it is no reason: it proves what came before it."""
+    """Return why a delivery cannot be the next of its stream, or nothing. A gap is no reason: the delivery proves those before it."""
     if published.sequence <= stream.sequence:
         return f"the ledger's stream is at sequence {stream.sequence} already"
     if published.sequence > stream.sequence + 1:
@@ -336,7 +337,7 @@ def _breaks_chain(published: Manifest, stream: Stream) -> str:
 
 
 def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Match[str], version: int, now: datetime) -> dict[str, Any]:
-    """The row of a delivery as its manifest tells it. The planned boundary is not in a manifest: the window's end stands for it."""
+    """Return the ledger's row of a delivery, read from its manifest. A manifest has no planned boundary, so the window's end is used."""
     planned_as = Purpose.BACKFILL if published.kind == Kind.BACKFILL else Purpose.SCHEDULE
     purpose = Purpose.REDELIVERY if published.redelivers else planned_as
     return {
@@ -367,7 +368,7 @@ def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Ma
 
 
 def _facts(found: _Found) -> dict[str, Any]:
-    """What the manifest says beyond columns of the ledger, as `delivery` freezes it."""
+    """Return what the manifest says beyond the ledger's columns, as an attempt freezes it."""
     import json
 
     raw = json.loads(found.data)

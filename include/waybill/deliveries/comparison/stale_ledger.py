@@ -1,8 +1,8 @@
-"""A ledger that is older than the destination, restored from a backup or lost, is found before anything is published.
+"""Finds a ledger that is older than the destination (restored from a backup, or lost) before anything is published.
 
-Such a ledger would use sequence numbers a second time and send rows again. Watermarks only rise, so a delivery that the ledger does not
-know stands under the last date it knows of the entity, or under a later one: the folders of these dates are listed, one date on an ordinary
-night. Only documents with names that the ledger does not hold are read.
+Such a ledger would use sequence numbers twice and send rows again. Watermarks only rise, so an unknown delivery lies under the last date
+that the ledger knows of the entity, or under a later one. The folders of these dates are listed: one date on an ordinary night. Only
+documents with unknown names are read.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from waybill.states import DeliveryStatus, Purpose
 from waybill_consumer.manifest import SUFFIX as MANIFEST
 
 NEWEST = 7
-"""How many dates are looked at where the ledger knows no delivery of the tenant: any one that shows a manifest settles it."""
+"""The number of dates to look at if the ledger knows no delivery of the tenant. One date with a manifest settles it."""
 BEGUN_AGAIN = "the destination shows deliveries that the ledger does not know, and their manifests were collected"
-"""Why a stream began a new generation, in the ledger."""
+"""The reason that the ledger keeps for a new generation."""
 
 _DAY = re.compile(r"_MANIFEST(?:\.(\d+))?\.json\Z")
 _log = logging.getLogger(__name__)
 
 
 def unseen_generation(now: datetime) -> int:
-    """A generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
+    """Return a generation that no consumer has seen, whatever a lost ledger delivered: the minutes since 1970."""
     return int(now.timestamp() // 60)
 
 
 def refuse_unknown(installation: Installation, registered: Registered, session: Session, planned: Sequence[Delivery]) -> set[str]:
-    """Raises ConflictError when the destination holds a delivery of the planned entities that the ledger does not know.
+    """Raise ConflictError if the destination holds a delivery of a planned entity that the ledger does not know.
 
-    Returns the ids of planned deliveries whose entities have folders of unknown deliveries that a consumer has emptied. Nothing is left to
-    reconcile with, so their streams must begin a generation that no consumer has seen.
+    Returns the ids of planned deliveries with unknown folders that a consumer has emptied. Nothing is left there to reconcile with, so
+    their streams must begin a generation that no consumer has seen.
     """
     due = {
         delivery.entity: delivery for delivery in planned if delivery.purpose == Purpose.SCHEDULE and delivery.status == DeliveryStatus.OPEN
@@ -61,7 +61,7 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
     look = _Look(session, registered.tenant, due, placed)
     try:
         look.through()
-    except PermanentError as error:  # a server that lets nobody list delivers as before: docs/guarantees.md says so
+    except PermanentError as error:  # without the right to list, deliveries go on as before (docs/guarantees.md)
         _log.warning("the destination shows no folders, so a ledger that is behind is not found: %s", error)
         return set()
     with installation.ledger.read() as connection:
@@ -78,13 +78,13 @@ def refuse_unknown(installation: Installation, registered: Registered, session: 
 
 
 def _follows(due: Delivery | None, generation: int) -> bool:
-    """Whether a delivery meets a reader who knows that generation. The first one of a later generation replaces whatever the reader has."""
+    """Return whether a delivery needs a reader of its generation. The first of a later generation replaces what the reader has."""
     return due is not None and not (due.sequence == 1 and due.generation > generation)
 
 
 @dataclass
 class _Look:
-    """One look at a tenant's newest dates. `seen`: paths with what they tell; `emptied`: entities with a date that a consumer emptied."""
+    """One look at a tenant's newest dates. `seen` are paths and their meaning, `emptied` are entities with an emptied date."""
 
     session: Session
     tenant: str
@@ -106,7 +106,7 @@ class _Look:
                     self.emptied.add(name)
 
     def _newest(self) -> None:
-        """The ledger knows nothing: a date that it has not planned either shows that another ledger delivered before."""
+        """Look at the newest dates for a ledger that knows nothing. A date that it has not planned shows that another ledger delivered."""
         for number, day in enumerate(self._dates("")):
             if number == NEWEST or self.seen:
                 return
@@ -121,7 +121,7 @@ class _Look:
         return layout.day_folder(self.tenant, date.fromisoformat(day))
 
     def _dates(self, since: str) -> Iterator[str]:
-        """The dates that have a folder, newest first."""
+        """Yield the dates that have a folder, newest first."""
         root = layout.tenant_folder(self.tenant)
         for year in self._numbers(root, 4, since[:4]):
             for month in self._numbers(f"{root}/{year}", 2, since[5:7] if year == since[:4] else ""):
@@ -134,14 +134,14 @@ class _Look:
         return sorted((name for name in names if re.fullmatch(rf"\d{{{digits}}}", name) and name >= least), reverse=True)
 
     def _day_manifests(self, day: str, items: list[Item]) -> None:
-        """What day manifests list that the ledger did not write."""
+        """Note what foreign day manifests list: those that the ledger did not write."""
         for item in items:
             numbered = _DAY.fullmatch(item.path.rpartition("/")[2])
             if numbered and not item.is_folder and (day, int(numbered[1] or 1)) not in self.placed.days:
                 self.seen += [(item.path, entry) for entry in listed(self.session.read(item.path) or b"")]
 
     def _manifests(self, day: str, entity: str) -> bool:
-        """Notes the deliveries of an entity on a date that the ledger does not hold as committed. Whether the date shows or knows any."""
+        """Note the deliveries of an entity on a date that are not committed in the ledger. Returns whether the date shows or knows any."""
         folder = f"{self._folder(day)}/{entity}"
         before, known = len(self.seen), (day, entity) in self.placed.planned
         for item in self.session.entries(folder):
@@ -149,7 +149,7 @@ class _Look:
             stem = name.removesuffix(MANIFEST)
             if name.startswith((".", "backfill-")) or (folder, stem) in self.placed.committed:
                 continue
-            if item.is_folder:  # a later delivery of the date, in parts
+            if item.is_folder:  # a later delivery of the same date, in parts
                 self._read(f"{item.path}/{name}{MANIFEST}")
             elif name.endswith(MANIFEST):
                 self._read(item.path)

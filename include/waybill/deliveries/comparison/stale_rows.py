@@ -1,6 +1,6 @@
-"""Rows that consumers hold and the source does not any more: what `reconcile` tells of every stream, compared as deliveries compare keys.
+"""Counts rows that consumers hold and the source no longer has. `reconcile` reports them for every stream.
 
-What a consumer holds is on record where the entity compares keys. Elsewhere it follows from the delivered files, while they are to be had.
+If the entity compares keys, the ledger knows what a consumer holds. Otherwise it follows from the delivered files, while they exist.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AT_ONCE = 10_000
 def count(
     installation: Installation, registered: Registered, session: Session, stream: Stream, entity: Entity
 ) -> tuple[int, int, int] | None:
-    """How many keys the stream's consumer holds that are gone, how many it holds, and how many there are; None where that is not known."""
+    """Return how many of the consumer's keys are gone, how many it holds, and how many the source has. None if that is unknown."""
     if not set(entity.delivered_key) <= entity.columns.keys() or (entity.changes.mode is Mode.FULL and not entity.compares_keys):
         return None
     folder = installation.settings.spool_dir
@@ -65,12 +65,12 @@ def _there(snapshot: Snapshot, selection: Selection, found: Buckets, *, exact: b
 
 
 def _loose(fields: list[str | None]) -> bytes:
-    """A key's record without the difference between NULL and the empty string, which a file read back does not tell."""
+    """Return a key's record in which NULL and the empty string are the same, because a file that is read back may not show which."""
     return csv_line([field or None for field in fields], line_end="").encode()
 
 
 def _of_files(installation: Installation, session: Session, stream: Stream, entity: Entity) -> Callable[[int], set[bytes]] | None:
-    """What all delivered files add up to, oldest first; None when one of them is gone, encrypted, or holds other keys."""
+    """Return the steps of all delivered files, oldest first. None if a file is gone, is encrypted, or holds other keys."""
     with installation.ledger.read() as connection:
         committed = [delivery for delivery in reconciling.committed(connection, stream.id) if delivery.purpose != Purpose.REDELIVERY]
         adopted = deliveries.adopted_of(connection, committed)
@@ -89,7 +89,7 @@ def _of_files(installation: Installation, session: Session, stream: Stream, enti
 
 
 def _step(installation: Installation, session: Session, delivery: Delivery, attempt: Attempt, entity: Entity) -> Step:
-    """What one delivery's files say. Raises PermanentError when one of them is gone."""
+    """Return the step of one delivery's files. Raises PermanentError if a file is gone."""
     folder = installation.settings.spool_dir
     added, gone = Buckets(folder), Buckets(folder)
     dialect = csv_of(attempt.facts["csv"])
@@ -114,7 +114,7 @@ def _add(found: Buckets, records: Iterator[bytes]) -> None:
 
 
 def _told(entity: Entity, names: list[str]) -> Callable[[list[str]], bool]:
-    """Whether a delivered row tells its own deletion: the consumer has removed it. `names` are the source's."""
+    """Return whether a delivered row marks itself as deleted, so that the consumer has removed it. `names` are the source's."""
     state = entity.deleted_when
     if entity.tombstone_column and entity.deleted_column in names:
         at = names.index(entity.deleted_column)

@@ -1,4 +1,4 @@
-"""Day manifests: what is complete on a date is listed once, under a number, and published with its signature and checksums."""
+"""Day manifests. Each lists once, under a number, what is complete on a date, and comes with its signature and checksums."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 def close_day(installation: Installation, tenant: str) -> list[str]:
-    """Write the day manifests that are due, then the feed where it is wanted; returns their paths.
+    """Write the day manifests that are due, then the feed if it is wanted, and return their paths.
 
-    Safe to call at any time, also twice at once.
+    It is safe to call this at any time, also twice at once.
     """
     with located_at(f"tenant {tenant}, day manifest"):
         registered = installation.registered(tenant)
@@ -42,7 +42,7 @@ def close_day(installation: Installation, tenant: str) -> list[str]:
 
 
 def _write_feed(installation: Installation, registered: Registered) -> list[str]:
-    """The feed. What keeps deliveries back keeps it back, too, and is told with them; the next run completes it."""
+    """Write the feed. An error that holds up deliveries also holds up the feed; the next run completes it."""
     try:
         return feed.write_feed(installation, registered)
     except WaybillError as error:
@@ -67,7 +67,7 @@ def _close_days(installation: Installation, registered: Registered) -> list[str]
 
 
 def _is_complete(connection: Connection, installation: Installation, registered: Registered, export_date: str) -> bool:
-    """True when nothing of the date is open and every active stream has got as far as its own frequency asks for on that date."""
+    """Return whether nothing of the date is open and every active stream has reached the boundary of its own frequency on that date."""
     if days.count_open(connection, registered.tenant, export_date):
         return False
     here = days.committed(connection, registered.tenant, export_date)
@@ -142,7 +142,7 @@ def _publish_day(installation: Installation, registered: Registered, session: Se
         publish_document(session, place, document, new_id())
     with installation.ledger.begin() as connection:
         days.mark_published(connection, day, installation.now())
-    if blind:  # a second try could not see that the first succeeded, and would fail for ever: at most once is the better failure here
+    if blind:  # A second try could not see that the first succeeded, and would fail for ever. So this is sent at most once.
         for place, document in documents.items():
             session.upload(place, [document])
     return path

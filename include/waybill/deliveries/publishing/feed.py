@@ -1,7 +1,7 @@
-"""What explains a tenant's files at their destination: `feed.json` with its pages, and `_README.txt`, where they are wanted.
+"""Writes what explains a tenant's files at their destination: `feed.json` with its pages, and `_README.txt`, if they are wanted.
 
-A delivery gets its number after it was committed, so a feed never names what is not there. Pages are frozen in the ledger before they are
-published, and the index follows them: a run that is killed leaves the index as it was, and the next one goes on.
+A delivery gets its number after its commit, so a feed never names a file that is not there. The ledger freezes each page before it is
+published, and the index follows: a run that is killed leaves the index as it was, and the next run goes on.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from waybill.ledger.feeds import Feed, Page
 from waybill.ledger.registrations import Registered
 
 _TRIES = 5
-"""How often a worker writes the index because another one numbered deliveries meanwhile."""
+"""The most times that a worker writes the index because another worker numbered deliveries meanwhile."""
 
 
 def wanted(installation: Installation, registered: Registered) -> Landing:
-    """What stands beside this tenant's files."""
+    """Return what is wanted beside this tenant's files."""
     return registered.registration.lands(installation.configuration.export_policy(registered.tenant).landing)
 
 
 def write_feed(installation: Installation, registered: Registered) -> list[str]:
-    """Bring the feed up to date where it is wanted; returns the paths written. Safe to call at any time, also twice at once.
+    """Bring the feed up to date if it is wanted, and return the paths written. It is safe to call this at any time, also twice at once.
 
-    A feed that is wanted no more is taken away, so that nobody waits for what it will not tell.
+    A feed that is no longer wanted is removed, so that nobody waits for news in it.
     """
     tenant = registered.tenant
     with installation.ledger.read() as connection:
@@ -90,8 +90,8 @@ class _Writer:
         return self._written
 
     def _feed(self) -> Feed:
-        """The tenant's feed. It starts over at another destination, and where what stands there is further than the ledger knows."""
-        seen = self._session.read(self._index) if self._session.replaces else None  # before the ledger, which other workers move on
+        """Return the tenant's feed. It starts over at a new destination, or if the feed there is ahead of the ledger."""
+        seen = self._session.read(self._index) if self._session.replaces else None  # read before the ledger, which other workers change
         spec = self._installation.destination_spec(self._registered).model_dump_json()
         destination = hashlib.sha256(spec.encode()).hexdigest()
         with self._installation.ledger.begin() as connection:
@@ -116,7 +116,7 @@ class _Writer:
             return
         with self._installation.ledger.begin() as connection:
             feeds.said(connection, self._tenant, feed.id, readme=digest)
-        if self._is_blind:  # a second try could not see that the first succeeded
+        if self._is_blind:  # on a drop box a second try could not see that the first succeeded
             self._session.upload(path, [files.README])
         elif (there := self._session.read(path)) is None:
             publish_document(self._session, path, files.README, new_id())
@@ -124,7 +124,7 @@ class _Writer:
             self._put(path, files.README)
 
     def _number(self, feed: Feed) -> Feed:
-        """Give numbers to what was committed since, a page's worth in one transaction."""
+        """Number the deliveries committed since, one page in a transaction."""
         while True:
             with self._installation.ledger.begin() as connection:
                 found = feeds.unfed(connection, self._tenant, files.PAGE)
@@ -147,12 +147,12 @@ class _Writer:
                 return feed
 
     def _replace(self, feed: Feed) -> bool:
-        """Write the index, full pages first. False where the server does not replace files after all."""
+        """Write the index, full pages first. Returns False if the server does not replace files after all."""
         self._full_pages(feed)
         with self._installation.ledger.read() as connection:
             pages = [page for page in feeds.pages(connection, feed.id) if page.published_at is not None]
             tail = feeds.entries(connection, feed.id, pages[-1].last if pages else 0, 2 * files.PAGE)
-        # Another worker may have numbered some more: what is listed and what is said of it are of one moment.
+        # Another worker may have numbered more deliveries. List and state must be of one moment.
         tail = [(number, text) for number, text in tail if number <= feed.last]
         listed = [
             {
@@ -175,7 +175,7 @@ class _Writer:
         return True
 
     def _full_pages(self, feed: Feed) -> None:
-        """Freeze and publish what fills pages. The newest entry stays in the index."""
+        """Freeze and publish the full pages. The newest entry stays in the index."""
         while True:
             with self._installation.ledger.read() as connection:
                 pages = feeds.pages(connection, feed.id)
@@ -187,7 +187,7 @@ class _Writer:
         self._publish(feed)
 
     def _pages(self, feed: Feed, status: dict[str, Any]) -> None:
-        """Where nothing can be replaced: a page for what is new, and one when the state changed."""
+        """Publish a page of new entries, and one for a changed state, at a destination where no file can be replaced."""
         problem = status["problem"] or ""
         while True:
             with self._installation.ledger.read() as connection:
@@ -203,7 +203,7 @@ class _Writer:
         self._publish(feed)
 
     def _freeze(self, feed: Feed, number: int, after: int, found: list[tuple[int, str]], status: dict[str, Any]) -> None:
-        """Record the next page's bytes. When another worker did so first, its page counts."""
+        """Record the bytes of the next page. If another worker recorded it first, that page counts."""
         first, last = after + 1, found[-1][0] if found else after
         facts = {
             "format_version": files.FORMAT_VERSION,
@@ -246,7 +246,7 @@ class _Writer:
             raise
 
     def _status(self, feed: Feed) -> dict[str, Any]:
-        """How the sender stands, in words for those who receive: no host, login, connection or path of the house."""
+        """Return the sender's state in words for receivers: without hosts, logins, connections or paths of the operator."""
         row = overview.look(self._installation, self._tenant)
         with self._installation.ledger.read() as connection:
             newest = feeds.newest_entry(connection, feed.id)
@@ -270,7 +270,7 @@ class _Writer:
 
 
 def _problem(row: Row) -> str | None:
-    """What keeps data away, by what it is; None when nothing does."""
+    """Return what keeps data away, as the feed says it. None if nothing does."""
     said: dict[str, list[str]] = {}
     for trouble in row.troubles:
         said.setdefault(said_outside(trouble.code), []).append(trouble.entity)
@@ -286,7 +286,7 @@ def _text(at: datetime) -> str:
 
 
 def _entry(number: int, delivery: Delivery, attempt: Attempt, sha256: str, *, is_signed: bool) -> dict[str, Any]:
-    """One delivery; paths are below the tenant's folder."""
+    """Return the entry of one delivery. Paths are below the tenant's folder."""
     target = placed(delivery, attempt)
     return {
         "number": number,

@@ -1,4 +1,4 @@
-"""Where the files of a delivery stand, and what its manifest says: every byte of it follows from two records of the ledger."""
+"""The paths of a delivery's files, and its manifest. Every byte of the manifest follows from two records of the ledger."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from waybill.states import Purpose
 from waybill_consumer.manifest import FORMAT_VERSION
 
 SOMETIMES = ("source_rows", "deletes", "range_column", "previous_schema_version", "previous_manifest_sha256", "encryption")
-"""Fields of a manifest that stand with the attempt's facts where they apply."""
+"""Fields that only some manifests have. The attempt's facts hold them."""
 
 
 def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str = "") -> Target:
-    """The final paths. A delivery in parts has a folder of its own: it becomes visible by one rename.
+    """Return the final paths. A delivery in parts has a folder of its own, so one rename makes all of it visible.
 
-    `unique` is put into every name where nothing can be renamed or looked at (a drop box), so that no two attempts meet.
+    On a drop box, where nobody can rename or list, every name contains `unique`, so that two attempts never meet.
     """
     looks = dialect.compression, dialect.format, dialect.encrypted, parts
     if unique:
@@ -34,29 +34,29 @@ def target_of(delivery: Delivery, dialect: Dialect, *, parts: bool, unique: str 
 
 
 def is_in_parts(attempt: Attempt) -> bool:
-    """Whether a recorded attempt's files are parts, in a folder of their own."""
+    """Return whether a recorded attempt's files are parts, in a folder of their own."""
     return any(str(file["path"]).startswith(f"{attempt.facts['stem']}-0001.") for file in attempt.files)
 
 
 def placed(delivery: Delivery, attempt: Attempt) -> Target:
-    """Where the files of a recorded attempt stand."""
+    """Return the final paths of a recorded attempt."""
     facts = attempt.facts
     looks = facts["csv"]["compression"], format_of(attempt), is_encrypted(attempt), is_in_parts(attempt)
     return Target(facts["folder"], facts["stem"], *looks)
 
 
 def format_of(attempt: Attempt) -> str:
-    """The format of a recorded attempt's data files; those of earlier versions of Waybill are CSV and do not say so."""
+    """Return the format of a recorded attempt's data files. Attempts of version 0.1.0 are CSV and do not say so."""
     return str(attempt.facts.get("format", "csv"))
 
 
 def is_encrypted(attempt: Attempt) -> bool:
-    """Whether the files can be read by the consumer alone."""
+    """Return whether the files are encrypted, so that only the consumer can read them."""
     return attempt.facts.get("encryption") is not None
 
 
 def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -> dict[str, Any]:
-    """What a manifest says beyond the attempt's own columns, to be frozen with the attempt."""
+    """Return what the manifest says beyond the attempt's own columns. The ledger freezes it with the attempt."""
     entity = task.entity
     facts = {
         "entity_name": entity.display_name,
@@ -86,7 +86,7 @@ def _columns(extracted: Extracted, filled_from: Mapping[str, int]) -> list[dict[
 
 
 def _told_state(entity: Entity) -> dict[str, Any] | None:
-    """The state that tells a deleted row, where its column is exported as it is."""
+    """Return the condition that marks a deleted row, if its column is exported as it is."""
     state = entity.deleted_when
     name = entity.exported(state.column) if state else None
     told = state is not None and name is not None and entity.columns[name].export == "yes"
@@ -94,7 +94,7 @@ def _told_state(entity: Entity) -> dict[str, Any] | None:
 
 
 def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
-    """The manifest of a delivery: a pure function of the two records."""
+    """Return the manifest of a delivery, a pure function of the two records."""
     facts = adopted.facts
     previous = None if delivery.previous_sequence is None else {"sequence": delivery.previous_sequence, "sha256": delivery.previous_sha256}
     at = [None if position is None else position["at"] for position in (adopted.position_from, adopted.position_to)]
@@ -141,10 +141,10 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
 
 
 def manifest_sha256(delivery: Delivery, adopted: Attempt) -> str:
-    """The hash of a published manifest. One that was brought back from the destination may be spelt as an earlier version did."""
+    """Return the hash of a published manifest. A manifest that `reconcile` restored may be spelt as an earlier version wrote it."""
     return str(adopted.facts.get("manifest_sha256") or hashlib.sha256(manifest_bytes(delivery, adopted)).hexdigest())
 
 
 def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
-    """A fact that attempts recorded by an earlier version of Waybill do not have: their manifests stay as they were."""
+    """Return a fact if the attempt has it. Attempts of an earlier version lack some, and their manifests stay as they were."""
     return {name: facts[name]} if name in facts else {}

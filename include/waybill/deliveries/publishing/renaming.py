@@ -20,9 +20,10 @@ def publish(
 ) -> Found | None:
     """Make what was uploaded as `hidden` visible as `final`, by one rename that never overwrites.
 
-    `seen_to` looks after a rename that the server answered OK. `standing` says what stands under the final name where the answer was lost
-    (then the rename may have happened) or another worker was faster; None means nothing of ours, and nothing is left under the hidden name.
-    Raises TransientError when the answer was lost and nothing of ours stands there.
+    `seen_to` checks a rename that the server answered OK. `standing` looks at the final name if the answer was lost (the rename may have
+    happened) or if another worker was faster. It returns None if nothing of ours is there. Returns what the called function found.
+
+    Raises TransientError if the answer was lost and nothing of ours is there.
     """
     try:
         if session.publish(hidden, final):
@@ -39,8 +40,8 @@ def publish(
 def publish_document(session: Session, final: str, data: bytes, token: str, beside: str = "") -> None:
     """Publish a small file that may be there already, with the same bytes. Raises ConflictError when it holds others.
 
-    From then on a consumer may take it away, with what it tells of. Where it is gone and `beside`, a file it tells of, is still there, it
-    was never published: TransientError, code `vanished`.
+    From then on a consumer may collect it, together with the files it lists. If it is gone while `beside`, a listed file, is still there,
+    it was never published: TransientError, code `vanished`.
     """
     part = layout.hidden(final, token)
     session.upload(part, [data])
@@ -63,11 +64,11 @@ def publish_document(session: Session, final: str, data: bytes, token: str, besi
 
 
 def require_published(session: Session, renamed: Mapping[str, str], sizes: Mapping[str, int]) -> None:
-    """Look after a rename that was answered OK: each file is there with its size.
+    """Check a rename that the server answered OK: each file must be there with its size.
 
-    `renamed` maps each hidden file to its final name. Some servers answer OK and do nothing: PermanentError, code `not_published`. A file
-    that is gone with its hidden one is looked for once more; only where files vanish as they land is it taken for collected, elsewhere
-    nobody may take it before its manifest is there: TransientError, code `vanished`.
+    `renamed` maps each hidden file to its final name. Some servers answer OK and do nothing: PermanentError, code `not_published`. If a
+    file is gone together with its hidden one, it is looked for once more. Where files vanish as they land, it counts as collected.
+    Elsewhere nobody may collect it before its manifest is there: TransientError, code `vanished`.
     """
     wrong = _wrong(session, sizes)
     hidden = [part for part, final in renamed.items() if final in wrong and session.size(part) is not None]
@@ -93,5 +94,5 @@ def require_published(session: Session, renamed: Mapping[str, str], sizes: Mappi
 
 
 def _wrong(session: Session, sizes: Mapping[str, int]) -> dict[str, int | None]:
-    """The files that are not there with their size, with the size they have."""
+    """Return the files that are not there with the right size, and the size they have."""
     return {final: found for final, size in sizes.items() if (found := session.size(final)) != size}

@@ -1,6 +1,6 @@
-"""The signature beside a document: made once, recorded in the ledger, and visible before the document itself.
+"""The signature beside a document. It is made once, recorded in the ledger, and visible before the document itself.
 
-So whoever sees a manifest sees its signature, and a second try publishes the same bytes, also when the key has changed since the first.
+So whoever sees a manifest also sees its signature, and a second try publishes the same bytes, even if the key has changed since.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from waybill.ledger import Ledger, signatures
 
 
 def signature_of(ledger: Ledger, signer: Signer, tenant: str, document: bytes, now: datetime) -> bytes:
-    """The signature of a document, the one recorded earlier where there is one."""
+    """Return the signature of a document: the recorded one if there is one."""
     digest = hashlib.sha256(document).hexdigest()
     with ledger.read() as connection:
         found = signatures.of(connection, [digest]).get(digest)
@@ -29,9 +29,9 @@ def signature_of(ledger: Ledger, signer: Signer, tenant: str, document: bytes, n
 
 
 def publish_signature(ledger: Ledger, session: Session, tenant: str, document: str, text: bytes, token: str, beside: str = "") -> None:
-    """Publish a document's signature. Raises ConflictError where something else stands there that Waybill did not write.
+    """Publish a document's signature. Raises ConflictError if the name holds a file that Waybill did not write.
 
-    A signature of Waybill's own that stands there belongs to an earlier attempt, whose files were taken away before its manifest came.
+    If it holds another signature of Waybill's own, that belongs to an earlier attempt, whose files were collected before its manifest came.
     """
     final = layout.signature(document)
     try:

@@ -1,4 +1,4 @@
-"""UPLOAD: the spool files of one attempt on their way to the destination, each sent while it still grows."""
+"""UPLOAD: sends the spool files of one attempt to the destination, each while it still grows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TRIES = 3
 
 
 class Uploads:
-    """As a context manager: an error inside ends every upload, whose hidden parts are then removed.
+    """The uploads of one attempt. An error inside the context ends every upload and removes its hidden parts.
 
-    `spool` and `place` give a file's spool path and its name at the destination by number. With `hold` nothing is sent before `finish`:
-    for a destination that shows bytes at once. `at_once` files are sent at the same time.
+    `spool` and `place` give the spool path and the name at the destination of a file, by its number. With `hold`, nothing is sent before
+    `finish`: that is for a destination that shows bytes at once. `at_once` files are sent at the same time.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Uploads:
         self._pool.shutdown()
 
     def new_file(self, number: int) -> SpoolFile:
-        """Begin file `number`; numbers rise by one from 1."""
+        """Begin file `number`. Numbers rise by one, from 1."""
         spool = SpoolFile(self._spool(number))
         self._spools.append(spool)
         if not self._hold:
@@ -55,13 +55,13 @@ class Uploads:
         return spool
 
     def check(self) -> None:
-        """Raise what stopped an upload so far, so that reading from the source can end early."""
+        """Raise the error that has stopped an upload, so that reading from the source can end early."""
         for sent in self._sent:
             if sent.done():
                 sent.result()
 
     def finish(self) -> None:
-        """Wait until every file is there and verified; what arrived damaged is sent again from the spool."""
+        """Wait until every file has arrived and is verified. A damaged file is sent again from the spool."""
         for number, spool in enumerate(self._spools, 1):
             first = self._sent[number - 1].result if not self._hold else None
             self._ensure(self._place(number), spool, first)
@@ -88,7 +88,7 @@ BLOCK = 1 << 20
 
 
 class SpoolFile:
-    """One file of one attempt. `write` and `finish` from one thread, `follow` from any other."""
+    """One file of one attempt. One thread calls `write` and `finish`, any other may call `follow`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -108,7 +108,7 @@ class SpoolFile:
         return self._hash.hexdigest()
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append a block. Raises TransientError when the disk is full or fails, or the process is to stop."""
+        """Append a block. Raises TransientError if the disk is full or fails, or if the process must stop."""
         stopping.check()
         try:
             view = memoryview(block)
@@ -122,7 +122,7 @@ class SpoolFile:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Make the bytes durable and tell followers that this was all. Raises TransientError when the disk fails."""
+        """Make the bytes durable and tell followers that the file is complete. Raises TransientError if the disk fails."""
         try:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -140,7 +140,7 @@ class SpoolFile:
         self._file.close()
 
     def follow(self) -> Iterator[bytes]:
-        """The file's blocks from the beginning, waiting for more until it is finished.
+        """Yield the file's blocks from the beginning, and wait for more until it is finished.
 
         Raises TransientError when it was aborted, or the process is to stop.
         """
@@ -157,7 +157,7 @@ class SpoolFile:
                     return
 
     def _await(self, wanted: int) -> tuple[int, bool]:
-        """Wait until `wanted` bytes are there or the file is finished; returns the bytes there and whether they are all."""
+        """Wait until `wanted` bytes are there or the file is finished. Returns the number of bytes and whether the file is finished."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._finished or self._failed or self.bytes >= wanted, stopping.LOOK):
                 stopping.check()

@@ -1,4 +1,4 @@
-"""What is wrong with a tenant's deliveries and what to do about it: failures that say the same are one cause."""
+"""Groups the failures of a tenant's deliveries into causes, and says what to do about each."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from waybill.language import table
 from waybill.ledger.reports.overviews import Trouble
 
 NEXT_STEPS = table("next_steps")
-"""What to do about an error, by its code, where the error itself leaves that open."""
+"""The next step for an error that names none itself, by its code."""
 
 OUTSIDE = table("outside")
-"""What people with a tenant's token read of an error, by its code: no host, login, connection or path of the house."""
+"""What people with a tenant's token read about an error, by its code: no host, login, connection or path of the operator."""
 
 
 def said_outside(code: str) -> str:
-    """An error in words for people outside the house."""
+    """Return the words of an error for people outside the operator's organisation."""
     return OUTSIDE.get(code, OUTSIDE["other"])
 
 
 def described_outside(described: dict[str, Any]) -> dict[str, Any]:
-    """A delivery as `describing.describe` tells it, with its error in words for people outside the house."""
+    """Return a described delivery with its error in words for people outside."""
     return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
 
 
 def discreet(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
-    """The same failures in words for people outside the house."""
+    """Return the same failures in words for people outside."""
     return tuple(replace(trouble, error=said_outside(trouble.code)) for trouble in troubles)
 
 
 _DERIVED = "destination_paused"
-"""The code of a failure that only follows from others: the destination was spared after it had not answered."""
+"""The code of a failure that only follows from others: a destination that did not answer is left alone for a while."""
 
 _SILENT = ("unreachable", "lost")
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What is wrong, and all whom it hits, newest first. `first` is told in full."""
+    """One cause and every entity that it stops, newest first. `first` is shown in full."""
 
     troubles: tuple[Trouble, ...]
 
@@ -58,7 +58,10 @@ class Cause:
 
 
 def causes(troubles: Sequence[Trouble]) -> list[Cause]:
-    """Failures that say the same but for their own names are one cause. What only follows from a silent destination counts to that."""
+    """Return the causes. Failures with the same message, apart from their own names, are one cause.
+
+    A failure that only follows from a silent destination belongs to the cause of that.
+    """
     groups: dict[tuple[str, str], list[Trouble]] = {}
     for trouble in sorted(troubles, key=lambda candidate: candidate.code == _DERIVED):
         silent = next((key for key in groups if key[0] in _SILENT), None) if trouble.code == _DERIVED else None

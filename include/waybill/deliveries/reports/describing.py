@@ -1,4 +1,4 @@
-"""Deliveries as plain data in the manifest's words, and the rehearsal of a destination (`probe`), whose result is kept."""
+"""Describes deliveries as plain data in the manifest's words, and rehearses a destination (`probe`). The ledger keeps the result."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _PLAIN = Dialect()
 def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> dict[str, Any]:
     """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed.
 
-    Where nothing was delivered yet, `dialect` and the entity's `streams` tell what the file will be called. Of a delivery in parts `path`
-    is their folder.
+    Before a delivery has files, `dialect` and the entity's `streams` decide their names. For a delivery in parts, `path` is the folder of
+    the parts.
     """
     parts = dialect.max_rows_per_file is not None or (streams > 1 and delivery.reads_all)
     target = placed(delivery, attempt) if attempt else target_of(delivery, dialect, parts=parts)
@@ -62,7 +62,7 @@ def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialec
 
 
 def where(installation: Installation, delivery: Delivery) -> str:
-    """Where a delivered file, or the folder of its parts, stands: a path of this machine, of the server, or a place in a bucket."""
+    """Return where a delivered file, or the folder of its parts, is: a path of this machine or of the server, or a place in a bucket."""
     with installation.ledger.read() as connection:
         adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [delivery.id]).values()))
     path = str(describe(delivery, adopted.get(delivery.id))["path"])
@@ -94,7 +94,7 @@ def committed_since(installation: Installation, tenant: str, first: str) -> list
 
 
 def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[dict[str, Any]]:
-    """These committed deliveries, oldest first. With `since` also what else was committed since then and stands in no day manifest yet."""
+    """Return these committed deliveries, oldest first. With `since`, also later ones that no day manifest lists yet."""
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, list(ids)) if ids else {}
         found |= {delivery.id: delivery for delivery in deliveries.unlisted_since(connection, tenant, since)} if since else {}
@@ -107,9 +107,10 @@ ADVICE = table("profiles")
 
 
 def probe(installation: Installation, tenant: str) -> Probe:
-    """Rehearse below the tenant's folder and keep the result, which decides how the next deliveries go about it.
+    """Rehearse below the tenant's folder and keep the result. The next deliveries work as the result allows.
 
-    Raises PermanentError, TransientError or ConflictError when the destination cannot be used; why is kept, beside the last good result.
+    Raises PermanentError, TransientError or ConflictError if the destination cannot be used. The ledger keeps the reason beside the last
+    good result.
     """
     registered = installation.registered(tenant)
     place = installation.destination_spec(registered).model_dump(mode="json")
@@ -130,8 +131,8 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
 
     Where the tenant's manifests are signed, the keys to check them with follow.
 
-    A tenant with a file and not yet in force is answered, too: its consumer needs the key first. Raises PermanentError where there is
-    nothing to hand over: manifests are not signed, and the destination is no SFTP server, or its connection holds no key.
+    This also works for a tenant whose file is not applied yet, because its consumer needs the key first. Raises PermanentError if there is
+    no key to hand over: manifests are not signed, and the destination is no SFTP server or its connection holds no key.
     """
     from waybill.destinations.sftp.keys import public_keys
 

@@ -1,4 +1,4 @@
-"""How an installation stands, in numbers: who is late and by how long, what is open, what waits on this machine's disk."""
+"""Measures an installation: who is late and by how long, what is open, and what waits on this machine's disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from waybill.ledger.reports import overviews
 
 @dataclass(frozen=True)
 class Measures:
-    """`lateness`: seconds past the promise by tenant, 0 where it holds; those to whom nothing is promised are absent.
+    """`lateness` is the seconds past the promise, by tenant: 0 if it holds. Tenants without a promise are absent.
 
-    `at_risk` counts tenants, `open_windows` scheduled deliveries that are not committed, `oldest_open` is the seconds since the first of
-    those was planned.
+    `at_risk` counts tenants. `open_windows` counts scheduled deliveries that are not committed, and `oldest_open` is the seconds since the
+    first of them was planned.
     """
 
     lateness: dict[str, float]
@@ -50,7 +50,7 @@ def _age(first: datetime | None, now: datetime) -> float:
 
 
 def spool_bytes(installation: Installation) -> int:
-    """What waits on this machine to be delivered or kept. Files that vanish meanwhile do not count."""
+    """Return the bytes that wait on this machine to be delivered or kept. Files that vanish meanwhile do not count."""
     return sum(_size(path) for path in installation.settings.spool_dir.rglob("*"))
 
 

@@ -1,7 +1,7 @@
-"""What people are owed to be told about scheduled deliveries: what failed, what is at risk or late, what is well again, what was delivered.
+"""Decides which messages people are owed about scheduled deliveries: failed, at risk, late, well again, delivered.
 
-Each state of a tenant is told once, when it begins and when it ends: the ledger remembers it together with the messages it owes, which
-`sending` sends. Airflow's deadline alerts are not used (decision 0018): they end with the run they hang on, and know no recovery.
+People hear of each state of a tenant once when it begins and once when it ends. The ledger records the state together with the messages it
+owes, and `sending` sends them. Airflow's deadline alerts are not used (decision 0018): they end with their run and know no recovery.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Committed = Callable[[Connection, Delivery, Attempt], None]
 
 
 def channels_of(installation: Installation, tenant: str, registration: Registration, actor: str) -> list[JsonObject]:
-    """The house's channels and the tenant's own, as a notice keeps them. `guarded`: only public addresses are called."""
+    """Return the operator's channels and the tenant's own, in the form that a notice keeps. A `guarded` one calls public addresses only."""
     policy = installation.configuration.policy
     house = installation.configuration.export_policy(tenant).notify.every_channel
     named = policy.rules_for(tenant)
@@ -60,7 +60,7 @@ def _listening(channels: Sequence[JsonObject], event: Event) -> list[JsonObject]
 
 
 def on_commit(installation: Installation, registered: Registered) -> Committed:
-    """What the transaction that commits a delivery writes besides: the messages owed about it."""
+    """Return the function that adds the owed messages to the transaction that commits a delivery."""
     channels = channels_of(installation, registered.tenant, registered.registration, registered.actor)
     listening = [channel | {"after": 0} for channel in _listening(channels, Event.DELIVERED)]
 
@@ -71,7 +71,7 @@ def on_commit(installation: Installation, registered: Registered) -> Committed:
 
 
 def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject]) -> bool:
-    """Owe a message about the deliveries of a run that stayed open; False when all of them were told before."""
+    """Owe a message about the deliveries that a run left open. Returns False if people know of all of them already."""
     now = installation.now()
     with installation.ledger.begin() as connection:
         channels = _listening(_channels(installation, connection, tenant), Event.FAILED)
@@ -83,7 +83,7 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject
         ids = {"deliveries": [*known, *(trouble["delivery_id"] for trouble in fresh)]}
         alarm = before or notices.raise_alarm(connection, tenant, Event.FAILED, ids, now)
         if alarm is None or (before and not notices.change(connection, before, ids)):
-            return False  # another process tells, or the alarm has just ended
+            return False  # another process sends it, or the alarm has just ended
         told = [{key: trouble[key] for key in ("delivery_id", "entity", "sequence", "error_code", "error")} for trouble in fresh]
         notices.owe(connection, tenant, Event.FAILED, channels, {"deliveries": told}, now, alarm=alarm.id)
     return True
@@ -91,9 +91,9 @@ def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject
 
 @dataclass(frozen=True)
 class _Look:
-    """How a tenant stands now: the promise that holds, if any, and the alarms about it that stand.
+    """The state of a tenant now: its current promise, if any, and the raised alarms about it.
 
-    Of a tenant with several frequencies this is the gravest and oldest debt; `is_only`: no other one is late or at risk.
+    For a tenant with several frequencies this is the gravest and oldest debt. `is_only` is true if no other one is late or at risk.
     """
 
     standing: Standing
@@ -114,7 +114,7 @@ class _Look:
 
 
 def watch(installation: Installation, tenant: str | None = None) -> list[tuple[str, Event]]:
-    """Hold promises against what was delivered, of all tenants or of one, and owe messages about what changed. Returns that.
+    """Compare promises with deliveries, for all tenants or for one, and owe messages about each change. Returns the changes.
 
     A tenant without `deliverBy` is held to policy's `notify.late_after`, where that is set.
     """
@@ -150,12 +150,12 @@ def _gravest(parts: Sequence[_Look]) -> _Look:
 
 
 def _is_over(alarm: Alarm, look: _Look) -> bool:
-    """Whether the promise an alarm is about is not the one that is open any more."""
+    """Return whether the alarm's promise is no longer the open one."""
     return look.promise is None or alarm.detail["data_until"] != timestamp_text(look.promise.boundary) or alarm.event != look.event
 
 
 def _settle(installation: Installation, connection: Connection, look: _Look, now: datetime) -> list[Event]:
-    """End the alarms that are over, say that what people were told of is well again, and raise what is new."""
+    """End the alarms that are over, owe a message that all is well again, and raise the new ones."""
     tenant, told = look.standing.tenant, []
     over = [alarm for alarm in look.late if _is_over(alarm, look)]
     reached = timestamp_text(look.standing.behind) if look.is_only and look.standing.behind else ""
@@ -187,7 +187,7 @@ def _reached(standing: Standing) -> JsonObject:
 
 
 def _debt(connection: Connection, standing: Standing, promise: Promise) -> JsonObject:
-    """What is owed by when, and which entities lack it, with why where something failed."""
+    """Return what is owed by when, which entities lack it, and why, if something failed."""
     troubles = {trouble.entity: trouble for trouble in reversed(overviews.troubles(connection, standing.tenant))}
     owed = [
         stream for stream in streams.active(connection, standing.tenant) if standing.entities is None or stream.entity in standing.entities

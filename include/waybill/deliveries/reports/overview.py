@@ -1,4 +1,4 @@
-"""Did every tenant get its data? One look at all tenants, failures first."""
+"""Answers whether every tenant got its data: all tenants at a glance, failures first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from waybill.ledger.reports.overviews import Day, Standing, Trouble
 from waybill.window import Frequency, local_time
 
 GRACE = timedelta(hours=3)
-"""How long after its run a delivery may be outstanding before it is late.
+"""A delivery is late if it is outstanding for longer than this after its run.
 
 Policy's `notify.late_after` sets another time; a registration's `deliverBy` counts instead of both.
 """
@@ -36,7 +36,7 @@ _SPAN = {Frequency.DAILY: _DAY * (BARS + 2), Frequency.WEEKLY: _DAY * 7 * (BARS 
 
 
 class State(StrEnum):
-    """How a tenant stands, worst first. `held`: it is behind, and its DAG is paused, so that nothing will come."""
+    """The state of a tenant, worst first. `held`: it is behind, and its DAG is paused, so nothing will come."""
 
     FAILING = "failing"
     LATE = "late"
@@ -51,9 +51,9 @@ RANK = {state: rank for rank, state in enumerate(State)}
 
 @dataclass(frozen=True)
 class SchedulerState:
-    """What the scheduler does with a tenant now. `retry_at` is when what failed in the run under way is tried again by itself.
+    """What the scheduler does with a tenant now. `retry_at` is when it retries what failed in the current run.
 
-    `paused` by an operator; `scheduled` is false where it starts no run by itself, `known` while the tenant has not reached it yet.
+    An operator has `paused` it. `scheduled` is false if it starts no run by itself, and `known` is false until the tenant has reached it.
     """
 
     paused: bool = False
@@ -65,7 +65,7 @@ class SchedulerState:
 
 UNKNOWN = SchedulerState(known=False)
 SchedulerStates = Mapping[str, SchedulerState]
-"""What the scheduler does, by tenant; those it does not know are absent."""
+"""What the scheduler does, by tenant. Tenants that it does not know are absent."""
 
 _COMING = table("coming")
 
@@ -116,7 +116,7 @@ class Row:
 
     @property
     def behind(self) -> bool:
-        """Whether data is outstanding that was due."""
+        """Return whether due data is outstanding."""
         return self.entities > 0 and (self.until is None or self.until < self.due)
 
     @property
@@ -150,11 +150,11 @@ class Row:
 
     @property
     def wanting(self) -> bool:
-        """Whether more is to be said than its state: something is to be done, or what is outstanding does not come by itself."""
+        """Return whether the state alone is not enough: a person must act, or the outstanding data does not come by itself."""
         return bool(self.next_step) or self.state is State.LATE or (self.state is State.DUE and self.by_hand and not self.at_work)
 
     def coming(self, *, may_run: bool) -> str:
-        """What happens by itself, and what “Run what is due” would do for those who may; instants as RFC 3339. Often nothing."""
+        """Return what happens by itself, and what “Run what is due” would do. Instants are RFC 3339. Often empty."""
         key, at = self._coming
         with_button = f"{key}_button" if may_run and f"{key}_button" in _COMING else key
         return tell(f"coming.{with_button}", at=at.isoformat(timespec="seconds") if at else "") if key else ""
@@ -180,7 +180,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """All tenants the caller sees. Deliveries, rows and bytes are those committed since midnight UTC.
+    """The sums over all tenants that the caller sees. Deliveries, rows and bytes count from midnight UTC.
 
     `causes` counts the failing tenants by their newest error's code, most frequent first.
     """
@@ -206,7 +206,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Asked:
-    """What part of the overview is wanted. `page` counts from 1."""
+    """The part of the overview that is wanted. `page` counts from 1."""
 
     search: str = ""
     state: State | None = None
@@ -267,7 +267,7 @@ def _part(standing: Standing) -> _Part:
 
 
 def _promises(installation: Installation, connection: Connection, standings: Sequence[Standing], now: datetime) -> dict[_Part, Promise]:
-    """What is owed by when, of those who are promised anything."""
+    """Return what is owed by when, for the tenants with a promise."""
     configuration = installation.configuration
     found = {}
     for standing in standings:
@@ -303,7 +303,7 @@ def _rows(
 
 
 def _together(parts: Sequence[Row]) -> Row:
-    """A tenant's row out of those of its frequencies: it stands as the worst of them, the shortest frequency first."""
+    """Return one row for a tenant from the rows of its frequencies: the worst of them, the shortest frequency first."""
     worst = min(parts, key=lambda row: RANK[row.state])
     if len(parts) == 1:
         return worst
@@ -355,10 +355,10 @@ def _row(
     clocks: dict[_Clock, tuple[datetime, datetime, datetime]],
     now: datetime,
 ) -> Row:
-    # The body was validated when it was recorded; validating two thousand again would be most of this page's time.
+    # The body was validated when it was recorded. Validating two thousand again would take most of this page's time.
     try:
         clock = _clock_of(standing)
-    except (KeyError, ValueError, TypeError, OSError):  # one that cannot be read any more
+    except (KeyError, ValueError, TypeError, OSError):  # this version cannot read it any more
         clock = _Clock(ZoneInfo("UTC"), Frequency.DAILY, starts_at(standing.tenant, None))
         why = tell("advice.unreadable")
         troubles = [Trouble(standing.tenant, "0" * 32, "registration", why, "registration_unreadable", 1, standing.created_at), *troubles]

@@ -1,4 +1,4 @@
-"""Who is promised data by when (`deliverBy`), and how each promise stands."""
+"""The promises (`deliverBy`): which tenant is promised data by when, and the state of each promise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waybill.ledger.reports.overviews import Standing
 from waybill.window import Frequency
 
 _TERMS = ("exportOption", "frequency", "frequencies", "timezone", "deliverAt", "deliverBy")
-"""What a promise is made of. Another version of these makes a new promise; one that changes something else does not."""
+"""The fields that make up a promise. A registration that changes one of them makes a new promise."""
 
 
 def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = None) -> Terms | None:
@@ -33,9 +33,9 @@ def terms_of(tenant: str, body: dict[str, Any], otherwise: timedelta | None = No
 def promise_of(
     connection: Connection, standing: Standing, warn_before: timedelta, now: datetime, late_after: timedelta | None = None
 ) -> Promise | None:
-    """How far a tenant's data is promised, and by when; None where nothing is, nor `late_after` says when it is late all the same.
+    """Return how far a tenant's data is promised, and by when. None if there is neither a promise nor `late_after`.
 
-    What was registered after a run started is owed with the next one.
+    An entity that was registered after a run started is owed with the next run.
     """
     terms = terms_of(standing.tenant, standing.body, late_after)
     if terms is None or not standing.streams:

@@ -1,6 +1,6 @@
-"""The outbox: messages owed about deliveries, sent by mail, to Slack and to webhooks. One that is not taken is sent again later.
+"""The outbox: sends the messages owed about deliveries by mail, to Slack and to webhooks. A refused message is sent again later.
 
-A message is sent at least once: a process that dies between sending it and noting so leaves it to be sent again, under the same id.
+Each message is sent at least once. If a process dies after sending and before noting it, the message is sent again under the same id.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from waybill.ledger.reports import notices
 from waybill.ledger.reports.notices import Notice
 
 WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
-"""How long to wait before the next tries, the last of these from then on."""
+"""The waits before the next tries. The last one repeats."""
 
 GIVEN_UP_AFTER = timedelta(days=3)
 PARALLEL = 4
 ROUNDS = 20
-"""How often more is looked for where channels that do not answer are owed all that one look finds."""
+"""The most looks for due messages. One look may find only messages to channels that do not answer."""
 
 MOST_BYTES = 1_000_000
-"""A manifest of more columns than fit is told without them: it stands at the destination."""
+"""A manifest with more columns than fit is sent without them. The destination has the complete one."""
 
 
 def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[WaybillError]]:
-    """Tell people what changed about one tenant: what it was, and what could not be sent yet. One query where nothing is owed."""
+    """Send what people are owed about one tenant. Returns what changed and what could not be sent. One query if nothing is owed."""
     with installation.ledger.read() as connection:
         if not notices.is_pending(connection, tenant):
             return [], []
@@ -51,9 +51,9 @@ def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[Way
 
 
 def send_due(installation: Installation, tenant: str | None = None) -> list[WaybillError]:
-    """Send what is owed by now, of all tenants or of one. Returns the problems; what was not taken is sent again later.
+    """Send what is due now, for all tenants or for one, and return the problems. A refused message is sent again later.
 
-    Messages to one channel go one after another, in order; one that is not taken keeps the rest of its channel until it is tried again.
+    Messages to one channel go out one after another, in order. A refused message holds up the rest of its channel until its next try.
     """
     problems: dict[str, WaybillError] = {}
     for _ in range(ROUNDS):
@@ -62,7 +62,7 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         lanes: dict[str, list[Notice]] = {}
         for notice in due:
             lanes.setdefault(json.dumps({key: notice.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(notice)
-        for name in lanes.keys() & problems.keys():  # owed more than one round takes: not tried again before its time
+        for name in lanes.keys() & problems.keys():  # more is owed than one round takes: none is tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
             with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
@@ -79,12 +79,12 @@ def _put_off(installation: Installation, waiting: Sequence[Notice]) -> None:
 
 
 def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillError | None:
-    """The problem that ended it, if one did."""
+    """Send the messages of one channel, in order. Returns the problem that stopped it, if any."""
     for number, notice in enumerate(lane, 1):
         now = installation.now()
         with installation.ledger.begin() as connection:
             if not notices.claim(connection, notice, now):
-                return None  # another process is at this channel
+                return None  # another process serves this channel
         try:
             _send(installation, notice)
         except WaybillError as error:
@@ -100,7 +100,7 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
 def _next_try(notice: Notice, now: datetime) -> datetime | None:
     later = now + WAITS[min(notice.tries, len(WAITS) - 1)]
     begun = notice.created_at + timedelta(seconds=notice.channel["after"])
-    # One that nobody could send for days, since no process ran, gets its tries all the same.
+    # A message gets its tries even if no process ran for days.
     return later if later < begun + GIVEN_UP_AFTER or notice.tries < len(WAITS) else None
 
 
@@ -121,7 +121,7 @@ def _send(installation: Installation, notice: Notice) -> None:
 
 
 def _guarded(installation: Installation, url: str) -> str:
-    """The checked address of a webhook that a tenant named. Raises PermanentError for one in the house's network, or without TLS."""
+    """Return the checked address of a webhook that a tenant named. Raises PermanentError for a private address, or one without TLS."""
     parts = urlsplit(url)
     networks = installation.configuration.policy.private_networks
     address = checked_address(parts.hostname or "", webhooks.port_of(url), networks)
@@ -154,7 +154,7 @@ def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
 
 
 def facts(installation: Installation, notice: Notice) -> dict[str, Any]:
-    """What a message tells. A tenant's own channels read of errors what people outside the house may."""
+    """Return what a message says. A tenant's own channels see errors as people outside the operator's organisation do."""
     if notice.event == Event.DELIVERED:
         return _delivered(installation, notice)
     found = dict(notice.detail)

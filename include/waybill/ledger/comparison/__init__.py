@@ -1,4 +1,4 @@
-"""What the ledger keeps for comparing a stream with its source and its destination.
+"""The records for comparing a stream with its source and its destination.
 
-`keys` holds the keys a stream has delivered, so that a removed one is found. `reconciling` brings back what a destination proves.
+`keys` holds the keys that a stream has delivered, so that a removed row is found. `reconciling` restores what a destination proves.
 """

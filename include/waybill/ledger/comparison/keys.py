@@ -1,7 +1,7 @@
-"""The keys a stream has delivered, as changes by attempt: what a comparison needs to tell which of them are gone from the source.
+"""The keys that a stream has delivered, as changes by attempt. A comparison needs them to find keys that are gone from the source.
 
-A change is recorded with its attempt and counts from the commit on, in the order of `number`. A `whole` one holds every key and takes the
-place of all changes up to the number it was made `after`. Blobs are opaque here: `added`, `gone`, and until the commit the `file` itself.
+A change is recorded with its attempt and counts from the commit on, in the order of `number`. A `whole` change holds every key and replaces
+all changes up to the number in `after`. Blobs are opaque here: `added`, `gone`, and until the commit the `file` itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Change:
-    """`sequence` is that of its delivery, 0 for a backfill. `held` counts the keys after it where it is `whole`, `changed` its own."""
+    """One change. `sequence` is that of its delivery (0: a backfill). `held` counts the keys after a `whole` change, `changed` its own."""
 
     attempt: str
     stream: int
@@ -56,7 +56,7 @@ def record(connection: Connection, change: dict[str, Any], blobs: dict[str, Iter
 
 
 def changes(connection: Connection, stream: int) -> list[Change]:
-    """The committed changes that count, in order: the last whole one, and what was committed since it was read."""
+    """Return the committed changes that count, in order: the last whole one, and those committed since it was read."""
     query = select(key_change).where(key_change.c.stream == stream, key_change.c.number.is_not(None)).order_by(key_change.c.number)
     found = [Change(**row._mapping) for row in connection.execute(query)]
     base = next((change for change in reversed(found) if change.whole), None)
@@ -66,7 +66,7 @@ def changes(connection: Connection, stream: int) -> list[Change]:
 
 
 def blobs(ledger: Ledger, change: Change, kind: str) -> Iterator[bytes]:
-    """Its blobs of a kind, in order, each in a transaction of its own. Raises TransientError when they were removed meanwhile."""
+    """Yield the blobs of a kind, in order, each in its own transaction. Raises TransientError if they were removed meanwhile."""
     for part in range(change.blobs.get(kind, 0)):
         wanted = (key_blob.c.attempt == change.attempt, key_blob.c.kind == kind, key_blob.c.part == part)
         with ledger.read() as connection:
@@ -82,14 +82,14 @@ def of_attempt(connection: Connection, attempt_id: str) -> Change | None:
 
 
 def settle(connection: Connection, stream: int, delivery_id: str, adopted: str) -> None:
-    """Let the adopted attempt's change count from now on; drop those of the other attempts, and what a whole one takes the place of.
+    """Let the adopted attempt's change count. Drop the changes of other attempts, and those that a whole change replaces.
 
-    Raises TransientError when another delivery of the stream is committed at the same moment.
+    Raises TransientError if another delivery of the stream is committed at the same moment.
     """
     others = select(attempt.c.id).where(attempt.c.delivery == delivery_id, attempt.c.id != adopted)
     forget(connection, key_change.c.attempt.in_(others))
     own = of_attempt(connection, adopted)
-    if own is None or not own.made_of:  # what is sent again changes nothing
+    if own is None or not own.made_of:  # a redelivery changes nothing
         forget(connection, key_change.c.attempt == adopted)
         return
     last = connection.execute(select(func.max(key_change.c.number)).where(key_change.c.stream == stream)).scalar_one()
@@ -111,7 +111,7 @@ def forget(connection: Connection, which: ColumnElement[bool]) -> None:
 
 
 def forget_unfinished(connection: Connection) -> None:
-    """Remove changes of attempts whose delivery was closed without them: a worker thought dead may record one late."""
+    """Remove the changes of attempts whose delivery was closed without them: a worker believed dead may record one late."""
     closed = (
         select(key_change.c.attempt)
         .join(attempt, attempt.c.id == key_change.c.attempt)

@@ -1,4 +1,4 @@
-"""Reconciling in the ledger: deliveries and days that a destination proves are brought back, and plans in their way are forgotten."""
+"""Restores deliveries and days that a destination proves, and removes plans that are in their way."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from waybill.window import Frequency
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the ledger knows deliveries of a tenant to stand.
+    """The places of a tenant's deliveries that the ledger knows.
 
-    `since`: per entity asked for, the first date at which a delivery can stand that the ledger does not know; empty where nothing was ever
-    committed for the tenant. From the least of them on: `committed` (folder, stem), `planned` (date, entity) of any state, and `days`
-    (date, number), the day manifests.
+    `since` is, by entity, the first date that can hold an unknown delivery. It is empty if nothing was ever committed for the tenant. From
+    the earliest of these dates on: `committed` (folder, stem), `planned` (date, entity) in any state, and `days` (date, number), the day
+    manifests.
     """
 
     since: dict[str, str]
@@ -57,7 +57,7 @@ def placed(connection: Connection, tenant: str, entities: Collection[str]) -> Pl
 
 
 def _earliest(newest: str) -> str:
-    """The first date of a delivery that followed the tenant's newest one, were its frequency changed in between."""
+    """Return the first possible date of a delivery after the tenant's newest one, if its frequency was changed in between."""
     at = date.fromisoformat(newest)
     return min(frequency.first_day(at) for frequency in Frequency).isoformat()
 
@@ -69,14 +69,14 @@ def states(connection: Connection, tenant: str) -> dict[str, str]:
 
 
 def unfinished(connection: Connection, tenant: str) -> set[str]:
-    """Where the files of recorded attempts at open deliveries stand or will stand: the next run goes on from them."""
+    """Return the places of recorded attempts at open deliveries. The next run goes on from them."""
     query = select(attempt.c.facts, attempt.c.files).join(delivery, delivery.c.id == attempt.c.delivery)
     found = connection.execute(query.where(delivery.c.tenant == tenant, IS_OPEN))
     return {f"{row.facts['folder']}/{file['path']}" for row in found for file in [*row.files, row.facts.get("deletes")] if file}
 
 
 def stream_for(connection: Connection, tenant: str, entity: str, generation: int, now: datetime) -> Stream:
-    """The stream of a generation, made when it is missing: it becomes the active one when it is newer than the active one of its entity."""
+    """Return the stream of a generation. A missing one is made, and becomes the active one if it is newer than that of its entity."""
     same = (stream.c.tenant == tenant, stream.c.entity == entity)
     row = connection.execute(select(stream).where(*same, stream.c.generation == generation)).one_or_none()
     if row is None:
@@ -92,7 +92,7 @@ def stream_for(connection: Connection, tenant: str, entity: str, generation: int
 
 
 def in_the_way(connection: Connection, values: dict[str, Any]) -> list[Delivery]:
-    """Deliveries that hold the id, the sequence number or the place of a forgotten one, or wait behind it in an older generation."""
+    """Return the deliveries that hold the id, sequence or place of a forgotten one, or wait behind it in an older generation."""
     same_place = (delivery.c.folder == values["folder"]) & (delivery.c.stem == values["stem"])
     condition = same_place | (delivery.c.id == values["id"])
     if values["purpose"] == Purpose.SCHEDULE:
@@ -103,7 +103,7 @@ def in_the_way(connection: Connection, values: dict[str, Any]) -> list[Delivery]
 
 
 def forget(connection: Connection, delivery_id: str) -> None:
-    """Remove a planned delivery that was never published, so that the one it stood for can come back."""
+    """Remove a planned delivery that was never published, so that the delivery of the destination can be restored."""
     ids = select(attempt.c.id).where(attempt.c.delivery == delivery_id)
     connection.execute(delete(digest).where(digest.c.attempt.in_(ids)))
     keys.forget(connection, key_change.c.attempt.in_(ids))
@@ -112,7 +112,7 @@ def forget(connection: Connection, delivery_id: str) -> None:
 
 
 def bring_back(connection: Connection, values: dict[str, Any], adopted: dict[str, Any]) -> None:
-    """Insert a committed delivery with its adopted attempt; a scheduled one moves its stream on to it."""
+    """Insert a committed delivery with its adopted attempt. A scheduled one moves its stream forward."""
     connection.execute(insert(delivery).values(**values))
     connection.execute(insert(attempt).values(**adopted))
     if values["purpose"] != Purpose.SCHEDULE:
@@ -133,7 +133,7 @@ def bring_back(connection: Connection, values: dict[str, Any], adopted: dict[str
 
 
 def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> bool:
-    """Insert a published day manifest, in the place of one that was only frozen. False when the ledger holds another published one."""
+    """Insert a published day manifest. It replaces one that was only frozen. Returns False if the ledger holds another published one."""
     same = (day.c.tenant == manifest.tenant, day.c.export_date == manifest.export_date, day.c.number == manifest.number)
     connection.execute(delete(day).where(*same, day.c.published_at.is_(None)))
     try:
@@ -149,6 +149,6 @@ def bring_back_day(connection: Connection, manifest: Day, listed: list[str]) -> 
 
 
 def committed(connection: Connection, stream_id: int) -> list[Delivery]:
-    """Everything committed of a stream, of any purpose, in sequence; backfills come first."""
+    """Return every committed delivery of a stream, of any purpose, in sequence. Backfills come first."""
     query = select(delivery).where(delivery.c.stream == stream_id, delivery.c.status == DeliveryStatus.COMMITTED)
     return [Delivery(**row._mapping) for row in connection.execute(query.order_by(delivery.c.sequence, delivery.c.id))]
