@@ -53,11 +53,18 @@ def examine(
     found = [_python(), _versions(), _configuration(settings)]
     ledger = Ledger(settings.ledger_url)
     try:
-        upgraded = _ledger(ledger, settings)
-        found += [*upgraded, *_disk(settings)]
-        if all(check.status != "failed" for check in [*upgraded, found[2]]):
-            installation = Installation(settings, ledger, connections, now, connect_db)
-            found += [*_archive(installation), *_sources(installation), *_keys(installation), *_destinations(installation)]
+        there = _ledger(ledger, settings)
+        found += [there, *_disk(settings)]
+        installation = Installation(settings, ledger, connections, now, connect_db)
+        found += _archive(installation)
+        if installation.configuration.shared_findings:
+            return found
+        found += _sources(installation)
+        if there.status == "ok":
+            found += [*_keys(installation), *_destinations(installation)]
+        else:
+            step = "Run `waybill apply`, then `waybill doctor` again" if there.status == "warning" else there.next_step
+            found.append(Check("destinations", "warning", "not rehearsed: the ledger does not know the tenants yet", step))
     finally:
         ledger.close()
     return found
@@ -104,17 +111,18 @@ def _configuration(settings: Settings) -> Check:
     )
 
 
-def _ledger(ledger: Ledger, settings: Settings) -> list[Check]:
+def _ledger(ledger: Ledger, settings: Settings) -> Check:
     shown = "SQLite" if settings.ledger_url.startswith("sqlite") else "PostgreSQL"
     try:
         revision, head = ledger.revision(), ledger.head()
     except WaybillError as error:
-        return [Check("ledger", "failed", error.what, error.next_step or "Correct WAYBILL_LEDGER_URL")]
+        return Check("ledger", "failed", error.what, error.next_step or "Correct WAYBILL_LEDGER_URL")
     if revision != head:
         is_own = shown == "SQLite"
         status: Status = "warning" if is_own else "failed"
-        return [Check("ledger", status, f"{shown} at {revision or 'nothing'}, this version needs {head}", "waybill ledger upgrade")]
-    return [Check("ledger", "ok", f"{shown} at {revision}")]
+        said = f"{shown} at {revision}, this version needs {head}" if revision else f"{shown}, without tables yet"
+        return Check("ledger", status, said, "The next `waybill apply` or run brings it there" if is_own else "waybill ledger upgrade")
+    return Check("ledger", "ok", f"{shown} at {revision}")
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
@@ -267,5 +275,9 @@ def _destinations(installation: Installation) -> list[Check]:
             status: Status = "ok" if probe.profile == "full" else "warning"
             found.append(Check(name, status, f"profile {probe.profile.value}", "" if status == "ok" else describing.ADVICE[probe.profile]))
     if not active:
-        found.append(Check("destinations", "warning", "no tenant is registered", "Add config/tenants/TENANT.yaml and run `waybill apply`"))
+        waiting = len(installation.configuration.file_names)
+        said = f"no tenant is registered; {counted(waiting, 'tenant file')} not applied yet" if waiting else "no tenant is registered"
+        found.append(
+            Check("destinations", "warning", said, f"{'Run' if waiting else 'Add config/tenants/TENANT.yaml and run'} `waybill apply`")
+        )
     return found

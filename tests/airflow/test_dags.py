@@ -23,13 +23,15 @@ from tests.airflows import environment
 from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
 from waybill.airflow import tasks
 from waybill.airflow.retries import retry_policy
+from waybill.configuration.registration import Registration
 from waybill.deliveries import sizing
 from waybill.deliveries.planning import plan
 from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import finish
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
 from waybill.ledger import deliveries
-from waybill.registrations.applying import apply
+from waybill.ledger.registrations import Provenance
+from waybill.registrations.applying import apply, record
 from waybill.sources.duckdb import engine
 from waybill.window import Frequency
 
@@ -488,6 +490,10 @@ def test_apply_config_records_the_good_files_announces_the_change_and_fails_for_
     (place.root / "config/tenants/globex.yaml").unlink()
     assert states(run("apply_config")) == {"apply": "success", "check": "success", "start": "skipped"}
     assert len(events(seen)) == 1, "an apply that changes nothing announces nothing"
+    of_api = Provenance("api", "operator")
+    record(place.installation(), "umbrella", Registration.model_validate({"sourceTenant": "initech"}), ("user",), by=of_api)
+    place.tenant("initech")
+    assert states(run("apply_config")) == {"apply": "success", "check": "failed", "start": "skipped"}, "only the ledger knows it"
 
 
 def test_apply_config_switches_off_many_tenants_only_when_told_to(run, place):

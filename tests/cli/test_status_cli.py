@@ -128,7 +128,10 @@ def test_a_rehearsed_apply_tells_the_size_of_the_full_loads(waybill: Waybill, pl
     printed = waybill("apply", "--dry-run")
     assert "full loads: about 1 row, " in printed
     (place.root / "warehouse.duckdb").rename(place.root / "away")
-    assert "full loads: about 0 rows, 0 bytes uncompressed; 1 entity could not be counted" in waybill("apply", "--dry-run")
+    assert (
+        "full loads: about 0 rows, 0 bytes uncompressed; 1 entity not counted: the source cannot be counted now (source_missing)"
+        in waybill("apply", "--dry-run")
+    )
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     waybill("apply")
     assert "full loads" not in waybill("apply", "--dry-run")
@@ -159,6 +162,17 @@ def test_a_backfill_takes_dates_in_the_tenant_s_zone(waybill: Waybill) -> None:
     assert one["window"] == {"from": "2026-05-27T22:00:00.000000Z", "to": "2026-05-29T22:00:00.000000Z"}
 
 
+def test_repairs_are_told_to_programs_too(waybill: Waybill) -> None:
+    waybill("run", "acme")
+    done = json.loads(waybill("backfill", "acme", "user", "--from", "2026-05-28", "--to", "2026-05-30", "--json"))
+    assert {key: done[key] for key in ("entity", "kind", "status", "error")} == {
+        "entity": "user", "kind": "backfill", "status": "committed", "error": None,
+    }  # fmt: skip
+    again = json.loads(waybill("redeliver", done["delivery_id"], "--json"))
+    assert (again["status"], again["rows"]) == ("committed", done["rows"])
+    assert again["place"] != done["place"]
+
+
 def test_a_healthy_installation_passes_the_doctor(waybill: Waybill) -> None:
     waybill("run", "acme")
     found = json.loads(waybill("doctor", "--json"))
@@ -166,6 +180,18 @@ def test_a_healthy_installation_passes_the_doctor(waybill: Waybill) -> None:
     assert {"python", "versions", "configuration", "ledger", "disk", "archive", "source warehouse", "destination folder", "airflow"} <= {
         one["check"] for one in found
     }
+
+
+def test_before_the_first_apply_the_doctor_looks_at_all_that_needs_no_ledger(waybill: Waybill, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+        monkeypatch.delenv(name)
+    found = {one["check"]: one for one in json.loads(waybill("doctor", "--json"))}
+    assert {name: one["status"] for name, one in found.items() if one["status"] != "ok"} == {"ledger": "warning", "destinations": "warning"}
+    assert found["source warehouse"]["status"] == "ok"
+    assert found["ledger"]["next_step"] == "The next `waybill apply` or run brings it there"
+    monkeypatch.setenv("WAYBILL_LEDGER_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
+    found = {one["check"]: one["status"] for one in json.loads(waybill("doctor", "--json", status=1))}
+    assert (found["ledger"], found["source warehouse"]) == ("failed", "ok")
 
 
 def test_the_doctor_tells_what_would_stop_the_run_and_the_way_out(waybill: Waybill, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

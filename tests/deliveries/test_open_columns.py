@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests.installations import DAY, NOON, Place, make_place
-from waybill.errors import PermanentError
 from waybill.registrations import applying
 
 ORDERS = {"source": "warehouse", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "changes": {"mode": "full"}}
@@ -98,16 +98,18 @@ def test_anything_else_is_a_finding(place: Place, columns: Any) -> None:
 
 def test_a_name_that_is_not_there_is_told_before_anything_leaves(place: Place) -> None:
     place.write("catalog.yaml", catalog("all except [inner_notes]"))
-    with pytest.raises(PermanentError, match="did you mean inner_note"):
-        place.run(NOON)
+    [found] = applying.apply(place.installation(), actor="test").findings
+    assert "did you mean inner_note" in str(found)
+    place.run(NOON)
     assert not lock(place).exists()
     assert not list(place.manifests())
 
 
 def test_a_configuration_that_cannot_be_written_says_where_to_freeze(place: Place) -> None:
     lock(place).with_name(".columns.lock.yaml.part").mkdir()
-    with pytest.raises(PermanentError, match="Run `waybill apply` where the configuration is kept"):
-        place.run(NOON)
+    [found] = applying.apply(place.installation(), actor="test").findings
+    assert "Run `waybill apply` where the configuration is kept" in str(found)
+    place.run(NOON)
     assert not list(place.manifests())
 
 
@@ -122,3 +124,50 @@ def test_queries_and_parquet_files_are_frozen_too(place: Place) -> None:
     place.run(NOON)
     by_entity = {one["entity"]: [column["name"] for column in one["columns"]] for _, one in place.manifests()}
     assert by_entity == {"orders": ["tenant_id", "id", "total"], "events": ["tenant_id", "id", "note"]}
+
+
+def test_a_source_that_is_away_holds_up_its_own_entities_and_no_others(place: Place) -> None:
+    words = catalog("all except [inner_note]")
+    words["sources"]["away"] = {"kind": "duckdb", "path": "not_there_yet.duckdb"}
+    words["entities"] |= {name: {**ORDERS, "source": "away", "columns": "all"} for name in ("visits", "clicks")}
+    place.write("catalog.yaml", words)
+    place.tenant(entityList=["orders", "visits"])
+    place.tenant("globex", entityList=["orders"])
+    applied = applying.apply(place.installation(), actor="test")
+    assert [(one.tenant, one.difference.activated) for one in applied.changed] == [("acme", ("orders",)), ("globex", ("orders",))]
+    assert [one.path for one in applied.findings] == ["entities.visits.columns", "entities.clicks.columns"]
+    assert "not frozen yet, so nobody receives the entity" in str(applied.findings[0])
+    place.run(NOON)
+    assert {one["entity"] for _, one in place.manifests()} == {"orders"}
+    with duckdb.connect(str(place.root / "not_there_yet.duckdb")) as connection:
+        connection.execute("CREATE TABLE orders AS SELECT 'acme' AS tenant_id, 1 AS id")
+    applied = applying.apply(place.installation(), actor="test")
+    assert not applied.findings
+    assert [(one.tenant, one.difference.activated, one.difference.kept) for one in applied.changed] == [("acme", ("visits",), ("orders",))]
+
+
+def test_an_entity_that_is_frozen_anew_while_its_source_is_away_keeps_its_stream(place: Place) -> None:
+    place.run(NOON)
+    lock(place).unlink()
+    hidden = place.root / "hidden.duckdb"
+    (place.root / "warehouse.duckdb").rename(hidden)
+    applied = applying.apply(place.installation(), actor="test")
+    assert not applied.changed
+    assert [one.path for one in applied.findings] == ["entities.orders.columns"]
+    hidden.rename(place.root / "warehouse.duckdb")
+    applied = applying.apply(place.installation(), actor="test")
+    assert not applied.findings
+    place.clock = NOON + DAY
+    place.run(NOON + DAY)
+    assert [one["sequence"] for _, one in place.manifests()] == [1, 2]
+
+
+def test_one_wrong_name_costs_the_other_entities_of_its_source_nothing(place: Place) -> None:
+    words = catalog("all except [inner_note]")
+    words["entities"]["visits"] = {**ORDERS, "relation": "not_there", "columns": "all"}
+    words["entities"]["carts"] = {**ORDERS, "columns": "all except [totla]"}
+    place.write("catalog.yaml", words)
+    applied = applying.apply(place.installation(), actor="test")
+    assert [(one.tenant, one.difference.activated) for one in applied.changed] == [("acme", ("orders",))]
+    assert [one.path for one in applied.findings] == ["entities.visits.columns", "entities.carts.columns"]
+    assert "did you mean total" in str(applied.findings[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.configuration import loading
+from waybill.deliveries.running import run
 from waybill.errors import InvalidInput
 from waybill.files import places
 from waybill.registrations import applying, replacing
@@ -27,6 +29,11 @@ def place(tmp_path: Path) -> Iterator[Place]:
         place.user(1, "Ada", MIDNIGHT - 2 * DAY)
         place.user(2, "Grace", MIDNIGHT - 2 * DAY, tenant="globex")
         yield place
+
+
+def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.rglob("*.manifest.json")):
+        yield path, json.loads(path.read_text())
 
 
 def file_of(place: Place, tenant: str) -> Path:
@@ -54,6 +61,26 @@ def test_one_command_delivers_to_a_second_place_with_a_chain_of_its_own(place: P
     assert second.is_whole
     assert (first.rows, second.rows) == (2, 2)
     assert (first.manifests, second.manifests) == (2, 1)
+
+
+def test_the_copy_gets_what_the_policy_says_of_its_original(place: Place, run_waybill: Callable[..., str]) -> None:
+    policy, home = place.root / "config/policy.yaml", {"WAYBILL_CONFIG_DIR": str(place.root / "config")}
+    words = ("copy", "acme", "second", "--to", "{kind: folder, root: second}")
+    head = "# ours\nsigning: house\ntenants:   # who differs\n\n    # the first\n"
+    policy.write_text(f"{head}    acme: {{signing: acme_key}}\n    globex:\n        signing: none\n")
+    printed = run_waybill(*words, **home)
+    assert f"added second to {policy}, with the words of acme" in printed
+    found = yaml.safe_load(policy.read_text())["tenants"]
+    assert found == {"second": {"signing": "acme_key"}, "acme": {"signing": "acme_key"}, "globex": {"signing": "none"}}
+    assert policy.read_text().startswith(head)
+    assert place.installation().configuration.export_policy("second").signing == "acme_key"
+    file_of(place, "second").unlink()
+    policy.write_text("tenants: {acme: {signing: acme_key}}\n")
+    said = run_waybill(*words, status=1, **home)
+    assert "Add `second: {signing: acme_key}` to tenants there" in said
+    assert not file_of(place, "second").exists()
+    policy.write_text("tenants: {acme: {signing: acme_key}, second: {signing: none}}\n")
+    assert "added" not in run_waybill(*words, **home)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +157,37 @@ def test_through_the_api_only_an_operator_makes_a_copy(place: Place) -> None:
         replacing.replace(installation, "second", {**body, "copyOf": "acmee"}, actor="operator", operator=True)
     replacing.replace(installation, "second", body, actor="operator", operator=True)
     replacing.replace(installation, "second", {**body, "frequency": "weekly"}, actor="tenant")
+
+
+def test_copies_that_the_api_manages_follow_their_original_to_another_id(place: Place) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    file_of(place, "acme").unlink()
+    installation = place.installation()
+    first = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}, "sourceTenant": "acme"}
+    second = {**first, "destination": {"kind": "folder", "root": "second"}, "copyOf": "customer-1"}
+    replacing.replace(installation, "customer-1", first, actor="operator", operator=True)
+    replacing.replace(installation, "customer-1-dwh", second, actor="operator", operator=True)
+    run(installation, "customer-1-dwh", NOON)
+    replacing.replace(installation, "customer-1", {**first, "sourceTenant": "globex"}, actor="operator", operator=True)
+    copy = installation.registered("customer-1-dwh")
+    assert (copy.registration.source_tenant, copy.version, copy.origin) == ("globex", 2, "api")
+    run(installation, "customer-1-dwh", NOON)
+    newest = max((one for _, one in manifests(place.root / "second")), key=lambda one: one["generation"])
+    assert (newest["generation"], newest["kind"], newest["rows"]) == (2, "full", 1)
+    assert "Grace" in next((place.root / "second").rglob("user.g2.*.csv")).read_text()
+    replacing.replace(installation, "customer-1", {**first, "frequency": "weekly"}, actor="operator", operator=True)
+    assert installation.registered("customer-1-dwh").registration.source_tenant == "acme"
+
+
+def test_a_file_is_compared_with_tenants_that_only_the_api_manages(place: Place) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    installation = place.installation()
+    body = {"entityList": ["user"], "destination": {"kind": "folder", "root": "second"}, "sourceTenant": "globex"}
+    replacing.replace(installation, "second", body, actor="operator", operator=True)
+    place.tenant("globex", entityList=["user"])
+    place.tenant("third", entityList=["user"], sourceTenant="globex-2")
+    applied = applying.apply(place.installation(), actor="test")
+    assert [(one.file, one.path, one.code) for one in applied.findings] == [
+        ("config/tenants/globex.yaml", "sourceTenant", "source_tenant_taken")
+    ]
+    assert [one.tenant for one in applied.changed] == ["acme", "third"]

@@ -190,7 +190,125 @@ def test_changes_are_found_by_what_speaks_for_it(project: Project, shop: psycopg
     assert found["soft"]["deleted_column"] == "deleted_at"
     assert found["state"]["deleted_when"] == {"column": "is_deleted", "op": "=", "value": True}
     assert "x" not in found["by_xid"]["columns"]
-    project.waybill("check")
+    assert {name: one.get("deletes") for name, one in found.items()} == {
+        "by_index": "compare", "by_name": None, "by_xid": "compare", "login_events": "never", "soft": None, "state": None,
+    }  # fmt: skip
+    assert "warning" not in project.waybill("check")
+
+
+def test_only_what_sets_a_column_speaks_for_it(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW."Updated_At" = now(); RETURN NEW; END $$;
+        CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.slug = lower(NEW.slug); RETURN NEW; END $$;
+        CREATE TABLE stamped (tenant_id text NOT NULL, id int PRIMARY KEY, "Updated_At" timestamptz NOT NULL);
+        CREATE TABLE switched_off (LIKE stamped INCLUDING ALL); CREATE TABLE sometimes (LIKE stamped INCLUDING ALL);
+        CREATE TABLE lowered (LIKE stamped INCLUDING ALL, slug text); CREATE TABLE half_indexed (LIKE stamped INCLUDING ALL);
+        CREATE TRIGGER t BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER t BEFORE UPDATE ON switched_off FOR EACH ROW EXECUTE FUNCTION touch();
+        ALTER TABLE switched_off DISABLE TRIGGER t;
+        CREATE TRIGGER t BEFORE UPDATE OF id ON sometimes FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER t BEFORE UPDATE ON lowered FOR EACH ROW EXECUTE FUNCTION other();
+        CREATE INDEX ON half_indexed ("Updated_At") WHERE tenant_id = 'a';
+        """
+    )
+    project.waybill("discover", "shop", "--write")
+    assert {name: one["changes"]["mode"] for name, one in project.entities().items()} == {
+        "stamped": "lookback", "switched_off": "full", "sometimes": "full", "lowered": "full", "half_indexed": "full",
+    }  # fmt: skip
+
+
+def test_every_way_to_mark_a_deleted_row_is_found(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TYPE life AS ENUM ('live', 'Deleted')")
+    marks = {
+        "a": "removed_on date", "b": '"DeletedAt" timestamp', "c": "is_deleted smallint NOT NULL", "d": "deleted boolean",
+        "e": "status text", "f": '"State" life', "g": "status text", "h": "archived_at timestamptz",
+    }  # fmt: skip
+    for name, mark in marks.items():
+        shop.execute(f"CREATE TABLE {name} (tenant_id text NOT NULL, id int PRIMARY KEY, {mark})")
+    shop.execute("INSERT INTO e VALUES ('a', 1, 'deleted'), ('a', 2, 'live'); INSERT INTO f VALUES ('a', 1, 'Deleted')")
+    shop.execute("INSERT INTO g VALUES ('a', 1, 'live'), ('a', 2, NULL); INSERT INTO c VALUES ('a', 1, 0), ('a', 2, 1)")
+    project.waybill("discover", "shop", "--write")
+    assert {name: one.get("deleted_column", one.get("deleted_when")) for name, one in project.entities().items()} == {
+        "a": "removed_on", "b": "DeletedAt", "c": {"column": "is_deleted", "op": "=", "value": 1},
+        "d": {"column": "deleted", "op": "=", "value": True}, "e": {"column": "status", "op": "=", "value": "deleted"},
+        "f": {"column": "State", "op": "=", "value": "Deleted"}, "g": None, "h": None,
+    }  # fmt: skip
+    assert project.deliver("a") == {"a": 0, "b": 0, "c": 2, "d": 0, "e": 2, "f": 1, "g": 2, "h": 0}
+
+
+def test_rows_that_nobody_would_receive_are_told(project: Project, shop: psycopg.Connection, postgres: Database) -> None:
+    shop.execute(
+        """
+        CREATE TABLE parts (tenant_id text, id int PRIMARY KEY); INSERT INTO parts VALUES (NULL, 1), ('a', 2);
+        CREATE TABLE pieces (id int PRIMARY KEY, part int REFERENCES parts); INSERT INTO pieces VALUES (1, NULL), (2, NULL), (3, 2);
+        CREATE TABLE hidden (tenant_id text NOT NULL, id int PRIMARY KEY); INSERT INTO hidden VALUES ('a', 1);
+        CREATE TABLE half_hidden (tenant_id text NOT NULL, id int PRIMARY KEY); INSERT INTO half_hidden VALUES ('a', 1), ('b', 2);
+        ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE half_hidden ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON half_hidden USING (tenant_id = 'a');
+        CREATE ROLE narrow LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO narrow;
+        """
+    )
+    project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://narrow@{postgres.host}:{postgres.port}/{postgres.name}"
+    try:
+        printed = project.waybill("discover", "shop", "--write")
+        assert "hidden: row-level security shows the connection's user no row" in printed
+        text = project.catalog.read_text()
+        assert "tenant_column: tenant_id    # 1 row of today has none, and nobody receives it" in text
+        assert "tenant_through:    # 2 rows of today have none, and nobody receives them" in text
+        assert "relation: half_hidden    # row-level security decides which rows the connection's user sees" in text
+        assert project.deliver("a") == {"parts": 1, "pieces": 1, "half_hidden": 1}
+        project.waybill("check", "--connect")
+    finally:
+        shop.execute("DROP OWNED BY narrow; DROP ROLE narrow")
+
+
+def test_of_several_ways_to_the_tenant_one_that_loses_no_row_is_taken(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute(
+        """
+        CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY, "Tenant_ID" text); INSERT INTO a VALUES ('a', 1, 'b');
+        CREATE TABLE b (id int PRIMARY KEY, a int NOT NULL REFERENCES a); INSERT INTO b VALUES (1, 1);
+        CREATE TABLE c (id int PRIMARY KEY, a int REFERENCES a, b int NOT NULL REFERENCES b); INSERT INTO c VALUES (1, NULL, 1), (2, 1, 1);
+        CREATE TABLE d (id int PRIMARY KEY, a int REFERENCES a); INSERT INTO d VALUES (1, NULL), (2, 1);
+        """
+    )
+    project.waybill("discover", "shop", "--write")
+    found = project.entities()
+    assert found["a"]["tenant_column"] == "tenant_id"
+    assert [step["table"] for step in found["c"]["tenant_through"]] == ["b", "a"]
+    assert project.deliver("a") == {"a": 1, "b": 1, "c": 2, "d": 1}
+
+
+def test_tables_of_the_usual_schema_have_the_plain_names(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute('CREATE SCHEMA archive; CREATE SCHEMA "Zoo 1"')
+    for name in ("archive.orders", "orders", '"Zoo 1".orders', '"Größe"', '"Łódź"'):
+        shop.execute(f"CREATE TABLE {name} (tenant_id text NOT NULL, id int PRIMARY KEY)")
+    project.waybill("discover", "shop", "--write")
+    assert {name: one["relation"] for name, one in project.entities().items()} == {
+        "orders": "orders", "archive_orders": "archive.orders", "zoo_1_orders": "Zoo 1.orders", "grosse": "Größe", "lodz": "Łódź",
+    }  # fmt: skip
+
+
+def test_passwords_in_other_languages_stay(project: Project, shop: psycopg.Connection) -> None:
+    secrets = [
+        "Kennwort",
+        "mot_de_passe",
+        "contraseña",
+        "senha_hash",
+        "wachtwoord",
+        "hasło",
+        "şifre",
+        "пароль",
+        "密码",
+        "パスワード",
+        "비밀번호",
+    ]
+    plain = ["clave", "jetons_caisse", "cycle_apicole", "senhora", "паспорт", "密度"]
+    columns = ", ".join(f'"{name}" text' for name in (*secrets, *plain))
+    shop.execute(f"CREATE TABLE people (tenant_id text NOT NULL, id int PRIMARY KEY, {columns})")
+    project.waybill("discover", "shop", "--write")
+    assert list(project.entities()["people"]["columns"]) == ["tenant_id", "id", *plain]
+    assert '# "Kennwort" is left out: its name looks like a credential, and credentials never leave' in project.catalog.read_text()
 
 
 def test_keys_are_proven_on_the_data_where_nothing_declares_them(project: Project, shop: psycopg.Connection) -> None:

@@ -107,3 +107,15 @@ def test_a_source_without_anything_to_export_leaves_no_folder(waybill: Waybill, 
 def test_a_file_in_the_way_is_told(waybill: Waybill, tmp_path: Path) -> None:
     (tmp_path / "project").write_text("")
     assert "is a file" in waybill("init", str(tmp_path / "project"), status=1)
+
+
+def test_what_was_made_is_told_to_programs_too(waybill: Waybill, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        connection.execute("CREATE TABLE orders (tenant_id VARCHAR, id INTEGER PRIMARY KEY); CREATE TABLE words (word VARCHAR)")
+    made = json.loads(waybill("init", str(tmp_path / "made"), "--source", str(tmp_path / "shop.duckdb"), "--json"))
+    assert made["folder"] == str(tmp_path / "made")
+    assert str(tmp_path / "made/config/catalog.yaml") in made["files"]
+    assert all(Path(name).is_file() for name in made["files"])
+    assert [one["id"] for one in made["discovered"]["entities"]] == ["orders"]
+    assert [one["relation"] for one in made["discovered"]["skipped"]] == ["words"]
+    assert json.loads(waybill("init", str(tmp_path / "empty"), "--json"))["discovered"] is None

@@ -358,10 +358,10 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 
 
 def check() -> None:
-    """Tell what is late, at risk or well again. Raises ConfigError with the findings of all configuration files, if there are any."""
+    """Tell what is late, at risk or well again. Raises ConfigError with all that keeps files from being applied, if there is anything."""
     from waybill.airflow import metrics
-    from waybill.configuration import loading
     from waybill.deliveries.reports import notifying, sending
+    from waybill.registrations import applying
 
     installation = open_installation()
     for tenant, event in notifying.watch(installation):
@@ -370,7 +370,10 @@ def check() -> None:
     metrics.standing(installation)
     for problem in sending.send_due(installation):
         log.warning("%s", problem)
-    findings = loading.load(loading.Settings.from_environment().config_dir).findings
+    configuration = installation.configuration
+    # What the files say of themselves, and what only the ledger, the sources and gpg know of them.
+    shared = configuration.shared_findings
+    findings = configuration.findings if shared else applying.apply(installation, actor=f"airflow:{APPLY_DAG}", dry_run=True).findings
     if findings:
         raise ConfigError(list(findings))
 

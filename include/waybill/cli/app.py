@@ -26,8 +26,6 @@ from waybill.states import DeliveryStatus, Purpose
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
     from waybill.configuration.registration import Registration
-    from waybill.deliveries.running import Result
-    from waybill.installation import Installation
     from waybill.registrations.applying import Change
 
 app = typer.Typer(
@@ -145,7 +143,7 @@ def apply(
 
     installation = open_installation()
     applied = applying.apply(installation, actor=actor(), dry_run=dry_run, allow_mass_deactivation=allow_mass_deactivation)
-    size = estimating.size_of(installation, applied.first_loads()) if dry_run else None
+    size = estimating.size_of(installation, applied.first_loads(), estimating.PATIENCE_OF_A_TERMINAL) if dry_run else None
     if as_json:
         dump({
             "changes": [_change(change) for change in applied.changes],
@@ -248,7 +246,7 @@ def run(
     for problem in sending.tell(installation, tenant)[1]:
         complain(str(problem))
     if as_json:
-        dump([_told(installation, result) for result in results])
+        dump([operations.told(installation, result) for result in results])
     for result in () if as_json else results:
         delivery = result.delivery
         if result.outcome:
@@ -265,16 +263,6 @@ def run(
         advice = "the next run finishes them" if passing else "mend the cause and run again"
         complain(f"{len(failed)} of {len(results)} deliveries failed; {advice}")
         raise typer.Exit(1)
-
-
-def _told(installation: Installation, result: Result) -> dict[str, Any]:
-    from waybill.deliveries.reports import describing
-
-    delivery, done, error = result.delivery, result.outcome, result.error
-    facts = {"delivery_id": delivery.id, "entity": delivery.entity, "kind": delivery.kind, "sequence": delivery.sequence}
-    said = {"code": error.code, "error": str(error)} if error else None
-    place = describing.where(installation, delivery) if done else None
-    return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
 
 
 @contextmanager

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waybill.airflow import lookup, open_installation
 from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, midnight, moment, tell_source_findings, write
+
+if TYPE_CHECKING:
+    from waybill.deliveries.running import Result
+    from waybill.installation import Installation
 
 app = typer.Typer()
 
@@ -146,6 +150,7 @@ def backfill(
     ],
     end: Annotated[date, typer.Option("--to", parser=moment, metavar="T", help="End of the range, not in it; up to the watermark.")],
     again: Annotated[bool, typer.Option("--again", help="Deliver a range once more that was backfilled before.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Deliver the rows of a past range as they are now, beside the stream. Asking twice finishes or verifies the same backfill."""
     from waybill.deliveries import repairs
@@ -155,12 +160,13 @@ def backfill(
     span = midnight(start, zone), midnight(end, zone)
     with _rows() as progress:
         result = repairs.backfill(installation, tenant, entity, *span, actor=actor(), again=again, progress=progress)
-    _tell(installation, result)
+    _tell(installation, result, as_json)
 
 
 @app.command()
 def redeliver(
     delivery_id: Annotated[str, typer.Argument(metavar="ID", help="A committed delivery, as `waybill deliveries` lists it.")],
+    as_json: AsJson = False,
 ) -> None:
     """Send the same bytes of a committed delivery again, under a new name."""
     from waybill.deliveries import repairs
@@ -168,16 +174,31 @@ def redeliver(
     installation = open_installation()
     with _rows() as progress:
         result = repairs.redeliver(installation, delivery_id, actor=actor(), progress=progress)
-    _tell(installation, result)
+    _tell(installation, result, as_json)
 
 
-def _tell(installation: Any, result: Any) -> None:
-    """One finished delivery on one line, or what stopped it."""
+def told(installation: Installation, result: Result) -> dict[str, Any]:
+    """One delivery and how it ended, for programs."""
     from waybill.deliveries.reports import describing
 
+    delivery, done, error = result.delivery, result.outcome, result.error
+    facts = {"delivery_id": delivery.id, "entity": delivery.entity, "kind": delivery.kind, "sequence": delivery.sequence}
+    said = {"code": error.code, "error": str(error)} if error else None
+    place = describing.where(installation, delivery) if done else None
+    return {**facts, "status": done.status if done else "failed", "rows": done.rows if done else None, "place": place, "error": said}
+
+
+def _tell(installation: Installation, result: Result, as_json: bool) -> None:
+    """One finished delivery, or what stopped it."""
+    from waybill.deliveries.reports import describing
+
+    if as_json:
+        dump(told(installation, result))
     if result.error:
         raise result.error
     delivery = result.delivery
+    if as_json or not result.outcome:
+        return
     rows = counted(result.outcome.rows, "row")
     write(f"{result.outcome.status:10} {delivery.entity:40} {rows:>15}  {describing.where(installation, delivery)}  delivery {delivery.id}")
 

@@ -88,7 +88,8 @@ def copy(
     ],
 ) -> None:
     """Deliver a tenant's data to a second place, too: write the file of a copy with a destination and a chain of its own."""
-    from waybill.configuration.loading import Settings, read_mapping
+    from waybill.configuration.loading import Settings
+    from waybill.configuration.yaml_files import read_mapping
     from waybill.errors import ConfigError
     from waybill.registrations import copying
 
@@ -96,8 +97,10 @@ def copy(
     destination = read_mapping(to, "--to", findings)
     if destination is None:
         raise ConfigError(findings)
-    path = copying.copy(Settings.from_environment(), tenant, name, destination)
-    write(f"made {path}")
+    done = copying.copy(Settings.from_environment(), tenant, name, destination)
+    write(f"made {done.path}")
+    if done.policy:
+        write(f"added {name} to {done.policy}, with the words of {tenant}")
     write(f"next: waybill check --connect && waybill apply && waybill probe {name}")
 
 
@@ -111,15 +114,19 @@ def init(
     ] = "",
     example: Annotated[str, typer.Option(help="A sample estate with data instead: flights.")] = "",
     tenant_column: Annotated[list[str] | None, typer.Option(help="As for `waybill discover`.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a project folder that runs: configuration, DAG and plugin files for an Airflow, a CI workflow that checks it."""
     from waybill.discovery import projects
 
     if source and example:
         raise typer.BadParameter("give either --source or --example")
-    if not source and not example and sys.stdin.isatty():
+    if not source and not example and not as_json and sys.stdin.isatty():
         source = typer.prompt("Airflow connection, DuckDB file or Parquet folder (empty: decide later)", default="", show_default=False)
     made = projects.init(folder, source=source, example=example, names=tuple(tenant_column or ()), connections=lookup, connect=connect_db)
+    if as_json:
+        dump({"folder": str(folder), "files": [str(path) for path in made.files], "discovered": made.discovered})
+        return
     for path in made.files:
         write(f"made {path}")
     for line in made.next_steps:

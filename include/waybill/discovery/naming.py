@@ -24,6 +24,24 @@ from waybill.errors import PermanentError
 
 _POSTGRES = frozenset({"postgres", "postgresql"})
 _LONGEST = 63
+_LATIN = str.maketrans(
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "đ": "d",
+        "ł": "l",
+        "ı": "i",
+        "þ": "th",
+        "Æ": "AE",
+        "Œ": "OE",
+        "Ø": "O",
+        "Đ": "D",
+        "Ł": "L",
+        "Þ": "TH",
+    }
+)
 
 
 def source_of(word: str, catalog: Catalog, base: Path, connections: Connections) -> tuple[str, SourceSpec]:
@@ -72,7 +90,7 @@ def source_of(word: str, catalog: Catalog, base: Path, connections: Connections)
 def slug(name: str) -> str:
     """A name as an entity id. Where letters of it have no Latin counterpart, an id that stands for it; empty where nothing is left."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", snake) if not unicodedata.combining(letter))
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", snake) if not unicodedata.combining(letter)).translate(_LATIN)
     if any(letter.isalpha() and not letter.isascii() for letter in plain):
         return f"table_{_stands_for(name)}"
     found = re.sub(r"[^a-z0-9]+", "_", plain.casefold()).strip("_")

@@ -160,8 +160,11 @@ def _replace(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Made:
+    """`discovered` is what was found in the source, as JSON has it; None where none was asked."""
+
     files: tuple[Path, ...]
     next_steps: tuple[str, ...]
+    discovered: dict[str, Any] | None = None
 
 
 def init(
@@ -195,7 +198,7 @@ def init(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return Made(tuple(folder / name for name in files), _next_steps(folder, example, found))
+    return Made(tuple(folder / name for name in files), _next_steps(folder, example, found), found.as_json() if found else None)
 
 
 def _next_steps(folder: Path, example: str, found: Look | None) -> tuple[str, ...]:

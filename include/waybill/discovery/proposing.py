@@ -16,12 +16,14 @@ from waybill.discovery.tenants import owners, tenant_names
 from waybill.errors import WaybillError
 from waybill.errors import counted as of
 from waybill.sources.sql import Sql, join, sql
-from waybill.sources.structures.base import FoundColumn, FoundTable, Structure
+from waybill.sources.structures.base import FoundColumn, FoundTable, Structure, written
 
 SMALL = 100_000
 """Rows that may be delivered whole each time."""
 PROVABLE = 5_000_000
 """More rows are not searched for what is unique among them."""
+MOST_STATES = 100
+"""A column with more values is no state."""
 
 _TIMES = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE})
 _KEYS = frozenset({ColumnType.INTEGER, ColumnType.UUID, ColumnType.STRING, ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DECIMAL})
@@ -31,8 +33,13 @@ _UPDATED = frozenset(
      "changed_at", "last_changed", "last_changed_at", "mtime"]
 )  # fmt: skip
 _CREATED = ("occurred_at", "happened_at", "created_at", "created_on", "created", "created_date", "date_created", "inserted_at", "logged_at")
-_DELETED = frozenset(["deleted_at", "deleted_on", "date_deleted", "deletion_time", "removed_at", "deleted_time"])
-_DELETED_STATE = frozenset(["is_deleted", "deleted", "is_removed"])
+_DELETED = frozenset(
+    ["deleted_at", "deleted_on", "date_deleted", "deleted_date", "deletion_time", "deletion_date", "deleted_time", "delete_time", "deleted",
+     "soft_deleted_at", "removed_at", "removed_on", "date_removed", "discarded_at", "trashed_at"]
+)  # fmt: skip
+_DELETED_MARK = frozenset(["is_deleted", "deleted", "is_removed", "soft_deleted", "deleted_flag", "delete_flag", "del_flag"])
+_STATES = frozenset(["status", "state", "row_status", "record_status", "lifecycle", "lifecycle_state"])
+_DELETED_WORDS = frozenset(["deleted", "removed", "soft_deleted"])
 _EVENTS = frozenset(
     ["event", "events", "log", "logs", "login", "logins", "audit", "audits", "history", "activity", "activities", "visits", "views"]
 )
@@ -79,7 +86,10 @@ def propose(
     used = {word.casefold() for word in taken}
     plain = {table.name for table in tables if slug(table.name) == table.name}
     entities, skipped = [], []
-    for table in (table for table in tables if table.relation not in known):
+    # Tables of the usual schema come first, so that their entities have the plain names.
+    for table in sorted(
+        (table for table in tables if table.relation not in known), key=lambda table: table.relation != written(table.name)
+    ):
         why = table.obstacle or unfit.get(table.relation) or _unsayable(table)
         if not why and table.relation not in owned:
             looked = f"no column {' or '.join(names)}" if names else "no tenant column"
@@ -102,7 +112,7 @@ def propose(
 
 def _unsayable(table: FoundTable) -> str:
     if '"' in table.relation.replace('."', "").replace('".', "").strip('"'):
-        return "its name holds a double quote"
+        return "its name holds a double quote; catalogue a view of it with another name"
     return "" if table.columns else "it has no columns"
 
 
@@ -111,6 +121,11 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
     columns, left_out = _columns(table)
     if not columns:
         return Skipped(table.relation, "no column of it may leave")
+    if table.filtered:
+        remarks["relation"] = "row-level security decides which rows the connection's user sees"
+        if not _counted(structure, table):
+            why = "row-level security shows the connection's user no row; give it a policy that does, or the attribute BYPASSRLS"
+            return Skipped(table.relation, why)
     key, remarks["key"] = _key(structure, table, owner, columns)
     if not key:
         return Skipped(table.relation, remarks["key"])
@@ -121,7 +136,11 @@ def _entity(structure: Structure, source: str, table: FoundTable, owner: dict[st
     if table.comment and not secret_value(table.comment):
         body["description"] = " ".join(table.comment.split())
     body |= {"source": source, "relation": table.relation, **owner, "key": list(key), "changes": changes}
-    body |= _deleted(table, remarks)
+    body |= _deleted(structure, table, remarks)
+    body |= _deletes(table, body, remarks)
+    for said, column in (("tenant_column", owner.get("tenant_column")), ("tenant_through", next(iter(_first_step(owner)), None))):
+        if column is not None:
+            remarks[said] = _without_tenant(structure, table, column)
     if (created := _named(table, _CREATED, _TIMES)) is not None:
         body["time_column"] = created.name
     return Proposal(name, {**body, "columns": columns}, {key: text for key, text in remarks.items() if text}, left_out)
@@ -153,15 +172,55 @@ def _named(table: FoundTable, names: Collection[str], kinds: Collection[ColumnTy
     return next((fit[name] for name in (names if isinstance(names, tuple) else fit) if name in fit and name in names), None)
 
 
-def _deleted(table: FoundTable, remarks: dict[str, str]) -> dict[str, Any]:
+def _deleted(structure: Structure, table: FoundTable, remarks: dict[str, str]) -> dict[str, Any]:
     at = _named(table, _DELETED, _TIMES)
     if at is not None and not at.not_null:
         return {"deleted_column": at.name}
-    state = _named(table, _DELETED_STATE, {ColumnType.BOOLEAN})
-    if state is None:
+    mark = _named(table, _DELETED_MARK, {ColumnType.BOOLEAN, ColumnType.INTEGER})
+    if mark is not None:
+        remarks["deleted_when"] = "by its name"
+        return {"deleted_when": {"column": mark.name, "op": "=", "value": True if mark.kind is ColumnType.BOOLEAN else 1}}
+    state = _named(table, _STATES, {ColumnType.STRING, None})
+    if state is None or _rows(structure, table) > PROVABLE:
         return {}
-    remarks["deleted_when"] = "by its name"
-    return {"deleted_when": {"column": state.name, "op": "=", "value": True}}
+    found = structure.ask(
+        sql("SELECT {}, count(*) FROM {} GROUP BY {}", (name := structure.name(state.name)), structure.relation(table), name)
+    )
+    for value, rows in found if len(found) <= MOST_STATES else ():
+        if isinstance(value, str) and value.casefold() in _DELETED_WORDS:
+            remarks["deleted_when"] = f"{of(rows, 'row')} of today {'says' if rows == 1 else 'say'} so"
+            return {"deleted_when": {"column": state.name, "op": "=", "value": value}}
+    return {}
+
+
+def _deletes(table: FoundTable, body: dict[str, Any], remarks: dict[str, str]) -> dict[str, Any]:
+    """How a row that is gone is told, where a delta would not show it."""
+    told = "deleted_column" in body or "deleted_when" in body
+    if body["changes"]["mode"] == "full" or (told and "tenant_through" not in body):
+        return {}
+    if body["changes"]["mode"] == "append" and "tenant_through" not in body:
+        remarks["deletes"] = "the database has counted no deletion"
+        return {"deletes": "never"}
+    why = "a row's parent may go to another tenant" if told else "nothing tells that a row is gone"
+    remarks["deletes"] = f"{why}: reads every key of the tenant at each delivery; deletes_at says when instead"
+    return {"deletes": "compare"}
+
+
+def _first_step(owner: dict[str, Any]) -> Collection[str]:
+    steps = owner.get("tenant_through")
+    return steps[0]["on"] if steps else ()
+
+
+def _without_tenant(structure: Structure, table: FoundTable, name: str) -> str:
+    column = table.column(name)
+    if column is None or column.not_null or _rows(structure, table) > PROVABLE:
+        return ""
+    rows = _empty(structure, table, name)
+    return (
+        f"{of(rows, 'row')} of today {'has' if rows == 1 else 'have'} none, and nobody receives {'it' if rows == 1 else 'them'}"
+        if rows
+        else ""
+    )
 
 
 # How an entity's changes are found
@@ -185,7 +244,7 @@ def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], s
         at = next((column for column in (_named(table, _CREATED, _TIMES),) if column and column.not_null), None)
         why = "counted up, only ever inserted into, and named like events"
         return ({"mode": "append", "column": at.name, "lookback": "24h"} if at else {"mode": "append", "column": counted.name}), why
-    size = f"about {of(rows, 'row')}, delivered whole each time"
+    size = f"about {of(rows, 'row')}, delivered whole each time" if rows else "no row yet; delivered whole each time"
     if rows > SMALL:
         size += "; add a column that every change sets, with an index, and use lookback"
     return {"mode": "full"}, f"{size} ({doubt})" if doubt else size
@@ -200,7 +259,7 @@ def _evidence(table: FoundTable, column: FoundColumn) -> str:
     found = [
         text
         for text, holds in (
-            ("a trigger runs at each update", table.kept_by_trigger),
+            ("the database sets it at each update", column.name in table.stamped),
             ("an index begins with it", column.name in table.indexed),
         )
         if holds
@@ -211,15 +270,22 @@ def _evidence(table: FoundTable, column: FoundColumn) -> str:
 def _doubt(structure: Structure, table: FoundTable, column: FoundColumn) -> str:
     if column.not_null:
         return ""
-    [(empty,)] = structure.ask(sql("SELECT count(*) FROM {} WHERE {} IS NULL", structure.relation(table), structure.name(column.name)))
+    empty = _empty(structure, table, column.name)
     if not empty:
         return ""
     return f"{empty:,} rows have no {column.name}" if empty > 1 else f"one row has no {column.name}"
 
 
+def _empty(structure: Structure, table: FoundTable, column: str) -> int:
+    [(count,)] = structure.ask(sql("SELECT count(*) FROM {} WHERE {} IS NULL", structure.relation(table), structure.name(column)))
+    return int(count)
+
+
 def _rows(structure: Structure, table: FoundTable) -> int:
-    if table.rows is not None:
-        return table.rows
+    return table.rows if table.rows is not None else _counted(structure, table)
+
+
+def _counted(structure: Structure, table: FoundTable) -> int:
     [(count,)] = structure.ask(sql("SELECT count(*) FROM {}", structure.relation(table)))
     return int(count)
 
@@ -241,9 +307,12 @@ def _key(structure: Structure, table: FoundTable, owner: dict[str, Any], leaving
         return (), "no key is declared, and there are no rows to find one by"
     if rows > PROVABLE:
         return (), f"no key is declared, and {rows:,} rows are too many to find one by; add a unique index"
+    for key in table.keys:
+        if set(key) <= set(leaving) and not any(_empty(structure, table, name) for name in key):
+            return key, f"unique by an index, and no column of it is empty among the {of(rows, 'row')} of today"
     proven = _unique_one(structure, table) or _unique_pair(structure, table, owner)
     if proven:
-        return proven, f"unique among the {rows:,} rows of today; no constraint says so"
+        return proven, f"unique among the {of(rows, 'row')} of today; no constraint says so"
     return (), "no key is declared, and no column or pair of columns is unique"
 
 

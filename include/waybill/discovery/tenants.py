@@ -50,7 +50,8 @@ def owners(tables: Sequence[FoundTable], names: Sequence[str]) -> tuple[dict[str
     unfit: dict[str, str] = {}
     for table in tables:
         by_name = {column.name.casefold(): column for column in table.columns}
-        columns = [column for name in names if (column := by_name.get(name.casefold()))]
+        exactly = {column.name: column for column in table.columns}
+        columns = [column for name in names if (column := exactly.get(name) or by_name.get(name.casefold()))]
         fit = next((column for column in columns if column.kind in _IDS or _is_whole(column.native)), None)
         if fit is not None:
             found[table.relation] = Owner(fit.name)
@@ -72,22 +73,29 @@ def _is_whole(native: str) -> bool:
 
 
 def _follow(tables: Sequence[FoundTable], found: dict[str, Owner], unfit: Mapping[str, str]) -> None:
-    """Tables without a tenant of their own, from those that know theirs outwards: the shortest way, never-empty references first."""
+    """Tables without a tenant of their own, from those that know theirs outwards: the shortest way by references that are never empty, and
+    only where there is none, one that loses the rows without a reference.
+    """
     waiting = [table for table in tables if table.relation not in found and table.relation not in unfit]
     while waiting:
-        reached = {table.relation: owner for table in waiting if (owner := _next(table, found))}
+        reached = _reached(waiting, found, whole=True) or _reached(waiting, found, whole=False)
         if not reached:
             return
         found |= reached
         waiting = [table for table in waiting if table.relation not in reached]
 
 
-def _next(table: FoundTable, found: Mapping[str, Owner]) -> Owner | None:
+def _reached(waiting: Sequence[FoundTable], found: Mapping[str, Owner], *, whole: bool) -> dict[str, Owner]:
+    return {table.relation: owner for table in waiting if (owner := _next(table, found, whole))}
+
+
+def _next(table: FoundTable, found: Mapping[str, Owner], whole: bool) -> Owner | None:
+    never_empty = {column.name for column in table.columns if column.not_null}
     ways = [reference for reference in table.references if reference.relation in found and reference.relation != table.relation]
+    ways = [reference for reference in ways if not whole or set(reference.columns) <= never_empty]
     if not ways:
         return None
-    never_empty = {column.name for column in table.columns if column.not_null}
-    way = min(ways, key=lambda reference: (not set(reference.columns) <= never_empty, len(found[reference.relation].steps)))
+    way = min(ways, key=lambda reference: len(found[reference.relation].steps))
     owner = found[way.relation]
     if not owner.steps and way.theirs == (owner.column,):
         return Owner(way.columns[0])  # the reference holds the tenant's id itself

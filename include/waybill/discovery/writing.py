@@ -34,7 +34,7 @@ def entity_lines(proposal: Proposal) -> list[str]:
     for key, value in proposal.body.items():
         remark = f"    # {proposal.remarks[key]}" if key in proposal.remarks else ""
         if key == "tenant_through":
-            lines += ["    tenant_through:", *(f"      - {flow(step)}" for step in value)]
+            lines += [f"    tenant_through:{remark}", *(f"      - {flow(step)}" for step in value)]
         elif key == "columns":
             lines += ["    columns:", *(f"      {flow(name)}: {flow(column)}" for name, column in value.items())]
             lines += [f"      # {_quoted(name)} is left out: {why}" for name, why in proposal.left_out.items()]

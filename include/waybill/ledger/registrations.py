@@ -215,6 +215,13 @@ def reading(connection: Connection, source_tenant: str) -> list[str]:
     return list(connection.scalars(query.where((named == source_tenant) | own).order_by(tenant.c.id)))
 
 
+def copies(connection: Connection, original: str) -> list[Registered]:
+    """The registrations in force that name this tenant as their original."""
+    query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
+    named = registration.c.body["copyOf"].as_string() == original
+    return [Registered(**row._mapping) for row in connection.execute(query.where(named).order_by(tenant.c.id))]
+
+
 def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]:
     """The version in force of those of these tenants that are registered."""
     rows = connection.execute(select(tenant.c.id, tenant.c.version).where(tenant.c.id.in_(list(tenants))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,14 +15,15 @@ from sqlalchemy import Connection
 from waybill.access import Visible
 from waybill.configuration.loading import TenantFile, TenantFiles
 from waybill.configuration.registration import Difference, ExportOption, Registration, difference
-from waybill.configuration.sharing import reader, same_rows, shared_rows
+from waybill.configuration.sharing import Reader, reader, same_rows, shared_rows
 from waybill.configuration.values.encryption import key_hash
 from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
 from waybill.registrations import freezing, recipients, redefining
-from waybill.registrations.rivals import rivals
+from waybill.registrations.freezing import Frozen
+from waybill.registrations.rivals import rivals, without_files
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -76,8 +77,8 @@ class Applied:
             yield from (f"    - {entity}" for entity in change.difference.deactivated)
         yield from (f"note: {note}" for note in self.notes)
         counts = Counter(change.action for change in self.changes)
-        verb = "to " if dry_run else ""
-        yield f"{', '.join(f'{counts[action]} {verb}{action}' for action in _SIGNS)}, {counts['keep']} unchanged"
+        told = (f"{counts[action]} to {action}" if dry_run else f"{counts[action]} {action.removesuffix('e')}ed" for action in _SIGNS)
+        yield f"{', '.join(told)}, {counts['keep']} unchanged"
 
 
 def _shown(value: object) -> str:
@@ -103,9 +104,10 @@ def apply(
         before = {registered.tenant: registered for registered in found if registered}
         active = streams.active_entities(connection, only)
         samples = [] if only else streams.samples(connection)
-    unusable = [found for file in files.tenants.values() for found in _unusable(installation, file, before.get(file.tenant), bool(only))]
+    others = None if only else without_files(files, before, active)
+    unusable = [found for file in files.tenants.values() for found in _unusable(installation, file, before.get(file.tenant), others)]
     refused = {tenant_of(finding) for finding in unusable}
-    sound = [file for file in files.tenants.values() if file.tenant not in refused]
+    sound = [file for file in files.tenants.values() if file.tenant not in refused and not _waits(file, active, frozen)]
     changes = [change_of(file, before.get(file.tenant), active.get(file.tenant, [])) for file in sound]
     gone = [registered for registered in before.values() if is_gone(files, registered)]
     changes += [
@@ -117,18 +119,32 @@ def apply(
         if refusal:
             raise refusal
         changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
-    return Applied(changes, (*files.findings, *unusable), refusal, (*frozen, *redefining.announced(installation.catalog, samples, before)))
+    findings = (*files.findings, *frozen.waiting.values(), *unusable)
+    return Applied(changes, findings, refusal, (*frozen.told, *redefining.announced(installation.catalog, samples, before)))
 
 
-def _unusable(installation: Installation, file: TenantFile, before: Registered | None, alone: bool) -> Iterator[Finding]:
-    """What only the ledger and gpg know of a file. Whose rows one that is read `alone` asks for was not compared with the other files."""
+def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: Frozen) -> bool:
+    """Whether the tenant receives an entity that waits for its columns to be frozen again. Its stream must not end meanwhile."""
+    return not file.registration.is_disabled and any(entity in frozen.waiting for entity in active.get(file.tenant, ()))
+
+
+def _unusable(
+    installation: Installation, file: TenantFile, before: Registered | None, others: Mapping[str, Sequence[Reader]] | None
+) -> Iterator[Finding]:
+    """What only the ledger and gpg know of a file. `others` are the tenants without a file, by their id in the data, which no file was
+    compared with; None where this file was compared with no other one.
+    """
     yield from recipients.findings(file.registration, before, file.file)
     mine = reader(file.tenant, file.registration, file.entities)
-    if alone and mine.id_in_data != file.tenant:
+    if others is not None:
+        found = others.get(mine.id_in_data, ())
+    elif mine.id_in_data == file.tenant:
+        found = ()
+    else:
         with installation.ledger.read() as connection:
-            others = rivals(connection, mine)
-        if shared := shared_rows(mine, others.values()):
-            yield same_rows(shared, file.file)
+            found = list(rivals(connection, mine).values())
+    if shared := shared_rows(mine, found):
+        yield same_rows(shared, file.file)
 
 
 def is_gone(files: TenantFiles, registered: Registered) -> bool:
@@ -224,9 +240,24 @@ def replace_in(
     """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
     before = registrations.current(connection, tenant)
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
-    for entity in other_rows(installation, tenant, _words(before), wanted, done.difference.kept) if before else ():
-        streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+    if before is not None:
+        for entity in other_rows(installation, tenant, _words(before), wanted, done.difference.kept):
+            streams.renew(connection, tenant, entity, installation.now(), "other rows are delivered now")
+        _move_copies(connection, installation, tenant, wanted, by)
     return done
+
+
+def _move_copies(connection: Connection, installation: Installation, tenant: str, wanted: Registration, by: Provenance) -> None:
+    """Copies that the API manages read the id in the data that their original reads: the old one may become another customer's."""
+    for copy in registrations.copies(connection, tenant):
+        if copy.managed_by_file or not registrations.readable([copy]):
+            continue
+        its = copy.registration
+        if its.id_in_data(copy.tenant) != wanted.id_in_data(tenant):
+            own = None if wanted.id_in_data(tenant) == tenant else wanted.id_in_data(tenant)
+            entities = tuple(stream.entity for stream in streams.active(connection, copy.tenant))
+            moved, origin = its.model_copy(update={"source_tenant": own}), by._replace(origin=copy.origin, restored=None)
+            replace_in(connection, installation, copy.tenant, moved, entities, by=origin)
 
 
 def other_rows(installation: Installation, tenant: str, before: Registration, wanted: Registration, entities: Collection[str]) -> list[str]:

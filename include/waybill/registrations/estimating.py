@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from waybill.states import DeliveryStatus
 
 PATIENCE = 10.0
 """Seconds a look may take; what is not counted by then stays unknown."""
+PATIENCE_OF_A_TERMINAL = 120.0
+"""The same, where nobody waits for a page."""
 
 _COUNTERS = ThreadPoolExecutor(2, thread_name_prefix="estimate")
 
@@ -80,7 +83,8 @@ def size_of(installation: Installation, wanted: Mapping[str, Collection[str]], p
             *dict.fromkeys(f"{estimate.entity}: {estimate.note}" for estimate in known if estimate.note),
         ]
     )
-    return told if len(known) == len(found) else f"{told}; {counted(len(found) - len(known), 'entity')} could not be counted"
+    uncounted = Counter(estimate.note for estimate in found if estimate.rows is None)
+    return "; ".join([told, *(f"{counted(number, 'entity')} not counted: {why}" for why, number in uncounted.items())])
 
 
 def _count(

@@ -3,40 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration import frozen
 from waybill.configuration.catalog import DbApiSource, PostgresSource, SourceSpec, closest, is_credential
 from waybill.configuration.frozen import Unfrozen
-from waybill.configuration.loading import parse_yaml
 from waybill.configuration.values.columns import Column
-from waybill.errors import PermanentError
+from waybill.configuration.yaml_files import parse_yaml
+from waybill.errors import Finding, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.sources.sql import Flavour
 
 
-def freeze(installation: Installation, *, dry_run: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class Frozen:
+    """What was frozen, in words, and by entity why others still wait."""
+
+    told: tuple[str, ...] = ()
+    waiting: Mapping[str, Finding] = field(default_factory=dict)
+
+
+def freeze(installation: Installation, *, dry_run: bool = False) -> Frozen:
     """Write what open lists of columns stand for, and say what they are; nothing where all is frozen.
 
-    Raises what a source raises, and PermanentError for a column that is left out and is not there, with nothing written.
+    Never raises for a source: an entity that cannot be looked into waits for the next round, and nobody receives it until then.
     """
     waiting = installation.configuration.unfrozen
     if not waiting:
-        return []
-    found, told = {}, []
-    for source in dict.fromkeys(entity.entity.source for entity in waiting.values()):
-        entities = {name: entity for name, entity in waiting.items() if entity.entity.source == source}
-        with installation.source(source).snapshot([entity.entity for entity in entities.values()]) as snapshot:
-            for name, entity in entities.items():
-                natives = snapshot.columns(entity.entity)
-                flavour = _flavour(installation.catalog.sources[source], snapshot)
-                found[name], left_out = _columns(name, entity, natives, flavour)
-                also = "".join(f"; {column} is left out: {why}" for column, why in left_out.items())
-                told.append(f"columns of {name} {'would be' if dry_run else 'are'} frozen: {', '.join(found[name])}{also}")
-    if not dry_run:
-        _write(installation, found)
-    return told
+        return Frozen()
+    looks: dict[str, _Look | WaybillError] = {}
+    for source in dict.fromkeys(unfrozen.entity.source for unfrozen in waiting.values()):
+        looks |= _looks(installation, source, {name: unfrozen for name, unfrozen in waiting.items() if unfrozen.entity.source == source})
+    found = {name: look for name, look in looks.items() if isinstance(look, _Look)}
+    refused = {name: error for name, error in looks.items() if isinstance(error, WaybillError)}
+    if found and not dry_run:
+        try:
+            _write(installation, {name: look.columns for name, look in found.items()})
+        except PermanentError as error:
+            refused |= dict.fromkeys(found, error)
+            found = {}
+    return Frozen(
+        tuple(look.told(name, "would be" if dry_run else "are") for name, look in found.items()),
+        {name: _finding(installation, name, error) for name, error in refused.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The columns that may leave, and which of the others are left out without being named, with the reason."""
+
+    columns: Mapping[str, Any]
+    left_out: Mapping[str, str]
+
+    def told(self, entity: str, verb: str) -> str:
+        also = "".join(f"; {column} is left out: {why}" for column, why in self.left_out.items())
+        return f"columns of {entity} {verb} frozen: {', '.join(self.columns)}{also}"
+
+
+def _looks(installation: Installation, source: str, entities: Mapping[str, Unfrozen]) -> dict[str, _Look | WaybillError]:
+    """What a source says of each entity. One that it refuses costs the others nothing."""
+    try:
+        with installation.source(source).snapshot([unfrozen.entity for unfrozen in entities.values()]) as snapshot:
+            flavour = _flavour(installation.catalog.sources[source], snapshot)
+            return {name: _columns(name, unfrozen, snapshot.columns(unfrozen.entity), flavour) for name, unfrozen in entities.items()}
+    except TransientError as error:  # the source is away: each of them would say so
+        return dict.fromkeys(entities, error)
+    except WaybillError as error:
+        if len(entities) == 1:
+            return dict.fromkeys(entities, error)
+    return {name: look for name, unfrozen in entities.items() for look in _looks(installation, source, {name: unfrozen}).values()}
+
+
+def _finding(installation: Installation, entity: str, error: WaybillError) -> Finding:
+    place = f"{installation.settings.config_dir.name}/catalog.yaml"
+    return Finding(place, f"entities.{entity}.columns", f"not frozen yet, so nobody receives the entity: {error}", code=error.code)
 
 
 def _flavour(spec: SourceSpec, snapshot: Any) -> Flavour:
@@ -52,15 +94,14 @@ def _flavour(spec: SourceSpec, snapshot: Any) -> Flavour:
     return DuckDBFlavour()
 
 
-def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavour: Flavour) -> tuple[dict[str, Any], dict[str, str]]:
-    """The columns that may leave, and which of the others are left out without being named, with the reason."""
+def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavour: Flavour) -> _Look:
     for name in unfrozen.without:
         if name not in natives:
             meant = closest(name, natives)
             raise PermanentError(
-                f"config: entities.{entity}.columns leaves out {name!r}, which {unfrozen.entity.read_from} does not have",
+                f"it leaves out {name!r}, which {unfrozen.entity.read_from} does not have",
                 allowed=", ".join(natives) + (f"; did you mean {meant}?" if meant else ""),
-                next_step="Nothing was frozen. Correct the name: the column you mean would leave",
+                next_step="Correct the name: the column you mean would leave",
                 code="schema_drift",
             )
     columns: dict[str, Any] = {}
@@ -77,7 +118,7 @@ def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavou
             left_out[name] = f"it is {native}, {why[0]}"
         else:
             columns[name] = {"type": kind.value}
-    return columns, left_out
+    return _Look(columns, left_out)
 
 
 def _write(installation: Installation, found: Mapping[str, Any]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection
 
+from waybill.configuration.loading import TenantFiles
 from waybill.configuration.sharing import Reader
 from waybill.ledger import registrations, streams
+from waybill.ledger.registrations import Registered
 
 
 def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
@@ -17,6 +21,20 @@ def rivals(connection: Connection, mine: Reader) -> dict[str, Reader]:
     found = {}
     for tenant in named:
         if registered := registrations.current(connection, tenant):
-            copy_of, active = registered.body.get("copyOf"), [stream.entity for stream in streams.active(connection, tenant)]
-            found[tenant] = Reader(tenant, registered.body.get("sourceTenant") or copy_of or tenant, active, copy_of)
+            found[tenant] = _reader(registered, [stream.entity for stream in streams.active(connection, tenant)])
     return found
+
+
+def without_files(files: TenantFiles, registered: Mapping[str, Registered], active: Mapping[str, list[str]]) -> dict[str, list[Reader]]:
+    """The tenants that only the API manages, by their id in the data."""
+    found: dict[str, list[Reader]] = {}
+    for tenant, theirs in registered.items():
+        if not theirs.managed_by_file and tenant not in files.tenants and tenant not in files.broken and active.get(tenant):
+            mine = _reader(theirs, active[tenant])
+            found.setdefault(mine.id_in_data, []).append(mine)
+    return found
+
+
+def _reader(registered: Registered, active: list[str]) -> Reader:
+    copy_of = registered.body.get("copyOf")
+    return Reader(registered.tenant, registered.body.get("sourceTenant") or copy_of or registered.tenant, active, copy_of)

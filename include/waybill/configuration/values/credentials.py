@@ -60,6 +60,32 @@ _ASKS_ABOUT = _listed("is has have had needs requires uses allow allows num numb
 _COUNTED_TOKENS = _listed("prompt completion input output cached reasoning used billed generated context text audio image")
 
 
+_ABROAD = (
+    "kennwort passwort losungswort zugangsdaten geheimschlussel",  # German
+    "mot_de_passe motdepasse _mdp_ _jeton_ cle_api_ cle_privee cle_secrete cle_d_acces cle_acces",  # French
+    "contrasen _contrasenia clave_secreta clave_privada clave_api_ clave_de_acceso clave_acceso claveacceso",  # Spanish
+    "_senha palavra_passe palavrapasse chave_privada chave_secreta chave_api_ chave_de_acesso",  # Portuguese
+    "parola_d_ordine parola_ordine chiave_privata chiave_segreta chiave_api_",  # Italian
+    "wachtwoord api_sleutel prive_sleutel privesleutel losenord passord_ adgangskode kodeord salasana lykilord",  # Dutch, the North
+    "_haslo _heslo _geslo_ _lozinka klucz_api_ klucz_prywatny soukromy_klic jelszo parool slaptazodis",  # Poland to the Baltic
+    "_sifre _parola_ kata_sandi katasandi mat_khau matkhau",  # Turkish, Romanian, Indonesian, Vietnamese
+    "пароль пароля парола лозинка токен секретный_ключ приватный_ключ закрытый_ключ κωδικος_προσβασης συνθηματικο",
+    "密码 密碼 口令 密钥 密鑰 令牌 私钥 私鑰 パスワート 暗証番号 秘密鍵 トークン 비밀번호 암호 토큰 비밀키",
+    "كلمة_المرور كلمة_السر رمز_عبور گذرواژه סיסמה סיסמא पासवर्ड รหัสผ่าน",
+)
+"""Words for a password, a token and a secret key in other languages, without accents. `_` is the edge of a word."""
+_WITHOUT_ACCENTS = str.maketrans({"ł": "l", "Ł": "L", "ı": "i", "ø": "o", "Ø": "O", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe"})
+
+
+def _plain(text: str) -> str:
+    """Letters without accents and vowel marks."""
+    letters = (char for char in unicodedata.normalize("NFKD", text) if unicodedata.category(char) not in ("Mn", "Mc", "Cf"))
+    return unicodedata.normalize("NFC", "".join(letters)).translate(_WITHOUT_ACCENTS)
+
+
+_SECRET_ABROAD = re.compile("|".join(_plain(word) for line in _ABROAD for word in line.split()))
+
+
 def words(name: str) -> list[str]:
     """The words of a name, in lower case."""
     shown = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
@@ -76,6 +102,12 @@ def looks_secret(name: str) -> bool:
     if len(parts) == 1 and parts[0] in _SECRET_ALONE:
         return True
     return any(_SECRET_WORD.search(part) for part in parts) or any(map(_is_secret_pair, parts, parts[1:]))
+
+
+def looks_secret_abroad(name: str) -> bool:
+    """As `looks_secret`, for names of columns in other languages. Members of JSON are judged by the English words alone."""
+    parts = words(_plain(name))
+    return bool(parts) and parts[-1] not in _TELLS_ABOUT and _SECRET_ABROAD.search(f"_{'_'.join(parts)}_") is not None
 
 
 def secret_below(above: str, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from waybill.sources.structures.base import FoundTable, Reference, found_column,
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(obj_description(c.oid, 'pg_class'), ''), c.reltuples::bigint,
        has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'),
-       EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19),
-       coalesce(s.n_tup_ins > 0 AND s.n_tup_upd = 0 AND s.n_tup_del = 0, false)
+       (SELECT string_agg(lower(p.prosrc) || ' ' || lower(encode(t.tgargs, 'escape')), ' ')
+          FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 19 = 19 AND t.tgenabled IN ('O', 'A') AND t.tgattr = ''),
+       (SELECT sum(pg_stat_get_tuples_inserted(part)) > 0 AND sum(pg_stat_get_tuples_updated(part) + pg_stat_get_tuples_deleted(part)) = 0
+          FROM (SELECT c.oid AS part UNION SELECT relid FROM pg_partition_tree(c.oid)) parts),
+       row_security_active(c.oid)
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND NOT c.relispartition
    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%%' AND n.nspname NOT LIKE 'pg\\_temp%%'
    AND NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid)
@@ -45,11 +49,11 @@ SELECT a.attrelid, a.attname,
  ORDER BY a.attrelid, a.attnum
 """  # noqa: S608 (both parts are constants)
 _INDEXES = """
-SELECT i.indrelid, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL,
+SELECT i.indrelid, i.indisunique AND i.indexprs IS NULL,
        array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k(number, at)
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.at <= i.indnkeyatts ORDER BY k.at)
   FROM pg_index i
- WHERE i.indrelid = ANY(%s) AND i.indisvalid
+ WHERE i.indrelid = ANY(%s) AND i.indisvalid AND i.indpred IS NULL
  ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 """
 _REFERENCES = """
@@ -87,7 +91,7 @@ class PostgresStructure:
         columns, indexes, references = (self._by_table(text, oids) for text in (_COLUMNS, _INDEXES, _REFERENCES))
         flavour = PostgresFlavour()
         tables = []
-        for oid, _, name, parted, comment, rows, readable, trigger, inserts in found:
+        for oid, _, name, parted, comment, rows, readable, triggers, inserts, filtered in found:
             withheld = {c for c, *_, granted in columns[oid] if not granted} if readable else set()
             tables.append(
                 FoundTable(
@@ -103,10 +107,11 @@ class PostgresStructure:
                     frozenset(key[0] for _, key in indexes[oid] if key),
                     comment,
                     rows if rows > 0 and not parted else None,
-                    trigger,
-                    inserts,
+                    _stamped(triggers, columns[oid]),
+                    bool(inserts),
                     "" if readable else f"the connection's user may not read it; GRANT SELECT ON {quoted_name(names[oid])} to it",
                     tuple(c for c, *_ in columns[oid] if c in withheld),
+                    bool(filtered),
                 )
             )
         return tables
@@ -127,6 +132,12 @@ class PostgresStructure:
         for oid, *rest in self.connection.execute(text, [oids]):
             found[oid].append(tuple(rest))
         return found
+
+
+def _stamped(triggers: str | None, columns: list[tuple[Any, ...]]) -> frozenset[str]:
+    """The columns that triggers before each update name, in their code or among their arguments."""
+    named = set(re.findall(r"\w+", triggers or ""))
+    return frozenset(name for name, *_ in columns if name.lower() in named)
 
 
 def _relation(schema: str, name: str) -> str:

@@ -56,13 +56,15 @@ class FoundTable:
     comment: str = ""
     rows: int | None = None
     """About how many; None where that would have to be counted."""
-    kept_by_trigger: bool = False
-    """Whether a trigger runs before each update."""
+    stamped: frozenset[str] = frozenset()
+    """Columns that something in the database sets at each update: an enabled trigger that names them, or `ON UPDATE`."""
     only_inserts: bool = False
     """Whether the database has counted inserts, and neither an update nor a deletion."""
     obstacle: str = ""
     withheld: tuple[str, ...] = ()
     """Columns that the connection's user may not read. They are not among `columns`."""
+    filtered: bool = False
+    """Whether row-level security decides which rows the connection's user sees."""
 
     def column(self, name: str) -> FoundColumn | None:
         return next((column for column in self.columns if column.name == name), None)

@@ -92,14 +92,15 @@ class SchemaStructure(_Structure):
         mine = sql("{}", Bind(schema)) if schema else sql("{}", self.snapshot.database.schema)
         mysql = self.snapshot.database.name == "MySQL"
         comment, kind, identity = ("table_comment", "column_type", "extra = 'auto_increment'") if mysql else ("''", "data_type", "1 = 0")
-        remark = "column_comment" if mysql else "''"
+        remark, kept = ("column_comment", "lower(extra) LIKE '%on update%'") if mysql else ("''", "1 = 0")
         listed = self.ask(
             sql(f"SELECT table_name, {comment} FROM information_schema.tables WHERE table_schema = {{}} ORDER BY table_name", mine)  # noqa: S608 (names of ours)
         )
         columns: dict[str, list[Any]] = defaultdict(list)
         for table, *rest in self.ask(
             sql(
-                f"SELECT table_name, column_name, {kind}, is_nullable, {remark}, CASE WHEN {identity} THEN 1 ELSE 0 END"  # noqa: S608 (names of ours)
+                f"SELECT table_name, column_name, {kind}, is_nullable, {remark}, CASE WHEN {identity} THEN 1 ELSE 0 END,"  # noqa: S608 (names of ours)
+                f" CASE WHEN {kept} THEN 1 ELSE 0 END"
                 " FROM information_schema.columns WHERE table_schema = {} ORDER BY ordinal_position",
                 mine,
             )
@@ -112,12 +113,13 @@ class SchemaStructure(_Structure):
                 name,
                 tuple(
                     self._column(c, native, nullable == "NO", about or "", bool(counted))
-                    for c, native, nullable, about, counted in columns[name]
+                    for c, native, nullable, about, counted, _ in columns[name]
                 ),
                 tuple(keys[name]),
                 tuple(references[name]),
                 frozenset(key[0] for key in keys[name]),
                 "" if about == "VIEW" else about or "",
+                stamped=frozenset(c for c, *_, kept_up in columns[name] if kept_up),
             )
             for name, about in listed
         ]

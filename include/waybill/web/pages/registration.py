@@ -12,8 +12,8 @@ import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from waybill.configuration.loading import read_mapping
 from waybill.configuration.registration import DELIMITERS, ExportOption
+from waybill.configuration.yaml_files import read_mapping
 from waybill.errors import Finding, InvalidInput
 from waybill.installation import Installation
 from waybill.language import tell

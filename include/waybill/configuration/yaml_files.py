@@ -1,0 +1,105 @@
+"""YAML as people write it: plain data, with the place of each mistake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from waybill.configuration.findings import kind_of
+from waybill.errors import Finding
+
+
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        # A key is its text: YAML 1.1 reads `on` and `no` as booleans, and `2024` as a number.
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else loader.construct_object(key_node, deep=True)
+        if isinstance(key, (dict, list)):
+            problem = "a key must be plain text; is this a template that nobody filled in?"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of silently keeping the last."""
+
+
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same by libyaml, where PyYAML was built with it: six times as fast."""
+
+
+_INT = "tag:yaml.org,2002:int"
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+"""Whole numbers as people write them. `0123`, `0x1F`, `1_000` and `12:30` are text: an id must not become another customer's."""
+
+for _loader in (_Loader, _FastLoader):
+    kept = {
+        first: [resolver for resolver in known if resolver[0] != _INT] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _loader.yaml_implicit_resolvers = {
+        first: [*known, *([(_INT, _WHOLE)] if first in "-+0123456789" else [])] for first, known in kept.items()
+    }
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_FastLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+_UNALIKE = re.compile(r"[\t\ufeff?]|[|>][+-]?#|(?:[-\[{] *){50}|^ {200}", re.MULTILINE)
+"""What the two parsers read differently (tabs, byte order marks, question marks), and nesting that could overflow libyaml's stack."""
+_MOST_BRACKETS = 20_000
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data. Raises yaml.YAMLError, and what PyYAML's constructors raise for values that do not fit their tags.
+
+    libyaml reads what is right. What it refuses is read again by PyYAML itself, whose words and positions people see.
+    """
+    if not _UNALIKE.search(text) and text.count("[") + text.count("{") < _MOST_BRACKETS:
+        try:
+            return yaml.load(text, Loader=_FastLoader)  # noqa: S506 (derives from SafeLoader: plain data only)
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
+def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """A file's mapping, or None with a finding. An empty file is an empty mapping."""
+    try:
+        return read_mapping(path.read_text(encoding="utf-8"), shown, findings)
+    except OSError as error:
+        findings.append(Finding(shown, "", f"cannot be read: {error.strerror}"))
+    except UnicodeDecodeError as error:
+        findings.append(Finding(shown, "", f"is not UTF-8 at byte {error.start}", "UTF-8 text"))
+    return None
+
+
+def read_mapping(text: str, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """The mapping that YAML holds, or None with a finding."""
+    try:
+        data = parse_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        findings.append(
+            Finding(
+                shown,
+                f"line {mark.line + 1}, column {mark.column + 1}" if mark else "",
+                f"not valid YAML: {error.problem or error.context}",
+            )
+        )
+    except (yaml.YAMLError, ValueError) as error:
+        findings.append(Finding(shown, "", f"not valid YAML: {str(error).splitlines()[0].partition(';')[0]}"))
+    except (TypeError, KeyError, AttributeError):  # what PyYAML's own constructors raise for `!!bool foo` and the like
+        findings.append(Finding(shown, "", "not valid YAML: a value does not fit the type its tag (!!) names", "values without a tag"))
+    except RecursionError:
+        findings.append(Finding(shown, "", "not valid YAML: nested too deeply"))
+    else:
+        if data is None or isinstance(data, dict):
+            return data or {}
+        findings.append(Finding(shown, "", f"holds {kind_of(data)}", "a mapping of keys to values"))
+    return None
