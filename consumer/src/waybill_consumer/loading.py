@@ -51,7 +51,7 @@ def load(
     signers: Sequence[Key] = (),
     only: Sequence[str] = (),
 ) -> Loaded:
-    """Apply everything in `root` that the database does not hold, or with `only` of these entities. What stops one does not stop the others.
+    """Apply what the database does not hold of everything in `root`, or of the entities in `only`. What stops one does not stop the others.
 
     With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused. With `signers`
     only a delivery whose manifest one of them signed is applied.
