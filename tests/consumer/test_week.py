@@ -57,8 +57,10 @@ ROWS = {
 class Week:
     """The sender's installation, what it delivers over SFTP, and the copies."""
 
-    def __init__(self, place: Place, server: SftpAccess, copy: Path, databases: list[str]) -> None:
+    def __init__(self, place: Place, server: SftpAccess, copy: Path, databases: list[str], format: str) -> None:
         self.place = place
+        self.format = format
+        self.server = server
         self.copy = copy
         self.databases = databases
         self._source = f"sftp://{server.login}@{server.host}:{server.port}{server.remote_root}"
@@ -73,8 +75,14 @@ class Week:
         """Insert or replace one of ROWS."""
         with duckdb.connect(str(self.place.root / "warehouse.duckdb")) as connection:
             row = ROWS[number]
+            if self.format == "parquet" and row[1] == 2**80:  # Parquet keeps 64 bits of a column that declares no more
+                row = (row[0], 2**62, *row[2:])
             connection.execute("delete from everything where id = ?", [row[0]])
             connection.execute(f"insert into everything values ('acme', {', '.join('?' * 10)}, ?)", [*row, changed])
+
+    def register(self, **csv: Any) -> None:
+        destination = {"kind": "folder", "root": str(self.server.root)}
+        self.place.tenant(entityList=["user", "theme", "everything"], destination=destination, csv=csv, files={"format": self.format})
 
     def pull(self) -> Said:
         return consumer("pull", self._source, self.copy, *self._login, "--json")
@@ -118,18 +126,15 @@ def _canonical(value: Any, kind: str) -> str | None:
     return text(float(value) if kind == "float" else value, ColumnType(kind))
 
 
-@pytest.fixture
-def week(tmp_path: Path, sshd: SftpAccess, postgres: Database) -> Iterator[Week]:
+@pytest.fixture(params=["csv", "ndjson", "parquet"])
+def week(request: pytest.FixtureRequest, tmp_path: Path, sshd: SftpAccess, postgres: Database) -> Iterator[Week]:
     with closing(make_place(tmp_path / "place")) as place:
         place.write("catalog.yaml", catalog(user=USER, theme=THEME, everything=EVERYTHING))
-        tenant(place, sshd, compression="gzip", max_rows_per_file=7)
-        place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
         databases = [url_of(postgres), f"duckdb:{tmp_path}/copy.duckdb", f"sqlite:{tmp_path}/copy.sqlite"]
-        yield Week(place, sshd, tmp_path / "copy", databases)
-
-
-def tenant(place: Place, server: SftpAccess, **csv: Any) -> None:
-    place.tenant(entityList=["user", "theme", "everything"], destination={"kind": "folder", "root": str(server.root)}, csv=csv)
+        week = Week(place, sshd, tmp_path / "copy", databases, request.param)
+        week.register(compression="gzip", max_rows_per_file=7)
+        place.sql(f"create table everything ({SQL_TYPES}, updated_at timestamptz)")
+        yield week
 
 
 @pytest.mark.slow
@@ -181,9 +186,9 @@ def test_the_copy_equals_the_source_after_each_of_seven_days(week: Week, sshd: S
     # Day 6: a full load starts a new generation, compressed otherwise; rows are gone for good. One of its files is damaged on the server.
     place.sql('delete from "user" where id between 10 and 20')
     place.sql("delete from everything where id = 'a'")
-    tenant(place, sshd, compression="zstd", line_ending="crlf", bom=True)
+    week.register(compression="zstd", line_ending="crlf", bom=True)
     place.run(NOON + 5 * DAY, full_load=True)
-    path = next(sshd.root.glob("exports/acme/2026/06/05/user/*.csv.zst"))
+    path = next(sshd.root.glob(f"exports/acme/2026/06/05/user/*.{week.format}*"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-9] + b"x" * 9)
     said = week.pull()

@@ -61,7 +61,9 @@ def missing(last: int, found: int) -> str:
 def _same_sequence(same: list[Link]) -> Iterator[Remark]:
     first, *others = same
     for other in others:
-        if not other.repeats and not first.repeats:
+        if other.manifest.delivery_id == first.manifest.delivery_id:
+            yield Remark(other.path, f"is the delivery that {first.path} is, once more", is_problem=False)
+        elif not other.repeats and not first.repeats:
             yield Remark(other.path, f"sequence {other.manifest.sequence} was delivered twice, also by {first.path}")
         elif other.manifest.redelivers and other.manifest.sha256 != first.manifest.sha256:
             yield Remark(other.path, f"says it repeats delivery {other.manifest.redelivers}, but {first.path} holds other bytes")

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--known-hosts", default="", metavar="FILE", help="the server's key (default: ~/.ssh/known_hosts)")
     pull.add_argument("--rescan", action="store_true", help="look at every folder once more, also at those that did not change")
 
+    _only(pull)
     _signer(pull)
 
     load = _command(commands, "load", _load, "load what is new into a database, each delivery in one transaction")
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--schema", default="", metavar="S", help="the database schema for the tables (default: the database's own)")
     load.add_argument("--tenant", default="", metavar="T", help="whose deliveries, where DIR holds those of several tenants")
 
+    _only(load)
     load.add_argument("--gpg", action="store_true", help="decrypt encrypted files with gpg, which must hold the secret key")
     _signer(load)
 
@@ -82,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 def _signer(command: argparse.ArgumentParser) -> None:
     text = "the sender's public key, or a file of keys (allowed_signers): only what one of them signed counts; may be given several times"
     command.add_argument("--signer", action="append", default=[], metavar="KEY", help=text)
+
+
+def _only(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--only", action="append", default=[], metavar="ENTITY", help="only this entity; may be given several times")
 
 
 def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], Outcome], text: str) -> argparse.ArgumentParser:
@@ -107,7 +113,8 @@ def _pull(arguments: argparse.Namespace) -> Outcome:
     login = Login(arguments.key, arguments.known_hosts, os.environ.get("WAYBILL_CONSUMER_PASSWORD", ""))
     shown = without_password(arguments.source)
     with open_place(arguments.source, login) as place:
-        report = pull(place, shown, arguments.dir, Progress(shown=not arguments.json), rescan=arguments.rescan, signers=signers)
+        progress = Progress(shown=not arguments.json)
+        report = pull(place, shown, arguments.dir, progress, rescan=arguments.rescan, signers=signers, only=arguments.only)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
     lines = [f"{len(report.fetched)} new deliveries, {report.bytes} bytes", *report.notes]
@@ -123,7 +130,8 @@ def _load(arguments: argparse.Namespace) -> Outcome:
     signers = read_signers(arguments.signer)
     progress = Progress(shown=not arguments.json)
     with open_target(arguments.to, arguments.schema) as target:
-        report = load(arguments.dir, target, progress, tenant=arguments.tenant, gpg=arguments.gpg, signers=signers)
+        only = arguments.only
+        report = load(arguments.dir, target, progress, tenant=arguments.tenant, gpg=arguments.gpg, signers=signers, only=only)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
     lines = [f"{applied['entity']}: {applied['kind']} of {applied['rows']} rows, to {applied['window_to']}" for applied in report.applied]

@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
-from waybill_consumer.feed import Listed, News, news
+from waybill_consumer.errors import Refused
+from waybill_consumer.feed import Listed, News, Read, news
+from waybill_consumer.manifest import instant
 from waybill_consumer.places import Place
-from waybill_consumer.position import Position
+from waybill_consumer.position import Position, now_text
 
+WALK_EVERY = timedelta(days=1)
+"""How often the folders are walked beside a feed: a feed is a convenience, and the folders are what was delivered."""
 _BATCH = 32
 
 
 class FeedReader:
     """One run's reading of one tenant's feed."""
 
-    def __init__(self, place: Place, position: Position, tenant: str, *, signed: bool) -> None:
+    def __init__(self, place: Place, position: Position, tenant: str, *, signed: bool, only: Sequence[str]) -> None:
         self._place = place
         self._position = position
         self._tenant = tenant
         self._signed = signed
+        self._only = only
         self._known: dict[str, Any] = position.feeds.get(tenant, {})
         self._news: News | None = None
         self._missing: set[str] = set()
         self._dates: dict[str, Date] = {}
 
     def look(self) -> bool:
-        """Whether there is a feed to go by."""
+        """Whether there is a feed to go by. Raises Refused for one that cannot be read or relied upon: the folders have to be walked."""
         known = self._known
-        self._news = news(self._place, self._tenant, known.get("feed", ""), known.get("number", 0), known.get("page", 0))
-        if self._news is None:
-            self._position.feeds.pop(self._tenant, None)
+        try:
+            self._news = news(self._place, self._tenant, Read(*(known[field] for field in Read._fields if field in known)))
+        finally:
+            if self._news is None:
+                self._position.feeds.pop(self._tenant, None)
         return self._news is not None
 
     @property
-    def is_late_or_missing(self) -> bool:
-        """Whether the folders have to be walked, too: a feed that is late may be one that nobody writes any more."""
-        return self._news is None or self._news.is_late(datetime.now(timezone.utc))
+    def needs_a_walk(self) -> bool:
+        """Whether the folders have to be walked, too: a feed may be one that nobody writes any more, or not tell everything."""
+        now = datetime.now(timezone.utc)
+        if self._news is None or self._news.is_late(now) or any(self._is_lost(listed) for listed in self._entries()):
+            return True
+        return now - instant(str(self._known.get("walked") or now_text())) > WALK_EVERY
+
+    def walked(self) -> None:
+        self._known = {**self._known, "walked": now_text()}
+
+    def taken_away(self) -> Iterator[tuple[str, Refused]]:
+        """What the feed lists, is not held, and is no longer at the place, by entity."""
+        lost: dict[str, list[Listed]] = {}
+        for listed in self._entries():
+            if self._is_lost(listed):
+                lost.setdefault(listed.entity, []).append(listed)
+        for entity, entries in lost.items():
+            chained = sorted((listed.generation, listed.sequence) for listed in entries if listed.kind != "backfill")
+            name = f"{self._news.tenant if self._news else ''}/{entity}"
+            what = f"a backfill of {name} ({entries[0].manifest})"
+            if chained:
+                generation, last = chained[-1]
+                first = next(sequence for place, sequence in chained if place == generation)
+                what = f"sequence {first}{f' to {last}' if last > first else ''} of {name} generation {generation}"
+            said = f"{self._place.label} no longer holds {what}, which the feed lists: it was taken away before it was pulled"
+            step = "Ask the sender for a full load, which starts a new generation" + ("" if chained else ", or for that backfill again")
+            yield name, Refused(said, next_step=step)
 
     def dates(self) -> Iterator[Date]:
         """Every date with something to look at, oldest first."""
@@ -58,6 +89,8 @@ class FeedReader:
             "feed": self._news.feed,
             "number": self._news.last,
             "page": self._news.page,
+            "mark": self._news.mark,
+            "walked": self._known.get("walked") or now_text(),
             "waiting": [list(listed) for listed in waiting],
             "dates": [path for path, date in self._dates.items() if not self._is_listed(path, date)][-RECENT_DATES:],
             "state": self._news.state,
@@ -68,7 +101,8 @@ class FeedReader:
         if self._news is None:
             return []
         before = self._known.get("waiting", ()) if self._known.get("feed") == self._news.feed else ()
-        return [Listed(*fields) for fields in before] + self._news.entries
+        found = [Listed(*fields) for fields in before] + self._news.entries
+        return [listed for listed in found if not self._only or listed.entity in self._only]
 
     def _waiting_dates(self) -> list[str]:
         return [str(date) for date in self._known.get("dates", ())]
@@ -81,6 +115,15 @@ class FeedReader:
     def _place_of(self, listed: Listed) -> tuple[str, str]:
         folder, _, name = f"{self._tenant}/{listed.manifest}".rpartition("/")
         return folder, name
+
+    def _is_lost(self, listed: Listed) -> bool:
+        """Whether a delivery was taken away, and the copy lacks its rows."""
+        if listed.manifest not in self._missing or self._news is None or listed.redelivers or self._is_held(listed):
+            return False
+        last = self._position.last(self._news.tenant, listed.entity)
+        if listed.kind == "backfill":
+            return last is not None and listed.generation == last[0]
+        return last is None or (listed.generation, listed.sequence) > last
 
     def _is_past(self, listed: Listed) -> bool:
         """Whether a delivery was taken away and nothing waits for it."""

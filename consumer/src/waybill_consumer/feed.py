@@ -11,6 +11,7 @@ import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import instant, json_object
 from waybill_consumer.places import Place
 
@@ -39,6 +40,15 @@ class Listed(NamedTuple):
         return self.manifest[:10]
 
 
+class Read(NamedTuple):
+    """How far a feed was read. `mark` is the manifest that its number `number` named: a restored sender may give numbers out again."""
+
+    feed: str = ""
+    number: int = 0
+    page: int = 0
+    mark: str = ""
+
+
 class News(NamedTuple):
     """What a feed lists behind the number that was asked for, up to `last`; `page` is the newest page read, where there are pages only."""
 
@@ -46,6 +56,7 @@ class News(NamedTuple):
     feed: str
     last: int
     page: int
+    mark: str
     entries: list[Listed]
     state: dict[str, Any]
 
@@ -59,32 +70,43 @@ class _NotAFeed(Exception):
     """What stands there cannot be relied upon: the folders are walked instead."""
 
 
-def news(place: Place, folder: str, feed: str, number: int, page: int) -> News | None:
-    """What is new at a tenant's `folder`. `feed`, `number` and `page` are what was read last; of another feed everything is new.
+class _Restored(Exception):
+    """Numbers that were read are gone or name something else: everything counts as new."""
 
-    None where there is no feed, or none that can be relied upon.
+
+def news(place: Place, folder: str, before: Read) -> News | None:
+    """What is new at a tenant's `folder` since `before`; of another feed, and of one that was put back, everything is new.
+
+    None where there is no feed. Raises Refused for one that cannot be read or relied upon.
     """
     try:
-        index = place.reads([f"{folder}/feed.json"])[0]
-        if index is not None:
-            return _from_index(place, folder, _object(index), feed, number)
-        return _from_pages(place, folder, feed, number, page)
+        try:
+            return _news_since(place, folder, before)
+        except _Restored:
+            return _news_since(place, folder, Read())
     except (_NotAFeed, KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        return None
+        raise Refused("is damaged, or no feed that this program knows", where=f"{place.label}{folder}/feed.json") from None
 
 
-def _from_index(place: Place, folder: str, body: dict[str, Any], feed: str, number: int) -> News:
-    after = number if body["feed"] == feed else 0
-    wanted = [page for page in body["pages"] if int(page["last"]) > after]
+def _news_since(place: Place, folder: str, before: Read) -> News | None:
+    index = place.reads([f"{folder}/feed.json"])[0]
+    return _from_pages(place, folder, before) if index is None else _from_index(place, folder, _object(index), before)
+
+
+def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -> News:
+    after = before.number if body["feed"] == before.feed else 0
+    # The page that holds the last number read is read again only where nothing newer tells what that number names.
+    newest = [item for item in body["deliveries"] if int(item["number"]) == after]
+    wanted = [page for page in body["pages"] if int(page["last"]) > after or (not newest and int(page["last"]) == after)]
     listed = []
     for page, data in zip(wanted, place.reads([f"{folder}/{page['path']}" for page in wanted]), strict=True):
         if data is None or hashlib.sha256(data).hexdigest() != page["sha256"]:
             raise _NotAFeed
         listed += _object(data)["deliveries"]
-    return _news(body, listed + body["deliveries"], after, int(body["last_number"]), 0)
+    return _news(body, listed + body["deliveries"], before if after else Read(), int(body["last_number"]), 0)
 
 
-def _from_pages(place: Place, folder: str, feed: str, number: int, page: int) -> News | None:
+def _from_pages(place: Place, folder: str, before: Read) -> News | None:
     ids = [entry.name for entry in place.lists([f"{folder}/feed"])[0] if entry.is_folder and _ID.match(entry.name)]
     names = place.lists([f"{folder}/feed/{feed_id}" for feed_id in ids]) if ids else []
     newest: tuple[str, str, dict[str, Any], dict[int, list[str]]] | None = None
@@ -99,15 +121,14 @@ def _from_pages(place: Place, folder: str, feed: str, number: int, page: int) ->
     if newest is None:
         return None
     _, found_id, last, pages = newest
-    same = found_id == feed
-    after, since = (number, page) if same else (0, 0)
+    read = before if found_id == before.feed else Read()
     listed: list[Any] = []
-    for at in range(since + 1, max(pages) + 1):
+    for at in range(read.page + 1, max(pages) + 1):
         body = last if at == last["page"] else _whole(place, pages.get(at, []))
         if body is None:
             raise _NotAFeed
         listed += body["deliveries"]
-    return _news(last, listed, after, int(last["last"]), int(last["page"]))
+    return _news(last, listed, read._replace(mark=""), int(last["last"]), int(last["page"]))
 
 
 def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
@@ -127,15 +148,19 @@ def _object(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _news(body: dict[str, Any], listed: list[Any], after: int, last: int, page: int) -> News:
+def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page: int) -> News:
+    """What follows `before` in a list. Raises _Restored where the list no longer holds what was read."""
+    after = before.number
+    if last < after or (before.mark and [str(item["manifest"]) for item in listed if int(item["number"]) == after] != [before.mark]):
+        raise _Restored
     entries = [_listed(item) for item in listed if int(item["number"]) > after]
-    if [entry.number for entry in entries] != list(range(after + 1, last + 1)):
+    if len(entries) != last - after or any(entry.number != number for number, entry in enumerate(entries, after + 1)):
         raise _NotAFeed  # a number is missing
     state = {name: body.get(name) for name in STATE}
     for name in STATE[:-1]:
         if state[name] is not None:
             instant(str(state[name]))
-    return News(str(body["tenant"]), str(body["feed"]), last, page, entries, state)
+    return News(str(body["tenant"]), str(body["feed"]), last, page, entries[-1].manifest if entries else before.mark, entries, state)
 
 
 def _listed(item: dict[str, Any]) -> Listed:

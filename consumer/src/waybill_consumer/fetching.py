@@ -37,6 +37,20 @@ def fetch(blocks: Blocks, arrival: Arrival, manifest: Manifest, root: Path, coun
     return travelled
 
 
+def discard(arrival: Arrival, manifest: Manifest, root: Path) -> None:
+    """Remove what a fetch that did not end left of a delivery that nobody needs any more."""
+    target = root / arrival.folder.lstrip("/")
+    if (target / arrival.name).exists():
+        return
+    for file in manifest.all_files:
+        for path in (target / file.path, _part(target / file.path)):
+            path.unlink(missing_ok=True)
+
+
+def _part(final: Path) -> Path:
+    return final.with_name(f".{final.name}.part")
+
+
 def is_intact(path: Path, file: File) -> bool:
     """Whether a file on this disk is what its manifest says."""
     with contextlib.suppress(FileNotFoundError):
@@ -47,7 +61,7 @@ def is_intact(path: Path, file: File) -> bool:
 def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Count) -> int:
     if is_intact(final, file):
         return 0
-    part = final.with_name(f".{final.name}.part")
+    part = _part(final)
     digest, start = hashed(part) if part.exists() else (hashlib.sha256(), 0)
     travelled = 0
     if start <= file.bytes:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from waybill_consumer import signatures
 from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
+from waybill_consumer.errors import Refused
 from waybill_consumer.fed import FeedReader
 from waybill_consumer.manifest import SUFFIX
 from waybill_consumer.places import Entry, Place
@@ -28,13 +29,27 @@ _VISIBLE = re.compile(r"^[^./][^/\\]*\Z")
 
 
 class Finder:
-    """One run's look at a place. With `signed` a signature is looked for beside every manifest, else where one is listed."""
+    """One run's look at a place. With `signed` a signature is looked for beside every manifest, else where one is listed.
 
-    def __init__(self, place: Place, position: Position, *, rescan: bool, signed: bool = False) -> None:
+    `is_short` tells whether what was found so far leaves a gap: then a feed is not all that is looked at.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        position: Position,
+        *,
+        rescan: bool,
+        signed: bool = False,
+        only: Sequence[str] = (),
+        is_short: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._place = place
         self._position = position
         self._rescan = rescan
         self._signed = signed
+        self._only = only
+        self._is_short = is_short
         self._started = time.time()
         self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
         self._newest = 0.0
@@ -42,25 +57,42 @@ class Finder:
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
         self._readers: list[FeedReader] = []
-        self.tenants: list[str] = []
+        self.notes: list[str] = []
+        self.has_dates = False
+        self.entities: set[str] = set()
+        """Folders of entities that were seen, also of those nobody asked for."""
 
     def dates(self) -> Iterator[Date]:
         """Every date with something to look at, oldest first; old dates by turns come last."""
-        self.tenants = tenant_folders(self._place)
         walked = []
-        for tenant in self.tenants:
-            reader = FeedReader(self._place, self._position, tenant, signed=self._signed)
-            if not self._rescan and reader.look():
+        for tenant in tenant_folders(self._place):
+            reader = FeedReader(self._place, self._position, tenant, signed=self._signed, only=self._only)
+            if not self._rescan and self._has_feed(reader):
                 self._readers.append(reader)
+                self.has_dates = True
                 yield from reader.dates()
-            if self._rescan or reader.is_late_or_missing:
+            if self._rescan or self._is_short() or reader.needs_a_walk:
                 walked.append(tenant)
+                reader.walked()
         known = [entry for tenant in walked for entry in self._dates_of(tenant)]
+        self.has_dates |= bool(known)
         self._newest = max((stamp for _, stamp in known if stamp is not None), default=0.0)
         newest = set(sorted({path[-10:] for path, _ in known})[-RECENT_DATES:])
         due = [folder for folder in known if self._rescan or folder[0][-10:] in newest or not self._is_unchanged(*folder)]
         yield from self._in_batches(sorted(due, key=lambda folder: folder[0][-10:]))
         yield from self._by_turns([folder for folder in known if folder not in due])
+
+    def taken_away(self) -> Iterator[tuple[str, Refused]]:
+        """What feeds list and nobody can fetch any more, by entity."""
+        for reader in self._readers:
+            yield from reader.taken_away()
+
+    def _has_feed(self, reader: FeedReader) -> bool:
+        try:
+            return reader.look()
+        except Refused as error:
+            self.notes.append(f"{error.where} {error.what}: the folders were looked through instead")
+            return False
 
     def settle(self) -> None:
         """After the run: what was looked at twice without a change, and is held whole, need not be looked at again."""
@@ -120,6 +152,9 @@ class Finder:
                 inner = [
                     (date, f"{folder}/{entry.name}", entry.stamp) for entry in entries if entry.is_folder and _VISIBLE.match(entry.name)
                 ]
+                if depth == 0:
+                    self.entities |= {path.rpartition("/")[2] for _, path, _ in inner}
+                    inner = [level for level in inner if not self._only or level[1].rpartition("/")[2] in self._only]
                 names = {entry.name for entry in entries if not entry.is_folder and _VISIBLE.match(entry.name)}
                 known = self._look(folder, stamp, {name for name in names if name.endswith(SUFFIX)}, has_folders=bool(inner))
                 if depth == 0:

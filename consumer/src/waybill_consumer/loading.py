@@ -11,7 +11,7 @@ from typing import Any
 from waybill_consumer import chain
 from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
-from waybill_consumer.held import Held, holdings, require_signed
+from waybill_consumer.held import Held, Holdings, holdings, require_signed
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
 from waybill_consumer.position import forget, is_pulled
 from waybill_consumer.progress import Progress
@@ -41,8 +41,17 @@ class Loaded:
         return {"done": not self.problems, **counts, "applied": self.applied, "problems": self.problems, "notes": self.notes}
 
 
-def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gpg: bool = False, signers: Sequence[Key] = ()) -> Loaded:
-    """Apply everything in `root` that the database does not hold. What stops one entity does not stop the others.
+def load(
+    root: Path,
+    target: Target,
+    progress: Progress,
+    *,
+    tenant: str = "",
+    gpg: bool = False,
+    signers: Sequence[Key] = (),
+    only: Sequence[str] = (),
+) -> Loaded:
+    """Apply what the database does not hold of everything in `root`, or of the entities in `only`. What stops one does not stop the others.
 
     With `gpg` encrypted files are decrypted by it, for the length of their transaction; without, their entity is refused. With `signers`
     only a delivery whose manifest one of them signed is applied.
@@ -58,16 +67,27 @@ def load(root: Path, target: Target, progress: Progress, *, tenant: str = "", gp
     if not tenant and len(found.tenants) > 1:
         step = "Name one with --tenant, and give each tenant a schema or database of its own"
         raise Refused(f"holds deliveries of several tenants: {', '.join(found.tenants)}", where=str(root), next_step=step)
+    _check_names(found, root, tenant, only)
     with target.transaction():
         target.prepare()
     for (owner, entity), held in sorted(found.entities.items()):
-        if tenant in ("", owner):
+        if tenant in ("", owner) and (not only or entity in only):
             progress.begin(entity, 0)
             _Entity(target, owner, entity, root, progress, report, gpg=gpg, signers=signers).run(held)
     progress.end()
     if not found.entities:
         report.notes.append(f"{root} holds no deliveries yet")
     return report
+
+
+def _check_names(found: Holdings, root: Path, tenant: str, only: Sequence[str]) -> None:
+    """Raises Refused for a tenant or entity that nothing is held of: a wrong name would load nothing for ever, and say nothing."""
+    entities = {entity for owner, entity in found.entities if tenant in ("", owner)}
+    if found.entities and not entities:
+        raise Refused(f"holds nothing of a tenant {tenant}", where=str(root), next_step=f"It holds {', '.join(found.tenants)}")
+    if found.entities and (unknown := set(only) - entities):
+        there = f"It holds {', '.join(sorted(entities))}"
+        raise Refused(f"holds nothing of an entity {', '.join(sorted(unknown))}", where=str(root), next_step=there)
 
 
 class _Entity:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ FORMAT = 1
 SETTLE_SECONDS = 3.0
 """A folder's time has whole seconds on most servers: only a second look, this long after the first, proves that it stands still."""
 _SAVE_EVERY = 2.0
+_DATED = re.compile(r"(.*)/(\d{4}/\d\d/\d\d)/([^/]+)(?:/.*)?\Z")
+"""A tenant's folder, a date, and the folder of an entity."""
 _NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
 """What file systems answer that know no locks: the cron line itself must then see to one pull at a time."""
 
@@ -57,6 +60,7 @@ class Position:
 
     def _take(self, body: dict[str, Any]) -> None:
         self.source = str(body.get("source", ""))
+        self.only = [str(entity) for entity in body.get("only", ())]
         self.pulled_at = str(body.get("pulled_at", ""))
         self.looked_at = float(body.get("looked_at", 0.0))
         self.turn = str(body.get("turn", ""))
@@ -91,6 +95,15 @@ class Position:
         step = "Remove it: the next pull looks at everything once more and fetches nothing that is here"
         return Refused("is damaged, or no position this program wrote", where=str(self._path), next_step=step)
 
+    def begin(self, source: str, only: Sequence[str]) -> None:
+        """What is pulled now. Where that is something else than before, everything is looked at once more."""
+        if self.source != source or self.only != sorted(only):
+            for known in self.folders.values():
+                known.is_settled = False
+        if self.only != sorted(only):
+            self.feeds = {}
+        self.source, self.only = source, sorted(only)
+
     def known(self, folder: str) -> Known:
         return self.folders.setdefault(folder, Known())
 
@@ -105,7 +118,10 @@ class Position:
         if manifest.kind != "backfill" and (manifest.generation, manifest.sequence) > (
             self.last(manifest.tenant, manifest.entity) or (0, 0)
         ):
-            self.streams[f"{manifest.tenant}/{manifest.entity}"] = {
+            stream = f"{manifest.tenant}/{manifest.entity}"
+            full = folder if manifest.kind == "full" else self.streams.get(stream, {}).get("full", "")
+            self.streams[stream] = {
+                "full": full,
                 "generation": manifest.generation,
                 "sequence": manifest.sequence,
                 "delivery_id": manifest.delivery_id,
@@ -114,6 +130,16 @@ class Position:
             }
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
+
+    def is_made_up_for(self, folder: str) -> bool:
+        """Whether a full delivery of a later date is held of the entity a folder belongs to."""
+        where = _DATED.match(folder)
+        return where is not None and any(
+            (full := _DATED.match(str(stream.get("full", "")))) is not None
+            and (full[1], full[3]) == (where[1], where[3])
+            and full[2] > where[2]
+            for stream in self.streams.values()
+        )
 
     def forget(self, manifest: str) -> None:
         """A delivery is here no longer. `manifest` is the path of its manifest below the folder."""
@@ -128,6 +154,7 @@ class Position:
         body = {
             "format": FORMAT,
             "source": self.source,
+            **({"only": self.only} if self.only else {}),
             "pulled_at": self.pulled_at,
             "looked_at": self.looked_at,
             "turn": self.turn,

@@ -11,7 +11,7 @@ from typing import Any
 from waybill_consumer import chain, signatures
 from waybill_consumer.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.errors import Damaged, Refused
-from waybill_consumer.fetching import fetch
+from waybill_consumer.fetching import discard, fetch
 from waybill_consumer.finding import Finder
 from waybill_consumer.held import adopt
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
@@ -40,26 +40,32 @@ class Pulled:
         return {**done, "fetched": self.fetched, "problems": self.problems, "notes": self.notes}
 
 
-def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: bool = False, signers: Sequence[Key] = ()) -> Pulled:
-    """Fetch what is new at `place` into `root`; with `signers` only what one of them signed.
+def pull(
+    place: Place,
+    source: str,
+    root: Path,
+    progress: Progress,
+    *,
+    rescan: bool = False,
+    signers: Sequence[Key] = (),
+    only: Sequence[str] = (),
+) -> Pulled:
+    """Fetch what is new at `place` into `root`; with `signers` only what one of them signed, with `only` only these entities.
 
     Raises Unreachable when the place stops answering; what was fetched stays.
     """
     root.mkdir(parents=True, exist_ok=True)
     with alone(root):
         position = Position(root)
-        if position.source != source:
-            for known in position.folders.values():
-                known.is_settled = False
-            position.source = source
+        position.begin(source, only)
         if not position.exists:
             adopt(root, position, signers)
-        work = _Pull(place, root, position, progress, signers)
-        finder = Finder(place, position, rescan=rescan, signed=bool(signers))
+        work = _Pull(place, root, position, progress, signers, only)
+        finder = Finder(place, position, rescan=rescan, signed=bool(signers), only=only, is_short=work.is_short)
         try:
             for date in finder.dates():
                 work.date(date)
-            work.conclude(has_tenants=bool(finder.tenants))
+            work.conclude(finder)
             finder.settle()
             position.pulled_at = now_text()
         finally:
@@ -69,12 +75,17 @@ def pull(place: Place, source: str, root: Path, progress: Progress, *, rescan: b
 
 
 class _Pull:
-    def __init__(self, place: Place, root: Path, position: Position, progress: Progress, signers: Sequence[Key]) -> None:
+    def __init__(
+        self, place: Place, root: Path, position: Position, progress: Progress, signers: Sequence[Key], only: Sequence[str]
+    ) -> None:
         self._place = place
         self._root = root
         self._position = position
         self._progress = progress
         self._signers = signers
+        self._only = only
+        self._seen: set[str] = set()
+        self._unreadable: list[tuple[Arrival, Refused]] = []
         self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
         self._failed: dict[str, Refused] = {}
         self._unheld: set[str] = set()
@@ -85,14 +96,20 @@ class _Pull:
         """Take in what a date holds, and fetch what has its turn now."""
         streams = set()
         for arrival in date.arrivals:
-            self._unheld.add(f"{arrival.folder}/{arrival.name}")
+            path = f"{arrival.folder}/{arrival.name}"
+            if path in self._seen:  # a feed named it, and a walk came by, too
+                continue
+            self._seen.add(path)
+            self._unheld.add(path)
             try:
                 if self._signers:
                     signatures.require(arrival.data, arrival.signature, self._signers)
                 published = parse(arrival.data)
             except Refused as error:
-                where = f"{self._place.label}{arrival.folder}/{arrival.name}"
-                self._problem("", Refused(error.what, where=where, next_step="Ask the sender: nothing of its entity comes after it"))
+                error.where = f"{self._place.label}{path}"
+                self._unreadable.append((arrival, error))
+                continue
+            if self._only and published.entity not in self._only:
                 continue
             self._waiting[published.tenant, published.entity].append((arrival, published))
             streams.add((published.tenant, published.entity))
@@ -122,8 +139,18 @@ class _Pull:
     def _all_waiting(self, streams: set[tuple[str, str]]) -> list[Waiting]:
         return [pair for stream in streams for pair in self._waiting[stream]]
 
+    def is_short(self) -> bool:
+        """Whether something that was found cannot be fetched: what belongs before it may stand where nobody looked."""
+        return any(self._waiting.values())
+
     def _drain(self, stream: tuple[str, str]) -> None:
-        """Fetch what follows what is held; the rest waits."""
+        """Fetch what follows what is held; the rest waits. A full delivery that begins a generation makes up for what waits before it."""
+        before: chain.Position | None = (-1, -1)
+        while self._waiting[stream] and before != (last := self._position.last(*stream)):
+            before = last
+            self._fetch_next(stream)
+
+    def _fetch_next(self, stream: tuple[str, str]) -> None:
         left = []
         for arrival, manifest in sorted(self._waiting[stream], key=_in_chain_order):
             last = self._position.last(*stream)
@@ -131,6 +158,7 @@ class _Pull:
             if where == "behind" and last is not None and manifest.generation < last[0]:
                 # Rows of a history that a newer full delivery replaced.
                 self._position.known(arrival.folder).held.add(arrival.name)
+                discard(arrival, manifest, self._root)
             elif where == "gap" or manifest.delivery_id in self._failed or not self._fetch(arrival, manifest):
                 left.append((arrival, manifest))
                 continue
@@ -175,20 +203,38 @@ class _Pull:
         except Refused as error:
             self.report.notes.append(f"{self._place.label}{path} {error.what}")
             return
-        if not any(f"{date.folder}/{name}" in self._unheld for name in listed):
+        if self._only and not all(path.partition("/")[0] in self._only for path in listed):
+            return  # what it lists will not all be here
+        if not any(f"{date.folder}/{path}" in self._unheld for path in listed):
             folder.mkdir(parents=True, exist_ok=True)
             if signature is not None:
                 write_whole(folder / f"{name}{signatures.SUFFIX}", signature)
             write_whole(folder / name, data)
             self._position.known(date.folder).held.add(name)
 
-    def conclude(self, *, has_tenants: bool) -> None:
+    def conclude(self, finder: Finder) -> None:
         """Say what could not be fetched, and why."""
-        if not has_tenants:
+        self.report.notes += finder.notes
+        if not finder.has_dates:
             self.report.notes.append(f"{self._place.label} holds no deliveries yet")
+        for arrival, error in self._unreadable:
+            if not isinstance(error, Wrong) and self._position.is_made_up_for(arrival.folder):
+                self.report.notes.append(f"{error.where} {error.what}; a newer full delivery made up for it")
+            else:
+                step = "Ask the sender: nothing of its entity comes after it, until a full load"
+                self._problem("", Refused(error.what, where=error.where, next_step=step))
         for stream, waiting in sorted(self._waiting.items()):
             if waiting:
                 self._explain(stream, sorted(waiting, key=_in_chain_order))
+        said = {problem["entity"] for problem in self.report.problems}
+        for entity, error in finder.taken_away():
+            if entity not in said:
+                self._problem(entity, error)
+        held = {stream.partition("/")[2] for stream in self._position.streams}
+        for entity in self._only:
+            if finder.entities and entity not in finder.entities | held:
+                there = f"There are: {', '.join(sorted(finder.entities))}"
+                self._problem("", Refused(f"there is no entity {entity} at {self._place.label}", next_step=there))
         self._position.problems = self.report.problems
 
     def _explain(self, stream: tuple[str, str], waiting: list[Waiting]) -> None:

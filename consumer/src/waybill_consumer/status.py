@@ -119,7 +119,7 @@ def _entity(tenant: str, entity: str, held: list[Held], position: Position, now:
         newest.generation,
         newest.sequence,
     ):
-        facts = dict(known)
+        facts = {name: known[name] for name in facts}
     age = (now - instant(str(facts["snapshot_time"]))).total_seconds()
     counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
     return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": round(age)}

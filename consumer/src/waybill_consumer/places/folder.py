@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,9 +78,7 @@ class Folder:
     def _list(self, folder: Path) -> list[Entry]:
         try:
             with os.scandir(folder) as found:
-                entries = [
-                    Entry(entry.name, entry.is_dir(), entry.stat(follow_symlinks=not _leads_nowhere(entry)).st_mtime) for entry in found
-                ]
+                entries = [_entry(entry) for entry in found]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -87,8 +86,14 @@ class Folder:
         return sorted(entries)
 
 
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not Path(entry).exists()
+def _entry(found: os.DirEntry[str]) -> Entry:
+    """What a link leads to; one that leads nowhere, or to itself, is no folder."""
+    try:
+        return Entry(found.name, found.is_dir(), found.stat().st_mtime)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        return Entry(found.name, False, found.stat(follow_symlinks=False).st_mtime)
 
 
 @contextmanager
