@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from waybill.ledger.deliveries import Delivery
 from waybill.ledger.engine import is_id
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import notices
+from waybill.ledger.rows import DAMAGED
 from waybill.requests.upkeep import keep_requests
 from waybill.states import DeliveryStatus
 
@@ -27,6 +29,8 @@ TOLD_FOR = timedelta(days=90)
 """How long the ledger remembers what people were told."""
 
 PARALLEL = 4
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -105,6 +109,9 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
                     swept.append(sweep(installation.ledger, session, tenant, limits))
                 except WaybillError as error:
                     failed[tenant] = str(error.located(f"tenant {tenant}"))
+                except DAMAGED as error:
+                    log.exception("the destination of tenant %s was not swept", tenant)
+                    failed[tenant] = f"tenant {tenant}: what the ledger holds of it cannot be read ({type(error).__name__})"
     except WaybillError as error:
         if error.code == "missing_connection" and all(registered.registration.is_disabled for registered in group):
             return [], {}  # a tenant that left, and its connection with it

@@ -38,6 +38,7 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
     from waybill.configuration.loading import Settings
     from waybill.errors import PermanentError
     from waybill.ledger import Ledger
+    from waybill.ledger.rows import sound
     from waybill.ledger.tables import registration, tenant
 
     current = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
@@ -48,24 +49,26 @@ def schedules(files: Set[int] | None = None) -> list[Schedule]:
             if files is not None and files != set(range(1, DAG_FILES + 1)):
                 every = connection.scalars(select(tenant.c.id))
                 query = query.where(tenant.c.id.in_([tenant_id for tenant_id in every if file_number(tenant_id) in files]))
-            rows = [row._asdict() for row in connection.execute(query)]
+            found = sound(connection, query, tenant.c.id, lambda row: _schedule(row._asdict()))
     except PermanentError as error:
         if error.code != "ledger_not_upgraded":
             raise
-        rows = []
+        found = []
     finally:
         ledger.close()
-    return [_schedule(row) for row in rows]
+    return found
 
 
 def _schedule(row: dict[str, Any]) -> Schedule:
     from waybill.configuration.registration import STORED_EARLIER, Registration
+    from waybill.ledger.rows import mapping
 
     try:
         found = Registration.model_validate(row["body"], context=STORED_EARLIER)
     except ValueError:
         return _unreadable(row)
-    entities = (*row["diff"].get("activated", ()), *row["diff"].get("kept", ()))
+    diff, probe = mapping(row["diff"]) or {}, mapping(row["probe"]) or {}
+    entities = (*diff.get("activated", ()), *diff.get("kept", ()))
     place = found.destination
     return Schedule(
         tenant=row["tenant"],
@@ -74,7 +77,7 @@ def _schedule(row: dict[str, Any]) -> Schedule:
         timezone=found.timezone,
         frequency=found.rhythm[0].value,
         pool="" if found.is_disabled else pool_name(place.kind, getattr(place, "connection", "")) if place else pool_name("default"),
-        alone=(row["probe"] or {}).get("profile") == "no_cas",
+        alone=probe.get("profile") == "no_cas",
         entities=tuple(sorted(entities)),
         document=_document(row, found, sorted(entities)),
     )

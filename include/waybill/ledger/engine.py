@@ -16,6 +16,7 @@ from waybill import private
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger.denials import Denials
 from waybill.ledger.failures import READ_ONLY, sqlstate, translated
+from waybill.ledger.rows import json_or_text
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_236_145  # any number of ours: PostgreSQL's advisory lock around migrations
@@ -137,7 +138,7 @@ def _engine(url: str) -> Engine:
     path = make_url(url).database
     if path:
         _own_file(Path(path))
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": 30}, json_deserializer=json_or_text)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
 from waybill.errors import PermanentError
 from waybill.ledger import streams
+from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, sound
 from waybill.ledger.tables import audit, registration, tenant
 
 FILE_ORIGIN = "file:"
@@ -57,6 +58,15 @@ def unreadable(tenant_id: str, version: int) -> PermanentError:
     )
 
 
+def _damaged(tenant_id: str) -> PermanentError:
+    return PermanentError(
+        "what the ledger holds of the registration cannot be read",
+        where=f"tenant {tenant_id}",
+        next_step="Restore the tenant's rows from a backup of the ledger; nothing is delivered until then",
+        code="registration_unreadable",
+    )
+
+
 def readable(found: Iterable[Registered]) -> list[Registered]:
     """Those that can be read; of the others the log tells. For whoever goes through all tenants: one bad row must hurt one tenant."""
     good = []
@@ -90,6 +100,13 @@ class LostUpdate(Exception):
     """Somebody recorded a newer version in between."""
 
 
+def _registered(row: Row[Any]) -> Registered:
+    """A row's version; one whose body is no JSON object is there, and cannot be read (`Registered.registration`)."""
+    values = dict(row._mapping)
+    body, diff = mapping(values["body"]), mapping(values["diff"])
+    return Registered(**values | {"body": UNREADABLE if body is None else body, "diff": diff or {}})
+
+
 def current(connection: Connection, tenant_id: str) -> Registered | None:
     """The version in force, or None for an unknown tenant."""
     query = (
@@ -97,17 +114,20 @@ def current(connection: Connection, tenant_id: str) -> Registered | None:
         .join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
         .where(tenant.c.id == tenant_id)
     )
-    row = connection.execute(query).one_or_none()
-    return None if row is None else Registered(**row._mapping)
+    try:
+        row = connection.execute(query).one_or_none()
+    except DAMAGED as error:
+        raise _damaged(tenant_id) from error
+    return None if row is None else _registered(row)
 
 
 def version(connection: Connection, tenant_id: str, number: int) -> Registered:
     """One recorded version."""
-    return Registered(
-        **connection.execute(select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number))
-        .one()
-        ._mapping
-    )
+    query = select(registration).where(registration.c.tenant == tenant_id, registration.c.version == number)
+    try:
+        return _registered(connection.execute(query).one())
+    except DAMAGED as error:
+        raise _damaged(tenant_id) from error
 
 
 def all_current(connection: Connection, only: Collection[str] | None = None) -> list[Registered]:
@@ -118,13 +138,13 @@ def all_current(connection: Connection, only: Collection[str] | None = None) -> 
         .where(*(() if only is None else (tenant.c.id.in_(list(only)),)))
         .order_by(tenant.c.id)
     )
-    return [Registered(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, tenant.c.id, _registered)
 
 
 def history(connection: Connection, tenant_id: str) -> list[Registered]:
     """Every version, newest first."""
     query = select(registration).where(registration.c.tenant == tenant_id).order_by(registration.c.version.desc())
-    return [Registered(**row._mapping) for row in connection.execute(query)]
+    return [_registered(row) for row in connection.execute(query)]
 
 
 def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str]) -> datetime:
@@ -148,7 +168,9 @@ def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
     # The lock lines up writers of one tenant in PostgreSQL, so that many at once do not make one another retry.
     found = connection.execute(select(tenant.c.version).where(tenant.c.id == tenant_id).with_for_update()).scalar_one_or_none()
     if found is not None:
-        return int(found)
+        if not isinstance(found, int):
+            raise _damaged(tenant_id)
+        return found
     try:
         with connection.begin_nested():
             connection.execute(insert(tenant).values(id=tenant_id, version=0, salt=secrets.token_bytes(32)))
@@ -254,17 +276,18 @@ _FAILED = "failed"
 
 def profile(connection: Connection, tenant_id: str) -> str | None:
     """The destination profile found by the last good probe, or None when there was none."""
-    probe = connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id)).scalar_one_or_none()
+    probe = mapping(connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id)).scalar_one_or_none())
     return probe.get("profile") if probe else None
 
 
 def last_probe(connection: Connection, tenant_id: str) -> Rehearsed | None:
     """None when nothing was ever rehearsed."""
     row = connection.execute(select(tenant.c.probe, tenant.c.probed_at).where(tenant.c.id == tenant_id)).one_or_none()
-    if row is None or not row.probe:
+    probe = mapping(row.probe) if row else None
+    if row is None or not probe:
         return None
-    found = {key: value for key, value in row.probe.items() if key != _FAILED}
-    failed = row.probe.get(_FAILED)
+    found = {key: value for key, value in probe.items() if key != _FAILED}
+    failed = probe.get(_FAILED)
     return Rehearsed(found or None, row.probed_at, failed, datetime.fromisoformat(failed["at"]) if failed else None)
 
 
@@ -275,6 +298,6 @@ def store_probe(connection: Connection, tenant_id: str, probe: dict[str, Any], n
 
 def store_failed_probe(connection: Connection, tenant_id: str, failed: dict[str, Any], now: datetime) -> None:
     """Keep why a rehearsal failed, beside the last good one."""
-    kept = connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id).with_for_update()).scalar_one() or {}
-    probe = {**kept, _FAILED: {**failed, "at": now.isoformat()}}
+    kept = connection.execute(select(tenant.c.probe).where(tenant.c.id == tenant_id).with_for_update()).scalar_one()
+    probe = {**(mapping(kept) or {}), _FAILED: {**failed, "at": now.isoformat()}}
     connection.execute(update(tenant).where(tenant.c.id == tenant_id).values(probe=probe))

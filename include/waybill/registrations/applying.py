@@ -118,7 +118,9 @@ def apply(
     if not dry_run:
         if refusal:
             raise refusal
-        changes = [_carry_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
+        carried = [_carried_out(installation, change, files, before.get(change.tenant), actor) for change in changes]
+        changes = [change for change in carried if isinstance(change, Change)]
+        unusable += [finding for finding in carried if isinstance(finding, Finding)]
     findings = (*files.findings, *frozen.waiting.values(), *unusable)
     return Applied(changes, findings, refusal, (*frozen.told, *redefining.announced(installation.catalog, samples, before)))
 
@@ -199,6 +201,16 @@ def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> 
         "with allow_mass_deactivation",
         code="mass_deactivation",
     )
+
+
+def _carried_out(installation: Installation, change: Change, files: TenantFiles, before: Registered | None, actor: str) -> Change | Finding:
+    """The change once it is made; a finding where what the ledger holds of that tenant cannot be read."""
+    try:
+        return _carry_out(installation, change, files, before, actor)
+    except PermanentError as error:
+        if error.code != "registration_unreadable":
+            raise
+        return Finding(change.file, "", str(error), code=error.code)
 
 
 def _carry_out(installation: Installation, change: Change, files: TenantFiles, before: Registered | None, actor: str) -> Change:

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status
 from waybill.ledger.on_demand.request_tables import export_file, export_request, link_key
+from waybill.ledger.rows import require, sound
 from waybill.ledger.tables import audit
 from waybill.ledger.tables import tenant as tenants_table
 
@@ -21,6 +22,14 @@ _t = export_request.c
 _COUNTING = 7_236_146  # any number of ours: PostgreSQL's advisory lock around counting a tenant's active requests
 CREATED = "create_export"
 """The audit log's word for a new request."""
+
+
+def _request(row: Row[Any]) -> ExportRequest:
+    """Raises TypeError for one that cannot be read any more."""
+    values = require(row, tenants=list, scope=dict, entities=list, range_asked=dict, formats=list, submission=dict, progress=int)
+    if not isinstance(values["roles"], list | None):
+        raise TypeError("roles")
+    return ExportRequest(**values)
 
 
 def create(connection: Connection, request: ExportRequest) -> bool:
@@ -35,7 +44,7 @@ def create(connection: Connection, request: ExportRequest) -> bool:
 
 def get(connection: Connection, request_id: str) -> ExportRequest | None:
     row = connection.execute(select(export_request).where(_t.id == request_id)).one_or_none()
-    return None if row is None else ExportRequest(**row._mapping)
+    return None if row is None else _request(row)
 
 
 def by_key(connection: Connection, tenant: str, person: str, key: str) -> ExportRequest | None:
@@ -97,7 +106,7 @@ def listed(
         query = query.where(_t.template == template)
     if before:
         query = query.where(_t.id < before)
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def pending(connection: Connection, due: datetime | None = None) -> list[ExportRequest]:
@@ -105,14 +114,14 @@ def pending(connection: Connection, due: datetime | None = None) -> list[ExportR
     query = select(export_request).where(_t.status == Status.PENDING).order_by(_t.id)
     if due is not None:
         query = query.where(_t.due_at <= due)
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def running(connection: Connection, tenant: str | None = None) -> list[ExportRequest]:
     query = select(export_request).where(_t.status == Status.RUNNING)
     if tenant is not None:
         query = query.where(_t.tenant == tenant)
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def _move(connection: Connection, request: ExportRequest, **values: Any) -> bool:
@@ -195,7 +204,7 @@ def files_of(connection: Connection, request_id: str) -> list[ExportFile]:
 def with_dead_archives(connection: Connection) -> list[ExportRequest]:
     """Requests that have ended and whose archive may still lie in the store."""
     query = select(export_request).where(_t.status == Status.EXPIRED, _t.archive.is_not(None))
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def forget_archive(connection: Connection, request: ExportRequest) -> None:
@@ -211,7 +220,7 @@ def ended_before(connection: Connection, tenant: str, before: datetime) -> list[
     """Requests of a tenant that ended at or before an instant, expired ones counted from their expiry."""
     ended = case((_t.expires_at.is_not(None), _t.expires_at), else_=_t.finished_at)
     query = select(export_request).where(_t.tenant == tenant, _t.status.not_in([*ACTIVE, Status.DONE]), ended <= before)
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def tenants(connection: Connection) -> list[str]:
@@ -241,7 +250,7 @@ def mails_due(connection: Connection, now: datetime) -> list[ExportRequest]:
         .where(_t.mail.is_not(None), _t.mail_sent_at.is_(None), _t.mail_due_at <= now, free)
         .order_by(_t.mail_due_at, _t.id)
     )
-    return [ExportRequest(**row._mapping) for row in connection.execute(query)]
+    return sound(connection, query, _t.id, _request)
 
 
 def claim_mail(connection: Connection, request: ExportRequest, now: datetime) -> bool:
