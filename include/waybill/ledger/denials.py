@@ -1,4 +1,4 @@
-"""Denied attempts in the audit log, folded: whoever is refused over and over leaves few lines, which say how many attempts there were."""
+"""Folds denied attempts in the audit log: many refusals of one actor leave few lines, which say how many attempts there were."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 SPAN = timedelta(hours=1)
 MOST_KINDS = 50
-"""Different attempts of one actor within a span that get lines of their own; all others share one count."""
+"""The most different attempts of one actor within a span that get lines of their own. All others share one count."""
 
 _MOST_ACTORS = 10_000
 
@@ -21,16 +21,16 @@ class _Actor:
 
 
 class Denials:
-    """How often each actor was denied what, within an hour of its first attempt. Safe to use from several threads."""
+    """Counts the denials of each actor within an hour of the first one. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._actors: OrderedDict[str, _Actor] = OrderedDict()
         self._lock = threading.Lock()
 
     def line(self, actor: str, attempt: tuple[str, ...], now: datetime) -> dict[str, int] | None:
-        """What a line of the audit log adds about this attempt; None for one that only counts.
+        """Return what the audit log says about this attempt. None for an attempt that only counts.
 
-        Lines are due for the 1st, the 10th, the 100th ... attempt of a kind.
+        The 1st, the 10th, the 100th ... attempt of a kind get a line.
         """
         with self._lock:
             known = self._actors.get(actor)

@@ -1,4 +1,4 @@
-"""Opening the ledger: engine, transactions, migrations."""
+"""Opens the ledger: engine, transactions, migrations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from waybill.ledger.failures import READ_ONLY, sqlstate, translated
 from waybill.ledger.rows import json_or_text
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 7_236_145  # any number of ours: PostgreSQL's advisory lock around migrations
+_LOCK = 7_236_145  # our own number for PostgreSQL's advisory lock around migrations
 
 
 class Ledger:
@@ -43,11 +43,11 @@ class Ledger:
         self._reading = self.engine.execution_options(postgresql_readonly=True, waybill_reads=True)
 
     def begin(self) -> AbstractContextManager[Connection]:
-        """One write transaction, short, with no other I/O inside. Raises TransientError when the ledger is locked or out of reach."""
+        """Open one write transaction. It is short and holds no other I/O. Raises TransientError if the ledger is locked or away."""
         return self._transaction(self.engine)
 
     def read(self) -> AbstractContextManager[Connection]:
-        """As `begin`, for reading alone: on SQLite it waits for no writer and keeps none waiting. PostgreSQL refuses writes in it."""
+        """Open one read transaction. On SQLite it waits for no writer and blocks none. PostgreSQL refuses writes in it."""
         return self._transaction(self._reading)
 
     @contextmanager
@@ -63,15 +63,15 @@ class Ledger:
             if failure is None:
                 raise
             if failure.code == "ledger_read_only":
-                self.engine.dispose()  # connections of a pool outlive the change of the primary
+                self.engine.dispose()  # pooled connections outlive a change of the primary
             raise failure from error
 
     def unreachable(self, error: DBAPIError) -> TransientError | PermanentError | None:
-        """What a database error means for the caller; None where it says nothing of the ledger's state."""
+        """Return what a database error means for the caller. None if it says nothing about the ledger's state."""
         return translated(error, f"ledger {self.url.render_as_string(hide_password=True)}")
 
     def revision(self) -> str | None:
-        """The migration the ledger stands at, None when it is empty."""
+        """Return the migration that the ledger is at. None if it is empty."""
         with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
@@ -91,7 +91,7 @@ class Ledger:
             raise TransientError(f"this machine could not go on: {error.strerror}", next_step=step, code="machine") from error
 
     def upgrade(self) -> None:
-        """Bring the tables to this version. Several processes may call it at once; one does the work."""
+        """Bring the tables to this version. Several processes may call this at once, and one does the work."""
         from alembic import command  # 0.3 s that only an upgrade has to pay
         from alembic.config import Config
 
@@ -179,5 +179,5 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text has the form `new_id` gives."""
+    """Return whether a text has the form of `new_id`."""
     return len(text) == 32 and set(text) <= set("0123456789abcdef")

@@ -1,6 +1,6 @@
-"""What a database's refusal means for a ledger: try again, correct something, or restore.
+"""Translates a database's refusal: try again, correct something, or restore.
 
-The driver's text is kept out where it may quote values.
+The message leaves out the driver's text if that may quote values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sqlstate(error: DBAPIError) -> str:
 
 
 def translated(error: DBAPIError, where: str) -> TransientError | PermanentError | None:
-    """What a database error means for the caller; None for one that is a mistake in a statement and not the ledger's state."""
+    """Return what a database error means for the caller. None for a mistake in a statement."""
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite(error.orig, where)
     state = sqlstate(error)

@@ -15,7 +15,7 @@ from waybill.states import DeliveryStatus
 
 @dataclass(frozen=True)
 class Feed:
-    """A tenant's feed at one destination. `last` is the newest number, `problem` and `readme` what was said there last."""
+    """A tenant's feed at one destination. `last` is the newest number. `problem` and `readme` are what was published last."""
 
     tenant: str
     id: str
@@ -45,9 +45,9 @@ def find(connection: Connection, tenant: str) -> Feed | None:
 
 
 def begin(connection: Connection, new: Feed, since: datetime | None, *, moved: bool) -> None:
-    """Start a tenant's feed over. What was committed before `since` stands at another destination and is not listed.
+    """Start a tenant's feed over. Deliveries committed before `since` are at another destination and are not listed.
 
-    Nor is, where the feed itself `moved`, what the one before listed.
+    If the feed itself `moved`, the deliveries that the one before listed are not listed either.
     """
     end(connection, new.tenant)
     committed = (delivery.c.tenant == new.tenant, delivery.c.status == DeliveryStatus.COMMITTED)
@@ -85,7 +85,7 @@ def give_numbers(connection: Connection, current: Feed, entries: Sequence[tuple[
 
 
 def entries(connection: Connection, feed_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-    """Numbers and entries behind a number, as far as they are kept."""
+    """Return the kept entries after a number, with their numbers."""
     query = select(feed_entry.c.number, feed_entry.c.entry).where(feed_entry.c.feed == feed_id, feed_entry.c.number > after)
     return [(row.number, row.entry) for row in connection.execute(query.order_by(feed_entry.c.number).limit(limit))]
 
@@ -110,12 +110,12 @@ def unpublished(connection: Connection, feed_id: str) -> list[Page]:
 
 
 def freeze(connection: Connection, page: Page) -> None:
-    """Record a page's bytes before they are published. Raises IntegrityError when another worker took the number."""
+    """Record a page's bytes before they are published. Raises IntegrityError if another worker took the number."""
     connection.execute(insert(feed_page).values(**vars(page)))
 
 
 def mark_published(connection: Connection, page: Page, now: datetime) -> None:
-    """The destination has the page: its bytes are kept there, and those of its entries with them, but for the newest."""
+    """Note that the destination has the page. The ledger drops its bytes and its entries, except the newest."""
     same = (feed_page.c.feed == page.feed, feed_page.c.number == page.number)
     connection.execute(update(feed_page).where(*same).values(published_at=now, document=None))
     newest = select(feed.c.last).where(feed.c.id == page.feed).scalar_subquery()
@@ -124,5 +124,5 @@ def mark_published(connection: Connection, page: Page, now: datetime) -> None:
 
 
 def said(connection: Connection, tenant: str, feed_id: str, **what: str) -> None:
-    """Remember what was said at the destination: `problem`, `readme`."""
+    """Remember what the destination says now: `problem`, `readme`."""
     connection.execute(update(feed).where(feed.c.tenant == tenant, feed.c.id == feed_id).values(**what))

@@ -1,4 +1,4 @@
-"""Registrations: versions, who made them, and which streams they switch on and off."""
+"""Registrations: their versions, who made them, and the streams they activate and deactivate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Registered:
 
     @property
     def registration(self) -> Registration:
-        """Raises PermanentError for one that this version cannot read any more: it is that tenant's trouble alone (`readable`)."""
+        """Return the registration. Raises PermanentError if this version cannot read it, which stops only that tenant (`readable`)."""
         try:
             return Registration.model_validate(self.body, context=STORED_EARLIER)
         except ValidationError as error:
@@ -68,7 +68,7 @@ def _damaged(tenant_id: str) -> PermanentError:
 
 
 def readable(found: Iterable[Registered]) -> list[Registered]:
-    """Those that can be read; of the others the log tells. For whoever goes through all tenants: one bad row must hurt one tenant."""
+    """Yield the registrations that can be read, and log the others. For loops over all tenants: a bad row must hurt only its tenant."""
     good = []
     for registered in found:
         try:
@@ -81,7 +81,7 @@ def readable(found: Iterable[Registered]) -> list[Registered]:
 
 
 class Provenance(NamedTuple):
-    """Where a version comes from: `api` or `file:<name>`, by whom, and the earlier version whose words it takes up again, if any."""
+    """The origin of a version: `api` or `file:<name>`, the actor, and the earlier version that it restores, if any."""
 
     origin: str
     actor: str
@@ -89,7 +89,7 @@ class Provenance(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The version in force after a replace, what it switched on and off, and whether it made that version."""
+    """The version in force after a replace, what it activated and deactivated, and whether the replace made that version."""
 
     version: int
     difference: Difference
@@ -148,7 +148,7 @@ def history(connection: Connection, tenant_id: str) -> list[Registered]:
 
 
 def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str]) -> datetime:
-    """When the version was made from which on the body has said what it says now about these fields."""
+    """Return when the body began to say what it says now about these fields."""
     query = select(registration.c.body, registration.c.created_at).where(registration.c.tenant == tenant_id)
     newest, *earlier = connection.execute(query.order_by(registration.c.version.desc())).all()
     since: datetime = newest.created_at
@@ -160,12 +160,12 @@ def unchanged_since(connection: Connection, tenant_id: str, fields: Sequence[str
 
 
 def salt(connection: Connection, tenant_id: str) -> bytes:
-    """The tenant's secret salt for anonymized columns, made once when the tenant is first registered."""
+    """Return the tenant's secret salt for anonymized columns. The first registration makes it."""
     return bytes(connection.execute(select(tenant.c.salt).where(tenant.c.id == tenant_id)).scalar_one())
 
 
 def _ensure_tenant(connection: Connection, tenant_id: str) -> int:
-    # The lock lines up writers of one tenant in PostgreSQL, so that many at once do not make one another retry.
+    # On PostgreSQL the lock queues the writers of one tenant, so that many at once do not make each other retry.
     found = connection.execute(select(tenant.c.version).where(tenant.c.id == tenant_id).with_for_update()).scalar_one_or_none()
     if found is not None:
         if not isinstance(found, int):
@@ -191,8 +191,8 @@ def replace(
 ) -> Recorded:
     """Make `entities` the active set and record the body as a new version, unless nothing would change.
 
-    Kept entities keep stream, sequence and watermark. Raises LostUpdate when the version is not `expected` or somebody was faster; nothing
-    is changed then.
+    Kept entities keep stream, sequence and watermark. Raises LostUpdate, and changes nothing, if the version is not `expected` or another
+    caller was faster.
     """
     version = _ensure_tenant(connection, tenant_id)
     if expected is not None and expected != version:
@@ -262,7 +262,7 @@ def met(connection: Connection) -> list[str]:
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What is kept of a destination's rehearsals: the last good one, and what the last one failed on if it did."""
+    """The kept rehearsals of a destination: the last good one, and the failure of the last one, if it failed."""
 
     found: dict[str, Any] | None
     found_at: datetime | None
@@ -271,7 +271,7 @@ class Rehearsed:
 
 
 _FAILED = "failed"
-"""Where in the kept JSON the failure stands, beside the facts of the last good rehearsal, which deliveries go by."""
+"""The key of the failure in the kept JSON, beside the facts of the last good rehearsal, which deliveries use."""
 
 
 def profile(connection: Connection, tenant_id: str) -> str | None:
@@ -281,7 +281,7 @@ def profile(connection: Connection, tenant_id: str) -> str | None:
 
 
 def last_probe(connection: Connection, tenant_id: str) -> Rehearsed | None:
-    """None when nothing was ever rehearsed."""
+    """Return the kept rehearsals, or None."""
     row = connection.execute(select(tenant.c.probe, tenant.c.probed_at).where(tenant.c.id == tenant_id)).one_or_none()
     probe = mapping(row.probe) if row else None
     if row is None or not probe:
@@ -292,7 +292,7 @@ def last_probe(connection: Connection, tenant_id: str) -> Rehearsed | None:
 
 
 def store_probe(connection: Connection, tenant_id: str, probe: dict[str, Any], now: datetime) -> None:
-    """Keep a good rehearsal. It is the last word: what failed before it is forgotten."""
+    """Keep a good rehearsal. It replaces an earlier failure."""
     connection.execute(update(tenant).where(tenant.c.id == tenant_id).values(probe=probe, probed_at=now))
 
 

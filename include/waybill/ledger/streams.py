@@ -1,4 +1,4 @@
-"""Streams: (tenant, entity, generation), the owners of sequence and watermark."""
+"""Streams: each is (tenant, entity, generation) and owns a sequence and a watermark."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def samples(connection: Connection) -> list[Stream]:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far an active stream has been delivered, and since when it is active."""
+    """The progress of an active stream, and since when it is active."""
 
     entity: str
     watermark: datetime | None
@@ -66,7 +66,7 @@ class Reached:
 
 
 def reached_by_all(connection: Connection, only: Collection[str] | None = None) -> dict[str, list[Reached]]:
-    """The active streams of every tenant, or of `only` these, by entity: one query, and nothing of a stream but this."""
+    """Return the progress of the active streams of every tenant, or of `only` these, by entity, in one query."""
     query = select(stream.c.tenant, stream.c.entity, stream.c.watermark, stream.c.activated_at).where(stream.c.active)
     if only is not None:
         query = query.where(stream.c.tenant.in_(list(only)))
@@ -87,7 +87,7 @@ def get(connection: Connection, stream_id: int) -> Stream:
 
 
 def reached(connection: Connection, tenant: str, entity: str) -> datetime | None:
-    """How far any generation of the entity has been delivered."""
+    """Return how far any generation of the entity has been delivered."""
     query = select(stream.c.watermark).where(stream.c.tenant == tenant, stream.c.entity == entity, stream.c.watermark.is_not(None))
     return max(connection.execute(query).scalars(), default=None)
 
@@ -95,9 +95,9 @@ def reached(connection: Connection, tenant: str, entity: str) -> datetime | None
 def activate(
     connection: Connection, tenant: str, entities: Iterable[str], now: datetime, reason: str = "registered", *, least: int = 1
 ) -> None:
-    """Start a new generation of each entity, numbered `least` or more; its first delivery is a full load.
+    """Start a new generation of each entity, numbered `least` or more. Its first delivery is a full load.
 
-    Column order and schema version go on from the last one.
+    Column order and schema version continue from the last generation.
     """
     for entity in entities:
         before = select(stream).where(stream.c.tenant == tenant, stream.c.entity == entity).order_by(stream.c.generation.desc()).limit(1)
@@ -109,9 +109,9 @@ def activate(
 
 
 def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now: datetime) -> None:
-    """End the active streams of these entities; a delivery of theirs still open is abandoned, and committed ones stay as they are.
+    """End the active streams of these entities. Their open deliveries are abandoned, and committed ones stay as they are.
 
-    Backfills and redeliveries stand beside the stream: those still open are carried out all the same.
+    Open backfills and redeliveries are still carried out, because they do not belong to the stream's sequence.
     """
     names = list(entities)
     if not names:
@@ -127,7 +127,7 @@ def deactivate(connection: Connection, tenant: str, entities: Iterable[str], now
 
 
 def renew(connection: Connection, tenant: str, entity: str, now: datetime, reason: str, *, least: int = 1) -> None:
-    """End the active stream and start the next generation, numbered `least` or more, which begins with a full load."""
+    """End the active stream and start the next generation, numbered `least` or more. It begins with a full load."""
     deactivate(connection, tenant, [entity], now)
     activate(connection, tenant, [entity], now, reason, least=least)
 
@@ -144,13 +144,13 @@ LONGEST_PAUSE = timedelta(minutes=15)
 
 
 def breaker_of(connection: Connection, destination: str) -> tuple[int, datetime | None]:
-    """How often in a row the destination failed, and until when it is left alone, if it is."""
+    """Return how often in a row the destination failed, and until when it is left alone, if it is."""
     found = connection.execute(select(breaker.c.failures, breaker.c.open_until).where(breaker.c.destination == destination)).one_or_none()
     return (found.failures, found.open_until) if found else (0, None)
 
 
 def failed(connection: Connection, destination: str, now: datetime) -> None:
-    """Count one failed connection; from the fifth in a row on the pause doubles each time, up to a quarter of an hour."""
+    """Count one failed connection. From the fifth in a row the pause doubles each time, up to a quarter of an hour."""
     counted = connection.execute(update(breaker).where(breaker.c.destination == destination).values(failures=breaker.c.failures + 1))
     if counted.rowcount == 0:
         connection.execute(insert(breaker).values(destination=destination, failures=1))

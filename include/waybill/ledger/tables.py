@@ -1,4 +1,4 @@
-"""The tables of the ledger. Constraints here, not code, keep the promises of uniqueness."""
+"""The tables of the ledger. Constraints, not code, guarantee uniqueness."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ delivery = Table(
     Index("ix_delivery_tenant", "tenant", "created_at"),
     Index("ix_delivery_newest", "tenant", "id"),
     Index("ix_delivery_date", "tenant", "export_date", "id"),
-    # Columns that the condition fixes stand in front: SQLite takes the index of which most columns are given.
+    # The columns that the condition fixes come first: SQLite picks the index of which a query gives most columns.
     Index("ix_delivery_open", "status", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
     Index("ix_delivery_unlisted", "tenant", "status", "day_number", "id", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
     Index("ix_delivery_unfed", "tenant", "status", "feed_number", "committed_at", "id", sqlite_where=_UNFED, postgresql_where=_UNFED),
@@ -172,7 +172,7 @@ IS_OPEN = text("delivery.status = 'open'")
 IN_SEQUENCE = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
 UNLISTED = text("delivery.status = 'committed' AND delivery.day_number IS NULL AND delivery.kind <> 'backfill'")
 UNFED = text("delivery.status = 'committed' AND delivery.feed_number IS NULL")
-"""As literals, not parameters: only so does SQLite see that a partial index answers a query."""
+"""The conditions of partial indexes, as literals: SQLite does not use a partial index for a condition with parameters."""
 
 attempt = Table(
     "attempt",
@@ -341,7 +341,7 @@ notice = Table(
     _at("sent_at"),
     Index("ix_notice_owed", "tenant", "due_at", sqlite_where=_OWED, postgresql_where=_OWED),
 )
-"""What people are owed to be told, one row for each channel. `state`: owed, sent, dropped (it is over) or given_up."""
+"""Messages that people are owed, one row for each channel. `state` is a word of `waybill.states.NoticeState`."""
 
 IS_RAISED = text("alarm.cleared_at IS NULL")
 IS_OWED = text("notice.state = 'owed'")

@@ -1,4 +1,4 @@
-"""What housekeeping asks the ledger: whose attempt is dead, what is old, what is stuck."""
+"""The queries of housekeeping: dead attempts, old records, stuck deliveries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Owner:
 
 
 def owners(connection: Connection, attempts: Collection[str]) -> dict[str, Owner]:
-    """The deliveries of recorded attempts, by attempt id; an attempt that died before RECORD is not in it."""
+    """Return the deliveries of recorded attempts, by attempt id. An attempt that died before RECORD is absent."""
     ids = list(attempts)
     found: dict[str, Owner] = {}
     for start in range(0, len(ids), _MANY):
@@ -44,7 +44,7 @@ def _owner(row: Any) -> tuple[str, Owner]:
 
 
 def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, datetime | None]:
-    """When these deliveries were committed, those the ledger knows."""
+    """Return when these deliveries were committed. Unknown ones are absent."""
     wanted = list(ids)
     found: dict[str, datetime | None] = {}
     for start in range(0, len(wanted), _MANY):
@@ -54,7 +54,7 @@ def committed_at(connection: Connection, ids: Collection[str]) -> dict[str, date
 
 
 def of_date(connection: Connection, tenant: str, export_date: str) -> list[Delivery]:
-    """Everything planned under a date, whatever its purpose and state."""
+    """Return every delivery planned under a date, whatever its purpose and state."""
     query = select(delivery).where(delivery.c.tenant == tenant, delivery.c.export_date == export_date).order_by(delivery.c.id)
     return [Delivery(**row._mapping) for row in connection.execute(query)]
 
@@ -72,7 +72,7 @@ def open_since(connection: Connection, before: datetime) -> list[Delivery]:
 
 
 def drop_ended_digests(connection: Connection) -> int:
-    """Forget the version digests and the delivered keys of streams that ended: nothing will look back over them."""
+    """Remove the version digests and the delivered keys of ended streams. No delivery looks back over them."""
     ended = select(stream.c.id).where(stream.c.active.is_(False))
     keys.forget(connection, key_change.c.stream.in_(ended))
     return connection.execute(delete(digest).where(digest.c.stream.in_(ended))).rowcount

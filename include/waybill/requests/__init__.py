@@ -2,9 +2,9 @@
 
 In: a caller with rights, a `Submission`, the installation. Out: an `ExportRequest` in the ledger, an archive, mail.
 
-The way of a request: `submission` (what was sent, checked all at once; `ranges`, `scopes`), `creating` (one insert that takes the place
-or finds it taken), `fulfilment/` (a worker's turn, to a whole archive), then `following` (list, read, cancel, delete), `links` and
-`mailing`. `rights` says who may, `recurring` asks again every week or month, `upkeep` expires and tidies.
+The way of a request: `submission` checks all that was sent (with `ranges` and `scopes`), `creating` inserts it if its place is free,
+`fulfilment/` makes the archive, and then come `following` (list, read, cancel, delete), `links` and `mailing`. `rights` says who may do
+what, `recurring` asks again every week or month, and `upkeep` expires and cleans up.
 """
 
 from waybill.ledger.on_demand.request_records import ACTIVE, ExportFile, ExportRequest, Failure, Status

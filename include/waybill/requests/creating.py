@@ -1,4 +1,4 @@
-"""Asking for an export: every check, and one insert that either takes the place or finds it taken."""
+"""Creates a request for an export: every check, then one insert that either takes a free place or finds it taken."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TRY_AGAIN = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class Requester:
-    """The person a request is made for, as the ledger keeps them. `roles` is None where policy's role table does not decide."""
+    """The person who asks, as the ledger keeps them. `roles` is None if policy's role table does not decide."""
 
     actor: str
     name: str
@@ -48,7 +48,7 @@ class Requester:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from besides a person's body: an idempotency key, an older request, a recurring template and its period."""
+    """The origin of a request besides a person's body: an idempotency key, an older request, a recurring template and its period."""
 
     key: str | None = None
     resubmitted_from: str | None = None
@@ -57,7 +57,7 @@ class Origin:
 
 
 def create(installation: Installation, caller: Caller, tenant: str, submission: Submission, origin: Origin = Origin()) -> ExportRequest:
-    """A new pending request, or the one this person made before with the same idempotency key and body.
+    """Return a new pending request, or the one that this person made before with the same idempotency key and body.
 
     Raises Refused (not_found, create_denied, plan_required, export_in_progress, duplicate_request, idempotency_key_reused, rate_limited)
     and InvalidInput with every problem of the body.
@@ -69,7 +69,7 @@ def create(installation: Installation, caller: Caller, tenant: str, submission: 
 
 
 def covered(installation: Installation, caller: Caller, tenant: str, scope: Scope) -> list[str]:
-    """The tenants an export covers: for an organization those of its tenants the requester may create exports of, else the one."""
+    """Return the tenants that an export covers: for an organization those the requester may create exports of, else the one tenant."""
     if scope.level != "organization":
         return [tenant]
     policy = installation.configuration.policy
@@ -84,7 +84,7 @@ def covered(installation: Installation, caller: Caller, tenant: str, scope: Scop
 def enter(
     installation: Installation, person: Requester, tenant: str, tenants: list[str], submission: Submission, origin: Origin
 ) -> ExportRequest:
-    """`create` for a person whose right to ask is settled."""
+    """Create a request for a person whose right to ask has been checked."""
     now, export_policy = installation.now(), installation.configuration.export_policy(tenant)
     if origin.key and (before := _made_before(installation, person.actor, tenant, submission.digest(), origin.key)):
         return before
@@ -99,20 +99,20 @@ def enter(
 
 
 def require_plan(installation: Installation, export_policy: ExportPolicy, tenant: str) -> None:
-    """Raises plan_required unless the tenant's plan includes exports."""
+    """Raise plan_required unless the tenant's plan includes exports."""
     if not has_plan(installation, tenant):
         raise Refused("plan_required", export_policy.without_plan)
 
 
 def zone_of(installation: Installation, tenant: str) -> ZoneInfo:
-    """The tenant's zone: its registration's, UTC where it has none."""
+    """Return the zone of the tenant's registration, UTC if it has none."""
     with installation.ledger.read() as connection:
         registered = registrations.current(connection, tenant)
     return registered.registration.zone if registered else ZoneInfo("UTC")
 
 
 def _made_before(installation: Installation, actor: str, tenant: str, digest: str, key: str) -> ExportRequest | None:
-    """What this person made under this key. Raises idempotency_key_reused where its body was another."""
+    """Return the request that this person made under this key. Raises idempotency_key_reused if its body was another."""
     with installation.ledger.read() as connection:
         before = requests.by_key(connection, tenant, actor, key)
     if before is not None and before.body_hash != digest:
@@ -155,7 +155,7 @@ def _pending(
 
 
 def due_at(export_policy: ExportPolicy, zone: ZoneInfo, now: datetime) -> datetime:
-    """When a request made now may start: at once, or at the next `fulfil_at` of the tenant's day, which is at most 24 hours away."""
+    """Return when a request made now may start: at once, or at the next `fulfil_at` of the tenant's day, at most 24 hours away."""
     if export_policy.fulfilment == "immediate":
         return now
     at = time.fromisoformat(export_policy.fulfil_at)
@@ -165,7 +165,7 @@ def due_at(export_policy: ExportPolicy, zone: ZoneInfo, now: datetime) -> dateti
 
 
 def _insert(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest:
-    """Enter the request, or raise what stands in its way. The indexes decide; looking first only finds the words."""
+    """Enter the request, or raise the reason that prevents it. The indexes decide; the look before the insert only finds the words."""
     for _ in range(TRIES):
         with installation.ledger.begin() as connection:
             requests.expire(connection, request.created_at, request.tenant)
@@ -176,7 +176,7 @@ def _insert(installation: Installation, export_policy: ExportPolicy, request: Ex
                 return entered
         except Refused as error:
             refusal = error
-        # Asked after the attempt: what stood in its way may be this request, entered under the same key a moment before.
+        # Looked up after the insert: the request in the way may be this one, entered under the same key a moment before.
         if request.idempotency_key and (
             before := _made_before(installation, request.requested_by, request.tenant, request.body_hash, request.idempotency_key)
         ):
@@ -187,7 +187,7 @@ def _insert(installation: Installation, export_policy: ExportPolicy, request: Ex
 
 
 def _entered(installation: Installation, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest | None:
-    """The request as it was entered, None where another took its place meanwhile. Raises Refused for what stands in its way."""
+    """Return the request as it was entered. None if another one took its place meanwhile. Raises Refused if something prevents it."""
     with installation.ledger.begin() as connection:
         _within_rate(connection, export_policy, request)
         if request.fingerprint and requests.standing(connection, request.tenant, request.fingerprint):
@@ -201,9 +201,9 @@ def _entered(installation: Installation, export_policy: ExportPolicy, request: E
 
 
 def _placed(connection: Connection, export_policy: ExportPolicy, request: ExportRequest, checked: Checked) -> ExportRequest:
-    """The request with a slot that looks free; none is needed where policy sets no limit. Raises export_in_progress.
+    """Return the request with a slot that looks free. It needs none if policy sets no limit. Raises export_in_progress.
 
-    An export of the whole tenant reads every project, so it counts against each, and none of them may be at its limit when one begins.
+    An export of the whole tenant reads every project, so it counts against each. It may begin only while no project is at its limit.
     """
     most = export_policy.max_active_per_project
     if most is None:
@@ -229,9 +229,9 @@ def _within_rate(connection: Connection, export_policy: ExportPolicy, request: E
 
 
 def resubmit(installation: Installation, caller: Caller, request: ExportRequest, key: str | None = None) -> ExportRequest:
-    """Ask again for what a request that ended without a usable archive asked for. Raises not_resubmittable for any other.
+    """Repeat a request that ended without a usable archive. Raises not_resubmittable for any other.
 
-    What a template asked for keeps the dates it had: its body alone may name no range, which would mean everything.
+    The request of a template keeps its dates: its body alone may name no range, which would mean everything.
     """
     if request.shown(installation.now()) in (*ACTIVE, Status.DONE):
         raise refused("not_resubmittable")

@@ -1,4 +1,4 @@
-"""Following requests: list, read, cancel, delete; and how one looks to people and programs."""
+"""Lists, reads, cancels and deletes requests, and describes one for people and programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST = 200
 
 @dataclass(frozen=True)
 class Listing:
-    """One page of requests, newest first; `cursor` leads to the next, None at the end."""
+    """One page of requests, newest first. `cursor` leads to the next page, None at the end."""
 
     requests: list[ExportRequest]
     cursor: str | None
@@ -55,7 +55,7 @@ def list_requests(
     limit: int = 50,
     cursor: str = "",
 ) -> Listing:
-    """What the caller may see of a tenant's requests. Raises not_found, view_denied, and InvalidInput for a cursor that is none."""
+    """Return the tenant's requests that the caller may see. Raises not_found, view_denied, and InvalidInput for a bad cursor."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if cursor and not is_id(cursor):
         raise InvalidInput([Finding("", "cursor", tell("submission.no_cursor"), code="bad_cursor")])
@@ -77,7 +77,7 @@ def list_requests(
 
 
 def get_request(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
-    """A request the caller may see at this tenant. Raises not_found for all others, view_denied."""
+    """Return a request that the caller may see at this tenant. Raises not_found for any other, and view_denied."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     if not is_id(request_id):
         raise refused("not_found")
@@ -94,7 +94,7 @@ def get_request(installation: Installation, caller: Caller, tenant: str, request
 
 
 def cancel(installation: Installation, caller: Caller, tenant: str, request_id: str) -> ExportRequest:
-    """Stop an active request; its slot is free at once. Raises not_found, cancel_denied, not_active."""
+    """Stop an active request. Its slot is free at once. Raises not_found, cancel_denied, not_active."""
     while True:
         request = get_request(installation, caller, tenant, request_id)
         export_policy = installation.configuration.export_policy(request.tenant)
@@ -111,9 +111,9 @@ def cancel(installation: Installation, caller: Caller, tenant: str, request_id: 
 
 
 def delete(installation: Installation, caller: Caller, tenant: str, request_ids: Sequence[str]) -> None:
-    """Delete requests with their archives, all or none; an active one is stopped by it. Touches nothing else.
+    """Delete requests with their archives, all or none. An active request stops. Nothing else changes.
 
-    Raises not_found when one of them is not there for the caller, delete_denied when one may not be deleted by them.
+    Raises not_found if the caller may not see one of them, and delete_denied if the caller may not delete one.
     """
     seen = [get_request(installation, caller, tenant, request_id) for request_id in dict.fromkeys(request_ids)]
     for request in seen:
@@ -129,12 +129,12 @@ def delete(installation: Installation, caller: Caller, tenant: str, request_ids:
 
 
 def _delete(connection: Connection, installation: Installation, caller: Caller, seen: ExportRequest) -> str | None:
-    """Remove one row whatever state it has reached meanwhile, and return the archive it leaves."""
+    """Remove one row, whatever state it has reached meanwhile, and return the archive it leaves."""
     current: ExportRequest | None = seen
     while current is not None and not requests.remove(connection, current):
         current = requests.get(connection, seen.id)
     if current is None:
-        raise refused("not_found")  # somebody else deleted it: nothing of this call is done
+        raise refused("not_found")  # somebody else deleted it, so this call does nothing
     registrations.note(connection, seen.tenant, caller.actor, "delete_export", {"request": seen.id}, installation.now())
     return current.archive
 
@@ -142,7 +142,7 @@ def _delete(connection: Connection, installation: Installation, caller: Caller, 
 def describe_request(
     installation: Installation, request: ExportRequest, *, caller: Caller | None = None, files: Sequence[ExportFile] | None = None
 ) -> dict[str, Any]:
-    """A request as JSON. `rows`, `bytes` and `sha256` are null until done; `files` is left out where it was not read."""
+    """Return a request as JSON. `rows`, `bytes` and `sha256` are null until it is done. `files` is absent if it was not read."""
     export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
     status = request.shown(now)
     names = installation.catalog.entities
@@ -191,7 +191,7 @@ def _error(request: ExportRequest, export_policy: ExportPolicy) -> dict[str, str
 
 
 def _actions(caller: Caller, request: ExportRequest, export_policy: ExportPolicy, status: str) -> dict[str, bool]:
-    """What the caller may do with the request now."""
+    """Return what the caller may do with the request now."""
     ended = status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
     return {
         "download": status is Status.DONE and may_download(caller, request),
@@ -207,7 +207,7 @@ def files_of(installation: Installation, request: ExportRequest) -> list[ExportF
 
 
 def options(installation: Installation, caller: Caller, tenant: str) -> dict[str, Any]:
-    """Everything a form needs, as JSON. Raises not_found, view_denied."""
+    """Return everything that a form needs, as JSON. Raises not_found, view_denied."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     policy = installation.configuration.policy
     planned = has_plan(installation, tenant)

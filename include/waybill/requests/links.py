@@ -1,4 +1,4 @@
-"""Links: minted per click, checked again when they are used."""
+"""Signed links: one is made for each click, and checked again when somebody uses it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from waybill.requests.upkeep import archives_of
 DOWNLOADS = "/api/v1/downloads/"
 
 StillMay = Callable[[str, str], bool]
-"""Asks the shell's own authority whether a person (as the ledger names them) may still download exports of a tenant."""
+"""A function of the shell: whether a person (as the ledger names them) may still download exports of a tenant."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """A signed link: `token` stands behind `DOWNLOADS`."""
+    """A signed link. Its address is `DOWNLOADS` and `token`."""
 
     token: str
     expires_at: datetime
@@ -50,7 +50,7 @@ class Download:
 
 
 def mint_link(installation: Installation, caller: Caller, tenant: str, request_id: str) -> Link:
-    """A link for this caller. Raises not_found, download_denied, not_ready, expired."""
+    """Return a link for this caller. Raises not_found, download_denied, not_ready, expired."""
     request = get_request(installation, caller, tenant, request_id)
     if not may_download(caller, request):
         note_denied(installation, caller, tenant, Permission.EXPORTS_DOWNLOAD.value, request=request.id)
@@ -67,7 +67,7 @@ def mint_link(installation: Installation, caller: Caller, tenant: str, request_i
 def sign(
     installation: Installation, request: ExportRequest, person: str, roles: list[str] | None, life: timedelta | Literal["archive"]
 ) -> Link:
-    """A link to a finished export, for so long and never beyond the archive's own life."""
+    """Return a link to a finished export. It lives for `life`, and never longer than the archive."""
     end = request.expires_at or installation.now()
     if life != "archive":
         end = min(end, installation.now() + life)
@@ -77,7 +77,7 @@ def sign(
 
 
 def keys(installation: Installation) -> tuple[bytes, ...]:
-    """The signing keys, newest first: those of the environment, else the ledger's own."""
+    """Return the signing keys, newest first: those of the environment, else those of the ledger."""
     if installation.settings.link_keys:
         return checked_keys(installation.settings.link_keys)
     with installation.ledger.begin() as connection:
@@ -95,9 +95,9 @@ def _require_ready(request: ExportRequest, now: datetime) -> None:
 def open_download(
     installation: Installation, token: str, still_may: StillMay = lambda person, tenant: True, *, taken: bool = True
 ) -> Download:
-    """The archive behind a token, its bearer's rights and its bytes checked again. `taken`: this is a download, not just a look.
+    """Return the archive behind a token, after another check of rights and bytes. `taken`: this is a download, not only a look.
 
-    Raises expired when the link's or the archive's time is over, storage_unavailable, and not_found for everything else.
+    Raises expired if the time of the link or of the archive is over, storage_unavailable, and not_found for everything else.
     """
     ticket, now = read(keys(installation), token), installation.now()
     if ticket is None:
@@ -129,7 +129,7 @@ def _may_still(installation: Installation, ticket: Ticket, request: ExportReques
 
 
 def public_url(installation: Installation) -> str:
-    """WAYBILL_PUBLIC_URL, which may be empty. Raises PermanentError when it is not https and not on this machine."""
+    """Return WAYBILL_PUBLIC_URL, which may be empty. Raises PermanentError if it is neither https nor on this machine."""
     url = installation.settings.public_url
     parts = urlsplit(url)
     if url and parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
@@ -154,7 +154,7 @@ _SHORTEST = 32
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a token says. `roles` is None where policy's role table does not decide. `expires` is in whole seconds."""
+    """The content of a token. `roles` is None if policy's role table does not decide. `expires` is in whole seconds."""
 
     request: str
     attempt: int
@@ -164,7 +164,7 @@ class Ticket:
 
 
 def checked_keys(keys: Sequence[str]) -> tuple[bytes, ...]:
-    """Keys as given by WAYBILL_LINK_KEYS, newest first. Raises PermanentError for one that is too short to be a secret."""
+    """Return the keys of WAYBILL_LINK_KEYS, newest first. Raises PermanentError for a key that is too short."""
     if any(len(key) < _SHORTEST for key in keys):
         raise PermanentError(
             f"WAYBILL_LINK_KEYS holds a key of fewer than {_SHORTEST} characters",
@@ -175,14 +175,14 @@ def checked_keys(keys: Sequence[str]) -> tuple[bytes, ...]:
 
 
 def mint(keys: Sequence[bytes], ticket: Ticket) -> str:
-    """A token signed with the newest (first) key."""
+    """Return a token, signed with the newest (first) key."""
     roles = None if ticket.roles is None else list(ticket.roles)
     payload = [ticket.request, ticket.attempt, ticket.person, roles, int(ticket.expires.timestamp())]
     return _serializer(keys).dumps(payload)
 
 
 def read(keys: Sequence[bytes], token: str) -> Ticket | None:
-    """What a token says if any of the keys signed it, else None. Whether its time is over is the caller's question."""
+    """Return the content of a token if one of the keys signed it, else None. The caller checks its time."""
     if not _is_spelt_out(token):
         return None
     try:
@@ -194,7 +194,7 @@ def read(keys: Sequence[bytes], token: str) -> Ticket | None:
 
 
 def _is_spelt_out(token: str) -> bool:
-    """False where the signature's last character hides bits that decoding drops: only one spelling of a token is good."""
+    """Return False if the signature's last character has bits that decoding drops. A token has only one valid spelling."""
     signature = token.rpartition(".")[2]
     try:
         return base64_encode(base64_decode(signature)).decode() == signature

@@ -1,4 +1,4 @@
-"""The outbox: mail that requests owe, sent once. A mail that cannot be sent is tried again and never changes a request's state."""
+"""The outbox: sends the mail that requests owe, once. A mail that fails is tried again and never changes a request's state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GIVEN_UP_AFTER = timedelta(days=3)
 
 
 def send_mails(installation: Installation) -> list[WaybillError]:
-    """Send what is due. Returns the problems; what could not be sent is tried again later."""
+    """Send the due mails and return the problems. A mail that could not be sent is tried again later."""
     now = installation.now()
     with installation.ledger.read() as connection:
         due = requests.mails_due(connection, now)
@@ -52,7 +52,7 @@ def _next_try(request: ExportRequest, now: datetime) -> datetime | None:
 def _send(installation: Installation, request: ExportRequest, now: datetime) -> None:
     if request.mail == "ready" and request.shown(now) is not Status.DONE:
         with installation.ledger.begin() as ledger:
-            requests.mail_postponed(ledger, request, None)  # there is nothing to download any more
+            requests.mail_postponed(ledger, request, None)  # the archive is gone, so there is nothing to announce
         return
     connection_id = installation.configuration.policy.mail.connection
     connection = installation.connections(connection_id)
@@ -75,7 +75,7 @@ def _message(installation: Installation, connection: Connection, request: Export
     message = EmailMessage()
     sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
     message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, request.email
-    # The same mail has the same id however often it is tried, so that a reader can tell a repetition.
+    # Every try of a mail has the same id, so that a mail program recognises a repetition.
     message["Message-ID"] = f"<{request.id}.{request.mail}@{sender.rpartition('@')[2].strip('>')}>"
     message["Date"] = installation.now()
     message["Auto-Submitted"] = "auto-generated"
@@ -84,13 +84,13 @@ def _message(installation: Installation, connection: Connection, request: Export
 
 
 def _link(installation: Installation, request: ExportRequest) -> str:
-    """A link that works until the date the mail states: the reader's right is checked when they follow it."""
+    """Return a link that works until the date in the mail. The reader's right is checked when they follow it."""
     base = public_url(installation)
     return f"{base}{DOWNLOADS}{sign(installation, request, request.requested_by, request.roles, 'archive').token}" if base else ""
 
 
 def _page(installation: Installation, request: ExportRequest, export_policy: ExportPolicy) -> str:
-    """The address of the page of the tenant's exports, empty where nobody said how people reach it."""
+    """Return the address of the page of the tenant's exports. Empty if no public address is configured."""
     base = public_url(installation)
     if not base:
         return ""
@@ -101,7 +101,7 @@ def _page(installation: Installation, request: ExportRequest, export_policy: Exp
 def ready(
     request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = ""
 ) -> tuple[str, str]:
-    """Subject and text of the mail that an export can be downloaded. `link` and `page` may be empty."""
+    """Return subject and text of the mail about a finished export. `link` and `page` may be empty."""
     words = partial(tell, own=export_policy.words, label=label(export_policy, Status.DONE, 100), entities=", ".join(names))
     lines = [
         words("mail.ready"),
@@ -118,7 +118,7 @@ def ready(
 
 
 def failed(request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
-    """Subject and text of the mail that an export failed, with the reason and what to do."""
+    """Return subject and text of the mail about a failed export, with the reason and what to do."""
     words = partial(tell, own=export_policy.words, label=label(export_policy, Status.FAILED, request.progress), entities=", ".join(names))
     reason = " ".join(part for part in (request.error_message, advice(request, export_policy)) if part)
     return words("mail.failed_subject"), "\n".join([words("mail.failed"), "", *_about(request, words, zone), "", reason]) + "\n"

@@ -17,7 +17,7 @@ from waybill.window import start_of_day
 
 DAY = timedelta(days=1)
 PREVIOUS_PERIOD = "previous_period"
-"""What the range of a recurring export is called; only a template asks for it."""
+"""The name of the range of a recurring export. Only a template asks for it."""
 
 A_YEAR = 366
 """Days of the longest year, counting both ends."""
@@ -27,7 +27,7 @@ PRESET_DAYS = {"last_7_days": 7, "last_30_days": 30, "last_90_days": 90}
 
 @dataclass(frozen=True)
 class Span:
-    """Half-open `[start, end)`; None leaves a side open. `asked` is the range as it was given, a preset frozen to dates."""
+    """A half-open span `[start, end)`. None leaves a side open. `asked` is the range as given, with a preset frozen to dates."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -35,7 +35,7 @@ class Span:
 
 
 def frozen(preset: str, today: date) -> dict[str, Any]:
-    """A named preset as inclusive dates that end today: exactly so many days, or a year; `all_time` has no dates."""
+    """Return a named preset as inclusive dates that end today: a number of days, or a year. `all_time` has no dates."""
     if preset == "all_time":
         return {"preset": preset, "from": None, "to": None}
     first = _a_year_before(today) + DAY if preset == "last_year" else today - (PRESET_DAYS[preset] - 1) * DAY
@@ -50,13 +50,13 @@ def _a_year_before(day: date) -> date:
 
 
 def resolve(given: dict[str, Any], zone: ZoneInfo) -> Span:
-    """`from` and `to` as instants. A date means its whole local day, an RFC 3339 time itself. Raises ValueError naming the field."""
+    """Return `from` and `to` as instants. A date means its whole local day. Raises ValueError with the name of the field."""
     start, end = _edge(given.get("from"), zone, "range.from", 0), _edge(given.get("to"), zone, "range.to", 1)
     return Span(start, end, {**given, "from": given.get("from"), "to": given.get("to")})
 
 
 def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
-    """None is an open end, and so is a day or time at an end of the calendar, which the zone cannot hold."""
+    """Return one end of a range. None is an open end, and so is a time at the end of the calendar that the zone cannot hold."""
     if text is None:
         return None
     try:
@@ -67,19 +67,19 @@ def _edge(text: Any, zone: ZoneInfo, field: str, days: int) -> datetime | None:
             return None if _is_last_or_first(day) else start_of_day(day + days * DAY, zone)
         instant = parse_timestamp(text)
         return None if _is_last_or_first(instant.date()) else instant
-    except OverflowError:  # a time of the last or first day, in a zone that puts it beyond
+    except OverflowError:  # a time of the first or last day may lie beyond the calendar in its zone
         return None
     except ValueError as error:
         raise ValueError(field) from error
 
 
 def _is_last_or_first(day: date) -> bool:
-    """Whether a day lies so near to an end of the calendar that no zone's day before or behind it can be named."""
+    """Return whether a day is so near the end of the calendar that its neighbour does not exist in every zone."""
     return not date.min + DAY < day < date.max - DAY
 
 
 def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) -> Iterator[Finding]:
-    """What policy has against a span."""
+    """Return the problems of a span under policy."""
     asked = span.asked or {}
     if rule.required and not (asked.get("from") and asked.get("to")):
         for field, edge in (("range.from", asked.get("from")), ("range.to", asked.get("to"))):
@@ -103,12 +103,12 @@ def span_problems(span: Span, rule: RangeRule, zone: ZoneInfo, now: datetime) ->
 
 
 def _days(start: datetime, end: datetime, zone: ZoneInfo) -> int:
-    """How many local days a span touches."""
+    """Return how many local days a span touches."""
     return ((end - timedelta(microseconds=1)).astimezone(zone).date() - start.astimezone(zone).date()).days + 1
 
 
 def spoken(span: Mapping[str, Any], zone: str = "") -> str:
-    """A range for people: `all time`, `since 2026-01-01`, `2026-01-01 to 2026-01-31`; days with the zone they are days of."""
+    """Return a range for people: `all time`, `since 2026-01-01`, `2026-01-01 to 2026-01-31`. Days come with their zone."""
     first, last = span.get("from"), span.get("to")
     if not first and not last:
         return tell("span.all")
@@ -118,7 +118,7 @@ def spoken(span: Mapping[str, Any], zone: str = "") -> str:
 
 
 def previous_period(frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any]:
-    """The week or month that ended at `boundary`, as inclusive dates."""
+    """Return the week or month that ended at `boundary`, as inclusive dates."""
     last = boundary.astimezone(zone).date() - DAY
     first = last.replace(day=1) if frequency == "monthly" else last - 6 * DAY
     return {"preset": PREVIOUS_PERIOD, "from": first.isoformat(), "to": last.isoformat()}

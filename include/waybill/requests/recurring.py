@@ -1,4 +1,4 @@
-"""Recurring requests: a stored template makes a request of its own at every week's or month's beginning, with its own history."""
+"""Recurring requests. A stored template makes a request at the beginning of each week or month, and has its own history."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from waybill.window import Frequency, start_of_day
 
 _DAY = timedelta(days=1)
 _BUSY = ("export_in_progress", "rate_limited")
-"""Refusals that go by themselves: the request is made a little later."""
+"""Refusals that pass by themselves. The request is made a little later."""
 
 
 class TemplateBody(Asked):
@@ -50,7 +50,7 @@ class TemplateBody(Asked):
 
 
 def create_template(installation: Installation, caller: Caller, tenant: str, body: TemplateBody) -> Template:
-    """Store a template; its first request is made at the next boundary. Raises what `create` raises for a request made now."""
+    """Store a template. Its first request is made at the next boundary. Raises what `create` raises for a request made now."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_CREATE)
     require_project(caller, body.request.scope.project)
     require_plan(installation, export_policy, tenant)
@@ -70,7 +70,7 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
 
 
 def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
-    """The first beginning of a week or month after `now`, in the zone."""
+    """Return the first beginning of a week or month after `now`, in the zone."""
     return start_of_day(Frequency(frequency).first_day_after(now.astimezone(zone).date()), zone)
 
 
@@ -81,7 +81,7 @@ def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: Zo
 
 
 def list_templates(installation: Installation, caller: Caller, tenant: str) -> list[Template]:
-    """The templates the caller may see: all of the tenant, or their own where policy says so."""
+    """Return the templates that the caller may see: all of the tenant's, or their own if policy says so."""
     export_policy = require(installation, caller, tenant, Permission.EXPORTS_VIEW)
     with installation.ledger.read() as connection:
         found = recurring.listed(connection, tenant)
@@ -96,7 +96,7 @@ def _project_of(template: Template) -> str | None:
 
 
 def get_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
-    """Raises not_found for one the caller may not see."""
+    """Return a template. Raises not_found if the caller may not see it."""
     found = next((template for template in list_templates(installation, caller, tenant) if template.id == template_id), None)
     if found is None:
         raise Refused("not_found", tell("refusals.no_template"))
@@ -104,7 +104,7 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
 
 
 def history(installation: Installation, caller: Caller, tenant: str, template_id: str, limit: int = 50) -> list[ExportRequest]:
-    """The requests a template made, newest first, as far as the caller may see them."""
+    """Return the requests of a template that the caller may see, newest first."""
     template, export_policy = get_template(installation, caller, tenant, template_id), installation.configuration.export_policy(tenant)
     with installation.ledger.read() as connection:
         made = requests.listed(connection, [tenant], installation.now(), template=template.id, limit=limit)
@@ -112,7 +112,7 @@ def history(installation: Installation, caller: Caller, tenant: str, template_id
 
 
 def may_change(caller: Caller, template: Template) -> bool:
-    """Whoever made it, and administrators of every tenant it covers."""
+    """Return whether the caller made the template, or administers every tenant it covers."""
     return template.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, template.submission["tenants"])
 
 
@@ -124,7 +124,7 @@ def _owned(installation: Installation, caller: Caller, tenant: str, template_id:
 
 
 def pause_template(installation: Installation, caller: Caller, tenant: str, template_id: str, *, paused: bool) -> Template:
-    """Stop making requests, or go on with the next boundary. Repeating it changes nothing."""
+    """Pause a template, or resume it at the next boundary. Repeating the call changes nothing."""
     template = _owned(installation, caller, tenant, template_id)
     now = installation.now()
     next_at = next_boundary(template.frequency, now, zone_of(installation, tenant))
@@ -136,7 +136,7 @@ def pause_template(installation: Installation, caller: Caller, tenant: str, temp
 
 
 def delete_template(installation: Installation, caller: Caller, tenant: str, template_id: str) -> None:
-    """End a template; the requests it made stay."""
+    """Delete a template. Its requests stay."""
     template = _owned(installation, caller, tenant, template_id)
     with installation.ledger.begin() as connection:
         if recurring.remove(connection, template.id):
@@ -144,7 +144,7 @@ def delete_template(installation: Installation, caller: Caller, tenant: str, tem
 
 
 def make_recurring(installation: Installation) -> list[ExportRequest]:
-    """Make the requests that templates owe. Each boundary gives one request, however often and by whomever this is called."""
+    """Make the requests that templates owe. Each boundary gives one request, however often this is called."""
     with installation.ledger.read() as connection:
         due = recurring.due(connection, installation.now())
     made = []
@@ -178,7 +178,7 @@ def _make(installation: Installation, template: Template, zone: ZoneInfo) -> Exp
 
 
 def _tenants_of(installation: Installation, template: Template, submission: Submission) -> list[str]:
-    """The tenants the requester was allowed when the template was made, as far as they still belong to its organization."""
+    """Return the tenants that the requester was allowed when the template was made and that are still in its organization."""
     tenants: list[str] = template.submission["tenants"]
     if submission.scope.level != "organization":
         return tenants
@@ -188,7 +188,7 @@ def _tenants_of(installation: Installation, template: Template, submission: Subm
 
 
 def describe_template(installation: Installation, template: Template) -> dict[str, Any]:
-    """A template as JSON."""
+    """Return a template as JSON."""
     return {
         "id": template.id,
         "tenant": template.tenant,

@@ -1,4 +1,4 @@
-"""Who may do what with export requests: asked by every use-case about them, in one place."""
+"""Decides who may do what with export requests. Every use case about them asks here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DENIED = {
 
 
 def require(installation: Installation, caller: Caller, tenant: str, wanted: Permission) -> ExportPolicy:
-    """The tenant's knobs, when the caller holds the permission.
+    """Return the tenant's export policy if the caller holds the permission.
 
-    Raises not_found when there is no such tenant or the caller must not know it; else the refusal in the permission's words. Refusals are
-    written to the audit log.
+    Raises not_found if the tenant does not exist or the caller must not know of it, else the permission's own refusal. The audit log holds
+    refusals.
     """
     known = caller.rights.reaches(tenant) and is_known(installation, tenant)
     export_policy = installation.configuration.export_policy(tenant)
@@ -37,13 +37,13 @@ def require(installation: Installation, caller: Caller, tenant: str, wanted: Per
 
 
 def require_project(caller: Caller, project: str | None) -> None:
-    """Raises not_found for a project the caller is no member of, create_denied for what reaches beyond one when they are bound to some."""
+    """Raise not_found for a project of which the caller is no member, and create_denied if a bound caller asks beyond one project."""
     if not caller.belongs_to(project):
         raise Refused("not_found", tell("refusals.no_project", project=project)) if project else refused("create_denied")
 
 
 def note_denied(installation: Installation, caller: Caller, tenant: str, wanted: str, **more: str) -> None:
-    """Write a denied attempt to the audit log, unless it only repeats what a line of the last hour says."""
+    """Write a denied attempt to the audit log, unless a line of the last hour says the same."""
     now = installation.now()
     folded = installation.ledger.denials.line(caller.actor, (tenant, wanted, more.get("method", "")), now)
     if folded is not None:
@@ -52,13 +52,13 @@ def note_denied(installation: Installation, caller: Caller, tenant: str, wanted:
 
 
 def has_plan(installation: Installation, tenant: str) -> bool:
-    """Whether the tenant's plan includes exports."""
+    """Return whether the tenant's plan includes exports."""
     wanted = installation.configuration.export_policy(tenant).plan_required
     return wanted is None or installation.configuration.policy.plans.get(tenant) == wanted
 
 
 def is_known(installation: Installation, tenant: str) -> bool:
-    """Whether the tenant is registered, has a file, or is named by policy."""
+    """Return whether the tenant is registered, has a file, or is named by policy."""
     if tenant in installation.configuration.files_of(tenant).tenants or tenant in installation.configuration.policy.named_tenants:
         return True
     with installation.ledger.read() as connection:
@@ -66,7 +66,7 @@ def is_known(installation: Installation, tenant: str) -> bool:
 
 
 def visible_tenants(installation: Installation, caller: Caller, tenant: str, export_policy: ExportPolicy) -> list[str]:
-    """The tenants whose requests are seen at a tenant: itself, and where visibility is `organization` its siblings the caller may view."""
+    """Return the tenants whose requests are visible at a tenant: itself, and with visibility `organization` its siblings."""
     organization = installation.configuration.policy.organization_of(tenant)
     if export_policy.visibility != "organization" or organization is None:
         return [tenant]
@@ -79,9 +79,9 @@ def sees_only_own(caller: Caller, tenant: str, export_policy: ExportPolicy) -> b
 
 
 def may_see(caller: Caller, request: ExportRequest, export_policy: ExportPolicy) -> bool:
-    """Whether a request shows up for the caller, given that they may view its tenant.
+    """Return whether a caller who may view the tenant sees this request.
 
-    One that covers several tenants shows to those who may view every one of them, whatever visibility says and whoever asked for it.
+    Only a caller who may view every tenant of a request sees it, whatever the visibility and whoever asked for it.
     """
     others = [tenant for tenant in request.tenants if tenant != request.tenant]
     if not caller.belongs_to(request.project) or not holds(caller, Permission.EXPORTS_VIEW, others):
@@ -90,7 +90,7 @@ def may_see(caller: Caller, request: ExportRequest, export_policy: ExportPolicy)
 
 
 def holds(caller: Caller, wanted: Permission, tenants: list[str]) -> bool:
-    """Whether the caller has the right for every one of these tenants."""
+    """Return whether the caller has the right for every one of these tenants."""
     return all(caller.allows(wanted, tenant) for tenant in tenants)
 
 
@@ -100,21 +100,21 @@ def may_cancel(caller: Caller, request: ExportRequest, export_policy: ExportPoli
 
 
 def may_delete(caller: Caller, request: ExportRequest, export_policy: ExportPolicy) -> bool:
-    """Creator or administrator of every tenant in it; an active request only by who may cancel it."""
+    """Return whether the caller made the request or administers all its tenants. An active one must also be theirs to cancel."""
     owner = request.requested_by == caller.actor or holds(caller, Permission.EXPORTS_ADMIN, request.tenants)
     return owner and (not request.is_active or may_cancel(caller, request, export_policy))
 
 
 def may_download(caller: Caller, request: ExportRequest) -> bool:
-    """The right to download, for every tenant whose rows are in the archive."""
+    """Return whether the caller may download exports of every tenant in the archive."""
     return holds(caller, Permission.EXPORTS_DOWNLOAD, request.tenants)
 
 
 def roles_of(caller: Caller) -> list[str] | None:
-    """The roles policy's table is asked about later on, None when the shell's own authority decides."""
+    """Return the roles to check in policy's table later. None if the shell's own authority decides."""
     return sorted(caller.rights.roles or ()) if isinstance(caller.rights, TokenRights) else None
 
 
 def still_holds(installation: Installation, roles: list[str] | None, tenants: list[str], wanted: Permission) -> bool:
-    """Whether policy's role tables still grant a permission to the roles somebody had; True where another authority decides."""
+    """Return whether policy's role tables still grant a permission to these roles. True if another authority decides."""
     return roles is None or all(wanted in installation.configuration.export_policy(tenant).permissions_of(roles) for tenant in tenants)

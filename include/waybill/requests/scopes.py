@@ -1,4 +1,4 @@
-"""What a scope may name: the levels a person is offered, the projects, apps, studies and participants there are."""
+"""The values that a scope may name: the levels a person may use, and the projects, apps, studies and participants that exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from waybill.requests.submission import Scope
 from waybill.sources import Snapshot
 
 MOST = 10_000
-"""So many values of one level are kept; of more, a search finds only those among the first."""
+"""The most values of one level that are kept. A search finds only values among these."""
 _KEPT_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Found:
-    """Values that fit a search, in order; `more` says that there are others."""
+    """The values that fit a search, in order. `more` is true if there are others."""
 
     values: list[str]
     more: bool
 
 
 def offered_levels(installation: Installation, caller: Caller, tenant: str) -> list[Level]:
-    """The levels this person can use here, the first being where a form begins.
+    """Return the levels that this person can use here. A form begins with the first.
 
-    Somebody bound to projects has to name one. An organization is one only with a second tenant the person may export.
+    A person who is bound to projects must name one. The organization is a level only if the person may export a second tenant of it.
     """
     export_policy, entities = installation.configuration.export_policy(tenant), installation.catalog.offered_to(tenant).entities.values()
     carried = {"tenant", "organization", *(level for entity in entities for level in entity.scopes)}
@@ -52,7 +52,7 @@ def offered_levels(installation: Installation, caller: Caller, tenant: str) -> l
 
 
 def organization_tenants(installation: Installation, caller: Caller, tenant: str) -> list[str]:
-    """The tenants of this tenant's organization that the caller may export."""
+    """Return the tenants of this tenant's organization that the caller may export."""
     policy = installation.configuration.policy
     return caller.rights.among(Permission.EXPORTS_CREATE, policy.organizations.get(policy.organization_of(tenant) or "", ()))
 
@@ -60,9 +60,9 @@ def organization_tenants(installation: Installation, caller: Caller, tenant: str
 def scope_values(
     installation: Installation, caller: Caller, tenant: str, level: ScopeLevel, within: Mapping[str, str], search: str = "", most: int = 50
 ) -> Found:
-    """What exists of a level at the tenant, for the caller to choose from. `within` narrows it, such as the apps of one project.
+    """Return the values of a level at the tenant, for the caller to choose from. `within` narrows them, for example to one project.
 
-    A level that leaves as a pseudonym only is not listed. Raises not_found, create_denied, and what a source raises.
+    A level that is exported as a pseudonym is not listed. Raises not_found, create_denied, and the errors of a source.
     """
     require(installation, caller, tenant, Permission.EXPORTS_CREATE)
     known = _known(installation, tenant, level, {name: (value,) for name, value in within.items() if value})
@@ -72,7 +72,7 @@ def scope_values(
 
 
 _kept: dict[tuple[str, ...], tuple[float, list[str]]] = {}
-"""Values read a moment ago, by installation, tenant, level and what narrowed them."""
+"""Values that were read a moment ago, by installation, tenant, level and narrowing scope."""
 
 
 def _known(installation: Installation, tenant: str, level: ScopeLevel, within: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -88,7 +88,7 @@ def _known(installation: Installation, tenant: str, level: ScopeLevel, within: M
 
 
 def _listing(catalog: Catalog, level: ScopeLevel, within: Iterable[str]) -> list[Entity]:
-    """The entities that tell which values a level has, none where one of them hides the level behind pseudonyms."""
+    """Return the entities that hold the values of a level. None if one of them hides the level behind pseudonyms."""
     carrying = [entity for entity in catalog.entities.values() if level in entity.scopes and set(within) <= entity.scopes.keys()]
     hidden = any(column.export == "anonymize" for entity in carrying if (column := described(entity.columns, entity.scopes[level])))
     return [] if hidden else carrying
@@ -120,9 +120,9 @@ def _values(
 
 
 def refuse_unknown(installation: Installation, tenants: Iterable[str], scope: Scope) -> None:
-    """Refuse a project, app, study or participant that no row of the tenant names. Raises InvalidInput.
+    """Raise InvalidInput for a project, app, study or participant that no row of the tenant names.
 
-    A level of which nothing is there yet refuses nothing. Where the source cannot be asked here, the worker asks it: see `unknown`.
+    A level without any value yet refuses nothing. If the source cannot be asked here, the worker asks it with `unknown`.
     """
     if not scope.filters():
         return
@@ -136,7 +136,7 @@ def refuse_unknown(installation: Installation, tenants: Iterable[str], scope: Sc
 
 
 def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple[str, ...]]) -> list[Finding]:
-    """The first level of a scope that names what is not there, as a finding for each such name."""
+    """Return a finding for each unknown name of the first level of a scope that has one."""
     within: dict[str, tuple[str, ...]] = {}
     offered = installation.catalog.offered_to(tenant).entities.values()
     ordered: tuple[ScopeLevel, ...] = ("project", "app", "study", "participant")
@@ -160,6 +160,6 @@ def unknown(installation: Installation, tenant: str, filters: Mapping[str, tuple
 
 
 def failed_as_unknown(findings: list[Finding]) -> PermanentError:
-    """The same for a request that is being carried out."""
+    """Return the same findings as the failure of a request."""
     words = "; ".join(finding.reason for finding in findings)
     return PermanentError(f"{words[:1].upper()}{words[1:]}.", next_step=tell("failures.unknown_scope_advice"), code="unknown_scope")

@@ -1,4 +1,4 @@
-"""The rules of one export request: its labels, its progress, when it has stalled, and the words of refusals."""
+"""The rules of one export request: its labels, its progress, when it has stalled, and the sentences of refusals."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from waybill.ledger.on_demand.request_records import ExportRequest, Failure, Sta
 
 
 def label(export_policy: ExportPolicy, status: str, progress: int) -> str:
-    """The state in the words of policy; page, mail and API all ask here. A state policy has no word for is its own."""
+    """Return the label of a state from policy, for page, mail and API. A state without a label is its own."""
     words = str(getattr(export_policy.labels, status, status))
     return words.replace("{progress}", str(progress))
 
 
 def name_of(export_policy: ExportPolicy, status: Status) -> str:
-    """The label of a state in general, without the percentage of a particular request."""
+    """Return the label of a state without the percentage of a particular request."""
     words: str = getattr(export_policy.labels, status.value)
     return re.sub(r"\s*\(?\{progress\}\s*%?\)?", "", words).strip() or words
 
 
 def needs_support(request: ExportRequest, export_policy: ExportPolicy, now: datetime) -> bool:
-    """Whether a running request has taken so long that people should be told whom to ask."""
+    """Return whether a running request has taken so long that the page names the support."""
     waiting = export_policy.support_after
     return (
         waiting is not None and request.status == Status.RUNNING and request.started_at is not None and request.started_at + waiting <= now
@@ -32,13 +32,13 @@ def needs_support(request: ExportRequest, export_policy: ExportPolicy, now: date
 
 
 def stalled(request: ExportRequest, stall_after: timedelta, now: datetime) -> bool:
-    """Whether a running request has gone without a sign of life for the whole stall time."""
+    """Return whether a running request has had no sign of life for the whole stall time."""
     seen = request.heartbeat_at or request.started_at
     return request.status == Status.RUNNING and seen is not None and seen + stall_after <= now
 
 
 def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
-    """What to do about a failed request, and whom to tell if it fails again: the house's support address where policy names one."""
+    """Return what to do about a failed request, and whom to tell if it fails again: policy's support address if it names one."""
     if request.error_code in YOURS:
         return request.error_advice or ""
     contact, words = export_policy.support_contact, export_policy.words
@@ -47,7 +47,7 @@ def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
 
 
 YOURS = ("permission_revoked", "unknown_scope", "row_limit_format")
-"""Failures that whoever asked can mend, by asking otherwise; nobody else needs to hear of them."""
+"""Failures that the requester can mend with another request. Nobody else needs to hear of them."""
 
 
 FAILURES = ("stalled", "permission_revoked", "storage_full", "internal")
@@ -61,7 +61,7 @@ def failure(code: str, because: str = "") -> Failure:
 
 
 WRITING, PACKING = 90, 99
-"""Per cent reached when all rows are written, and when the archive is whole; 100 comes with done alone."""
+"""Per cent after all rows are written, and after the archive is complete. Only `done` has 100."""
 
 
 def written_progress(rows: int, expected: int) -> int:
@@ -75,7 +75,7 @@ def packed_progress(packed: int, size: int) -> int:
 
 
 SENTENCES = table("refusals")
-"""What each refusal says, by its code."""
+"""The sentence of each refusal, by its code."""
 
 
 class Refused(PermanentError):
@@ -87,5 +87,5 @@ class Refused(PermanentError):
 
 
 def refused(code: str, **more: timedelta | None) -> Refused:
-    """The refusal of that code in its own words."""
+    """Return the refusal of that code, with its own sentence."""
     return Refused(code, retry_after=more.get("retry_after"))

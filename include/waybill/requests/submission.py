@@ -1,4 +1,4 @@
-"""What a person sends to ask for an export, and what becomes of it under policy and catalog: all problems at once, or a checked request."""
+"""Checks what a person sends to ask for an export, against policy and catalog: all problems at once, or a checked request."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from waybill.requests.ranges import Span, frozen, resolve, span_problems
 
 _BODY = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, alias_generator=AliasGenerator(alias=to_camel))
 TENANT_WIDE = "tenant"
-"""The slot of what is about no single project."""
+"""The slot of a request that is about no single project."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 _UNSEEN = frozenset({"Cc", "Zl", "Zp"})
-"""Unicode's control characters and its separators of lines: no name or id holds one, and some ledgers and files cannot."""
+"""Unicode's control characters and line separators. No name or id holds one, and some ledgers and files cannot store them."""
 
 
 class Asked(Strict):

@@ -1,4 +1,4 @@
-"""What keeps requests true without anybody asking: stalls, expiry, history, orphans."""
+"""Housekeeping for requests: stalls, expiry, history and orphaned files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _WAITING = re.compile(r"[0-9a-f]{32}\.\d+\.zip\.part")
 
 @dataclass
 class RequestUpkeep:
-    """What one sweep did: how many requests expired, were given up as stalled, left history; files and folders removed.
+    """The result of one sweep: requests that expired, stalled or left the history, and files and folders removed.
 
-    `foreign`: old entries of archive and spool that were left alone because they are not ours; `failed`: what could not be done.
+    `foreign` are old entries of store and spool that are not ours and were left alone. `failed` is what could not be done.
     """
 
     expired: int = 0
@@ -49,12 +49,12 @@ def spool_of(installation: Installation) -> Path:
 
 
 def mail_about(request: ExportRequest, kind: str, export_policy: ExportPolicy) -> str | None:
-    """`kind` when policy wants that mail and there is somebody to write to."""
+    """Return `kind` if policy wants that mail and the request has an address."""
     return kind if kind in export_policy.notify.requests and request.email else None
 
 
 def fail_stalled(connection: Connection, installation: Installation, tenant: str | None = None) -> int:
-    """Give up running requests without a sign of life; they are never started again by themselves. Returns how many."""
+    """Give up running requests without a sign of life, and return how many. Nobody starts them again by itself."""
     count = 0
     for request in requests.running(connection, tenant):
         export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
@@ -64,7 +64,7 @@ def fail_stalled(connection: Connection, installation: Installation, tenant: str
 
 
 def keep_requests(installation: Installation) -> RequestUpkeep:
-    """One sweep over all requests. Safe at any time and from several processes at once. What fails on one section stops no other."""
+    """Sweep all requests once. It is safe at any time and in several processes at once. A failed section does not stop the others."""
     now, archives = installation.now(), archives_of(installation)
     with installation.ledger.begin() as connection:
         given_up = fail_stalled(connection, installation)
@@ -79,7 +79,7 @@ def keep_requests(installation: Installation) -> RequestUpkeep:
 
 
 def _drop_dead(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
-    """The archives of requests that ended without one."""
+    """Remove the archives of requests that ended without one."""
     with installation.ledger.read() as connection:
         dead = requests.with_dead_archives(connection)
     for request in dead:
@@ -108,7 +108,7 @@ def _forget_history(installation: Installation, archives: Archives, kept: Reques
 
 
 def _remove_orphans(installation: Installation, archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
-    """Remove what no request speaks of and nobody has written for a day: archives of lost attempts, and parts of dead ones."""
+    """Remove files that no request names and nobody has written to for a day: archives of lost attempts, and parts of dead ones."""
     old = [name for name, written in archives.entries() if written <= now - ORPHANED_AFTER]
     kept.foreign += [f"requests/{name} in the archive" for name in old if not is_own(name)]
     if not old:
@@ -122,7 +122,7 @@ def _remove_orphans(installation: Installation, archives: Archives, kept: Reques
 
 
 def _empty_spool(installation: Installation, _archives: Archives, kept: RequestUpkeep, now: datetime) -> None:
-    """Remove what workers left that are gone: their folders, and archives that wait beside them for their upload."""
+    """Remove what dead workers left: their folders, and archives that wait beside them for their upload."""
     oldest = (now - ORPHANED_AFTER).timestamp()
     for path in spool_of(installation).glob("*"):
         is_folder = path.is_dir() and not path.is_symlink()
@@ -130,7 +130,7 @@ def _empty_spool(installation: Installation, _archives: Archives, kept: RequestU
         try:
             newest = max(item.lstat().st_mtime for item in (path, *(path.iterdir() if own and is_folder else ())))
         except FileNotFoundError:
-            continue  # its worker is tidying up just now
+            continue  # its worker is removing it right now
         except OSError as error:
             kept.failed.append(f"the spool cannot be read: {error.strerror} ({path})")
             continue
@@ -148,7 +148,7 @@ def _empty_spool(installation: Installation, _archives: Archives, kept: RequestU
 
 
 def waiting(installation: Installation) -> list[str]:
-    """One word per thing that waits: ids of pending requests whose time has come, mails, stalled requests and templates that are due."""
+    """Return one word for each thing that waits: due requests, mails, stalled requests and due templates."""
     now = installation.now()
     with installation.ledger.read() as connection:
         pending = [request.id for request in requests.pending(connection, now)]

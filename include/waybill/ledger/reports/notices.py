@@ -1,5 +1,6 @@
-"""Alarms (a state of a tenant that people should know of) and notices (what each channel is owed to be told). One step each, inside the
-caller's transaction: a state and what is owed about it are written together, so that a crash loses neither.
+"""Alarms (states of a tenant that people should know) and notices (messages that each channel is owed).
+
+Each function is one step inside the caller's transaction. A state and the messages about it are written together, so a crash loses neither.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from waybill.ledger.tables import IS_OWED, IS_RAISED, alarm, notice
 from waybill.states import NoticeState
 
 MOST = 500
-"""Messages of one look at what is due."""
+"""The most messages of one look at what is due."""
 
 LEASE = timedelta(minutes=10)
-"""How long a process may take to send what it took; after that another one sends it."""
+"""The time that a process has to send a claimed message. After that another process sends it."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,20 @@ class Notice:
 
 
 def raised(connection: Connection, tenant: str | None = None) -> list[Alarm]:
-    """The alarms that stand, of all tenants or of one."""
+    """Return the raised alarms, of all tenants or of one."""
     query = select(alarm).where(IS_RAISED).order_by(alarm.c.id)
     return [Alarm(**row._mapping) for row in connection.execute(query if tenant is None else query.where(alarm.c.tenant == tenant))]
 
 
 def is_pending(connection: Connection, tenant: str) -> bool:
-    """Whether an alarm stands, or a message is owed."""
+    """Return whether an alarm is raised, or a message is owed."""
     stands = select(alarm.c.id).where(IS_RAISED, alarm.c.tenant == tenant).exists()
     owed = select(notice.c.id).where(IS_OWED, notice.c.tenant == tenant).exists()
     return bool(connection.execute(select(or_(stands, owed))).scalar_one())
 
 
 def raise_alarm(connection: Connection, tenant: str, event: str, detail: Mapping[str, Any], now: datetime) -> Alarm | None:
-    """None when it stands already."""
+    """Raise an alarm. Returns None if it is raised already."""
     try:
         with connection.begin_nested():
             values = {"tenant": tenant, "event": event, "detail": detail, "raised_at": now}
@@ -80,14 +81,14 @@ def raise_alarm(connection: Connection, tenant: str, event: str, detail: Mapping
 
 
 def change(connection: Connection, raised_alarm: Alarm, detail: Mapping[str, Any]) -> bool:
-    """Say more about an alarm that stands. False when it is over."""
+    """Change the detail of a raised alarm. Returns False if it is over."""
     return connection.execute(update(alarm).where(alarm.c.id == raised_alarm.id, IS_RAISED).values(detail=detail)).rowcount == 1
 
 
 def clear(connection: Connection, raised_alarm: Alarm, now: datetime) -> bool:
-    """End an alarm, and drop what nobody was told of it yet. False when somebody else did.
+    """End an alarm, and drop its unsent messages. Returns False if another process did so.
 
-    What was tried and not taken is due at once: told after the end it would seem to be new.
+    A message that was tried and refused is due at once: sent after the end, it would look like news.
     """
     if connection.execute(update(alarm).where(alarm.c.id == raised_alarm.id, IS_RAISED).values(cleared_at=now)).rowcount != 1:
         return False
@@ -126,7 +127,7 @@ def owe(
 
 
 def sent_about(connection: Connection, alarms: Collection[int]) -> list[dict[str, Any]]:
-    """The channels that were told of any of these alarms, or may have been, each once."""
+    """Return the channels that have, or may have, received a message about one of these alarms, each once."""
     tried = or_(notice.c.state == NoticeState.SENT, notice.c.tries > 0, notice.c.claimed_at.is_not(None))
     query = select(notice.c.channel).where(notice.c.alarm.in_(list(alarms)), tried).order_by(notice.c.id)
     found: list[dict[str, Any]] = []
@@ -137,14 +138,14 @@ def sent_about(connection: Connection, alarms: Collection[int]) -> list[dict[str
 
 
 def due(connection: Connection, now: datetime, tenant: str | None = None) -> list[Notice]:
-    """What is to be told now and nobody else is telling, oldest first."""
+    """Return the due messages that no other process is sending, oldest first."""
     free = or_(notice.c.claimed_at.is_(None), notice.c.claimed_at <= now - LEASE)
     query = select(notice).where(IS_OWED, notice.c.due_at <= now, free).order_by(notice.c.id).limit(MOST)
     return [Notice(**row._mapping) for row in connection.execute(query if tenant is None else query.where(notice.c.tenant == tenant))]
 
 
 def claim(connection: Connection, owed: Notice, now: datetime) -> bool:
-    """Take a message to send it. False when somebody else has it."""
+    """Claim a message in order to send it. Returns False if another process has it."""
     seen = notice.c.claimed_at.is_(None) if owed.claimed_at is None else notice.c.claimed_at == owed.claimed_at
     same = and_(notice.c.id == owed.id, IS_OWED, notice.c.tries == owed.tries, seen)
     return connection.execute(update(notice).where(same).values(claimed_at=now)).rowcount == 1
@@ -157,7 +158,7 @@ def sent(connection: Connection, owed: Notice, now: datetime) -> None:
 
 
 def postponed(connection: Connection, owed: Notice, until: datetime | None, error: str) -> None:
-    """Try again later, or never where there is no later, or where it is over by now."""
+    """Postpone a message. It is given up if `until` is None, and dropped if its subject is over."""
     values: dict[str, Any] = {"tries": owed.tries + 1, "claimed_at": None, "error": error}
     values |= {"state": NoticeState.GIVEN_UP} if until is None else {"due_at": until}
     if owed.alarm and connection.execute(select(alarm.c.cleared_at).where(alarm.c.id == owed.alarm)).scalar_one() is not None:
@@ -166,13 +167,13 @@ def postponed(connection: Connection, owed: Notice, until: datetime | None, erro
 
 
 def put_off(connection: Connection, waiting: Collection[str], until: datetime) -> None:
-    """These wait, too, as their channel does not answer. Nobody tried to send them."""
+    """Postpone messages that nobody tried, because their channel does not answer."""
     free = (notice.c.id.in_(list(waiting)), IS_OWED, notice.c.claimed_at.is_(None), notice.c.due_at < until)
     connection.execute(update(notice).where(*free).values(due_at=until))
 
 
 def forget(connection: Connection, before: datetime) -> None:
-    """Drop what was settled before an instant."""
+    """Remove messages that were settled before an instant."""
     connection.execute(delete(notice).where(notice.c.state != NoticeState.OWED, notice.c.created_at < before))
     kept = select(notice.c.alarm).where(notice.c.alarm.is_not(None))
     connection.execute(delete(alarm).where(alarm.c.cleared_at < before, alarm.c.id.not_in(kept)))

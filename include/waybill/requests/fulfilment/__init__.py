@@ -1,4 +1,4 @@
-"""A worker's turn with an export request: from a pending row in the ledger to an archive that is whole.
+"""Fulfils export requests: a worker takes a pending row of the ledger and makes a complete archive.
 
 `running` works through what is pending, `protocol` turns one request into one archive, `heartbeat` tells the ledger that the attempt is
 alive, and `packing` writes the archive.

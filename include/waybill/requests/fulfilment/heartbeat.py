@@ -1,4 +1,4 @@
-"""The sign of life of a running request: a thread tells the ledger, and learns from it when the request is this attempt's no longer."""
+"""The sign of life of a running request. A thread writes it into the ledger, and learns there if the attempt has lost its request."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest
 
 _SOON = 1.0
-"""Seconds after which progress that has moved is told without waiting for the next beat."""
+"""Seconds after which new progress is written without waiting for the next beat."""
 
 
 class Lost(Exception):
-    """The request was cancelled, deleted, or given up as stalled: this attempt must stop and may publish nothing."""
+    """The request was cancelled, deleted, or given up as stalled. This attempt must stop and may publish nothing."""
 
 
 class Pulse:
-    """Use as a context manager around the work; `tell` and `check` from the working thread."""
+    """The heartbeat of one attempt, a context manager around the work. The working thread calls `tell` and `check`."""
 
     def __init__(self, ledger: Ledger, request: ExportRequest, every: timedelta, now: Callable[[], datetime]) -> None:
         self._ledger, self._request, self._every, self._now = ledger, request, every.total_seconds(), now
@@ -42,14 +42,14 @@ class Pulse:
         self._thread.join()
 
     def tell(self, progress: int) -> None:
-        """Progress in whole per cent, which never falls. Raises Lost."""
+        """Report progress in whole per cent, which never falls. Raises Lost."""
         self._progress = max(self._progress, progress)
         if self._progress > self._told and time.monotonic() - self._last >= _SOON:
             self._wake.set()
         self.check()
 
     def check(self) -> None:
-        """Raises Lost once the ledger has said so."""
+        """Raise Lost if the ledger has said so."""
         if self._lost.is_set():
             raise Lost
 
@@ -67,7 +67,7 @@ class Pulse:
             with self._ledger.begin() as connection:
                 alive = requests.beat(connection, self._request, progress, self._now())
         except TransientError:
-            return  # the ledger may be back at the next beat; if it is away too long, the request is given up as stalled
+            return  # the ledger may be back at the next beat; otherwise the request is given up as stalled
         if not alive:
             self._lost.set()
         self._told, self._last = progress, time.monotonic()

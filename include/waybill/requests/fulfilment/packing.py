@@ -1,4 +1,4 @@
-"""PACK: the archive of an export: zip64, its files, a manifest for programs and a README for people."""
+"""PACK: writes the archive of an export, a zip64 with its files, a manifest for programs and a README for people."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PACKED_ALREADY = frozenset({"xlsx", "parquet"})
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the archive: one entity of one tenant in one format. `path` is that inside the archive, `local` where it was written."""
+    """One file of the archive: one entity of one tenant in one format. `path` is inside the archive, `local` on this machine."""
 
     tenant: str
     entity: Entity
@@ -44,7 +44,7 @@ class Part:
 
 
 def total_rows(parts: Sequence[Part]) -> int:
-    """Records of the export: each counted once, in however many formats it was written."""
+    """Return the number of records, each counted once, whatever the number of formats."""
     return sum({(part.tenant, part.entity.id): part.written.rows for part in parts}.values())
 
 
@@ -153,7 +153,7 @@ def _about(entity: Entity, parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _told(entity: Entity, source: str) -> str | None:
-    """A column of the source by the name it leaves under, by its own where it does not leave; None where there is none."""
+    """Return the exported name of a source column, its own name if it is not exported, or None if there is no column."""
     return entity.exported(source) or source or None
 
 

@@ -38,14 +38,14 @@ from waybill.requests.submission import Scope
 from waybill.sources import Snapshot, Source
 
 RETRIES = (1.0, 5.0, 15.0)
-"""Seconds to wait before a source that was busy is tried again."""
+"""Seconds to wait before the next try of a busy source."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A claimed request with everything it is made from. `salts` and `registrations` are its tenants' own."""
+    """A claimed request with everything that its archive is made from. `salts` and `registrations` are by tenant."""
 
     request: ExportRequest
     export_policy: ExportPolicy
@@ -56,7 +56,7 @@ class Task:
 
     @property
     def zone(self) -> str:
-        """The zone whose days the request's dates are."""
+        """The zone of the request's dates."""
         return self.registrations[self.request.tenant].zone.key
 
     @property
@@ -71,7 +71,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a request is fulfilled with. `mail` names the mail that success or failure owes, if any."""
+    """What a worker fulfils a request with. `mail` names the mail that success or failure owes, if any."""
 
     ledger: Ledger
     source: Callable[[str], Source]
@@ -83,9 +83,9 @@ class Resources:
 
 
 def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
-    """Carry a claimed request to `done` or `failed`. None when it was cancelled, deleted or given up meanwhile: nothing is left of it then.
+    """Carry a claimed request to `done` or `failed`. None if it was cancelled, deleted or given up meanwhile: nothing is left of it.
 
-    Errors on purpose end in `failed` and are returned so; anything else is kept as `internal` and raised on.
+    A WaybillError ends in `failed`, and the failed request is returned. Any other error is kept as `internal` and raised again.
     """
     request = task.request
     folder = resources.spool / f"{request.id}.{request.attempt}"
@@ -117,7 +117,7 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
 
 
 def _why_lost(resources: Resources, request: ExportRequest) -> str:
-    """What became of a request while a worker had it, for the worker's log."""
+    """Return what happened to a request while a worker had it, for the worker's log."""
     with resources.ledger.begin() as connection:
         now = requests.get(connection, request.id)
     if now is None:
@@ -126,7 +126,7 @@ def _why_lost(resources: Resources, request: ExportRequest) -> str:
 
 
 def _settle(task: Task, resources: Resources, parts: list[Part], name: str, size: int, sha256: str) -> ExportRequest | None:
-    """running -> done. The archive of an attempt that is not the running one any more is taken away again."""
+    """Move the request from running to done. If the attempt is no longer the running one, its archive is removed."""
     request, now = task.request, resources.now()
     files = [ExportFile(p.tenant, p.entity.id, p.format, p.path, p.written.rows, p.written.bytes, p.written.sha256) for p in parts]
     values = {
@@ -151,9 +151,9 @@ def _fail(resources: Resources, request: ExportRequest, why: Failure) -> ExportR
 
 
 def failure_of(error: WaybillError) -> Failure:
-    """What a person is told: what failed and what to do, in the codes of requests.
+    """Return what a person reads: what failed and what to do, with a code of requests.
 
-    The source's own words may name hosts, logins and tables, which are no business of a tenant's: they stand in the log only.
+    The source's own message may name hosts, logins and tables, which a tenant must not see. Only the log holds it.
     """
     if error.code == "unknown_scope":
         return Failure("unknown_scope", error.what, error.next_step or "")
@@ -168,7 +168,7 @@ def failure_of(error: WaybillError) -> Failure:
 
 
 def _extract(task: Task, resources: Resources, folder: Path, pulse: Pulse) -> list[Part]:
-    """All files of the archive. A source that is busy is tried again a few times before the request fails."""
+    """Return all files of the archive. A busy source is tried a few times before the request fails."""
     for wait in (*RETRIES, None):
         shutil.rmtree(folder, ignore_errors=True)
         private.make_folder(folder)
@@ -210,11 +210,11 @@ def _extract_once(task: Task, resources: Resources, folder: Path, pulse: Pulse) 
 
 
 def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Selection:
-    """A tenant's live rows of an entity within the request's scope and range, as of the time the request was made.
+    """Return a tenant's live rows of an entity within the request's scope and range, as of the time of the request.
 
-    That cut is made on the change column where it is a time; a row changed since is left out, as its earlier version is gone. Where the
-    change position is no time, the entity's own time column is cut instead; an entity with neither is read as it stands. Rows that lie
-    ahead of the source's clock, or have no time, were not added since: they are in every export without a range.
+    If the change column is a time, it makes the cut: a row that changed later is left out, because its earlier version is gone. Otherwise
+    the entity's own time column makes the cut, and an entity with neither is read as it is. Rows ahead of the source's clock and rows
+    without a time were not added later, so every export without a range holds them.
     """
     request, now = task.request, snapshot.taken_at
     registration = task.registrations[tenant]
@@ -239,7 +239,7 @@ def selection(task: Task, tenant: str, entity: Entity, snapshot: Snapshot) -> Se
 
 
 def left_out(wanted: Selection) -> Selection | None:
-    """The rows that were changed or added between the request and its fulfilment; None where nothing tells them."""
+    """Return the rows that changed or were added between the request and its fulfilment. None if no column tells them."""
     if wanted.changed.end:
         return replace(wanted, changed=Changed(wanted.changed.end, wanted.changed.ahead))
     if wanted.time_cut is None:
@@ -250,7 +250,7 @@ def left_out(wanted: Selection) -> Selection | None:
 
 
 def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tenant: str) -> Iterator[int | Part]:
-    """Write one entity in every format in one pass; yields the rows so far, and the finished parts at the end."""
+    """Write one entity in every format in one pass. Yields the rows so far, and the finished parts at the end."""
     request, entity = task.request, wanted.entity
     inside = f"{tenant}/" if len(request.tenants) > 1 else ""
     paths = {name: f"{inside}{entity.id}{SUFFIXES[name]}" for name in request.formats}
@@ -272,7 +272,7 @@ def _write(task: Task, snapshot: Snapshot, wanted: Selection, folder: Path, tena
 
 @contextmanager
 def _open(task: Task, wanted: Selection, folder: Path, paths: Mapping[str, str]) -> Iterator[dict[str, Writer]]:
-    """A writer per format; all of them are given up when anything goes wrong."""
+    """Open a writer for each format. An error gives all of them up."""
     request, writers = task.request, dict[str, Writer]()
     export_policy = task.export_policy
     options = WriterOptions(

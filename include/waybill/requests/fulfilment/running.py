@@ -1,4 +1,4 @@
-"""Working through pending requests: what `waybill fulfil` and the DAG `export_requests` do."""
+"""Works through pending requests, for `waybill fulfil` and the DAG `export_requests`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Progress = Callable[[ExportRequest], None]
 
 
 def pending(installation: Installation, due: datetime | None = None) -> list[ExportRequest]:
-    """Pending requests in the order they were made; with `due` only those whose time has come by then. Gives stalled ones up first."""
+    """Give up stalled requests, then return the pending ones, oldest first. With `due`, only those that may start by then."""
     with installation.ledger.begin() as connection:
         fail_stalled(connection, installation)
         return requests.pending(connection, due)
@@ -33,9 +33,9 @@ def pending(installation: Installation, due: datetime | None = None) -> list[Exp
 def fulfil(
     installation: Installation, request_id: str, *, worker: str = "", sleep: Callable[[float], None] = time.sleep
 ) -> ExportRequest | None:
-    """Claim one pending request and carry it to its end. None when it is not pending (any more), or was stopped on the way.
+    """Claim one pending request and carry it to its end. None if it is not pending, or was stopped on the way.
 
-    Errors on purpose end in a failed request; a bug fails it too and is raised on.
+    A WaybillError ends in a failed request. Any other error also fails the request, and is raised again.
     """
     with installation.ledger.begin() as connection:
         request = requests.get(connection, request_id)
@@ -54,7 +54,7 @@ def fulfil(
     try:
         findings = [found for tenant in claimed.tenants for found in unknown(installation, tenant, task.filters)]
     except WaybillError:
-        findings = []  # the source is asked for the rows next, and what is wrong with it is told then
+        findings = []  # the source is read next, and its own error is reported then
     if findings:
         return _refuse(installation, claimed, protocol.failure_of(failed_as_unknown(findings)))
     resources = Resources(
@@ -70,7 +70,7 @@ def fulfil(
 
 
 def _may_start(installation: Installation, request: ExportRequest) -> bool:
-    """Plan and right to create are asked for again at the start; for an organization also whether its tenants still belong together."""
+    """Check plan and right again at the start, and for an organization whether its tenants still belong together."""
     if request.scope["level"] == "organization":
         members = installation.configuration.policy.organizations.get(
             request.scope.get("organization") or installation.configuration.policy.organization_of(request.tenant) or "", ()
@@ -101,7 +101,7 @@ def _refuse(installation: Installation, request: ExportRequest, why: Failure) ->
 
 
 def fulfil_all(installation: Installation, *, due_only: bool = False, progress: Progress = lambda request: None) -> list[ExportRequest]:
-    """Work through what is pending now, once, oldest first."""
+    """Fulfil every request that is pending now, once, oldest first."""
     ended = []
     for request in pending(installation, installation.now() if due_only else None):
         progress(request)
