@@ -1,7 +1,7 @@
-"""Places rows come from: DuckDB files, Parquet lakes, PostgreSQL, and any database that Airflow has a connection type for.
+"""Reads rows from DuckDB files, Parquet lakes, PostgreSQL, and any database that Airflow has a connection type for.
 
 In: a source of the catalog, its connection, and a selection of a tenant's rows. Out: canonical CSV, digests or Arrow batches of one
-consistent snapshot; the same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
+consistent snapshot. The same rows give the same bytes from every kind. `base` states what a source promises, `query` builds every statement
 and puts the tenant's predicate into it, `duckdb/` reads files and lakes, `postgres/` reads through COPY, and `dbapi/` through any driver.
 """
 

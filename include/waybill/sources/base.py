@@ -1,4 +1,4 @@
-"""What every source can do. Two promises: one snapshot per extraction, and the same rows give the same bytes (waybill.canonical)."""
+"""What every source can do. It makes two promises: each extraction sees one snapshot, and the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.sources.definitions import Definition
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # a third of a second that tasks without a source need not pay
+    import pyarrow as pa  # importing it takes a third of a second, which tasks without a source save
 
 AGAIN = "See whether it is up and can be reached from here; a scheduled run tries again by itself"
-"""What to do about a source that did not answer."""
+"""The next step after a source did not answer."""
 
 
 class Stream(Protocol):
-    """Some of the rows of a selection, read over a connection of their own, in a thread of their own."""
+    """Some rows of a selection. They are read over their own connection, in their own thread."""
 
     def csv(self, dialect: Dialect) -> Iterator[Block]:
         """See `Snapshot.csv`."""
@@ -35,7 +35,7 @@ class Snapshot(Protocol):
     """One consistent, read-only view of a source. Not thread-safe. All methods see the same rows."""
 
     taken_at: datetime
-    """The source's own clock, read when the snapshot was opened; aware UTC."""
+    """The source's own clock when the snapshot was opened, in aware UTC."""
 
     def columns(self, entity: Entity) -> dict[str, str]:
         """The relation's columns and native types, in the relation's order. Raises PermanentError when the relation is missing or
@@ -44,22 +44,22 @@ class Snapshot(Protocol):
         ...
 
     def binding(self, entity: Entity) -> dict[str, str]:
-        """`columns`, with nothing for a type that binds no value: SQLite's, which are words only."""
+        """Return `columns`, with an empty type if the declared type does not restrict values, as in SQLite."""
         ...
 
     counts_cheaply: bool
-    """Whether `count` of a tenant's rows costs next to nothing."""
+    """True if counting a tenant's rows costs next to nothing."""
 
     def never_null(self, entity: Entity) -> frozenset[str] | None:
-        """The relation's columns that the source keeps free of NULL; None where it does not tell."""
+        """Return the relation's columns that the source keeps free of NULL. None if it does not say."""
         ...
 
     def narrowed(self, entity: Entity) -> str:
-        """Why the connection may not see every row of the entity, in words; empty where nothing says so."""
+        """Return why the connection may not see every row of the entity. Empty if nothing says so."""
         ...
 
     def check(self, selection: Selection) -> None:
-        """Refuse what would lose or duplicate rows.
+        """Refuse a selection that would lose or duplicate rows.
 
         Raises PermanentError for: a needed column that is missing (`schema_drift`, naming a likely rename), a column whose native type
         cannot hold its catalogued type (`schema_drift`), a change column with NULLs among the tenant's rows (`change_column_null`), a key
@@ -68,7 +68,7 @@ class Snapshot(Protocol):
         ...
 
     def extent(self, entity: Entity, tenant: str, start: Any, end: datetime) -> Extent:
-        """How far to read: `start` is the stream's last position (None: full load), `end` the planned boundary (docs/protocol.md).
+        """Return how far to read. `start` is the stream's last position (None: full load), `end` the planned boundary (docs/protocol.md).
 
         The window's end never lies past the source's clock. Raises PermanentError when the mode is not safe here (standby, missing rights).
         """
@@ -101,7 +101,7 @@ class Snapshot(Protocol):
         ...
 
     def changes_by_time(self, selection: Selection) -> bool:
-        """Whether the entity's change column holds times."""
+        """Return whether the entity's change column holds times."""
         ...
 
     def digests(self, selection: Selection) -> Iterator[list[bytes]]:
@@ -119,7 +119,7 @@ class Snapshot(Protocol):
         ...
 
     def count(self, selection: Selection) -> int:
-        """How many rows the selection holds."""
+        """Return how many rows the selection holds."""
         ...
 
     def values(self, selection: Selection, most: int) -> list[str]:
@@ -129,7 +129,7 @@ class Snapshot(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """A stream over all rows of a selection in a snapshot. `interrupt` ends what the snapshot is doing."""
+    """A stream over all rows of a selection in a snapshot. `interrupt` ends the snapshot's current statement."""
 
     snapshot: Snapshot
     selection: Selection

@@ -1,4 +1,4 @@
-"""Whether a relation still is what the catalog says, and the sentence that tells how to put it right."""
+"""Checks whether a relation is still what the catalog says, and how to correct it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _HOLDS = {
 }
 _CHANGE_KINDS = frozenset({ColumnType.TIMESTAMP, ColumnType.DATE, ColumnType.INTEGER})
 _MAYBE_WHOLE = re.compile(r"^(decimal|numeric)(\(\d+(,\s*(0|-\d+))?\))?$", re.IGNORECASE)
-"""Numbers without declared decimals; each value shows whether it is whole."""
+"""Numbers without declared decimals. Each value shows whether it is whole."""
 
 
 MISFIT = "a value does not fit its catalogued type"
-"""How an engine's refusal of a value begins."""
+"""The beginning of an engine's refusal of a value."""
 _MOST_NAMED = 5
 _TIGHT = ("numeric(", "hugeint")
 
 
 def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
-    """Whether every value of the native type has a canonical text of the catalogued type."""
+    """Return whether every value of the native type has a canonical text of the catalogued type."""
     if kind is ColumnType.STRING:
         return natural is not ColumnType.BINARY
     return natural in _HOLDS[kind] or (kind is ColumnType.INTEGER and bool(_MAYBE_WHOLE.match(native)))
@@ -45,9 +45,9 @@ def holds(native: str, natural: ColumnType | None, kind: ColumnType) -> bool:
 def check_columns(
     selection: Selection, natives: Natives, flavour: Flavour, excepted: Callable[[str, ColumnType], bool | None] = lambda native, kind: None
 ) -> None:
-    """Raises PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type.
+    """Raise PermanentError `schema_drift` for a needed column that is missing or cannot hold its catalogued type.
 
-    `excepted` may know better than `holds` what a native type holds; None when it does not.
+    `excepted` may know more about a native type than `holds`. It returns None if it does not.
     """
     entity = selection.entity
     scoped = [name for level, name in entity.scopes.items() if level in selection.scope]
@@ -145,7 +145,7 @@ def _always_holds(natural: ColumnType | None, kind: ColumnType) -> bool:
 
 @contextmanager
 def naming(selection: Selection, natives: Natives, flavour: Flavour, *, binding: bool = True) -> Iterator[None]:
-    """An engine tells that a value does not fit its type, and never which column holds it: name those that come into question."""
+    """Name the columns in question: an engine says that a value does not fit its type, but never in which column."""
     try:
         yield
     except PermanentError as error:
@@ -161,7 +161,7 @@ def naming(selection: Selection, natives: Natives, flavour: Flavour, *, binding:
 
 
 def tight(native: str, column: Column) -> bool:
-    """Whether the Arrow type of a number does not hold every value of its native type: NaN, or more than 38 digits."""
+    """Return whether the Arrow type of a number cannot hold every value of its native type: NaN, or more than 38 digits."""
     declared = native.lower()
     if column.leaves_as is ColumnType.INTEGER and "int" not in declared:
         return True  # text, or a number with digits of its own
@@ -170,7 +170,7 @@ def tight(native: str, column: Column) -> bool:
 
 @contextmanager
 def fitting(selection: Selection, natives: Natives) -> Iterator[None]:
-    """Name the columns that come into question when a value does not fit into its Arrow type, though its text is right."""
+    """Name the columns in question if a value does not fit into its Arrow type, although its text is right."""
     try:
         yield
     except PermanentError as error:

@@ -1,4 +1,4 @@
-"""How far a delivery reads in the modes that need nothing but a clock or an id (docs/protocol.md section 2)."""
+"""Decides how far a delivery reads in the modes that need only a clock or an id (docs/protocol.md section 2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waybill.errors import PermanentError
 
 
 def plain(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Callable[[], int | None] | None) -> Extent:
-    """The extent of `lookback`, `append` and `full`. `now` is the source's clock; `max_id` is given when the change column is an integer.
+    """Return the extent of `lookback`, `append` and `full`. `now` is the source's clock. `max_id` comes with an integer change column.
 
     The position is the end as RFC 3339 text, or for `append` by id the first id that was not there yet.
     """
@@ -65,7 +65,7 @@ def _by_id(entity: Entity, start: Any, end: datetime, now: datetime, max_id: Cal
 
 
 def looks_back_too_little(entity: Entity, offset: timedelta) -> str:
-    """What may be missed where the change column has no zone and the database's own clock lies `offset` from UTC; empty where nothing is.
+    """Return what may be missed if the change column has no zone and the database's clock is `offset` from UTC. Empty if nothing is.
 
     A local time west of UTC reads as one that is hours past, which a short look back does not reach.
     """
@@ -80,7 +80,7 @@ def looks_back_too_little(entity: Entity, offset: timedelta) -> str:
 
 
 def instant(position: Any) -> datetime | None:
-    """A stored position as the instant it stands for."""
+    """Return the instant of a stored position."""
     if position is None or isinstance(position, datetime):
         return position
     try:

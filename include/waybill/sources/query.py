@@ -1,4 +1,4 @@
-"""The one place where a selection becomes SQL, for every engine.
+"""Turns a selection into SQL, for every engine. This is the only place that does.
 
 The tenant predicate is always in, every value is a bind parameter, identifiers come from the catalog only and are always quoted.
 What engines spell differently is behind `waybill.sources.sql.Flavour`.
@@ -31,7 +31,7 @@ _CALENDAR_BEGINS = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Parent:
-    """A table on the way to the tenant: as it stands behind FROM, with its columns. `table` is its name in the catalog."""
+    """A table on the way to the tenant, as written after FROM, with its columns. `table` is its name in the catalog."""
 
     flavour: Flavour
     relation: Sql
@@ -39,7 +39,7 @@ class Parent:
     table: str
 
     def name(self, column: str) -> str:
-        """The quoted column. A name that the table lacks is refused: inside a subquery it would mean a column of the table around it."""
+        """Return the quoted column. A name that the table lacks is refused: in a subquery it would mean a column of the outer table."""
         if column not in self.natives:
             raise PermanentError(
                 f"column {column} is missing from {self.table}, which tenant_through names",
@@ -94,13 +94,13 @@ class Query:
     # Which rows
 
     def where(self) -> Sql:
-        """Every condition of the selection but that on version digests."""
+        """Return every condition of the selection, except the one on version digests."""
         owner: tuple[Sql, ...] = () if self.narrowed else (self.tenant(), *self._scope())
         wanted = map(self.condition, self.selection.where)
         return every((*owner, *wanted, *self.time(), self._live(), self.changed(reach_back=bool(self.selection.changed.back)), self.part))
 
     def changed(self, reach_back: bool = False) -> Sql:
-        """The selection's span of change positions, and what lies apart from every span where that is asked for.
+        """Return the condition on change positions: the selection's span, and what lies outside every span if that is wanted.
 
         It may reach back before the span's start, for keys that came back.
         """
@@ -111,7 +111,7 @@ class Query:
         return either(term for term in (span, self.at_or_after(ahead), self.before(_CALENDAR_BEGINS)) if term)
 
     def tenant(self) -> Sql:
-        """The rows that are the tenant's: by a column of their own, or by one that tables lead to. Nothing joins, so no row comes twice."""
+        """Return the condition for the tenant's rows: by a column of their own, or by one that tables lead to. No row repeats."""
         if not self.entity.tenant_through:
             return self.equal(self.entity.tenant_column, self.selection.tenant)
         steps = self.entity.tenant_through
@@ -128,7 +128,7 @@ class Query:
         return equal(self.flavour, self.flavour.name(name), self.natives[name], value)
 
     def condition(self, wanted: Condition) -> Sql:
-        """A comparison the catalog or a registration asks for. Every value is bound."""
+        """Return a condition of the catalog or a registration. Every value is a parameter."""
         x = self.flavour.name(wanted.column)
         if wanted.op in ("is null", "is not null"):
             return sql("{} {}", x, wanted.op.upper())
@@ -185,7 +185,7 @@ class Query:
         return self.precedes(name, self.clock) if self.clock else Sql()
 
     def _is_pending(self, name: str) -> Sql:
-        """There is no such time, or it is not past yet."""
+        """Return the condition that a time is absent or not past yet."""
         none = sql("{} IS NULL", self.flavour.name(name))
         return either((none, self.reaches(name, self.clock))) if self.clock else none
 
@@ -255,7 +255,7 @@ class Query:
         return name in self.natives and self.flavour.kind(self.natives[name]) in _INSTANTS
 
     def _live(self) -> Sql:
-        """A row is deleted once its deletion time is past, or its state says so; one whose state is not known is not."""
+        """Return the condition for live rows: their deletion time is not past and their state is not deleted. An unknown state is live."""
         name = self.entity.deleted_column
         if not self.selection.live_only:
             return Sql()
@@ -365,19 +365,19 @@ class Query:
         return sql("SELECT DISTINCT {} AS c0 FROM {} WHERE {} ORDER BY c0 LIMIT {}", self.text(name), self.relation, there, str(most))
 
     def without(self, names: Iterable[str], among: Sql) -> Sql:
-        """How many of the rows that meet a condition have no value in one of these columns."""
+        """Return the statement that counts the rows with NULL in one of these columns."""
         missing = either(sql("{} IS NULL", self.flavour.name(name)) for name in names)
         return sql("SELECT count(*) FROM {} WHERE {} AND {}", self.relation, among, missing)
 
     def repeated_key(self) -> Sql:
-        """How many keys occur more than once among the selected rows."""
+        """Return the statement that counts the keys that occur more than once among the selected rows."""
         keys = ", ".join(f"o{i}" for i, _ in enumerate(self.entity.key))
         terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
         rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
         return sql("SELECT count(*) FROM (SELECT count(*) AS n FROM ({}) AS t GROUP BY {} HAVING count(*) > 1) AS d", rows, keys)
 
     def disorder(self) -> Sql:
-        """One row when the rows, as they are stored, are not in strictly rising key order. None: sorted already, and the key is unique."""
+        """Return the statement that yields a row if the stored rows are not in strictly rising key order. If they are, keys are unique."""
         keys = range(len(self.entity.key))
         terms = join(", ", (sql("{} AS o{}", self._sort_value(name), str(i)) for i, name in enumerate(self.entity.key)))
         rows = sql("SELECT {} FROM {} WHERE {}", terms, self.relation, self.where())
@@ -401,7 +401,7 @@ class Query:
 
 
 def leading_key(entity: Entity) -> str:
-    """The column of the key that comes first within one tenant, whose own id is the same in all of its rows."""
+    """Return the first key column that differs within one tenant."""
     return next((name for name in entity.key if name != entity.tenant_column), entity.key[0])
 
 
@@ -440,5 +440,5 @@ def _is_uuid(value: str) -> bool:
 
 
 def _may_hold(delimiter: str) -> bool:
-    """Whether numbers, times, base64 or hex could hold this delimiter."""
+    """Return whether numbers, times, base64 or hex could hold this delimiter."""
     return delimiter.isalnum() or delimiter in _PLAIN_CHARACTERS

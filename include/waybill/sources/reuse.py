@@ -1,6 +1,7 @@
-"""What is dear to open and cheap to use again, such as an engine, is kept for the length of a task.
+"""Keeps what is expensive to open and cheap to reuse, such as an engine, for the length of a task.
 
-Outside `kept` everything is opened when it is wanted and closed after it. Imports nothing heavy: whoever keeps may never open anything.
+Outside `kept`, everything is opened for each use and closed after it. This module imports nothing heavy, because a caller of `kept` may
+never open anything.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, TypeVar
 Thing = TypeVar("Thing")
 
 WAIT = 5.0
-"""Seconds one thread waits for what another one uses before it opens its own. Small extractions are through in a few hundredths."""
+"""Seconds that a thread waits for a thing in use before it opens its own. Small extractions take a few hundredths of a second."""
 
 
 class _Kept:
-    """One thing, lent to one thread at a time."""
+    """A thing that is lent to one thread at a time."""
 
     def __init__(self) -> None:
         self._free = threading.Lock()
@@ -26,7 +27,7 @@ class _Kept:
         self._thing: Any = None
 
     def lend(self) -> bool:
-        """Whether the caller may use the thing now. A thread that already uses it gets False, as its second use would disturb its first."""
+        """Return whether the caller may use the thing now. A thread that uses it already gets False: two uses would clash."""
         if self._user == threading.get_ident() or not self._free.acquire(timeout=WAIT):
             return False
         self._user = threading.get_ident()
@@ -58,7 +59,7 @@ _guard = threading.Lock()
 
 @contextmanager
 def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied: Callable[[Thing], None]) -> Iterator[Thing]:
-    """What `opened` gives, new or kept. `emptied` makes it as good as new; where that fails the next user gets another."""
+    """Lend what `opened` returns, new or kept. `emptied` makes it as good as new. If that fails, the next user gets another."""
     with _guard:
         mine = None if _kept is None else _kept.setdefault(name, _Kept())
     if mine is None or not mine.lend():
@@ -73,7 +74,7 @@ def lent(name: str, opened: Callable[[], AbstractContextManager[Thing]], emptied
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Whatever this process borrows inside, from whichever thread, is kept until the end. For a process that does one thing: a task."""
+    """Keep everything that any thread of this process borrows inside, until the end. It is for a process with one purpose: a task."""
     global _kept
     before, _kept = _kept, {}
     try:

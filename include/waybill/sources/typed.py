@@ -1,4 +1,4 @@
-"""Canonical CSV as Arrow, for sources that make text in the database."""
+"""Reads canonical CSV as Arrow, for sources that make their text in the database."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def reader(columns: Mapping[str, Column], natives: Natives, typed: bool = True) 
 
 
 def texts(columns: Mapping[str, Column]) -> Reader:
-    """Texts as they are; floats as numbers, since infinity is written in another way."""
+    """Return the expressions for texts. Floats become numbers, because infinity is written differently."""
     return Reader(columns, ["CAST({} AS DOUBLE)" if column.leaves_as is ColumnType.FLOAT else "{}" for column in columns.values()])
 
 

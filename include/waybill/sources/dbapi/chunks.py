@@ -1,4 +1,4 @@
-"""Rows as a driver yields them, as Arrow: one array per column, in a type the engine formats exactly like every other source's."""
+"""Turns the rows of a driver into Arrow: one array for each column, in a type that the engine formats exactly like every other source's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from waybill.errors import PermanentError
 
 _Values = Sequence[Any]
 _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
-"""Text that is the canonical spelling of a decimal already."""
+"""Text that is already the canonical spelling of a decimal."""
 _DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$"
 """Text that is a date, which the engine would also read out of a time. Midnight loses nothing."""
 _NO_DAY = r"^(0000-|[0-9]{4}-00|[0-9]{4}-[0-9]{2}-00)"
@@ -28,18 +28,18 @@ _BINARY = (bytes, bytearray, memoryview)
 
 
 Binding = Callable[[str], str]
-"""A database's own type as far as it says what a value is."""
+"""A database's own type, as far as it says what a value is."""
 
 
 def table(rows: list[Any], columns: Mapping[str, tuple[ColumnType, str]], binding: Binding) -> pa.Table:
-    """Rows as a table of the columns, each given with its kind and the database's own type."""
+    """Return rows as a table of the columns. Each column comes with its kind and the database's own type."""
     by_column = zip(*rows, strict=True) if rows else ((),) * len(columns)
     filled = zip(columns.items(), by_column, strict=True)
     return pa.table({name: array(name, values, kind, native, binding) for (name, (kind, native)), values in filled})
 
 
 def array(name: str, values: _Values, kind: ColumnType, native: str, binding: Binding) -> pa.Array:
-    """One column of a chunk. Raises PermanentError when a value is not of the catalogued type; the message holds no value."""
+    """Return one column of a chunk. Raises PermanentError if a value is not of the catalogued type. The message holds no value."""
     try:
         return _ARRAYS[kind](values, binding(native))
     except (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError) as error:
@@ -54,7 +54,7 @@ _NATURES = {"bytes": "binary", "bytearray": "binary", "int": "integer", "Decimal
 
 
 def _refuse(values: _Values, why: str, *kinds: type) -> None:
-    """Raises TypeError for values that Arrow would take for something else: a blob for a text, a number for a day, 1.5 for 1."""
+    """Raise TypeError for values that Arrow would misread: a blob as a text, a number as a day, 1.5 as 1."""
     if any(issubclass(kind, kinds) for kind in set(map(type, values))):
         raise TypeError(why)
 
@@ -98,7 +98,7 @@ def _whole(value: Any) -> int:
 
 
 def _is_single(native: str) -> bool:
-    """MySQL's FLOAT is four bytes wide: the shortest text is that of a four byte number."""
+    """Return whether the column is MySQL's FLOAT. It has four bytes, so its shortest text is that of a four byte number."""
     return native.startswith("float")
 
 

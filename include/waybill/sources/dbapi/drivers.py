@@ -1,4 +1,4 @@
-"""What DB-API drivers and their databases do differently: placeholders, quoting, streaming, transactions, clocks, the types of columns."""
+"""The differences between DB-API drivers and databases: placeholders, quoting, streaming, transactions, clocks, column types."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from waybill.sources.postgres.settings import CLOCK, transaction_settings
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
-"""After how long PostgreSQL gives one query up, whatever the role says."""
+"""The time after which PostgreSQL cancels one query, whatever the role says."""
 _STREAMING_BY_NATURE = frozenset({"sqlite3", "oracledb", "pyodbc", "snowflake", "mysql", "trino", "duckdb"})
-"""Root modules of drivers whose plain cursor fetches as it goes."""
+"""Root modules of drivers with a plain cursor that streams."""
 
 _STANDARD_COLUMNS = """
 SELECT column_name, data_type FROM information_schema.columns WHERE table_name = {} AND table_schema = {} ORDER BY ordinal_position
@@ -32,7 +32,7 @@ _TEMPORARY_LAST = """
 SELECT set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
   FROM pg_settings WHERE name = 'search_path'
 """
-"""As role and database say: another user of a pooled session may have set another path, or made temporary tables."""
+"""The search path of role and database, with temporary tables last: another user of a pooled session may have changed it."""
 
 _WITHOUT_SNAPSHOTS = """
 SELECT t.table_name, t.engine
@@ -44,11 +44,11 @@ _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TI
 _MYSQL_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
 _POSTGRES_VIEWS = "SELECT viewname, definition FROM pg_views WHERE schemaname <> ALL ('{pg_catalog,information_schema}')"
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
-"""Modes of a MySQL session that change what a value reads as."""
+"""Modes of a MySQL session that change the text of a value."""
 
 
 class Cursor(Protocol):
-    """PEP 249, as far as it is used."""
+    """The part of PEP 249 that is used."""
 
     description: Any
     arraysize: int
@@ -72,15 +72,15 @@ class Database:
     schema: str
     columns: str
     stream: Callable[[Any], Cursor] | None
-    """Opens a cursor that does not gather the result in memory; None when the driver is not known to have one."""
+    """Opens a cursor that does not gather the result in memory. None if no such cursor is known."""
     settle: Callable[[Any], None] = lambda connection: None
-    """Makes a connection read what is stored, whatever its own settings say."""
+    """Makes a connection read values as they are stored, whatever its own settings say."""
     offset: str = ""
-    """Asks how many seconds the server's own clock lies from UTC."""
+    """The statement for the seconds between the server's own clock and UTC."""
     views: str = ""
     """Asks for every view's name and definition."""
     dynamic: bool = False
-    """Whether a column's declared type binds nobody (SQLite): values are judged as they are read."""
+    """True if a declared type does not restrict values (SQLite). Each value is then checked as it is read."""
 
     def binding(self, native: str) -> str:
         """The declared type, in small letters, as far as it says what a value is. A FLOAT has four bytes in MySQL, eight elsewhere."""
@@ -125,7 +125,7 @@ class Database:
 
 
 def database(connection: Any) -> Database:
-    """How to speak to the database behind a connection, by the module its driver lives in."""
+    """Return how to talk to the database behind a connection, by the driver's module."""
     root = type(connection).__module__.partition(".")[0]
     style = getattr(connection, "paramstyle", "") or getattr(sys.modules.get(root), "paramstyle", "format")
     if root == "sqlite3":
@@ -145,7 +145,7 @@ def database(connection: Any) -> Database:
         return _mysql(root, style)
     if root in ("psycopg", "psycopg2"):
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
-        if root == "psycopg2":  # decodes text by the encoding it found when it connected
+        if root == "psycopg2":  # it decodes text by the encoding of the moment of connecting
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
         return Database(
@@ -170,7 +170,7 @@ def _mysql(root: str, style: str) -> Database:
 
 
 def _settle_mysql(connection: Any) -> None:
-    """Text arrives as it is stored: another character set puts question marks in the place of what it lacks, without a word."""
+    """Make text arrive as it is stored. Another character set would silently replace what it lacks by question marks."""
     for name in ("set_character_set", "set_charset_collation"):
         if hasattr(connection, name):
             getattr(connection, name)("utf8mb4")
@@ -303,11 +303,11 @@ DECLARED = {
     ColumnType.JSON: "json",
     ColumnType.BINARY: "blob",
 }
-"""A declared type for each catalogued one, for what has only the catalog's word."""
+"""A declared type for each catalogued one, for columns that only the catalog describes."""
 
 
 def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
-    """Whether a declared type may hold a catalogued type beyond the general rule; None leaves it to that rule."""
+    """Return whether a declared type may hold a catalogued type. None leaves it to the general rule."""
     natural = _declared(native.lower())
     if natural is None or (database.dynamic and natural in (ColumnType.STRING, ColumnType.DECIMAL)):
         return True

@@ -1,4 +1,4 @@
-"""Any database behind an Airflow connection: rows are picked by the database, streamed by its driver, and made into text by the engine."""
+"""Any database behind an Airflow connection. The database picks the rows, its driver streams them, and the engine makes the text."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ Raises PermanentError when there is no such connection.
 FIRST_ROWS = 8
 FETCH_ROWS = 2_000
 CHUNK_BYTES = 16 << 20
-"""Few rows at a time stay in the processor's caches while they become columns; the engine wants more of them, for it plans every chunk."""
+"""The size of a chunk. Few rows stay in the processor's caches while they become columns, but the engine plans every chunk anew."""
 UNSTREAMED_ROWS = 100_000
-"""The most rows read through a driver that would gather them all in memory."""
+"""The most rows that are read through a driver that gathers them all in memory."""
 
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
 _DAY = timedelta(days=1)
@@ -72,7 +72,7 @@ class DbApi:
 
 
 class DbApiSnapshot:
-    """One transaction, repeatable where the database can do that."""
+    """One transaction. It is repeatable if the database can do that."""
 
     counts_cheaply = False
 
@@ -112,7 +112,7 @@ class DbApiSnapshot:
         return {name: self.database.binding(native) for name, native in self.columns(entity).items()}
 
     def _columns_of_query(self, entity: Entity) -> dict[str, str]:
-        """What a query yields. Drivers tell the types of a result each in their own way: those of the catalog count."""
+        """Return the columns of a query. Each driver describes result types in its own way, so the types of the catalog count."""
         text, values = self.database.render(sql("SELECT * FROM {} WHERE 1 = 0", self._from(entity)))
         with closing(self.connection.cursor()) as cursor:
             cursor.execute(text, values)
@@ -147,7 +147,7 @@ class DbApiSnapshot:
         return hiding.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
-        """The tables whose row-level security applies to this session, where it is one of PostgreSQL."""
+        """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
         if self.database.name != "PostgreSQL":
             return []
         if entity.id not in self._hidden:
@@ -190,7 +190,7 @@ class DbApiSnapshot:
                 )
 
     def _require_snapshots(self, entity: Entity) -> None:
-        """What is read in one statement needs none."""
+        """Refuse a table without transactions, unless one statement reads everything."""
         if entity.changes.mode is Mode.FULL:
             return
         for name in (joined.relation for joined in (entity, *entity.parents()) if joined.relation):
@@ -220,7 +220,7 @@ class DbApiSnapshot:
 
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
-        """One: a driver's connection cannot share its snapshot."""
+        """Yield one stream, because a driver's connection cannot share its snapshot."""
         yield [Rows(self, selection)]
 
     def changes_by_time(self, selection: Selection) -> bool:
@@ -297,7 +297,7 @@ class DbApiSnapshot:
                 yield pa.concat_tables(gathered)
 
     def ask(self, statement: Sql) -> list[Any]:
-        """The rows of a statement about the database's structure or its data."""
+        """Return the rows of a statement about the database's structure or data."""
         with _errors(self.where):
             return self._rows(statement)
 
@@ -317,10 +317,10 @@ class DbApiSnapshot:
 
 
 class TableQuery(Query):
-    """What the database is asked for: the tenant's rows, exactly; the spans of time as narrowly as it can tell."""
+    """The query for the database: exactly the tenant's rows, and spans of time as narrow as the database can compare."""
 
     def columns(self) -> list[str]:
-        """Every column the second stage needs."""
+        """Return every column that the second stage needs."""
         timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
         extra = [self.entity.time_column] if timed else []
         extra += [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
@@ -379,14 +379,14 @@ class TableQuery(Query):
 
 
 def _as_many(fetched: pa.Table) -> int:
-    """How many rows to fetch next: an eighth of a chunk, should they be as long as these, which may be megabytes each."""
+    """Return how many rows to fetch next: an eighth of a chunk, if they are as long as these. A row may be megabytes long."""
     rows: int = fetched.num_rows
     size = max(1, int(fetched.nbytes))
     return max(1, min(CHUNK_BYTES // 8 * rows // size, 8 * rows, FETCH_ROWS))
 
 
 def _answers(connection: duckdb.DuckDBPyConnection, chunk: pa.Table, query: Query, ask: Callable[[Query], Sql]) -> list[pa.RecordBatch]:
-    """What the engine says to a chunk. It runs beside the fetching of the next one."""
+    """Return the engine's answer to a chunk. It runs while the next chunk is fetched."""
     view = connection.from_arrow(chunk)
     view = view.project(", ".join(map(_parsed, map(query.kind, view.columns), view.columns, map(str, view.types))))
     view.create_view("chunk", replace=True)
@@ -416,7 +416,7 @@ def _aware(clock: Any) -> datetime:
 
 @contextmanager
 def _errors(where: str) -> Iterator[None]:
-    """Translate a driver's errors. Drivers share no base class, only the names PEP 249 gives, and hooks raise whatever they like."""
+    """Translate a driver's errors. Drivers share no base class, only the names of PEP 249, and hooks raise anything."""
     try:
         yield
     except (WaybillError, duckdb.Error):
@@ -433,7 +433,7 @@ def _errors(where: str) -> Iterator[None]:
 
 
 def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
-    """What a driver says may quote a row only where a value is at fault."""
+    """Return the translated error. A driver's message is dropped if it may quote a row, which is so if a value is at fault."""
     said = str(error.args[-1] if error.args else error).splitlines()[0]
     if getattr(error, "sqlstate", "") in ("22021", "22P05") or said.startswith(_UNDECODABLE):
         column = said.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if said.startswith(_UNDECODABLE) else ""

@@ -1,4 +1,4 @@
-"""A PostgreSQL session for extraction: how it is opened, what is learned before its snapshot, and what its errors mean."""
+"""A PostgreSQL session for extraction: opening it, the facts before its snapshot, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from waybill.sources.base import AGAIN
 from waybill.sources.postgres.settings import LOCK_SECONDS, transaction_settings
 
 _OURS = frozenset({"client_encoding", "replication", "application_name", "fallback_application_name"})
-"""What no connection says: rows are read as UTF-8, by SQL."""
+"""Settings that no connection may change: rows are read as UTF-8, by SQL."""
 _REFUSED = (
     *("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "is not permitted to log in"),
     "SSL was required",
@@ -42,7 +42,7 @@ _STARTING = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Facts:
-    """What was true just before the snapshot was taken. `settled`: no transaction begun before it is still open, prepared ones apart."""
+    """The facts just before the snapshot. Every transaction that began before `settled` has ended, except prepared ones."""
 
     settled: datetime
     oldest_transaction: datetime | None
@@ -52,7 +52,7 @@ class Facts:
     system: str
     timeline: str
     search_path: str = ""
-    """Where names without a schema are looked up: as role and database say, whatever another user of a pooled session has set."""
+    """The schemas for names without one, as role and database say, whatever another user of the session has set."""
 
 
 @contextmanager
@@ -86,9 +86,9 @@ def emptied(connection: psycopg.Connection) -> None:
 
 
 def begin(connection: psycopg.Connection, isolation: str, statement_timeout: timedelta, search_path: str = "") -> None:
-    """Open a read-only transaction with our settings. Takes no snapshot: the first query does.
+    """Open a read-only transaction with our settings. It takes no snapshot: the first query does.
 
-    Temporary tables come last: in a pooled session they are somebody else's.
+    Temporary tables come last, because in a pooled session they belong to somebody else.
     """
     local = "; ".join(transaction_settings(connection.info.server_version, statement_timeout))
     if search_path:

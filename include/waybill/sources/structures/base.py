@@ -1,6 +1,6 @@
-"""What a source holds, as its own catalogue tells it: tables, columns, keys, references, comments. `waybill discover` reads it.
+"""The structure of a source from its own catalogue: tables, columns, keys, references, comments. `waybill discover` reads it.
 
-One module tells it for each family of engines; what they find has this shape.
+Each family of engines has one module, and all of them return these records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from waybill.sources.sql import Flavour, Sql
 
 @dataclass(frozen=True)
 class FoundColumn:
-    """`kind` is None for a type that has no counterpart in the catalog: its values leave as text."""
+    """A column of a source. `kind` is None for a type without a counterpart in the catalog. Its values are exported as text."""
 
     name: str
     native: str
@@ -27,9 +27,9 @@ class FoundColumn:
     not_null: bool = False
     comment: str = ""
     identity: bool = False
-    """Whether the database counts it up by itself."""
+    """True if the database increments it."""
     unfit: str = ""
-    """Why its values cannot leave."""
+    """Why its values cannot be exported."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class FoundTable:
     indexed: frozenset[str] = frozenset()
     comment: str = ""
     rows: int | None = None
-    """About how many; None where that would have to be counted."""
+    """The approximate number. None if it would have to be counted."""
     stamped: frozenset[str] = frozenset()
     """Columns that something in the database sets at each update: an enabled trigger that names them, or `ON UPDATE`."""
     only_inserts: bool = False
-    """Whether the database has counted inserts, and neither an update nor a deletion."""
+    """True if the database has counted inserts, but no update and no deletion."""
     obstacle: str = ""
     withheld: tuple[str, ...] = ()
     """Columns that the connection's user may not read. They are not among `columns`."""
