@@ -152,7 +152,11 @@ def errors() -> str:
         lines = [f"## {code}"]
         for kind in sorted({one[0] for one in cases}, key=list(RECOVERY).index):
             lines.append(f"*{RECOVERY[kind]}*")
-            lines += [f"- {_line(what)}" + (f" **{_line(step)}.**" if step else "") for one, what, step in sorted(cases) if one == kind]
+            lines += [
+                f"- {_line(what)}" + (f" **{_line(step).removesuffix('.')}.**" if step else "")
+                for one, what, step in sorted(cases)
+                if one == kind
+            ]
         parts.append("\n\n".join([*lines[:2], "\n".join(lines[2:])]) if len(lines) > 2 else lines[0])
     return "\n\n".join(parts) + "\n"
 
@@ -167,6 +171,10 @@ def _text(node: ast.expr) -> str:
         return _text(node.left) + _text(node.right)
     if isinstance(node, ast.IfExp):
         return _text(node.body)
+    if isinstance(node, ast.Call) and _named(node.func) == "tell" and isinstance(node.args[0], ast.Constant):
+        from waybill.language import sentence
+
+        return re.sub(r"{(\w+)[^}]*}", r"`<\1>`", sentence(str(node.args[0].value)))
     return f"`<{_named(node)}>`"
 
 

@@ -28,7 +28,7 @@ def archive_of(shop: Shop) -> Path:
     return path
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "flipped", "flipped unseen", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "flipped", "flipped unseen", "gone", "a folder", "a pipe", "a link"])
 @pytest.mark.parametrize("looked_before", [False, True])
 def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_before: bool) -> None:
     link = shop.link(shop.done())["url"]
@@ -44,15 +44,17 @@ def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_befor
             path.write_bytes(b"")
         case "longer":
             path.write_bytes(content + b"\0")
-        case "gone":
+        case "gone" | "a folder" | "a pipe" | "a link":
             path.unlink()
+            {"gone": str, "a folder": Path.mkdir, "a pipe": os.mkfifo, "a link": lambda one: one.symlink_to("/etc/hostname")}[damage](path)
         case _:
             path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
             if damage == "flipped unseen":
                 os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     refused = shop.download(link)
     assert code(refused) == (503, "storage_unavailable")
-    if damage != "gone":
+    assert refused.json()["detail"].endswith("If it still cannot be read, request the export again.")
+    if path.is_file() and not path.is_symlink():
         path.write_bytes(content)
         assert shop.download(link).content == content
 

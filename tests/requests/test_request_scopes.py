@@ -11,6 +11,7 @@ import pytest
 
 from tests.exports import Office, make_office, person
 from waybill.access import Caller
+from waybill.configuration.catalog import ScopeLevel
 from waybill.errors import InvalidInput
 from waybill.requests import scopes
 from waybill.requests.following import options
@@ -85,6 +86,25 @@ def test_pickers_list_what_the_tenant_has_and_a_search_narrows_it(office: Office
 
 def limited(*projects: str) -> Caller:
     return replace(person(), projects=frozenset(projects))
+
+
+@pytest.mark.parametrize("level", ["app", "study"])
+def test_pickers_show_nobody_what_other_projects_hold(office: Office, level: ScopeLevel) -> None:
+    installation = office.installation()
+    everything = scopes.scope_values(installation, person(), "acme", level, {}).values
+    theirs = scopes.scope_values(installation, person(), "acme", level, {"project": "p1"}).values
+    assert set(theirs) < set(everything)
+    assert scopes.scope_values(installation, limited("p1"), "acme", level, {}).values == theirs
+    assert scopes.scope_values(installation, limited("p1"), "acme", level, {"project": "p1"}).values == theirs
+    assert scopes.scope_values(installation, limited("p1"), "acme", level, {"project": "p2"}).values == []
+    assert scopes.scope_values(installation, limited(), "acme", level, {}).values == []
+
+
+def test_the_last_of_fifty_thousand_projects_is_found(office: Office) -> None:
+    office.place.sql("""insert into measurement select * exclude (n) replace ('project-' || n as project_id, 1000000 + n as id)
+        from (select * from measurement where tenant_id = 'acme' limit 1), range(50000) numbers(n)""")
+    found = scopes.scope_values(office.installation(), person(), "acme", "project", {}, "project-49999")
+    assert (found.values, found.more) == (["project-49999"], False)
 
 
 @pytest.mark.parametrize(

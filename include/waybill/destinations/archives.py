@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -112,6 +113,8 @@ class FolderArchives:
     def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
         path = self.root / name
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):  # reading a pipe would wait for ever, and a link leads elsewhere
+                raise _damaged(name, "it is no file")
             with path.open("rb") as file:
                 facts = os.fstat(file.fileno())
                 if size is not None and facts.st_size != size:

@@ -99,7 +99,7 @@ def get_template(installation: Installation, caller: Caller, tenant: str, templa
     """Return a template. Raises not_found if the caller may not see it."""
     found = next((template for template in list_templates(installation, caller, tenant) if template.id == template_id), None)
     if found is None:
-        raise Refused("not_found", tell("refusals.no_template"))
+        raise Refused("not_found", tell("missing.template"))
     return found
 
 
@@ -119,7 +119,7 @@ def may_change(caller: Caller, template: Template) -> bool:
 def _owned(installation: Installation, caller: Caller, tenant: str, template_id: str) -> Template:
     template = get_template(installation, caller, tenant, template_id)
     if not may_change(caller, template):
-        raise Refused("delete_denied", tell("refusals.template_denied"))
+        raise Refused("delete_denied", tell("missing.right"))
     return template
 
 

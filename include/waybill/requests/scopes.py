@@ -20,9 +20,11 @@ from waybill.requests.rights import require
 from waybill.requests.submission import Scope
 from waybill.sources import Snapshot
 
-MOST = 10_000
+MOST = 100_000
 """The most values of one level that are kept. A search finds only values among these."""
 _KEPT_SECONDS = 60.0
+_KEPT_LISTS, _KEPT_VALUES = 1_000, 10 * MOST
+"""What one process keeps of the lists it read, for all tenants together."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,10 @@ def scope_values(
     A level that is exported as a pseudonym is not listed. Raises not_found, create_denied, and the errors of a source.
     """
     require(installation, caller, tenant, Permission.EXPORTS_CREATE)
-    known = _known(installation, tenant, level, {name: (value,) for name, value in within.items() if value})
+    narrowed: dict[str, tuple[str, ...]] = {name: (value,) for name, value in within.items() if value}
+    if caller.projects is not None and level != "project":  # nobody reads what their projects do not hold
+        narrowed["project"] = tuple(sorted(caller.projects.intersection(narrowed.get("project", caller.projects))))
+    known = _known(installation, tenant, level, narrowed) if all(narrowed.values()) else []
     word = search.strip().casefold()
     fitting = [value for value in known if word in value.casefold() and (level != "project" or caller.belongs_to(value))]
     return Found(fitting[:most], len(fitting) > most or len(known) >= MOST)
@@ -82,8 +87,10 @@ def _known(installation: Installation, tenant: str, level: ScopeLevel, within: M
         listing = _listing(installation.catalog.offered_to(tenant), level, within)
         values = sorted(_values(installation, tenant, listing, level, within, MOST))[:MOST]
         _kept[key] = (time.monotonic(), values)
-        while len(_kept) > 1000:
-            _kept.pop(next(iter(_kept)), None)
+        for oldest in [*_kept]:
+            if len(_kept) <= _KEPT_LISTS and sum(len(kept) for _, kept in [*_kept.values()]) <= _KEPT_VALUES:
+                break
+            _kept.pop(oldest, None)
     return values
 
 

@@ -153,15 +153,17 @@ def of_error(error: WaybillError) -> JSONResponse:
         headers.setdefault("Retry-After", str(RETRY_AFTER.get(code, _RETRY_WHEN_DOWN)))
     if status >= 500:
         log.error("%s: %s", error.code, error)
-        return problem(
-            status,
-            code,
-            MISCONFIGURED if isinstance(error, ConfigError) else DOWN,
-            headers=headers,
-        )
+        return problem(status, code, said_when_down(error), headers=headers)
     if isinstance(error, InvalidInput):
         return problem(status, code, counted(error), field_errors(error), headers)
     return problem(status, code, str(error), headers=headers)
+
+
+def said_when_down(error: WaybillError) -> str:
+    """A failure of the service in words that name no host, path or database."""
+    if isinstance(error, ConfigError):
+        return MISCONFIGURED
+    return request_.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else DOWN
 
 
 def counted(error: InvalidInput) -> str:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from waybill.access import Caller
-from waybill.errors import ConfigError, InvalidInput, WaybillError
+from waybill.errors import InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.requests.links import DOWNLOADS, public_url
@@ -287,7 +287,7 @@ def _facts(error: Exception) -> tuple[int, str]:
         if isinstance(error, InvalidInput):
             return status, problems.counted(error)
         if status >= 500:  # what it says of hosts and databases is the operator's to know
-            return status, problems.MISCONFIGURED if isinstance(error, ConfigError) else problems.DOWN
+            return status, problems.said_when_down(error)
         return status, str(error)
     if isinstance(error, HTTPException):
         return error.status_code, tell("failed.nothing_here") if error.status_code == 404 else str(error.detail)
