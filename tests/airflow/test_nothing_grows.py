@@ -215,6 +215,7 @@ OF_ONE_TENANT: dict[str, Callable[[Installation], Any]] = {
     "GET of deliveries": asked("GET", f"/api/v1{TENANT}/deliveries?limit=20"),
     "PUT of the registration": asked("PUT", "/api/v1/tenants/api-made/export?dryRun=true", json=BODY),
     "page of exports": asked("GET", "/page/tenants/acme/requests"),
+    "page of one tenant": asked("GET", "/page/tenants/acme"),
     "GET of exports": asked("GET", f"/api/v1{TENANT}/exports"),
 }
 

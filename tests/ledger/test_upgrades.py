@@ -157,4 +157,5 @@ def test_a_ledger_with_data_goes_down_to_the_release_and_up_again_without_loss(p
     assert places.verify(str(place.out), pytest.fail).is_whole
     with ledger.read() as connection:
         months = usage.months(connection)
+        assert usage.last_months(connection, "acme", NOON + DAY) == months
     assert [(one.tenant, one.month, one.deliveries, one.rows) for one in months] == [("acme", "2026-06", 1, 1), ("acme", "2026-05", 1, 3)]
