@@ -37,7 +37,8 @@ KEYS = {
     "numeric(12,2)": "g + 0.25",
     "date": "date '1990-01-01' + g",
     "timestamptz": "timestamptz '2001-01-01' + g * interval '1 hour'",
-    "double precision": "g / 7.0",
+    "double precision": "case g when 1 then 'NaN' when 2 then 'Infinity' when 3 then '-Infinity' else g / 7.0 end",
+    "char(12)": r"(array['\"', '\', ',', '{', '}'])[1 + g % 5] || g",
 }
 TYPES = {
     "bigint": "integer",
@@ -105,6 +106,68 @@ def test_a_full_load_is_read_over_several_connections_by_any_key(place, postgres
     assert (delta["rows"], [file["path"] for file in delta["files"]]) == (1, ["user.csv"])
     copy.catch_up(place.out)
     assert sorted(row["name"] for row in copy.rows.values()) == sorted(["new", *(f"n{g}" for g in range(1, ROWS + 1) if g != 7)])
+
+
+SHAPES = {
+    "few kinds": ("kind text", "'k' || g % 3", [1000, 1000, 1000]),
+    "a truth value": ("kind boolean", "g % 2 = 0", [1000, 1000, 1000]),
+    "one kind of most rows": ("kind text", "case when g < 2700 then 'same' else 'x' || g end", [1000, 1000, 1000]),
+    "a list": ("kind int[]", "array[g % 3]", [1000, 1000, 1000]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_rows_are_parted_by_the_first_column_of_the_key_that_does_it_evenly(place, postgres: Database, monkeypatch, name):
+    column, value, sizes = SHAPES[name]
+    with psycopg.connect(postgres.dsn) as database:
+        key = "primary key (tenant_id, kind, id)"
+        database.execute(f"create table things (tenant_id text, {column}, id bigint, name text, updated_at timestamptz, {key})")
+        database.execute(f"insert into things select 'acme', {value}, g, 'n' || g, '2026-01-01' from generate_series(1, {ROWS}) g")
+        database.execute("analyze things")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    kind = {"type": {"a truth value": "boolean", "a list": "json"}.get(name, "string")}
+    columns = {"kind": kind, "id": {"type": "integer"}, "name": {"type": "string"}}
+    use(place, {"kind": "postgres", "connection": "warehouse"}, key=["kind", "id"], columns=columns)
+    full = deliver(place, NOON)
+    assert full["rows"] == len(Copy().catch_up(place.out).rows) == ROWS
+    assert len(full["files"]) == len(sizes) or name == "a truth value"
+    assert max(file["rows"] for file in full["files"]) <= ROWS / 3 * 1.5
+
+
+@pytest.mark.parametrize("children", ["partition of things for values from (1) to (1500)", "inherits"])
+def test_a_table_with_children_is_parted_by_the_statistics_of_all(place, postgres: Database, monkeypatch, children):
+    with psycopg.connect(postgres.dsn) as database:
+        columns = "tenant_id text, id bigint, name text, updated_at timestamptz"
+        if children == "inherits":
+            database.execute(f"create table things ({columns}, primary key (tenant_id, id))")
+            database.execute("create table more (primary key (tenant_id, id)) inherits (things)")
+            target = {"things": (1, 100), "more": (101, ROWS)}
+        else:
+            database.execute(f"create table things ({columns}, primary key (tenant_id, id)) partition by range (id)")
+            database.execute(f"create table lower {children}")
+            database.execute("create table rest partition of things default")
+            target = {"things": (1, ROWS)}
+        for table, (first, last) in target.items():
+            database.execute(f"insert into {table} select 'acme', g, 'n' || g, '2026-01-01' from generate_series({first}, {last}) g")
+        database.execute("analyze")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url)
+    use(place, {"kind": "postgres", "connection": "warehouse"})
+    assert [file["rows"] for file in deliver(place, NOON)["files"]] == pytest.approx([ROWS / 3] * 3, rel=0.15)
+    assert len(Copy().catch_up(place.out).rows) == ROWS
+
+
+@pytest.mark.parametrize(("limit", "parts"), [(1, 1), (2, 1), (3, 2), (4, 3)])
+def test_a_limit_of_connections_makes_fewer_parts(place, postgres: Database, monkeypatch, limit, parts):
+    with psycopg.connect(postgres.dsn) as database:
+        fill(database)
+        role = f"narrow_{postgres.name}_{limit}"
+        database.execute(f"create role {role} login connection limit {limit}")
+        database.execute(f"grant select on things to {role}")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.url.replace(f"{postgres.user}@", f"{role}@"))
+    use(place, {"kind": "postgres", "connection": "warehouse"})
+    full = deliver(place, NOON)
+    assert (len(full["files"]), full["rows"]) == (parts, ROWS)
+    assert len(Copy().catch_up(place.out).rows) == ROWS
 
 
 @pytest.mark.parametrize("kept", ["a table never analysed", "a view", "a query"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,13 +16,14 @@ from tests.servers.process import free_port
 class Proxy:
     """`limits` are bytes let through from the client ("up") and from the server ("down"), over all connections together.
 
-    What comes after is cut off (`stall` off) or kept for ever (`stall` on). `passed` counts what went through.
+    What comes after is cut off, kept for ever (`stall`), or kept until the limit is raised (`waits`). `passed` counts what went through.
     """
 
     target: int
     port: int = field(default_factory=free_port)
     limits: dict[str, int | None] = field(default_factory=lambda: {"up": None, "down": None})
     stall: bool = False
+    waits: bool = False
     passed: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     _open: list[socket.socket] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,6 +52,11 @@ class Proxy:
             while data := one.recv(65536):
                 allowed = self._share(way, len(data))
                 other.sendall(data[:allowed])
+                while self.waits and allowed < len(data):
+                    time.sleep(0.02)
+                    more = self._share(way, len(data) - allowed)
+                    other.sendall(data[allowed : allowed + more])
+                    allowed += more
                 if allowed < len(data) and not self.stall:
                     break
         if not self.stall:

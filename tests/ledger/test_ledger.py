@@ -33,9 +33,13 @@ def ledger(request, tmp_path) -> Iterator[Ledger]:
     ledger.close()
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrations_make_exactly_the_tables_of_the_code(ledger):
+    def compared(_what, name, *_):
+        return name != "ix_registration_in_data"  # of an expression, which cannot be compared
+
     with ledger.begin() as connection:
-        context = MigrationContext.configure(connection)
+        context = MigrationContext.configure(connection, opts={"include_object": compared})
         assert compare_metadata(context, request_tables.metadata) == []
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
-from tests.airflows import AirflowApi, under_fab
+from tests.airflows import PASSWORD, AirflowApi, under_fab
+from waybill.airflow.roles import make_roles
 
 USER = {"entityList": ["user"], "destination": {"kind": "folder", "root": "out"}}
 ROLES = {
@@ -21,7 +25,14 @@ ROLES = {
 def fab(airflow_api: AirflowApi) -> Iterator[AirflowApi]:
     airflow_api("ada", "PUT", "/acme/export", USER)
     with under_fab(airflow_api, ROLES) as api:
-        yield api
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Airflow's own
+            assert make_roles(["acme", "globex"]) == ["acme", "globex"]
+            assert make_roles(["acme", "globex"]) == []
+            with get_application_builder() as builder:
+                security = builder.sm
+                security.add_user("gina", "Gina", "Test", "gina@example.com", security.find_role("globex"), PASSWORD)
+        yield replace(api, passwords={**api.passwords, "gina": PASSWORD})
 
 
 @pytest.mark.parametrize(
@@ -36,6 +47,10 @@ def fab(airflow_api: AirflowApi) -> Iterator[AirflowApi]:
         ("stranger", "GET", "/acme/export", 404),
         ("stranger", "PUT", "/acme/export?dryRun=true", 404),
         ("stranger", "GET", "/globex/entities", 200),
+        ("gina", "GET", "/acme/export", 404),
+        ("gina", "PUT", "/acme/export?dryRun=true", 404),
+        ("gina", "PUT", "/globex/export?dryRun=true", 422),  # may, but not name that destination
+        ("gina", "GET", "/globex/entities", 200),
         ("nobody", "GET", "/acme/export", 404),
         (None, "GET", "/acme/export", 401),
     ],

@@ -273,6 +273,22 @@ def housekeeping(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def roles() -> None:
+    """Make a role for each tenant among Airflow's users, under its FAB auth manager: it reaches that tenant alone.
+
+    A role has the tenant's id as its name, reads and edits the tenant's DAG, and starts its runs. Run it again after tenants were added.
+    """
+    from waybill.airflow.roles import make_roles
+    from waybill.ledger import registrations
+
+    installation = open_installation()
+    with installation.ledger.read() as connection:
+        tenants = {*registrations.ids(connection), *installation.configuration.file_names}
+    made = make_roles(sorted(tenants))
+    write(f"{counted(len(tenants), 'tenant')}, {counted(len(made), 'new role')}" + (f": {', '.join(made)}" if made else ""))
+
+
+@app.command()
 def fulfil(
     due: Annotated[bool, typer.Option("--due", help="Leave requests alone whose time by policy has not come yet.")] = False,
     as_json: AsJson = False,

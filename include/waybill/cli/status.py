@@ -31,7 +31,7 @@ def status(
         installation.registered(tenant)
         rows = [row for row in [overview.of_tenant(installation, tenant)] if row]
     with installation.ledger.read() as connection:
-        used = usage.months(connection, tenant) if months or tenant else []
+        used = usage.last_months(connection, tenant, installation.now()) if tenant else usage.months(connection) if months else []
     if as_json:
         by_tenant = {row.tenant: [_used(month) for month in used if month.tenant == row.tenant] for row in rows}
         dump([_facts(row) | ({"months": by_tenant[row.tenant]} if months or tenant else {}) for row in rows])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,17 +18,19 @@ from typing import Any
 from sqlalchemy import Connection
 
 from waybill import layout
+from waybill.deliveries import stopping
 from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction import Extracted, Read, Task, extract
-from waybill.deliveries.publishing import renaming
+from waybill.deliveries.publishing import renaming, resuming
 from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, placed, target_of
 from waybill.deliveries.publishing.renaming import publish_document, require_published
+from waybill.deliveries.publishing.resuming import Claim
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
 from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
-from waybill.errors import ConflictError, PermanentError, TransientError
+from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.files.signing import Signer
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
@@ -75,25 +78,40 @@ def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outco
     and the next call goes on from there.
     """
     task = _as_begun(task, resources.ledger)
-    token, blind = new_id(), resources.session.profile is Profile.DROPBOX
-    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=token if blind else "")
-    unkept = False
-    worker = _Worker(task, resources, target, token, blind)
+    blind = resources.session.profile is Profile.DROPBOX
+    if read is extract and task.in_parts and not blind and task.delivery.status == DeliveryStatus.OPEN:
+        with resuming.claim(task, resources.ledger, resources.spool_dir, resources.now()) as claim:
+            return _deliver(task, resources, read, claim)
+    return _deliver(task, resources, read, Claim(new_id()))
+
+
+def _deliver(task: Task, resources: Resources, read: Read, claim: Claim) -> Outcome:
+    blind = resources.session.profile is Profile.DROPBOX
+    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=claim.token if blind else "")
+    worker = _Worker(task, resources, target, claim, blind)
     if task.delivery.status == DeliveryStatus.COMMITTED:
         return worker.verify()
+    keeps_spool = False
     try:
         worker.prepare()
         adopted = worker.look() or worker.publish(worker.extract(read))
         worker.publish_deletes(adopted)
         worker.write_manifest(adopted)
         worker.commit(adopted)
-        unkept = not worker.keep_bytes(adopted)
+        keeps_spool = not worker.keep_bytes(adopted)  # housekeeping keeps them later, from this spool
         return Outcome(task.delivery.id, DeliveryStatus.COMMITTED, adopted.rows, adopted.bytes, adopted.sha256)
     except _Overtaken:
         worker.withdraw()
         return worker.verify()
+    except TransientError as error:
+        if stopping.is_asked_to_stop():
+            with suppress(WaybillError):
+                worker.withdraw()
+        else:
+            keeps_spool = claim.may_go_on and error.code != "verify"
+        raise
     finally:
-        if not unkept:  # otherwise housekeeping keeps them later, from this spool
+        if not keeps_spool:
             worker.clean()
 
 
@@ -114,14 +132,19 @@ class _Overtaken(Exception):
 
 @dataclass(frozen=True)
 class _Worker:
-    """One attempt at one delivery. Everything it writes carries `token` in its name, so two workers never share a file."""
+    """One attempt at one delivery."""
 
     task: Task
     resources: Resources
     target: Target
-    token: str
+    claim: Claim
     blind: bool
     """True if the destination is a drop box. Nobody can rename, list or read there, so every name is unique and no name is hidden."""
+
+    @property
+    def token(self) -> str:
+        """What names everything this attempt writes, so that two workers never share a file."""
+        return self.claim.token
 
     @property
     def spool(self) -> Path:
@@ -204,6 +227,8 @@ class _Worker:
         if self.target.in_parts and not self.blind:
             self.resources.session.prepare(self.hidden)
         with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind, at_once=self.task.streams) as uploads:
+            if self.claim.before is not None:
+                return self._go_on(self.claim.before, uploads)
 
             def progress(rows: int) -> None:
                 uploads.check()  # a refused upload also ends the extraction
@@ -212,8 +237,17 @@ class _Worker:
             attempt = self._record(read(self.task, self.resources.source, uploads.new_file, self._known_digests, progress))
             if self.blind:
                 self._still_open(attempt)
+            self.claim.may_go_on = self.target.in_parts and not self.blind
             uploads.finish()
         return attempt
+
+    def _go_on(self, recorded: Attempt, uploads: Uploads) -> Attempt:
+        """What an earlier process read and recorded: the parts that had not arrived are sent."""
+        self.claim.may_go_on = True
+        for number, file in enumerate(recorded.files, 1):
+            uploads.go_on(number, file)
+        uploads.finish()
+        return recorded
 
     def _spool_path(self, number: int) -> Path:
         return self.spool / self.target.part(number)
@@ -250,7 +284,7 @@ class _Worker:
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
                 "columns": as_json(extracted.columns, filled_from),
-                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
+                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem, "made_of": resuming.made_of(task)},
                 "files": files,
                 "rows": sum(file.rows for file in extracted.files),
                 "bytes": sum(file.bytes for file in extracted.files),

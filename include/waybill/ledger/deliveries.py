@@ -104,6 +104,21 @@ def last_of(connection: Connection, streams: Sequence[int]) -> dict[int, Last]:
     return {row[0]: Last(*row[1:]) for row in connection.execute(query)}
 
 
+def latest_of_entity(connection: Connection, entity: str, tenant: str | None, most: int) -> list[Attempt]:
+    """The last committed attempts of the newest streams of an entity, of one tenant or of all."""
+    newest = select(stream.c.id).where(stream.c.entity == entity, stream.c.sequence > 0)
+    # Each in the order of the index that answers it.
+    own = newest.where(stream.c.tenant == tenant).order_by(stream.c.generation.desc())
+    ids = connection.scalars((own if tenant is not None else newest.order_by(stream.c.id.desc())).limit(most)).all()
+    query = (
+        select(attempt)
+        .join(delivery, attempt.c.id == delivery.c.adopted)
+        .join(stream, (delivery.c.stream == stream.c.id) & (delivery.c.sequence == stream.c.sequence))
+        .where(stream.c.id.in_(ids), IN_SEQUENCE)
+    )
+    return [Attempt(**row._mapping) for row in connection.execute(query)] if ids else []
+
+
 def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """Return the columns in the manifest of each stream's last committed delivery, by stream."""
     query = (

@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from waybill.configuration.registration import STORED_EARLIER, Difference, Registration, difference
 from waybill.errors import PermanentError
 from waybill.ledger import streams
 from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, sound
-from waybill.ledger.tables import audit, registration, tenant
+from waybill.ledger.tables import InData, audit, registration, tenant
 
 FILE_ORIGIN = "file:"
 log = logging.getLogger(__name__)
@@ -231,10 +231,11 @@ def reading(connection: Connection, source_tenant: str) -> list[str]:
 
     The words are those stored, of a registration that cannot be read any more, too.
     """
-    named = func.coalesce(registration.c.body["sourceTenant"].as_string(), registration.c.body["copyOf"].as_string())
-    own = (tenant.c.id == source_tenant) & named.is_(None)
-    query = select(tenant.c.id).join(registration, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
-    return list(connection.scalars(query.where((named == source_tenant) | own).order_by(tenant.c.id)))
+    in_force = (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version)
+    found = select(tenant.c.id).join(registration, in_force)
+    named = connection.scalars(found.where(InData() == source_tenant))
+    own = connection.scalars(found.where(tenant.c.id == source_tenant, InData().is_(None)))
+    return sorted({*named, *own})
 
 
 def copies(connection: Connection, original: str) -> list[Registered]:

@@ -15,12 +15,14 @@ from waybill.configuration.selection import Selection
 from waybill.errors import WaybillError, counted
 from waybill.installation import Installation
 from waybill.ledger import deliveries
-from waybill.states import DeliveryStatus
 
 PATIENCE = 10.0
 """Seconds a look may take; what is not counted by then stays unknown."""
 PATIENCE_OF_A_TERMINAL = 120.0
 """The same, where nobody waits for a page."""
+
+SAMPLES = 5
+"""As many streams are looked at for what a row of an entity weighs."""
 
 _COUNTERS = ThreadPoolExecutor(2, thread_name_prefix="estimate")
 
@@ -109,12 +111,8 @@ def _width(installation: Installation, tenant: str, entity: Entity) -> float:
     """Bytes a record: measured on this entity's latest files, this tenant's first, else guessed from the types."""
     with installation.ledger.read() as connection:
         for whose in (tenant, None):
-            latest = deliveries.listed(connection, whose, entity=entity.id, status=DeliveryStatus.COMMITTED, limit=20)
-            attempts = [
-                attempt
-                for attempt in deliveries.adopted_of(connection, latest).values()
-                if attempt.rows and attempt.facts["csv"]["compression"] == "none"
-            ]
+            latest = deliveries.latest_of_entity(connection, entity.id, whose, SAMPLES)
+            attempts = [attempt for attempt in latest if attempt.rows and attempt.facts["csv"]["compression"] == "none"]
             if attempts:
                 return sum(attempt.bytes for attempt in attempts) / sum(attempt.rows for attempt in attempts)
     return sum(_WIDTHS[column.type] for column in entity.columns.values()) + len(entity.columns)

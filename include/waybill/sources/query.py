@@ -400,9 +400,9 @@ class Query:
         return "".join(f", o{i}" for i, _ in enumerate(self.entity.key)) if self.sorted else ""
 
 
-def leading_key(entity: Entity) -> str:
-    """Return the first key column that differs within one tenant."""
-    return next((name for name in entity.key if name != entity.tenant_column), entity.key[0])
+def within_tenant(entity: Entity) -> list[str]:
+    """Return the columns of the key that tell rows of one tenant apart: its own id is the same in all of them."""
+    return [name for name in entity.key if name != entity.tenant_column] or list(entity.key)
 
 
 def _read(columns: Mapping[str, Column]) -> list[tuple[str, Column]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from waybill import private
 from waybill.deliveries import stopping
@@ -33,7 +36,7 @@ class Uploads:
         self._spool = spool
         self._place = place
         self._hold = hold
-        self._spools: list[SpoolFile] = []
+        self._spools: list[Spool] = []
         self._sent: list[Future[Stored]] = []
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="upload")
 
@@ -51,8 +54,26 @@ class Uploads:
         spool = SpoolFile(self._spool(number))
         self._spools.append(spool)
         if not self._hold:
-            self._sent.append(self._pool.submit(self._session.upload, self._place(number), spool.follow()))
+            self._sent.append(self._pool.submit(self._send, self._place(number), spool))
         return spool
+
+    def go_on(self, number: int, recorded: Mapping[str, Any]) -> None:
+        """File `number` as an earlier process wrote it: sent again unless it arrived whole then."""
+        spool = SpooledFile(self._spool(number), recorded["bytes"], recorded["sha256"])
+        self._spools.append(spool)
+        self._sent.append(self._pool.submit(self._send_rest, self._place(number), spool))
+
+    def _send_rest(self, place: str, spool: SpooledFile) -> Stored:
+        if spool.is_sent and self._session.size(place) == spool.bytes:
+            return Stored(spool.bytes, spool.sha256)
+        self._session.remove(place)
+        return self._send(place, spool)
+
+    def _send(self, place: str, spool: Spool) -> Stored:
+        stored = self._session.upload(place, spool.follow())
+        if stored.sha256 == spool.sha256:
+            spool.mark_sent()
+        return stored
 
     def check(self) -> None:
         """Raise the error that has stopped an upload, so that reading from the source can end early."""
@@ -66,9 +87,9 @@ class Uploads:
             first = self._sent[number - 1].result if not self._hold else None
             self._ensure(self._place(number), spool, first)
 
-    def _ensure(self, place: str, spool: SpoolFile, first: Callable[[], Stored] | None) -> None:
+    def _ensure(self, place: str, spool: Spool, first: Callable[[], Stored] | None) -> None:
         def send() -> Stored:
-            return self._session.upload(place, spool.follow())
+            return self._send(place, spool)
 
         tries = [first or send, *[send] * (TRIES - 1)]
         for number, attempt in enumerate(tries, 1):
@@ -87,8 +108,59 @@ class Uploads:
 BLOCK = 1 << 20
 
 
-class SpoolFile:
-    """One file of one attempt. One thread calls `write` and `finish`, any other may call `follow`."""
+class Spool(ABC):
+    """One file of one attempt on this machine's disk. One that may not be written any more has arrived whole."""
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str: ...
+
+    @abstractmethod
+    def follow(self) -> Iterator[bytes]: ...
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Tell followers that the rest will never come."""
+
+    @property
+    def is_sent(self) -> bool:
+        return not self.path.stat().st_mode & stat.S_IWUSR
+
+    def mark_sent(self) -> None:
+        """Sending it again would do no harm, so that no failure counts."""
+        with suppress(OSError):
+            self.path.chmod(0o400)
+
+
+class SpooledFile(Spool):
+    """A file that an earlier process finished."""
+
+    def __init__(self, path: Path, size: int, sha256: str) -> None:
+        self.path = path
+        self.bytes = size
+        self._sha256 = sha256
+        self._aborted = False
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256
+
+    def follow(self) -> Iterator[bytes]:
+        with self.path.open("rb", buffering=0) as reader:
+            while block := reader.read(BLOCK):
+                stopping.check()
+                if self._aborted:
+                    raise TransientError("sending another part failed", code="extraction_stopped")
+                yield block
+
+    def abort(self) -> None:
+        self._aborted = True
+
+
+class SpoolFile(Spool):
+    """One that is written now. One thread calls `write` and `finish`, any other may call `follow`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, column, func, select, table
+from sqlalchemy import ColumnElement, Connection, TableClause, column, func, select, table
 
 MONTHS = 12
+YEAR, STAYS_OPEN = timedelta(days=366), timedelta(days=92)
 _USAGE = table("monthly_usage", *map(column, ("tenant", "month", "deliveries", "rows", "bytes", "seconds")))
+_EACH = table("delivery_usage", *map(column, ("id", "tenant", "month", "rows", "bytes", "seconds")))
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,29 @@ class Month:
     seconds: float
 
 
-def months(connection: Connection, tenant: str | None = None, most: int = MONTHS) -> list[Month]:
-    """The newest months of a tenant, or of every tenant, newest first."""
-    sums = [func.sum(_USAGE.c[name]) for name in ("deliveries", "rows", "bytes", "seconds")]
-    query = select(_USAGE.c.tenant, _USAGE.c.month, *sums).group_by(_USAGE.c.tenant, _USAGE.c.month)
-    if tenant is not None:
-        query = query.where(_USAGE.c.tenant == tenant)
+def months(connection: Connection) -> list[Month]:
+    """The newest months of every tenant, newest first."""
     found: dict[str, list[Month]] = {}
-    for row in connection.execute(query.order_by(_USAGE.c.tenant, _USAGE.c.month.desc())):
-        found.setdefault(row[0], []).append(Month(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), round(float(row[5]), 3)))
-    return [month for each in found.values() for month in each[:most]]
+    for month in _added_up(connection, _USAGE, func.sum(_USAGE.c.deliveries), ()):
+        found.setdefault(month.tenant, []).append(month)
+    return [month for each in found.values() for month in each[:MONTHS]]
+
+
+def last_months(connection: Connection, tenant: str, now: datetime) -> list[Month]:
+    """The months of one tenant in the year before `now`, newest first: what came earlier is not read.
+
+    A delivery that was open for a quarter before its month does not count here; the view knows it.
+    """
+    begin = now.astimezone(UTC) - YEAR
+    planned = f"{int((begin - STAYS_OPEN).timestamp() * 1000):012x}"  # ids begin with the time of planning
+    wanted = (_EACH.c.tenant == tenant, _EACH.c.id >= planned, _EACH.c.month >= f"{begin:%Y-%m}")
+    return list(_added_up(connection, _EACH, func.count(), wanted))[:MONTHS]
+
+
+def _added_up(
+    connection: Connection, view: TableClause, deliveries: ColumnElement[Any], wanted: Iterable[ColumnElement[bool]]
+) -> Iterator[Month]:
+    sums = [func.sum(view.c[name]) for name in ("rows", "bytes", "seconds")]
+    query = select(view.c.tenant, view.c.month, deliveries, *sums).where(*wanted).group_by(view.c.tenant, view.c.month)
+    for row in connection.execute(query.order_by(view.c.tenant, view.c.month.desc())):
+        yield Month(row[0], row[1], int(row[2]), int(row[3]), int(row[4]), round(float(row[5]), 3))

@@ -1,15 +1,17 @@
 """One snapshot over several sessions: each reads a range of the key, so that the server and the network work for all of them at once.
 
 The first session exports its snapshot (`pg_export_snapshot`) and keeps its locks; the others import it and see the same rows. The ranges
-come from the planner's statistics of the key, which costs no scan. A relation without statistics (a view, a query, a table that was never
-analysed) is read over one session.
+come from the planner's statistics of the first column of the key that parts the rows evenly, which costs no scan. A relation without
+statistics (a view, a query, a table that was never analysed) is read over one session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,42 +19,79 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from waybill.configuration.selection import Selection
+from waybill.errors import TransientError
 from waybill.sources.base import Rows, Stream
 from waybill.sources.postgres import session
 from waybill.sources.postgres.spelling import relation_name
-from waybill.sources.query import Query, leading_key
+from waybill.sources.query import Query, within_tenant
 from waybill.sources.sql import Sql
 
 if TYPE_CHECKING:
     from waybill.sources.postgres.source import PostgresSnapshot
 
-_BOUNDS = """
-SELECT array(SELECT b::text AS bound FROM unnest(s.histogram_bounds::text::{native}[]) AS b ORDER BY {order})
+_log = logging.getLogger(__name__)
+
+_VALUES = """
+SELECT bound::text AS spelling, weight
   FROM pg_stats s
   JOIN pg_class c ON c.oid = to_regclass(%s)
-  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = s.schemaname
- WHERE s.tablename = c.relname AND s.attname = %s AND s.histogram_bounds IS NOT NULL AND s.inherited = (c.relkind = 'p')
+  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = s.schemaname,
+  LATERAL (
+    SELECT f.value, f.share::float8 FROM unnest(s.most_common_vals::text::{native}[], s.most_common_freqs) AS f(value, share)
+    UNION ALL
+    SELECT value, (1 - s.null_frac - coalesce((SELECT sum(f) FROM unnest(s.most_common_freqs) AS f), 0))
+                  / array_length(s.histogram_bounds::text::{native}[], 1)
+      FROM unnest(s.histogram_bounds::text::{native}[]) AS value
+  ) AS known(bound, weight)
+ WHERE s.tablename = c.relname AND s.attname = %s AND s.inherited = EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+ ORDER BY {order}, weight
 """
+"""Values of a column in the order of the file, each with the share of the rows that have it or come behind it."""
+
+EVEN = 1.5
+"""How many times its fair share the largest range may hold before another column of the key is looked at."""
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Where to part the rows by a column, and the share of them in the largest range."""
+
+    column: str
+    at: tuple[str, ...]
+    largest: float
 
 
 @contextmanager
 def opened(snapshot: PostgresSnapshot, selection: Selection, most: int, statement_timeout: timedelta) -> Iterator[list[Stream]]:
-    """Up to `most` streams, in the order of the key, that hold each selected row once."""
-    conditions = _ranges(snapshot, selection, most)
-    if len(conditions) < 2:
+    """Up to `most` streams that hold each selected row once, and fewer where the server has no connections left."""
+    if len(_ranges(snapshot, selection, most)) < 2:
         yield [Rows(snapshot, selection)]
         return
     with ExitStack() as sessions, session.errors(snapshot.where):
-        [(exported,)] = snapshot.connection.execute("SELECT pg_export_snapshot()").fetchall()
+        beside = _sessions(snapshot, sessions, most)
+        conditions = _ranges(snapshot, selection, len(beside)) or [Sql()]
+        if beside:
+            [(exported,)] = snapshot.connection.execute("SELECT pg_export_snapshot()").fetchall()
         streams: list[Stream] = []
-        for condition in conditions:
-            beside = copy(snapshot)
-            beside.part = condition
-            beside.connection = sessions.enter_context(snapshot.another())
-            session.begin(beside.connection, "REPEATABLE READ", statement_timeout, snapshot.facts.search_path)
-            beside.connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'".encode())
-            streams.append(Rows(beside, selection, partial(_stop, beside.connection)))
+        for connection, condition in zip(beside or [snapshot.connection], conditions, strict=False):
+            ranged = copy(snapshot)
+            ranged.part, ranged.connection = condition, connection
+            if beside:
+                session.begin(connection, "REPEATABLE READ", statement_timeout, snapshot.facts.search_path)
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'".encode())
+            streams.append(Rows(ranged, selection, partial(_stop, connection)))
         yield streams
+
+
+def _sessions(snapshot: PostgresSnapshot, sessions: ExitStack, most: int) -> list[psycopg.Connection]:
+    """As many more sessions as the server gives. A limit of connections makes a delivery slower, and does not stop it."""
+    found: list[psycopg.Connection] = []
+    try:
+        while len(found) < most:
+            found.append(sessions.enter_context(snapshot.another()))
+    except TransientError as error:
+        _log.warning("reading over %d connections instead of %d: %s", max(len(found), 1), most, error)
+    return found
 
 
 def _stop(connection: psycopg.Connection) -> None:
@@ -61,19 +100,48 @@ def _stop(connection: psycopg.Connection) -> None:
 
 
 def _ranges(snapshot: PostgresSnapshot, selection: Selection, most: int) -> list[Sql]:
-    if selection.entity.query or selection.changed.back:
+    """Conditions of up to `most` ranges; none where the statistics show no way to part the rows."""
+    if selection.entity.query or selection.changed.back or most < 2:
         return []
     query = snapshot.query(selection)
-    bounds = _bounds(snapshot, query)
-    cuts = dict.fromkeys(bounds[number * len(bounds) // most] for number in range(1, most)) if len(bounds) > most else {}
-    return query.parts(list(cuts), leading_key(selection.entity)) if cuts else []
+    best: _Cuts | None = None
+    for column in within_tenant(selection.entity):
+        found = _cuts(column, _values(snapshot, query, column), most)
+        if found.at and (best is None or found.largest < best.largest):
+            best = found
+        if best and best.largest * most <= EVEN:
+            break
+    return query.parts(list(best.at), best.column) if best else []
 
 
-def _bounds(snapshot: PostgresSnapshot, query: Query) -> list[str]:
-    """The histogram of the key's leading column, in the order of the file."""
-    name = leading_key(query.entity)
+def _cuts(column: str, values: Sequence[tuple[str, float]], most: int) -> _Cuts:
+    """The values before which a range is full."""
+    whole = sum(weight for _, weight in values)
+    cuts: list[str] = []
+    largest = before = held = 0.0
+    for value, weight in values:
+        goal = whole * (len(cuts) + 1) / most
+        if held > 0 and len(cuts) + 1 < most and abs(before - goal) <= abs(before + weight - goal):
+            cuts.append(value)
+            largest, held = max(largest, held), 0.0
+        before, held = before + weight, held + weight
+    return _Cuts(column, tuple(cuts), max(largest, held) / whole if whole else 1.0)
+
+
+def _values(snapshot: PostgresSnapshot, query: Query, name: str) -> list[tuple[str, float]]:
+    """The most common values of a column and the bounds of its histogram, each once."""
     native = query.natives[name]
-    statement = _BOUNDS.format(native=native, order=query.flavour.order("b", query.kind(name), native))
+    statement = _VALUES.format(native=native, order=query.flavour.order("bound", query.kind(name), native))
+    connection = snapshot.connection
     with session.errors(f"{query.entity.id} in {snapshot.where}"):
-        row = snapshot.connection.execute(statement.encode(), [relation_name(query.entity), name]).fetchone()
-    return list(row[0]) if row else []
+        connection.execute("SAVEPOINT values")
+        try:
+            rows = connection.execute(statement.encode(), [relation_name(query.entity), name]).fetchall()
+        except psycopg.DataError:  # a list, whose statistics are no list of lists
+            connection.execute("ROLLBACK TO values")
+            rows = []
+        connection.execute("RELEASE values")
+    shares: dict[str, float] = {}
+    for value, weight in rows:
+        shares[value] = shares.get(value, 0.0) + max(weight, 0.0)
+    return list(shares.items())

@@ -146,7 +146,7 @@ def _standing(
     listed = describing.listed(installation, tenant, limit=SHOWN + 1, before=before)
     with installation.ledger.read() as connection:
         every = streams.every(connection, tenant)
-        months = usage.months(connection, tenant)
+        months = usage.last_months(connection, tenant, installation.now())
     standing = replacing.standing(installation, tenant)
     return {
         "registered": standing.registered,

@@ -1,0 +1,105 @@
+"""Going on with an attempt that had read everything when it ended: its files lie on this machine's disk, and parts that arrived stay.
+
+A process holds its spool by a lock that ends with it, so no attempt that is only slow is taken over. An attempt that ended while it was
+reading cannot be gone on with: the snapshot of the source ended with its session.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from waybill import private
+from waybill.deliveries.extraction import Task
+from waybill.ledger import Ledger, deliveries
+from waybill.ledger.deliveries import Attempt
+from waybill.ledger.engine import new_id
+
+KEPT_FOR = timedelta(days=1)
+"""As long as parts of a dead attempt stay at the destination."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Claim:
+    """The name an attempt writes under, and what an earlier process recorded under it. `may_go_on`: a later process may take it over."""
+
+    token: str
+    before: Attempt | None = None
+    may_go_on: bool = False
+
+
+def made_of(task: Task) -> str:
+    """What the bytes of an attempt depend on beside the source: when it is no longer the same, they are read anew."""
+    told = {
+        "entity": task.entity.model_dump(mode="json"),
+        "dialect": asdict(task.dialect),
+        "tenant": task.source_tenant,
+        "conditions": [repr(condition) for condition in task.conditions],
+        "recipient": task.recipient.fingerprint if task.recipient else None,
+        "salt": hashlib.sha256(task.salt).hexdigest(),
+        "stream": task.stream.id,
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterator[Claim]:
+    """An attempt of this delivery that ended here and can be gone on with, or a new one. Its spool is held until the end."""
+    with ledger.read() as connection:
+        recorded = deliveries.attempts(connection, task.delivery.id)
+    # What may have been visible may have been collected, too: then the delivery must say that it repeats rows.
+    hidden = [] if any(attempt.publishing_at for attempt in recorded) else recorded
+    for attempt in reversed(hidden):
+        spool = spool_dir / attempt.id
+        with _held(spool) as is_ours:
+            if not is_ours:
+                continue
+            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(task)
+            if is_same and _is_whole(spool, attempt):
+                _log.info("going on with attempt %s, which had read everything", attempt.id)
+                yield Claim(attempt.id, attempt)
+                return
+            shutil.rmtree(spool, ignore_errors=True)
+    token = new_id()
+    with suppress(OSError):  # a full disk is told of by who writes
+        private.make_folder(spool_dir / token)
+    with _held(spool_dir / token):
+        yield Claim(token)
+
+
+@contextmanager
+def _held(spool: Path) -> Iterator[bool]:
+    """False where there is no such folder, another process holds it, or the file system knows no locks."""
+    try:
+        descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(spool: Path, attempt: Attempt) -> bool:
+    try:
+        return all((spool / file["path"]).stat().st_size == file["bytes"] for file in attempt.files)
+    except OSError:
+        return False
