@@ -17,7 +17,7 @@ from waybill.configuration.registration import STORED_EARLIER, Difference, Regis
 from waybill.errors import PermanentError
 from waybill.ledger import streams
 from waybill.ledger.rows import DAMAGED, UNREADABLE, mapping, sound
-from waybill.ledger.tables import InData, audit, registration, tenant
+from waybill.ledger.tables import CopyOf, InData, audit, registration, tenant
 
 FILE_ORIGIN = "file:"
 log = logging.getLogger(__name__)
@@ -241,8 +241,7 @@ def reading(connection: Connection, source_tenant: str) -> list[str]:
 def copies(connection: Connection, original: str) -> list[Registered]:
     """The registrations in force that name this tenant as their original."""
     query = select(registration).join(tenant, (tenant.c.id == registration.c.tenant) & (tenant.c.version == registration.c.version))
-    named = registration.c.body["copyOf"].as_string() == original
-    return [Registered(**row._mapping) for row in connection.execute(query.where(named).order_by(tenant.c.id))]
+    return [_registered(row) for row in connection.execute(query.where(CopyOf() == original).order_by(tenant.c.id))]
 
 
 def versions(connection: Connection, tenants: Collection[str]) -> dict[str, int]:

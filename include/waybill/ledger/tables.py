@@ -52,8 +52,16 @@ class Instant(TypeDecorator[datetime]):
 class InData(FunctionElement[str]):
     """The id in the data that a registration names: its `sourceTenant`, else its `copyOf`. NULL where it is the tenant's own.
 
-    Written without parameters, so that both databases see that the index which migration 0012 makes of it answers a query.
+    Written without parameters, so that both databases see that the index which migration 0012 makes of it answers a query. SQLite takes any
+    text as JSON: a registration that is none must fail neither the index nor the queries of others.
     """
+
+    type = String()
+    inherit_cache = True
+
+
+class CopyOf(FunctionElement[str]):
+    """The tenant that a registration names as its original, or NULL. Written as `InData` is, for an index of its own."""
 
     type = String()
     inherit_cache = True
@@ -61,12 +69,22 @@ class InData(FunctionElement[str]):
 
 @compiles(InData, "sqlite")
 def _in_data_sqlite(*_: Any, **__: Any) -> str:
-    return "coalesce(json_extract(body, '$.sourceTenant'), json_extract(body, '$.copyOf'))"
+    return "CASE WHEN json_valid(body) THEN coalesce(json_extract(body, '$.sourceTenant'), json_extract(body, '$.copyOf')) END"
 
 
 @compiles(InData, "postgresql")
 def _in_data_postgres(*_: Any, **__: Any) -> str:
     return "coalesce(json_extract_path_text(body, 'sourceTenant'), json_extract_path_text(body, 'copyOf'))"
+
+
+@compiles(CopyOf, "sqlite")
+def _copy_of_sqlite(*_: Any, **__: Any) -> str:
+    return "CASE WHEN json_valid(body) THEN json_extract(body, '$.copyOf') END"
+
+
+@compiles(CopyOf, "postgresql")
+def _copy_of_postgres(*_: Any, **__: Any) -> str:
+    return "json_extract_path_text(body, 'copyOf')"
 
 
 metadata = MetaData(

@@ -1,4 +1,4 @@
-"""An index of the id in the data that a registration names, and one of the streams of an entity.
+"""Indexes of the id in the data and of the original that a registration names, and one of the streams of an entity.
 
 Who receives the same rows, and what a row of an entity weighs, is found without reading every registration and every delivery. What the
 view of months adds up is a view by itself, `delivery_usage`, in which the last months of one tenant are found by the ids of deliveries.
@@ -12,10 +12,13 @@ branch_labels = None
 depends_on = None
 
 _NAMED = {
-    "sqlite": "coalesce(json_extract(body, '$.sourceTenant'), json_extract(body, '$.copyOf'))",
+    "sqlite": "CASE WHEN json_valid(body) THEN coalesce(json_extract(body, '$.sourceTenant'), json_extract(body, '$.copyOf')) END",
     "postgresql": "coalesce(json_extract_path_text(body, 'sourceTenant'), json_extract_path_text(body, 'copyOf'))",
 }
-
+_COPY_OF = {
+    "sqlite": "CASE WHEN json_valid(body) THEN json_extract(body, '$.copyOf') END",
+    "postgresql": "json_extract_path_text(body, 'copyOf')",
+}
 _MONTH = {"sqlite": "substr(d.committed_at, 1, 7)", "postgresql": "to_char(d.committed_at AT TIME ZONE 'UTC', 'YYYY-MM')"}
 _SECONDS = {
     "sqlite": "max(0.0, (julianday(d.committed_at) - julianday(a.snapshot_time)) * 86400.0)",
@@ -42,6 +45,7 @@ def _view_of_months(each: str) -> None:
 
 def upgrade() -> None:
     op.execute(f"CREATE INDEX ix_registration_in_data ON registration (({_NAMED[op.get_bind().dialect.name]}))")
+    op.execute(f"CREATE INDEX ix_registration_copy_of ON registration (({_COPY_OF[op.get_bind().dialect.name]}))")
     op.create_index("ix_stream_entity", "stream", ["entity", "id"])
     op.execute(f"CREATE VIEW delivery_usage AS {_of_each(op.get_bind().dialect.name)}")
     _view_of_months("delivery_usage")
@@ -51,4 +55,5 @@ def downgrade() -> None:
     _view_of_months(f"({_of_each(op.get_bind().dialect.name)}) AS each")
     op.execute("DROP VIEW delivery_usage")
     op.drop_index("ix_stream_entity", table_name="stream")
+    op.drop_index("ix_registration_copy_of", table_name="registration")
     op.drop_index("ix_registration_in_data", table_name="registration")
