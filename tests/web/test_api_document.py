@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,13 +114,6 @@ def test_every_operation_brings_calls_in_three_languages_and_an_answer() -> None
         for status, response in operation["responses"].items():
             content = response.get("content", {}).get("application/json", {})
             assert status >= "300" or not content or content["example"], (name, status)
-
-
-def test_the_samples_in_python_are_python_and_those_for_a_shell_are_a_shells() -> None:
-    for name, operation in operations():
-        curl, python, _ = (one["source"] for one in operation["x-codeSamples"])
-        compile(python, name, "exec")
-        subprocess.run(["bash", "-n"], input=curl, text=True, check=True)
 
 
 def test_the_document_names_the_entities_and_where_tokens_come_from(place: Place, issuer: TestIssuer) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 TOKEN = "$TOKEN"  # noqa: S105 (a placeholder)
 _TEXT = {
@@ -29,45 +32,89 @@ _NAMED = {
 """What fields of these names hold; a list's field gives its items' name without the `s`."""
 
 
+_PART = re.compile(r"{(\w+)}")
+_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|true|false|null')
+_PYTHON = {"true": "True", "false": "False", "null": "None"}
+_FILE = "export.zip"
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One operation as a sample shows it. `parts` are what the reader fills into the path, `body` is JSON, `answer` what comes back."""
+
+    method: str
+    path: str
+    body: str
+    needs_token: bool
+    answer: Literal["json", "file", "nothing"]
+
+    @property
+    def parts(self) -> list[str]:
+        return _PART.findall(self.path)
+
+    def place(self, spelt: Callable[[str], str]) -> str:
+        """The path with each of its parts as a language spells a variable."""
+        return _PART.sub(lambda part: spelt("download" if part[1] == "token" else part[1]), self.path)
+
+
 def code_samples(path: str, method: str, operation: dict[str, Any]) -> list[dict[str, str]]:
-    """`x-codeSamples` of an operation, with the first example of its body."""
-    place = path.replace("{tenant}", "acme").replace("{request_id}", "$ID").replace("{", "$").replace("}", "")
+    """`x-codeSamples` of an operation, with the first example of its body. They run as they stand once their variables are set."""
     contents = operation.get("requestBody", {}).get("content", {}).values()
     examples = [example["value"] for media in contents for example in media.get("examples", {}).values()]
     body = json.dumps(examples[0], indent=2, ensure_ascii=False) if examples else ""
-    needs_token = bool(operation.get("security"))
+    good = [(status, response.get("content", {})) for status, response in operation["responses"].items() if status < "400"]
+    answer: Literal["json", "file", "nothing"] = "json" if any("application/json" in content for _, content in good) else "file"
+    if good and all(status == "204" for status, _ in good):
+        answer = "nothing"
+    call = _Call(method.upper(), path.replace("{tenant}", "acme"), body, bool(operation.get("security")), answer)
     made = {"curl": _curl, "Python": _python, "JavaScript": _javascript}
     langs = {"curl": "shell", "Python": "python", "JavaScript": "javascript"}
-    return [{"lang": langs[label], "label": label, "source": make(method, place, body, needs_token)} for label, make in made.items()]
+    return [{"lang": langs[label], "label": label, "source": make(call)} for label, make in made.items()]
 
 
-def _curl(method: str, place: str, body: str, needs_token: bool) -> str:
-    lines = [f'curl --fail-with-body --request {method.upper()} "$WAYBILL{place}"']
-    lines += [f'--header "Authorization: Bearer {TOKEN}"'] if needs_token else []
-    lines += ["--header 'Content-Type: application/json'", f"--data '{body}'"] if body else []
+def _curl(call: _Call) -> str:
+    place = call.place(lambda name: f"${name.upper()}")
+    lines = [f'curl --fail-with-body --request {call.method} "$WAYBILL{place}"']
+    lines += [f'--header "Authorization: Bearer {TOKEN}"'] if call.needs_token else []
+    quoted = call.body.replace("'", "'\\''")
+    lines += ["--header 'Content-Type: application/json'", f"--data '{quoted}'"] if call.body else []
+    lines += [f"--location --output {_FILE}"] if call.answer == "file" else []
     return " \\\n  ".join(lines)
 
 
-def _python(method: str, place: str, body: str, needs_token: bool) -> str:
-    arguments = [f'"{method.upper()}"', f'waybill + "{place}"']
-    arguments += ['headers={"Authorization": f"Bearer {token}"}'] if needs_token else []
-    arguments += [f"json={_literal(body)}"] if body else []
-    call = ",\n    ".join(arguments)
-    return f"import httpx\n\nanswer = httpx.request(\n    {call},\n)\nanswer.raise_for_status()\nprint(answer.text)"
+def _python(call: _Call) -> str:
+    text = f'f"{call.place(lambda name: f"{{{name}}}")}"' if call.parts else f'"{call.path}"'
+    arguments = [f'"{call.method}"', f"waybill + {text}"]
+    arguments += ['headers={"Authorization": f"Bearer {token}"}'] if call.needs_token else []
+    arguments += [f"json={_literal(call.body)}"] if call.body else []
+    arguments += ["follow_redirects=True"] if call.answer == "file" else []
+    inside = ",\n    ".join(arguments)
+    ends = {"json": "\nprint(answer.json())", "file": f'\nPath("{_FILE}").write_bytes(answer.content)', "nothing": ""}
+    imports = "from pathlib import Path\n\nimport httpx" if call.answer == "file" else "import httpx"
+    return f"{imports}\n\nanswer = httpx.request(\n    {inside},\n)\nanswer.raise_for_status(){ends[call.answer]}"
 
 
 def _literal(body: str) -> str:
-    return body.replace("true", "True").replace("false", "False").replace("null", "None").replace("\n", "\n    ")
+    """JSON as Python spells it; texts stay as they are."""
+    return _WORD.sub(lambda found: _PYTHON.get(found[0], found[0]), body).replace("\n", "\n    ")
 
 
-def _javascript(method: str, place: str, body: str, needs_token: bool) -> str:
-    headers = ["Authorization: `Bearer ${token}`"] if needs_token else []
-    headers += ['"Content-Type": "application/json"'] if body else []
-    options = [f'method: "{method.upper()}"']
+def _javascript(call: _Call) -> str:
+    headers = ["Authorization: `Bearer ${token}`"] if call.needs_token else []
+    headers += ['"Content-Type": "application/json"'] if call.body else []
+    options = [f'method: "{call.method}"']
     options += [f"headers: {{ {', '.join(headers)} }}"] if headers else []
-    options += [f"body: JSON.stringify({body})".replace("\n", "\n  ")] if body else []
+    options += [f"body: JSON.stringify({call.body})".replace("\n", "\n  ")] if call.body else []
     inside = ",\n  ".join(options)
-    return f'const answer = await fetch(waybill + "{place}", {{\n  {inside},\n}});\nif (!answer.ok) throw new Error(await answer.text());'
+    text = f"`{call.place(_in_camel_case)}`" if call.parts else f'"{call.path}"'
+    ends = {"json": "\nconsole.log(await answer.json());", "file": "\nconst archive = await answer.blob();", "nothing": ""}
+    sent = f"const answer = await fetch(waybill + {text}, {{\n  {inside},\n}});"
+    return f"{sent}\nif (!answer.ok) throw new Error(await answer.text());{ends[call.answer]}"
+
+
+def _in_camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return f"${{{first}{''.join(word.title() for word in rest)}}}"
 
 
 def example(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", depth: int = 0) -> Any:
