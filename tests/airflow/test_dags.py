@@ -212,6 +212,7 @@ def dags_by_file(folder: Path, **env: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_tenants_are_shared_out_to_several_dag_files(place, repository, tmp_path):
     tenants = ["acme", *(f"tenant-{number}" for number in range(40))]
     for tenant in tenants:

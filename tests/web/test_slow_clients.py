@@ -87,6 +87,7 @@ def test_only_so_many_downloads_of_a_tenant_go_on_at_once(service: Service, stal
         assert client.registration().entities == ["measurement"]
 
 
+@pytest.mark.slow
 def test_headers_and_bodies_that_never_end_are_given_up_while_others_are_served(service: Service) -> None:
     headers = f"Host: x\r\nAuthorization: Bearer {service.token}\r\nContent-Type: application/json\r\n"
     head = f"PUT /api/v1/tenants/acme/export HTTP/1.1\r\n{headers}"
