@@ -131,7 +131,7 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
-                    timeout=500,
+                    timeout=1800,
                     check=False,
                 )
                 (said / name).write_text(done.stdout + done.stderr)
