@@ -26,8 +26,8 @@ system:
 demo: $(READY) ## the main job in a real Airflow on this machine; ONCE=1 checks it and leaves; PRESET=studies: exports on demand
 	@.venv/bin/waybill demo $(if $(ONCE),--once) $(if $(PRESET),--preset $(PRESET))
 
-test: $(READY) system ## the whole suite, on real servers, by two workers; a module stays with one
-	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY) system ## the whole suite, on real servers, by three workers; a module stays with one
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## what needs no server: the modules marked `fast`
 	@$(PYTEST) -m fast $$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.fast' tests)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg
 import pyarrow.parquet
 
@@ -95,13 +96,13 @@ def watched_processes() -> Iterator[dict[str, bytes]]:
     """Every command line of this machine that was seen during the block."""
     seen: dict[str, bytes] = {}
     stop = threading.Event()
-    before = set(Path("/proc").glob("[0-9]*"))  # the machine's own, which are not looked at over and over
+    before = set(psutil.pids())  # the machine's own, which are not looked at over and over
 
     def look() -> None:
         while not stop.wait(0.02):
-            for process in set(Path("/proc").glob("[0-9]*")) - before:
+            for process in set(psutil.pids()) - before:
                 with suppress(OSError):
-                    line = (process / "cmdline").read_bytes()
+                    line = Path(f"/proc/{process}/cmdline").read_bytes()
                     seen.setdefault(f"command line {line[:60]!r}", line)
 
     thread = threading.Thread(target=look)

@@ -88,6 +88,23 @@ class Modules(LoadFileScheduling):
         return TOGETHER.get(Path(module).stem, module)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several workers take modules in this order. Those with a slow test wait for processes more than others: spread, they do so while the
+    others compute, never all at once, and none is begun last.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    slow = [name for name, tests in modules.items() if any(test.get_closest_marker("slow") for test in tests)]
+    order = [name for name in modules if name not in slow]
+    every = max(1, len(order) * 2 // 3 // max(1, len(slow)))
+    for number, name in enumerate(slow):
+        order.insert(number * (every + 1), name)
+    items[:] = [item for name in order for item in modules[name]]
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules:
     return Modules(config, log)
 

@@ -19,7 +19,7 @@ from waybill.errors import PermanentError, TransientError
 
 START_SECONDS = 600.0
 RUN_SECONDS = 600.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
 """Bounds, not expectations: a busy machine is slow, not broken."""
 
 _COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")

@@ -89,6 +89,7 @@ def scenes_of(by_key: SftpAccess, by_password: Any, tmp_path: Path, s3: S3Server
     return [{"name": "apply", "environment": base, "words": ["apply"]}, *made, *commands]
 
 
+@pytest.mark.slow
 def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failure(
     tmp_path: Path, postgres: Database, s3: S3Server, repository: Path
 ) -> None:
@@ -130,7 +131,7 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
-                    timeout=500,
+                    timeout=1800,
                     check=False,
                 )
                 (said / name).write_text(done.stdout + done.stderr)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from celery import Celery
 
 from tests.servers.process import end, free_port, scratch, spawn, tail
@@ -49,6 +50,7 @@ def until(done: Callable[[], bool], log: Path, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_stops_its_tasks_in_order_before_it_would_be_killed(tmp_path: Path) -> None:
     place, log = tmp_path / "place", tmp_path / "log"
     place.mkdir()

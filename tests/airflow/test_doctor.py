@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 CHECKS = "import json; from waybill.airflow.doctor import airflow_checks; print(json.dumps([vars(one) for one in airflow_checks()]))"
 
 
+@pytest.mark.slow
 def test_the_doctor_parses_the_dag_files_and_looks_at_the_pools(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags/housekeeping.py").write_bytes((DAGS / "housekeeping.py").read_bytes())

@@ -25,7 +25,7 @@ SOME = 20
 def killed(at: int | str, *arguments: object) -> list[str]:
     argv = [sys.executable, "-m", "tests.consumer.killer", str(at), *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'consumer' / 'src'}"}
-    done = subprocess.run(argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     calls: list[str] = json.loads(done.stdout)
     return calls

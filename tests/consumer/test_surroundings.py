@@ -222,7 +222,7 @@ def agent(key: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(120)
             if process.stdout is not None:
                 process.stdout.close()
 
@@ -347,7 +347,7 @@ def test_a_disk_that_takes_no_more_is_named_and_the_next_run_goes_on(tmp_path: P
     sender.deliver([(str(number), "x" * 900) for number in range(400)], kind="full")
     arguments = ["-m", "waybill_consumer", "pull", str(sender.root), str(tmp_path / "copy")]
     limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable, *arguments]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
     assert done.returncode == 1
     assert done.stderr == f"waybill-consumer: {tmp_path}/copy: File too large\n"
     answer = well("pull", sender.root, tmp_path / "copy")
@@ -378,7 +378,7 @@ def at_once(count: int, *arguments: object) -> list[dict[str, Any]]:
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SOURCE)})
         for _ in range(count)
     ]
-    said = [process.communicate(timeout=120) for process in running]
+    said = [process.communicate(timeout=600) for process in running]
     answers: list[dict[str, Any]] = [json.loads(out) for out, _ in said]
     for one in answers:
         assert one["done"] or "another pull" in str(one) or "in use" in str(one), one

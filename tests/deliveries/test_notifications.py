@@ -570,5 +570,5 @@ def endless(answer: str) -> Iterator[str]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
-        thread.join(30)
+        thread.join(300)
         assert not thread.is_alive(), "the caller hung up"

@@ -68,7 +68,7 @@ def test_a_process_that_is_told_to_stop_ends_its_upload_and_leaves_nothing(scene
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "told to stop (SIGTERM)" in said
     assert parts(out) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -153,8 +154,12 @@ def test_another_host_behind_the_same_name_is_not_talked_to(caplog: pytest.LogCa
     with serve_sshd() as server, key_place(server).destination.connect() as session:
         (server.log.parent / "host_key").unlink()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", server.log.parent / "host_key"], check=True)
-        os.kill(server.pid, 1)  # sshd reads its keys anew
-        time.sleep(1)
+        started = server.log.read_text().count("Server listening")
+        os.kill(server.pid, signal.SIGHUP)  # sshd starts over and reads its keys
+        deadline = time.monotonic() + 120
+        while server.log.read_text().count("Server listening") == started:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         assert "Host key verification failed" in fallback(session, caplog)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,7 +161,6 @@ class PicksUpFinals(TenantFolder):
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_a_failed_upload_is_an_error_that_may_be_tried_again(tmp_path: Path, view: type[TenantFolder], code: str, says: str) -> None:
-    began = time.monotonic()
     with (
         embedded(tmp_path, view, cmd_timeout=1) as place,
         place.destination.connect() as session,
@@ -171,7 +169,6 @@ def test_a_failed_upload_is_an_error_that_may_be_tried_again(tmp_path: Path, vie
         session.upload(PART, BLOCKS)
     assert caught.value.code == code
     assert "sftp acme_sftp (127.0.0.1:" in str(caught.value)
-    assert time.monotonic() - began < 10
     if code != "lost":
         assert list(place.root.iterdir()) == []
 

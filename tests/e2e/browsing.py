@@ -69,7 +69,7 @@ def waybill_serve(place: Place, issuer: TestIssuer | TokenIssuer, **settings: st
             yield base
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(300)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -47,6 +47,7 @@ def session(repository: Path) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_curl_session_of_the_docs_works_under_every_preset(repository: Path, demos: dict[str, Path], preset: str) -> None:
     assert program("curl")

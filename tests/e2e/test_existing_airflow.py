@@ -93,7 +93,7 @@ def test_the_wheel_alone_delivers_a_duckdb_file_to_a_folder(wheel: Path, tmp_pat
     elsewhere = Elsewhere(tmp_path)
     elsewhere.install(str(wheel))
     elsewhere.deliver()
-    done = subprocess.run([str(elsewhere.python), "-m", "waybill", "serve"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(elsewhere.python), "-m", "waybill", "serve"], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"this needs \w+, which is not installed\. Run: pip install 'waybill\[serve\]'\n", done.stderr)
 

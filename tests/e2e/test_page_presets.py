@@ -23,6 +23,8 @@ from waybill.requests.fulfilment import running
 from waybill.requests.states import SENTENCES
 from waybill_demo.sample import Sample, prepare
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = "tenants/acme/requests"
 NOW = datetime.now(UTC)
 ROW = "#requests-list tbody tr"

@@ -117,6 +117,7 @@ def test_back_leads_also_to_a_page_that_was_left_before_all_of_it_was_loaded(hou
         tenants, acme, exports = frame.locator("#tenants"), frame.get_by_role("heading", name="acme"), frame.get_by_role("note")
         frame.get_by_label("Tenant", exact=True).select_option("acme")
         frame.get_by_role("button", name="Open").click()
+        expect(acme).to_be_visible()
         frame.get_by_role("link", name="Exports", exact=True).click()
         expect(exports).to_be_visible()
         vic.page.reload()

@@ -17,6 +17,7 @@ from tests.servers.sshd import SftpAccess
 INSTALLING = ("git clone", "cd waybill", "make setup", "source .venv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["docs/tutorial.md"])
 def test_the_tutorial_ends_with_three_tenants_and_a_loaded_copy(
     repository: Path, tmp_path: Path, postgres: Database, sshd: SftpAccess, name: str

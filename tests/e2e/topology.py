@@ -114,14 +114,14 @@ class Topology:
                 one.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
-        process.wait(30)
+        process.wait(SECONDS)
 
     def healthy(self, service: str) -> bool:
         """What the file's own health check says of the service."""
         kind, *words = self.compose["services"][service]["healthcheck"]["test"]
         argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
         argv = [self._native(word).replace("localhost:8080", f"127.0.0.1:{self.api_port}") for word in argv]
-        return subprocess.run(argv, env=self.environment(service), capture_output=True, timeout=60, check=False).returncode == 0
+        return subprocess.run(argv, env=self.environment(service), capture_output=True, timeout=SECONDS, check=False).returncode == 0
 
     def run(self, *argv: str, machine: str = "worker2") -> str:
         """A command of the image on one of the machines; its output."""

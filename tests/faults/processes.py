@@ -18,7 +18,7 @@ from typing import Any
 from tests.servers.process import end, program, scratch, tail
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RUN_SECONDS = 180.0
+RUN_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Launcher:
 
     def close(self) -> None:
         for tracer in self._tracers:
-            tracer.wait(10)
+            tracer.wait(120)
 
     def start(
         self,

@@ -27,6 +27,7 @@ def test_a_run_killed_at_any_change_leaves_a_feed_that_names_what_is_there(launc
     assert not swept.violations
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_change_shows_no_manifest_without_its_signature(launcher, tmp_path):
     swept = sweep(launcher, scenes.signed(tmp_path / "signed"), tmp_path / "points", some=None if FULL else SHORT["signed"], seed=SEED)
     print(swept)

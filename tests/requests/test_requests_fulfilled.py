@@ -278,7 +278,7 @@ def test_a_request_cancelled_while_it_runs_leaves_nothing(office: Office) -> Non
     while following.get_request(other, person(), "acme", one.id).status == Status.PENDING:
         pass
     following.cancel(other, person(), "acme", one.id)
-    worker.join(60)
+    worker.join(600)
     assert got == [None]
     assert following.get_request(other, person(), "acme", one.id).status == Status.CANCELLED
     assert leftovers(office) == []

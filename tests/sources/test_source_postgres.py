@@ -106,12 +106,12 @@ class Stream:
 MODES = ["snapshot", "horizon", "lookback"]
 
 
-def _write(database: Database, number: int, until: float) -> None:
+def _write(database: Database, number: int, enough: threading.Event) -> None:
     """Hold transactions open while writing inside and outside of savepoints; some roll back."""
     dice = random.Random(number)
     own: list[int] = []
     with closing(psycopg.connect(database.dsn, autocommit=True)) as connection:
-        while time.monotonic() < until:
+        while not enough.is_set():
             connection.execute("BEGIN")
             fresh = 1_000_000 * number + len(own) + dice.randrange(10) * 100_000
             connection.execute("INSERT INTO orders (id, tenant_id) VALUES (%s, 'acme') ON CONFLICT DO NOTHING", [fresh])
@@ -130,14 +130,17 @@ def _write(database: Database, number: int, until: float) -> None:
 
 def test_twelve_writers_with_open_transactions_lose_and_repeat_no_version_in_any_mode(orders: Database) -> None:
     streams = {mode: Stream(entity(mode)) for mode in MODES}
-    until = time.monotonic() + 5
-    writers = [threading.Thread(target=_write, args=(orders, number, until)) for number in range(1, 13)]
+    enough = threading.Event()
+    writers = [threading.Thread(target=_write, args=(orders, number, enough)) for number in range(1, 13)]
     for writer in writers:
         writer.start()
-    while time.monotonic() < until:
+    deadline = time.monotonic() + 300
+    while len(streams["lookback"].delivered) < 400:
+        assert time.monotonic() < deadline
         for stream in streams.values():
             stream.deliver(source(orders))
         time.sleep(0.05)
+    enough.set()
     for writer in writers:
         writer.join()
     time.sleep(1.1)  # what began within the last second counts as unsettled

@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def waybill(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "waybill", *arguments]
     settings = {**os.environ, "WAYBILL_CONFIG_DIR": str(place.root / "config"), **environment}
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=180, check=False)
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=600, check=False)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def serving(place: Place, issuer: TestIssuer, log: int | None = None) -> Iterato
     with subprocess.Popen([sys.executable, "-m", "waybill", "serve", "--port", str(port)], env=settings, stdout=log, stderr=log) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 180
+            deadline = time.monotonic() + 600
             while True:
                 assert process.poll() is None
                 try:
@@ -59,7 +59,7 @@ def serving(place: Place, issuer: TestIssuer, log: int | None = None) -> Iterato
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=300)
 
 
 def test_one_call_registers_a_tenant_and_the_next_run_delivers(place: Place) -> None:

@@ -115,15 +115,17 @@ def test_every_public_key_algorithm_is_accepted(place: Place, client: TestClient
 def test_a_rotated_key_is_fetched_once_and_unknown_keys_do_not_hammer_the_issuer(
     place: Place, client: TestClient, issuer: TestIssuer
 ) -> None:
-    patient = TestClient(tenant_api(place, issuer, cooldown=0.3))
+    cooldown = 0.3
+    patient = TestClient(tenant_api(place, issuer, cooldown=cooldown))
     assert status(patient, issuer.token()) == 200
     issuer.add_key("rotated")
     issuer.add_key("never published", publish=False)
     time.sleep(0.35)
+    began = time.monotonic()
     assert status(patient, issuer.token(kid="rotated")) == 200
     fetched = issuer.fetched
     assert {status(patient, issuer.token(kid="never published")) for _ in range(5)} == {401}
-    assert issuer.fetched <= fetched + 1
+    assert issuer.fetched - fetched <= 1 + (time.monotonic() - began) / cooldown  # once in that time, however slow the machine
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b'{"keys": []}', b"[]"], ids=["HTML", "no keys", "a list"])
