@@ -116,6 +116,15 @@ def test_a_root_holds_no_control_characters(place: Place, api: Api, kind: str, r
 
 
 @pytest.mark.parametrize(
+    "bucket", ["buck\0et", "buck\net", "buck/../et", "buck\u202eet", "-bucket", "https://evil.example", "bucket.evil/x"]
+)
+def test_a_bucket_has_a_buckets_name(place: Place, api: Api, bucket: str) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    found = api("PUT", "/acme/export", {**BODY, "destination": {"kind": "s3", "connection": "acme_x", "bucket": bucket}})
+    assert (found.status_code, found.json()["errors"][0]["field"]) == (422, "destination.bucket")
+
+
+@pytest.mark.parametrize(
     ("policy", "code"),
     [
         ({"tenant_connections": "{tenant}_*"}, "private_address"),
