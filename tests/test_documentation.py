@@ -80,3 +80,17 @@ def test_the_site_is_built_without_a_broken_link(repository: Path, tmp_path: Pat
     done = subprocess.run(build, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site/tutorial.html").exists()
+
+
+def test_each_claim_about_security_names_a_test_that_exists(repository: Path) -> None:
+    """A claim is a row of a table; `the same` stands for the row above it."""
+    sections = (repository / "docs/security.md").read_text().split("\n## ")[1:]
+    for section in sections:
+        rows = [line.strip("| ").rsplit(" | ", 1) for line in section.splitlines() if line.startswith("| ")]
+        claims = [row for row in rows if row != ["claim", "proved by"]]
+        assert claims, f"nothing is proved of: {section.splitlines()[0]}"
+        above: list[str] = []
+        for claim, proof in claims:
+            above = re.findall(r"`(tests/[\w/]+\.py)`", proof) or (above if proof.startswith("the same") else [])
+            assert above, f"no test is named of: {claim}"
+            assert [name for name in above if "def test_" not in (repository / name).read_text()] == [], claim

@@ -1,6 +1,7 @@
 """The distributed topology of docker-compose.yaml, for real: two Celery workers with separate disks, PostgreSQL, Redis, an S3 archive.
 
 A worker is killed in the middle of an upload, Redis, the scheduler and the ledger's PostgreSQL are restarted meanwhile.
+No secret is left anywhere.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import json
 import signal
 import zipfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import psycopg
 import pytest
 import yaml
 
+from tests.canaries import Canaries, command_lines, files, of_key, tables
 from tests.e2e.topology import WORKERS, Topology, native_topology, sftp_connection, wait_for
 from tests.servers.postgres import Database
 from tests.servers.s3 import S3Server
@@ -32,6 +35,8 @@ SOONER = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
 }
 """The file's settings that a lost worker waits for, shorter: what happens then is the same."""
+
+LARGE = 1 << 20
 
 ENTITY = {
     "name": "events",
@@ -69,6 +74,7 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
         _trigger(client, "apply_config")
         exports = sshd.root / "exports"
         wait_for("an upload of the large entity", lambda: list((exports / "acme").rglob(".*.part")))
+        seen = command_lines()
         lost = max(WORKERS, key=lambda name: sum(path.stat().st_size for path in topology.spool(name).rglob("*.csv")))
         topology.kill(lost)
         topology.redis.stop(signal.SIGKILL)
@@ -86,6 +92,30 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
             assert _delivered_ids(exports / tenant) == list(range(rows))
         assert "all as delivered" in topology.run("waybill", "verify", str(sshd.root))
         _redeliver(topology, exports, next(name for name in WORKERS if name != lost))
+        places = [*seen, *command_lines(), *_written(topology, exports / "globex", s3)]
+        for kind in ("logs/", "airflow table", "waybill table", "command line"):
+            assert any(kind in name for name, _ in places), f"nothing of {kind} was searched"
+        assert _canaries(topology, sshd).found(places) == []
+
+
+def _canaries(topology: Topology, sshd: SftpAccess) -> Canaries:
+    """The key of the SFTP server, and every secret of `.env`."""
+    known = {name: [value] for name, value in topology.values.items() if name.endswith(("_PASSWORD", "_SECRET", "_KEY"))}
+    return Canaries({"private key": of_key(sshd.private_key.read_text()), **known})
+
+
+def _written(topology: Topology, exports: Path, s3: S3Server) -> Iterator[tuple[str, bytes]]:
+    """Logs of all services and tasks, disks of the workers, both databases and Redis's file, the archive, and the consumer's files."""
+    yield from files(topology.root / "logs", topology.root / "disks", exports, topology.redis.folder)
+    for path in topology.root.glob("*.log"):
+        yield str(path), path.read_bytes()
+    for cluster, name in ((topology.airflow_db, "airflow"), (topology.ledger_db, "waybill")):
+        yield from tables(Database("127.0.0.1", cluster.port, name, cluster.user).dsn, name)
+    client = s3.client()
+    for item in client.list_objects_v2(Bucket="waybill-archive").get("Contents", []):
+        if item["Size"] > LARGE:
+            continue  # the rows of acme, as everybody has them
+        yield item["Key"], client.get_object(Bucket="waybill-archive", Key=item["Key"])["Body"].read()
 
 
 def _wait_for_day(exports: Path, tenant: str) -> None:

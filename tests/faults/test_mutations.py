@@ -4,9 +4,10 @@ import pytest
 
 from tests.faults.mutants import MUTANTS
 from tests.faults.row_mutants import ROW_MUTANTS
+from tests.faults.secrecy_mutants import SECRECY_MUTANTS
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *ROW_MUTANTS], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *ROW_MUTANTS, *SECRECY_MUTANTS], ids=lambda mutant: mutant.name)
 def test_a_known_bad_variant_is_caught_and_the_product_is_not(launcher, tmp_path, mutant):
     caught = mutant.attack(launcher.of(mutant.plant(tmp_path)), tmp_path / "mutant")
     print(f"{mutant.name}: {len(caught)} violations, as {caught[:1]}")

@@ -15,14 +15,14 @@ class Redis:
 
     def __init__(self, folder: Path, port: int, options: Sequence[str]) -> None:
         self.port = port
-        self._folder = folder
+        self.folder = folder
         self._options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        log = self._folder / "redis.log"
-        argv = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder), *self._options]
-        self._process = spawn(argv, log=log, cwd=self._folder)
+        log = self.folder / "redis.log"
+        argv = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), *self._options]
+        self._process = spawn(argv, log=log, cwd=self.folder)
         wait_until_ready(self._process, lambda: listening(self.port), log)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -62,6 +62,12 @@ CASES = [
     ("another tenant's by the rule", RULES, "acme", sftp("globex_sftp"), False),
     ("a longer tenant's by the rule", RULES, "a", sftp("a_b_sftp"), True),
     ("a longer known tenant's by the rule", {**RULES, "plans": {"a_b": "scale"}}, "a", sftp("a_b_sftp"), False),
+    ("a longer known tenant's, in other letters", {**RULES, "plans": {"a_b": "scale"}}, "a", sftp("a_B_sftp"), False),
+    ("a longer tenant's, at its end", {"tenant_connections": "SFTP_{tenant}", "plans": {"b_a": "x"}}, "a", sftp("SFTP_b_A"), False),
+    ("by a rule with a path", {"tenant_connections": "tenants/{tenant}/*"}, "acme", sftp("tenants/acme/sftp"), True),
+    ("across a slash", RULES, "acme", sftp("acme_/globex/sftp"), False),
+    ("up a path", RULES, "acme", sftp("acme_/../globex_sftp"), False),
+    ("up a path, within the rule", {"tenant_connections": "tenants/{tenant}/*/*"}, "acme", sftp("tenants/acme/../sftp"), False),
     ("any", {"api_destinations": "any"}, "acme", sftp("globex_sftp"), True),
     ("none at all", {"api_destinations": "policy", **RULES}, "acme", sftp("acme_sftp"), False),
     ("the operator's own", {}, "acme", BODY, True),
@@ -107,6 +113,15 @@ def test_a_root_holds_no_control_characters(place: Place, api: Api, kind: str, r
     found = api("PUT", "/acme/export", {**BODY, "destination": {"kind": kind, "root": root, **more}})
     assert found.status_code == 422
     assert "control character" in found.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "bucket", ["buck\0et", "buck\net", "buck/../et", "buck\u202eet", "-bucket", "https://evil.example", "bucket.evil/x"]
+)
+def test_a_bucket_has_a_buckets_name(place: Place, api: Api, bucket: str) -> None:
+    place.write("policy.yaml", {"api_destinations": "any"})
+    found = api("PUT", "/acme/export", {**BODY, "destination": {"kind": "s3", "connection": "acme_x", "bucket": bucket}})
+    assert (found.status_code, found.json()["errors"][0]["field"]) == (422, "destination.bucket")
 
 
 @pytest.mark.parametrize(

@@ -301,12 +301,12 @@ TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$
 
 
 ConnectionRule = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_./*-]|\{tenant\}){1,250}$")]
-"""The id of a connection, in which `*` stands for any text and `{tenant}` for the tenant's id."""
+"""The id of a connection, in which `*` stands for any text without a slash and `{tenant}` for the tenant's id."""
 
 
 def _fits(rule: str, tenant: str, connection: str) -> bool:
     parts = [re.escape(part) for part in rule.replace("{tenant}", tenant).split("*")]
-    return re.fullmatch(".*".join(parts), connection) is not None
+    return re.fullmatch("[^/]*".join(parts), connection) is not None
 
 
 def _rules(value: Any) -> Any:
@@ -364,11 +364,16 @@ class Policy(ExportPolicy):
     def may_name(self, tenant: str, connection: str, every: Iterable[str]) -> bool:
         """Whether the tenant may name the connection. One that fits several of `every` tenant belongs to the one with the longest id.
 
-        Else `{tenant}_*` would give acme the connection acme_corp_sftp of acme_corp.
+        Else `{tenant}_*` would give acme the connection acme_corp_sftp of acme_corp. Some stores of connections read acme_CORP_sftp as the
+        same, and a name with `..` as a path.
         """
+        if {".", ".."} & set(connection.split("/")):
+            return False
         return any(
             _fits(rule, tenant, connection)
-            and not any("{tenant}" in rule and len(other) > len(tenant) and _fits(rule, other, connection) for other in every)
+            and not any(
+                "{tenant}" in rule and len(other) > len(tenant) and _fits(rule.lower(), other, connection.lower()) for other in every
+            )
             for rule in self.rules_for(tenant)
         )
 

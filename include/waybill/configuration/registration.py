@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import time
@@ -129,6 +130,12 @@ def _no_home(path: str, info: ValidationInfo) -> str:
     return path
 
 
+def _bucket(name: str, info: ValidationInfo) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}|arn:[A-Za-z0-9:/._-]{1,2000}", name) and info.context != STORED_EARLIER:
+        raise ValueError("not the name of a bucket; allowed: letters, digits, `.`, `_`, `-`, or the ARN of an access point")
+    return name
+
+
 Root = Annotated[str, AfterValidator(_printable), AfterValidator(_straight)]
 
 
@@ -157,7 +164,7 @@ class S3Destination(Strict):
 
     kind: Literal["s3"]
     """A bucket."""
-    bucket: Annotated[str, Field(min_length=3)]
+    bucket: Annotated[str, Field(min_length=3), AfterValidator(_bucket)]
     """The bucket's name."""
     connection: ConnectionId
     """The Airflow connection of type `aws`."""

@@ -102,7 +102,7 @@ def _refuse_chosen_destination(
 def _may_name(installation: Installation, tenant: str, connection_id: str) -> bool:
     """Only tenants whose id is part of the connection's could have a better claim to it: the others are not asked for."""
     configuration, ends = installation.configuration, range(1, len(connection_id) + 1)
-    parts = {connection_id[start:end] for end in ends for start in range(max(0, end - LONGEST_ID), end - len(tenant))}
+    parts = {connection_id.lower()[start:end] for end in ends for start in range(max(0, end - LONGEST_ID), end - len(tenant))}
     longer = [part for part in parts if TENANT_ID.match(part)]
     with installation.ledger.read() as connection:
         registered = registrations.versions(connection, longer)

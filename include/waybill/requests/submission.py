@@ -31,6 +31,9 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 _UNSEEN = frozenset({"Cc", "Zl", "Zp"})
 """Unicode's control characters and line separators. No name or id holds one, and some ledgers and files cannot store them."""
 
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""What turns the direction of the text behind it, so that a page or a log shows another name than the one that is stored."""
+
 
 class Asked(Strict):
     """Base of the bodies about export requests: none of their texts holds a NUL, a line break, a tab or another control character.
@@ -47,7 +50,7 @@ class Asked(Strict):
     @classmethod
     def _visible(cls, value: Any) -> Any:
         for text in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(text, str) and any(unicodedata.category(letter) in _UNSEEN for letter in text):
+            if isinstance(text, str) and any(unicodedata.category(letter) in _UNSEEN or letter in _TURNING for letter in text):
                 raise ValueError(tell("submission.control_character"))
         return value
 

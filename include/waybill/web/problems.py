@@ -18,6 +18,7 @@ from starlette.routing import Match, Route
 from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
 from waybill.requests import states as request_
+from waybill.web.headers import DEFAULTS
 
 log = logging.getLogger(__name__)
 
@@ -232,5 +233,5 @@ def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
-    # The server logs the exception itself, with its stack.
-    return problem(500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause.")
+    # The server logs the exception itself, with its stack. No middleware sees this answer.
+    return problem(500, "internal", "Something went wrong inside Waybill. The operator's log holds the cause.", headers=DEFAULTS)
