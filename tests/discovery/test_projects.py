@@ -119,3 +119,13 @@ def test_what_was_made_is_told_to_programs_too(waybill: Waybill, tmp_path: Path)
     assert [one["id"] for one in made["discovered"]["entities"]] == ["orders"]
     assert [one["relation"] for one in made["discovered"]["skipped"]] == ["words"]
     assert json.loads(waybill("init", str(tmp_path / "empty"), "--json"))["discovered"] is None
+
+
+def test_a_folder_that_cannot_be_written_is_left_as_it_was(waybill: Waybill, tmp_path: Path) -> None:
+    (tmp_path / "made/plugins").mkdir(parents=True)
+    (tmp_path / "made/dags").symlink_to("/proc/1/task")
+    said = waybill("init", str(tmp_path / "made"), status=1)
+    assert "cannot be written: " in said
+    assert "Nothing was left behind" in said
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["dags", "plugins"]
+    assert "/proc/x cannot be written: " in waybill("init", "/proc/x/deep", status=1)

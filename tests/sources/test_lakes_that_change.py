@@ -7,12 +7,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from tests.sources.test_source_postgres import entity
 from waybill.configuration.catalog import Entity, LakeSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
+from waybill.sources.duckdb import table_formats
 from waybill.sources.duckdb.lake import Lake
 
 pytestmark = pytest.mark.fast
@@ -87,3 +89,32 @@ def test_a_folder_whose_files_a_log_decides_about_is_refused(tmp_path, mark, fol
     with pytest.raises(PermanentError, match="rows that were deleted or replaced") as refused:
         read_while(tmp_path, lambda: None, orders("orders/**/*.parquet" if "=" in folder else "orders/*.parquet"))
     assert refused.value.code == "table_format"
+
+
+class Counting(LocalFileSystem):
+    """The disk, with a count of the questions a store would be asked."""
+
+    asked = 0
+
+    def ls(self, *words, **options):
+        self.asked += 1
+        return super().ls(*words, **options)
+
+    def exists(self, *words, **options):
+        self.asked += 1
+        return super().exists(*words, **options)
+
+
+def test_looking_for_table_formats_asks_once_a_folder_and_snapshot(tmp_path):
+    paths = [str(tmp_path / f"lake/{number}/a.parquet") for number in range(60)]
+    for path in paths:
+        write(Path(path), 1)
+    files, depth = Counting(skip_instance_cache=True), str(tmp_path / "lake/x").count("/")
+    entity = orders("*/*.parquet")
+    plain = table_formats.refuse(files, entity, paths, depth, frozenset())
+    assert files.asked == len(plain) == 50
+    assert table_formats.refuse(files, entity, paths, depth, plain) == plain
+    assert files.asked == 50
+    many = [f"{tmp_path}/lake/0/{number}.parquet" for number in range(1000)]
+    table_formats.refuse(files, entity, many, depth, frozenset())
+    assert files.asked == 50 + 4, "more files than a store tells in one answer are asked by name"

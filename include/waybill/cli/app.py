@@ -81,7 +81,8 @@ def main() -> None:
         sys.stderr.write(f"this needs {error.name}, which is not installed. Run: pip install 'waybill[{extra}]'\n")
         sys.exit(1)
     except OSError as error:  # descriptors or disk ran out before anything could be named
-        sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}\n")
+        place = f": {error.filename}" if error.filename else ""
+        sys.stderr.write(f"this machine could not go on: {error.strerror or type(error).__name__}{place}\n")
         sys.exit(1)
 
 

@@ -123,6 +123,9 @@ def init(
         raise typer.BadParameter("give either --source or --example")
     if not source and not example and not as_json and sys.stdin.isatty():
         source = typer.prompt("Airflow connection, DuckDB file or Parquet folder (empty: decide later)", default="", show_default=False)
+        if source and not tenant_column:
+            names = typer.prompt("Column that tells your tenants apart (empty: look for usual names)", default="", show_default=False)
+            tenant_column = names.replace(",", " ").split()
     made = projects.init(folder, source=source, example=example, names=tuple(tenant_column or ()), connections=lookup, connect=connect_db)
     if as_json:
         dump({"folder": str(folder), "files": [str(path) for path in made.files], "discovered": made.discovered})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from waybill.cli.options import write
 
@@ -12,6 +13,10 @@ _COLOURS = {
     "due": "yellow", "held": "yellow", "warning": "yellow", "open": "yellow", "abandoned": "yellow",
     "failing": "red", "late": "red", "failed": "red",
 }  # fmt: skip
+
+
+_FOLDED = 24
+"""The last column may be folded to so many characters: it often holds a sentence or a path."""
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mapping[int, str] | None = None) -> None:
@@ -42,12 +47,30 @@ def _rich(columns: Sequence[str], cells: list[list[str]], right: set[int], notes
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    if sum(widths[:-1]) + min(widths[-1], _FOLDED) + 2 * len(widths) > console.width:
+        _records(console, columns, cells, notes)
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(columns):
         shown.add_column(name, justify="right" if place in right else "left", overflow="fold")
     for row in cells:
         shown.add_row(*(Text(text, _COLOURS.get(text, "")) for text in row))
-    console = Console()
     console.print(shown)
     for number, note in notes.items():
         console.print(Text(f"{cells[number][0]}: {note}"))
+
+
+def _records(console: Any, columns: Sequence[str], cells: list[list[str]], notes: Mapping[int, str]) -> None:
+    """Rows that are wider than the terminal, one below another with their columns' names: a table would break words apart."""
+    from rich.text import Text
+
+    name_width = max(map(len, columns))
+    for number, row in enumerate(cells):
+        console.print(Text(row[0], "bold"), soft_wrap=True)
+        for name, text in zip(columns[1:], row[1:], strict=True):
+            if text != "-":
+                console.print(Text(f"  {name:{name_width}}  ").append(text, _COLOURS.get(text, "")), soft_wrap=True)
+        if number in notes:
+            console.print(Text(f"  {notes[number]}"), soft_wrap=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -194,11 +195,29 @@ def init(
             next_step="Nothing was written. Name another folder, or move these away",
             code="exists",
         )
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    _write_all(folder, files)
     return Made(tuple(folder / name for name in files), _next_steps(folder, example, found), found.as_json() if found else None)
+
+
+def _write_all(folder: Path, files: Mapping[str, str]) -> None:
+    """Every file, or none: what was made is taken away again where the disk or its rights refuse one."""
+    made: list[Path] = []
+    try:
+        for name, text in files.items():
+            path = folder / name
+            made += reversed([parent for parent in (*path.parents,) if not parent.exists()])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.append(path)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        raise PermanentError(
+            f"{error.filename or folder} cannot be written: {error.strerror}",
+            next_step="Nothing was left behind. Name a folder that you may write to, on a disk with room",
+            code="not_written",
+        ) from error
 
 
 def _next_steps(folder: Path, example: str, found: Look | None) -> tuple[str, ...]:

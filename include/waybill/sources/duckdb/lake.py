@@ -21,7 +21,7 @@ from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Stream
-from waybill.sources.duckdb import engine, partitions
+from waybill.sources.duckdb import engine, partitions, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PATTERN_MARKS = re.compile(r"([*?\[])")
-_TABLE_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/version-hint.text": "Iceberg"}
-"""What stands in a table's folder beside its files."""
-_MOST_FOLDERS = 50
 _READ_AHEAD = 1 << 20
 _MOST_DIGITS = 38
 """Of a decimal in DuckDB."""
@@ -127,6 +124,7 @@ class LakeSnapshot(EngineSnapshot):
         self._cut: dict[str, tuple[int, int]] = {}
         """Of files that are not read whole, the first row and the one behind the last."""
         self._seen: dict[str, dict[str, Stamp]] = {}
+        self._plain: frozenset[str] = frozenset()
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         with self._unchanging():
@@ -281,7 +279,7 @@ class LakeSnapshot(EngineSnapshot):
         found = [path for path in matches if not any(part.startswith((".", "_")) for part in path.split("/")[depth:])]
         for path in found:
             _refuse_unreadable(path, entity)
-        self._refuse_table_formats(entity, found, depth)
+        self._plain |= table_formats.refuse(self.files, entity, found, depth, self._plain)
         self._seen[entity.relation] = {path: matches[path] for path in found}
         if not found:
             if not self.files.exists(self.root or fixed.rpartition("/")[0] or "."):
@@ -309,19 +307,6 @@ class LakeSnapshot(EngineSnapshot):
         protocol = "" if "://" in named else "file://"
         listed = self.files.glob(_literal(pattern) + relation, detail=True)
         return {self.files.unstrip_protocol(path).removeprefix(protocol): _stamp(listed[path]) for path in sorted(listed)}
-
-    def _refuse_table_formats(self, entity: Entity, paths: list[str], depth: int) -> None:
-        """A folder in which a log says which files count: the others hold rows that were deleted or replaced."""
-        folders = {"/".join(parts[:end]) for path in paths for parts in [path.split("/")] for end in range(depth, len(parts))}
-        for folder in sorted(folder for folder in folders if not partitions.PARTITION.match(folder.rpartition("/")[2]))[:_MOST_FOLDERS]:
-            for mark, name in _TABLE_FORMATS.items():
-                if self.files.exists(f"{folder}/{mark}"):
-                    raise PermanentError(
-                        f"{folder} is a {name} table, among whose files are some with rows that were deleted or replaced",
-                        where=entity.id,
-                        code="table_format",
-                        next_step="Write its current rows as plain Parquet, or read them through a database that knows the format (dbapi)",
-                    )
 
     def every_file(self, most: int) -> list[str]:
         """The Parquet files below the root, as paths from there, by name; unfinished ones are left out. At most `most`."""
