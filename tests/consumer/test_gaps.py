@@ -189,6 +189,12 @@ def test_a_date_that_the_server_renamed_brings_its_deliveries_once_more(sender: 
     assert well("load", copy, "--to", f"sqlite:{tmp_path}/copy.db")["deliveries"] == 2
 
 
+def test_a_clock_that_is_wrong_is_told(sender: Sender, tmp_path: Path) -> None:
+    send(sender, 1, at=datetime.now(UTC) + timedelta(days=9, hours=1))
+    well("pull", sender.root, tmp_path / "copy")
+    assert "9 days ahead of this machine's clock: one of the clocks is wrong" in consumer("status", tmp_path / "copy").out
+
+
 def test_only_what_was_asked_for_is_pulled_and_loaded(sender: Sender, tmp_path: Path) -> None:
     copy, database = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
     for number in range(2):

@@ -106,6 +106,17 @@ def test_a_key_of_bytes_deletes_and_replaces_its_rows(sender: Sender, postgres: 
     assert rows(database, "user") == [(b"\2", "last")]
 
 
+def test_a_key_of_json_is_kept_as_text(sender: Sender, database: str) -> None:
+    columns = {"id": {"type": "json", "native_type": "jsonb"}, "body": {"type": "json", "native_type": "jsonb"}}
+    sender.deliver([('{"a": 1}', "[1]"), ("2", None)], kind="full", columns=columns)
+    sender.deliver([("2", '{"b": 2}')], columns=columns, deletes=[('{"a": 1}', "2026-06-01T00:00:00.000000Z")])
+    well("load", sender.root, "--to", database)
+    assert run(database, 'select cast(id as text), cast(body as text) from "user"') == [("2", '{"b": 2}')]
+    sender.deliver([("3", None), ("2", "[2]")], kind="full", columns=columns)
+    well("load", sender.root, "--to", database)
+    assert rows(database, "user", "cast(id as text), cast(body as text)") == [("2", "[2]"), ("3", None)]
+
+
 def test_a_character_that_postgresql_cannot_keep_is_named(sender: Sender, loaded: str) -> None:
     sender.deliver([("3", "a\0b")])
     assert "holds the character NUL, which PostgreSQL cannot keep" in refused(sender, loaded)

@@ -53,6 +53,7 @@ class Consumer:
 
     def __init__(self, place: Place, folder: Path) -> None:
         self.place, self.kit, self.applied = place, folder / "kit", set[str]()
+        self.columns = {entity: dict(columns) for entity, columns in COLUMNS.items()}
 
     def make(self) -> None:
         write(kit_of(self.place.installation(), "acme", self.dialect), self.kit)
@@ -74,7 +75,7 @@ class Consumer:
         self.compare()
 
     def compare(self) -> None:
-        for entity, columns in COLUMNS.items():
+        for entity, columns in self.columns.items():
             listed = ", ".join(f'cast("{name}" as text)' if kind == "json" else f'"{name}"' for name, kind in columns.items())
             wanted = sorted(canonical(row, columns) for row in self.place.sql(f"set TimeZone = 'UTC'; select {listed} from \"{entity}\""))
             assert sorted(canonical(row, columns) for row in run(self.url, f'select {listed} from "{entity}"')) == wanted, entity
@@ -170,7 +171,7 @@ def put(place: Place, number: int, days: int, **changed: Any) -> None:
 
 
 @pytest.mark.parametrize(("place", "consumer"), RUN, indirect=True)
-def test_a_copy_kept_by_the_kit_equals_the_source_on_each_of_five_days(place: Place, consumer: Consumer) -> None:
+def test_a_copy_kept_by_the_kit_equals_the_source_on_each_of_six_days(place: Place, consumer: Consumer) -> None:
     for number in range(8):
         place.user(number, f"name {number}", NOON - 2 * DAY)
         place.user(number, f'theme; "{number}"\n,', NOON - 2 * DAY, table="theme")
@@ -202,6 +203,17 @@ def test_a_copy_kept_by_the_kit_equals_the_source_on_each_of_five_days(place: Pl
     put(place, 4, 3)
     place.user(9, "after", NOON + 3 * DAY)
     place.run(NOON + 4 * DAY)
+    consumer.follow()
+
+    # A new column: the kit is made again.
+    place.sql('alter table "user" add column email varchar')
+    place.sql(f"update \"user\" set email = 'a@b', updated_at = '{NOON + 4 * DAY}' where id = 9")
+    columns: Any = USER["columns"]
+    changed = {**USER, "columns": {**columns, "email": {"type": "string"}}}
+    place.write("catalog.yaml", catalog(user=changed, theme=THEME, everything=EVERYTHING))
+    consumer.columns["user"]["email"] = "string"
+    place.run(NOON + 5 * DAY)
+    consumer.make()
     consumer.follow()
 
 

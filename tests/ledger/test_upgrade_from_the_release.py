@@ -13,6 +13,7 @@ import duckdb
 import pytest
 import yaml
 
+from tests.consumer.copies import rows, well
 from tests.ledger.test_upgrades import RELEASED, move
 from waybill.files import places
 from waybill.ledger import Ledger
@@ -83,8 +84,16 @@ class Estate:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def delivered(self) -> list[tuple[int, int]]:
-        """Number and rows of acme's deliveries, once everything that is there is whole."""
+        """Number and rows of acme's deliveries, once everything that is there is whole and a consumer's copy equals the source."""
         assert places.verify(str(self.root / "out"), pytest.fail).is_whole
+        copy, database = self.root / "copy", f"sqlite:{self.root}/copy.db"
+        well("pull", self.root / "out/exports/acme", copy)
+        well("load", copy, "--to", database)
+        assert well("verify", copy)["whole"]
+        with duckdb.connect(str(self.root / "shop.duckdb")) as connection:
+            asked = "SELECT id, deleted_at IS NOT NULL FROM orders WHERE tenant_id = 'acme' ORDER BY id"
+            source = connection.execute(asked).fetchall()
+        assert rows(database, "orders", "id, deleted_at is not null") == [(number, int(is_gone)) for number, is_gone in source]
         manifests = [yaml.safe_load(path.read_text()) for path in (self.root / "out/exports/acme").rglob("orders*.manifest.json")]
         return sorted((one["sequence"], one["rows"]) for one in manifests if one["kind"] != "backfill")
 
@@ -107,15 +116,19 @@ if release():  # a clone without history has nothing to rehearse with
         estate.order(3, 1, tenant="globex")
         backfill = ["backfill", "acme", "orders", "--from", "2026-06-01T00:00:00Z", "--to", "2026-06-02T00:00:00Z"]
         estate.by(released, run("acme", 2), run("globex", 2), backfill)
+        first = yaml.safe_load(next((tmp_path / "out/exports/acme").rglob("orders.manifest.json")).read_text())
+        estate.by(released, ["redeliver", first["delivery_id"]])
+        assert [path.name for path in (tmp_path / "out").rglob("orders.g1.1.r*.csv")] == ["orders.g1.1.r2.csv"]
+        assert estate.delivered() == [(1, 2), (1, 2)]
         estate.order(4, 2)
         estate.by(REPOSITORY / "include", ["ledger", "upgrade"], run("acme", 3), run("globex", 3), ["status"])
-        assert estate.delivered() == [(1, 2), (2, 1)]
+        assert estate.delivered() == [(1, 2), (1, 2), (2, 1)]
         now = Ledger(ledger)
         move(now, RELEASED)
         now.close()
         estate.order(5, 3)
         estate.by(released, run("acme", 4))
-        assert estate.delivered() == [(1, 2), (2, 1), (3, 1)]
+        assert estate.delivered() == [(1, 2), (1, 2), (2, 1), (3, 1)]
         estate.sql("UPDATE orders SET deleted_at = '2026-06-04 12:00+00' WHERE id = 1")
         estate.by(REPOSITORY / "include", ["ledger", "upgrade"], run("acme", 5), ["check"])
-        assert estate.delivered() == [(1, 2), (2, 1), (3, 1), (4, 1)]
+        assert estate.delivered() == [(1, 2), (1, 2), (2, 1), (3, 1), (4, 1)]

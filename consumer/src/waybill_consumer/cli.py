@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
     progress = Progress(shown=not arguments.json)
     with folder_place(arguments.dir) as tree:
         progress.begin("verify", 0)
-        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(path, 0), signers)
+        number = count(1)
+        report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(f"{next(number)}: {path}", 0), signers)
         progress.end()
     remember_damage(arguments.dir, report)
     lines = [f"problem: {problem}" for problem in report.problems] + [f"note: {note}" for note in report.notes]

@@ -9,7 +9,7 @@ from typing import Any
 from waybill_consumer.arrivals import RECENT_DATES, Arrival, Date, read_signatures
 from waybill_consumer.errors import Refused
 from waybill_consumer.feed import Listed, News, Read, news
-from waybill_consumer.manifest import instant
+from waybill_consumer.manifest import instant_text
 from waybill_consumer.places import Place
 from waybill_consumer.position import Position, now_text
 
@@ -48,7 +48,7 @@ class FeedReader:
         now = datetime.now(timezone.utc)
         if self._news is None or self._news.is_late(now) or any(self._is_lost(listed) for listed in self._entries()):
             return True
-        return now - instant(str(self._known.get("walked") or now_text())) > WALK_EVERY
+        return str(self._known.get("walked") or now_text()) < instant_text(now - WALK_EVERY)
 
     def walked(self) -> None:
         self._known = {**self._known, "walked": now_text()}

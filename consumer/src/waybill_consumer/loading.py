@@ -126,6 +126,7 @@ class _Entity:
         waiting = sorted(
             (_place(kept.manifest, chained), kept.manifest.content, kept.path, kept) for kept in held if kept.manifest.content not in done
         )
+        self._progress.begin(self._entity, sum(file.bytes for *_, item in waiting for file in item.manifest.all_files))
         for (place, _), same in groupby(waiting, key=lambda item: item[:2]):
             try:
                 self._take(place, [item[3] for item in same], chained)

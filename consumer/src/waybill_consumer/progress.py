@@ -37,5 +37,5 @@ class Progress:
             return
         self._last = now
         part = min(1.0, self._done / self._total) if self._total else 0.0
-        bar = "#" * round(part * _WIDTH)
-        print(f"\r\x1b[K[{bar:{_WIDTH}}] {part:4.0%} {self._what[:60]}", end="", file=sys.stderr, flush=True)
+        bar = f"[{'#' * round(part * _WIDTH):{_WIDTH}}] {part:4.0%} " if self._total else ""
+        print(f"\r\x1b[K{bar}{self._what[-60:]}", end="", file=sys.stderr, flush=True)

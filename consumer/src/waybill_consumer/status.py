@@ -44,7 +44,7 @@ class Status:
         width = max((len(entity["entity"]) for entity in self.entities), default=0)
         rows = [
             f"{entity['entity']:{width}}  generation {entity['generation']} sequence {entity['sequence']}"
-            f"  holds all before {entity['window_to']}  ({_age(entity['age_seconds'])} ago)"
+            f"  holds all before {entity['window_to']}  ({_since(entity['age_seconds'])})"
             for entity in self.entities
         ]
         due = [f"the next delivery is due at {self.next_due}"] if self.next_due else []
@@ -123,6 +123,11 @@ def _entity(tenant: str, entity: str, held: list[Held], position: Position, now:
     age = (now - instant(str(facts["snapshot_time"]))).total_seconds()
     counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
     return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": round(age)}
+
+
+def _since(seconds: float) -> str:
+    """When something was, and that the clocks differ where it was later than now."""
+    return f"{_age(seconds)} ago" if seconds >= 0 else f"{_age(-seconds)} ahead of this machine's clock: one of the clocks is wrong"
 
 
 def _age(seconds: float) -> str:

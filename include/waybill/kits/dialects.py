@@ -43,7 +43,8 @@ class Database:
     `types` are the names of the types that need no digits; `wide` holds integers past 64 bits; `decimal` gives a decimal its digits or None
     where it cannot hold them; `casts` are the types that need more than CAST. `parameter` names a fact of the delivery in a statement.
     `escapes_texts` and `escapes_names` say where a backslash escapes a quote; elsewhere the quote is doubled.
-    `merges_queries` is off where MERGE reads tables only. `tells_null` is off where NULL and "" come in as the same.
+    `merges_queries` is off where MERGE reads tables only, `adds_columns` where a column that is there cannot be passed over, and
+    `tells_null` where NULL and "" come in as the same.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Database:
     was_run: bool = False
     has_constraints: bool = False
     merges_queries: bool = True
+    adds_columns: bool = True
     tells_null: bool = True
     enforces: bool = False
     all_rows: str = ""
@@ -283,7 +285,11 @@ _DATABASES = (
         },
         wide="HUGEINT",
         decimal=_digits("DECIMAL"),
-        casts={_T.BINARY: _call("from_base64({})")},
+        casts={
+            _T.BINARY: _call("from_base64({})"),
+            _T.DATE: _call("CAST(REPLACE({}, ' BC', ' (BC)') AS DATE)"),
+            _T.TIMESTAMP: _call("CAST(regexp_replace({}, '^([^T]*)T(.*)Z BC$', '\\1 (BC) \\2+00') AS TIMESTAMPTZ)"),
+        },
         parameter="getvariable('{}')",
         begin="BEGIN",
         commit="COMMIT",
@@ -353,6 +359,7 @@ _DATABASES = (
         commit="COMMIT",
         reading={"csv": _read_redshift},
         merges_queries=False,
+        adds_columns=False,
         tells_null=False,
     ),
     Database(
@@ -371,6 +378,7 @@ _DATABASES = (
         parameter=":{}",
         begin="",
         commit="",
+        adds_columns=False,
         reading={"csv": _read_databricks, "ndjson": _databricks_objects("JSON"), "parquet": _databricks_objects("PARQUET")},
     ),
 )  # fmt: skip

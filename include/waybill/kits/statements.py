@@ -88,6 +88,12 @@ class _Steps:
         if self._db.has_constraints and self._table.key:
             columns.append(f"PRIMARY KEY ({self._db.names(self._table.key)})")
         parts = [f"CREATE TABLE IF NOT EXISTS {self._name} (\n    " + ",\n    ".join(columns) + "\n);"]
+        if self._db.adds_columns:  # a table that an older kit made gets what is new
+            parts += [
+                f"ALTER TABLE {self._name} ADD COLUMN IF NOT EXISTS {q(field.name)} {self._db.type_of(field)};"
+                for field in self._table.fields
+                if not field.is_key
+            ]
         parts.append(self._of_lines() if self._format == "ndjson" and self._db.lines else self._of_text(self._staged, self._table.fields))
         if self._table.deletes:
             parts.append(self._of_text(self._gone, self._table.gone))
@@ -95,14 +101,14 @@ class _Steps:
 
     def _of_text(self, name: str, fields: tuple[Field, ...]) -> str:
         columns = ", ".join(f"{self._db.quoted(field.name)} {self._db.text}" for field in fields)
-        return f"CREATE TABLE IF NOT EXISTS {name} ({columns});"
+        return f"DROP TABLE IF EXISTS {name};\nCREATE TABLE {name} ({columns});"
 
     def _of_lines(self) -> str:
         """A table of lines, and their fields as text."""
         db, lines = self._db, self._db.lines_of(self._staged)
         values = ", ".join(f"{db.said(field)} AS {db.quoted(field.name)}" for field in self._table.fields)
-        table = f"CREATE TABLE IF NOT EXISTS {lines} (line {db.lines});"
-        return f"{table}\nCREATE OR REPLACE VIEW {self._staged} AS SELECT {values} FROM {lines};"
+        table = f"DROP VIEW IF EXISTS {self._staged};\nDROP TABLE IF EXISTS {lines};\nCREATE TABLE {lines} (line {db.lines});"
+        return f"{table}\nCREATE VIEW {self._staged} AS SELECT {values} FROM {lines};"
 
     def begin(self) -> str:
         emptied = [self._staged, *([self._gone] if self._table.deletes else [])]

@@ -74,7 +74,7 @@ class DuckDB(SqlTarget):
         self.schema = schema
         self._memory = memory
 
-    def sql_type(self, column: Column) -> str:
+    def sql_type(self, column: Column, *, is_key: bool = False) -> str:
         if column.type == "integer":
             return "BIGINT" if not is_long(column) else "HUGEINT" if (column.precision or 0) <= MOST_DIGITS else "VARCHAR"
         if column.type == "decimal":

@@ -68,10 +68,12 @@ class Postgres(SqlTarget):
         self.schema = schema
         self._unindexed: set[str] = set()
 
-    def sql_type(self, column: Column) -> str:
+    def sql_type(self, column: Column, *, is_key: bool = False) -> str:
         if column.type == "decimal" or (column.type == "integer" and is_long(column)):
             fits = column.type == "decimal" and column.precision is not None and column.scale is not None
             return f"numeric({column.precision}, {column.scale})" if fits else "numeric"
+        if column.type == "json" and is_key:
+            return "text"  # json has no equality
         if column.type == "json":
             # jsonb reorders keys and drops double ones: only for what was jsonb before it came.
             return "jsonb" if column.native_type.lower() == "jsonb" else "json"
@@ -124,7 +126,7 @@ class Postgres(SqlTarget):
                 self._run(f"truncate {table}")
             self._rename(table, changes)
             actions = [f"add column {quoted(column.name)} {self.sql_type(column)}" for column in changes.added]
-            actions += [self._retype(was, now) for was, now in changes.retyped]
+            actions += [self._retype(was, now, self._kept_as(now, new)) for was, now in changes.retyped]
             if changes.key(old) != new.key:
                 for (name,) in self._run(_KEY, [self.schema, entity]):
                     self._run(f"alter table {table} drop constraint {quoted(name)}")
@@ -155,8 +157,8 @@ class Postgres(SqlTarget):
                 raise no_such_value(entity, retyped) from error
             raise
 
-    def _retype(self, was: Column, now: Column) -> str:
-        name, kind = quoted(now.name), self.sql_type(now)
+    def _retype(self, was: Column, now: Column, kind: str) -> str:
+        name = quoted(now.name)
         text = _SPELT.get(was.type, "{}::text").format(name)
         if now.type == "integer" and was.type in ("decimal", "float"):
             text = f"trim_scale({text}::numeric)::text"  # 5.0 is an integer, and 5.5 is refused instead of rounded
@@ -211,13 +213,19 @@ class Postgres(SqlTarget):
 
     def _insert(self, entity: str, shape: Shape, files: Sequence[DataFile], conflict: str, alias: str = "") -> None:
         columns = files[0].columns
-        values = ", ".join(_unstaged(quoted(column.name), column) for column in columns)
+        values = ", ".join(self._value(column, shape) for column in columns)
         self._run(f"insert into {self.table(entity)}{alias} ({names(columns)}) select {values} from {STAGE} {conflict}", (), shape.key)
         self._run(f"drop table {STAGE}")
 
+    def _value(self, column: Column, shape: Shape) -> str:
+        """A staged value as its column holds it."""
+        value = _unstaged(quoted(column.name), column)
+        return f"{value}::{self._kept_as(column, shape)}" if column.type == "json" else value
+
     def _stage(self, entity: str, files: Sequence[DataFile]) -> None:
         columns = files[0].columns
-        listed = ", ".join(f"{quoted(column.name)} {'text' if column.type == 'binary' else self.sql_type(column)}" for column in columns)
+        staged = [(column, "text" if column.type in ("binary", "json") else self.sql_type(column)) for column in columns]
+        listed = ", ".join(f"{quoted(column.name)} {kind}" for column, kind in staged)
         self._run(f"create temporary table {STAGE.partition('.')[2]} ({listed}) on commit drop")
         self._copy(entity, STAGE, files)
 
@@ -271,7 +279,7 @@ class Postgres(SqlTarget):
 
 
 def _unstaged(value: str, column: Column) -> str:
-    """A staged value as its column holds it: binary is staged as it stands in the file."""
+    """A staged value that can be compared: binary and JSON are staged as they stand in the file."""
     return f"decode({value}, 'base64')" if column.type == "binary" else value
 
 

@@ -66,8 +66,8 @@ class SqlTarget:
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
     @abstractmethod
-    def sql_type(self, column: Column) -> str:
-        """The type of the table's column."""
+    def sql_type(self, column: Column, *, is_key: bool = False) -> str:
+        """The type of the table's column; a key is compared, which not every type is everywhere."""
 
     def table(self, name: str) -> str:
         return f"{quoted(self.schema)}.{quoted(name)}" if self.schema else quoted(name)
@@ -141,9 +141,13 @@ class SqlTarget:
 
     def _definitions(self, shape: Shape, *, keyed: bool = True) -> str:
         columns = [
-            f"{quoted(column.name)} {self.sql_type(column)}{' not null' if column.name in shape.key else ''}" for column in shape.columns
+            f"{quoted(column.name)} {self._kept_as(column, shape)}{' not null' if column.name in shape.key else ''}"
+            for column in shape.columns
         ]
         return ", ".join([*columns, *([f"primary key ({names(shape.key)})"] if keyed and shape.key else [])])
+
+    def _kept_as(self, column: Column, shape: Shape) -> str:
+        return self.sql_type(column, is_key=column.name in shape.key)
 
     def _changes(self, old: Shape, new: Shape) -> Changes:
         before = former(old.columns, new.columns)
@@ -151,7 +155,7 @@ class SqlTarget:
         return Changes(
             added=[column for column in new.columns if column.name not in before],
             gone=[column for column in old.columns if column.name not in before.values()],
-            retyped=[(was, now) for was, now in both if was.type != now.type or self.sql_type(was) != self.sql_type(now)],
+            retyped=[(was, now) for was, now in both if was.type != now.type or self._kept_as(was, old) != self._kept_as(now, new)],
             renamed={was: name for name, was in before.items() if was != name},
         )
 

@@ -29,7 +29,7 @@ class Sqlite(SqlTarget):
         self._misfits: list[Exception] = []
         """Why a value could not be retyped: SQLite only says that a function failed."""
 
-    def sql_type(self, column: Column) -> str:
+    def sql_type(self, column: Column, *, is_key: bool = False) -> str:
         return "TEXT" if column.type == "integer" and is_long(column) else _TYPES.get(column.type, "TEXT")
 
     @contextmanager
