@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.message import EmailMessage
 
 from waybill.connection import Connection
@@ -13,6 +14,12 @@ from waybill.errors import PermanentError, TransientError
 
 _SSL_PORT, _PLAIN_PORT = 465, 25
 _TIMEOUT = 30.0
+_PERMANENT = 500
+
+REFUSED = "mail_refused"
+"""The code of a message that is not to be sent again."""
+
+log = logging.getLogger(__name__)
 
 
 def sender_of(connection: Connection, wanted: str = "") -> str:
@@ -28,17 +35,41 @@ def sender_of(connection: Connection, wanted: str = "") -> str:
 
 
 def send(connection: Connection, message: EmailMessage) -> None:
-    """Hand one message to the server. Raises TransientError unless the server took it; what happens after that is not reported."""
+    """Hand one message to the server. What happens after that is not reported.
+
+    Raises PermanentError with the code `REFUSED` when the server will never take this message, and TransientError when it may later.
+    """
+    where = f"connection {connection.id}"
     try:
         with _open(connection) as server:
-            server.send_message(message)
+            left_out = server.send_message(message)
     except (smtplib.SMTPException, OSError) as error:
+        if _is_final(error):
+            raise PermanentError(
+                f"the mail server refused the message for good ({_reason(error)})",
+                where=where,
+                next_step="Correct the address, or ask the mail server's owner; this message is not sent again",
+                code=REFUSED,
+            ) from error
         raise TransientError(
             f"the mail server did not take the message ({_reason(error)})",
-            where=f"connection {connection.id}",
+            where=where,
             next_step="It is tried again later",
             code="mail",
         ) from error
+    if left_out:
+        log.warning("%s: the mail server refused %s of the people a message is for (%s).", where, len(left_out), _codes(left_out.values()))
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the server's answer says that trying again cannot help: 5xx about every recipient or about the message itself (RFC 5321)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code >= _PERMANENT for code, _ in error.recipients.values())
+    return isinstance(error, smtplib.SMTPNotSupportedError) or (isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= _PERMANENT)
+
+
+def _codes(answers: Iterable[tuple[int, bytes]]) -> str:
+    return ", ".join(sorted({str(code) for code, _ in answers}))
 
 
 @contextlib.contextmanager
@@ -69,5 +100,5 @@ def _is_on(value: object) -> bool:
 
 def _reason(error: Exception) -> str:
     """What happened without the server's own words, which may quote addresses or logins."""
-    code = getattr(error, "smtp_code", None)
+    code = _codes(error.recipients.values()) if isinstance(error, smtplib.SMTPRecipientsRefused) else getattr(error, "smtp_code", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -305,6 +305,19 @@ def test_a_mail_that_was_not_taken_is_sent_later_and_fails_nothing(place, smtp):
     assert [one.message["Subject"] for one in smtp.received] == ["Waybill: acme is late"]
 
 
+def test_one_address_that_is_refused_keeps_no_message_from_the_others(place, smtp, caplog):
+    policy(place, late_after="2h", to=["gone@example.org", "ops@example.org"])
+    smtp.answers["gone@example.org"] = "550 no such user"
+    place.clock = NOON - DAY
+    apply(place.installation(), actor="test")
+    place.clock = NOON
+    at(place, 12)
+    assert [one.recipients for one in smtp.received] == [("ops@example.org",)]
+    assert "refused 1 of the people a message is for (550)" in caplog.text
+    at(place, 14)
+    assert len(smtp.received) == 1
+
+
 def test_an_alarm_escalates_to_those_who_hear_of_it_only_when_it_lasts(place, http, smtp):
     place.tenant(**PROMISED)
     policy(

@@ -74,6 +74,26 @@ def test_a_mail_server_that_is_down_means_later_and_once_and_changes_no_state(of
         assert len(smtp.received) == 1
 
 
+@pytest.mark.parametrize("place", ["ada@example.com", "DATA"], ids=["the recipient", "the message"])
+@pytest.mark.parametrize(("answer", "again"), [("550 no such user", False), ("554 not wanted", False), ("451 greylisted", True)])
+def test_a_mail_refused_for_good_is_not_sent_again(office: Office, smtp: SmtpServer, place: str, answer: str, again: bool) -> None:
+    one = office.ask(who=ADA)
+    running.fulfil_all(office.installation())
+    smtp.answers[place] = answer
+    (problem,) = send_mails(mailing(office, smtp.port))
+    assert answer[:3] in str(problem)
+    assert "ada@example.com" not in str(problem)
+    assert ("not sent again" in str(problem)) != again
+    office.later(timedelta(hours=2))
+    send_mails(mailing(office, smtp.port))
+    assert len(smtp.refused) == 1 + again
+    assert following.get_request(office.installation(), ADA, "acme", one.id).status == "done"
+    smtp.answers.clear()
+    office.later(timedelta(hours=2))
+    assert send_mails(mailing(office, smtp.port)) == []
+    assert len(smtp.received) == again
+
+
 def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: SmtpServer) -> None:
     one = office.ask(who=ADA)
     office.place.sql("drop table measurement")

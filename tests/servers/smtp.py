@@ -24,8 +24,21 @@ class SmtpServer:
     host: str
     port: int
     received: list[Received] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    """What is said to a recipient, or to `DATA`, in place of taking the mail."""
+
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        if address in self.answers:
+            self.refused.append(address)
+            return self.answers[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if "DATA" in self.answers:
+            self.refused.append("DATA")
+            return self.answers["DATA"]
         message = message_from_bytes(envelope.original_content or b"", policy=policy.default)
         assert isinstance(message, EmailMessage)
         self.received.append(Received(envelope.mail_from or "", tuple(envelope.rcpt_tos), message))

@@ -26,7 +26,7 @@ GIVEN_UP_AFTER = timedelta(days=3)
 
 
 def send_mails(installation: Installation) -> list[WaybillError]:
-    """Send the due mails and return the problems. A mail that could not be sent is tried again later."""
+    """Send the due mails and return the problems. A mail that failed is tried again later, unless it was refused for good."""
     now = installation.now()
     with installation.ledger.read() as connection:
         due = requests.mails_due(connection, now)
@@ -39,8 +39,9 @@ def send_mails(installation: Installation) -> list[WaybillError]:
             _send(installation, request, now)
         except WaybillError as error:
             problems.append(error.located(f"mail about export {request.id}"))
+            later = None if error.code == mail.REFUSED else _next_try(request, now)
             with installation.ledger.begin() as connection:
-                requests.mail_postponed(connection, request, _next_try(request, now))
+                requests.mail_postponed(connection, request, later)
     return problems
 
 

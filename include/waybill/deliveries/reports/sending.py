@@ -89,7 +89,8 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
             _send(installation, notice)
         except WaybillError as error:
             with installation.ledger.begin() as connection:
-                notices.postponed(connection, notice, _next_try(notice, now), str(error))
+                later = None if error.code == mail.REFUSED else _next_try(notice, now)
+                notices.postponed(connection, notice, later, str(error))
             _put_off(installation, lane[number:])
             return error.located(f"message {notice.event} of {notice.tenant}")
         with installation.ledger.begin() as connection:
