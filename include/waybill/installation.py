@@ -22,7 +22,7 @@ from waybill.destinations.public import public_only
 from waybill.destinations.resend_store import Kept, open_kept
 from waybill.errors import PermanentError, TransientError
 from waybill.files.signing import Signer, open_signer
-from waybill.ledger import Ledger, registrations, streams
+from waybill.ledger import Ledger, destinations, registrations
 from waybill.ledger.registrations import Registered
 from waybill.sources import Source, open_source, reuse
 
@@ -122,7 +122,7 @@ class Installation:
 
     def destination(self, registered: Registered) -> Destination:
         with self.ledger.read() as connection:
-            profile = registrations.profile(connection, registered.tenant)
+            profile = destinations.profile(connection, registered.tenant)
         connections = self.connections
         if self._is_tenants_own(registered):
             connections = public_only(connections, self.configuration.policy.private_networks)
@@ -147,7 +147,7 @@ class Installation:
             yield kept.open[key]
             return
         with self.ledger.read() as connection:
-            failures, paused = streams.breaker_of(connection, key)
+            failures, paused = destinations.failures_of(connection, key)
         if spare and paused is not None and paused > self.now():
             what = f"not tried before {paused.isoformat(timespec='seconds')}, since it did not answer several times in a row"
             next_step = "Check the server, then rehearse the destination: when it answers, the pause is over"
@@ -157,11 +157,11 @@ class Installation:
                 session = stack.enter_context(self.destination(registered).connect())
             except TransientError:
                 with self.ledger.begin() as connection:
-                    streams.failed(connection, key, self.now())
+                    destinations.note_failure(connection, key, self.now())
                 raise
             if failures:
                 with self.ledger.begin() as connection:
-                    streams.succeeded(connection, key)
+                    destinations.forget_failures(connection, key)
             if kept:
                 kept.open[key] = session
             yield session

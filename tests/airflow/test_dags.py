@@ -29,7 +29,7 @@ from waybill.deliveries.planning import plan
 from waybill.deliveries.reports.describing import listed
 from waybill.deliveries.running import finish
 from waybill.errors import ConfigError, ConflictError, PermanentError, TransientError
-from waybill.ledger import deliveries
+from waybill.ledger import deliveries, destinations
 from waybill.ledger.registrations import Provenance
 from waybill.registrations.applying import apply, record
 from waybill.sources.duckdb import engine
@@ -171,12 +171,11 @@ def test_a_disabled_tenant_keeps_its_dag_without_a_schedule(place, dags):
 
 
 def test_a_tenant_on_a_server_without_safe_renames_is_delivered_one_at_a_time(place, dags):
-    from waybill.ledger import registrations
 
     installation = place.installation()
     apply(installation, actor="test")
     with installation.ledger.begin() as connection:
-        registrations.store_probe(connection, "acme", {"profile": "no_cas"}, NOON)
+        destinations.store_probe(connection, "acme", {"profile": "no_cas"}, NOON)
     assert dags()["export__acme"].get_task("deliver").partial_kwargs["max_active_tis_per_dag"] == 1
 
 

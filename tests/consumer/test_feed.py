@@ -18,7 +18,7 @@ from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.sshd import serve_sshd
 from waybill.connection import Connection
 from waybill.deliveries import repairs
-from waybill.ledger import registrations
+from waybill.ledger import destinations
 from waybill.registrations.applying import apply
 from waybill_consumer.places import Entry
 from waybill_consumer.places.folder import Folder
@@ -181,7 +181,7 @@ def test_where_files_are_taken_away_as_they_land_pages_tell_of_them(place: Place
         installation = place.installation()
         apply(installation, actor="test")
         with installation.ledger.begin() as connection:
-            registrations.store_probe(connection, "acme", {"profile": "pickup"}, NOON)
+            destinations.store_probe(connection, "acme", {"profile": "pickup"}, NOON)
         for day in range(3):
             place.user(day, "x", NOON + (day - 1) * DAY)
             assert [result.error for result in place.run(NOON + day * DAY) if result.error] == []

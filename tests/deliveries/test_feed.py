@@ -18,7 +18,7 @@ from waybill.connection import Connection
 from waybill.deliveries import repairs
 from waybill.deliveries.publishing import days
 from waybill.errors import ConflictError
-from waybill.ledger import feeds, registrations
+from waybill.ledger import destinations, feeds
 from waybill.registrations.applying import apply
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -213,7 +213,7 @@ def test_a_drop_box_gets_pages_under_names_of_their_own(place):
         installation = place.installation()
         apply(installation, actor="test")
         with installation.ledger.begin() as connection:
-            registrations.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
+            destinations.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
         assert not [str(result.error) for result in place.run(NOON) if result.error]
         assert [(page["first"], page["last"]) for page in pages(folder)] == [(1, 2)]
         assert (folder / "_README.txt").exists()

@@ -12,7 +12,7 @@ from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import registrations
+from waybill.ledger import destinations
 from waybill.registrations.applying import apply
 
 MIDNIGHT = NOON.replace(hour=0)
@@ -103,7 +103,7 @@ def test_a_drop_box_gets_uniquely_named_files_and_the_manifest_last(place, tmp_p
         installation = place.installation()
         apply(installation, actor="test")
         with installation.ledger.begin() as connection:
-            registrations.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
+            destinations.store_probe(connection, "acme", {"profile": "dropbox"}, NOON)
         results = place.run(NOON)
         assert [str(result.error) for result in results if result.error] == []
         folder = server.root / "exports/acme/2026/05/31/user"

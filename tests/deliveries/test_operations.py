@@ -22,7 +22,7 @@ from waybill.deliveries.comparison import reconciling
 from waybill.deliveries.reports import describing
 from waybill.errors import PermanentError, TransientError
 from waybill.files import places
-from waybill.ledger import registrations
+from waybill.ledger import destinations
 from waybill.ledger.engine import new_id
 from waybill.registrations import applying
 from waybill_demo.sftp_server import new_accounts, serve
@@ -107,8 +107,8 @@ def test_probe_finds_and_keeps_the_profile(place: Place, sshd: SftpAccess) -> No
     found = describing.probe(installation, "acme")
     assert found.profile == "full"
     with installation.ledger.begin() as connection:
-        assert registrations.profile(connection, "acme") == "full"
-        kept = registrations.last_probe(connection, "acme")
+        assert destinations.profile(connection, "acme") == "full"
+        kept = destinations.last_probe(connection, "acme")
     assert kept is not None
     assert kept.found is not None
     assert kept.found["advice"].startswith("Nothing to do")
@@ -124,8 +124,8 @@ def test_a_destination_that_cannot_be_used_says_why_and_keeps_the_last_result(pl
         with pytest.raises(PermanentError, match="could not"):
             describing.probe(installation, "acme")
         with installation.ledger.begin() as connection:
-            kept = registrations.last_probe(connection, "acme")
-            assert registrations.profile(connection, "acme") is None
+            kept = destinations.last_probe(connection, "acme")
+            assert destinations.profile(connection, "acme") is None
         assert kept is not None
         assert kept.failed is not None
         assert "could not" in kept.failed["what"]

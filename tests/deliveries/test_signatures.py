@@ -32,7 +32,7 @@ from waybill.doctor import examine
 from waybill.errors import ConflictError, PermanentError
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
-from waybill.ledger import registrations
+from waybill.ledger import destinations
 from waybill.registrations.applying import apply
 from waybill_consumer.errors import Refused
 from waybill_consumer.signatures import read_signers
@@ -542,7 +542,7 @@ def rehearsed_as(place: Place, profile: str) -> None:
     installation = place.installation()
     apply(installation, actor="test")
     with installation.ledger.begin() as connection:
-        registrations.store_probe(connection, "acme", {"profile": profile}, NOON)
+        destinations.store_probe(connection, "acme", {"profile": profile}, NOON)
 
 
 @pytest.mark.parametrize("profile", ["full", "no_cas"])

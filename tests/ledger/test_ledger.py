@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
-from waybill.ledger import Ledger, deliveries, engine, registrations, streams
+from waybill.ledger import Ledger, deliveries, destinations, engine, registrations, streams
 from waybill.ledger.engine import _MIGRATIONS
 from waybill.ledger.on_demand import request_tables
 from waybill.ledger.registrations import LostUpdate
@@ -75,16 +75,16 @@ def test_a_failed_rehearsal_is_kept_beside_the_last_good_one(ledger):
     later = NOW + timedelta(hours=1)
     with ledger.begin() as connection:
         registrations.replace(connection, "acme", BODY, ["user"], by=BY, now=NOW)
-        assert registrations.last_probe(connection, "acme") is None
-        registrations.store_failed_probe(connection, "acme", {"what": "no answer"}, NOW)
-        assert registrations.profile(connection, "acme") is None
-        registrations.store_probe(connection, "acme", {"profile": "no_cas"}, NOW)
-        assert registrations.last_probe(connection, "acme") == registrations.Rehearsed({"profile": "no_cas"}, NOW, None, None)
-        registrations.store_failed_probe(connection, "acme", {"what": "no answer"}, later)
+        assert destinations.last_probe(connection, "acme") is None
+        destinations.store_failed_probe(connection, "acme", {"what": "no answer"}, NOW)
+        assert destinations.profile(connection, "acme") is None
+        destinations.store_probe(connection, "acme", {"profile": "no_cas"}, NOW)
+        assert destinations.last_probe(connection, "acme") == destinations.Rehearsed({"profile": "no_cas"}, NOW, None, None)
+        destinations.store_failed_probe(connection, "acme", {"what": "no answer"}, later)
     with ledger.begin() as connection:
-        kept = registrations.last_probe(connection, "acme")
-        assert registrations.profile(connection, "acme") == "no_cas"
-    assert kept == registrations.Rehearsed({"profile": "no_cas"}, NOW, {"what": "no answer", "at": later.isoformat()}, later)
+        kept = destinations.last_probe(connection, "acme")
+        assert destinations.profile(connection, "acme") == "no_cas"
+    assert kept == destinations.Rehearsed({"profile": "no_cas"}, NOW, {"what": "no answer", "at": later.isoformat()}, later)
 
 
 def test_an_instant_comes_back_as_it_went_in(ledger):

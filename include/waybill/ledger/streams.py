@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from waybill.ledger.tables import breaker, delivery, stream
+from waybill.ledger.tables import delivery, stream
 from waybill.states import DeliveryStatus, Purpose
 
 
@@ -136,30 +136,3 @@ def ask_full_load(connection: Connection, tenant: str, entities: Iterable[str]) 
     """Queue full history for the next run of these active entities."""
     these = (stream.c.tenant == tenant, stream.c.entity.in_(list(entities)), stream.c.active)
     connection.execute(update(stream).where(*these).values(full_load=True))
-
-
-THRESHOLD = 5
-FIRST_PAUSE = timedelta(minutes=1)
-LONGEST_PAUSE = timedelta(minutes=15)
-
-
-def breaker_of(connection: Connection, destination: str) -> tuple[int, datetime | None]:
-    """Return how often in a row the destination failed, and until when it is left alone, if it is."""
-    found = connection.execute(select(breaker.c.failures, breaker.c.open_until).where(breaker.c.destination == destination)).one_or_none()
-    return (found.failures, found.open_until) if found else (0, None)
-
-
-def failed(connection: Connection, destination: str, now: datetime) -> None:
-    """Count one failed connection. From the fifth in a row the pause doubles each time, up to a quarter of an hour."""
-    counted = connection.execute(update(breaker).where(breaker.c.destination == destination).values(failures=breaker.c.failures + 1))
-    if counted.rowcount == 0:
-        connection.execute(insert(breaker).values(destination=destination, failures=1))
-    failures = connection.execute(select(breaker.c.failures).where(breaker.c.destination == destination)).scalar_one()
-    if failures >= THRESHOLD:
-        pause = min(FIRST_PAUSE * 2 ** min(failures - THRESHOLD, 10), LONGEST_PAUSE)
-        connection.execute(update(breaker).where(breaker.c.destination == destination).values(open_until=now + pause))
-
-
-def succeeded(connection: Connection, destination: str) -> None:
-    """Forget earlier failures."""
-    connection.execute(delete(breaker).where(breaker.c.destination == destination))

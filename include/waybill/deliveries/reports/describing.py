@@ -16,7 +16,7 @@ from waybill.destinations import Probe
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import table
-from waybill.ledger import deliveries, registrations
+from waybill.ledger import deliveries, destinations
 from waybill.ledger.deliveries import Attempt, Delivery
 
 _PLAIN = Dialect()
@@ -119,10 +119,10 @@ def probe(installation: Installation, tenant: str) -> Probe:
             found = session.probe(layout.tenant_folder(tenant))
     except (PermanentError, TransientError, ConflictError) as error:
         with installation.ledger.begin() as connection:
-            registrations.store_failed_probe(connection, tenant, {**_failure(error), "destination": place}, installation.now())
+            destinations.store_failed_probe(connection, tenant, {**_failure(error), "destination": place}, installation.now())
         raise
     with installation.ledger.begin() as connection:
-        registrations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
+        destinations.store_probe(connection, tenant, {**as_json(found), "destination": place}, installation.now())
     return found
 
 
@@ -145,7 +145,7 @@ def login_keys(installation: Installation, tenant: str) -> list[dict[str, Any]]:
             return signing
         raise PermanentError(f"the destination of {tenant} is of kind {spec.kind}: only sftp logs in with a key", code="no_key")
     with installation.ledger.read() as connection:
-        kept = registrations.last_probe(connection, tenant)
+        kept = destinations.last_probe(connection, tenant)
     used = (kept.found or {}).get("login_key", "") if kept else ""
     try:
         keys = public_keys(installation.connections(spec.connection))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from waybill.deliveries.reports.causes import discreet, said_outside
 from waybill.deliveries.reports.overview import Overview, Row
 from waybill.language import tell
-from waybill.ledger.registrations import Rehearsed
+from waybill.ledger.destinations import Rehearsed
 
 
 def row(row: Row) -> Row:

@@ -24,7 +24,7 @@ from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError,
 from waybill.installation import Installation
 from waybill.kits import DIALECTS, Dialect, kit_of, zipped
 from waybill.language import table, tell
-from waybill.ledger import registrations, streams
+from waybill.ledger import destinations, streams
 from waybill.ledger.registrations import Registered
 from waybill.ledger.reports import usage
 from waybill.registrations import replacing
@@ -172,7 +172,7 @@ def _standing(
 def _rehearsed(installation: Installation, registered: Registered) -> dict[str, Any]:
     """What is kept of the rehearsals, and the destination in force to hold it against."""
     with installation.ledger.read() as connection:
-        kept = registrations.last_probe(connection, registered.tenant)
+        kept = destinations.last_probe(connection, registered.tenant)
     return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
 
 
