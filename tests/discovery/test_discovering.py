@@ -472,6 +472,16 @@ def test_diff_tells_what_is_new_gone_and_retyped(project: Project, shop: psycopg
     }  # fmt: skip
 
 
+def test_diff_guesses_the_new_name_of_a_column(project: Project, shop: psycopg.Connection) -> None:
+    shop.execute("CREATE TABLE a (tenant_id text NOT NULL, id int PRIMARY KEY, total numeric, note text, word text)")
+    project.waybill("discover", "shop", "--write")
+    shop.execute("ALTER TABLE a RENAME total TO amount; ALTER TABLE a RENAME note TO remark; ALTER TABLE a DROP COLUMN word")
+    printed = project.waybill("discover", "shop", "--diff", status=1)
+    assert "- a.total: the column is gone from a; is it amount now?" in printed
+    assert "- a.note: the column is gone from a\n" in printed, "it may be remark, and so may word"
+    assert "+ a.amount: numeric, not exported" in printed
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

@@ -60,10 +60,21 @@ def _columns(entity: Entity, table: FoundTable) -> Iterator[Drift]:
         column, catalogued = table.column(name), described(entity.columns, name)
         place = f"{entity.id}.{name}"
         if column is None:
-            yield Drift("dropped_column", place, f"the column is gone from {entity.relation}")
+            yield Drift("dropped_column", place, f"the column is gone from {entity.relation}{_renamed(entity, name, table)}")
         elif catalogued and column.kind is not None and not holds(column.native, column.kind, catalogued.type):
             yield Drift("retyped_column", place, f"the column is {column.native} now, the catalog says {catalogued.type}")
     for column in table.columns:
         kind = column.kind or ColumnType.STRING
         if column.name not in entity.needed_columns and not is_credential(column.name, Column(type=kind)) and column.native != "xid8":
             yield Drift("new_column", f"{entity.id}.{column.name}", f"{column.native}, not exported")
+
+
+def _renamed(entity: Entity, gone: str, table: FoundTable) -> str:
+    """What the column may be called now: the only new one of its type, where no other column of that type is gone."""
+    catalogued = described(entity.columns, gone)
+    if catalogued is None:
+        return ""
+    fresh = [column.name for column in table.columns if column.name not in entity.needed_columns and column.kind is catalogued.type]
+    missing = [name for name in entity.needed_columns if table.column(name) is None]
+    alike = [name for name in missing if (other := described(entity.columns, name)) and other.type is catalogued.type]
+    return f"; is it {fresh[0]} now?" if len(fresh) == 1 and alike == [gone] else ""
