@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.exports import Office, make_office
+from tests.web.serving import served
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
 from waybill.web.pages import identity
@@ -139,6 +143,38 @@ def test_a_provider_that_is_away_is_told_as_such(door: Door) -> None:
     away = TestClient(create_app(door.office.installation, access, NoScheduler()), follow_redirects=False)
     assert away.get("/page/sign-in/start").status_code == 503
     assert browser.get("/page/sign-in").status_code == 200
+
+
+def test_a_provider_that_hangs_is_asked_once_and_holds_up_no_other_page(door: Door) -> None:
+    asked, go = threading.Semaphore(0), threading.Event()
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.release()
+            go.wait(60)
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server, ThreadPoolExecutor(60) as pool:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        access = TokenAccess(Issuer(url, AUDIENCE, f"{url}/jwks.json", client_id=CLIENT))
+        try:
+            with served(create_app(door.office.installation, access, NoScheduler())) as address, httpx.Client(timeout=60) as client:
+                assert client.get(f"{address}/page/sign-in").status_code == 200
+                begun = [pool.submit(httpx.get, f"{address}/page/sign-in/start", timeout=60) for _ in range(50)]
+                assert asked.acquire(timeout=30)
+                assert client.get(f"{address}/page/sign-in").status_code == 200
+                assert sum(one.done() for one in begun) < 50, "the page waited for the provider"
+                go.set()
+                assert {one.result().status_code for one in begun} == {503}
+            assert not asked.acquire(blocking=False), "the provider was asked again at once"
+        finally:
+            go.set()
+            server.shutdown()
+            thread.join()
 
 
 def test_two_tabs_sign_in_beside_one_another_and_each_comes_to_its_page(door: Door) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
+import threading
 import time
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,6 +27,8 @@ from waybill.web.problems import unauthenticated
 if TYPE_CHECKING:
     from authlib.integrations.httpx_client import OAuth2Client
 
+log = logging.getLogger(__name__)
+
 COOKIE = "waybill_sign_in"
 """Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes.
 
@@ -34,6 +38,9 @@ LIFE_SECONDS = 600
 CALLBACK = "/sign-in/callback"
 _SCOPE = "openid profile email"
 _KEPT_SECONDS = 300.0
+_FAILED_SECONDS = 5.0
+"""For how long a provider that did not answer is not asked again."""
+_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,18 @@ def begin(request: Request, installation: Installation, issuer: Issuer, place: s
     with _client(issuer, _callback(request, installation)) as client:
         url, state = client.create_authorization_url(
             _endpoints(issuer)["authorization_endpoint"],
+            state=_free_state(request),
             code_verifier=kept["verifier"],
             nonce=kept["nonce"],
             audience=issuer.audience,
         )
     return Begun(str(url), cookie_of(state), _sealed(installation).dumps(kept | {"state": state}))
+
+
+def _free_state(request: Request) -> str:
+    """A state whose cookie no other tab of this browser uses just now, where there is one left."""
+    tried = [secrets.token_urlsafe(24) for _ in range(64)]
+    return next((state for state in tried if cookie_of(state) not in request.cookies), tried[0])
 
 
 def cookie_of(state: str) -> str:
@@ -133,23 +147,42 @@ def _sealed(installation: Installation) -> URLSafeTimedSerializer:
 
 
 _found: dict[str, tuple[float, dict[str, str]]] = {}
-"""What providers say of themselves, by issuer, for a few minutes."""
+"""What providers say of themselves, by issuer, for a few minutes; nothing for a moment where one did not answer."""
+
+_asking = threading.Lock()
 
 
 def _endpoints(issuer: Issuer) -> dict[str, str]:
-    at, found = _found.get(issuer.issuer, (0.0, {}))
-    if not found or time.monotonic() - at > _KEPT_SECONDS:
-        try:
-            answer = httpx.get(f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=10)
-            answer.raise_for_status()
-            told = answer.json()
-            found = {name: str(told[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise _away() from error
-        if found["issuer"] != issuer.issuer or any(not is_safe(found[name]) for name in ("authorization_endpoint", "token_endpoint")):
-            raise _away()
-        _found[issuer.issuer] = (time.monotonic(), found)
+    """Asked once for all who sign in now. Nobody waits long for another's question: they hold the threads that other pages need.
+
+    Raises TransientError.
+    """
+    if not _asking.acquire(timeout=_PATIENCE_SECONDS):
+        raise _away()
+    try:
+        at, found = _found.get(issuer.issuer, (-_KEPT_SECONDS, {}))
+        if time.monotonic() - at > (_KEPT_SECONDS if found else _FAILED_SECONDS):
+            found = _asked(issuer)
+            _found[issuer.issuer] = (time.monotonic(), found)
+    finally:
+        _asking.release()
+    if not found:
+        raise _away()
     return found
+
+
+def _asked(issuer: Issuer) -> dict[str, str]:
+    """What a provider says of itself; nothing where it does not answer as it should."""
+    try:
+        answer = httpx.get(f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=10)
+        answer.raise_for_status()
+        told = answer.json()
+        found = {name: str(told[name]) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        log.warning("the identity provider %s did not answer as it should: %s", issuer.issuer, type(error).__name__)
+        return {}
+    is_usable = found["issuer"] == issuer.issuer and all(is_safe(found[name]) for name in ("authorization_endpoint", "token_endpoint"))
+    return found if is_usable else {}
 
 
 def _away() -> TransientError:
