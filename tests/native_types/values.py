@@ -106,6 +106,8 @@ VALUES: dict[str, Texts] = {
     "ranges of integers": same("{[1,5),[7,9)}"),
     "list of ranges": nested('["[1,5)"]'),
     "anything": {},
+    "half": real("1.5"),
+    "group of a list": nested('{"a":[1.50]}'),
 }
 UNTYPED = {"39 digits", "no number"}
 """Numbers that no type of Parquet or XLSX holds."""

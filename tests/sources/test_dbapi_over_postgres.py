@@ -100,3 +100,45 @@ def test_the_database_tells_which_columns_are_never_null(orders: Database, tmp_p
     source = DbApi(DbApiSource(kind="dbapi", connection="lite"), lambda _: sqlite3.connect(tmp_path / "lite"))
     with source.snapshot([SHAPE]) as snapshot:
         assert snapshot.never_null(SHAPE) == {"tenant_id"}
+
+
+SPELT = {
+    "json": '\'{"a": 0.1000000000000000055511151231257827, "b": 1e400}\'',
+    "interval": "'1 year 2 mons -3 days 04:05:06.5'",
+    "timetz": "'10:00:00+02'",
+    "numrange": "'[1.0,2.50)'",
+    "numeric[]": "'{1.50,NULL,NaN}'",
+    "inet": "'10.0.0.1'",
+    "date": "'0044-03-15 BC'",
+    "timestamptz": "'20000-01-01 12:00Z'",
+    "timestamp": "'-infinity'",
+    "char(5)": "'a'",
+    "money": "1",
+}
+
+
+@pytest.mark.parametrize("shape", [{}, {"relation": "", "query": "SELECT * FROM things"}], ids=["table", "query"])
+def test_the_server_spells_what_a_driver_would_change(postgres: Database, shape: dict[str, str]) -> None:
+    columns = ", ".join(f"c{number} {native}" for number, native in enumerate(SPELT))
+    postgres.psql(f"CREATE TABLE things (id int PRIMARY KEY, tenant_id text, updated_at timestamptz DEFAULT '2026-01-01Z', {columns})")
+    names, values = ", ".join(f"c{number}" for number, _ in enumerate(SPELT)), ", ".join(SPELT.values())
+    postgres.psql(f"INSERT INTO things (id, tenant_id, {names}) VALUES (1, 'acme', {values})")
+    kept = {f"c{number}": {"type": "string"} for number, native in enumerate(SPELT) if native != "money"}
+    wanted = entity("lookback", **{"relation": "things", "columns": {"id": {"type": "integer"}, **kept}, **shape})
+    with source(postgres).snapshot([wanted]) as native, dbapi(postgres).snapshot([wanted]) as snapshot:
+        assert read(snapshot, wanted) == read(native, wanted)
+    money = entity("lookback", **{"relation": "things", "columns": {f"c{list(SPELT).index('money')}": {"type": "string"}}, **shape})
+    with dbapi(postgres).snapshot([money]) as snapshot, pytest.raises(PermanentError, match="of which lc_monetary decides"):
+        read(snapshot, money)
+
+
+def test_a_tenant_is_compared_exactly_whatever_its_column_takes_as_equal(postgres: Database) -> None:
+    postgres.psql(
+        """CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+           CREATE TABLE orders (id int PRIMARY KEY, tenant_id text COLLATE loose, version int,
+                               updated_at timestamptz DEFAULT '2026-01-01Z');
+           INSERT INTO orders VALUES (1, 'acme', 1), (2, 'ACME', 2);"""
+    )
+    wanted = entity("lookback")
+    with source(postgres).snapshot([wanted]) as native, dbapi(postgres).snapshot([wanted]) as snapshot:
+        assert read(snapshot, wanted) == read(native, wanted) == b"1,1\n"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.native_types import parquet
 from tests.native_types.duckdb import DUCKDB, FAMILIES_WITHOUT_VALUES
 from tests.native_types.installed import KINDS, installed
 from tests.native_types.postgres import POSTGRES, POSTGRES_INTERNAL, POSTGRES_SETUP
@@ -97,6 +98,44 @@ def test_the_table_holds_every_type_of_postgresql(postgres: PostgresDatabase) ->
         known = {name for (name,) in connection.execute("SELECT format_type(n::regtype, NULL) FROM unnest(%s::text[]) n", [names])}
         every = {name for (name,) in connection.execute(f"{kept} AND typcategory <> 'A'")}
     assert every - known == POSTGRES_INTERNAL
+
+
+def test_the_table_holds_every_type_of_parquet(tmp_path: Path) -> None:
+    parquet.filled(tmp_path)
+    shown = duckdb.execute("SELECT logical_type, converted_type FROM parquet_schema(?)", [f"{tmp_path}/sample.parquet"]).fetchall()
+    found = {(logical or "").partition("(")[0].removesuffix("Type") for logical, _ in shown} | (
+        {"Date"} if ("DATE" in str(shown)) else set()
+    )
+    found |= {"UUID"} if "UUID" in str(shown) else set()
+    assert parquet.LOGICAL - found == parquet.NOT_HERE.keys()
+
+
+def test_times_of_twelve_bytes_and_intervals_of_parquet_have_the_texts_of_every_other_source(tmp_path: Path) -> None:
+    at = pa.array([datetime(2026, 2, 1, 1, 2, 3, 500000, tzinfo=UTC), None], pa.timestamp("ns"))
+    table = pa.table({"id": [1, 2], "tenant": ["acme", "acme"], "v0": at})
+    pq.write_table(table, tmp_path / "sample.parquet", use_deprecated_int96_timestamps=True)
+    assert _text(parquet.lake(tmp_path), "timestamp") == FEBRUARY
+    duckdb.execute(
+        "COPY (SELECT 1 AS id, 'acme' AS tenant, INTERVAL '1 year 2 months 3 days 04:05:06.5' AS v0)"
+        f" TO '{tmp_path}/sample.parquet' (FORMAT parquet)"
+    )
+    assert _text(parquet.lake(tmp_path), "string") == "1 year 2 mons 3 days 04:05:06.5"
+
+
+def test_a_column_of_parquet_without_any_value_is_empty_text_and_nothing_else(tmp_path: Path) -> None:
+    source = _lake(tmp_path, {"v0": pa.array([None, None], pa.null())})
+    assert _text(source, "string") == ""
+    with pytest.raises(PermanentError, match=r'column v0 of sample\.parquet is "NULL", which cannot hold'):
+        _text(source, "integer")
+
+
+def _text(source: Source, kind: str) -> str:
+    """What the first row holds."""
+    selection = _selection(Installation(source, [], "sample.parquet").entity([0], kind))
+    with source.snapshot() as snapshot:
+        snapshot.check(selection)
+        text = b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect())).decode()
+    return next(csv.reader(text.splitlines()))[1]
 
 
 def _lake(path: Path, values: dict[str, pa.Array]) -> Source:

@@ -34,7 +34,7 @@ TEXTS = ["csv", "ndjson", "json objects", "json arrays"]
 TYPED = ["xlsx", "parquet"]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, "postgres through a driver"])
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with installed(request.param, request, tmp_path_factory.mktemp(request.param)) as found:
         yield found

@@ -20,10 +20,12 @@ from waybill.errors import PermanentError
 _Values = Sequence[Any]
 _PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 """Text that is already the canonical spelling of a decimal."""
-_DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$"
+_DAY = r"^-?[0-9]{4,}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?)?( \(BC\))?$|^-?infinity$"
 """Text that is a date, which the engine would also read out of a time. Midnight loses nothing."""
 _NO_DAY = r"^(0000-|[0-9]{4}-00|[0-9]{4}-[0-9]{2}-00)"
 """MySQL's dates without a year, month or day."""
+_MOST_WHOLE = 10**38
+"""Integers that are as long are text for the engine, too."""
 _BINARY = (bytes, bytearray, memoryview)
 
 
@@ -85,7 +87,10 @@ def _integers(values: _Values, native: str) -> pa.Array:
         _refuse(values, "may have a fraction", float, Decimal)
         return pa.array(values, pa.int64())
     except (pa.ArrowTypeError, pa.ArrowInvalid, OverflowError, TypeError):
-        return pa.array([None if value is None else Decimal(_whole(value)) for value in values], pa.decimal128(38, 0))
+        whole = [None if value is None else _whole(value) for value in values]
+        if any(value is not None and abs(value) >= _MOST_WHOLE for value in whole):
+            return pa.array([None if value is None else str(value) for value in whole], pa.string())
+        return pa.array([None if value is None else Decimal(value) for value in whole], pa.decimal128(38, 0))
 
 
 def _whole(value: Any) -> int:
@@ -114,7 +119,7 @@ def _floats(values: _Values, native: str) -> pa.Array:
 def _decimals(values: _Values, native: str) -> pa.Array:
     """In the column's own scale where it declares one, else each value in the scale it comes with, as text."""
     declared = re.match(r"(?:decimal|numeric)\((\d+),\s*(\d+)\)", native.lower())
-    if declared and int(declared[1]) <= 38 and all(value is None or isinstance(value, Decimal) for value in values):
+    if declared and int(declared[1]) <= 38 and all(value is None or (isinstance(value, Decimal) and value.is_finite()) for value in values):
         return pa.array(values, pa.decimal128(int(declared[1]), int(declared[2])))
     with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
         texts = pa.array(values, pa.string())

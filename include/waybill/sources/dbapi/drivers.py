@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from waybill.canonical import ColumnType
 from waybill.errors import PermanentError
 from waybill.sources.postgres.settings import CLOCK, transaction_settings
+from waybill.sources.postgres.spelling import BASE_TYPE
 from waybill.sources.sql import Bind, Sql, quote, sql
 
 STATEMENT_TIMEOUT = timedelta(hours=1)
@@ -22,6 +23,15 @@ _STREAMING_BY_NATURE = frozenset({"sqlite3", "oracledb", "pyodbc", "snowflake", 
 _STANDARD_COLUMNS = """
 SELECT column_name, data_type FROM information_schema.columns WHERE table_name = {} AND table_schema = {} ORDER BY ordinal_position
 """
+_POSTGRES_COLUMNS = f"""
+SELECT a.attname, t.native
+  FROM pg_attribute a
+  {BASE_TYPE}
+  JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = {{}} AND n.nspname = {{}} AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+ ORDER BY a.attnum
+"""  # noqa: S608 (a constant)
 
 _NEVER_NULL = """
 SELECT column_name FROM information_schema.columns WHERE table_name = {} AND table_schema = {} AND is_nullable = 'NO'
@@ -149,7 +159,7 @@ def database(connection: Any) -> Database:
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
         return Database(
-            "PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _STANDARD_COLUMNS, _named, views=_POSTGRES_VIEWS
+            "PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _POSTGRES_COLUMNS, _named, views=_POSTGRES_VIEWS
         )
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
@@ -308,6 +318,8 @@ DECLARED = {
 
 def holds(database: Database, native: str, kind: ColumnType) -> bool | None:
     """Return whether a declared type may hold a catalogued type. None leaves it to the general rule."""
+    if database.name == "PostgreSQL":
+        return None
     natural = _declared(native.lower())
     if natural is None or (database.dynamic and natural in (ColumnType.STRING, ColumnType.DECIMAL)):
         return True

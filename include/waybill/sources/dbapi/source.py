@@ -16,18 +16,18 @@ import pyarrow as pa
 from waybill.canonical import ColumnType
 from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
-from waybill.configuration.values.columns import described, sources
-from waybill.configuration.values.conditions import Condition
+from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources import definitions, drift, extents, hiding
 from waybill.sources import typed as arrow
 from waybill.sources.base import AGAIN, Rows, Stream
-from waybill.sources.dbapi import chunks, drivers
+from waybill.sources.dbapi import chunks, drivers, over_postgres
 from waybill.sources.dbapi.drivers import FrameConnection
+from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
-from waybill.sources.sql import Bind, Sql, join, quote, quoted_name, split_name, sql
+from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
 Connect = Callable[[str], Any]
 """By Airflow connection id: an open DB-API connection (PEP 249, `DbApiHook.get_conn`), or a hook that only has `get_df_by_chunks`.
@@ -43,7 +43,6 @@ UNSTREAMED_ROWS = 100_000
 """The most rows that are read through a driver that gathers them all in memory."""
 
 _FROM_TEXT = {ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE", ColumnType.DATE: "DATE"}
-_DAY = timedelta(days=1)
 _UNDECODABLE = "Could not decode to UTF-8"
 """Of SQLite; the text itself follows, which is not repeated."""
 _REFUSED = ("denied", "authentication", "unable to open", "unknown database", "does not exist", "no such", "doesn't exist")
@@ -83,6 +82,7 @@ class DbApiSnapshot:
         self.flavour = drivers.TableFlavour(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._hidden: dict[str, list[str]] = {}
+        self._flavours: dict[str, drivers.TableFlavour] = {}
         with _errors(where), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
             for statement in self.database.begin:
@@ -116,7 +116,10 @@ class DbApiSnapshot:
         text, values = self.database.render(sql("SELECT * FROM {} WHERE 1 = 0", self._from(entity)))
         with closing(self.connection.cursor()) as cursor:
             cursor.execute(text, values)
-            names = [column[0] for column in cursor.description or ()]
+            described_as = cursor.description or ()
+        if self._is_postgres:
+            return over_postgres.types_of_result(self.connection, described_as)
+        names = [column[0] for column in described_as]
         read = {name: described(entity.columns, name) for name in names}
         return {name: drivers.DECLARED.get(column.type, "") if column else "" for name, column in read.items()}
 
@@ -148,7 +151,7 @@ class DbApiSnapshot:
 
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
-        if self.database.name != "PostgreSQL":
+        if not self._is_postgres:
             return []
         if entity.id not in self._hidden:
             self._hidden[entity.id] = self._look_for_hiding(entity)
@@ -165,7 +168,7 @@ class DbApiSnapshot:
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
-        drift.check_columns(selection, query.natives, self.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
+        drift.check_columns(selection, query.natives, query.flavour, lambda native, kind: drivers.holds(self.database, native, kind))
         with _errors(self._at(selection)):
             if entity.changes.column and entity.changes.mode is not Mode.FULL:
                 [(nulls,)] = self._rows(query.without([entity.changes.column], query.tenant()))
@@ -232,7 +235,8 @@ class DbApiSnapshot:
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
         natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
-        with drift.naming(selection, natives, self.flavour, binding=not self.database.dynamic), drift.fitting(selection, natives):
+        flavour = self._flavour_of(selection.entity)
+        with drift.naming(selection, natives, flavour, binding=not self.database.dynamic), drift.fitting(selection, natives):
             yield from arrow.batches(lines, selection, self.binding(selection.entity), self._at(selection), typed)
 
     def count(self, selection: Selection) -> int:
@@ -246,9 +250,23 @@ class DbApiSnapshot:
 
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
-        parents = tuple(Parent(self.flavour, self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents())
+        parents = tuple(
+            Parent(self._flavour_of(parent), self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents()
+        )
         natives = self._natives(entity)
-        return TableQuery(self.flavour, self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
+        return TableQuery(self._flavour_of(entity), self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
+
+    @property
+    def _is_postgres(self) -> bool:
+        return self.database.name == "PostgreSQL"
+
+    def _flavour_of(self, entity: Entity) -> drivers.TableFlavour:
+        if not self._is_postgres:
+            return self.flavour
+        if entity.id not in self._flavours:
+            with _errors(f"{entity.id} in {self.where}"):
+                self._flavours[entity.id] = over_postgres.flavour(self.connection, self.flavour, self.columns(entity))
+        return self._flavours[entity.id]
 
     def _natives(self, entity: Entity) -> dict[str, str]:
         """The declared types; where those bind nobody, a time column declared otherwise is taken as a time stored as text."""
@@ -263,7 +281,7 @@ class DbApiSnapshot:
         """The answers of the engine, chunk by chunk: it sees the tenant's rows and applies what the database only narrowed down."""
         query = self.query(selection)
         with (
-            drift.naming(selection, query.natives, self.flavour, binding=not self.database.dynamic),
+            drift.naming(selection, query.natives, query.flavour, binding=not self.database.dynamic),
             _errors(self._at(selection)),
             engine.connect() as connection,
             engine.errors(self._at(selection)),
@@ -314,68 +332,6 @@ class DbApiSnapshot:
 
     def _at(self, selection: Selection) -> str:
         return f"{selection.entity.id} of {selection.tenant} in {self.where}"
-
-
-class TableQuery(Query):
-    """The query for the database: exactly the tenant's rows, and spans of time as narrow as the database can compare."""
-
-    def columns(self) -> list[str]:
-        """Return every column that the second stage needs."""
-        timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
-        extra = [self.entity.time_column] if timed else []
-        extra += [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
-        names = [*sources(self.selection.columns), *sources(self.selection.changed.known_columns or {}), *self.entity.key]
-        return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
-
-    def select(self, names: list[str], ordered: bool) -> Sql:
-        wanted = join(", ", (sql("{}", self._value(name)) for name in names))
-        rows = sql("SELECT {} FROM {} WHERE {}", wanted, self.relation, self.where())
-        terms = ", ".join(self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name]) for name in self.entity.key)
-        return sql("{} ORDER BY {}", rows, terms) if ordered else rows
-
-    def condition(self, wanted: Condition) -> Sql:
-        """A time stored as text is compared where it has become a time."""
-        is_time = self.kind(wanted.column) is ColumnType.TIMESTAMP and self._as_text(wanted.column)
-        return sql("1 = 1") if is_time and wanted.values() else super().condition(wanted)
-
-    def _live(self) -> Sql:
-        """A state that tells deletions is looked at where rows have their catalogued types."""
-        return Sql() if self.entity.deleted_when else super()._live()
-
-    def time(self) -> list[Sql]:
-        return [] if self._as_text(self.entity.time_column) else super().time()
-
-    def reaches(self, name: str, value: Any) -> Sql:
-        """A time stored as text begins with its date: comparing from a day before, whatever its offset, misses nothing."""
-        if not isinstance(value, datetime) or not self._as_text(name):
-            return super().reaches(name, value)
-        return sql("{} >= {}", self.flavour.name(name), Bind((value.astimezone(UTC) - _DAY).date().isoformat()))
-
-    def precedes(self, name: str, value: Any) -> Sql:
-        if not isinstance(value, datetime) or not self._as_text(name):
-            return super().precedes(name, value)
-        return sql("{} < {}", self.flavour.name(name), Bind((value.astimezone(UTC) + 2 * _DAY).date().isoformat()))
-
-    def textual_times(self) -> list[str]:
-        """The columns of change positions that hold text: a text that is no time would compare anyhow and be passed over."""
-        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) is ColumnType.TIMESTAMP]
-
-    def unreadable(self, name: str) -> Sql:
-        """How many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
-        x = self.flavour.name(name)
-        whole = f"CASE WHEN length({x}) > 10 AND {x} GLOB '*[+-][0-9][0-9]' THEN {x} || ':00' ELSE {x} END"
-        shape = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
-        strange = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
-        return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NOT NULL AND ({})", self.relation, self.tenant(), x, strange)
-
-    def _value(self, name: str) -> str:
-        """MySQL prints a FLOAT with six digits unless it is asked for as a double."""
-        x = self.flavour.name(name)
-        return f"CAST({x} AS DOUBLE)" if self.flavour.kind(self.natives[name]) is ColumnType.FLOAT and "`" in x else x
-
-    def _as_text(self, name: str) -> bool:
-        dynamic = isinstance(self.flavour, drivers.TableFlavour) and self.flavour.database.dynamic
-        return bool(name) and dynamic
 
 
 def _as_many(fetched: pa.Table) -> int:

@@ -1,0 +1,73 @@
+"""PostgreSQL through a driver: the server spells what drivers have no value for, or change: JSON, arrays, composites, intervals, ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.sources.dbapi.drivers import TableFlavour
+from waybill.sources.postgres import nested
+from waybill.sources.postgres.nested import base
+from waybill.sources.postgres.spelling import PostgresFlavour
+from waybill.sources.sql import Sql, quote
+
+_TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
+"""Python has none before year 1, after 9999, or infinite: they come as the engine reads them, in UTC."""
+_NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
+
+
+@dataclass(frozen=True)
+class PostgresTable(TableFlavour):
+    """Types, equality and order are those of the native source."""
+
+    spelling: PostgresFlavour = field(default_factory=PostgresFlavour)
+
+    def kind(self, native: str) -> ColumnType | None:
+        return self.spelling.kind(native)
+
+    def unfit(self, native: str) -> tuple[str, str] | None:
+        return self.spelling.unfit(native)
+
+    def order(self, x: str, kind: ColumnType, native: str) -> str:
+        return self.spelling.order(x, kind, native)
+
+    def equal(self, x: str, native: str, value: str) -> Sql:
+        return self.spelling.equal(x, native, value)
+
+    def value(self, x: str, kind: ColumnType, native: str) -> str:
+        """What is selected of a column: itself, where every driver gives what is stored, else its text."""
+        natural, is_text = self.kind(native), kind is ColumnType.STRING
+        if base(native) == "character":
+            return f"{x}::text"
+        if natural in (None, ColumnType.JSON) or (is_text and natural in _TIMES):
+            return f"({self.spelling.text(x, kind, native)})::text"
+        if natural is ColumnType.DATE:
+            return f"replace({x}::text, ' BC', ' (BC)')"
+        if natural is ColumnType.TIMESTAMP:
+            return f"regexp_replace({self.spelling.instant(x, native)}::text, '^([^ ]+) (.*) BC$', '\\1 (BC) \\2')"
+        return x
+
+
+def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) -> PostgresTable:
+    """The flavour of one relation, with what its types are made of. Every text is compared by its bytes, whatever its collation says."""
+    spelling = PostgresFlavour()
+    unknown = [native for native in natives.values() if spelling.unknown(native)]
+    shapes = nested.shapes(_rows(connection, nested.SHAPES, unknown)) if unknown else {}
+    texts = frozenset(quote(name) for name, native in natives.items() if spelling.kind(native) is ColumnType.STRING)
+    return PostgresTable(plain.database, PostgresFlavour(loose=texts, shapes=shapes))
+
+
+def types_of_result(connection: Any, description: Any) -> dict[str, str]:
+    """The native types of a query's columns, whose numbers every driver of PostgreSQL tells."""
+    numbers = [(column[0], int(column[1])) for column in description or ()]
+    names = dict(_rows(connection, _NAMED, [number for _, number in numbers]))
+    return {name: names[number] for name, number in numbers}
+
+
+def _rows(connection: Any, statement: str, values: list[Any]) -> list[Any]:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(statement, [values])
+        return list(cursor.fetchall())

@@ -1,0 +1,79 @@
+"""What a database is asked for through a driver."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.configuration.values.columns import sources
+from waybill.configuration.values.conditions import Condition
+from waybill.sources.dbapi import drivers, over_postgres
+from waybill.sources.query import Query
+from waybill.sources.sql import Bind, Sql, join, sql
+
+_DAY = timedelta(days=1)
+
+
+class TableQuery(Query):
+    """The query for the database: exactly the tenant's rows, and spans of time as narrow as the database can compare."""
+
+    def columns(self) -> list[str]:
+        """Return every column that the second stage needs."""
+        timed = self.selection.time_from or self.selection.time_to or self.selection.time_cut
+        extra = [self.entity.time_column] if timed else []
+        extra += [condition.column for condition in (*self.selection.where, self.entity.deleted_when) if condition]
+        names = [*sources(self.selection.columns), *sources(self.selection.changed.known_columns or {}), *self.entity.key]
+        return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
+
+    def select(self, names: list[str], ordered: bool) -> Sql:
+        wanted = join(", ", (sql("{}", self._value(name)) for name in names))
+        rows = sql("SELECT {} FROM {} WHERE {}", wanted, self.relation, self.where())
+        terms = ", ".join(self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name]) for name in self.entity.key)
+        return sql("{} ORDER BY {}", rows, terms) if ordered else rows
+
+    def condition(self, wanted: Condition) -> Sql:
+        """A time stored as text is compared where it has become a time."""
+        is_time = self.kind(wanted.column) is ColumnType.TIMESTAMP and self._as_text(wanted.column)
+        return sql("1 = 1") if is_time and wanted.values() else super().condition(wanted)
+
+    def _live(self) -> Sql:
+        """A state that tells deletions is looked at where rows have their catalogued types."""
+        return Sql() if self.entity.deleted_when else super()._live()
+
+    def time(self) -> list[Sql]:
+        return [] if self._as_text(self.entity.time_column) else super().time()
+
+    def reaches(self, name: str, value: Any) -> Sql:
+        """A time stored as text begins with its date: comparing from a day before, whatever its offset, misses nothing."""
+        if not isinstance(value, datetime) or not self._as_text(name):
+            return super().reaches(name, value)
+        return sql("{} >= {}", self.flavour.name(name), Bind((value.astimezone(UTC) - _DAY).date().isoformat()))
+
+    def precedes(self, name: str, value: Any) -> Sql:
+        if not isinstance(value, datetime) or not self._as_text(name):
+            return super().precedes(name, value)
+        return sql("{} < {}", self.flavour.name(name), Bind((value.astimezone(UTC) + 2 * _DAY).date().isoformat()))
+
+    def textual_times(self) -> list[str]:
+        """The columns of change positions that hold text: a text that is no time would compare anyhow and be passed over."""
+        return [name for name in self.change_columns() if self._as_text(name) and self.kind(name) is ColumnType.TIMESTAMP]
+
+    def unreadable(self, name: str) -> Sql:
+        """How many of the tenant's rows hold something else in a textual time than a date and time that SQLite, too, can read."""
+        x = self.flavour.name(name)
+        whole = f"CASE WHEN length({x}) > 10 AND {x} GLOB '*[+-][0-9][0-9]' THEN {x} || ':00' ELSE {x} END"
+        shape = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+        strange = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
+        return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NOT NULL AND ({})", self.relation, self.tenant(), x, strange)
+
+    def _value(self, name: str) -> str:
+        """MySQL prints a FLOAT with six digits unless it is asked for as a double."""
+        x = self.flavour.name(name)
+        if isinstance(self.flavour, over_postgres.PostgresTable):
+            return self.flavour.value(x, self.kind(name), self.natives[name])
+        return f"CAST({x} AS DOUBLE)" if self.flavour.kind(self.natives[name]) is ColumnType.FLOAT and "`" in x else x
+
+    def _as_text(self, name: str) -> bool:
+        dynamic = isinstance(self.flavour, drivers.TableFlavour) and self.flavour.database.dynamic
+        return bool(name) and dynamic
