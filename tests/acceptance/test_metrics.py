@@ -66,6 +66,7 @@ def test_metrics_hold_every_field_the_document_lists(shop: Shop) -> None:
 def test_metrics_project_is_exported_whole(shop: Shop) -> None:
     one = shop.done(**ASK | {"range": "all_time", "scope": {"level": "project", "project": "p2"}})
     assert one["rows"] == shop.count("tenant_id = 'acme' and project_id = 'p2'", "metrics", "integration_connections", "dashboards")
+    assert "Scope: One project (Project: p2)" in shop.archive(one).read("README.txt").decode()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ def test_metrics_data_types_are_selected_one_by_one(shop: Shop) -> None:
 def test_metrics_form_says_what_the_document_says(shop: Shop) -> None:
     page = shop("GET", "/options").json()["page"]
     assert (page["dialog_title"], page["submit"]) == ("Configure export", "Create Export")
+    assert page["scope_labels"] == {"tenant": "All projects", "project": "One project"}
     assert page["formats"] == {"json": "JSON - Structured data with full metadata", "csv": "CSV - Spreadsheet-compatible format"}
     assert list(page["range_labels"].values()) == ["Last 7 days", "Last 30 days", "Last 90 days", "Last year", "All time"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,13 @@ def pack(
     pulse: Pulse,
     produced_by: str,
     zone: str = "UTC",
+    scope_labels: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Write the archive, make it durable, and return its size and SHA-256. Raises Lost, TransientError when the disk is full."""
+    """Write the archive, make it durable, and return its size and SHA-256. `scope_labels` words the levels of a scope.
+
+    Raises Lost, TransientError when the disk is full.
+    """
+    scope_words = table("scopes") | dict(scope_labels or {})
     size, packed = sum(part.written.bytes for part in parts), 0
     moment = request.created_at.timetuple()[:6]
     with disk_errors(target):
@@ -65,7 +70,7 @@ def pack(
         with private.create(target) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, text in (
                 ("manifest.json", _manifest(request, entities, parts, produced_by)),
-                ("README.txt", _readme(request, entities, parts, zone)),
+                ("README.txt", _readme(request, entities, parts, zone, scope_words)),
                 ("SHA256SUMS", "".join(f"{part.written.sha256}  {part.path}\n" for part in parts)),
             ):
                 archive.writestr(_entry(name, moment), text)
@@ -157,12 +162,12 @@ def _told(entity: Entity, source: str) -> str | None:
     return entity.exported(source) or source or None
 
 
-def _readme(request: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str) -> str:
+def _readme(request: ExportRequest, entities: Sequence[Entity], parts: Sequence[Part], zone: str, scope_words: Mapping[str, str]) -> str:
     lines = [
         tell("readme.title", id=request.id, tenants=", ".join(request.tenants)),
         "",
         tell("readme.requested", at=f"{request.created_at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}", zone=zone),
-        tell("readme.scope", scope=_scope(request)),
+        tell("readme.scope", scope=_scope(request, scope_words)),
         tell("readme.range", range=spoken(request.range_asked, zone)),
         tell("readme.records", rows=f"{total_rows(parts):,}"),
         "",
@@ -186,9 +191,9 @@ def _kind(column: Column) -> str:
     return tell("readme.pseudonym", type=column.leaves_as) if column.export == "anonymize" else str(column.leaves_as)
 
 
-def _scope(request: ExportRequest) -> str:
+def _scope(request: ExportRequest, scope_words: Mapping[str, str]) -> str:
     """The level in the form's words, then what it names."""
-    level, fields = table("scopes").get(request.scope["level"], request.scope["level"]), table("export_fields")
+    level, fields = scope_words.get(request.scope["level"], request.scope["level"]), table("export_fields")
     named = [(key, value) for key, value in request.scope.items() if key != "level"]
     words = [f"{fields.get(key, key)}: {', '.join(value) if isinstance(value, list) else value}" for key, value in named]
     return f"{level} ({'; '.join(words)})" if words else level

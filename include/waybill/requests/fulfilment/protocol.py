@@ -95,8 +95,8 @@ def fulfil(task: Task, resources: Resources) -> ExportRequest | None:
     try:
         part = resources.archives.part(name, folder)
         with pulse:
-            parts = _extract(task, resources, folder, pulse)
-            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by, task.zone)
+            parts, looks = _extract(task, resources, folder, pulse), task.export_policy.page
+            size, sha256 = packing.pack(task.request, task.entities, parts, part, pulse, task.produced_by, task.zone, looks.scope_labels)
             pulse.check()
             resources.archives.publish(part, name)
         return _settle(task, resources, parts, name, size, sha256)
