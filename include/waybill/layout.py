@@ -41,6 +41,11 @@ def stem(entity: str, generation: int, sequence: int, *, first_of_day: bool) -> 
     return entity if first_of_day else f"{entity}.g{generation}.{sequence}"
 
 
+def repeated_stem(entity: str, generation: int, sequence: int, number: int) -> str:
+    """The file name without extension of redelivery `number`, from 1, of a delivery."""
+    return f"{entity}.g{generation}.{sequence}.r{number}"
+
+
 def day_manifest_name(number: int) -> str:
     """`_MANIFEST.json` for the first, `_MANIFEST.2.json` and so on for later deliveries of the date."""
     return "_MANIFEST.json" if number == 1 else f"_MANIFEST.{number}.json"

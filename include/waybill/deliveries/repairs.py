@@ -86,7 +86,7 @@ def _plan_redelivery(installation: Installation, family: Sequence[Delivery], act
     facts = {name: getattr(original, name) for name in (*kept, "previous_sequence", "previous_sha256", "registration_version")}
     # A ledger of version 0.1.0 has names that begin at 2, so the next number follows the highest one in use.
     number = 1 + max((int(found[1]) for delivery in family if (found := _REDELIVERY.search(delivery.stem))), default=0)
-    stem = f"{original.entity}.g{original.generation}.{original.sequence}.r{number}"
+    stem = layout.repeated_stem(original.entity, original.generation, original.sequence, number)
     now = installation.now()
     with installation.ledger.begin() as connection:
         planned = deliveries.plan(

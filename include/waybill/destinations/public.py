@@ -24,8 +24,8 @@ _GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
 """Where all public IPv6 addresses are. What stands outside leads to this machine or its network by one old convention or another."""
 
 _NOBODYS = tuple(
-    ipaddress.ip_network(one)
-    for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")  # the first is Azure's metadata
+    ipaddress.ip_network(network)
+    for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")  # the first is Azure's metadata
 )
 """Within the public ranges, and nobody's server: a cloud's own services, relays and examples. Python counts some of them as public."""
 
