@@ -6,22 +6,37 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.e2e.conftest import NEWCOMER, House
+from tests.installations import THEME
 from tests.servers.process import tail
+from waybill.airflow.names import full_pool, pool_name
+from waybill.deliveries.reports import describing
+from waybill.deliveries.running import run
 
 pytestmark = pytest.mark.slow
 
 DAG_WITHIN = 300.0
 """Seconds from registering to the DAG's presence. Measured: about 3 on an idle machine; a busy one is slow, not broken."""
 RUN_WITHIN = 600.0
+
+
+def wait(house: House, what: str, seconds: float, done: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < deadline, f"{what}\n{tail(house.log)}"
+        time.sleep(0.5)
+    return found
 
 
 @dataclass(frozen=True)
@@ -34,11 +49,7 @@ class Newcomer:
         return self.house.api(method, f"/{NEWCOMER}{path}", body)
 
     def wait(self, what: str, seconds: float, done: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := done()):
-            assert time.monotonic() < deadline, f"{what}\n{tail(self.house.log)}"
-            time.sleep(0.5)
-        return found
+        return wait(self.house, what, seconds, done)
 
     def dag(self) -> dict[str, Any] | None:
         answer = self.house.airflow.client.get(f"/api/v2/dags/export__{NEWCOMER}")
@@ -86,3 +97,103 @@ def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_his
         "the schedule did not stop", DAG_WITHIN, lambda: not ((newcomer.dag() or {}).get("timetable_summary") or "").endswith("1")
     )
     assert len(newcomer.committed()) == before
+
+
+def _schedule(house: House, tenant: str) -> str | None:
+    """What Airflow shows of a tenant's DAG; None while there is none."""
+    answer = house.airflow.client.get(f"/api/v2/dags/export__{tenant}")
+    return str(answer.json().get("timetable_summary") or "") if answer.is_success else None
+
+
+def test_of_ten_tenants_registered_within_seconds_and_of_one_registered_again_no_dag_is_missing(house: House) -> None:
+    names = [f"tenth{number}" for number in range(10)]
+    asked = time.monotonic()
+    for name in names:
+        assert house.api("PUT", f"/{name}/export", {"exportOption": "disable export"}).is_success
+    took = time.monotonic() - asked
+    for name in names:
+        wait(house, f"the DAG of {name} did not appear", DAG_WITHIN, lambda name=name: _schedule(house, name) is not None)
+    print(f"ten registrations in {took:.1f} s, ten DAGs after {time.monotonic() - asked:.1f} s")
+    first = f"/{names[0]}/export"
+    for body, ends in (
+        ({"entityList": ["user"], "frequency": "monthly"}, "1 * *"),
+        ({"exportOption": "disable export"}, ""),
+        ({"entityList": ["user"], "frequency": "weekly"}, "* * 1"),
+    ):
+        assert house.api("PUT", first, body).is_success
+        wait(house, f"no schedule like {ends!r}", DAG_WITHIN, lambda ends=ends: (_schedule(house, names[0]) or "").endswith(ends))
+    house.api("PUT", first, {"exportOption": "disable export"})
+
+
+@contextmanager
+def one_slot_each(house: House) -> Iterator[None]:
+    """Both lanes of the folder take one delivery at a time."""
+    pools = [pool_name("folder"), full_pool(pool_name("folder"))]
+    client = house.airflow.client
+
+    def change(slots: int) -> None:
+        for name in pools:
+            if not client.patch(f"/api/v2/pools/{name}", json={"pool": name, "slots": slots, "include_deferred": False}).is_success:
+                client.post("/api/v2/pools", json={"name": name, "slots": slots}).raise_for_status()
+
+    change(1)
+    try:
+        yield
+    finally:
+        change(64)
+
+
+def _running(house: House, tenant: str) -> bool:
+    """Whether a mapped task of the tenant delivers now."""
+    answer = house.airflow.client.get(f"/api/v2/dags/export__{tenant}/dagRuns/~/taskInstances", params={"state": "running"})
+    return answer.is_success and any(task["task_id"] == "deliver" for task in answer.json()["task_instances"])
+
+
+@contextmanager
+def a_long_full_load(house: House, tenant: str) -> Iterator[None]:
+    """One that a task is reading and sending. It is ended as by the button *Mark as failed*: Airflow sends the task SIGTERM."""
+    place = house.office.place
+    before = (place.root / "config/catalog.yaml").read_text()
+    place.sql(
+        f"create or replace view long as select '{tenant}' tenant_id, range id, 'a name of some length' name, "
+        "timestamptz '2026-05-01' updated_at, null::timestamptz deleted_at from range(400000000)"
+    )
+    held = yaml.safe_load(before)
+    place.write("catalog.yaml", {**held, "entities": {**held["entities"], "long": {**THEME, "name": "long", "relation": "long"}}})
+    try:
+        wait(house, "refused", DAG_WITHIN, lambda: house.api("PUT", f"/{tenant}/export", {"entityList": ["long"]}).is_success)
+        wait(house, "the full load did not begin", RUN_WITHIN, lambda: _running(house, tenant) and _parts(house, tenant))
+        yield
+        client = house.airflow.client
+        for dag_run in client.get(f"/api/v2/dags/export__{tenant}/dagRuns").json()["dag_runs"]:
+            client.patch(f"/api/v2/dags/export__{tenant}/dagRuns/{dag_run['dag_run_id']}", json={"state": "failed"}).raise_for_status()
+        wait(house, "the attempt does not say that it was stopped", RUN_WITHIN, lambda: _stopped(house, tenant))
+        assert not _parts(house, tenant)
+    finally:
+        house.api("PUT", f"/{tenant}/export", {"exportOption": "disable export"})
+        (place.root / "config/catalog.yaml").write_text(before)
+
+
+def _stopped(house: House, tenant: str) -> bool:
+    listed = describing.listed(house.office.installation(), tenant)
+    return [(one["status"], one["error_code"]) for one in listed] == [("open", "stopped")]
+
+
+def _parts(house: House, tenant: str) -> list[Path]:
+    return [path for path in (house.office.place.out / f"exports/{tenant}").rglob(".*.part") if path.exists() and path.stat().st_size]
+
+
+def test_a_daily_delivery_starts_beside_a_long_full_load_which_ends_in_order_when_airflow_stops_it(house: House) -> None:
+    today = datetime.now(UTC)
+    with one_slot_each(house), a_long_full_load(house, "fabrikam"):
+        assert house.api("PUT", "/wingtip/export", {"entityList": ["user"]}).is_success
+        run(house.office.installation(), "wingtip", today - timedelta(days=3))  # its full load, of no row; what is left is a delta
+        wait(
+            house,
+            "the daily delivery waits",
+            RUN_WITHIN,
+            lambda: [
+                one for one in describing.listed(house.office.installation(), "wingtip") if (one["kind"], one["rows"]) == ("delta", 0)
+            ],
+        )
+        assert _running(house, "fabrikam")

@@ -12,7 +12,7 @@ import json
 import signal
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
         stack.callback(client.close)
         # As by Admin > Connections: tasks have it from their supervisor, the command line from Airflow's database.
         client.post("/api/v2/connections", json={"connection_id": "shared_sftp", **server}).raise_for_status()
-        for name in ("triggerer", "scheduler", *WORKERS):
+        for name in ("triggerer", "scheduler", *WORKERS, "serve"):
             topology.start(name)
         _trigger(client, "apply_config")
         exports = sshd.root / "exports"
@@ -85,8 +85,10 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
         topology.start("scheduler")
         _wait_for_day(exports, "globex")
         _download(topology, client)
-        for service in ("api-server", "dag-processor", "triggerer", "scheduler"):
-            wait_for(f"{service} to be healthy", lambda service=service: topology.healthy(service))
+        for name in ("api-server", "dag-processor", "triggerer", "scheduler", "serve", *(name for name in WORKERS if name != lost)):
+            wait_for(f"{name} to be healthy", lambda name=name: topology.healthy(name))
+        assert not topology.healthy(lost)
+        _see_one_tenant(topology)
         _wait_for_day(exports, "acme")
         for tenant, rows in ROWS.items():
             assert _delivered_ids(exports / tenant) == list(range(rows))
@@ -169,6 +171,15 @@ def _download(topology: Topology, client: httpx.Client) -> None:
     archive = httpx.get(link, follow_redirects=True, timeout=120, trust_env=False)
     with zipfile.ZipFile(io.BytesIO(archive.raise_for_status().content)) as held:
         assert held.testzip() is None
+
+
+def _see_one_tenant(topology: Topology) -> None:
+    """`init` made a role for each tenant: who has that of one reaches no other."""
+    person = ["--firstname", "Gina", "--lastname", "G", "--email", "gina@example.com"]
+    topology.run("airflow", "users", "create", "--role", "globex", "--username", "gina", "--password", "not-a-secret", *person)
+    with closing(topology.api("gina", "not-a-secret")) as gina:
+        base = "/waybill/api/v1/tenants"
+        assert [gina.get(f"{base}/{tenant}/deliveries").status_code for tenant in ("globex", "acme")] == [200, 404]
 
 
 def _redeliver(topology: Topology, exports: Path, machine: str) -> None:

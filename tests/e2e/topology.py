@@ -99,11 +99,14 @@ class Topology:
 
     def start(self, name: str) -> None:
         """A service, or one of the workers, by its command in the file."""
-        service = "worker" if name in WORKERS else name
-        words = shlex.split(self.compose["services"][service]["command"])
-        own = ["--celery-hostname", name] if name in WORKERS else []
-        argv = [sys.executable, "-m", "airflow", *words, *own]
-        self.processes[name] = spawn(argv, log=self.log(name), env=self.environment(service, name), cwd=self.root)
+        service = self.compose["services"]["worker" if name in WORKERS else name]
+        if "entrypoint" in service:
+            argv = [*service["entrypoint"], *(self._native(word) for word in service["command"])]
+        else:  # the image's own is `airflow`
+            own = ["--celery-hostname", f"celery@{name}"] if name in WORKERS else []
+            argv = [sys.executable, "-m", "airflow", *shlex.split(service["command"]), *own]
+        environment = self.environment("worker" if name in WORKERS else name, name)
+        self.processes[name] = spawn(argv, log=self.log(name), env=environment, cwd=self.root)
 
     def kill(self, name: str) -> None:
         """SIGKILL to the service and everything it started, as when a machine is lost."""
@@ -116,12 +119,14 @@ class Topology:
                 continue
         process.wait(SECONDS)
 
-    def healthy(self, service: str) -> bool:
-        """What the file's own health check says of the service."""
+    def healthy(self, name: str) -> bool:
+        """What the file's own health check says of a service, or of one of the workers."""
+        service = "worker" if name in WORKERS else name
         kind, *words = self.compose["services"][service]["healthcheck"]["test"]
         argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
-        argv = [self._native(word).replace("localhost:8080", f"127.0.0.1:{self.api_port}") for word in argv]
-        return subprocess.run(argv, env=self.environment(service), capture_output=True, timeout=SECONDS, check=False).returncode == 0
+        argv = [self._native(word) for word in argv]
+        environment = {**self.environment(service), "HOSTNAME": name}
+        return subprocess.run(argv, env=environment, capture_output=True, timeout=SECONDS, check=False).returncode == 0
 
     def run(self, *argv: str, machine: str = "worker2") -> str:
         """A command of the image on one of the machines; its output."""
@@ -139,13 +144,13 @@ class Topology:
         done = subprocess.run(argv, env=environment, cwd=self.root, capture_output=True, text=True, timeout=SECONDS, check=False)
         assert done.returncode == 0, f"init: {done.stdout}{done.stderr}"
 
-    def api(self) -> httpx.Client:
-        """A client of the API server, logged in as the administrator that `init` made."""
+    def api(self, user: str = "admin", password: str = "") -> httpx.Client:
+        """A client of the API server, logged in: as the administrator that `init` made, unless as somebody else."""
         client = httpx.Client(base_url=f"http://127.0.0.1:{self.api_port}", timeout=120, trust_env=False)
 
         def token() -> str | None:
             try:
-                body = {"username": "admin", "password": self.values["AIRFLOW_ADMIN_PASSWORD"]}
+                body = {"username": user, "password": password or self.values["AIRFLOW_ADMIN_PASSWORD"]}
                 answer = client.post("/auth/token", json=body)
                 return str(answer.json()["access_token"]) if answer.is_success and client.get("/execution/health").is_success else None
             except httpx.HTTPError:
@@ -178,6 +183,8 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
     from cryptography.fernet import Fernet
 
     values |= {"AIRFLOW_FERNET_KEY": Fernet.generate_key().decode(), "AIRFLOW_WORKER_CONCURRENCY": "2", "AIRFLOW_PARALLELISM": "4"}
+    values |= {"WAYBILL_OAUTH_ISSUER": "https://issuer.example", "WAYBILL_OAUTH_AUDIENCE": "waybill"}
+    values |= {"WAYBILL_OAUTH_JWKS_URL": "https://issuer.example/jwks"}
     for name in ("dags", "plugins"):
         (root / name).symlink_to(repository / name)
     account = ordinary_account("postgres")
@@ -197,13 +204,16 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
         redis.start()
         stack.callback(redis.stop)
         s3.client().create_bucket(Bucket="waybill-archive")
-        api_port = free_port()
+        api_port, serve_port = free_port(), free_port()
         hosts = {
             "@airflow-db/": f"@127.0.0.1:{clusters['airflow'].port}/",
             "@ledger-db/": f"@127.0.0.1:{clusters['waybill'].port}/",
             "@redis:6379/": f"@127.0.0.1:{redis.port}/",
             "http://archive:9000": s3.endpoint,
             "http://api-server:8080": f"http://127.0.0.1:{api_port}",
+            "http://localhost:8080": f"http://127.0.0.1:{api_port}",
+            "http://localhost:8081": f"http://127.0.0.1:{serve_port}",
+            "--host 0.0.0.0 --port 8081": f"--host 127.0.0.1 --port {serve_port}",
         }
         topology = Topology(root, compose, values, hosts, clusters["airflow"], clusters["waybill"], redis, api_port, extra)
         topology.initialise()
