@@ -1,6 +1,7 @@
-"""What is in force for each tenant, and how that changes.
+"""Decides what is in force for each tenant, and changes it.
 
-`applying` brings files into force, `replacing` bodies of the API, `estimating` tells the size before. In come registrations of the
-configuration; out come versions in the ledger, streams switched on and off, and differences people can read. A replace is a difference:
-kept entities keep stream, sequence and watermark, unless they are to be read by other ids or conditions now.
+In: registrations of the configuration. Out: versions in the ledger, streams that are activated and deactivated, and differences for people.
+
+`applying` brings files into force, `replacing` does so with bodies of the API, and `estimating` gives the size before. A replace is a
+difference: kept entities keep stream, sequence and watermark, unless they are to be read by other ids or conditions from now on.
 """

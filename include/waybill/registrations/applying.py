@@ -1,4 +1,4 @@
-"""Configuration files -> ledger: what `waybill apply` and the DAG `apply_config` do."""
+"""Brings the ledger to what the configuration files say, for `waybill apply` and the DAG `apply_config`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Applied:
-    """Every tenant's change, and the findings of files that were left out; those tenants stay on their last good version.
+    """The change of every tenant, and the findings of files that were left out. Those tenants stay on their last good version.
 
     `refusal` is why a dry run's changes would not be carried out.
     """
@@ -56,7 +56,7 @@ class Applied:
     findings: tuple[Finding, ...]
     refusal: PermanentError | None = None
     notes: tuple[str, ...] = ()
-    """Which columns were frozen, and what the catalog's changes mean for rows that were delivered already."""
+    """The columns that were frozen, and what the catalog's changes mean for rows that were delivered already."""
 
     @property
     def changed(self) -> list[Change]:
@@ -67,7 +67,7 @@ class Applied:
         return {change.tenant: change.difference.activated for change in self.changed if change.difference.activated}
 
     def lines(self, *, dry_run: bool) -> Iterator[str]:
-        """The changes as people read them in a terminal or a task's log, and a count at the end."""
+        """Yield the changes for a terminal or a task's log, and a count at the end."""
         for change in self.changed:
             yield f"{_SIGNS[change.action]} {change.tenant}  ({change.file})"
             for key, (old, new) in change.fields.items():
@@ -82,7 +82,7 @@ class Applied:
 
 
 def _shown(value: object) -> str:
-    """A value of a body on one line. A key, which has thousands of characters, is told by its hash."""
+    """Return a value of a body on one line. A key has thousands of characters, so its hash stands for it."""
     text = json.dumps(value, ensure_ascii=False)
     return _KEY.sub(lambda key: "key with SHA-256 " + key_hash(json.loads(f'"{key[0]}"')), text)
 
@@ -126,7 +126,7 @@ def apply(
 
 
 def _waits(file: TenantFile, active: Mapping[str, Collection[str]], frozen: Frozen) -> bool:
-    """Whether the tenant receives an entity that waits for its columns to be frozen again. Its stream must not end meanwhile."""
+    """Return whether the tenant receives an entity whose columns are not frozen yet. Its stream must not end meanwhile."""
     return not file.registration.is_disabled and any(entity in frozen.waiting for entity in active.get(file.tenant, ()))
 
 
@@ -150,12 +150,12 @@ def _unusable(
 
 
 def is_gone(files: TenantFiles, registered: Registered) -> bool:
-    """Whether a registration's file is there no more; one with mistakes is still there."""
+    """Return whether a registration's file is gone. A file with mistakes is not gone."""
     return bool(registered.managed_by_file) and registered.tenant not in files.tenants and registered.tenant not in files.broken
 
 
 def tenant_of(finding: Finding) -> str:
-    """The tenant a finding is about, if it is one of a tenant's file."""
+    """Return the tenant of a finding, if it is about a tenant's file."""
     return finding.file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")
 
 
@@ -165,7 +165,7 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
 
 
 def change_of(file: TenantFile, before: Registered | None, active: list[str]) -> Change:
-    """What applying the file does, given the registration in force and the active entities."""
+    """Return what applying the file does, given the registration in force and the active entities."""
     diff = difference(active, file.entities)
     fields = changed_fields(before.body if before else {}, file.registration.body())
     if before is None:
@@ -188,7 +188,7 @@ def _words(registered: Registered | None) -> Registration:
 
 
 def _mass_deactivation(changes: list[Change], before: dict[str, Registered]) -> PermanentError | None:
-    """Why changes that would switch off many tenants at once are not carried out; a folder that was not mounted looks just like that."""
+    """Return why changes that deactivate many tenants at once are refused. A folder that is not mounted looks exactly like that."""
     active = {tenant for tenant, registered in before.items() if not _is_disabled(registered)}
     ending = sorted(change.tenant for change in changes if change.action == "deactivate" and change.tenant in active)
     if len(ending) <= MOST_DEACTIVATED * len(active):
@@ -249,7 +249,7 @@ def replace_in(
     by: Provenance,
     expected: int | None = None,
 ) -> Recorded:
-    """Replace a registration in an open transaction; streams whose rows are others now begin anew. Raises LostUpdate."""
+    """Replace a registration in an open transaction. Streams with other rows from now on start over. Raises LostUpdate."""
     before = registrations.current(connection, tenant)
     done = registrations.replace(connection, tenant, wanted, entities, by=by, now=installation.now(), expected=expected)
     if before is not None:

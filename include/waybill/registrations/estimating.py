@@ -1,4 +1,4 @@
-"""How much a full load would be: rows counted at the source, bytes from what earlier files of the same entity weighed."""
+"""Estimates the size of a full load: rows are counted at the source, bytes come from earlier files of the same entity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from waybill.installation import Installation
 from waybill.ledger import deliveries
 
 PATIENCE = 10.0
-"""Seconds a look may take; what is not counted by then stays unknown."""
+"""The seconds that a look may take. A count that is not ready by then stays unknown."""
 PATIENCE_OF_A_TERMINAL = 120.0
 """The same, where nobody waits for a page."""
 
@@ -42,7 +42,7 @@ _WIDTHS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """One entity's full load, uncompressed. None where it could not be told within `PATIENCE`; `note` then says why.
+    """One entity's full load, uncompressed. None if it is unknown after `PATIENCE`. `note` then says why.
 
     Beside a number `note` says what may keep the connection from seeing every row.
     """
@@ -56,7 +56,7 @@ class Estimate:
 def estimate(
     installation: Installation, tenant: str, registration: Registration, entities: Collection[str], patience: float = PATIENCE
 ) -> list[Estimate]:
-    """What the first full loads of these entities would hold now. Never raises for a source that cannot be asked."""
+    """Return what the first full loads of these entities would hold now. It never raises for a source that is away."""
     catalogued = [entity for name in entities if (entity := installation.catalog.entity(name))]
     found = {entity.id: Estimate(entity.id, note="counting takes too long") for entity in catalogued}
     by_source: dict[str, list[Entity]] = {}
@@ -101,7 +101,7 @@ def _count(
                 rows = snapshot.count(Selection(seen, source_tenant, seen.columns, where=where))
                 found[entity.id] = Estimate(entity.id, rows, round(rows * _width(installation, tenant, seen)), snapshot.narrowed(entity))
     except WaybillError as error:
-        # A preview must not fail because a source does: the delivery will tell it in full.
+        # A preview must not fail because a source does. The delivery reports the error in full.
         for entity in asked:
             if found[entity.id].rows is None:
                 found[entity.id] = Estimate(entity.id, note=f"the source cannot be counted now ({error.code})")

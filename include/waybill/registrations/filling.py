@@ -1,4 +1,4 @@
-"""Columns catalogued after a stream began: rows that do not change keep them empty until a full load, and everybody is told so."""
+"""Columns that join the catalog after a stream began. Unchanged rows keep them empty until a full load, and every report says so."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def followed(delivered: Sequence[Mapping[str, Any]], catalogued: Mapping[str, Co
 
 
 def new_columns(stream: Stream, entity: Entity) -> list[str]:
-    """The catalogued columns that no delivery of a running stream has carried, whatever their name was.
+    """Return the catalogued columns that no delivery of a running stream has carried, under any name.
 
     Mode full delivers every row each time: it has none.
     """
@@ -50,7 +50,7 @@ def new_columns(stream: Stream, entity: Entity) -> list[str]:
 
 
 def needs_full_load(stream: Stream, entity: Entity) -> str:
-    """Why the next delivery must be a full load, or nothing: the entity wants new columns filled at once."""
+    """Return why the next delivery must be a full load, if the entity wants new columns filled at once. Else empty."""
     new = new_columns(stream, entity)
     if not new or entity.fill != "full_load":
         return ""
@@ -58,7 +58,7 @@ def needs_full_load(stream: Stream, entity: Entity) -> str:
 
 
 def kept_empty(new: list[str]) -> str:
-    """What a delivery's note says of new columns."""
+    """Return what a delivery's note says about new columns."""
     return f"{named(new)} new: rows that did not change keep {'it' if len(new) == 1 else 'them'} empty until a full load" if new else ""
 
 

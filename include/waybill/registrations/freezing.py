@@ -1,4 +1,4 @@
-"""Freezing `columns: all except [..]`: what a source holds today becomes the list of columns that may leave."""
+"""Freezes `columns: all except [..]`: the columns that a source has today become the list of columns that may be exported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from waybill.sources.sql import Flavour
 
 @dataclass(frozen=True)
 class Frozen:
-    """What was frozen, in words, and by entity why others still wait."""
+    """What was frozen, in words, and why other entities still wait, by entity."""
 
     told: tuple[str, ...] = ()
     waiting: Mapping[str, Finding] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class _Look:
 
 
 def _looks(installation: Installation, source: str, entities: Mapping[str, Unfrozen]) -> dict[str, _Look | WaybillError]:
-    """What a source says of each entity. One that it refuses costs the others nothing."""
+    """Return what a source says about each entity. A refused one does not stop the others."""
     try:
         with installation.source(source).snapshot([unfrozen.entity for unfrozen in entities.values()]) as snapshot:
             flavour = _flavour(installation.catalog.sources[source], snapshot)

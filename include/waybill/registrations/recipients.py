@@ -1,4 +1,4 @@
-"""The key that a registration encrypts to is tried before the registration is in force, so that no delivery finds out first."""
+"""Tries the key that a registration encrypts to before the registration is in force, so that no delivery finds out first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a catalog says of the rows an entity reads. When it says otherwise, rows that did not change are others than a consumer holds."""
+"""Notices that the catalog gives unchanged rows other values. A consumer then holds other rows than the catalog describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant's registration as the API works with it: look, rehearse, replace, go back. The rules are those of the files."""
+"""Looks at, rehearses, replaces and restores a tenant's registration, for the API. The rules are those of the files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Replaced:
 
 
 def read(raw: Mapping[str, Any], installation: Installation, tenant: str) -> tuple[Registration, tuple[str, ...]]:
-    """A tenant's body and the entity ids it stands for. Raises InvalidInput with every finding."""
+    """Return a tenant's body and its entity ids. Raises InvalidInput with every finding."""
     findings: list[Finding] = []
     wanted = validated(Registration, raw, "", findings)
     if wanted is None:
@@ -147,7 +147,7 @@ def _refuse_chosen_rows(
 
 
 def _refuse_key(wanted: Registration, before: Registered | None) -> None:
-    """A key that nothing can be encrypted to is refused before it is in force."""
+    """Refuse a key that nothing can be encrypted to, before it is in force."""
     if found := recipients.unusable(wanted, before):
         raise InvalidInput(found)
 
@@ -209,7 +209,7 @@ def _refuse_managed_as_code(installation: Installation, tenant: str) -> Register
 def rehearse(
     installation: Installation, tenant: str, raw: Mapping[str, Any], *, expected: int | None = None, operator: bool = False
 ) -> Rehearsal:
-    """What `replace` would do with this body; changes nothing. Raises what `replace` raises."""
+    """Return what `replace` would do with this body, and change nothing. Raises what `replace` raises."""
     registered = _refuse_managed_as_code(installation, tenant)
     wanted, entities = read(raw, installation, tenant)
     if expected is not None and expected != (registered.version if registered else 0):

@@ -1,4 +1,4 @@
-"""The tenants in force that receive rows by the same id in the data: nobody may receive another one's."""
+"""Finds tenants that receive rows by the same id in the data, because no tenant may receive another one's rows."""
 
 from __future__ import annotations
 
