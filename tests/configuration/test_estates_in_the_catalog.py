@@ -47,6 +47,7 @@ def test_estates_as_they_are_can_be_said(tmp_path: Path, entity: dict[str, Any])
     ("entity", "finding"),
     [
         ({"relation": None}, "entities.theme.relation: is required"),
+        ({"key": ["id", "id"]}, "entities.theme.key: names a column twice (allowed: each column once)"),
         ({"query": "SELECT 1"}, "entities.theme.relation: relation and query exclude each other"),
         ({"relation": None, "query": "DELETE FROM theme"}, "entities.theme.query: holds the word DELETE"),
         ({"tenant_column": None}, "entities.theme.tenant_column: is required"),

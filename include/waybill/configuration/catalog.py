@@ -344,6 +344,8 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
     source = catalog.sources.get(entity.source)
     if source is None:
         yield unknown_source(entity.id, entity.source, list(catalog.sources), file)
+    if len({*entity.key}) < len(entity.key):
+        yield Finding(file, f"{at}.key", "names a column twice", "each column once")
     if entity.changes.mode is not Mode.FULL and not entity.changes.column:
         yield Finding(
             file,
