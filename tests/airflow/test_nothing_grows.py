@@ -251,8 +251,8 @@ OF_ALL_TENANTS: dict[str, Callable[[Installation], Any]] = {
 }
 
 
-LOOKS_AT_EACH = {"page of exports": 1}
-"""One statement reads a few bytes a tenant: which tenants there are to choose from."""
+LOOKS_AT_EACH = {"page of exports": 1, "page of one tenant": 1}
+"""One statement of every page reads a few bytes a tenant: which tenants there are to choose from."""
 
 ADDS_UP_A_YEAR = {"page of one tenant": 4 * 2 * (366 + 92)}
 """The months of a tenant: of the deliveries of a year, and of a quarter before it, and of none that is older."""

@@ -255,6 +255,6 @@ def ids(connection: Connection) -> list[str]:
     return list(connection.scalars(select(tenant.c.id).where(tenant.c.version > 0).order_by(tenant.c.id)))
 
 
-def met(connection: Connection) -> list[str]:
-    """Every tenant the ledger knows: those that were registered, and those that only ever asked for exports."""
-    return list(connection.scalars(select(tenant.c.id).order_by(tenant.c.id)))
+def known(connection: Connection) -> dict[str, bool]:
+    """Every tenant the ledger knows, and whether it was ever registered: the others only ever asked for exports."""
+    return {name: version > 0 for name, version in connection.execute(select(tenant.c.id, tenant.c.version).order_by(tenant.c.id))}

@@ -83,9 +83,10 @@ class Houses:
 
 def houses(installation: Installation) -> Houses:
     with installation.ledger.read() as connection:
-        registered, met = frozenset(registrations.ids(connection)), registrations.met(connection)
+        met = registrations.known(connection)
     configuration = installation.configuration
     filed = {file_name for file_name in configuration.file_names if TENANT_ID.match(file_name)}
+    registered = frozenset(name for name, is_registered in met.items() if is_registered)
     return Houses(sorted({*met, *configuration.policy.named_tenants, *filed}), registered)
 
 
