@@ -1,4 +1,4 @@
-"""Row-level security of PostgreSQL: which tables' policies decide what a connection sees, through whatever driver."""
+"""Row-level security of PostgreSQL: finds the tables whose policies decide what a connection sees, with any driver."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from waybill.canonical import ColumnType
 
 @dataclass(frozen=True)
 class Bind:
-    """A value handed to the driver. `cast` is the engine's type name the placeholder is cast to, when it needs one."""
+    """A value for the driver. `cast` is the engine's type that the placeholder is cast to, if it needs one."""
 
     value: Any = field(repr=False)
     cast: str = ""
@@ -21,7 +21,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class Sql:
-    """A piece of SQL: raw text and bind parameters in the order they stand."""
+    """A piece of SQL: raw text and bind parameters, in their order."""
 
     parts: tuple[str | Bind, ...] = ()
 
@@ -35,7 +35,7 @@ class Sql:
 
 
 def sql(template: str, *fills: str | Bind | Sql) -> Sql:
-    """`template` with each `{}` replaced: text as it stands, a Bind as a parameter, an Sql spliced in."""
+    """Return `template` with each `{}` replaced: text as it is, a Bind as a parameter, an Sql inserted."""
     texts = template.split("{}")
     if len(texts) != len(fills) + 1:
         raise ValueError(f"{template!r} has {len(texts) - 1} places for {len(fills)} values")
@@ -98,11 +98,11 @@ class Flavour(Protocol):
     def name(self, identifier: str) -> str: ...
 
     def kind(self, native: str) -> ColumnType | None:
-        """The catalog type a native type is by nature; None when it has none."""
+        """Return the natural catalog type of a native type. None if it has none."""
         ...
 
     def unfit(self, native: str) -> tuple[str, str] | None:
-        """Why a native type can be delivered as nothing, and what to do; None when it can."""
+        """Return why a native type cannot be delivered at all, and what to do. None if it can."""
         ...
 
     def text(self, x: str, kind: ColumnType, native: str) -> str:

@@ -1,4 +1,4 @@
-"""The in-memory DuckDB that reads files, formats rows and spills to disk: how it is opened, how it spells SQL, how it streams."""
+"""The in-memory DuckDB that reads files, formats rows and spills to disk: it is opened, spells SQL and streams rows here."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def render(statement: Sql) -> tuple[str, list[Any]]:
 
 
 def stream(connection: duckdb.DuckDBPyConnection, statement: Sql, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """The result as Arrow batches, while it is being computed."""
+    """Yield the result as Arrow batches while it is being computed."""
     text, values = render(statement)
     yield from connection.sql(text, params=values).to_arrow_reader(rows)
 
@@ -207,7 +207,7 @@ def arrow(query: Query, typed: bool = True) -> Sql:
 
 
 def unknown(batches: Iterator[pa.RecordBatch], known: Container[bytes] | None) -> Iterator[pa.RecordBatch]:
-    """The rows whose digest, in the second column, is not known; all of them where nothing is."""
+    """Yield the rows with an unknown digest in the second column. All rows if no digest is known."""
     if known is None:
         yield from batches
         return
@@ -282,7 +282,7 @@ class DuckDBFlavour:
         return f"CAST({x} AS VARCHAR)"
 
     def _natural(self, x: str, native: str) -> tuple[ColumnType | None, str]:
-        """What a value is by nature, and its text."""
+        """Return the natural type of a value, and its text."""
         kind = self.kind(native)
         if native in _NANOSECONDS:
             return kind, canonical_sql.nanosecond_text(x)

@@ -35,7 +35,7 @@ _MOST_DIGITS = 38
 
 
 Stamp = tuple[str, ...]
-"""Size, times and identity of a file, as its storage tells them."""
+"""Size, times and identity of a file, from its storage."""
 
 
 class Lake:
@@ -106,7 +106,7 @@ _TELLING = {"aws_access_key_id", "profile_name", "role_arn"}
 
 
 class LakeSnapshot(EngineSnapshot):
-    """The files there were when each entity was first looked at."""
+    """The files that existed when each entity was first looked at."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class LakeSnapshot(EngineSnapshot):
                 yield streams
 
     def _shares(self, selection: Selection, most: int) -> list[dict[str, tuple[int, int] | None]]:
-        """The files of each share, and which rows of those that are cut."""
+        """Return the files of each share, and the rows of those that are cut."""
         if selection.changed.back:
             return []
         paths = self._paths(selection.entity, selection.tenant)
@@ -293,7 +293,7 @@ class LakeSnapshot(EngineSnapshot):
         return found
 
     def _place(self, relation: str) -> tuple[str, str, int]:
-        """A relation's name below the root, the part of it that is no pattern, and how many folders deep that is."""
+        """Return a relation's name below the root, its part without a pattern, and the depth of that in folders."""
         root = f"{self.root.rstrip('/')}/" if self.root else ""
         fixed = root + _PATTERN_MARKS.split(relation, maxsplit=1)[0]
         return f"{root}{relation}", fixed, fixed.count("/")
@@ -320,7 +320,7 @@ class LakeSnapshot(EngineSnapshot):
         return [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
 
     def _check_same_schema(self, selection: Selection) -> None:
-        """A file whose needed columns differ from the first file's would be read as NULLs or cast without a word."""
+        """Refuse a file whose needed columns differ from the first file's: DuckDB would silently read NULLs or cast."""
         entity = selection.entity
         paths = self._paths(entity, selection.tenant)
         needed = {*entity.needed_columns, *sources(selection.columns)} - partitions.types_of(paths[0], entity).keys()
@@ -379,7 +379,7 @@ def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
 
 
 def _these(paths: list[str]) -> Bind:
-    """Files as DuckDB takes them, which reads every path as a pattern."""
+    """Return the files for DuckDB, which reads every path as a pattern."""
     return Bind(tuple(map(_literal, paths)), "VARCHAR[]")
 
 
@@ -388,7 +388,7 @@ def _stamp(info: dict[str, Any]) -> Stamp:
 
 
 def _refuse_unreadable(path: str, entity: Entity) -> None:
-    """Two kinds of names that DuckDB reads otherwise than they are spelt."""
+    """Refuse two kinds of names that DuckDB does not read as they are written."""
     in_partition = any("?" in part for part in path.split("/")[:-1] if partitions.PARTITION.match(part))
     if in_partition or ("\\" in path and _PATTERN_MARKS.search(path)):
         raise PermanentError(
@@ -400,7 +400,7 @@ def _refuse_unreadable(path: str, entity: Entity) -> None:
 
 
 def _literal(path: str) -> str:
-    """The pattern that matches this path and no other."""
+    """Return the pattern that matches only this path."""
     return _PATTERN_MARKS.sub(r"[\1]", path)
 
 

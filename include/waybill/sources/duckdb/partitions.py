@@ -1,4 +1,4 @@
-"""Partition columns of a lake: what the folders of a path say, and as what it is read."""
+"""Partition columns of a lake: the values in the folders of a path, and their types."""
 
 from __future__ import annotations
 

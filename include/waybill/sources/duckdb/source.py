@@ -1,4 +1,4 @@
-"""The DuckDB source, and what every relation its engine reads has in common, be it a table or a set of Parquet files."""
+"""The DuckDB source, and the common part of every relation that its engine reads: tables and sets of Parquet files."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class EngineSnapshot(ABC):
     """A `Snapshot` over relations inside a DuckDB connection whose transaction is open."""
 
     counts_cheaply = True
-    """Whether counting a tenant's rows costs next to nothing."""
+    """True if counting a tenant's rows costs next to nothing."""
 
     reads_again = True
-    """Whether it costs little to read the rows several times."""
+    """True if it costs little to read the rows several times."""
 
     at_once = engine.SORTED_WITH_LITTLE
     """More rows are sorted in parts, where the rows can be read again."""
@@ -105,7 +105,7 @@ class EngineSnapshot(ABC):
 
     @contextmanager
     def streams(self, selection: Selection, most: int) -> Iterator[list[Stream]]:
-        """One: the engine reads with all cores as it is."""
+        """Yield one stream, because the engine already reads with all cores."""
         yield [Rows(self, selection)]
 
     def changes_by_time(self, selection: Selection) -> bool:

@@ -1,4 +1,4 @@
-"""Where the engine spills to: a folder of its own for each connection, removed with it, or by the next one on the machine."""
+"""The folders that the engine spills to. Each connection has one. It is removed with the connection, or by the next one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from waybill.errors import TransientError
 
 _PREFIX = "waybill-duckdb-"
 _HELD = "in-use"
-"""The file in a folder that its process holds locked. The kernel lets go of it however that process ends."""
+"""The file that a process keeps locked in its folder. The kernel releases it however the process ends."""
 
 
 @contextmanager

@@ -60,7 +60,7 @@ SELECT 1
   LEFT JOIN pg_class AS seen ON seen.oid = r.now
  WHERE seen.oid IS NULL OR seen.relkind = 'r' AND seen.relfilenode <> pg_relation_filenode(r.now)
 """
-"""pg_class as the snapshot sees it, against what the server holds now: another oid or another heap."""
+"""Compares pg_class in the snapshot with the server now: another oid or another heap means that the relation was replaced."""
 _UNIQUE = """
 SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
   FROM pg_index i
@@ -69,7 +69,7 @@ SELECT array(SELECT a.attname::text FROM unnest(i.indkey) AS k JOIN pg_attribute
 
 
 class Postgres:
-    """The source. One session per snapshot, each after the other the same one where a task keeps it (`keeping`)."""
+    """The source. Each snapshot has one session. A task reuses the same one (`keeping`)."""
 
     def __init__(self, spec: PostgresSource, connections: Connections) -> None:
         self.spec = spec
@@ -88,7 +88,7 @@ class Postgres:
 
 
 class PostgresSnapshot:
-    """One snapshot; `facts` were read just before it opened, and what `entities` read was locked."""
+    """One snapshot. `facts` were read just before it opened, and the tables of `entities` were locked."""
 
     counts_cheaply = False
 
@@ -141,7 +141,7 @@ class PostgresSnapshot:
             self.connection.execute("ROLLBACK")
 
     def _tables_read(self, entity: Entity) -> list[str]:
-        """Quoted names of what stands behind an entity."""
+        """Return the quoted names of the tables that an entity reads."""
         if not entity.query:
             return [relation_name(joined) for joined in (entity, *entity.parents())]
         text, _ = render(hiding.tables_read(relation_name(entity)))
@@ -283,7 +283,7 @@ class PostgresSnapshot:
         return PostgresFlavour(bytewise, loose, self._shapes_of(entity))
 
     def _shapes_of(self, entity: Entity) -> nested.Shapes:
-        """What the relation's types are made of; asked for once, and only where there is one that is not plain."""
+        """Return the parts of the relation's types. It is asked once, and only if a type is not plain."""
         found = self._shapes.get(relation_name(entity))
         if found is None:
             unknown = [native for native in self.columns(entity).values() if PostgresFlavour().unknown(native)]
@@ -343,7 +343,7 @@ class PostgresSnapshot:
         return found
 
     def _columns_of_query(self, entity: Entity) -> list[Any]:
-        """As `_COLUMNS`; nothing is known of a result's NULLs and collations, so texts are compared exactly."""
+        """Return the columns of a query, as `_COLUMNS` does. NULLs and collations are unknown, so texts are compared exactly."""
         text, _ = render(sql("SELECT * FROM {} LIMIT 0", relation_name(entity)))
         cursor = self.connection.execute(text)
         result = cursor.pgresult
@@ -387,7 +387,7 @@ class PostgresSnapshot:
 
 
 class SnapshotQuery(Query):
-    """Spans over a pg_snapshot: what was not visible in the first and is in the second."""
+    """Spans over a pg_snapshot: the rows that were invisible in the first snapshot and are visible in the second."""
 
     def at_or_after(self, start: Any) -> Sql:
         if start is None or not self._by_transaction():
@@ -415,7 +415,7 @@ def render(statement: Sql) -> tuple[str, list[Any]]:
 
 
 def _rewrite(columns: int, line_end: str) -> Callable[[Buffer], bytes] | None:
-    """What turns a record of the server into the dialect's; None where it is that already.
+    """Return the function that turns a record of the server into the dialect's. None if it is that already.
 
     The server quotes a lone \\. for readers of its own text format; a value with quotes of its own would have doubled them.
     """
