@@ -21,6 +21,8 @@ from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess
 from waybill.connection import Connection
 from waybill.deliveries import repairs
+from waybill_consumer.manifest import Column
+from waybill_consumer.shapes import parquet_records
 
 SHAPES: dict[str, dict[str, Any]] = {
     "parquet": {"files": {"format": "parquet"}},
@@ -166,3 +168,17 @@ def test_a_format_that_came_later_than_the_program_is_named(tmp_path: Path) -> N
     said = consumer("pull", tmp_path / "in", tmp_path / "copy")
     assert said.code == 1
     assert "format" in said.err
+
+
+def test_times_that_parquet_holds_and_rfc_3339_does_not_are_spelt_as_in_csv(tmp_path: Path) -> None:
+    times = ["0044-03-15 (BC) 12:00:00+00", "0999-12-31 23:59:59.5+00", "12026-02-01 00:00:00+00", "infinity", "-infinity"]
+    values = ", ".join(f"('{text}'::timestamptz, '{text.split(' 12')[0].split(' 23')[0].split(' 00')[0]}'::date)" for text in times)
+    duckdb.execute(f"copy (select * from (values {values}) as t(moment, day)) to '{tmp_path}/a.parquet' (format parquet)")
+    columns = [Column("moment", "timestamp"), Column("day", "date")]
+    assert list(parquet_records(tmp_path / "a.parquet", columns)) == [
+        ["0044-03-15T12:00:00.000000Z BC", "0044-03-15 BC"],
+        ["0999-12-31T23:59:59.500000Z", "0999-12-31"],
+        ["12026-02-01T00:00:00.000000Z", "12026-02-01"],
+        ["infinity", "infinity"],
+        ["-infinity", "-infinity"],
+    ]

@@ -108,7 +108,45 @@ def emptied(launcher: Launcher, place: Place, database: Database) -> list[str]:
     return uncopied(place.out, database) + ([done.said] if done.status else [])
 
 
+def renamed(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """Two columns swap their names: every row has other values, and none has changed."""
+    swap = ["version to kept", "spare to version", "kept to spare"]
+    database.psql("alter table orders add spare int default 7; " + "; ".join(f"alter table orders rename {names}" for names in swap))
+    return []
+
+
+def hidden(launcher: Launcher, folder: Path) -> list[str]:
+    """A policy hides every row from the connection, behind a view that reads with its own reader's rights."""
+    with ExitStack() as servers:
+        cluster = servers.enter_context(serve_postgres())
+        database = servers.enter_context(cluster.database())
+        prepare(folder, database, orders=SNAPSHOT)
+        database.psql(ROWS.format(1, 20) + "; alter table orders enable row level security; create role reader login")
+        views = "create view inner_view with (security_invoker) as table orders; create view shown as table inner_view"
+        database.psql(views + "; grant select on all tables in schema public to reader")
+        catalogued = (folder / "config/catalog.yaml").read_text().replace("relation: orders", "relation: shown")
+        (folder / "config/catalog.yaml").write_text(catalogued)
+        found = environment(database)
+        env = {name: text.replace('"login": "postgres"', '"login": "reader"') for name, text in found.items()}
+        done = launcher.run(folder, "run", "acme", "--until", FIRST, env=env)
+        return [] if done.status == 1 and "row-level security" in done.said else [f"nobody is told of hidden rows: {done.said}"]
+
+
 ROW_MUTANTS = [
+    Mutant(
+        "columns that swapped their names are taken for the same",
+        "sources/definitions.py",
+        "if moved := _moved(was, table, common):",
+        "if moved := []:",
+        on_postgres(renamed),
+    ),
+    Mutant(
+        "a view with its invoker's rights reads as the view's around it",
+        "sources/hiding.py",
+        "THEN me.oid ELSE v.relowner END",
+        "THEN r.reader ELSE v.relowner END",
+        hidden,
+    ),
     Mutant(
         "keys that are gone are not told",
         "deliveries/comparison/keysets.py",

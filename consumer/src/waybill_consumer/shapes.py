@@ -131,7 +131,12 @@ def _quoted(name: str) -> str:
 
 _SPELT = {
     "float": "replace(replace(cast({} as varchar), 'nan', 'NaN'), 'inf', 'Infinity')",
-    "timestamp": "strftime({} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')",
+    "date": "replace(cast({} as varchar), ' (BC)', ' BC')",
+    "timestamp": (
+        "case when isfinite({0}) then regexp_extract(cast({0} at time zone 'UTC' as varchar), '^[0-9]+') || "
+        "strftime({0} at time zone 'UTC', '-%m-%dT%H:%M:%S.%fZ') || if({0} < '0001-01-01 00:00:00+00', ' BC', '') "
+        "else cast({0} as varchar) end"
+    ),
     "binary": "to_base64({})",
 }
 """Types that DuckDB spells in another way than the files."""
