@@ -111,6 +111,27 @@ def test_what_was_taken_away_before_it_was_pulled_asks_for_a_full_load(sender: S
     assert well("status", copy)["missing"] == []
 
 
+def test_what_the_list_of_a_date_names_and_is_gone_is_told(sender: Sender, tmp_path: Path) -> None:
+    made = [sender.deliver([("1", "x")], entity=entity, kind="full") for entity in ("user", "zoo")]
+    listed = []
+    for one in made:
+        facts = {name: one[name] for name in ("delivery_id", "entity", "kind", "generation", "sequence", "rows", "bytes", "sha256")}
+        files = [{**file, "path": f"{one['entity']}/{file['path']}"} for file in one["files"]]
+        listed.append({**facts, "files": files, "manifest": f"{one['entity']}/{one['entity']}.manifest.json"})
+    total = {name: sum(one[name] for one in made) for name in ("rows", "bytes")}
+    day_manifest = {"format_version": 1, "tenant": "acme", "date": "2026-06-01", "number": 1, **total, "deliveries": listed}
+    (sender.root / "2026/06/01/_MANIFEST.json").write_text(json.dumps(day_manifest))
+    shutil.move(sender.root / "2026/06/01/zoo", tmp_path / "zoo")
+    for _ in range(2):
+        said = consumer("pull", sender.root, tmp_path / "copy")
+        assert (said.code, "sequence 1 of acme/zoo generation 1. Ask the sender" in said.err) == (1, True), said
+    assert "acme/zoo" in consumer("status", tmp_path / "copy").out
+    shutil.move(tmp_path / "zoo", sender.root / "2026/06/01/zoo")
+    assert len(well("pull", sender.root, tmp_path / "copy")["fetched"]) == 1
+    assert well("verify", tmp_path / "copy")["problems"] == []
+    assert (tmp_path / "copy/2026/06/01/_MANIFEST.json").exists()
+
+
 def test_a_backfill_that_was_taken_away_is_told_once(sender: Sender, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     made = send(sender, 2)

@@ -90,6 +90,8 @@ class _Pull:
         self._failed: dict[str, Refused] = {}
         self._unheld: set[str] = set()
         self._ahead: dict[str, bytes] = {}
+        self._lost: dict[tuple[str, str], tuple[int, int, str]] = {}
+        """By stream the newest delivery that a date's list names and that is no longer there."""
         self.report = Pulled()
 
     def date(self, date: Date) -> None:
@@ -109,7 +111,7 @@ class _Pull:
                 error.where = f"{self._place.label}{path}"
                 self._unreadable.append((arrival, error))
                 continue
-            if self._only and published.entity not in self._only:
+            if self._is_unwanted(published.entity):
                 continue
             self._waiting[published.tenant, published.entity].append((arrival, published))
             streams.add((published.tenant, published.entity))
@@ -197,6 +199,7 @@ class _Pull:
             if self._signers and is_signed:
                 signatures.require(data, signature, self._signers)
             listed = _listed(name, data)
+            gone = self._gone(date, data) if DAY_MANIFEST.match(name) else []
         except Wrong as error:
             self._problem("", Wrong(error.what, where=f"{self._place.label}{path}", next_step="Ask the sender"))
             return
@@ -205,12 +208,31 @@ class _Pull:
             return
         if self._only and not all(path.partition("/")[0] in self._only for path in listed):
             return  # what it lists will not all be here
-        if not any(f"{date.folder}/{path}" in self._unheld for path in listed):
+        if not gone and not any(f"{date.folder}/{path}" in self._unheld for path in listed):
             folder.mkdir(parents=True, exist_ok=True)
             if signature is not None:
                 write_whole(folder / f"{name}{signatures.SUFFIX}", signature)
             write_whole(folder / name, data)
             self._position.known(date.folder).held.add(name)
+
+    def _gone(self, date: Date, data: bytes) -> list[str]:
+        """Manifests that a date's list names, that are not held and no longer there."""
+        day, gone = day_manifest(data), []
+        for entry in day["deliveries"]:
+            path, stream = f"{date.folder}/{entry['manifest']}", (day["tenant"], str(entry["entity"]))
+            folder, _, name = path.rpartition("/")
+            known = self._position.folders.get(folder)
+            last = self._position.last(*stream)
+            is_past = last is not None and (entry["generation"], entry["sequence"]) <= last
+            if is_past or path in self._unheld or (known is not None and name in known.held) or self._is_unwanted(stream[1]):
+                continue
+            if self._place.reads([path])[0] is None:
+                self._lost[stream] = (entry["generation"], entry["sequence"], path)
+            gone.append(path)
+        return gone
+
+    def _is_unwanted(self, entity: str) -> bool:
+        return bool(self._only) and entity not in self._only
 
     def conclude(self, finder: Finder) -> None:
         """Say what could not be fetched, and why."""
@@ -227,15 +249,23 @@ class _Pull:
             if waiting:
                 self._explain(stream, sorted(waiting, key=_in_chain_order))
         said = {problem["entity"] for problem in self.report.problems}
-        for entity, error in finder.taken_away():
+        for entity, error in (*self._taken_away(), *finder.taken_away()):
             if entity not in said:
                 self._problem(entity, error)
+                said.add(entity)
         held = {stream.partition("/")[2] for stream in self._position.streams}
         for entity in self._only:
             if finder.entities and entity not in finder.entities | held:
                 there = f"There are: {', '.join(sorted(finder.entities))}"
                 self._problem("", Refused(f"there is no entity {entity} at {self._place.label}", next_step=there))
         self._position.problems = self.report.problems
+
+    def _taken_away(self) -> Iterator[tuple[str, Refused]]:
+        for stream, (generation, sequence, path) in sorted(self._lost.items()):
+            if (generation, sequence) > (self._position.last(*stream) or (0, 0)):
+                what = f"is no longer there, and the list of its date names it: sequence {sequence} of {'/'.join(stream)}"
+                step = "Ask the sender to redeliver it, or for a full load, which starts a new generation"
+                yield "/".join(stream), Refused(f"{what} generation {generation}", where=f"{self._place.label}{path}", next_step=step)
 
     def _explain(self, stream: tuple[str, str], waiting: list[Waiting]) -> None:
         name = "/".join(stream)
