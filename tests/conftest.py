@@ -1,6 +1,7 @@
 """What every test shares: an environment nobody's own settings leak into, and real servers."""
 
 import atexit
+import gc
 import os
 import secrets
 import shutil
@@ -103,6 +104,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for number, name in enumerate(slow):
         order.insert(number * (every + 1), name)
     items[:] = [item for name in order for item in modules[name]]
+
+
+def pytest_collection_finish() -> None:
+    """What importing all tests has made stays to the end. Nothing looks through it for garbage again, which took an eighth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Modules:
