@@ -134,6 +134,13 @@ class Spool(ABC):
             self.path.chmod(0o400)
 
 
+def forget_sent(folder: Path) -> None:
+    """Give the files of a delivered attempt the mode of everything that Waybill writes, before they are kept."""
+    with suppress(OSError):  # who keeps them says what is wrong
+        for path in folder.iterdir():
+            path.chmod(private.FILE)
+
+
 class SpooledFile(Spool):
     """A file that an earlier process finished."""
 
