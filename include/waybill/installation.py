@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from waybill import __version__
@@ -20,8 +20,9 @@ from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
 from waybill.destinations.public import public_only
 from waybill.destinations.resend_store import Kept, open_kept
-from waybill.errors import PermanentError, TransientError
+from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files.signing import Signer, open_signer
+from waybill.language import wording
 from waybill.ledger import Ledger, destinations, registrations
 from waybill.ledger.registrations import Registered
 from waybill.sources import Source, open_source, reuse
@@ -94,6 +95,17 @@ class Installation:
             found = registrations.current(connection, tenant_id(tenant))
         file = None if found else self.configuration.file_of(tenant)
         return found.registration if found else file.registration if file else Registration()
+
+    def own_words(self, tenant: str) -> Mapping[str, str]:
+        """The sentences that a tenant's product words itself. None where policy cannot be read: the sentence that says so must be said."""
+        try:
+            return self.configuration.export_policy(tenant).words
+        except WaybillError:
+            return {}
+
+    def speaking_to(self, tenant: str) -> AbstractContextManager[None]:
+        """Within it every sentence is in the words of the tenant's product."""
+        return wording(cache(lambda: self.own_words(tenant)))
 
     def entity(self, entity_id: str) -> Entity:
         """A catalogued entity. Raises PermanentError when the catalog has none of that id."""

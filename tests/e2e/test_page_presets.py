@@ -207,6 +207,7 @@ def test_realms_say_what_their_document_says(tmp_path: Path, browser: Browser) -
         row = page.locator(ROW).first
         expect(row.locator(".state")).to_have_text("Submitted")
         usable(ada, here.shots, "realms-submitted")
+        expect(row.get_by_role("button")).to_have_text(["Delete…"])  # the document knows nothing else
         row.get_by_role("button", name="Delete…").click()  # before it is fulfilled
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         expect(page.locator(ROW)).to_have_count(0)

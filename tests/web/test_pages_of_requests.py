@@ -132,5 +132,15 @@ def test_a_recurring_export_that_has_run_is_on_the_page(shop: Shop) -> None:
         assert shop("DELETE", f"../tenants/acme/export-templates/{made.json()['id']}").status_code == 204
 
 
+def test_cancel_stands_beside_delete_where_the_product_knows_it(shop: Shop) -> None:
+    one = shop.ask()
+    page = show(shop).text
+    try:
+        assert (f'id="cancel-{one["id"]}"' in page) == (shop.sample.preset in ("studies", "types"))  # metrics: by support
+        assert (f'id="delete-{one["id"]}"' in page) == (shop.sample.preset != "metrics")
+    finally:
+        shop.fulfil()
+
+
 def test_dates_name_their_zone_in_the_form(shop: Shop) -> None:
     assert f"Days begin at midnight in {shop.zone.key}." in text(show(shop).text)

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from jinja2 import Environment
 
-from waybill.language import LANGUAGE, OWN, misworded, tell, words_of
-from waybill.web.pages.sentences import say, saying
+from waybill import language
+from waybill.language import LANGUAGE, misworded, replaceable, table, tell, wording, words_of
+from waybill.web.pages.sentences import say
 
 pytestmark = pytest.mark.fast
 
@@ -123,17 +124,32 @@ def test_a_sentence_in_a_module_is_found(planted: str) -> None:
 def test_a_product_has_sentences_of_its_own() -> None:
     own = {"exports.empty": "Nothing <yet>.", "mail.expires": "Gone on {at}."}
     assert misworded(own) == ""
-    assert saying(own)("exports.empty") == "Nothing &lt;yet&gt;."
-    assert saying(own)("exports.refresh") == "Refresh"
-    assert tell("mail.expires", own, at="Monday") == "Gone on Monday."
+    with wording(lambda: own):
+        assert say("exports.empty") == "Nothing &lt;yet&gt;."
+        assert say("exports.refresh") == "Refresh"
+        assert tell("mail.expires", at="Monday") == "Gone on Monday."
+    assert say("exports.empty") != "Nothing &lt;yet&gt;."
+
+
+def test_every_sentence_can_be_replaced_each_form_and_each_word_of_a_table() -> None:
+    own = {key: f"* {text}" for key, text in replaceable().items()}
+    assert misworded(own) == ""
+    with wording(lambda: own):
+        for key, text in own.items():
+            section, _, rest = key.partition(".")
+            name, _, form = rest.partition(".")
+            said = language.sentence(f"{section}.{name}", 1 if form == "one" else 2)
+            assert said == text
+            assert form or table(section)[name] == text
 
 
 @pytest.mark.parametrize(
     ("own", "wrong"),
     [
-        ({"exports.emptiness": "?"}, "unknown sentence 'exports.emptiness'; allowed: export_form.a_year, "),
-        ({"frame.product": "Ours"}, "unknown sentence 'frame.product'"),
-        ({"exports.rows_of": "{count} rows"}, "unknown sentence 'exports.rows_of'"),
+        ({"exports.emptiness": "?"}, "unknown sentence 'exports.emptiness'; did you mean 'exports.empty'? allowed: exports.cancel, "),
+        ({"sections.empty": "?"}, "unknown sentence 'sections.empty'; allowed: advice, backfill, "),
+        ({"exports.rows_of": "{count} rows"}, "unknown sentence 'exports.rows_of'; did you mean 'exports.rows_of.one'?"),
+        ({"exports.rows_of.one": "{rows} row"}, "exports.rows_of.one has the unknown value {rows}; allowed: none"),
         ({"exports.until": "until {day}"}, "exports.until has the unknown value {day}; allowed: {at}"),
         ({"exports.until": "until {at.year}"}, "exports.until has the unknown value {at.year}"),
         ({"exports.until": "until {at:%Q{day}}"}, "exports.until has the unknown value {at:%Q{day}}"),
@@ -151,7 +167,6 @@ def test_every_preset_speaks_in_its_own_words(preset: Path) -> None:
     words = yaml.safe_load(preset.read_text())["words"]
     assert misworded(words) == ""
     assert words["exports.empty"] != tell("exports.empty")
-    assert {key.partition(".")[0] for key in words} <= set(OWN)
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -157,6 +157,8 @@ class Page(Strict):
     """Words for the formats."""
     range_labels: Mapping[str, str] = Field(default_factory=dict)
     """Words for the date ranges."""
+    cancel: StrictBool = True
+    """Whether the page offers to cancel an active export beside deleting it. The API always does."""
 
 
 class ExportType(Strict):
@@ -241,7 +243,7 @@ class ExportPolicy(Strict):
     page: Page = Page()
     """How the page of requests looks."""
     words: Annotated[Mapping[str, str], AfterValidator(_worded)] = Field(default_factory=dict)
-    """Sentences of page and mails in the product's own words, by their keys in `language/en.yaml`, such as `exports.empty`."""
+    """Sentences of pages, API, mails and archives in the product's own words, by their keys in `language/en.yaml`, as `exports.empty`."""
     landing: Landing = Landing()
     """What else stands beside a tenant's files."""
     signing: Annotated[ConnectionId | None, OrNone] = None

@@ -1,14 +1,20 @@
 """Every sentence people read on pages and in mails, from one file a language (`en.yaml`). Templates and modules hold none of their own.
 
 A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value; what stands in backticks is shown as code.
-A sentence that counts has two forms, `one` and `other`, and `{count}` is the number. The words of a preset (`words` in policy) win. The
+A sentence that counts has two forms, `one` and `other`, and `{count}` is the number.
+
+A product may replace every one of them: the policy's `words` name them by their keys, a form by its name behind the key, such as
+`exports.rows_of.one`. Whoever speaks to a tenant's people opens `wording` around it: the web for each call, a worker for each request. The
 names of a request's states and of the fields of its form are no sentences: `Labels` in `configuration/policy.py` holds them.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,9 +22,6 @@ from typing import Any
 import yaml
 
 LANGUAGE = "en"
-OWN = ("exports", "export_form", "recurring", "mail")
-"""The sections in which a product may have sentences of its own."""
-
 Sentence = str | Mapping[str, str]
 """A text, or the texts for one and for any other number."""
 
@@ -30,26 +33,62 @@ def words_of(language: str) -> Mapping[str, Mapping[str, Sentence]]:
     return words
 
 
-def table(section: str) -> dict[str, str]:
-    """A section whose keys are values of the product, such as the levels of a scope."""
-    words: Any = words_of(LANGUAGE)[section]
-    return dict(words)
+def _none() -> Mapping[str, str]:
+    return {}
 
 
-def sentence(key: str, count: int | None = None, own: Mapping[str, str] | None = None) -> str:
-    """The sentence of a key without its values, in the words of `own` where these have it. Raises KeyError for a key that is not there."""
-    if own and key in own:
-        return own[key]
+_own: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("own words", default=_none)
+
+
+@contextmanager
+def wording(own: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    """Within it every sentence is in the words of a product where `own` has it. `own` is called when a sentence is needed."""
+    token = _own.set(own)
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
+class Table(Mapping[str, str]):
+    """A section whose keys are values of the product, such as the levels of a scope. Its sentences are found when they are needed."""
+
+    def __init__(self, section: str) -> None:
+        self._section = section
+
+    def __getitem__(self, name: str) -> str:
+        return sentence(f"{self._section}.{name}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(words_of(LANGUAGE)[self._section])
+
+    def __len__(self) -> int:
+        return len(words_of(LANGUAGE)[self._section])
+
+    def __or__(self, other: Mapping[str, str]) -> dict[str, str]:
+        return {**self, **other}
+
+
+def table(section: str) -> Table:
+    """A section whose keys are values of the product."""
+    return Table(section)
+
+
+def sentence(key: str, count: int | None = None) -> str:
+    """The sentence of a key without its values. Raises KeyError for a key that is not there."""
     section, _, name = key.partition(".")
-    found = words_of(LANGUAGE)[section][name]
-    return found if isinstance(found, str) else found["one" if count == 1 else "other"]
+    found, own = words_of(LANGUAGE)[section][name], _own.get()()
+    if isinstance(found, str):
+        return own.get(key, found)
+    form = "one" if count == 1 else "other"
+    return own.get(f"{key}.{form}", found[form])
 
 
-def tell(key: str, /, own: Mapping[str, str] | None = None, count: int | None = None, **values: object) -> str:
+def tell(key: str, /, count: int | None = None, **values: object) -> str:
     """The sentence of a key as plain text, for mails and messages. Raises KeyError for a key or a value that is not there."""
     if count is not None:
         values["count"] = f"{count:,}"
-    return sentence(key, count, own).format(**values)
+    return sentence(key, count).format(**values)
 
 
 def names_in(text: str) -> frozenset[str]:
@@ -58,17 +97,30 @@ def names_in(text: str) -> frozenset[str]:
     return frozenset(name + (f"!{how}" if how else "") + (f":{form}" if form else "") for name, form, how in asked)
 
 
+def replaceable() -> dict[str, str]:
+    """Every sentence by the key that a product replaces it by. Each form of one that counts has a key of its own."""
+    found: dict[str, str] = {}
+    for section, sentences in words_of(LANGUAGE).items():
+        for name, text in sentences.items():
+            key = f"{section}.{name}"
+            found |= {key: text} if isinstance(text, str) else {f"{key}.{form}": spelt for form, spelt in text.items()}
+    return found
+
+
 def misworded(own: Mapping[str, str]) -> str:
-    """What is wrong with a product's own sentences, empty where nothing is. They may replace texts of the sections `OWN`."""
-    allowed = {f"{section}.{name}": text for section in OWN for name, text in words_of(LANGUAGE)[section].items() if isinstance(text, str)}
+    """What is wrong with a product's own sentences, empty where nothing is."""
+    allowed = replaceable()
     for key, text in own.items():
         if key not in allowed:
-            return f"unknown sentence {key!r}; allowed: {', '.join(sorted(allowed))}"
+            section = key.partition(".")[0]
+            near = get_close_matches(key, allowed, 1, 0.75)
+            known = sorted(name for name in allowed if name.startswith(f"{section}.")) or sorted(words_of(LANGUAGE))
+            return f"unknown sentence {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}allowed: {', '.join(known)}"
         try:
             unknown = names_in(text) - names_in(allowed[key])
         except ValueError:
             return f"{key} has a brace that opens or closes nothing"
         if unknown:
-            known = ", ".join(f"{{{name}}}" for name in sorted(names_in(allowed[key]))) or "none"
-            return f"{key} has the unknown value {{{min(unknown)}}}; allowed: {known}"
+            values = ", ".join(f"{{{name}}}" for name in sorted(names_in(allowed[key]))) or "none"
+            return f"{key} has the unknown value {{{min(unknown)}}}; allowed: {values}"
     return ""

@@ -106,6 +106,11 @@ def open_download(
         request = requests.get(connection, ticket.request)
     if request is None or request.attempt != ticket.attempt or not _may_still(installation, ticket, request, still_may):
         raise refused("not_found")
+    with installation.speaking_to(request.tenant):  # no address of a download names the tenant
+        return _open(installation, request, ticket, now, taken=taken)
+
+
+def _open(installation: Installation, request: ExportRequest, ticket: Ticket, now: datetime, *, taken: bool) -> Download:
     if request.shown(now) is Status.EXPIRED:
         raise refused("expired")
     if request.status != Status.DONE or request.archive is None:

@@ -67,12 +67,12 @@ def _message(installation: Installation, connection: Connection, request: Export
     entities = installation.catalog.entities
     names = [entities[entity].display_name if entity in entities else entity for entity in request.entities]
     zone = zone_of(installation, request.tenant)
-    if request.mail == "ready":
-        subject, text = ready(
-            request, export_policy, names, zone, _link(installation, request), _page(installation, request, export_policy)
-        )
-    else:
-        subject, text = failed(request, export_policy, names, zone)
+    with installation.speaking_to(request.tenant):
+        if request.mail == "ready":
+            page = _page(installation, request, export_policy)
+            subject, text = ready(request, export_policy, names, zone, _link(installation, request), page)
+        else:
+            subject, text = failed(request, export_policy, names, zone)
     message = EmailMessage()
     sender = mail.sender_of(connection, installation.configuration.policy.mail.sender)
     message["Subject"], message["From"], message["To"] = " ".join(subject.split()), sender, request.email
@@ -103,7 +103,7 @@ def ready(
     request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo, link: str, page: str = ""
 ) -> tuple[str, str]:
     """Return subject and text of the mail about a finished export. `link` and `page` may be empty."""
-    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.DONE, 100), entities=", ".join(names))
+    words = partial(tell, label=label(export_policy, Status.DONE, 100), entities=", ".join(names))
     lines = [
         words("mail.ready"),
         "",
@@ -120,7 +120,7 @@ def ready(
 
 def failed(request: ExportRequest, export_policy: ExportPolicy, names: list[str], zone: ZoneInfo) -> tuple[str, str]:
     """Return subject and text of the mail about a failed export, with the reason and what to do."""
-    words = partial(tell, own=export_policy.words, label=label(export_policy, Status.FAILED, request.progress), entities=", ".join(names))
+    words = partial(tell, label=label(export_policy, Status.FAILED, request.progress), entities=", ".join(names))
     reason = " ".join(part for part in (request.error_message, advice(request, export_policy)) if part)
     return words("mail.failed_subject"), "\n".join([words("mail.failed"), "", *_about(request, words, zone), "", reason]) + "\n"
 

@@ -151,7 +151,8 @@ def make_recurring(installation: Installation) -> list[ExportRequest]:
     for template in due:
         zone = zone_of(installation, template.tenant)
         try:
-            made.append(_make(installation, template, zone))
+            with installation.speaking_to(template.tenant):
+                made.append(_make(installation, template, zone))
             note = ""
         except WaybillError as error:
             if error.code in _BUSY and installation.now() < next_boundary(template.frequency, template.next_at, zone):

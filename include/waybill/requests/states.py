@@ -41,8 +41,8 @@ def advice(request: ExportRequest, export_policy: ExportPolicy) -> str:
     """Return what to do about a failed request, and whom to tell if it fails again: policy's support address if it names one."""
     if request.error_code in YOURS:
         return request.error_advice or ""
-    contact, words = export_policy.support_contact, export_policy.words
-    whom = tell("mail.contact", words, contact=contact) if contact else tell("mail.operator", words)
+    contact = export_policy.support_contact
+    whom = tell("mail.contact", contact=contact) if contact else tell("mail.operator")
     return " ".join(part for part in (request.error_advice, whom) if part)
 
 

@@ -59,7 +59,9 @@ def fail_stalled(connection: Connection, installation: Installation, tenant: str
     for request in requests.running(connection, tenant):
         export_policy, now = installation.configuration.export_policy(request.tenant), installation.now()
         if stalled(request, export_policy.stall_after, now):
-            count += requests.fail(connection, request, failure("stalled"), mail_about(request, "failed", export_policy), now)
+            with installation.speaking_to(request.tenant):
+                why = failure("stalled")
+            count += requests.fail(connection, request, why, mail_about(request, "failed", export_policy), now)
     return count
 
 

@@ -79,6 +79,11 @@ class Installations:
         self._installation: Installation | None = None
         self._looked, self._seen = 0.0, ""
 
+    @property
+    def opened(self) -> Installation | None:
+        """The installation as it was last read, None before the first request."""
+        return self._installation
+
     def current(self) -> Installation:
         with self._lock:
             if self._installation is None:

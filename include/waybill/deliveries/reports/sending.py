@@ -151,7 +151,8 @@ def _words(installation: Installation, notice: Notice) -> tuple[str, str]:
         registered = registrations.current(connection, notice.tenant)
     zone = registered.registration.zone if registered else ZoneInfo("UTC")
     names = {entity.id: entity.display_name for entity in installation.catalog.entities.values()}
-    return written(notice, facts(installation, notice), zone, names)
+    with installation.speaking_to(notice.tenant):
+        return written(notice, facts(installation, notice), zone, names)
 
 
 def facts(installation: Installation, notice: Notice) -> dict[str, Any]:

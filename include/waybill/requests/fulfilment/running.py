@@ -42,6 +42,11 @@ def fulfil(
         claimed = request and requests.claim(connection, request, worker or f"{socket.gethostname()}:{os.getpid()}", installation.now())
     if not claimed:
         return None
+    with installation.speaking_to(claimed.tenant):
+        return _carry_out(installation, claimed, sleep)
+
+
+def _carry_out(installation: Installation, claimed: ExportRequest, sleep: Callable[[float], None]) -> ExportRequest | None:
     export_policy = installation.configuration.export_policy(claimed.tenant)
     try:
         refusal = None if _may_start(installation, claimed) else failure("permission_revoked")

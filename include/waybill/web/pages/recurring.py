@@ -19,7 +19,7 @@ from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
 from waybill.web.pages.request_rows import few
-from waybill.web.pages.sentences import say, saying
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import Form, PageCaller, SentForm
 
 router = APIRouter(prefix="/tenants/{tenant}")
@@ -29,8 +29,7 @@ EVERY = ("weekly", "monthly")
 
 
 def _frame(installation: Installation, tenant: str) -> dict[str, Any]:
-    words = installation.configuration.export_policy(tenant).words
-    return {"say": saying(words), "tenant": tenant, "zone": zone_of(installation, tenant)}
+    return {"tenant": tenant, "zone": zone_of(installation, tenant)}
 
 
 def create_recurring(installation: Installation, caller: Caller, tenant: str, form: Form, request: dict[str, Any]) -> None:

@@ -33,10 +33,8 @@ class Row:
     is_empty: bool
     until: str
     """When a finished archive goes, empty for any other."""
-
-    @property
-    def actions(self) -> list[str]:
-        return [name for name, may in (self.told.get("actions") or {}).items() if may]
+    actions: list[str]
+    """What the page offers of what the caller may do."""
 
     def acts(self, columns: Sequence[str]) -> bool:
         """Whether anything stands in the column of actions; a download has a column of its own where there is one."""
@@ -64,6 +62,7 @@ def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
         starts=request["dueAt"] if waits else "",
         is_empty=status == Status.DONE and request["rows"] == 0,
         until=(request["expiresAt"] or "") if status == Status.DONE else "",
+        actions=[name for name, may in (request.get("actions") or {}).items() if may and (name != "cancel" or looks.cancel)],
     )
 
 

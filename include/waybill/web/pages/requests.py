@@ -31,7 +31,7 @@ from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
 from waybill.web.pages.request_rows import RANGES, SCOPES, rows
-from waybill.web.pages.sentences import say, saying
+from waybill.web.pages.sentences import say
 from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
@@ -77,7 +77,8 @@ def show_in_settings(
     tenant = tenant if tenant in found.members.get(found.organization, ()) else found.only
     if not tenant:
         return choose(request, caller, installation, wish, organization)
-    return _requests(request, caller, installation, tenant, cursor, wish)
+    with installation.speaking_to(tenant):  # chosen here, so that the address need not name it
+        return _requests(request, caller, installation, tenant, cursor, wish)
 
 
 @router.get("/tenants/{tenant}/requests")
@@ -101,7 +102,6 @@ def _requests(
     columns = list(looks.columns or COLUMNS)
     shown: dict[str, Any] = {
         **frame(installation, caller, "requests", tenant),
-        "say": saying(export_policy.words),
         "title": looks.title or say("exports.title"),
         "here": "?" + (f"{urlencode(chosen)}&" if in_settings(request) else ""),
         "new_tab": bool(looks.path) and takes_tokens(request),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 
 from markupsafe import Markup, escape
 
@@ -18,13 +17,8 @@ def _template(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped)
 
 
-def say(key: str, /, count: int | None = None, own: Mapping[str, str] | None = None, **values: object) -> Markup:
+def say(key: str, /, count: int | None = None, **values: object) -> Markup:
     """The sentence of a key as HTML, its values escaped. Raises KeyError for a key or a value that is not there."""
     if count is not None:
         values["count"] = f"{count:,}"
-    return _template(sentence(key, count, own)).format(**values)
-
-
-def saying(own: Mapping[str, str]) -> Callable[..., Markup]:
-    """`say` for a product that has sentences of its own."""
-    return partial(say, own=own)
+    return _template(sentence(key, count)).format(**values)

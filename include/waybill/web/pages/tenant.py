@@ -42,10 +42,14 @@ router = APIRouter(prefix="/tenants/{tenant}")
 
 DeliveryId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 SHOWN = 25
-FLASH_MESSAGES = table("flash") | {
-    f"{action}_{how}": f"{queued} {words}".strip() for action, queued in table("queued").items() for how, words in RUN_STARTED.items()
-}
-"""What the page says after an action, by the name in its address."""
+FLASH, QUEUED = table("flash"), table("queued")
+
+
+def _flash(name: str) -> str:
+    """What the page says after an action, by the name in its address."""
+    action, _, how = name.rpartition("_")
+    return FLASH.get(name) or (f"{QUEUED[action]} {RUN_STARTED[how]}".strip() if action in QUEUED and how in RUN_STARTED else "")
+
 
 LOOKS = 120
 """How often a page looks again for what becomes of a run: ten minutes."""
@@ -89,7 +93,7 @@ def show_tenant(
         **around(installation, caller, "tenant", tenant),
         "may": May(may.edit and file is None, may.run),
         "file": file,
-        "said": FLASH_MESSAGES.get(followed.said, ""),
+        "said": _flash(followed.said),
         "form": form_values(installation, tenant, body),
         "version": registered.version if registered else 0,
         "entities": list(installation.catalog.offered_to(tenant).entities.values()),

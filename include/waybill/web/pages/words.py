@@ -56,15 +56,12 @@ _UNSET = table("unset")
 """What counts where a body leaves a field out."""
 
 _SAID = ("etag_mismatch",)
-_FINDINGS = {
-    ("entityList", "no_entities"): tell("refusal.at_least_one_or", option=ExportOption.ALL.value),
-    ("destination", "not_allowed"): tell("refusal.set_by_operator"),
-}
+_FINDINGS = {("entityList", "no_entities"): "refusal.at_least_one_or", ("destination", "not_allowed"): "refusal.set_by_operator"}
 
 _CHOOSE = table("choose")
 """What a scope asks for, by the name of the input."""
 
-_CODES = dict.fromkeys(("no_entities", "format_required"), tell("refusal.at_least_one"))
+_CODES = dict.fromkeys(("no_entities", "format_required"), "refusal.at_least_one")
 
 
 def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
@@ -85,7 +82,7 @@ def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Messag
 
     `called` are the words policy has for the fields of an export's form.
     """
-    labels = _FORMS.get("restore-form" if form.startswith("restore-") else form)
+    labels: Mapping[str, str] | None = _FORMS.get("restore-form" if form.startswith("restore-") else form)
     if labels is None:
         return None
     if labels is EXPORT:
@@ -107,12 +104,9 @@ def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str
     hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
     hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
     chosen = _CHOOSE.get(field) if finding.code == "scope_incomplete" else None
-    said = (
-        chosen
-        or _FINDINGS.get((finding.path, finding.code))
-        or _CODES.get(finding.code)
-        or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
-    )
+    key = _FINDINGS.get((finding.path, finding.code)) or _CODES.get(finding.code)
+    known = tell(key, option=ExportOption.ALL.value) if key else ""
+    said = chosen or known or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 

@@ -1,0 +1,129 @@
+"""A product replaces every sentence that its people read: here each one bears a mark, and none may be seen without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.issuer import TestIssuer
+from tests.presets import DAY, Shop, opened
+from tests.servers.smtp import SmtpServer
+from waybill.language import replaceable
+
+MARK = "§ "
+SILENT = ("script", "style")
+
+
+class Texts(HTMLParser):
+    """The texts of a page, and the attributes that people read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._within: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._within = [tag] if tag in SILENT else []
+        self.found += [value.strip() for name, value in attrs if value and name in ("title", "aria-label", "placeholder")]
+
+    def handle_data(self, data: str) -> None:
+        if not self._within:
+            self.found.append(" ".join(data.split()))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, issuer: TestIssuer) -> Iterator[Shop]:
+    with opened("studies", tmp_path, issuer) as shop:
+        preset = shop.sample.config_dir / "presets/studies.yaml"  # its own words for fields and states could hide a sentence
+        preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | {"page": {}, "labels": {}}))
+        shop.policy(words={key: f"{MARK}{text}" for key, text in replaceable().items()})
+        yield shop
+
+
+def unmarked(page: str) -> list[str]:
+    """What of a page is a sentence of the language file as it stands there."""
+    texts = Texts()
+    texts.feed(page)
+    sentences = {text for text in replaceable().values() if "{" not in text and not text.isupper()} - {""}  # CSV is nobody's word
+    return [found for found in texts.found if found in sentences]
+
+
+def show(shop: Shop, path: str, who: str = "", **headers: str) -> Any:
+    claims = shop.sample.people[who or next(iter(shop.sample.people))]
+    sent = {"Accept": "text/html", **shop.issuer.bearer(**claims), **headers}
+    return shop.client.get(f"/{path}", headers=sent)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "page/tenants/acme/requests",
+        "page/tenants/acme/requests?new=1",
+        "page/requests",
+        "page/catalogue",
+        "page/sign-in",
+        "page/nothing/here",
+        "page/tenants/nobody/requests",
+    ],
+)
+def test_a_page_is_in_the_products_words(shop: Shop, path: str) -> None:
+    shop.done()
+    shop.ask()
+    page = show(shop, path)
+    assert MARK in page.text
+    assert unmarked(page.text) == []
+
+
+def test_the_fields_of_a_form_and_what_is_wrong_with_them_are_in_the_products_words(shop: Shop) -> None:
+    htmx = {"HX-Request": "true", "HX-Trigger": "export-form", "Sec-Fetch-Site": "same-origin"}
+    headers = shop.issuer.bearer(**shop.sample.people[next(iter(shop.sample.people))]) | htmx
+    fields = {"level": "project", "from": "2026-05-02", "to": "2026-04-02"}
+    said = shop.client.post("/page/tenants/acme/requests", headers=headers, data=fields)
+    assert said.text.count(MARK) >= 4
+    assert unmarked(said.text) == []
+
+
+def test_refusals_and_findings_of_the_api_are_in_the_products_words(shop: Shop) -> None:
+    wrong = shop("POST", "", {"scope": {"level": "project"}, "entities": ["nothing"], "formats": ["avro"]}).json()["errors"]
+    assert len(wrong) == 3
+    assert all(each["message"].startswith(MARK) for each in wrong)
+    assert shop("GET", f"/{'0' * 32}").json()["detail"].startswith(MARK)
+
+
+def test_an_archive_its_mail_and_its_link_speak_in_the_products_words(shop: Shop, smtp: SmtpServer) -> None:
+    shop.policy(notify={"requests": ["ready", "failed"]})
+    one = shop.done()
+    readme = shop.archive(one).read("README.txt").decode()
+    said = [line for line in readme.splitlines() if line and not line.startswith((" ", "-"))]
+    assert said
+    assert all(line.startswith(MARK) for line in said), readme
+    shop.mails(smtp.host, smtp.port)
+    mail = smtp.received[0].message
+    assert mail["Subject"].startswith(MARK)
+    assert all(line.startswith((MARK, "https://")) for line in mail.get_content().splitlines() if line)
+    link = shop.link(one)
+    shop.clock += DAY * 400
+    assert shop.download(link["url"]).json()["detail"].startswith(MARK)
+
+
+def test_a_failure_is_kept_and_mailed_in_the_products_words(shop: Shop, smtp: SmtpServer) -> None:
+    shop.policy(notify={"requests": ["ready", "failed"]})
+    lost = shop.ask()
+    shop.running(lost)
+    shop.clock += timedelta(hours=3)
+    shop.fulfil()
+    failed = shop.failed()
+    for one in (shop.get(lost), failed):
+        assert one["status"] == "failed"
+        assert one["error"]["message"].startswith(MARK)
+        assert one["error"]["advice"].startswith(MARK)
+    shop.mails(smtp.host, smtp.port)
+    assert len(smtp.received) == 2
+    for received in smtp.received:
+        assert all(line.startswith(MARK) for line in received.message.get_content().splitlines() if line)
