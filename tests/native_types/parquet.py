@@ -70,7 +70,7 @@ ARROW: list[tuple[str, Any, pa.DataType, str]] = [
 NOT_HERE = {
     "Enum": "no writer at hand makes it",
     "Bson": "no writer at hand makes it",
-    "Null": "it has no value: a column of it is empty as string, and refused as anything else",
+    "Null": "it has no value: a column of it is empty as every type (tests/sources/test_columns_without_a_type.py)",
     "Geometry": "only DuckDB writes it; its own table has it",
     "Geography": "no writer at hand makes it",
     "Variant": "only DuckDB writes it; its own table has it, and it is refused",

@@ -122,13 +122,6 @@ def test_times_of_twelve_bytes_and_intervals_of_parquet_have_the_texts_of_every_
     assert _text(parquet.lake(tmp_path), "string") == "1 year 2 mons 3 days 04:05:06.5"
 
 
-def test_a_column_of_parquet_without_any_value_is_empty_text_and_nothing_else(tmp_path: Path) -> None:
-    source = _lake(tmp_path, {"v0": pa.array([None, None], pa.null())})
-    assert _text(source, "string") == ""
-    with pytest.raises(PermanentError, match=r'column v0 of sample\.parquet is "NULL", which cannot hold'):
-        _text(source, "integer")
-
-
 def _text(source: Source, kind: str) -> str:
     """What the first row holds."""
     selection = _selection(Installation(source, [], "sample.parquet").entity([0], kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from waybill.configuration.values.columns import described, sources
 from waybill.connection import Connection, Connections
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.sources.base import AGAIN, Rows, Stream
-from waybill.sources.duckdb import engine, partitions, table_formats
+from waybill.sources.definitions import Definition
+from waybill.sources.duckdb import engine, parquet_schema, partitions, table_formats
 from waybill.sources.duckdb.source import EngineSnapshot
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 _PATTERN_MARKS = re.compile(r"([*?\[])")
 _READ_AHEAD = 1 << 20
-_MOST_DIGITS = 38
-"""Of a decimal in DuckDB."""
 
 
 Stamp = tuple[str, ...]
@@ -123,6 +122,9 @@ class LakeSnapshot(EngineSnapshot):
         self._listed: dict[str, list[str]] = {}
         self._cut: dict[str, tuple[int, int]] = {}
         """Of files that are not read whole, the first row and the one behind the last."""
+        self._untyped: dict[str, set[str]] = {}
+        self._types: Mapping[str, str] = {}
+        """Of columns that have no type in the files, where another snapshot knows it."""
         self._seen: dict[str, dict[str, Stamp]] = {}
         self._plain: frozenset[str] = frozenset()
 
@@ -167,12 +169,30 @@ class LakeSnapshot(EngineSnapshot):
         hive_columns = partitions.types_of(paths[0], entity)
         types = ", ".join(f"{engine.DuckDBFlavour().literal(name)}: '{kind}'" for name, kind in hive_columns.items())
         hive = f", hive_types_autocast = false, hive_types = {{{types}}}" if types else ""
-        files = self._files(paths, f"hive_partitioning = {'true' if types else 'false'}{hive}")
-        decimals = [name for name in hive_columns if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL]
-        if not decimals:
+        how = f"hive_partitioning = {'true' if types else 'false'}{hive}"
+        files = self._files(paths, how)
+        read_as = {
+            name: f"DECIMAL(38, {self._scale(entity, name)})"
+            for name in hive_columns
+            if (column := described(entity.columns, name)) and column.type is ColumnType.DECIMAL
+        }
+        if parquet_schema.untyped(self._describe(entity, files)):  # the first file's types count, unless all are asked for
+            files = self._files(paths, f"{how}, union_by_name = true")
+            natives = self._describe(entity, files)
+            self._untyped[entity.relation] = parquet_schema.untyped(natives)
+            read_as |= parquet_schema.assumed(entity, natives, self._types)
+        if not read_as:
             return files
-        casts = ", ".join(f"CAST({quote(name)} AS DECIMAL(38, {self._scale(entity, name)})) AS {quote(name)}" for name in decimals)
+        casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in read_as.items())
         return sql("(SELECT * REPLACE ({}) FROM {}) AS f", casts, files)
+
+    def definition(self, entity: Entity) -> Definition:
+        """A column that has no type yet may get one: no row that was delivered without a value changes by that."""
+        found = super().definition(entity)
+        columns = found["tables"][entity.relation]["columns"]
+        for name in self._untyped.get(entity.relation, set()) & columns.keys():
+            columns[name] = (0, "")
+        return found
 
     def _files(self, paths: list[str], how: str) -> Sql:
         def read(some: list[str]) -> Sql:
@@ -205,6 +225,7 @@ class LakeSnapshot(EngineSnapshot):
                 beside.taken_at, beside._listed = self.taken_at, self._listed | {selection.entity.relation: list(share)}
                 beside._seen = {selection.entity.relation: self._seen[selection.entity.relation]}
                 beside._cut = {path: piece for path, piece in share.items() if piece}
+                beside._types = self.query(selection).natives
                 streams.append(Rows(beside, selection, connection.interrupt))
             with self._unchanging():
                 yield streams
@@ -320,7 +341,7 @@ class LakeSnapshot(EngineSnapshot):
         return [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
 
     def _check_same_schema(self, selection: Selection) -> None:
-        """Refuse a file whose needed columns differ from the first file's: DuckDB would silently read NULLs or cast."""
+        """Refuse files whose needed columns differ: DuckDB would silently read NULLs or cast."""
         entity = selection.entity
         paths = self._paths(entity, selection.tenant)
         needed = {*entity.needed_columns, *sources(selection.columns)} - partitions.types_of(paths[0], entity).keys()
@@ -328,54 +349,13 @@ class LakeSnapshot(EngineSnapshot):
             "SELECT file_name, name, type, converted_type, logical_type, precision, scale, num_children FROM parquet_schema({})",
             _these(paths),
         )
-        shapes: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-        for file, *element in self._run(selection, statement):
-            shapes[file].append(tuple(element))
-        first, *others = [(file, _columns(elements)) for file, elements in shapes.items()]
-        for name in sorted(needed):
-            if any((element[4] or 0) > _MOST_DIGITS for element in first[1].get(name, ())):
-                raise PermanentError(
-                    f"column {name} holds decimals of more than {_MOST_DIGITS} digits, which the engine would read as rounded doubles",
-                    where=entity.id,
-                    code="schema_drift",
-                    next_step=f"Write it with at most {_MOST_DIGITS} digits or as text, or take {name} out of the catalog",
-                )
-        for file, columns in others:
-            for name in sorted(needed):
-                if columns.get(name) != first[1].get(name):
-                    raise PermanentError(
-                        f"column {name} is {_shown(columns.get(name))} in {file}, but {_shown(first[1].get(name))} in {first[0]}",
-                        where=entity.id,
-                        code="schema_drift",
-                        next_step="Rewrite the files that differ with the schema of the others",
-                    )
+        parquet_schema.refuse_differing(entity, needed, self._run(selection, statement))
 
 
 def pattern_entity(pattern: str) -> Entity:
     """What a pattern of files can be looked at by before there is an entity for it."""
     plain = {"source": "", "key": ["*"], "changes": {"mode": "full"}, "columns": {"*": {"type": "string"}}}
     return Entity.model_validate({"id": "files", "relation": pattern, "tenant_column": "", **plain})
-
-
-def _columns(elements: list[tuple[Any, ...]]) -> dict[str, tuple[tuple[Any, ...], ...]]:
-    """Top-level column to its schema elements, from Parquet's depth-first list (the first element is the root)."""
-    found: dict[str, tuple[tuple[Any, ...], ...]] = {}
-    at = 1
-    while at < len(elements):
-        last, open_children = at, elements[at][-1] or 0
-        while open_children:
-            last += 1
-            open_children += (elements[last][-1] or 0) - 1
-        found[elements[at][0]] = tuple(elements[at : last + 1])
-        at = last + 1
-    return found
-
-
-def _shown(elements: tuple[tuple[Any, ...], ...] | None) -> str:
-    if elements is None:
-        return "missing"
-    _, physical, converted, logical, *_ = elements[0]
-    return str(logical or converted or physical or "nested")
 
 
 def _these(paths: list[str]) -> Bind:

@@ -1,0 +1,133 @@
+"""The columns of Parquet files as their footers describe them: whether files agree, and columns that have no type.
+
+A column of the null type holds no value. pandas and Arrow write it where every value is None, so that it agrees with every other type.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from waybill.canonical import ColumnType
+from waybill.configuration.catalog import Entity
+from waybill.configuration.values.columns import described
+from waybill.errors import PermanentError
+
+Element = tuple[Any, ...]
+"""Name, physical, converted and logical type, precision, scale and number of children."""
+Shape = tuple[Element, ...]
+"""A column: its element, and behind it those of its children."""
+
+_MOST_DIGITS = 38
+"""Of a decimal in DuckDB."""
+_NO_TYPE = '"NULL"'
+_READ_AS = {
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.DECIMAL: "DECIMAL(38, 0)",
+    ColumnType.FLOAT: "DOUBLE",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.DATE: "DATE",
+    ColumnType.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    ColumnType.UUID: "UUID",
+    ColumnType.BINARY: "BLOB",
+}
+"""The engine's type for a column of which only the catalog says one; text otherwise."""
+
+
+def untyped(natives: Mapping[str, str]) -> set[str]:
+    """Return the columns that have no type, as a whole or in a part of it."""
+    return {name for name, native in natives.items() if _NO_TYPE in native}
+
+
+def assumed(entity: Entity, natives: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return what to read the needed columns as that have no type in any file: what is `known`, else what the catalog says."""
+    times = {entity.changes.column, entity.deleted_column, entity.time_column}
+    found = {}
+    for name in dict.fromkeys(entity.needed_columns):
+        if natives.get(name) == _NO_TYPE:
+            column = described(entity.columns, name)
+            kind = column.type if column else ColumnType.TIMESTAMP if name in times else ColumnType.STRING
+            found[name] = known.get(name, _READ_AS.get(kind, "VARCHAR"))
+    return found
+
+
+def refuse_differing(entity: Entity, needed: Collection[str], elements: Iterable[tuple[Any, ...]]) -> None:
+    """Raise PermanentError `schema_drift` where files disagree in a needed column. Each element stands behind its file."""
+    files: dict[str, list[Element]] = defaultdict(list)
+    for file, *element in elements:
+        files[file].append(tuple(element))
+    seen: dict[str, dict[Shape | None, str]] = {name: {} for name in sorted(needed)}
+    for file, found in files.items():
+        columns = _columns(found)
+        for name, shapes in seen.items():
+            shape = columns.get(name)
+            if shape in shapes:
+                continue
+            _refuse_rounded(entity, name, shape or ())
+            for other, first in shapes.items():
+                if not _agree(shape or (), other or ()):
+                    raise PermanentError(
+                        f"column {name} is {_shown(shape)} in {file}, but {_shown(other)} in {first}",
+                        where=entity.id,
+                        code="schema_drift",
+                        next_step="Rewrite the files that differ with the schema of the others",
+                    )
+            shapes[shape] = file
+
+
+def _refuse_rounded(entity: Entity, name: str, shape: Shape) -> None:
+    if any((element[4] or 0) > _MOST_DIGITS for element in shape):
+        raise PermanentError(
+            f"column {name} holds decimals of more than {_MOST_DIGITS} digits, which the engine would read as rounded doubles",
+            where=entity.id,
+            code="schema_drift",
+            next_step=f"Write it with at most {_MOST_DIGITS} digits or as text, or take {name} out of the catalog",
+        )
+
+
+def _agree(one: Shape, other: Shape) -> bool:
+    """Return whether two shapes are the same where both have a type."""
+    at = beside = 0
+    while at < len(one) and beside < len(other):
+        first, second = one[at], other[beside]
+        if _is_untyped(first) or _is_untyped(second):
+            if first[0] != second[0]:
+                return False
+            at, beside = _end(one, at), _end(other, beside)
+        elif first != second:
+            return False
+        else:
+            at, beside = at + 1, beside + 1
+    return at == len(one) and beside == len(other)
+
+
+def _is_untyped(element: Element) -> bool:
+    return str(element[3]).startswith("NullType")
+
+
+def _columns(elements: list[Element]) -> dict[str, Shape]:
+    """Top-level column to its elements, from Parquet's depth-first list (the first element is the root)."""
+    found: dict[str, Shape] = {}
+    at = 1
+    while at < len(elements):
+        end = _end(elements, at)
+        found[elements[at][0]] = tuple(elements[at:end])
+        at = end
+    return found
+
+
+def _end(elements: Shape | list[Element], at: int) -> int:
+    """Return where the element and its children end."""
+    open_children = elements[at][-1] or 0
+    while open_children:
+        at += 1
+        open_children += (elements[at][-1] or 0) - 1
+    return at + 1
+
+
+def _shown(shape: Shape | None) -> str:
+    if shape is None:
+        return "missing"
+    _, physical, converted, logical, *_ = shape[0]
+    return str(logical or converted or physical or "nested")
