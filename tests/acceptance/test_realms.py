@@ -13,6 +13,7 @@ import pytest
 
 from tests.presets import DAY, NOW, PUBLIC, Shop, code, ends
 from tests.servers.smtp import SmtpServer
+from waybill.configuration.catalog import FORMATS
 
 PRESET = "realms"
 MARCH = {"from": "2026-03-01", "to": "2026-03-31"}
@@ -68,7 +69,8 @@ def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
     assert all(isinstance(row, list) for row in rows)
     assert (len(rows), header[0]) == (one["rows"], "job_id")
     assert next(csv.reader(io.StringIO(archive.read("jobs.csv").decode()))) == header
-    assert code(shop("POST", "", ASK | {"formats": ["xlsx"]})) == (422, "validation")
+    for other in set(FORMATS) - {"csv", "json"}:
+        assert code(shop("POST", "", ASK | {"formats": [other]})) == (422, "validation")
 
 
 def test_realms_requests_are_fulfilled_on_a_set_schedule_within_a_day(shop: Shop) -> None:
@@ -96,7 +98,9 @@ def test_realms_mail_says_that_data_is_ready_with_a_link_and_its_end(shop: Shop,
     assert "but you may resubmit the request." in text
     link = next(word for word in text.split() if word.startswith(PUBLIC))
     shop.clock += timedelta(days=29, hours=23)  # the link lives as long as the archive
-    assert shop.download(link).status_code == 200
+    assert shop.download(link).content == shop.download(shop.link(one)["url"]).content != b""
+    shop.clock = NOW + timedelta(days=30)
+    assert code(shop.download(link)) == (410, "expired")
     assert shop.get(one)["expiresAt"] == "2026-07-01T12:00:00.000000Z"
 
 

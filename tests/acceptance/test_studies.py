@@ -169,7 +169,7 @@ def test_studies_link_is_active_when_done_until_the_archive_expires(shop: Shop) 
     assert shop.download(shop.link(one)["url"]).status_code == 200
     shop.clock = NOW + timedelta(days=7)
     assert code(shop("POST", f"/{one['id']}/link")) == (410, "expired")
-    assert shop.get(one)["statusLabel"] == "Expired"
+    assert (shop.get(one)["statusLabel"], shop.get(one)["actions"]["download"]) == ("Expired", False)
 
 
 def test_studies_page_polls_by_itself_and_has_refresh(shop: Shop) -> None:

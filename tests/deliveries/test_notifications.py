@@ -318,6 +318,22 @@ def test_one_address_that_is_refused_keeps_no_message_from_the_others(place, smt
     assert len(smtp.received) == 1
 
 
+@pytest.mark.parametrize(("answer", "sent"), [("554 not this one", ["globex"]), ("451 not now", [])])
+def test_a_mail_that_is_refused_for_good_holds_up_no_other_of_its_channel(place, smtp, answer, sent):
+    place.tenant("globex")
+    policy(place, late_after="2h", to=["ops@example.org"])
+    smtp.answers["Waybill: acme is late"] = answer
+    place.clock = NOON - DAY
+    apply(place.installation(), actor="test")
+    place.clock = NOON
+    installation = place.installation()
+    notifying.watch(installation)
+    (problem,) = sending.send_due(installation)
+    assert "message breach of acme" in str(problem)
+    assert smtp.refused == ["Waybill: acme is late"]
+    assert [one.message["Subject"] for one in smtp.received] == [f"Waybill: {tenant} is late" for tenant in sent]
+
+
 def test_an_alarm_escalates_to_those_who_hear_of_it_only_when_it_lasts(place, http, smtp):
     place.tenant(**PROMISED)
     policy(

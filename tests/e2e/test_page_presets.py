@@ -145,6 +145,10 @@ def test_studies_say_what_their_document_says(tmp_path: Path, browser: Browser) 
             with page.expect_download() as waiting:
                 row.get_by_role("link", name="Download").click()
             assert zipfile.is_zipfile(waiting.value.path())
+            expect(page.locator("[hx-trigger^=every]")).to_have_count(0)  # nothing is running
+            here.all_are(rows=7_654_321)
+            page.get_by_role("button", name="Refresh").click()
+            expect(row).to_contain_text("7,654,321")
             ada.go(f"{REQUESTS}?study=s2&participant=s2-person-4")
             dialog = page.get_by_role("dialog", name="Export data")  # a cohort's Export action leads here
             expect(dialog).to_contain_text("s2 / s2-person-4")
@@ -198,10 +202,14 @@ def test_realms_say_what_their_document_says(tmp_path: Path, browser: Browser) -
         assert button
         assert below["y"] > button["y"]
         assert words(form.locator(".choice")) == ["CSV", "JSON"]
+        expect(form.get_by_role("radio", name="CSV")).to_be_checked()
+        assert page.get_by_label("Realm").input_value()
         page.get_by_role("button", name="Submit Request").click()
         assert page.get_by_label("Start Date").evaluate("field => field.validity.valueMissing")  # the browser tells, nothing is sent
-        expect(page.locator(ROW)).to_have_count(0)
         page.get_by_label("Start Date").fill("2026-01-01")
+        page.get_by_role("button", name="Submit Request").click()
+        assert page.get_by_label("End Date").evaluate("field => field.validity.valueMissing")
+        expect(page.locator(ROW)).to_have_count(0)
         page.get_by_label("End Date").fill("2026-03-31")
         page.get_by_role("button", name="Submit Request").click()
         row = page.locator(ROW).first
@@ -339,7 +347,8 @@ def test_types_say_what_their_document_says(tmp_path: Path, browser: Browser) ->
             expect(row.locator(".state")).to_have_text("pending")
             assert page.url.partition("?")[0] == f"{here.base}/settings/exports"  # the page stays where it is
             assert heads(page) == ["Export type", "Format", "Entity types", "Status", "Requested", "Actions"]
-            expect(row.locator("td").nth(1)).to_have_text("XLSX")
+            assert words(row.locator("td"))[:4] == ["records", "XLSX", "Employees", "pending"]
+            expect(row.locator("td").nth(4)).to_contain_text(f"{datetime.now(UTC):%Y-%m-%d}")
             assert page.locator("[hx-trigger^=every]").count() == 0
             for state, shown in (("pending", "pending"), ("running", "processing")):
                 here.all_are(status=state, started_at=NOW, heartbeat_at=datetime.now(UTC) + timedelta(hours=1))

@@ -26,7 +26,7 @@ class SmtpServer:
     received: list[Received] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
-    """What is said to a recipient, or to `DATA`, in place of taking the mail."""
+    """What is said to a recipient, to `DATA`, or to a subject, in place of taking the mail."""
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         if address in self.answers:
@@ -41,6 +41,9 @@ class SmtpServer:
             return self.answers["DATA"]
         message = message_from_bytes(envelope.original_content or b"", policy=policy.default)
         assert isinstance(message, EmailMessage)
+        if message["Subject"] in self.answers:
+            self.refused.append(message["Subject"])
+            return self.answers[message["Subject"]]
         self.received.append(Received(envelope.mail_from or "", tuple(envelope.rcpt_tos), message))
         return "250 OK"
 

@@ -53,7 +53,8 @@ def tell(installation: Installation, tenant: str) -> tuple[list[Event], list[Way
 def send_due(installation: Installation, tenant: str | None = None) -> list[WaybillError]:
     """Send what is due now, for all tenants or for one, and return the problems. A refused message is sent again later.
 
-    Messages to one channel go out one after another, in order. A refused message holds up the rest of its channel until its next try.
+    Messages to one channel go out one after another, in order. A refused message holds up the rest of its channel until its next try,
+    unless it is refused for good.
     """
     problems: dict[str, WaybillError] = {}
     for _ in range(ROUNDS):
@@ -62,7 +63,8 @@ def send_due(installation: Installation, tenant: str | None = None) -> list[Wayb
         lanes: dict[str, list[Notice]] = {}
         for notice in due:
             lanes.setdefault(json.dumps({key: notice.channel.get(key) for key in ("kind", "connection", "url", "to")}), []).append(notice)
-        for name in lanes.keys() & problems.keys():  # more is owed than one round takes: none is tried again before its time
+        stopped = {name for name, problem in problems.items() if problem.code != mail.REFUSED}
+        for name in lanes.keys() & stopped:  # more is owed than one round takes: none is tried again before its time
             _put_off(installation, lanes.pop(name))
         if lanes:
             with ThreadPoolExecutor(min(PARALLEL, len(lanes)), thread_name_prefix="tell") as pool:
@@ -79,7 +81,8 @@ def _put_off(installation: Installation, waiting: Sequence[Notice]) -> None:
 
 
 def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillError | None:
-    """Send the messages of one channel, in order. Returns the problem that stopped it, if any."""
+    """Send the messages of one channel, in order. Returns the problem that stopped it, else the last message that was refused for good."""
+    refused = None
     for number, notice in enumerate(lane, 1):
         now = installation.now()
         with installation.ledger.begin() as connection:
@@ -88,14 +91,18 @@ def _send_lane(installation: Installation, lane: Sequence[Notice]) -> WaybillErr
         try:
             _send(installation, notice)
         except WaybillError as error:
+            later = None if error.code == mail.REFUSED else _next_try(notice, now)
             with installation.ledger.begin() as connection:
-                later = None if error.code == mail.REFUSED else _next_try(notice, now)
                 notices.postponed(connection, notice, later, str(error))
+            problem = error.located(f"message {notice.event} of {notice.tenant}")
+            if error.code == mail.REFUSED:  # it says nothing of the next one
+                refused = problem
+                continue
             _put_off(installation, lane[number:])
-            return error.located(f"message {notice.event} of {notice.tenant}")
+            return problem
         with installation.ledger.begin() as connection:
             notices.sent(connection, notice, installation.now())
-    return None
+    return refused
 
 
 def _next_try(notice: Notice, now: datetime) -> datetime | None:
