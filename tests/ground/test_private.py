@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +138,15 @@ def test_what_a_demo_keeps_is_closed_and_a_link_in_it_is_left_alone(open_folder:
         (open_folder / "demo/airflow/airflow.db").write_text("passwords")
         assert readable_by_another_account(open_folder) == {"theirs.txt"}
         assert {oct(mode) for name, mode in modes(open_folder).items() if name.startswith("demo/")} == {"0o600", "0o700"}
+
+
+def test_what_another_account_left_in_the_temporary_folder_holds_nobody_up(open_folder: Path) -> None:
+    if os.geteuid() == 0:  # nobody else can give a folder to another account
+        (open_folder / "waybill-duckdb-theirs").mkdir(mode=0o755)
+        os.mkfifo(open_folder / "waybill-duckdb-theirs/in-use", 0o666)
+        os.chown(open_folder / "waybill-duckdb-theirs", NOBODY, NOBODY)
+    (open_folder / "waybill-duckdb-killed").mkdir(mode=0o700)
+    (open_folder / "waybill-duckdb-killed/in-use").touch()
+    script = "from waybill.sources.duckdb.spill import spill_folder\nwith spill_folder(): pass"
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"TMPDIR": str(open_folder)}, check=True, timeout=60)
+    assert {path.name for path in open_folder.iterdir()} <= {"waybill-duckdb-theirs"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ def spill_folder() -> Iterator[str]:
 def _remove_left_behind(place: Path) -> None:
     for folder in place.glob(f"{_PREFIX}*"):
         try:
+            if folder.lstat().st_uid != os.geteuid():  # opening what another account put there, such as a pipe, might never end
+                continue
             with (folder / _HELD).open() as held:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
