@@ -6,8 +6,11 @@ here, so nothing secret is ever on the disk or in a command line.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import os
+import re
 import select
 import subprocess
 import tempfile
@@ -31,6 +34,9 @@ _BLOCK = 1 << 16
 _BY_BITS = {"1": "RSA", "2": "RSA", "3": "RSA", "16": "ElGamal", "17": "DSA"}
 _UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
 _STEP = "Register the consumer's current public key: `gpg --armor --export FINGERPRINT`"
+_ARMOR = re.compile(r"-----BEGIN PGP [A-Z ]+-----\s*\n(.*?)-----END PGP [A-Z ]+-----", re.DOTALL)
+_OF_KEYS = {2, 5, 6, 7, 10, 12, 13, 14, 17, 21}
+"""The kinds of packets that keys consist of: keys and their parts, names, pictures, signatures, trust, markers and padding (RFC 9580)."""
 
 
 @dataclass(frozen=True)
@@ -274,9 +280,57 @@ def _home() -> Iterator[str]:
 
 
 def _written(home: str, key: str) -> str:
-    path = Path(home) / "recipient.asc"
-    path.write_text(key, encoding="utf-8")
+    path = Path(home) / "recipient.pgp"
+    path.write_bytes(_packets(key))
     return str(path)
+
+
+def _packets(key: str) -> bytes:
+    """The bytes of a key without their armor. gpg gets these, so it reads nothing that was not looked at here.
+
+    Raises UnusableKey for what no key consists of: gpg would unpack compressed data, and a few kilobytes of it can keep gpg busy for hours.
+    """
+    try:
+        data = b"".join(_without_armor(block) for block in _ARMOR.findall(key))
+        kinds = set(_kinds(data))
+    except (binascii.Error, ValueError, IndexError) as error:
+        raise UnusableKey("the text holds no public key that gpg can read", next_step=_STEP) from error
+    if kinds - _OF_KEYS:
+        raise UnusableKey("the text holds something besides a public key", next_step=_STEP)
+    return data
+
+
+def _without_armor(block: str) -> bytes:
+    """Decode a block. Its headers have a colon; a checksum, which begins with `=`, is left out, because signatures say more."""
+    lines = (line.strip() for line in block.splitlines())
+    return base64.b64decode("".join(line for line in lines if ":" not in line and not line.startswith("=")), validate=True)
+
+
+def _kinds(data: bytes) -> Iterator[int]:
+    """The kind of each packet. Raises ValueError or IndexError for what is cut off or has no length of its own."""
+    at = 0
+    while at < len(data):
+        head, first = data[at], data[at + 1]
+        if not head & 0x80:
+            raise ValueError("no packet begins here")
+        if head & 0x40:
+            kind, width = head & 0x3F, 1 if first < 192 else 2 if first < 224 else 5
+            if 224 <= first < 255:
+                raise ValueError("a packet in pieces")
+            length = first if width == 1 else (first - 192 << 8) + data[at + 2] + 192 if width == 2 else _number(data[at + 2 : at + 6])
+        else:
+            kind, width = head >> 2 & 0x0F, 1 << (head & 3)
+            if width == 8:
+                raise ValueError("a packet without a length")
+            length = _number(data[at + 1 : at + 1 + width])
+        at += 1 + width + length
+        if at > len(data):
+            raise ValueError("a packet that is cut off")
+        yield kind
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
 
 
 def _encryption(key: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -279,6 +281,30 @@ def test_keys_that_nothing_may_be_encrypted_to_are_refused_by_name(place: Place,
 def test_what_is_no_public_key_is_refused_before_gpg_sees_it(place: Place, key: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         replacing.read({"exportOption": "export all", **encrypted_to(key)}, place.installation(), "acme")
+
+
+def armored(data: bytes) -> str:
+    return f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64.b64encode(data).decode()}\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+def packed(data: bytes) -> bytes:
+    """An OpenPGP packet of compressed data."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = b"\x01" + deflate.compress(data) + deflate.flush()
+    return b"\xc8\xff" + len(body).to_bytes(4, "big") + body
+
+
+def test_packets_that_keep_gpg_busy_for_hours_are_refused_before_gpg_sees_them(ring: Ring) -> None:
+    key = ring.gpg("--export", "consumer@example.org")
+    bomb = packed(packed(packed(bytes(50_000_000)) * 100) * 100)
+    in_pieces = b"\xcd\xe1aa\x01a"  # a name in two pieces: its length would only show at its end
+    besides, unread = "something besides a public key", "no public key that gpg can read"
+    texts = [(bomb, besides), (key + bomb, besides), (key + b"\xa3\x00", unread), (key + in_pieces, unread), (key[:-1], unread)]
+    for data, says in [*texts, (key + b"\xcb\x02b\x00", besides), (b"", unread), (b"\x00", unread), (b"\xff", unread)]:
+        with pytest.raises(pgp.UnusableKey, match=says):
+            pgp.rehearse(armored(data))
+    assert pgp.rehearse(armored(key)).fingerprint == ring.fingerprint("consumer")
+    assert pgp.rehearse(ring.public("consumer").replace("\n", "\r\n")).fingerprint == ring.fingerprint("consumer")
 
 
 def test_a_private_key_that_was_pasted_is_not_repeated(place: Place) -> None:
