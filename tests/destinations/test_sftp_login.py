@@ -5,18 +5,23 @@ from __future__ import annotations
 import socket
 import subprocess
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.destinations.sftp_places import key_connection, password_connection
 from tests.servers.process import free_port
 from tests.servers.proftpd import serve_proftpd
 from tests.servers.sshd import SftpAccess, new_key, serve_sshd
 from waybill.connection import Connection
+from waybill.destinations.sftp.keys import host_keys, private_keys
 from waybill.destinations.sftp.session import Sftp
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill_demo.sftp_server import RunningServer, new_accounts, serve
@@ -84,7 +89,16 @@ def test_a_connection_of_another_type_is_told_apart(openssh: SftpAccess) -> None
     assert "AIRFLOW_CONN_" in said
 
 
-@pytest.mark.parametrize("extra", [{"host_key": ""}, {"no_host_key_check": "true"}, {"host_key": "", "known_hosts": "none"}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"host_key": ""},
+        {"host_key": " "},
+        {"host_key": [" ", ""]},
+        {"no_host_key_check": "true"},
+        {"host_key": "", "known_hosts": "none"},
+    ],
+)
 def test_an_unpinned_host_is_never_talked_to(openssh: SftpAccess, extra: dict[str, Any]) -> None:
     error = refusal(key_connection(openssh, **extra))
     assert isinstance(error, PermanentError)
@@ -237,3 +251,28 @@ def test_a_root_that_is_not_there_is_named_with_what_to_do(openssh: SftpAccess, 
     assert caught.value.code == "root_missing"
     assert f"there is no folder {root} on the server" in str(caught.value)
     assert "Make it there, or correct the root in the registration" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "size", "says"), [("rsa", 1024, "RSA of 1024 bits"), ("dsa", 1024, "a DSA key"), ("rsa", 2048, "")])
+def test_a_weak_key_is_neither_offered_nor_pinned(kind: str, size: int, says: str, tmp_path: Path) -> None:
+    made = dsa.generate_private_key(size) if kind == "dsa" else rsa.generate_private_key(65537, size)
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    (tmp_path / "key").write_text(pem)
+    key = asyncssh.import_private_key(pem)
+    line = key.export_public_key("openssh").decode().strip()
+    (tmp_path / "known_hosts").write_text(f"sftp.example.org {line}\n")
+    for extra in ({"private_key": pem}, {"private_keys": [pem]}, {"key_file": str(tmp_path / "key")}):
+        found = refused_or(partial(private_keys, "sftp acme", Connection("acme", "sftp", extra=extra)))
+        assert (says in found, bool(found)) == (True, bool(says)), extra
+    for extra in ({"host_key": line}, {"host_key": [line]}, {"known_hosts": str(tmp_path / "known_hosts")}):
+        found = refused_or(partial(host_keys, "sftp acme", "sftp.example.org", 22, extra))
+        assert (says in found, bool(found)) == (True, bool(says)), extra
+
+
+def refused_or(call: Callable[[], object]) -> str:
+    """What a call was refused with; nothing when it was not."""
+    try:
+        call()
+    except PermanentError as error:
+        return str(error)
+    return ""

@@ -20,6 +20,9 @@ from waybill.errors import PermanentError
 MOST_KEYS = 4
 """Servers count every key they are offered as an attempt, and OpenSSH ends a login after six."""
 
+LEAST_BITS = 2048
+"""RSA keys below this are refused as weak, and DSA keys always are: servers of today take neither."""
+
 _BLOCK = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
 
 
@@ -54,17 +57,20 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
     if str(extra.get("no_host_key_check", "")).lower() == "true":
         raise unusable(label, "no_host_key_check is set, but Waybill talks only to a pinned host", f"Take it out. {how}")
     given, file = extra.get("host_key"), extra.get("known_hosts")
-    if given:
-        text = "\n".join(map(str, given)) if isinstance(given, list) else str(given)
+    text = "\n".join(map(str, given)) if isinstance(given, list) else str(given or "")
+    if text.strip():
         return tuple(_host_key(label, line, how) for line in text.splitlines() if line.strip())
     if file and str(file).lower() != "none":
         try:
             known, authorities, revoked, *_ = asyncssh.match_known_hosts(str(Path(str(file)).expanduser()), host, "", port)
         except (OSError, ValueError) as error:
             raise unusable(label, f"the known_hosts file {file} cannot be read", how) from error
-        if found := tuple(key for key in known if key not in revoked):
+        trusted = [key for key in known if key not in revoked]
+        if found := tuple(key for key in trusted if not _why_weak(key)):
             return found
         what = f"has revoked every key it names of {host}" if known else f"does not name {host}"
+        if trusted:
+            what = f"names only weak keys of {host}: {_why_weak(trusted[0])}"
         if authorities and not known:
             what = f"names only a certificate authority for {host} (@cert-authority), and certificates of hosts are not read"
         raise unusable(label, f"the known_hosts file {file} {what}", how)
@@ -80,9 +86,20 @@ def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
     start = next((number for number, word in enumerate(words) if word.startswith(("ssh-", "ecdsa-"))), None)
     text = f"ssh-rsa {words[0]}" if start is None else " ".join(words[start : start + 2])
     try:
-        return asyncssh.import_public_key(text)
+        key = asyncssh.import_public_key(text)
     except (asyncssh.KeyImportError, ValueError) as error:
         raise unusable(label, "host_key in extra is not a public key such as `ssh-ed25519 AAAA...`", how) from error
+    if why := _why_weak(key):
+        raise unusable(label, f"host_key in extra is weak: {why}", f"Pin another key of the server, or ask its owner for one. {how}")
+    return key
+
+
+def _why_weak(key: asyncssh.SSHKey) -> str:
+    """What is wrong with a key that is broken or nearly so, else nothing."""
+    kind, bits = key.get_algorithm(), getattr(key.pyca_key, "key_size", 0)
+    if kind == "ssh-dss":
+        return "it is a DSA key"
+    return f"RSA of {bits} bits, and {LEAST_BITS} is the least" if kind == "ssh-rsa" and bits < LEAST_BITS else ""
 
 
 def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, ...]:
@@ -97,6 +114,9 @@ def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, .
     for where, given in _given(label, extra):
         own = given.get("private_key_passphrase") or given.get("passphrase") or passphrase
         key = _private_key(label, where, given, own)
+        if key is not None and (why := _why_weak(key)):
+            step = "Make one with `ssh-keygen -t ed25519`, give its public half to the server's owner, and put it in the place of this one"
+            raise unusable(label, f"the private key in {where} is weak: {why}", step)
         if key is not None and key.public_data not in {other.public_data for other in found}:
             found.append(key)
     if len(found) > MOST_KEYS:
