@@ -34,6 +34,9 @@ def signed_headers(connection: Connection, message_id: str, timestamp: int, body
             next_step="Set its password to the secret that the consumer verifies with",
             code="webhook_secret",
         )
+    if not _key(connection.password):
+        what = f"the secret of the connection {connection.id} is empty after {_PREFIX}, so anybody could sign with it"
+        raise PermanentError(what, next_step="Set its password to the secret that the consumer verifies with", code="webhook_secret")
     signed = signature(connection.password, message_id, timestamp, body)
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signed}
 
@@ -88,10 +91,10 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, addre
     parts, extensions = urlsplit(url), {}
     sent = {"content-type": "application/json", "user-agent": "Waybill", **headers}
     if address:
-        sent["host"] = parts.netloc
+        login, at, sent["host"] = parts.netloc.rpartition("@")
         extensions = {"sni_hostname": parts.hostname}
         literal = f"[{address}]" if ":" in address else address
-        url = urlunsplit(parts._replace(netloc=f"{literal}:{port_of(url)}"))
+        url = urlunsplit(parts._replace(netloc=f"{login}{at}{literal}:{port_of(url)}"))
 
     async def status() -> int:
         # A limit for the whole call: httpx's own begins anew with every byte of a server that dribbles.

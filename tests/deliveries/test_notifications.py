@@ -25,7 +25,7 @@ from waybill.configuration.channels import Event
 from waybill.connection import Connection
 from waybill.deliveries.reports import notifying, sending
 from waybill.deliveries.reports.describing import listed
-from waybill.errors import InvalidInput, TransientError
+from waybill.errors import InvalidInput, PermanentError, TransientError
 from waybill.housekeeping import housekeeping
 from waybill.ledger.reports import notices
 from waybill.registrations.applying import apply
@@ -243,6 +243,18 @@ def test_a_plain_secret_is_the_key_itself_and_none_is_refused(place, http):
     place.clock += HOUR
     assert sending.tell(place.installation(), "acme") == ([], [])
     assert verified(http.received[0], b"plain")
+
+
+def test_a_secret_that_is_empty_after_its_prefix_signs_nothing(http) -> None:
+    with pytest.raises(PermanentError, match="is empty after whsec_"):
+        webhooks.signed_headers(Connection("acme_hook", "http", http.url, password="whsec_"), "msg_1", 1, b"{}")
+
+
+def test_a_login_in_the_address_is_sent_as_one_and_not_as_part_of_the_host(http) -> None:
+    webhooks.post(f"http://waybill:word@hooks.example.org:{http.port}/in", b"{}", {}, where="acme_hook", address="127.0.0.1")
+    (call,) = http.received
+    login = "Basic " + base64.b64encode(b"waybill:word").decode()
+    assert (call.headers["host"], call.headers["authorization"]) == (f"hooks.example.org:{http.port}", login)
 
 
 def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_under_the_same_id(place, http):
