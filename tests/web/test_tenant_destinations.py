@@ -61,6 +61,8 @@ CASES = [
     ("by a rule in a list", {"tenant_connections": ["shared_drop", "{tenant}_*"]}, "acme", sftp("acme_sftp"), True),
     ("another tenant's by the rule", RULES, "acme", sftp("globex_sftp"), False),
     ("a longer tenant's by the rule", RULES, "a", sftp("a_b_sftp"), True),
+    ("a longer tenant's by a rule with a dot", {"tenant_connections": "{tenant}.*"}, "a", sftp("a_b.sftp"), False),
+    ("one's own by a rule with a dot", {"tenant_connections": "{tenant}.*"}, "a", sftp("a.sftp"), True),
     ("a longer known tenant's by the rule", {**RULES, "plans": {"a_b": "scale"}}, "a", sftp("a_b_sftp"), False),
     ("a longer known tenant's, in other letters", {**RULES, "plans": {"a_b": "scale"}}, "a", sftp("a_B_sftp"), False),
     ("a longer tenant's, at its end", {"tenant_connections": "SFTP_{tenant}", "plans": {"b_a": "x"}}, "a", sftp("SFTP_b_A"), False),
