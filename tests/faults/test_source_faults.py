@@ -138,15 +138,16 @@ def test_an_idle_transaction_of_a_day_shortens_horizon_deliveries_and_says_why(l
 
 
 @pytest.mark.parametrize(
-    ("change", "back", "says"),
+    ("change", "back", "says", "goes_on"),
     [
-        ("rename column version to revision", "rename column revision to version", "revision"),
-        ("drop column version", "add column version int not null default 1", "version"),
-        ("alter column version type text", "alter column version type int using version::int", "version"),
+        ("rename column version to revision", "rename column revision to version", "revision", True),
+        ("drop column version", "add column version int not null default 1", "version", False),
+        ("alter column version type text", "alter column version type int using version::int", "version", False),
     ],
     ids=["renamed", "dropped", "retyped"],
 )
-def test_schema_drift_stops_its_stream_until_it_is_settled(launcher, database, tmp_path, change, back, says):
+def test_schema_drift_stops_its_stream_until_it_is_settled(launcher, database, tmp_path, change, back, says, goes_on):
+    """A column that was made again may hold other values in every row: the stream begins anew, and its full load repeats them."""
     place, env = prepare(tmp_path, database, orders=SNAPSHOT), environment(database)
     database.psql(ROWS.format(1, 20))
     assert run(launcher, place, env, FIRST).status == 0
@@ -155,7 +156,14 @@ def test_schema_drift_stops_its_stream_until_it_is_settled(launcher, database, t
     assert done.status == 1
     assert unclear(done.err, "tenant acme", "entity orders", "folder", says, "catalog") == []
     database.psql(f"alter table orders {back}")
-    recovers(launcher, place, env, database, SECOND)
+    if goes_on:
+        recovers(launcher, place, env, database, SECOND)
+        return
+    assert run(launcher, place, env, SECOND).status == 0
+    assert judge(place.out) == []
+    last = deliveries(place.out / "exports/acme")[0][-1]
+    assert (last.manifest["generation"], last.manifest["kind"]) == (2, "full")
+    assert {(row[0], row[1]) for row in last.rows} == final_versions(database)
 
 
 def test_a_standby_is_refused_and_after_a_failover_a_new_generation_starts_with_a_full_load(launcher, cluster, database, tmp_path):

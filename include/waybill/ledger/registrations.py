@@ -257,4 +257,5 @@ def ids(connection: Connection) -> list[str]:
 
 def known(connection: Connection) -> dict[str, bool]:
     """Every tenant the ledger knows, and whether it was ever registered: the others only ever asked for exports."""
-    return {name: version > 0 for name, version in connection.execute(select(tenant.c.id, tenant.c.version).order_by(tenant.c.id))}
+    query = select(tenant.c.id, (tenant.c.version > 0).label("registered")).order_by(tenant.c.id)
+    return {row.id: bool(row.registered) for row in connection.execute(query)}
