@@ -11,7 +11,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,12 +19,19 @@ from typing import Any, Protocol
 
 import duckdb
 import psycopg
+import pymysql
 
 from tests.consumer.copies import well
 from tests.faults.live import MIGRATION
 from tests.faults.processes import Launcher
 from tests.installations import Place
+from tests.servers.mariadb import MariaDatabase
 from tests.servers.postgres import Database
+from tests.servers.sshd import SftpAccess
+from waybill.deliveries import repairs
+from waybill.deliveries.running import run
+from waybill.errors import WaybillError
+from waybill.registrations.applying import apply
 
 DAY = timedelta(days=1)
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -73,10 +80,13 @@ _TABLE = """create table thing (tenant_id {text}, id bigint, code {text}, name {
 @dataclass
 class PostgresBooks:
     database: Database
+    pool: Database | None = None
+    """What the product connects to in its place."""
     modes: tuple[str, ...] = ("snapshot", "lookback", "full", "append")
 
     def __post_init__(self) -> None:
-        at = {"conn_type": "postgres", "host": self.database.host, "port": self.database.port, "login": self.database.user}
+        shown = self.pool or self.database
+        at = {"conn_type": "postgres", "host": shown.host, "port": shown.port, "login": shown.user}
         self.spec: dict[str, Any] = {"kind": "postgres", "connection": "books", "statement_timeout": "60s"}
         self.env = {"AIRFLOW_CONN_BOOKS": json.dumps({**at, "schema": self.database.name})}
 
@@ -197,6 +207,39 @@ class SqliteBooks:
     def rebuild(self, dice: random.Random) -> None:
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("vacuum")
+
+
+@dataclass
+class MariaBooks:
+    """Read in this process, through `connect`: Airflow's own hook for MySQL needs a provider with a library of its own."""
+
+    database: MariaDatabase
+    modes: tuple[str, ...] = ("lookback", "full", "append")
+
+    def __post_init__(self) -> None:
+        self.spec: dict[str, Any] = {"kind": "dbapi", "connection": "books"}
+        self.env: dict[str, str] = {}
+
+    def connect(self) -> Any:
+        at = self.database
+        return pymysql.connect(host=at.host, port=at.port, user=at.user, database=at.name, charset="utf8mb4")
+
+    def make(self) -> None:
+        columns = _TABLE.format(text="varchar(40)", decimal="decimal(12,2)", time="datetime(6)")
+        self.write([(f"{columns} engine = InnoDB", ())])
+
+    def write(self, statements: Sequence[Statement]) -> None:
+        def plain(value: Any) -> Any:
+            return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            for text, values in statements:
+                cursor.execute(text.replace("?", "%s"), [plain(value) for value in values])
+            connection.commit()
+
+    def rebuild(self, dice: random.Random) -> None:
+        how = dice.choice(["alter table thing engine = InnoDB", "alter table thing order by id desc", "analyze table thing"])
+        self.write([(how, ())])
 
 
 class World:
@@ -355,6 +398,8 @@ class Mirror:
     launcher: Launcher
     source: Source
     seed: int
+    server: SftpAccess | None = None
+    """Where deliveries go; a folder otherwise."""
     trouble: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     compared: int = 0
@@ -362,6 +407,14 @@ class Mirror:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.place = Place(self.root)
+        self.env = dict(self.source.env)
+        self.to: dict[str, str] = {"kind": "folder", "root": "out"}
+        if self.server:
+            extra = {"key_file": str(self.server.private_key), "host_key": self.server.host_key}
+            at = {"conn_type": "sftp", "host": self.server.host, "port": self.server.port, "login": self.server.login, "extra": extra}
+            self.env["AIRFLOW_CONN_TENANTS_SFTP"] = json.dumps(at)
+            self.to = {"kind": "sftp", "connection": "tenants_sftp", "root": self.server.remote_root}
+            self.place.out.symlink_to(self.server.root)
         late, silent = self.dice.random() < 0.6, self.dice.random() < 0.5
         begin = datetime(2026, self.dice.choice([2, 3, 10]), 24, 12, tzinfo=UTC)
         self.world = World(self.source, self.dice, begin, late=late, silent=silent)
@@ -414,7 +467,7 @@ class Mirror:
             "entityList": list(self.entities),
             "frequency": dice.choice(["daily", "daily", "weekly", "monthly"]),
             "timezone": dice.choice(["UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati"]),
-            "destination": {"kind": "folder", "root": "out"},
+            "destination": self.to,
             "csv": csv,
             "files": {"format": form},
             "where": {},
@@ -438,7 +491,10 @@ class Mirror:
             self.place.write(f"tenants/{name}.yaml", body)
 
     def waybill(self, *argv: str) -> str:
-        done = self.launcher.run(self.root, *argv, env=self.source.env)
+        if isinstance(self.source, MariaBooks):
+            self.trouble += in_process(self.place, self.source, *argv)
+            return ""
+        done = self.launcher.run(self.root, *argv, env=self.env)
         if done.status:
             self.trouble.append(f"waybill {' '.join(argv)} ended with {done.status}: {done.said.strip()[-600:]}")
         return done.out
@@ -584,10 +640,34 @@ class Mirror:
         return values, (tuple(texts[name] for name in self.entities[entity]["key"]), tuple(texts[name] for name in kinds))
 
 
-def books(kind: str, folder: Path, postgres: Callable[[], Database]) -> Source:
+def in_process(place: Place, source: MariaBooks, command: str, *argv: str) -> Iterator[str]:
+    """Do what a command does; yields what goes wrong."""
+    installation = replace(place.installation(), connect_db=lambda name: source.connect())
+    apply(installation, actor="test")
+    try:
+        match command, argv:
+            case "run", (tenant, "--until", until, *more):
+                done = run(installation, tenant, datetime.fromisoformat(until), full_load=bool(more))
+                yield from [str(one.error) for one in done if one.error]
+            case "redeliver", (delivery_id,):
+                repairs.redeliver(installation, delivery_id, actor="test")
+            case "backfill", (tenant, entity, "--from", start, "--to", end):
+                repairs.backfill(installation, tenant, entity, *map(datetime.fromisoformat, (start, end)), actor="test")
+            case _:
+                raise ValueError(command, argv)
+    except WaybillError as error:
+        yield f"{command} {argv}: {error}"
+
+
+def books(kind: str, folder: Path, server: Callable[[str], Any]) -> Source:
+    """A source of a kind. `server` returns what is named: a database of PostgreSQL or MariaDB."""
     match kind:
         case "postgres":
-            return PostgresBooks(postgres())
+            return PostgresBooks(server("postgres"))
+        case "pgbouncer":
+            return PostgresBooks(server("postgres"), server("pooled"))
+        case "mariadb":
+            return MariaBooks(server("mariadb"))
         case "duckdb":
             return DuckDBBooks(folder / "books.duckdb")
         case "lake":

@@ -52,6 +52,32 @@ def test_sha256sum_checks_everything_of_a_date(place):
     assert problems(place) == []
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"csv": {"compression": "gzip", "max_rows_per_file": 1}},
+        {"files": {"format": "ndjson"}, "csv": {"compression": "zstd", "max_rows_per_file": 1}},
+        {"files": {"format": "parquet"}},
+    ],
+    ids=["parts of gzip", "parts of zstd", "parquet"],
+)
+def test_sha256sum_reads_every_name_that_a_delivery_can_have(place, shape):
+    """The longest ids, parts, packed files, deletes and further lists of a date."""
+    entity, tenant = "e" + "_" * 61 + "9", "9-" + "_" * 60 + "-"
+    place.write("catalog.yaml", catalog(**{entity: {**USER, "name": 'odd "*\\ näme', "deletes": "compare"}}))
+    place.tenant(tenant, entityList=[entity], **shape)
+    place.user(1, "Ada", MIDNIGHT - DAY, tenant=tenant)
+    place.user(2, "Eve", MIDNIGHT - DAY, tenant=tenant)
+    place.run(NOON, tenant)
+    place.sql('delete from "user" where id = 1')
+    place.run(NOON + DAY, tenant)
+    place.run(NOON + DAY, tenant, full_load=True)
+    folder = place.out / f"exports/{tenant}/2026/06/01"
+    listed = {line.removesuffix(": OK") for name in ("SHA256SUMS", "SHA256SUMS.2") for line in checked(folder, name)}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.name.startswith("SHA")}
+    assert listed == there
+
+
 def test_a_further_day_manifest_has_sums_of_its_own(place):
     place.run(NOON)
     place.run(NOON, full_load=True)

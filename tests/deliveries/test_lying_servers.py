@@ -1,0 +1,116 @@
+"""Servers that tell another size, cut what is read back, or hold one name for two that differ by case: nothing is called delivered that is
+not there, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.deliveries.test_publishing import delivering, run
+from tests.installations import DAY, NOON
+from waybill.errors import TransientError
+from waybill_demo.sftp_server import TenantFolder
+
+DATE = "exports/acme/2026/05/31"
+
+
+class _Sizes(TenantFolder):
+    """Tells another size of every file than it has."""
+
+    def told(self, size: int) -> int:
+        return size
+
+    def _lie(self, attrs: Any) -> Any:
+        if attrs.size and attrs.permissions is not None and (attrs.permissions & 0o170000) == 0o100000:
+            attrs.size = self.told(attrs.size)
+        return attrs
+
+    def stat(self, path: bytes) -> Any:
+        return self._lie(_attrs(super().stat(path)))
+
+    def lstat(self, path: bytes) -> Any:
+        return self._lie(_attrs(super().lstat(path)))
+
+    def fstat(self, file_obj: Any) -> Any:
+        return self._lie(_attrs(super().fstat(file_obj)))
+
+
+def _attrs(found: Any) -> Any:
+    return found if isinstance(found, asyncssh.SFTPAttrs) else asyncssh.SFTPAttrs.from_local(found)
+
+
+class Short(_Sizes):
+    def told(self, size: int) -> int:
+        return size - 1
+
+
+class Long(_Sizes):
+    def told(self, size: int) -> int:
+        return size + 4096
+
+
+class Empty(_Sizes):
+    def told(self, size: int) -> int:
+        return 0
+
+
+class CutsTheReadBack(TenantFolder):
+    """Gives all but the last bytes of a file back."""
+
+    def read(self, file_obj: Any, offset: int, size: int) -> Any:
+        end = os.fstat(file_obj.fileno()).st_size - 3
+        return super().read(file_obj, offset, max(0, min(size, end - offset))) if offset < end else b""
+
+
+class GivesZeros(TenantFolder):
+    """Gives zeros back, as a file system with a hole."""
+
+    def read(self, file_obj: Any, offset: int, size: int) -> Any:
+        return bytes(len(super().read(file_obj, offset, size)))
+
+
+class KeepsCapitals(TenantFolder):
+    """Holds every name in capitals and shows it so, as old mainframes and some gateways do."""
+
+    def map_path(self, path: bytes) -> bytes:
+        return super().map_path(path.upper())
+
+
+class FoldsCase(TenantFolder):
+    """Finds a name whatever its case, as Windows servers do."""
+
+    def map_path(self, path: bytes) -> bytes:
+        return super().map_path(path.lower())
+
+
+@pytest.mark.parametrize("view", [Short, Long, Empty, CutsTheReadBack, GivesZeros])
+def test_a_server_that_lies_about_bytes_gets_no_delivery_until_it_is_honest(tmp_path: Path, view: type[TenantFolder]) -> None:
+    with delivering(tmp_path) as place:
+        error = run(place, tmp_path, view, NOON)
+        assert isinstance(error, TransientError)
+        assert "was damaged on the way" in error.what
+        assert _files(tmp_path) == []
+        assert run(place, tmp_path, TenantFolder, NOON) is None
+        assert _files(tmp_path) == [f"acme/{DATE}/_MANIFEST.json", f"acme/{DATE}/user/user.csv", f"acme/{DATE}/user/user.manifest.json"]
+
+
+@pytest.mark.parametrize("view", [KeepsCapitals, FoldsCase])
+def test_a_server_without_upper_and_lower_case_loses_nothing(tmp_path: Path, view: type[TenantFolder]) -> None:
+    """No two names that Waybill gives differ by case alone: ids of tenants and entities have small letters."""
+    with delivering(tmp_path) as place:
+        assert run(place, tmp_path, view, NOON) is None
+        before = {path: (tmp_path / "tenants" / path).read_bytes() for path in _files(tmp_path)}
+        place.sql('delete from "user" where id = 1')
+        assert run(place, tmp_path, view, NOON + DAY) is None
+        assert {path: (tmp_path / "tenants" / path).read_bytes() for path in before} == before
+        names = {path.casefold().rpartition("/")[2] for path in _files(tmp_path) if "06/01" in path}
+        assert names == {"_manifest.json", "user.csv", "user.deletes.csv", "user.manifest.json"}
+
+
+def _files(tmp_path: Path) -> list[str]:
+    return sorted(str(path.relative_to(tmp_path / "tenants")) for path in (tmp_path / "tenants").rglob("*") if path.is_file())
