@@ -81,6 +81,33 @@ def test_a_viewer_whom_policy_lets_download_needs_no_right_to_write(shop: Shop) 
     assert shop.download(link.json()["url"]).status_code == 200
 
 
+def test_who_lost_the_right_gets_nothing_more_of_a_download_that_broke_off(shop: Shop) -> None:
+    one = shop.done()
+    link = shop.link(one)["url"]
+    first = shop.client.get(link, headers={"Range": "bytes=0-99"})
+    assert (first.status_code, len(first.content)) == (206, 100)
+    shop.policy(roles={"owner": ["exports.view"]})
+    rest = shop.client.get(link, headers={"Range": "bytes=100-", "If-Range": first.headers["etag"]})
+    assert code(rest) == (404, "not_found")
+
+
+def test_a_page_tells_a_link_that_is_over_from_an_export_that_is(shop: Shop) -> None:
+    shop.policy(archive_life="7d", link_life="1h")
+    link = shop.link(shop.done())["url"]
+
+    def page() -> str:
+        answer = shop.client.get(link, headers={"Accept": "text/html"})
+        assert answer.status_code == 410
+        return answer.text
+
+    shop.clock = NOW + HOUR
+    assert "This link has expired" in page()
+    assert "click Download to get a new link" in page()
+    shop.clock = NOW + 7 * 24 * HOUR
+    assert "This export has expired" in page()
+    assert "new link" not in page()
+
+
 def test_a_mailed_link_lives_as_long_as_the_mail_says(shop: Shop, smtp: SmtpServer) -> None:
     shop.policy(notify=["ready", "failed"], archive_life="30d", link_life="1h")
     one = shop.done()

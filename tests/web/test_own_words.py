@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -78,6 +79,23 @@ def test_a_page_is_in_the_products_words(shop: Shop, path: str) -> None:
     page = show(shop, path)
     assert MARK in page.text
     assert unmarked(page.text) == []
+
+
+def test_nobody_reads_the_words_of_a_tenant_they_must_not_know_of(shop: Shop) -> None:
+    shop.policy(words={}, tenants={"acme": {"words": {key: f"{MARK}{text}" for key, text in replaceable().items()}}, "globex": {}})
+    assert MARK in show(shop, "page/tenants/acme/requests").text
+    assert MARK in shop("POST", "", {"formats": ["avro"]}).text
+    assert MARK not in shop("POST", "", {"formats": ["avro"]}, "gus", "globex").text
+    for path in ("page/tenants/{}/requests", "page/requests?tenant={}", "api/v1/tenants/{}/exports", "api/v1/tenants/{}/export"):
+        for headers in ({}, shop.issuer.bearer(**shop.sample.people["gus"]), {"Authorization": "Bearer nobody"}):
+            known, unknown = (shop.client.get(f"/{path.format(tenant)}", headers=headers) for tenant in ("acme", "nosuch"))
+            assert MARK not in known.text
+            assert (known.status_code, _without("acme", known.text)) == (unknown.status_code, _without("nosuch", unknown.text))
+
+
+def _without(tenant: str, page: str) -> str:
+    """The page without what differs between two answers anyway: the tenant's id and the key of a form."""
+    return re.sub(r"[0-9a-f]{32}", "", page.replace(tenant, ""))
 
 
 def test_the_fields_of_a_form_and_what_is_wrong_with_them_are_in_the_products_words(shop: Shop) -> None:

@@ -22,7 +22,7 @@ from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
 from waybill.requests.following import get_request
 from waybill.requests.rights import may_download, note_denied, roles_of, still_holds
-from waybill.requests.states import SENTENCES, Refused, refused
+from waybill.requests.states import LinkExpired, refused
 from waybill.requests.upkeep import archives_of
 
 DOWNLOADS = "/api/v1/downloads/"
@@ -116,7 +116,7 @@ def _open(installation: Installation, request: ExportRequest, ticket: Ticket, no
     if request.status != Status.DONE or request.archive is None:
         raise refused("not_found")
     if ticket.expires <= now:
-        raise Refused("expired", SENTENCES["link_expired"])
+        raise LinkExpired
     filename = f"{request.tenant}-export-{request.created_at:%Y%m%d-%H%M%S}.zip"
     archives = archives_of(installation)
     path = archives.found(request.archive, request.bytes, request.sha256)

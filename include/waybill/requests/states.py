@@ -86,6 +86,13 @@ class Refused(PermanentError):
         self.retry_after = retry_after
 
 
+class LinkExpired(Refused):
+    """A link whose time is over while its archive is still there: another link leads to it."""
+
+    def __init__(self) -> None:
+        super().__init__("expired", SENTENCES["link_expired"])
+
+
 def refused(code: str, **more: timedelta | None) -> Refused:
     """Return the refusal of that code, with its own sentence."""
     return Refused(code, retry_after=more.get("retry_after"))

@@ -123,10 +123,20 @@ bearer = HTTPBearer(
 )
 
 
+SPEAKER = "waybill.speaker"
+"""Where a request keeps whose words its answer is in: see `speaking`."""
+
+
+def recognised(request: Request, caller: Caller) -> Caller:
+    """Note who calls, so that the answer is in the words of their tenant."""
+    request.scope[SPEAKER].caller = caller
+    return caller
+
+
 async def current_caller(request: Request, _documented: Annotated[object, Depends(bearer)]) -> Caller:
     access: Access = request.app.state.access
     try:
-        return await access.caller(request)
+        return recognised(request, await access.caller(request))
     except HTTPException as error:
         # Airflow answers 403 to a token that is none; who nobody is remains the question, so it is 401 here.
         sent = "authorization" in request.headers

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from waybill.access import Caller
+from waybill.installation import Installation
 from waybill.language import wording
-from waybill.web.dependencies import Installations
+from waybill.web.dependencies import SPEAKER, Installations
 
 _TENANT = re.compile(r"/tenants/([a-z0-9][a-z0-9_-]{0,62})(?:/|$)")
+
+
+class Speaker:
+    """The words of one answer. Until the caller is recognised, and for one who must not know of the tenant, they are everybody's."""
+
+    def __init__(self, installations: Installations, tenant: str) -> None:
+        self.caller: Caller | None = None
+        self._installations, self._tenant = installations, tenant
+        self._found: tuple[Caller | None, Mapping[str, str]] | None = None
+
+    def __call__(self) -> Mapping[str, str]:
+        opened = self._installations.opened
+        if opened is None:
+            return {}
+        if self._found is None or self._found[0] is not self.caller:
+            self._found = self.caller, self._words(opened)
+        return self._found[1]
+
+    def _words(self, opened: Installation) -> Mapping[str, str]:
+        everybodys, theirs = opened.own_words(""), opened.own_words(self._tenant)
+        if theirs == everybodys or (self.caller and self.caller.rights.reaches(self._tenant)):
+            return theirs
+        return everybodys
 
 
 class OwnWords:
@@ -25,14 +49,8 @@ class OwnWords:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        installations: Installations = scope["app"].state.installations
-
-        @cache
-        def own() -> Mapping[str, str]:
-            opened = installations.opened
-            return opened.own_words(_tenant(scope)) if opened else {}
-
-        with wording(own):
+        speaker = scope[SPEAKER] = Speaker(scope["app"].state.installations, _tenant(scope))
+        with wording(speaker):
             await self._app(scope, receive, send)
 
 

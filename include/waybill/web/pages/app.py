@@ -22,6 +22,7 @@ from waybill.errors import InvalidInput, WaybillError
 from waybill.installation import Installation
 from waybill.language import table, tell
 from waybill.requests.links import DOWNLOADS, public_url
+from waybill.requests.states import LinkExpired
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
 from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
@@ -218,7 +219,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         return page(request, "frame/problem.html", status=status, headers=headers, **words, help=_help(error, status))
     shown: dict[str, Any] = {
         "said": said,
-        "title": TITLES.get(str(status)) or tell("failed.title"),
+        "title": TITLES.get(_kind(error, status)) or tell("failed.title"),
         "help": _help(error, status),
         "lock": status in (401, 403),
         "log_in": _log_in(request) if status == 401 else "",
@@ -231,7 +232,12 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _help(error: Exception, status: int) -> str:
     """What to do about an error, unless its own words say it."""
-    return "" if isinstance(error, WaybillError) and error.code in SAYING_WHAT_TO_DO else HELP.get(str(status), "")
+    return "" if isinstance(error, WaybillError) and error.code in SAYING_WHAT_TO_DO else HELP.get(_kind(error, status), "")
+
+
+def _kind(error: Exception, status: int) -> str:
+    """What titles and advice go by: the status, except where one status stands for two things a person can tell apart."""
+    return "link_expired" if isinstance(error, LinkExpired) else str(status)
 
 
 def _around(request: Request, caller: Caller | None) -> dict[str, Any]:

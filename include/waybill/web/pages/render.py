@@ -122,8 +122,8 @@ def unbroken(text: str) -> Markup:
 
 
 def day(value: datetime, zone: tzinfo) -> Markup:
-    """A boundary: the local day it begins, its instant on hover."""
-    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+    """A boundary: the local day it begins, on one line, its instant on hover."""
+    return Markup('<time class="whole" datetime="{}" title="{} UTC">{}</time>').format(
         value.isoformat(), f"{value.astimezone(UTC):%Y-%m-%d %H:%M}", f"{value.astimezone(zone):%Y-%m-%d}"
     )
 

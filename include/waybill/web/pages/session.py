@@ -12,7 +12,7 @@ from waybill.access import Caller, Permission
 from waybill.language import tell
 from waybill.requests.links import public_url
 from waybill.web.bodies import LARGEST
-from waybill.web.dependencies import Access, InstallationDep, TenantPath, current_installation, refuse
+from waybill.web.dependencies import Access, InstallationDep, TenantPath, current_installation, recognised, refuse
 from waybill.web.oauth import TokenAccess
 from waybill.web.problems import Refused, unauthenticated
 
@@ -33,7 +33,7 @@ async def page_caller(request: Request) -> Caller:
     if takes_tokens(request) and token and "authorization" not in request.headers:
         request = with_token(request, token)
     try:
-        return await access.caller(request)
+        return recognised(request, await access.caller(request))
     except HTTPException as error:
         raise unauthenticated(tell("signing_in.needed")) from error
 
