@@ -5,17 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from tests.installations import DAY, NOON, THEME, Place, catalog, make_place
 from tests.issuer import TestIssuer, serve_issuer, tenant_api
+from tests.servers.postgres import Database
 from waybill.airflow.schedule import schedules
 from waybill.deliveries.running import run
 from waybill.housekeeping import housekeeping
+from waybill.ledger.tables import Instant, metadata
 from waybill.registrations.applying import apply
 from waybill.requests.fulfilment.running import fulfil_all
 from waybill.requests.upkeep import waiting
@@ -42,12 +46,31 @@ DAMAGE: list[tuple[str, str, Any]] = [
     ("attempt", "files", "{broken"),
     ("day", "created_at", "yesterday"),
 ]
+OF_TENANT = {"tenant": "id = ?", "attempt": "delivery in (select id from delivery where tenant = ?)"}
+INSTANTS = ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"]
+"""PostgreSQL keeps them in a column of instants. Python has none of them."""
 
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[TestIssuer]:
     with serve_issuer() as running:
         yield running
+
+
+def fill(place: Place, issuer: TestIssuer, tenants: list[str]) -> None:
+    """Give each tenant a registration, a delivery, a pending export and a recurring one."""
+    for tenant in tenants:
+        place.tenant(tenant, entityList=["theme"])
+        place.user(1, "Ada", NOON - DAY, tenant=tenant, table="theme")
+    apply(place.installation(), actor="test")
+    client = TestClient(tenant_api(place, issuer))
+    for tenant in tenants:
+        run(place.installation(), tenant, NOON)
+        headers = issuer.bearer(tenant, roles=["admin"])
+        body = {"entities": ["theme"], "formats": ["csv"]}
+        assert client.post(f"/api/v1/tenants/{tenant}/exports", json=body, headers=headers).status_code == 202
+        template = {"name": "weekly", "frequency": "weekly", "request": body}
+        assert client.post(f"/api/v1/tenants/{tenant}/export-templates", json=template, headers=headers).status_code == 201
 
 
 @pytest.fixture
@@ -58,30 +81,51 @@ def place(tmp_path: Path, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch) -
         place.write("catalog.yaml", catalog(theme=THEME))
         place.write("policy.yaml", {"destination_days": 400})
         tenants = {f"t{number:02d}": damage for number, damage in enumerate(DAMAGE)}
-        for tenant in (*tenants, WHOLE):
-            place.tenant(tenant, entityList=["theme"])
-            place.user(1, "Ada", NOON - DAY, tenant=tenant, table="theme")
-        apply(place.installation(), actor="test")
-        client = TestClient(tenant_api(place, issuer))
-        for tenant in (*tenants, WHOLE):
-            run(place.installation(), tenant, NOON)
-            headers = issuer.bearer(tenant, roles=["admin"])
-            body = {"entities": ["theme"], "formats": ["csv"]}
-            assert client.post(f"/api/v1/tenants/{tenant}/exports", json=body, headers=headers).status_code == 202
-            template = {"name": "weekly", "frequency": "weekly", "request": body}
-            assert client.post(f"/api/v1/tenants/{tenant}/export-templates", json=template, headers=headers).status_code == 201
+        fill(place, issuer, [*tenants, WHOLE])
         with closing(sqlite3.connect(tmp_path / ".waybill/ledger.db")) as ledger, ledger:
             for tenant, (table, column, value) in tenants.items():
-                where = {"tenant": "id = ?", "attempt": "delivery in (select id from delivery where tenant = ?)"}.get(table, "tenant = ?")
-                done = ledger.execute(f"update {table} set {column} = ? where {where}", (value, tenant))
+                done = ledger.execute(f"update {table} set {column} = ? where {OF_TENANT.get(table, 'tenant = ?')}", (value, tenant))
                 assert done.rowcount >= 1, (table, column)
         yield place
 
 
 def test_what_goes_through_all_tenants_passes_over_a_damaged_row(place: Place, issuer: TestIssuer) -> None:
+    all_others_go_on(place, issuer, len(DAMAGE))
+
+
+def test_an_instant_in_postgresql_that_python_has_none_for_hurts_its_own_tenant(
+    tmp_path: Path, issuer: TestIssuer, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WAYBILL_LEDGER_URL", postgres.url)
+    tables = {
+        table.name: instants
+        for table in metadata.sorted_tables
+        if ("tenant" in table.columns or table.name in OF_TENANT)
+        and table.name != "audit"  # PostgreSQL lets nobody change its lines
+        and (instants := [column.name for column in table.columns if isinstance(column.type, Instant)])
+    }
+    with closing(make_place(tmp_path, clock=NOON)) as place:
+        place.ledger_url = postgres.url
+        place.write("catalog.yaml", catalog(theme=THEME))
+        place.write("policy.yaml", {"destination_days": 400})
+        tenants = [f"t{number:02d}" for number in range(len(tables))]
+        fill(place, issuer, [*tenants, WHOLE])
+        damaged = set()
+        with place.installation().ledger.begin() as connection:
+            for tenant, (table, instants) in zip(tenants, tables.items(), strict=True):
+                values = ", ".join(f"{instant} = '{value}'" for instant, value in zip(instants, cycle(INSTANTS), strict=False))
+                where = OF_TENANT.get(table, "tenant = ?").replace("?", ":tenant")
+                if connection.execute(text(f"update {table} set {values} where {where}"), {"tenant": tenant}).rowcount:
+                    damaged.add(table)
+        assert damaged >= {"attempt", "day", "delivery", "export_request", "export_template", "registration", "stream"}
+        all_others_go_on(place, issuer, len(tenants))
+
+
+def all_others_go_on(place: Place, issuer: TestIssuer, tenants: int) -> None:
     assert [schedule.tenant for schedule in schedules() if schedule.tenant == WHOLE and schedule.cron]
     client = TestClient(tenant_api(place, issuer), raise_server_exceptions=False)
-    every = [*(f"t{number:02d}" for number in range(len(DAMAGE))), WHOLE]
+    every = [*(f"t{number:02d}" for number in range(tenants)), WHOLE]
     page = client.get("/page/", headers=issuer.bearer(every, roles=["admin"]))
     assert (page.status_code, WHOLE in page.text) == (200, True)
     mine = issuer.bearer(WHOLE, roles=["admin"])

@@ -134,7 +134,10 @@ def _engine(url: str) -> Engine:
         driver = make_url(url).get_driver_name()
         # Behind a pool of transactions the next statement may run on a server connection that never prepared it.
         unprepared = {"prepare_threshold": None} if driver == "psycopg" else {}
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} | unprepared if "psycopg" in driver else {})
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} | unprepared if "psycopg" in driver else {})
+        if driver == "psycopg":
+            event.listen(engine, "connect", _prepare_psycopg)
+        return engine
     path = make_url(url).database
     if path:
         _own_file(Path(path))
@@ -155,6 +158,21 @@ def _own_file(path: Path) -> None:
     except OSError:
         mine = [path.parent] if path.parent.name == ".waybill" else []
         private.narrow([*mine, path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))])
+
+
+def _prepare_psycopg(connection: Any, _record: Any) -> None:
+    """Read an instant that Python has none for, such as `infinity`, as its text: the driver's error would hide all rows read with it."""
+    from psycopg import DataError
+    from psycopg.types.datetime import TimestamptzLoader
+
+    class InstantOrText(TimestamptzLoader):
+        def load(self, data: Any) -> Any:
+            try:
+                return super().load(data)
+            except DataError:
+                return bytes(data).decode()
+
+    connection.adapters.register_loader("timestamptz", InstantOrText)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
