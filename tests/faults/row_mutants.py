@@ -7,10 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.copies import Copy
 from tests.faults import scenes
@@ -19,6 +22,7 @@ from tests.faults.mutants import Attack, Mutant
 from tests.faults.oracle import judge
 from tests.faults.processes import Launcher
 from tests.installations import USER, Place, catalog, make_place
+from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database, serve_postgres
 
 SNAPSHOT = {"mode": "snapshot", "column": "waybill_xid"}
@@ -47,6 +51,22 @@ def patterns(launcher: Launcher, folder: Path) -> list[str]:
     done = launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)
     keys = Copy().catch_up(place.out / "exports/acme").keys()
     return ([] if keys == ["1"] else [f"the copy holds {keys}"]) + ([done.said] if done.status else [])
+
+
+def untyped(launcher: Launcher, folder: Path) -> list[str]:
+    """The first file of a lake has no value in a column, and no type of it."""
+    place = Place(folder)
+    (folder / "lake").mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate([pa.nulls(1), pa.array(["Ada"])], start=1):
+        at = pa.array([datetime(2026, 5, 1, tzinfo=UTC)])
+        columns = {"tenant_id": ["acme"], "id": [number], "name": name, "updated_at": at, "deleted_at": pa.nulls(1, at.type)}
+        pq.write_table(pa.table(columns), folder / f"lake/{number}.parquet")
+    entities = catalog(user={**USER, "source": "lake", "relation": "*.parquet"})["entities"]
+    place.write("catalog.yaml", {"sources": {"lake": {"kind": "lake", "path": "lake"}}, "entities": entities})
+    place.tenant(entityList=["user"])
+    done = launcher.run(folder, "run", "acme", "--until", scenes.UNTIL)
+    keys = Copy().catch_up(place.out / "exports/acme").keys() if done.status == 0 else []
+    return ([] if keys == ["1", "2"] else [f"the copy holds {keys}"]) + ([done.said] if done.status else [])
 
 
 def restored(launcher: Launcher, folder: Path) -> list[str]:
@@ -132,7 +152,38 @@ def hidden(launcher: Launcher, folder: Path) -> list[str]:
         return [] if done.status == 1 and "row-level security" in done.said else [f"nobody is told of hidden rows: {done.said}"]
 
 
+def pooled(launcher: Launcher, folder: Path) -> list[str]:
+    """The source lies behind a pool, and somebody else uses its connections afterwards."""
+    with ExitStack() as servers:
+        database = servers.enter_context(servers.enter_context(serve_postgres()).database())
+        prepare(folder, database, orders=SNAPSHOT)
+        database.psql(ROWS.format(1, 20))
+        pool = servers.enter_context(serve_pgbouncer(database))
+        with ExitStack() as busy:  # all connections of the pool are open
+            for _ in range(3):
+                busy.enter_context(psycopg.connect(pool.dsn, prepare_threshold=None)).execute("select 1")
+        done = launcher.run(folder, "run", "acme", "--until", FIRST, env=environment(pool))
+        with psycopg.connect(pool.dsn, autocommit=True, prepare_threshold=None) as other:
+            found = {row for _ in range(9) for row in other.execute("select current_setting('lock_timeout')")}
+        left = [f"somebody else finds {found}"] if found != {("0",)} else []
+        return left + ([done.said] if done.status else [])
+
+
 ROW_MUTANTS = [
+    Mutant(
+        "settings outlive their transaction",
+        "sources/postgres/settings.py",
+        'f"SET LOCAL {name} = {value}"',
+        'f"SET {name} = {value}"',
+        pooled,
+    ),
+    Mutant(
+        "files of which the first has no type are read as it says",
+        "sources/duckdb/lake.py",
+        'files = self._files(paths, f"{how}, union_by_name = true")',
+        "files = self._files(paths, how)",
+        untyped,
+    ),
     Mutant(
         "columns that swapped their names are taken for the same",
         "sources/definitions.py",
