@@ -26,10 +26,13 @@ from waybill.requests.upkeep import waiting
 
 WHOLE = "whole"
 SHAPES: list[Any] = ["null", "5", '"x"', "[7]", "{broken"]
+DEEP = "[" * 2000 + "]" * 2000
+"""JSON that PostgreSQL and SQLite keep, and that is nested deeper than Python reads."""
 DAMAGE: list[tuple[str, str, Any]] = [
     *(("registration", "body", shape) for shape in SHAPES),
     *(("registration", "diff", shape) for shape in SHAPES),
     *(("tenant", "probe", shape) for shape in SHAPES),
+    *((table, column, DEEP) for table, column in [("registration", "body"), ("registration", "diff"), ("tenant", "probe")]),
     *(("export_request", column, shape) for column in ("tenants", "scope", "entities", "formats", "range_asked") for shape in SHAPES[::4]),
     *(("export_request", "roles", shape) for shape in SHAPES[1::3]),
     ("export_request", "progress", "many"),
@@ -93,7 +96,7 @@ def test_what_goes_through_all_tenants_passes_over_a_damaged_row(place: Place, i
     all_others_go_on(place, issuer, len(DAMAGE))
 
 
-def test_an_instant_in_postgresql_that_python_has_none_for_hurts_its_own_tenant(
+def test_what_postgresql_keeps_and_python_cannot_read_hurts_its_own_tenant(
     tmp_path: Path, issuer: TestIssuer, postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(tmp_path / "config"))
@@ -110,7 +113,7 @@ def test_an_instant_in_postgresql_that_python_has_none_for_hurts_its_own_tenant(
         place.write("catalog.yaml", catalog(theme=THEME))
         place.write("policy.yaml", {"destination_days": 400})
         tenants = [f"t{number:02d}" for number in range(len(tables))]
-        fill(place, issuer, [*tenants, WHOLE])
+        fill(place, issuer, [*tenants, "deep00", "deep01", WHOLE])
         damaged = set()
         with place.installation().ledger.begin() as connection:
             for tenant, (table, instants) in zip(tenants, tables.items(), strict=True):
@@ -118,6 +121,8 @@ def test_an_instant_in_postgresql_that_python_has_none_for_hurts_its_own_tenant(
                 where = OF_TENANT.get(table, "tenant = ?").replace("?", ":tenant")
                 if connection.execute(text(f"update {table} set {values} where {where}"), {"tenant": tenant}).rowcount:
                     damaged.add(table)
+            for column, tenant in [("body", "deep00"), ("diff", "deep01")]:
+                connection.execute(text(f"update registration set {column} = '{DEEP}' where tenant = :tenant"), {"tenant": tenant})
         assert damaged >= {"attempt", "day", "delivery", "export_request", "export_template", "registration", "stream"}
         all_others_go_on(place, issuer, len(tenants))
 

@@ -134,7 +134,8 @@ def _engine(url: str) -> Engine:
         driver = make_url(url).get_driver_name()
         # Behind a pool of transactions the next statement may run on a server connection that never prepared it.
         unprepared = {"prepare_threshold": None} if driver == "psycopg" else {}
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10} | unprepared if "psycopg" in driver else {})
+        arguments = {"connect_timeout": 10} | unprepared if "psycopg" in driver else {}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, json_deserializer=json_or_text)
         if driver == "psycopg":
             event.listen(engine, "connect", _prepare_psycopg)
         return engine

@@ -53,5 +53,5 @@ def json_or_text(text: str) -> Any:
     """A stored JSON value; text that is none as it is, so that one damaged value cannot hide the rows read with it."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
