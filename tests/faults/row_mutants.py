@@ -69,6 +69,22 @@ def untyped(launcher: Launcher, folder: Path) -> list[str]:
     return ([] if keys == ["1", "2"] else [f"the copy holds {keys}"]) + ([done.said] if done.status else [])
 
 
+def below(launcher: Launcher, folder: Path) -> list[str]:
+    """A row is committed after one with a higher id was delivered by `append`."""
+    place = make_place(folder)
+    user = {name: value for name, value in USER.items() if name != "deleted_column"}
+    place.write("catalog.yaml", catalog(user={**user, "changes": {"mode": "append", "column": "id", "lag": 9}}))
+    place.tenant(entityList=["user"])
+    said = []
+    for number, until in ((20, scenes.UNTIL), (15, scenes.NEXT), (21, scenes.AFTER)):
+        place.user(number, "row", datetime(2026, 5, 1, tzinfo=UTC))
+        done = launcher.run(folder, "run", "acme", "--until", until)
+        said += [done.said] if done.status else []
+    place.close()
+    keys = Copy().catch_up(place.out / "exports/acme").keys()
+    return said + ([] if keys == ["15", "20", "21"] else [f"the copy holds {keys}"])
+
+
 def restored(launcher: Launcher, folder: Path) -> list[str]:
     """The ledger comes back from a backup that is older than the last delivery."""
     place = make_place(folder)
@@ -170,6 +186,13 @@ def pooled(launcher: Launcher, folder: Path) -> list[str]:
 
 
 ROW_MUTANTS = [
+    Mutant(
+        "ids below the highest are taken for delivered",
+        "deliveries/row_versions.py",
+        "return entity.changes.lag",
+        "return 0",
+        below,
+    ),
     Mutant(
         "settings outlive their transaction",
         "sources/postgres/settings.py",
