@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.copies import Copy
+from tests.exports import make_office
 from tests.faults import scenes
 from tests.faults.live import environment, prepare, uncopied
 from tests.faults.mutants import Attack, Mutant
@@ -24,6 +26,7 @@ from tests.faults.processes import Launcher
 from tests.installations import USER, Place, catalog, make_place
 from tests.servers.pgbouncer import serve_pgbouncer
 from tests.servers.postgres import Database, serve_postgres
+from waybill.destinations.archives import archive_name
 
 SNAPSHOT = {"mode": "snapshot", "column": "waybill_xid"}
 FIRST, SECOND = "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"
@@ -83,6 +86,22 @@ def below(launcher: Launcher, folder: Path) -> list[str]:
     place.close()
     keys = Copy().catch_up(place.out / "exports/acme").keys()
     return said + ([] if keys == ["15", "20", "21"] else [f"the copy holds {keys}"])
+
+
+def exported(launcher: Launcher, folder: Path) -> list[str]:
+    """An export without a range holds a row that lies ahead of the clock."""
+    office = make_office(folder)
+    office.measure(1)
+    office.measure(2, datetime(2100, 1, 1, tzinfo=UTC))
+    one = office.ask()
+    office.place.close()
+    root = folder / "archive"
+    done = launcher.run(folder, "fulfil", env={"WAYBILL_ARCHIVE_URL": str(root)})
+    if done.status:
+        return [done.said]
+    with zipfile.ZipFile(root / "requests" / archive_name("acme", one.id, 1)) as archive:
+        rows = archive.read("measurement.ndjson").count(b"\n")
+    return [] if rows == 2 else [f"the export holds {rows} of 2 rows"]
 
 
 def restored(launcher: Launcher, folder: Path) -> list[str]:
@@ -186,6 +205,13 @@ def pooled(launcher: Launcher, folder: Path) -> list[str]:
 
 
 ROW_MUTANTS = [
+    Mutant(
+        "rows ahead of the clock were added after the request",
+        "requests/fulfilment/protocol.py",
+        "ahead=max(now, request.created_at)",
+        "ahead=None",
+        exported,
+    ),
     Mutant(
         "ids below the highest are taken for delivered",
         "deliveries/row_versions.py",
