@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import Column
-from waybill.configuration.values.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
+from waybill.configuration.values.credentials import ABROAD_PATTERN, VALUE_PATTERN, looks_secret, secret_below, secret_value
 from waybill.formats import jsons
 
-MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/)"
+_IN_ENGLISH = r"pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/"
+MENTIONS = f"(?i:{_IN_ENGLISH}|{ABROAD_PATTERN})"
 """Every JSON text with a secret name matches this; most others do not, and need no closer look."""
 
 _SUSPICIOUS = f"{MENTIONS}|{VALUE_PATTERN}"
