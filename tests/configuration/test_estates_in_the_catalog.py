@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.installations import USER, catalog
+from waybill.configuration.catalog import Catalog, problems
 from waybill.configuration.loading import Configuration, load
 from waybill.configuration.values.conditions import query_problem
 
@@ -191,3 +192,9 @@ def test_one_select_may_be_wrapped(query: str) -> None:
 )
 def test_what_is_not_one_select_is_refused(query: str) -> None:
     assert query_problem(query) is not None
+
+
+@pytest.mark.parametrize("path", ["", "  "])
+def test_a_duckdb_source_names_its_file(path: str) -> None:
+    catalog = Catalog.model_validate({"sources": {"shop": {"kind": "duckdb", "path": path}}})
+    assert [(one.path, one.reason) for one in problems(catalog, "catalog.yaml")] == [("sources.shop.path", "is empty")]

@@ -35,6 +35,7 @@ SECRET_NAMES = _names(
     " encryption_key encryptionKey encryptionkey aws_secret_access_key access_key master_key credentials db_credentials authorization"
     " jwt cvv connectionString recovery_codes mfa_seed bcrypt_digest pinCode set-cookie secret_key_production token_hash"
     " accessTokenEncrypted githubToken kms_key authHeader bearer"
+    " kennwort contraseña motDePasse senha_hash wachtwoord hasło şifre mật_khẩu пароль 密码 パスワード كلمة_المرور"
 )
 HARMLESS_NAMES = _names(
     "token_count key access_level password_changed_at has_password prompt_tokens completionTokens max_tokens total_tokens public_key"
@@ -69,6 +70,14 @@ def test_a_name_of_a_credential_is_recognised(name: str) -> None:
 @pytest.mark.parametrize("name", HARMLESS_NAMES)
 def test_a_harmless_name_is_let_through(name: str) -> None:
     assert not looks_secret(name)
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_member_of_json_is_judged_by_the_same_names_as_a_column(name: str, escaped: bool) -> None:
+    texts = pa.array([json.dumps({name: "hunter2", "size": 1}, ensure_ascii=escaped)])
+    cleaned, withheld = clean.column(texts, Column(type=ColumnType.JSON))
+    assert (json.loads(cleaned[0].as_py()), withheld) == ({"size": 1}, 1)
 
 
 @pytest.mark.parametrize("value", SECRET_VALUES, ids=lambda value: value[:12])

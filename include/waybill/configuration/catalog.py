@@ -17,7 +17,7 @@ from waybill.access import TENANT_ID
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import Column, reader, sources
 from waybill.configuration.values.conditions import Condition, Step, query_problem
-from waybill.configuration.values.credentials import looks_secret, looks_secret_abroad, secret_value, words
+from waybill.configuration.values.credentials import looks_secret, secret_value, words
 from waybill.configuration.values.deletes import Deletes, DeletesAt
 from waybill.configuration.values.durations import Duration
 from waybill.configuration.values.strict import Strict
@@ -285,7 +285,12 @@ def unknown_source(entity: str, source: str, known: list[str], file: str) -> Fin
 
 def problems(catalog: Catalog, file: str) -> list[Finding]:
     """What is wrong between the parts of a structurally valid catalog."""
-    found = [problem for entity in catalog.entities.values() for problem in _entity_problems(entity, catalog, file)]
+    found = [
+        Finding(file, f"sources.{name}.path", "is empty", "the path of a DuckDB file", code="required")
+        for name, source in catalog.sources.items()
+        if source.kind == "duckdb" and not source.path.strip()
+    ]
+    found += [problem for entity in catalog.entities.values() for problem in _entity_problems(entity, catalog, file)]
     return found + _unpackable_names(catalog, file) + _ambiguous_names(catalog, file)
 
 
@@ -430,7 +435,7 @@ def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
 
 def is_credential(name: str, column: Column) -> bool:
     """Whether a column looks like a credential by its name, and has a type that could hold one."""
-    return (looks_secret(name) or looks_secret_abroad(name)) and _can_hold_a_secret(name, column)
+    return looks_secret(name) and _can_hold_a_secret(name, column)
 
 
 def _can_hold_a_secret(name: str, column: Column) -> bool:

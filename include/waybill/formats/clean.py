@@ -18,17 +18,21 @@ import pyarrow.compute as pc
 
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import Column
-from waybill.configuration.values.credentials import VALUE_PATTERN, looks_secret, secret_below, secret_value
+from waybill.configuration.values.credentials import ABROAD_PATTERN, VALUE_PATTERN, looks_secret, secret_below, secret_value
 from waybill.formats import jsons
 
-MENTIONS = r"(?i:pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/)"
+_LABELS = frozenset(["name", "key", "field", "header", "parameter", "label", "title", "type", "setting", "property", "param"])
+_LABELLED = frozenset(["value", "val", "data", "content", "text"])
+_IN_ENGLISH = r"pass|pwd|secret|cred|token|jwt|cv[vc]|key|dsn|seed|bcrypt|pin|connection|cookie|auth|bearer|dek|code|\\u[0-9a-f]{4}|\\/"
+_LETTER = r"[^\x00-\x7f]"
+_NAME_WITH_OTHER_LETTERS = rf"""(?:"[^"]*{_LETTER}(?:[^"\\]|\\.)*"|'[^']*{_LETTER}(?:[^'\\]|\\.)*')\s*:"""
+_LABEL_WITH_OTHER_LETTERS = rf"""["'](?:{"|".join(sorted(_LABELS))})["']\s*:\s*(?:"[^"]*|'[^']*){_LETTER}"""
+MENTIONS = f"(?i:{_IN_ENGLISH}|{ABROAD_PATTERN}|{_NAME_WITH_OTHER_LETTERS}|{_LABEL_WITH_OTHER_LETTERS})"
 """Every JSON text with a secret name matches this; most others do not, and need no closer look."""
 
 _SUSPICIOUS = f"{MENTIONS}|{VALUE_PATTERN}"
 _LOOKS_LIKE_JSON = r"^[ \t\r\n]*[\[{]"
 _MEMBER_NAME = re.compile(r"""(["'])((?:[^"'\\]|\\.)*)\1\s*:""")
-_LABELS = frozenset(["name", "key", "field", "header", "parameter", "label", "title", "type", "setting", "property", "param"])
-_LABELLED = frozenset(["value", "val", "data", "content", "text"])
 
 _looks_secret = lru_cache(maxsize=10_000)(looks_secret)
 _secret_below = lru_cache(maxsize=10_000)(secret_below)

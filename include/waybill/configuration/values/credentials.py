@@ -84,6 +84,8 @@ def _plain(text: str) -> str:
 
 
 _SECRET_ABROAD = re.compile("|".join(_plain(word) for line in _ABROAD for word in line.split()))
+ABROAD_PATTERN = "|".join(sorted({max(word.split("_"), key=len) for line in _ABROAD for word in line.split() if word.isascii()}))
+"""Every text with such a name that has ASCII letters alone matches this, without regard to case: the longest part of each word."""
 
 
 def words(name: str) -> list[str]:
@@ -93,7 +95,11 @@ def words(name: str) -> list[str]:
 
 
 def looks_secret(name: str) -> bool:
-    """Whether something of this name is likely a credential: a password, token, API key, webhook secret, encryption key."""
+    """Whether something of this name, in any of the languages listed, is likely a credential: a password, token, API key, secret key."""
+    return _secret_in_english(name) or _secret_abroad(name)
+
+
+def _secret_in_english(name: str) -> bool:
     parts = words(name)
     if not parts or parts[-1] in _TELLS_ABOUT or parts[0] in _ASKS_ABOUT:
         return False
@@ -104,8 +110,7 @@ def looks_secret(name: str) -> bool:
     return any(_SECRET_WORD.search(part) for part in parts) or any(map(_is_secret_pair, parts, parts[1:]))
 
 
-def looks_secret_abroad(name: str) -> bool:
-    """As `looks_secret`, for names of columns in other languages. Members of JSON are judged by the English words alone."""
+def _secret_abroad(name: str) -> bool:
     parts = words(_plain(name))
     return bool(parts) and parts[-1] not in _TELLS_ABOUT and _SECRET_ABROAD.search(f"_{'_'.join(parts)}_") is not None
 
