@@ -380,22 +380,26 @@ def test_reconcile_and_retention_work_on_encrypted_files_without_a_key(place: Pl
 
 
 def test_nothing_is_left_behind_and_a_full_disk_is_told_as_one(ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
+    class Roomy:
         sha256, bytes = "", 0
 
         def write(self, block: bytes | memoryview) -> None:
-            raise TransientError("cannot write the spool file: No space left on device", code="spool")
+            pass
 
         def finish(self) -> None:
             raise AssertionError
+
+    class Full(Roomy):
+        def write(self, block: bytes | memoryview) -> None:
+            raise TransientError("cannot write the spool file: No space left on device", code="spool")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     to = pgp.rehearse(ring.public("consumer"))
 
-    def send(blocks: int) -> None:
+    def send(blocks: int, file: Roomy) -> None:
         with pgp.Encryption(to) as encryption:
-            sink = encryption.sink(1, Full())
+            sink = encryption.sink(1, file)
             for _ in range(blocks):
                 sink.write(bytes(1 << 16))
             if blocks < 2:
@@ -403,9 +407,9 @@ def test_nothing_is_left_behind_and_a_full_disk_is_told_as_one(ring: Ring, tmp_p
             sink.finish()
 
     with pytest.raises(TransientError, match="No space left"):
-        send(1000)
+        send(1000, Full())
     with pytest.raises(RuntimeError, match="the source broke off"):
-        send(1)
+        send(1, Roomy())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -187,19 +187,24 @@ def hidden(launcher: Launcher, folder: Path) -> list[str]:
         return [] if done.status == 1 and "row-level security" in done.said else [f"nobody is told of hidden rows: {done.said}"]
 
 
+def asked_in_all(pool: Database, size: int, query: str) -> set[tuple]:
+    """What all connections of a pool answer: each is held until all are asked."""
+    with ExitStack() as held:
+        clients = [held.enter_context(psycopg.connect(pool.dsn, prepare_threshold=None)) for _ in range(size)]
+        return {row for client in clients for row in client.execute(query)}
+
+
 def pooled(launcher: Launcher, folder: Path) -> list[str]:
     """The source lies behind a pool, and somebody else uses its connections afterwards."""
     with ExitStack() as servers:
         database = servers.enter_context(servers.enter_context(serve_postgres()).database())
         prepare(folder, database, orders=SNAPSHOT)
         database.psql(ROWS.format(1, 20))
-        pool = servers.enter_context(serve_pgbouncer(database))
-        with ExitStack() as busy:  # all connections of the pool are open
-            for _ in range(3):
-                busy.enter_context(psycopg.connect(pool.dsn, prepare_threshold=None)).execute("select 1")
+        size = 8  # the pool closes what a run left within a transaction: there must be connections that it left otherwise
+        pool = servers.enter_context(serve_pgbouncer(database, size))
+        asked_in_all(pool, size, "select 1")
         done = launcher.run(folder, "run", "acme", "--until", FIRST, env=environment(pool))
-        with psycopg.connect(pool.dsn, autocommit=True, prepare_threshold=None) as other:
-            found = {row for _ in range(9) for row in other.execute("select current_setting('lock_timeout')")}
+        found = asked_in_all(pool, size, "select current_setting('lock_timeout')")
         left = [f"somebody else finds {found}"] if found != {("0",)} else []
         return left + ([done.said] if done.status else [])
 

@@ -18,21 +18,21 @@ auth_type = any
 unix_socket_dir =
 pool_mode = transaction
 server_round_robin = 1
-default_pool_size = 3
-min_pool_size = 3
+default_pool_size = {connections}
+min_pool_size = {connections}
 server_reset_query =
 """
 
 
 @contextlib.contextmanager
-def serve_pgbouncer(database: Database) -> Iterator[Database]:
-    """The same database, reached through a pool of three server connections."""
+def serve_pgbouncer(database: Database, connections: int = 3) -> Iterator[Database]:
+    """The same database, reached through a pool of so many server connections."""
     account = ordinary_account("postgres")
     port = free_port()
     with scratch("pgbouncer", account) as folder:
         config = folder / "pgbouncer.ini"
         config.write_text(
-            CONFIG.format(host=database.host, server_port=database.port, name=f"{database.name}", port=port).replace(
+            CONFIG.format(host=database.host, server_port=database.port, name=f"{database.name}", port=port, connections=connections).replace(
                 f"dbname={database.name}", f"dbname={database.name} user={database.user}"
             )
         )
