@@ -68,6 +68,13 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file of the configuration, so that readers find either all of it or what was there before. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
 def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
     """A file's mapping, or None with a finding. An empty file is an empty mapping."""
     try:

@@ -59,6 +59,11 @@ class Resources:
     progress: Callable[[int], None] = lambda rows: None
     on_commit: Callable[[Connection, Delivery, Attempt], None] = lambda connection, delivery, adopted: None
 
+    @property
+    def blind(self) -> bool:
+        """True if the destination is a drop box. Nobody can rename, list or read there, so every name is unique and no name is hidden."""
+        return self.session.profile is Profile.DROPBOX
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -78,17 +83,15 @@ def deliver_one(task: Task, resources: Resources, read: Read = extract) -> Outco
     and the next call goes on from there.
     """
     task = _as_begun(task, resources.ledger)
-    blind = resources.session.profile is Profile.DROPBOX
-    if read is extract and task.in_parts and not blind and task.delivery.status == DeliveryStatus.OPEN:
+    if read is extract and task.in_parts and not resources.blind and task.delivery.status == DeliveryStatus.OPEN:
         with resuming.claim(task, resources.ledger, resources.spool_dir, resources.now()) as claim:
             return _deliver(task, resources, read, claim)
     return _deliver(task, resources, read, Claim(new_id()))
 
 
 def _deliver(task: Task, resources: Resources, read: Read, claim: Claim) -> Outcome:
-    blind = resources.session.profile is Profile.DROPBOX
-    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=claim.token if blind else "")
-    worker = _Worker(task, resources, target, claim, blind)
+    target = target_of(task.delivery, task.dialect, parts=task.in_parts, unique=claim.token if resources.blind else "")
+    worker = _Worker(task, resources, target, claim)
     if task.delivery.status == DeliveryStatus.COMMITTED:
         return worker.verify()
     keeps_spool = False
@@ -138,8 +141,6 @@ class _Worker:
     resources: Resources
     target: Target
     claim: Claim
-    blind: bool
-    """True if the destination is a drop box. Nobody can rename, list or read there, so every name is unique and no name is hidden."""
 
     @property
     def token(self) -> str:
@@ -150,9 +151,14 @@ class _Worker:
     def spool(self) -> Path:
         return self.resources.spool_dir / self.token
 
+    @property
+    def _may_be_gone_on_with(self) -> bool:
+        """Whether a later process may send what is missing of this attempt: parts that nobody sees before they are all there."""
+        return self.target.in_parts and not self.resources.blind
+
     def prepare(self) -> None:
         folder = self.target.folder
-        self.resources.session.prepare(folder.rpartition("/")[0] if self.target.in_parts and not self.blind else folder)
+        self.resources.session.prepare(folder.rpartition("/")[0] if self._may_be_gone_on_with else folder)
 
     def final(self, name: str) -> str:
         return f"{self.target.folder}/{name}"
@@ -167,7 +173,7 @@ class _Worker:
 
         Raises ConflictError for bytes that no attempt of this delivery recorded.
         """
-        if self.blind:
+        if self.resources.blind:
             return None
         session = self.resources.session
         first = self.final(self.target.name(1))
@@ -224,9 +230,11 @@ class _Worker:
 
         A drop box shows bytes as they arrive, so nothing is sent there before RECORD.
         """
-        if self.target.in_parts and not self.blind:
+        if self._may_be_gone_on_with:
             self.resources.session.prepare(self.hidden)
-        with Uploads(self.resources.session, self._spool_path, self._upload_name, hold=self.blind, at_once=self.task.streams) as uploads:
+        with Uploads(
+            self.resources.session, self._spool_path, self._upload_name, hold=self.resources.blind, at_once=self.task.streams
+        ) as uploads:
             if self.claim.before is not None:
                 return self._go_on(self.claim.before, uploads)
 
@@ -235,9 +243,9 @@ class _Worker:
                 self.resources.progress(rows)
 
             attempt = self._record(read(self.task, self.resources.source, uploads.new_file, self._known_digests, progress))
-            if self.blind:
+            if self.resources.blind:
                 self._still_open(attempt)
-            self.claim.may_go_on = self.target.in_parts and not self.blind
+            self.claim.may_go_on = self._may_be_gone_on_with
             uploads.finish()
         return attempt
 
@@ -253,7 +261,7 @@ class _Worker:
         return self.spool / self.target.part(number)
 
     def _upload_name(self, number: int) -> str:
-        if self.blind:
+        if self.resources.blind:
             return self.final(self.target.name(number))
         return f"{self.hidden}/{self.target.part(number)}" if self.target.in_parts else self.hidden
 
@@ -273,6 +281,7 @@ class _Worker:
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
         gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect, task.recipient) if extracted.keys else (None, None)
         facts |= {"deletes": gone} if gone or task.keys else {}
+        facts |= {resuming.MADE_OF: resuming.made_of(task)} if self._may_be_gone_on_with else {}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
             values: dict[str, Any] = {
@@ -284,7 +293,7 @@ class _Worker:
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
                 "columns": as_json(extracted.columns, filled_from),
-                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem, "made_of": resuming.made_of(task)},
+                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
                 "files": files,
                 "rows": sum(file.rows for file in extracted.files),
                 "bytes": sum(file.bytes for file in extracted.files),
@@ -313,7 +322,7 @@ class _Worker:
     def publish(self, attempt: Attempt) -> Attempt:
         """PUBLISH: rename once, without overwriting. If another worker was faster, adopt its attempt."""
         session = self.resources.session
-        if self.blind:
+        if self.resources.blind:
             return self._adopt(attempt)
         self._still_open(attempt)
 
@@ -352,14 +361,14 @@ class _Worker:
 
     def _is_delivered(self, adopted: Attempt) -> bool:
         """Return whether the manifest is there. The files it lists came before it, and the consumer may have collected them."""
-        return not self.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
+        return not self.resources.blind and self.resources.session.read(self.target.manifest) == manifest_bytes(self.task.delivery, adopted)
 
     def write_manifest(self, adopted: Attempt) -> None:
         """MANIFEST: publish it after the data and after its signature. Its bytes depend only on the delivery and the adopted attempt."""
         self._still_open()
         manifest, session = manifest_bytes(self.task.delivery, adopted), self.resources.session
         text = self._signature(manifest)
-        if self.blind:
+        if self.resources.blind:
             if text is not None:
                 session.upload(layout.signature(self.target.manifest), [text])
             session.upload(self.target.manifest, [manifest])
@@ -386,7 +395,7 @@ class _Worker:
 
     def withdraw(self) -> None:
         """Remove what this attempt uploaded and nobody saw."""
-        if not self.blind:
+        if not self.resources.blind:
             self.resources.session.remove(self.hidden)
 
     def verify(self) -> Outcome:

@@ -15,6 +15,7 @@ from waybill.configuration import loading
 from waybill.configuration.catalog import Catalog, SourceSpec, closest
 from waybill.configuration.loading import Settings
 from waybill.configuration.schemas import KINDS, json_schema
+from waybill.configuration.yaml_files import replace_text
 from waybill.connection import Connections
 from waybill.discovery.differing import Drift, drifts
 from waybill.discovery.naming import source_of
@@ -70,7 +71,8 @@ class Look:
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = merged(before, self.name, self.spec, self.found)
         _require_valid(text)
-        _replace(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
         return path
 
 
@@ -147,13 +149,6 @@ def _findings(text: str) -> list[Finding]:
         config.mkdir()
         (config / "catalog.yaml").write_text(text, encoding="utf-8")
         return list(loading.load(config).findings)
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 # Writing a new project folder

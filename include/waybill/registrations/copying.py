@@ -15,7 +15,7 @@ import yaml
 from waybill.access import tenant_id
 from waybill.configuration import loading
 from waybill.configuration.loading import Settings, tenant_files
-from waybill.configuration.yaml_files import read_mapping
+from waybill.configuration.yaml_files import read_mapping, replace_text
 from waybill.errors import ConfigError, Finding, PermanentError
 
 _NOT_COPIED = ("destination", "notify")
@@ -53,10 +53,7 @@ def copy(settings: Settings, tenant: str, name: str, destination: Any) -> Copied
     texts = {f"tenants/{path.name}": text, **({"policy.yaml": entry} if (entry := _with_entry(policy, tenant, name, findings)) else {})}
     _require_valid(settings.config_dir, texts)
     for place, content in reversed(texts.items()):  # the policy first: the copy must not be delivered without it
-        part = settings.config_dir / place
-        part = part.with_name(f".{part.name}.part")
-        part.write_text(content, encoding="utf-8")
-        part.replace(settings.config_dir / place)
+        replace_text(settings.config_dir / place, content)
     return Copied(path, policy if "policy.yaml" in texts else None)
 
 

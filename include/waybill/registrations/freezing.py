@@ -11,7 +11,7 @@ from waybill.configuration import frozen
 from waybill.configuration.catalog import DbApiSource, PostgresSource, SourceSpec, closest, is_credential
 from waybill.configuration.frozen import Unfrozen
 from waybill.configuration.values.columns import Column
-from waybill.configuration.yaml_files import parse_yaml
+from waybill.configuration.yaml_files import parse_yaml, replace_text
 from waybill.errors import Finding, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.sources.sql import Flavour
@@ -124,10 +124,8 @@ def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavou
 def _write(installation: Installation, found: Mapping[str, Any]) -> None:
     path = frozen.beside(installation.settings.config_dir / "catalog.yaml")
     before = parse_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(frozen.text({**(before or {}), **found}), encoding="utf-8")
-        part.replace(path)
+        replace_text(path, frozen.text({**(before or {}), **found}))
     except OSError as error:
         raise PermanentError(
             f"{path} cannot be written: {error.strerror}",

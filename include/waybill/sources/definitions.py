@@ -61,10 +61,14 @@ def views_behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def text_of(entity: Entity) -> str:
+    """What an entity reads, in words that name relations."""
+    return " ".join(table.query or table.relation for table in (entity, *entity.parents()))
+
+
 def by_words(entity: Entity, known: Mapping[str, str | None], columns: Mapping[str, str]) -> Definition:
     """Of a database whose views are `known`, where nothing more is told: the views that are named, and the table where none is."""
-    text = " ".join(table.query or table.relation for table in (entity, *entity.parents()))
-    views = views_behind(text, {name: said or "" for name, said in known.items()})
+    views = views_behind(text_of(entity), {name: said or "" for name, said in known.items()})
     found: Definition = {"views": {name: short(said) for name, said in views.items()}, "tables": {}}
     if entity.relation and not views:
         found["tables"][entity.relation] = {"of": "", "stored": "", "columns": in_order(columns.items(), entity.needed_columns)}

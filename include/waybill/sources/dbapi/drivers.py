@@ -243,7 +243,11 @@ class TableFlavour:
             if kind is ColumnType.DECIMAL:
                 return f"CAST({x} AS REAL), {x}"
             return f"CAST({x} AS TEXT) COLLATE BINARY" if kind is ColumnType.STRING else f"{x} COLLATE BINARY"
-        return f'CAST({x} AS text) COLLATE "C"' if self.database.name == "PostgreSQL" and kind is ColumnType.STRING else x
+        return x
+
+    def value(self, x: str, kind: ColumnType, native: str) -> str:
+        """What is selected of a column. MySQL prints a FLOAT with six digits unless it is asked for as a double."""
+        return f"CAST({x} AS DOUBLE)" if self.database.name == "MySQL" and self.kind(native) is ColumnType.FLOAT else x
 
     def equal(self, x: str, native: str, value: str) -> Sql:
         """A database may call texts equal that differ in case, accents or trailing blanks; the second comparison does not."""

@@ -38,7 +38,7 @@ class PostgresTable(TableFlavour):
         return self.spelling.equal(x, native, value)
 
     def value(self, x: str, kind: ColumnType, native: str) -> str:
-        """What is selected of a column: itself, where every driver gives what is stored, else its text."""
+        """The column itself, where every driver gives what is stored, else its text."""
         natural, is_text = self.kind(native), kind is ColumnType.STRING
         if base(native) == "character":
             return f"{x}::text"

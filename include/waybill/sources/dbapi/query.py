@@ -8,7 +8,7 @@ from typing import Any
 from waybill.canonical import ColumnType
 from waybill.configuration.values.columns import sources
 from waybill.configuration.values.conditions import Condition
-from waybill.sources.dbapi import drivers, over_postgres
+from waybill.sources.dbapi.drivers import TableFlavour
 from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, sql
 
@@ -17,6 +17,8 @@ _DAY = timedelta(days=1)
 
 class TableQuery(Query):
     """The query for the database: exactly the tenant's rows, and spans of time as narrow as the database can compare."""
+
+    flavour: TableFlavour
 
     def columns(self) -> list[str]:
         """Return every column that the second stage needs."""
@@ -27,7 +29,8 @@ class TableQuery(Query):
         return list(dict.fromkeys(name for name in [*names, self.entity.changes.column, self.entity.deleted_column, *extra] if name))
 
     def select(self, names: list[str], ordered: bool) -> Sql:
-        wanted = join(", ", (sql("{}", self._value(name)) for name in names))
+        values = (self.flavour.value(self.flavour.name(name), self.kind(name), self.natives[name]) for name in names)
+        wanted = join(", ", (sql("{}", value) for value in values))
         rows = sql("SELECT {} FROM {} WHERE {}", wanted, self.relation, self.where())
         terms = ", ".join(self.flavour.order(self.flavour.name(name), self.kind(name), self.natives[name]) for name in self.entity.key)
         return sql("{} ORDER BY {}", rows, terms) if ordered else rows
@@ -67,13 +70,5 @@ class TableQuery(Query):
         strange = f"typeof({x}) <> 'text' OR {x} NOT GLOB '{shape}' OR julianday({whole}) IS NULL"
         return sql("SELECT count(*) FROM {} WHERE {} AND {} IS NOT NULL AND ({})", self.relation, self.tenant(), x, strange)
 
-    def _value(self, name: str) -> str:
-        """MySQL prints a FLOAT with six digits unless it is asked for as a double."""
-        x = self.flavour.name(name)
-        if isinstance(self.flavour, over_postgres.PostgresTable):
-            return self.flavour.value(x, self.kind(name), self.natives[name])
-        return f"CAST({x} AS DOUBLE)" if self.flavour.kind(self.natives[name]) is ColumnType.FLOAT and "`" in x else x
-
     def _as_text(self, name: str) -> bool:
-        dynamic = isinstance(self.flavour, drivers.TableFlavour) and self.flavour.database.dynamic
-        return bool(name) and dynamic
+        return bool(name) and self.flavour.database.dynamic

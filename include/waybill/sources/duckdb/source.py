@@ -263,7 +263,7 @@ class DuckDBSnapshot(EngineSnapshot):
     def definition(self, entity: Entity) -> Definition:
         """Views find columns by name, so that every table behind them counts."""
         with engine.errors(f"{entity.id} in {self.where}"):
-            text = " ".join(table.query or table.relation for table in (entity, *entity.parents()))
+            text = definitions.text_of(entity)
             views = definitions.views_behind(text, dict(engine.run(self.connection, sql(_VIEWS))))
             named = definitions.words(" ".join([text, *views.values()]))
             tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
