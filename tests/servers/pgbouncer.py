@@ -32,9 +32,9 @@ def serve_pgbouncer(database: Database, connections: int = 3) -> Iterator[Databa
     with scratch("pgbouncer", account) as folder:
         config = folder / "pgbouncer.ini"
         config.write_text(
-            CONFIG.format(host=database.host, server_port=database.port, name=f"{database.name}", port=port, connections=connections).replace(
-                f"dbname={database.name}", f"dbname={database.name} user={database.user}"
-            )
+            CONFIG.format(
+                host=database.host, server_port=database.port, name=f"{database.name}", port=port, connections=connections
+            ).replace(f"dbname={database.name}", f"dbname={database.name} user={database.user}")
         )
         log = folder / "pgbouncer.log"
         with running([program("pgbouncer"), str(config)], ready=lambda: listening(port), log=log, account=account, cwd=folder):
