@@ -27,8 +27,8 @@ from tests.servers.process import program
 from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
-from waybill.deliveries.columns import as_json
-from waybill.deliveries.row_versions import to_remember, unrepeated
+from waybill.deliveries.extraction.columns import as_json
+from waybill.deliveries.extraction.row_versions import to_remember, unrepeated
 from waybill.ledger.streams import Stream
 from waybill.sources.postgres.source import Postgres
 

@@ -18,7 +18,7 @@ from waybill.configuration.loading import Configuration, Settings
 from waybill.configuration.registration import DestinationSpec, FolderDestination, Registration
 from waybill.connection import Connections
 from waybill.destinations import Destination, Profile, Session, open_destination
-from waybill.destinations.public import public_only
+from waybill.destinations.public_addresses import public_only
 from waybill.destinations.resend_store import Kept, open_kept
 from waybill.errors import PermanentError, TransientError, WaybillError
 from waybill.files.signing import Signer, open_signer

@@ -15,7 +15,7 @@ from typing import Any
 import asyncssh
 from asyncssh.kex import get_kex_algs
 
-from waybill.destinations.local import rename_new
+from waybill.destinations.local_files import rename_new
 from waybill.destinations.sftp.channels import running_loop, wait
 from waybill.destinations.sftp.login import CIPHERS, KEY_EXCHANGES, MACS
 

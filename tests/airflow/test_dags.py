@@ -548,17 +548,17 @@ def test_the_dag_file_is_asked_for_again_until_the_dag_of_the_registration_is_th
     from airflow.utils.session import create_session
     from sqlalchemy import delete
 
-    from waybill.airflow import parsing
+    from waybill.airflow.scheduler import reparsing
     from waybill.configuration.loading import Settings
 
     apply(place.installation(), actor="test")
     run(until=NOON.isoformat())
     settings = Settings.from_environment()
-    assert parsing.behind(settings, ["acme", "nobody"]) == set()
+    assert reparsing.behind(settings, ["acme", "nobody"]) == set()
     place.tenant(frequency="weekly")
     apply(place.installation(), actor="test")
-    assert parsing.behind(settings, ["acme"]) == {"acme"}
-    follower = parsing.Follower(every=0.05)
+    assert reparsing.behind(settings, ["acme"]) == {"acme"}
+    follower = reparsing.Follower(every=0.05)
     with create_session() as session:
         session.merge(DagBundleModel(name="dags-folder"))
         session.add(Job(job_type="DagProcessorJob", state="running", latest_heartbeat=datetime.now(UTC)))

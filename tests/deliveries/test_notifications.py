@@ -19,7 +19,6 @@ import yaml
 
 from tests.installations import DAY, NOON, Place, make_place
 from tests.servers.http import HttpServer
-from waybill import webhooks
 from waybill.airflow import tasks
 from waybill.configuration.channels import Event
 from waybill.connection import Connection
@@ -28,6 +27,7 @@ from waybill.deliveries.reports.describing import listed
 from waybill.errors import InvalidInput, PermanentError, TransientError
 from waybill.housekeeping import housekeeping
 from waybill.ledger.reports import notices
+from waybill.messaging import webhooks
 from waybill.registrations.applying import apply
 from waybill.registrations.replacing import replace
 

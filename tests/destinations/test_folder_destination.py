@@ -10,7 +10,7 @@ import pytest
 
 from waybill.destinations.base import Profile
 from waybill.destinations.folder import Folder, FolderSession
-from waybill.destinations.local import rename_new, translated
+from waybill.destinations.local_files import rename_new, translated
 from waybill.errors import ConflictError, PermanentError, TransientError
 
 pytestmark = pytest.mark.fast

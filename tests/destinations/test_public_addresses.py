@@ -10,7 +10,7 @@ import pytest
 from tests.destinations.sftp_places import key_connection
 from tests.servers.sshd import serve_sshd
 from waybill.connection import Connection
-from waybill.destinations.public import checked_address, is_public, public_only
+from waybill.destinations.public_addresses import checked_address, is_public, public_only
 from waybill.destinations.sftp.login import settings
 from waybill.destinations.sftp.openssh import _command, _memory
 from waybill.destinations.sftp.session import Sftp

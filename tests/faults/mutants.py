@@ -187,7 +187,7 @@ MUTANTS = [
     ),
     Mutant(
         "naive watermark",
-        "deliveries/row_versions.py",
+        "deliveries/extraction/row_versions.py",
         """    changed, entity = selection.changed, selection.entity
     if changed.start is None""",
         """    return selection, False
@@ -197,21 +197,21 @@ MUTANTS = [
     ),
     Mutant(
         "a full load ends at its boundary",
-        "deliveries/extraction.py",
+        "deliveries/extraction/extracting.py",
         "return Changed() if extent.changed.start is None else extent.changed",
         "return extent.changed",
         beyond,
     ),
     Mutant(
         "what a full load held past its end is forgotten",
-        "deliveries/row_versions.py",
+        "deliveries/extraction/row_versions.py",
         "digests.keep(snapshot.digests(replace(selection, changed=Changed(end, ahead=ahead))))",
         "pass",
         beyond,
     ),
     Mutant(
         "positions ahead of the clock are passed over",
-        "deliveries/row_versions.py",
+        "deliveries/extraction/row_versions.py",
         "return snapshot.taken_at if snapshot.count(apart) else None",
         "return None",
         beyond,

@@ -219,7 +219,7 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "ids below the highest are taken for delivered",
-        "deliveries/row_versions.py",
+        "deliveries/extraction/row_versions.py",
         "return entity.changes.lag",
         "return 0",
         below,
@@ -247,7 +247,7 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "a view with its invoker's rights reads as the view's around it",
-        "sources/hiding.py",
+        "sources/row_security.py",
         "THEN me.oid ELSE v.relowner END",
         "THEN r.reader ELSE v.relowner END",
         hidden,
@@ -282,7 +282,7 @@ ROW_MUTANTS = [
     ),
     Mutant(
         "rows of a table that was swapped in are taken for delivered",
-        "deliveries/extraction.py",
+        "deliveries/extraction/extracting.py",
         "if lost := snapshot.passed_over(selection, start, before):",
         'if lost := "":',
         on_postgres(swapped),

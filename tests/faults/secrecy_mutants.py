@@ -70,7 +70,7 @@ SECRECY_MUTANTS = [
     ),
     Mutant(
         "files under an encrypted name, and not encrypted",
-        "deliveries/encrypting.py",
+        "deliveries/extraction/encrypting.py",
         "yield Sinks(lambda number: encryption.sink(number, new_file(number)), encryption)",
         "yield Sinks(new_file)",
         read_by_anybody,

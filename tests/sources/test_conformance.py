@@ -29,10 +29,10 @@ from waybill.configuration.catalog import DbApiSource, Entity, LakeSource, Postg
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
 from waybill.connection import Connection
-from waybill.deliveries.shaping import shaped
+from waybill.deliveries.extraction.other_formats import shaped
 from waybill.errors import PermanentError
 from waybill.files import manifest
-from waybill.files.shapes import texts_of
+from waybill.files.records import texts_of
 from waybill.formats.csv import write_csv
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi

@@ -25,7 +25,7 @@ from waybill.canonical import ColumnType, text
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import PermanentError
 from waybill.files import manifest
-from waybill.files.shapes import texts_of
+from waybill.files.records import texts_of
 from waybill.formats import SUFFIXES, flatten, open_writer
 from waybill.formats.base import WriterOptions
 from waybill.formats.human_csv import unguard

@@ -24,8 +24,8 @@ from tests.servers.process import free_port
 from waybill.configuration.catalog import Entity, PostgresSource
 from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.connection import Connection
-from waybill.deliveries.columns import as_json
-from waybill.deliveries.row_versions import to_remember, unrepeated
+from waybill.deliveries.extraction.columns import as_json
+from waybill.deliveries.extraction.row_versions import to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import streams
 from waybill.sources import reuse

@@ -28,7 +28,7 @@ EXAMPLES = {"acme", "export selected", "sftp s3", "sftp s3 folder", "GET"}
 LONGEST = 120
 INCLUDE = Path(__file__).parents[2] / "include/waybill"
 SPEAKING = [
-    *sorted(PAGES.glob("*.py")),
+    *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),
 ]

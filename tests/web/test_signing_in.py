@@ -20,7 +20,7 @@ from tests.exports import Office, make_office
 from tests.web.serving import served
 from waybill.web.app import create_app
 from waybill.web.oauth import Issuer, TokenAccess
-from waybill.web.pages import identity
+from waybill.web.pages.signing_in import identity
 from waybill.web.serve import NoScheduler
 from waybill_demo.issuing import AUDIENCE, CLIENT, TokenIssuer, serve_issuer
 

@@ -1,13 +1,16 @@
 """All that touches Airflow: connections become plain values here, error classes become retry rules, registrations become schedules.
 
-DAG files and the plugin import from here at every task start, so nothing heavy is imported before it is needed.
+`connections/` reads connections, `schedule` makes the schedules of the DAG files, `tasks` is what their tasks do and `retries` when they
+are tried again, `watcher` starts on-demand exports. `scheduler/` and `users` serve the pages and the API, `listener` and `metrics` follow
+what runs, and `doctor` checks the set-up. DAG files and the plugin import from here at every task
+start, so nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waybill.airflow.connections import connect_db, lookup
+from waybill.airflow.connections.lookup import connect_db, lookup
 
 if TYPE_CHECKING:
     from waybill.configuration.loading import Settings

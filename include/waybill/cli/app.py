@@ -16,7 +16,7 @@ import typer
 
 from waybill import __version__
 from waybill.airflow import open_installation
-from waybill.cli import doctor, operations, starting, status
+from waybill.cli import doctor, operations, project, status
 from waybill.cli.options import AsJson, Tenant, actor, complain, counted, dump, instant, reachable, sources_of, tell_source_findings, write
 from waybill.cli.serve import app as web_commands
 from waybill.cli.tables import table
@@ -45,7 +45,7 @@ def _print_version(asked: bool) -> None:
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger's tables.")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(operations.app)
-app.add_typer(starting.app)
+app.add_typer(project.app)
 app.add_typer(status.app)
 app.add_typer(doctor.app)
 app.add_typer(web_commands)

@@ -70,7 +70,7 @@ FORMATS: tuple[FormatName, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
 
 
 def _or_all(schema: dict[str, Any]) -> None:
-    """The file may say `all except [..]`, which is a list by the time an entity is made of it (waybill.configuration.frozen)."""
+    """The file may say `all except [..]`, which is a list by the time an entity is made of it (waybill.configuration.column_lock)."""
     listed = {key: schema.pop(key) for key in ("additionalProperties", "minProperties", "type") if key in schema}
     schema["anyOf"] = [listed, {"type": "string", "pattern": r"^\s*all(\s+except\s+\[.*\])?\s*$"}]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from waybill.access import TENANT_ID
 from waybill.configuration import catalog as catalogs
-from waybill.configuration import frozen
+from waybill.configuration import column_lock
 from waybill.configuration.catalog import Catalog, Entity, closest
+from waybill.configuration.column_lock import Unfrozen
 from waybill.configuration.findings import kind_of, validated
-from waybill.configuration.frozen import Unfrozen
 from waybill.configuration.policy import ExportPolicy, Policy, Preset, knobs_of
 from waybill.configuration.policy import problems as policy_problems
 from waybill.configuration.registration import Registration, listed_entities
@@ -299,13 +299,13 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
     if not bodies and not found:
         found.append(Finding(shown, "entities", "no entity is defined", "at least one entity"))
     entities, unfrozen = {}, {}
-    locked = frozen.beside(path)
+    locked = column_lock.beside(path)
     lock = read_yaml(locked, f"{locked.parent.name}/{locked.name}", found) or {} if locked.exists() else {}
     for entity_id, body in bodies.items():
         if not isinstance(body, dict):
             found.append(Finding(shown, f"entities.{entity_id}", f"holds {kind_of(body)}", "a mapping of keys to values"))
             continue
-        words, without = frozen.listed(body, lock.get(entity_id))
+        words, without = column_lock.listed(body, lock.get(entity_id))
         entity = validated(Entity, {**words, "id": entity_id}, shown, found, f"entities.{entity_id}")
         if entity is not None and without is not None:
             unfrozen[str(entity_id)] = Unfrozen(entity, without)

@@ -25,10 +25,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from waybill.configuration import choices
+from waybill.configuration import entity_choices
 from waybill.configuration.catalog import Catalog, ConnectionId, Entity, TenantId, closest, suggester
 from waybill.configuration.channels import Channels
-from waybill.configuration.choices import DeliveredName
+from waybill.configuration.entity_choices import DeliveredName
 from waybill.configuration.promise import Terms
 from waybill.configuration.selection import Dialect
 from waybill.configuration.values.columns import Column
@@ -401,7 +401,7 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
     unknown = [word for word in registration.entity_list if word.casefold() not in names]
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
     display = [entity.display_name for entity in catalog.entities.values()]
-    allowed, meant = choices.shortened(display), suggester([*display, *catalog.entities])
+    allowed, meant = entity_choices.shortened(display), suggester([*display, *catalog.entities])
     findings = [Finding(file, "entityList", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity") for word in unknown]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
 
@@ -422,7 +422,7 @@ def listed_entities(
         registration = registration.model_copy(update={"entity_list": texts})
     entities, found = resolve_entities(registration, catalog, file)
     findings += [finding for finding in found if "entityList" not in refused or finding.code == "unknown_entity"]
-    findings += choices.problems(registration, catalog, file)
+    findings += entity_choices.problems(registration, catalog, file)
     return entities
 
 

@@ -3,10 +3,9 @@
 In: an `Installation`, a tenant, and the time up to which to deliver. Out: deliveries that are committed in the ledger, with their files and
 manifests at the destination, or an error that says who has to do what.
 
-Read it in this order: `planning.plan` decides what is due, `protocol.deliver_one` delivers it step by step, `extraction` reads one snapshot
-of the source, `publishing/` sends the files and the manifests that prove them, and `running.run` does all of it in one go. `row_versions`
-remembers what must not be sent twice, `columns` how one file's columns follow the last one's. `shaping` makes Parquet and NDJSON of the
-records, and `encrypting` hands files to gpg. `sizing` shares the work between tasks, and `stopping` ends them.
+Read it in this order: `planning.plan` decides what is due, `protocol.deliver_one` delivers it step by step, `extraction/` makes files
+of one snapshot of the source, `publishing/` sends them with the manifests that prove them, and `running.run` does all of it in one go.
+`sizing` shares the work between tasks, and `stopping` ends them.
 
 `full_loads` asks for the full history again, `repairs` backfills and redelivers (from `kept_bytes`), `sweeping` removes files whose
 retention is over, `comparison/` compares a source with its deliveries, and `reports/` tells people about them.

@@ -9,15 +9,15 @@ from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.columns import from_json
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Repeated
-from waybill.deliveries.extraction import Extracted, Read, Task
+from waybill.deliveries.extraction.columns import from_json
+from waybill.deliveries.extraction.extracting import Extracted, Read, Task
 from waybill.deliveries.publishing.manifests import format_of, is_encrypted, is_in_parts, placed
 from waybill.destinations import Session
 from waybill.errors import PermanentError, TransientError
 from waybill.files.manifest import csv_of
-from waybill.files.shapes import texts_of
+from waybill.files.records import texts_of
 from waybill.formats.csv import Written
 from waybill.installation import Installation
 from waybill.ledger import deliveries

@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 
 from waybill import layout
 from waybill.deliveries import stopping
-from waybill.deliveries.columns import as_json
 from waybill.deliveries.comparison import deletes
-from waybill.deliveries.extraction import Extracted, Read, Task, extract
+from waybill.deliveries.extraction.columns import as_json
+from waybill.deliveries.extraction.extracting import Extracted, Read, Task, extract
 from waybill.deliveries.publishing import renaming, resuming
 from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, placed, target_of
 from waybill.deliveries.publishing.renaming import publish_document, require_published

@@ -10,8 +10,8 @@ from datetime import datetime
 from waybill import layout
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Selection
-from waybill.deliveries.columns import arranged
-from waybill.deliveries.extraction import within
+from waybill.deliveries.extraction.columns import arranged
+from waybill.deliveries.extraction.extracting import within
 from waybill.deliveries.kept_bytes import find_bytes
 from waybill.deliveries.planning import entity_ids
 from waybill.deliveries.publishing.days import close_day

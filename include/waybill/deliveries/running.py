@@ -14,7 +14,7 @@ from waybill import logs, pgp
 from waybill.deliveries import kept_bytes, protocol, stopping
 from waybill.deliveries.comparison.deletes import Keys
 from waybill.deliveries.comparison.stale_ledger import BEGUN_AGAIN, refuse_unknown, unseen_generation
-from waybill.deliveries.extraction import PositionLost, Task
+from waybill.deliveries.extraction.extracting import PositionLost, Task
 from waybill.deliveries.full_loads import ask_full_load
 from waybill.deliveries.planning import plan
 from waybill.deliveries.protocol import Outcome, Resources

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from waybill import private
 from waybill.connection import Connections
-from waybill.destinations.local import FULL, RIGHTS
+from waybill.destinations.local_files import FULL, RIGHTS
 from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
 

@@ -30,7 +30,7 @@ from waybill.destinations.base import (
     rehearsal,
     root_missing,
 )
-from waybill.destinations.local import dropped_from_cache, free_bytes, rename_new, translated, write_all
+from waybill.destinations.local_files import dropped_from_cache, free_bytes, rename_new, translated, write_all
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 
 BLOCK = 1024 * 1024

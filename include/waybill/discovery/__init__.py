@@ -5,7 +5,7 @@ entities that pass `waybill check`, as YAML with remarks, and the differences be
 written to the source.
 """
 
-from waybill.discovery.differing import Drift, drifts
+from waybill.discovery.differences import Drift, drifts
 from waybill.discovery.naming import source_of
 from waybill.discovery.proposing import Proposal, Proposed, Skipped, propose
 from waybill.discovery.writing import catalog_text, merged

@@ -17,7 +17,7 @@ from waybill.configuration.loading import Settings
 from waybill.configuration.schemas import KINDS, json_schema
 from waybill.configuration.yaml_files import replace_text
 from waybill.connection import Connections
-from waybill.discovery.differing import Drift, drifts
+from waybill.discovery.differences import Drift, drifts
 from waybill.discovery.naming import source_of
 from waybill.discovery.proposing import Proposed, Skipped, propose
 from waybill.discovery.writing import catalog_text, merged

@@ -11,7 +11,7 @@ from waybill.configuration.catalog import Catalog, Entity
 from waybill.configuration.registration import Registration, resolve_entities
 from waybill.configuration.selection import Dialect
 from waybill.configuration.values.columns import Column
-from waybill.deliveries.columns import arranged
+from waybill.deliveries.extraction.columns import arranged
 from waybill.errors import PermanentError
 from waybill.files.manifest import columns_of
 from waybill.installation import Installation

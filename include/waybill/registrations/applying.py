@@ -21,9 +21,9 @@ from waybill.errors import Finding, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import FILE_ORIGIN, LostUpdate, Provenance, Recorded, Registered
-from waybill.registrations import freezing, recipients, redefining
-from waybill.registrations.freezing import Frozen
-from waybill.registrations.rivals import rivals, without_files
+from waybill.registrations import encryption_keys, locking_columns, redefining
+from waybill.registrations.locking_columns import Frozen
+from waybill.registrations.sharing import rivals, without_files
 
 TRIES = 5
 MOST_DEACTIVATED = 0.25
@@ -96,7 +96,7 @@ def apply(
     deactivated; nothing is changed then. A dry run returns that refusal beside the changes. `only` narrows it to one tenant.
     """
     installation.configuration.require_catalog()
-    frozen = freezing.freeze(installation, dry_run=dry_run)
+    frozen = locking_columns.freeze(installation, dry_run=dry_run)
     installation.configuration.require_catalog()
     files = installation.configuration.files_of(only) if only else installation.configuration.files
     with installation.ledger.read() as connection:
@@ -136,7 +136,7 @@ def _unusable(
     """What only the ledger and gpg know of a file. `others` are the tenants without a file, by their id in the data, which no file was
     compared with; None where this file was compared with no other one.
     """
-    yield from recipients.findings(file.registration, before, file.file)
+    yield from encryption_keys.findings(file.registration, before, file.file)
     mine = reader(file.tenant, file.registration, file.entities)
     if others is not None:
         found = others.get(mine.id_in_data, ())

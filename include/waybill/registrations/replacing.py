@@ -16,10 +16,10 @@ from waybill.installation import Installation
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
-from waybill.registrations import recipients
+from waybill.registrations import encryption_keys
 from waybill.registrations.applying import changed_fields, record
 from waybill.registrations.estimating import Estimate, estimate
-from waybill.registrations.rivals import rivals
+from waybill.registrations.sharing import rivals
 
 API_ORIGIN = "api"
 
@@ -148,7 +148,7 @@ def _refuse_chosen_rows(
 
 def _refuse_key(wanted: Registration, before: Registered | None) -> None:
     """Refuse a key that nothing can be encrypted to, before it is in force."""
-    if found := recipients.unusable(wanted, before):
+    if found := encryption_keys.unusable(wanted, before):
         raise InvalidInput(found)
 
 

@@ -8,7 +8,6 @@ from email.message import EmailMessage
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from waybill import mail
 from waybill.configuration.policy import ExportPolicy
 from waybill.connection import Connection
 from waybill.errors import WaybillError
@@ -16,6 +15,7 @@ from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger.on_demand import requests
 from waybill.ledger.on_demand.request_records import ExportRequest, Status
+from waybill.messaging import mail
 from waybill.requests.creating import zone_of
 from waybill.requests.links import DOWNLOADS, public_url, sign
 from waybill.requests.ranges import spoken

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 
 from waybill import __version__
 from waybill.installation import Installation
-from waybill.web import bodies, guide, headers, problems, speaking
+from waybill.web import bodies, guide, headers, problems, wording
 from waybill.web.api import deliveries, downloads, openapi, recurring, reference, registrations, requests, sole_tenant
 from waybill.web.dependencies import Access, Installations, Scheduler
 from waybill.web.pages import app as pages
@@ -70,7 +70,7 @@ def create_app(installation: Callable[[], Installation], access: Access, schedul
     app.state.downloads = downloads.Downloads()
     app.router.routes += ROUTES
     app.add_middleware(headers.DefaultHeaders)
-    app.add_middleware(speaking.OwnWords)
+    app.add_middleware(wording.OwnWords)
     problems.install(app)
     openapi.install(app)
     reference.install(app)

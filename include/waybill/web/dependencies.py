@@ -124,7 +124,7 @@ bearer = HTTPBearer(
 
 
 SPEAKER = "waybill.speaker"
-"""Where a request keeps whose words its answer is in: see `speaking`."""
+"""Where a request keeps whose words its answer is in: see `wording`."""
 
 
 def recognised(request: Request, caller: Caller) -> Caller:

@@ -23,7 +23,7 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
-from waybill.deliveries.encrypting import encrypting
+from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.publishing import renaming
 from waybill.deliveries.publishing.renaming import require_published
 from waybill.deliveries.publishing.upload import SpoolFile

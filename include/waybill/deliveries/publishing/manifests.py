@@ -9,7 +9,7 @@ from typing import Any
 from waybill.canonical import optional_timestamp_text
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Dialect
-from waybill.deliveries.extraction import Extracted, Task
+from waybill.deliveries.extraction.extracting import Extracted, Task
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from waybill import private
-from waybill.deliveries.extraction import Task
+from waybill.deliveries.extraction.extracting import Task
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.deliveries import Attempt
 from waybill.ledger.engine import new_id

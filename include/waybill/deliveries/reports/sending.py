@@ -15,19 +15,19 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from waybill import mail, webhooks
 from waybill.canonical import timestamp_text
 from waybill.configuration.channels import Event
 from waybill.deliveries.publishing.manifests import manifest_bytes, placed
 from waybill.deliveries.reports import notifying
 from waybill.deliveries.reports.causes import said_outside
 from waybill.deliveries.reports.messages import written
-from waybill.destinations.public import checked_address
+from waybill.destinations.public_addresses import checked_address
 from waybill.errors import PermanentError, WaybillError
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations
 from waybill.ledger.reports import notices
 from waybill.ledger.reports.notices import Notice
+from waybill.messaging import mail, webhooks
 
 WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180))
 """The waits before the next tries. The last one repeats."""

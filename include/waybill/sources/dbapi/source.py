@@ -18,8 +18,7 @@ from waybill.configuration.catalog import DbApiSource, Entity, Mode
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.configuration.values.columns import described
 from waybill.errors import PermanentError, TransientError, WaybillError
-from waybill.sources import definitions, drift, extents, hiding
-from waybill.sources import typed as arrow
+from waybill.sources import arrow, definitions, drift, extents, row_security
 from waybill.sources.base import AGAIN, Rows, Stream
 from waybill.sources.dbapi import chunks, drivers, over_postgres
 from waybill.sources.dbapi.drivers import FrameConnection
@@ -147,7 +146,7 @@ class DbApiSnapshot:
             return definitions.by_words(entity, views, self.columns(entity))
 
     def narrowed(self, entity: Entity) -> str:
-        return hiding.sentence(self._hiding(entity))
+        return row_security.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
@@ -160,11 +159,11 @@ class DbApiSnapshot:
     def _look_for_hiding(self, entity: Entity) -> list[str]:
         with _errors(f"{entity.id} in {self.where}"):
             if entity.query:
-                [(plan,)] = self._rows(hiding.tables_read(self._from(entity)))
-                names = hiding.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
+                [(plan,)] = self._rows(row_security.tables_read(self._from(entity)))
+                names = row_security.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
             else:
                 names = ["".join(map(str, self._from(joined).parts)) for joined in (entity, *entity.parents())]
-            return [name for (name,) in self._rows(hiding.hiding(names))]
+            return [name for (name,) in self._rows(row_security.hiding(names))]
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)
@@ -179,7 +178,7 @@ class DbApiSnapshot:
                     if strange:
                         raise drift.unreadable_times(selection, name, strange)
             self._require_snapshots(entity)
-            hiding.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
+            row_security.require_rows(selection, query, lambda: self._hiding(entity), self._rows)
             if nulls := self._rows(query.without(entity.key, query.where()))[0][0]:
                 raise drift.null_keys(selection, nulls)
             if self._rows(query.repeated_key())[0][0]:

@@ -15,7 +15,7 @@ from waybill.configuration.catalog import Entity, Mode, PostgresSource
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.connection import Connections
 from waybill.errors import PermanentError, TransientError
-from waybill.sources import drift, extents, hiding, reuse
+from waybill.sources import drift, extents, reuse, row_security
 from waybill.sources.base import Stream
 from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
@@ -144,10 +144,10 @@ class PostgresSnapshot:
         """Return the quoted names of the tables that an entity reads."""
         if not entity.query:
             return [relation_name(joined) for joined in (entity, *entity.parents())]
-        text, _ = render(hiding.tables_read(relation_name(entity)))
+        text, _ = render(row_security.tables_read(relation_name(entity)))
         with session.errors(f"{entity.id} in {self.where}"):
             [(plans,)] = self.connection.execute(text).fetchall()
-        return hiding.tables_of(plans)
+        return row_security.tables_of(plans)
 
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
@@ -170,7 +170,7 @@ class PostgresSnapshot:
             [(ahead, example)] = self._run(selection, query.unreached(self.visible))
             if ahead:
                 raise drift.changes_ahead(selection, ahead, example)
-        hiding.require_rows(selection, query, lambda: self._hiding(entity), lambda first: self._run(selection, first))
+        row_security.require_rows(selection, query, lambda: self._hiding(entity), lambda first: self._run(selection, first))
         nullable = [name for name in entity.key if name not in self.never_null(entity)]
         if nullable and (nulls := self._run(selection, query.without(nullable, query.where()))[0][0]):
             raise drift.null_keys(selection, nulls)
@@ -216,13 +216,13 @@ class PostgresSnapshot:
         return self.connection.execute(found, [relation_name(entity)]).fetchone() is not None
 
     def narrowed(self, entity: Entity) -> str:
-        return hiding.sentence(self._hiding(entity))
+        return row_security.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""
         if entity.id not in self._hidden:
             with session.errors(f"{entity.id} in {self.where}"):
-                text, values = render(hiding.hiding(self._tables_read(entity)))
+                text, values = render(row_security.hiding(self._tables_read(entity)))
                 self._hidden[entity.id] = [name for (name,) in self.connection.execute(text, values).fetchall()]
         return self._hidden[entity.id]
 
@@ -251,7 +251,7 @@ class PostgresSnapshot:
             yield [bytes.fromhex(bytes(line).decode()) for line in lines]
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
-        from waybill.sources import typed as arrow  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
+        from waybill.sources import arrow  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
 
         natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
         with drift.naming(selection, natives, self._flavour(selection.entity)), drift.fitting(selection, natives):

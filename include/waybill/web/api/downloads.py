@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from waybill.requests import links
-from waybill.web import patience
+from waybill.web import limits
 from waybill.web.api.openapi import problems
 from waybill.web.dependencies import InstallationDep
 from waybill.web.problems import Refused
@@ -74,8 +74,8 @@ class Downloads:
     def begin(self, tenant: str) -> None:
         """Raises rate_limited when the tenant has as many as it may: the connections are there for others, too."""
         with self._lock:
-            if self._now[tenant] >= patience.DOWNLOADS:
-                raise Refused("rate_limited", f"{patience.DOWNLOADS} downloads are under way already. Wait until one has ended.")
+            if self._now[tenant] >= limits.DOWNLOADS:
+                raise Refused("rate_limited", f"{limits.DOWNLOADS} downloads are under way already. Wait until one has ended.")
             self._now[tenant] += 1
 
     def end(self, tenant: str) -> None:

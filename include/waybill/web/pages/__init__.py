@@ -2,9 +2,9 @@
 
 In: what a browser sends, a session's cookie or Airflow's. Out: HTML from `templates/`, with one style sheet and one script of `static/`.
 
-A module a page: `overview`, `tenant` with `registration`, `requests` with `recurring`. Around them: `context` (which organization and
-tenant), `session` (who looks, and where forms may come from), `render` (values to HTML), `words` (labels and refusals for people),
-`request_rows` (an export as its list shows it), `app` (mounting, signing in, error pages).
+The pages are `overview` (which `verdicts` begins), `tenant` with `registration`, and `requests/`. Around them: `app` mounts them and makes
+error pages, `context` knows the chosen organization and tenant, `signing_in/` knows who looks, `render` turns values into HTML,
+`sentences` and `words` hold what people read, and `redaction` leaves out what tenants must not see.
 """
 
 __all__: list[str] = []

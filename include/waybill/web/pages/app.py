@@ -25,11 +25,13 @@ from waybill.requests.links import DOWNLOADS, public_url
 from waybill.requests.states import LinkExpired
 from waybill.web import problems
 from waybill.web.dependencies import InstallationDep, current_installation
-from waybill.web.pages import context, identity, overview, recurring, registration, requests, tenant
+from waybill.web.pages import context, overview, registration, tenant
 from waybill.web.pages import words as pages_words
 from waybill.web.pages.render import SETTINGS, below, in_settings, page, route_of
+from waybill.web.pages.requests import recurring, routes
 from waybill.web.pages.sentences import say
-from waybill.web.pages.session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
+from waybill.web.pages.signing_in import identity
+from waybill.web.pages.signing_in.session import COOKIE, LONGEST, SentForm, page_caller, same_page, same_site, takes_tokens, with_token
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,8 @@ def _same_page(*routers: APIRouter) -> list[BaseRoute]:
     return guarded.routes
 
 
-PAGES = _same_page(*(module.router for module in (context, overview, tenant, registration, requests, recurring)))
-IN_SETTINGS = _same_page(requests.settings)
+PAGES = _same_page(*(module.router for module in (context, overview, tenant, registration, routes, recurring)))
+IN_SETTINGS = _same_page(routes.settings)
 TITLES = table("error_titles")
 HELP = table("error_help")
 SAYING_WHAT_TO_DO = ("create_denied", "plan_required")

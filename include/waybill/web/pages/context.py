@@ -17,7 +17,7 @@ from waybill.language import tell
 from waybill.ledger import registrations
 from waybill.web.dependencies import InstallationDep
 from waybill.web.pages.render import below, page
-from waybill.web.pages.session import PageCaller
+from waybill.web.pages.signing_in.session import PageCaller
 
 router = APIRouter()
 

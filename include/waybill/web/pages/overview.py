@@ -20,7 +20,7 @@ from waybill.web.pages import redaction
 from waybill.web.pages.context import MOST, context, frame, houses, is_customer
 from waybill.web.pages.render import HEADERS, below, page
 from waybill.web.pages.sentences import say
-from waybill.web.pages.session import PageCaller, takes_tokens
+from waybill.web.pages.signing_in.session import PageCaller, takes_tokens
 from waybill.web.pages.verdicts import verdict
 
 router = APIRouter()

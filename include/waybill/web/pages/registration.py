@@ -20,7 +20,7 @@ from waybill.language import tell
 from waybill.registrations import replacing
 from waybill.web.dependencies import InstallationDep, SchedulerDep, TenantPath, follow
 from waybill.web.pages.render import moved, page
-from waybill.web.pages.session import Editor, Form, SentForm
+from waybill.web.pages.signing_in.session import Editor, Form, SentForm
 from waybill.web.pages.words import DELIMITERS as NAMED
 from waybill.web.pages.words import FILE_FORMATS, KINDS, LINE_ENDS, PER_ENTITY, words
 from waybill.window import Frequency

@@ -18,7 +18,7 @@ from waybill.access import Caller
 from waybill.airflow.names import dag_id
 from waybill.language import LANGUAGE
 from waybill.web.pages.sentences import say
-from waybill.web.pages.session import takes_tokens
+from waybill.web.pages.signing_in.session import takes_tokens
 
 SETTINGS = "/settings/exports"
 FROM_SETTINGS = "../page/"

@@ -35,7 +35,7 @@ from waybill.web.pages import redaction
 from waybill.web.pages.context import frame as around
 from waybill.web.pages.registration import form_values
 from waybill.web.pages.render import HEADERS, below, moved, page
-from waybill.web.pages.session import Form, Operator, SentForm, Viewer, takes_tokens
+from waybill.web.pages.signing_in.session import Form, Operator, SentForm, Viewer, takes_tokens
 from waybill.web.pages.words import LABELS, days_refused, place, words
 
 router = APIRouter(prefix="/tenants/{tenant}")

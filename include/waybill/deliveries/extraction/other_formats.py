@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from waybill.formats.base import Writer
-    from waybill.sources.typed import Reader
+    from waybill.sources.arrow import Reader
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """The time of writing that the files name: always the same, so that the same rows give the same bytes."""
@@ -123,14 +123,14 @@ class _Shaped:
         from waybill.formats.base import WriterOptions
         from waybill.formats.json_text import NdjsonWriter
         from waybill.formats.parquet import ParquetWriter
-        from waybill.sources import typed
+        from waybill.sources import arrow
 
         if self._open is None:
             columns, output = self._selection.columns, _Output(self._front)
             options = WriterOptions(EPOCH, clean=False)
             if self._is_parquet:
-                reader = typed.reader(columns, self._natives)
+                reader = arrow.reader(columns, self._natives)
                 self._open = reader, ParquetWriter(output, columns, options, reader.schema)
             else:
-                self._open = typed.texts(columns), NdjsonWriter(output, columns, options)
+                self._open = arrow.texts(columns), NdjsonWriter(output, columns, options)
         return self._open

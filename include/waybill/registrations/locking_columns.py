@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.configuration import frozen
+from waybill.configuration import column_lock
 from waybill.configuration.catalog import DbApiSource, PostgresSource, SourceSpec, closest, is_credential
-from waybill.configuration.frozen import Unfrozen
+from waybill.configuration.column_lock import Unfrozen
 from waybill.configuration.values.columns import Column
 from waybill.configuration.yaml_files import parse_yaml, replace_text
 from waybill.errors import Finding, PermanentError, TransientError, WaybillError
@@ -122,10 +122,10 @@ def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavou
 
 
 def _write(installation: Installation, found: Mapping[str, Any]) -> None:
-    path = frozen.beside(installation.settings.config_dir / "catalog.yaml")
+    path = column_lock.beside(installation.settings.config_dir / "catalog.yaml")
     before = parse_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
     try:
-        replace_text(path, frozen.text({**(before or {}), **found}))
+        replace_text(path, column_lock.text({**(before or {}), **found}))
     except OSError as error:
         raise PermanentError(
             f"{path} cannot be written: {error.strerror}",

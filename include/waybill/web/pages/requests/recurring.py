@@ -18,9 +18,9 @@ from waybill.requests.recurring import TemplateBody
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
-from waybill.web.pages.request_rows import few
+from waybill.web.pages.requests.rows import few
 from waybill.web.pages.sentences import say
-from waybill.web.pages.session import Form, PageCaller, SentForm
+from waybill.web.pages.signing_in.session import Form, PageCaller, SentForm
 
 router = APIRouter(prefix="/tenants/{tenant}")
 

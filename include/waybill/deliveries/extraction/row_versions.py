@@ -15,7 +15,7 @@ from typing import Any
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Extent, Selection
 from waybill.configuration.values.columns import sources
-from waybill.deliveries.columns import from_json, same_texts
+from waybill.deliveries.extraction.columns import from_json, same_texts
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
 

@@ -28,11 +28,11 @@ from waybill.requests.submission import Submission
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
-from waybill.web.pages.recurring import EVERY, create_recurring, listed
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
-from waybill.web.pages.request_rows import RANGES, SCOPES, rows
+from waybill.web.pages.requests.recurring import EVERY, create_recurring, listed
+from waybill.web.pages.requests.rows import RANGES, SCOPES, rows
 from waybill.web.pages.sentences import say
-from waybill.web.pages.session import Form, PageCaller, SentForm, takes_tokens
+from waybill.web.pages.signing_in.session import Form, PageCaller, SentForm, takes_tokens
 from waybill.web.pages.words import export_labels
 
 router = APIRouter()

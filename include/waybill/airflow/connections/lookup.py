@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from waybill.airflow import given
+from waybill.airflow.connections import written
 from waybill.connection import Connection
 from waybill.errors import PermanentError
 
@@ -19,7 +19,7 @@ def lookup(connection_id: str) -> Connection:
     found = _airflow_connection(connection_id)
     return Connection(
         id=connection_id,
-        type=given.connection_type(found.conn_type or ""),
+        type=written.connection_type(found.conn_type or ""),
         host=found.host or "",
         port=found.port,
         login=found.login or "",
@@ -60,11 +60,11 @@ def connect_db(connection_id: str) -> Any:
 
 
 def _airflow_connection(connection_id: str) -> Any:
-    written = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
-    if written is None and not _airflow_is_here():
-        raise given.missing(connection_id)
-    if written is not None:  # Airflow's own first choice, taken here without loading its backends
-        return given.parsed(connection_id, written)
+    value = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
+    if value is None and not _airflow_is_here():
+        raise written.missing(connection_id)
+    if value is not None:  # Airflow's own first choice, taken here without loading its backends
+        return written.parsed(connection_id, value)
 
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowException
@@ -73,7 +73,7 @@ def _airflow_connection(connection_id: str) -> Any:
         return AirflowConnection.get(connection_id)
     except (AirflowException, ValueError) as error:
         # The cause is not chained into the sentence: it may quote the connection's value.
-        raise given.missing(connection_id) from error
+        raise written.missing(connection_id) from error
 
 
 def _airflow_is_here() -> bool:

@@ -11,12 +11,12 @@ from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Dialect, Extent, Selection
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
-from waybill.deliveries.columns import arranged
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeated
-from waybill.deliveries.encrypting import encrypting
-from waybill.deliveries.row_versions import Remembered, earliest, is_imported, to_remember, unrepeated
-from waybill.deliveries.shaping import shaped
+from waybill.deliveries.extraction.columns import arranged
+from waybill.deliveries.extraction.encrypting import encrypting
+from waybill.deliveries.extraction.other_formats import shaped
+from waybill.deliveries.extraction.row_versions import Remembered, earliest, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side

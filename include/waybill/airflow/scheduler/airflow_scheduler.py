@@ -26,12 +26,12 @@ class AirflowScheduler:
         """
         from sqlalchemy.exc import SQLAlchemyError
 
-        from waybill.airflow import parsing
+        from waybill.airflow.scheduler import reparsing
 
         try:
-            parsing.ask(tenants)
-            if parsing.is_processed():
-                parsing.following.follow(tenants)
+            reparsing.ask(tenants)
+            if reparsing.is_processed():
+                reparsing.following.follow(tenants)
         except SQLAlchemyError:
             log.warning("the DAG processor was not asked to parse the DAGs of %s now", ", ".join(tenants), exc_info=True)
 
@@ -44,7 +44,7 @@ class AirflowScheduler:
         from airflow.exceptions import DagNotFound
         from airflow.utils.types import DagRunTriggeredByType
 
-        from waybill.airflow.state import try_now
+        from waybill.airflow.scheduler.state import try_now
 
         dag = dag_id(tenant)
         is_paused, states = _state_of(dag)
@@ -60,13 +60,13 @@ class AirflowScheduler:
 
     def scheduler_state(self, tenant: str | None = None) -> dict[str, SchedulerState]:
         """What Airflow does with every tenant's DAG, or with that one's, by one query: those it has not seen yet are absent."""
-        from waybill.airflow.state import scheduler_state
+        from waybill.airflow.scheduler.state import scheduler_state
 
         return scheduler_state(tenant)
 
     def applying_failed(self) -> Failed | None:
         """By the runs of the DAG that applies it."""
-        from waybill.airflow.state import applying_failed
+        from waybill.airflow.scheduler.state import applying_failed
 
         return applying_failed()
 

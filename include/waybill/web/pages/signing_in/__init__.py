@@ -1,0 +1,1 @@
+"""Who looks at a page: `session` knows it from Airflow or a cookie, `identity` asks the house's identity provider."""
