@@ -1,4 +1,4 @@
-"""`python -m waybill`: the command line."""
+"""`python -m waybill` runs the command line."""
 
 from waybill.cli import main
 

@@ -1,4 +1,4 @@
-"""Who may do what: permissions, and the person or program that calls. Pure values; each shell decides how a caller is recognised."""
+"""Permissions, and the person or program that calls. All of it is pure values; each shell decides how a caller is recognised."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from waybill.errors import PermanentError
 class Permission(StrEnum):
     """What a caller may do with a tenant.
 
-    Airflow grants them by DAG rights on `export__<tenant>`: the two views by read, `registrations.manage` and `exports.admin` by edit, the
-    rest by the right to create runs. Under `waybill serve` they come with the token's scopes and roles (`TokenRights`), where
-    `registrations.manage` covers `deliveries.run` as well.
+    Airflow grants permissions by DAG rights on `export__<tenant>`: read gives the two views, edit gives `registrations.manage` and
+    `exports.admin`, and the right to create runs gives the rest. Under `waybill serve` they come from the token's scopes and roles
+    (`TokenRights`), and `registrations.manage` covers `deliveries.run` as well.
     """
 
     REGISTRATIONS_VIEW = "registrations.view"
@@ -31,10 +31,10 @@ class Permission(StrEnum):
 READING = frozenset({Permission.REGISTRATIONS_VIEW, Permission.EXPORTS_VIEW, Permission.EXPORTS_DOWNLOAD})
 ON_REQUESTS = frozenset({Permission.EXPORTS_VIEW, Permission.EXPORTS_CREATE, Permission.EXPORTS_DOWNLOAD, Permission.EXPORTS_ADMIN})
 MANAGING = frozenset({Permission.REGISTRATIONS_MANAGE, Permission.DELIVERIES_RUN})
-"""Registering and restoring; full loads, redelivery, backfills and rehearsals: what decides where a whole tenant's rows go, and when."""
+"""Registering, restoring, full loads, redeliveries, backfills and rehearsals: they decide where all of a tenant's rows go, and when."""
 
 Granted = Callable[[str, frozenset[str] | None], Collection[str]]
-"""What policy lets roles do: (tenant, roles) -> names of permissions. The roles are None for a token that says nothing of any."""
+"""Maps (tenant, roles) to the names of the permissions that the policy gives. The roles are None for a token that names none."""
 
 
 class Rights(Protocol):
@@ -43,27 +43,27 @@ class Rights(Protocol):
     def allows(self, wanted: Permission, tenant: str) -> bool: ...
 
     def reaches(self, tenant: str) -> bool:
-        """False when the caller must not learn whether this tenant exists: the answer is then 404, not 403."""
+        """Return False if the caller must not learn whether this tenant exists. The answer is then 404, not 403."""
         ...
 
     def needed(self, wanted: Permission, tenant: str) -> str:
-        """What a caller who lacks a permission has to ask for, to stand behind "It needs"."""
+        """Return what a caller without a permission has to ask for. The text follows "It needs"."""
         ...
 
     def operates(self) -> bool:
-        """Whether the caller may change the registration of every tenant, also of those to come."""
+        """Return whether the caller may change the registration of every tenant, including future ones."""
         ...
 
     def among(self, wanted: Permission, tenants: Iterable[str]) -> list[str]:
-        """Those of `tenants` the permission is held for, in their order. One question for thousands of tenants."""
+        """Return those of `tenants` for which the caller holds the permission, in their order. One question covers thousands of tenants."""
         ...
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A recognised person or program. `subject` is stable and unique, `name` is for people, `email` may be empty.
+    """A recognised person or program. `subject` is stable and unique, `name` is for people, and `email` may be empty.
 
-    `projects` are the projects the caller is a member of, and limit them to the exports of those projects. None means every project.
+    `projects` are the projects the caller is a member of. They limit the caller to the exports of those projects. None means every project.
     """
 
     subject: str
@@ -75,7 +75,7 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """How ledger and audit name this caller: `api:<sub>` or `airflow:<user>`, at most 255 characters."""
+        """The name of this caller in the ledger and the audit: `api:<sub>` or `airflow:<user>`, at most 255 characters."""
         return f"{self.origin}:{self.subject}"[:255]
 
     def allows(self, wanted: Permission, tenant: str) -> bool:
@@ -87,11 +87,11 @@ class Caller:
 
     @property
     def is_insider(self) -> bool:
-        """Whether they may read of hosts, logins and connections: Airflow's users may, people with a tenant's token may not."""
+        """Whether the caller may read of hosts, logins and connections. Airflow's users may; people with a tenant's token may not."""
         return self.origin == "airflow" or self.is_operator
 
     def belongs_to(self, project: str | None) -> bool:
-        """Whether exports of that project are theirs to see; None stands for what reaches beyond one project."""
+        """Return whether the caller may see exports of that project. None stands for what reaches beyond one project."""
         return self.projects is None or project in self.projects
 
 
@@ -101,10 +101,10 @@ def _scope(wanted: Permission) -> str:
 
 @dataclass(frozen=True)
 class TokenRights:
-    """Rights out of a bearer token: its tenants, its scopes `read` and `write`, and its roles.
+    """Rights from a bearer token: its tenants, its scopes `read` and `write`, and its roles.
 
-    The scope bounds everything: views and downloads need `read`, all else `write`. Beyond the views the policy's word is needed as well.
-    `roles` is None for a token that says nothing of roles. One bound to some projects never manages what all of them share.
+    The scope limits everything: views and downloads need `read`, all else needs `write`. Beyond the views, the policy must allow it as
+    well. `roles` is None for a token that names no roles. A token bound to some projects never manages what all of them share.
     """
 
     tenants: frozenset[str]
@@ -141,7 +141,7 @@ TENANT_ID = re.compile(rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_ID - 1}}}\Z")
 
 
 def tenant_id(text: str) -> str:
-    """`text` itself when it is a valid tenant id. Raises PermanentError when not."""
+    """Return `text` if it is a valid tenant id. Raises PermanentError if not."""
     if not TENANT_ID.match(text):
         raise PermanentError(
             f"{text!r} is not a tenant id", allowed="1 to 63 of a-z 0-9 _ -, beginning with a letter or digit", code="tenant_id"

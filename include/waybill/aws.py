@@ -1,6 +1,6 @@
-"""One reading of Airflow's `aws` connections, for lakes and for S3 destinations: keys, profile, role, endpoints, further settings.
+"""Reads Airflow's `aws` connections for lakes and for S3 destinations: keys, profile, role, endpoints and further settings.
 
-boto3 is imported where it is used: most installations need none.
+boto3 is imported where it is used, because most installations do not need it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from waybill.connection import Connection
 
 
 def session_of(connection: Connection, limits: Mapping[str, Any]) -> Any:
-    """A boto3 session with the connection's credentials; where it names a role, with those of the role.
+    """Return a boto3 session with the connection's credentials, or with those of the role that it names.
 
-    Raises botocore's errors when the role cannot be assumed or the profile is not there.
+    Raises botocore's errors if the role cannot be assumed or the profile does not exist.
     """
     import boto3
 
@@ -30,7 +30,7 @@ def session_of(connection: Connection, limits: Mapping[str, Any]) -> Any:
 
 
 def client_options(connection: Connection, limits: Mapping[str, Any], service: str = "s3") -> dict[str, Any]:
-    """How a client of a service is made: `limits` are ours, and `config_kwargs` of the connection go before them."""
+    """Return the options for a client of a service. `limits` are ours; the connection's `config_kwargs` override them."""
     from botocore.config import Config
 
     extra = connection.extra
@@ -39,7 +39,7 @@ def client_options(connection: Connection, limits: Mapping[str, Any], service: s
 
 
 def endpoint_of(connection: Connection, service: str) -> str | None:
-    """A service's own endpoint goes before the one for all."""
+    """Return the service's own endpoint, or else the endpoint for all services."""
     extra = connection.extra
     return extra.get("service_config", {}).get(service, {}).get("endpoint_url") or extra.get("endpoint_url") or None
 

@@ -1,7 +1,8 @@
-"""The text of each type as it stands in a file, and what identifies a row version. The reference every source is held to.
+"""Defines the text of each type in a file, and what identifies a row version. Every source is compared with this reference.
 
-Rules: RFC 3339 UTC timestamps with six digits and `Z`; floats as PostgreSQL 12+ spells them (shortest round trip); decimals exact in the
-scale they come with; binary base64; nested values compact JSON in the key order they come with; NULL is None.
+The rules: timestamps are RFC 3339 in UTC with six digits and `Z`. Floats are spelt as in PostgreSQL 12 and newer (shortest round trip).
+Decimals are exact, in the scale they come with. Binary values are base64. Nested values are compact JSON in the key order they come with.
+NULL is None.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from uuid import UUID
 
 
 def timestamp_text(value: datetime) -> str:
-    """RFC 3339 in UTC, six fraction digits, `Z`. A value without a zone is taken as UTC."""
+    """Return the time as RFC 3339 in UTC with six fraction digits and `Z`. A value without a zone is taken as UTC."""
     aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return aware.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def optional_timestamp_text(value: datetime | None) -> str | None:
-    """`timestamp_text`, and None for None."""
+    """Return `timestamp_text` of the value, or None for None."""
     return None if value is None else timestamp_text(value)
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The inverse of `timestamp_text`; accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time."""
+    """The inverse of `timestamp_text`. It accepts any RFC 3339 offset. Raises ValueError for a naive or malformed time."""
     value = datetime.fromisoformat(text)
     if value.tzinfo is None:
         raise ValueError(f"{text!r} has no offset; allowed: RFC 3339 with an offset, as in 2026-06-01T00:00:00Z")
@@ -39,7 +40,7 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def float_text(value: float) -> str:
-    """The shortest text that reads back as the same double, spelt like PostgreSQL: `1e+15`, `100`, `-0`, `NaN`, `Infinity`."""
+    """Return the shortest text that reads back as the same double, spelt as in PostgreSQL: `1e+15`, `100`, `-0`, `NaN`, `Infinity`."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -56,16 +57,18 @@ def float_text(value: float) -> str:
 
 
 def _shortest(value: float) -> tuple[str, int]:
-    """The shortest significant digits of |value| and the decimal exponent of the first."""
+    """Return the shortest significant digits of |value|, and the decimal exponent of the first one."""
     mantissa, _, exponent = f"{Decimal(repr(abs(value))):e}".partition("e")
     digits = mantissa.replace(".", "").rstrip("0") or "0"
     return digits, int(exponent) if digits != "0" else 0
 
 
 def json_text(value: Any) -> str:
-    """Compact JSON, non-ASCII as it is. A string is JSON text and made compact; key order, duplicates and number spelling are kept.
+    """Return compact JSON; non-ASCII text stays as it is. A string is JSON text: it is made compact, and key order, duplicates and the
+    spelling of numbers are kept.
 
-    The members of a nested value are spelt as a column of their type is: numbers as they are, NaN, infinities and all else as strings.
+    The members of a nested value are spelt like a column of their type: numbers as they are; NaN, infinities and everything else as
+    strings.
     """
     return compact_json(value) if isinstance(value, str) else _json_member(value)
 
@@ -93,7 +96,7 @@ def _json_string(shown: str) -> str:
 
 
 def natural_text(value: Any) -> str:
-    """The text of a value by its own nature, binary as base64."""
+    """Return the text of a value by its own type. Binary becomes base64."""
     match value:
         case str():
             return value
@@ -117,7 +120,7 @@ def natural_text(value: Any) -> str:
 
 
 def _clock_text(value: timedelta) -> str:
-    """A time of day, or a span of hours, as databases write it: `-838:59:59`, `01:02:03.5`."""
+    """Return a time of day, or a span of hours, as databases write it: `-838:59:59`, `01:02:03.5`."""
     micros = abs(value) // timedelta(microseconds=1)
     seconds, fraction = divmod(micros, 1_000_000)
     clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"
@@ -129,7 +132,7 @@ def _trimmed(clock: str) -> str:
 
 
 def compact_json(text: str) -> str:
-    """JSON text without the white space between tokens; every token stays as it is spelt."""
+    """Return JSON text without the white space between tokens. Every token stays as it is spelt."""
     out, inside, escaped = [], False, False
     for character in text:
         if inside:
@@ -143,7 +146,7 @@ def compact_json(text: str) -> str:
 
 
 def text(value: Any, kind: ColumnType) -> str | None:
-    """The canonical text of one value, or None for NULL. Raises ValueError when the value is not of the kind."""
+    """Return the canonical text of one value, or None for NULL. Raises ValueError if the value does not have this type."""
     if value is None:
         return None
     match kind:
@@ -170,7 +173,7 @@ def text(value: Any, kind: ColumnType) -> str | None:
 
 
 def csv_field(value: str | None, delimiter: str) -> str:
-    """One field: NULL is empty, the empty string is `""`, quoted when it holds the delimiter, a quote, CR or LF."""
+    """Return one field. NULL is empty, and the empty string is `""`. A field is quoted if it contains the delimiter, a quote, CR or LF."""
     if value is None:
         return ""
     if value == "" or any(mark in value for mark in (delimiter, '"', "\r", "\n")):
@@ -179,26 +182,26 @@ def csv_field(value: str | None, delimiter: str) -> str:
 
 
 def csv_line(fields: list[str | None], delimiter: str = ",", line_end: str = "\n") -> str:
-    """One record. A record of a single NULL would be an empty line, which readers skip: RFC 4180 leaves it so."""
+    """Return one record. A record of a single NULL is an empty line, which readers skip: RFC 4180 leaves it so."""
     return delimiter.join(csv_field(field, delimiter) for field in fields) + line_end
 
 
 def anonymize(value: str | None, salt: bytes) -> str | None:
-    """HMAC-SHA256 of the canonical text, in hex, keyed by the tenant's salt; NULL stays NULL. The same value gives the same pseudonym
-    within a tenant.
+    """Return the HMAC-SHA256 of the canonical text in hex, keyed by the tenant's salt. NULL stays NULL. Within a tenant, the same value
+    gives the same pseudonym.
     """
     return None if value is None else hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
 
 
 def row_digest(keys: list[str | None], position: str | None, fields: list[str | None]) -> bytes:
-    """What identifies a row version: the first 16 bytes of the SHA-256 of one record holding the raw key, the change position and the
+    """Return what identifies a row version: the first 16 bytes of the SHA-256 of one record of the raw key, the change position and the
     exported fields.
     """
     return hashlib.sha256(csv_line([*keys, position, *fields]).encode()).digest()[:16]
 
 
 def key_digest(record: bytes) -> bytes:
-    """What identifies a key: the first 16 bytes of the SHA-256 of one record of the key's columns as they leave, without its line end."""
+    """Return what identifies a key: the first 16 bytes of the SHA-256 of one record of the exported key columns, without its line end."""
     return hashlib.sha256(record + b"\n").digest()[:16]
 
 

@@ -1,20 +1,20 @@
-"""The canonical texts of `waybill.canonical` as DuckDB spells them: the same rules, for whole columns at a time.
+"""The canonical texts of `waybill.canonical` as DuckDB SQL: the same rules, for whole columns at a time.
 
-`x` is always a quoted column or an expression; NULL stays NULL.
+`x` is always a quoted column or an expression. NULL stays NULL.
 """
 
 from __future__ import annotations
 
 JSON_STRING = r'"(?:[^"\\]|\\.)*"'
-"""A JSON string with its quotes, as a regular expression."""
+"""A regular expression for a JSON string with its quotes."""
 
 _WHITE_SPACE_BETWEEN_TOKENS = rf"({JSON_STRING})|[ \t\r\n]+"
 
 
 def float_text(x: str) -> str:
-    """Of a DOUBLE.
+    """The text of a DOUBLE.
 
-    DuckDB writes 1e15 to 1e16 in full, a `.0` behind whole numbers, and `nan` and `inf`; the rest is spelt as in
+    DuckDB writes 1e15 to 1e16 in full, puts `.0` behind whole numbers, and spells `nan` and `inf`. Everything else is spelt as in
     PostgreSQL.
     """
     shown = f"CAST({x} AS VARCHAR)"
@@ -28,9 +28,9 @@ def float_text(x: str) -> str:
 
 
 def timestamp_text(x: str) -> str:
-    """Of a TIMESTAMP in UTC.
+    """The text of a TIMESTAMP in UTC.
 
-    Infinite times and times before year 1, which no RFC 3339 text can hold, are spelt as PostgreSQL spells them.
+    RFC 3339 cannot hold infinite times and times before year 1. They are spelt as in PostgreSQL.
     """
     shown = f"CAST({x} AS VARCHAR)"
     ancient = f"regexp_extract({shown}, '^[0-9]+') || strftime({x}, '-%m-%dT%H:%M:%S.%fZ BC')"
@@ -41,9 +41,9 @@ def timestamp_text(x: str) -> str:
 
 
 def nanosecond_text(x: str) -> str:
-    """Of a TIMESTAMP_NS or TIMESTAMPTZ_NS: with nine digits where six do not say all, for text and for nested values.
+    """The text of a TIMESTAMP_NS or TIMESTAMPTZ_NS, with nine digits if six do not say everything. It serves text and nested values.
 
-    DuckDB's strftime and AT TIME ZONE lose digits of such times, so they are cut by arithmetic.
+    DuckDB's strftime and AT TIME ZONE lose digits of such times, so arithmetic cuts them.
     """
     rest = f"((epoch_ns({x}) % 1000 + 1000) % 1000)"
     whole = timestamp_text(f"make_timestamp((epoch_ns({x}) - {rest}) // 1000)")
@@ -51,15 +51,15 @@ def nanosecond_text(x: str) -> str:
 
 
 def microseconds(x: str) -> str:
-    """A TIMESTAMP_NS or TIMESTAMPTZ_NS as a TIMESTAMP in UTC; an error where it is finer. Infinite times have no number."""
+    """A TIMESTAMP_NS or TIMESTAMPTZ_NS as a TIMESTAMP in UTC. A finer value is an error. Infinite times have no number."""
     whole = f"WHEN epoch_ns({x}) % 1000 = 0 THEN make_timestamp(epoch_ns({x}) // 1000)"
     return f"CASE {whole} WHEN epoch_ns({x}) % 1000 <> 0 THEN error('finer than a microsecond') ELSE CAST({x} AS TIMESTAMP) END"
 
 
 def interval_text(x: str) -> str:
-    """Of an INTERVAL, as PostgreSQL spells it: `1 year 2 mons -3 days +04:05:06.5`.
+    """The text of an INTERVAL as in PostgreSQL: `1 year 2 mons -3 days +04:05:06.5`.
 
-    A part behind a negative one says its own sign; the time of day is left out where it is zero and something else is there.
+    A part that follows a negative part shows its own sign. A time of day of zero is left out if there is another part.
     """
     year, month, day = (f"datepart('{unit}', {x})" for unit in ("year", "month", "day"))
     hour, minute, micro = (f"datepart('{unit}', {x})" for unit in ("hour", "minute", "microsecond"))
@@ -82,14 +82,14 @@ def interval_text(x: str) -> str:
 
 
 def date_text(x: str) -> str:
-    """Of a DATE."""
+    """The text of a DATE."""
     return f"replace(CAST({x} AS VARCHAR), ' (BC)', ' BC')"
 
 
 def json_text(x: str) -> str:
-    """Of JSON text: without the white space between tokens, and with NaN and infinities, which JSON does not have, as strings.
+    """JSON text without the white space between tokens. NaN and infinities, which JSON does not have, become strings.
 
-    An error where it is no JSON then.
+    Text that is still no JSON is an error.
     """
     shown = f"CAST({x} AS VARCHAR)"
     marked = f"regexp_replace({shown}, '({JSON_STRING})|(NaN|-?Infinity)', '\\1' || chr(1) || '\\2' || chr(2), 'g')"
@@ -100,7 +100,7 @@ def json_text(x: str) -> str:
 
 
 def is_json(x: str) -> str:
-    """Whether a text is JSON. DuckDB's own check lets NaN, Infinity and trailing commas through."""
+    """Whether a text is JSON. DuckDB's own check accepts NaN, Infinity and trailing commas."""
     doubtful = "'(?i)nan|inf|,[ \\t\\r\\n]*[\\]}]'"
     bare = f"regexp_replace({x}, '{JSON_STRING}', '\"\"', 'g')"
     closer = f"CASE WHEN regexp_matches({x}, {doubtful}) THEN NOT regexp_matches({bare}, {doubtful}) ELSE true END"
@@ -108,7 +108,7 @@ def is_json(x: str) -> str:
 
 
 def csv_field(x: str, *separators: str) -> str:
-    """Of a text that could hold one of the separators (SQL literals), a quote or a line end: quoted where it must be."""
+    """A field of text that could contain one of the separators (SQL literals), a quote or a line end. It is quoted if it does."""
     marks = " OR ".join(f"contains({x}, {mark})" for mark in (*separators, "chr(10)", "chr(13)"))
     doubled = f"""'"' || replace({x}, '"', '""') || '"'"""
     return f"""CASE WHEN contains({x}, '"') THEN {doubled} WHEN {x} = '' OR {marks} THEN '"' || {x} || '"' ELSE {x} END"""

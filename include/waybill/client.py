@@ -27,7 +27,7 @@ Frequency = Literal["daily", "weekly", "monthly"]
 
 
 class Refused(Exception):
-    """The API refused a call: `code` is stable and for programs, the text is one sentence for people, `errors` names the fields."""
+    """The API refused a call. `code` is stable and for programs, the text is one sentence for people, and `errors` names the fields."""
 
     def __init__(self, status: int, code: str, detail: str, errors: Sequence[Mapping[str, str]], retry_after: float | None) -> None:
         self.status, self.code, self.detail, self.errors, self.retry_after = status, code, detail, list(errors), retry_after
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class NotDone(Exception):
-    """An export ended without an archive, or had none in time. `export` is how it was last seen."""
+    """An export ended without an archive, or was not done in time. `export` is the export as it was last seen."""
 
     def __init__(self, export: Export, what: str) -> None:
         self.export = export
@@ -44,7 +44,7 @@ class NotDone(Exception):
 
 @dataclass(frozen=True)
 class Registration:
-    """What a tenant receives. `etag` guards a later change; `body` is the whole answer."""
+    """What a tenant receives. `etag` guards a later change, and `body` is the whole answer."""
 
     tenant: str
     entities: list[str]
@@ -56,7 +56,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Export:
-    """An on-demand export as it was last seen. `rows`, `bytes` and `sha256` are None until it is done; `body` is the whole answer."""
+    """An on-demand export as it was last seen. `rows`, `bytes` and `sha256` are None until it is done. `body` is the whole answer."""
 
     id: str
     tenant: str
@@ -75,7 +75,7 @@ class Export:
 
 
 def client_credentials(token_url: str, client_id: str, client_secret: str, scope: str = "read write") -> Callable[[], str]:
-    """Tokens of the OAuth2 client-credentials flow, kept until shortly before they end. Give it to `Waybill` in place of a token."""
+    """Tokens of the OAuth2 client-credentials flow, kept until shortly before they expire. Pass it to `Waybill` in place of a token."""
     kept: dict[str, Any] = {"token": "", "until": 0.0}
 
     def token() -> str:
@@ -92,9 +92,9 @@ def client_credentials(token_url: str, client_id: str, client_secret: str, scope
 
 
 class Waybill:
-    """One tenant's side of the API. `token` is a bearer token, or is called for one before each call.
+    """One tenant's side of the API. `token` is a bearer token, or a function that is called for one before each call.
 
-    Every call raises Refused for what the API refuses, and httpx.TransportError where it cannot be reached.
+    Every call raises Refused if the API refuses it, and httpx.TransportError if the API cannot be reached.
     """
 
     def __init__(self, url: str, token: str | Callable[[], str], tenant: str, *, timeout: float = 60) -> None:
@@ -117,12 +117,12 @@ class Waybill:
         etag: str = "",
         **fields: Any,
     ) -> Registration:
-        """Replace what the tenant receives. With the `etag` of what you saw, a change in between is refused (`etag_mismatch`)."""
+        """Replace what the tenant receives. With the `etag` of the version you saw, a change in between is refused (`etag_mismatch`)."""
         body = {"exportOption": option, "entityList": list(entities), "frequency": frequency, **fields}
         return _registration(self._call("PUT", "/export", body, {"If-Match": etag} if etag else {}))
 
     def registration(self) -> Registration:
-        """What the tenant receives now."""
+        """Return what the tenant receives now."""
         return _registration(self._call("GET", "/export"))
 
     def request(
@@ -135,17 +135,17 @@ class Waybill:
         export_type: str = "",
         key: str = "",
     ) -> Export:
-        """Ask for an export. Calls with the same `key` and body give the same export, however often they are made."""
+        """Ask for an export. Calls with the same `key` and body give the same export, however often you make them."""
         body = {"entities": list(entities), "formats": list(formats), "range": range, "scope": scope, "exportType": export_type or None}
         sent = {name: value for name, value in body.items() if value is not None}
         return _export(self._call("POST", "/exports", sent, {"Idempotency-Key": key} if key else {}))
 
     def export(self, export_id: str) -> Export:
-        """An export as it is now."""
+        """Return an export as it is now."""
         return _export(self._call("GET", f"/exports/{export_id}"))
 
     def wait(self, export: Export, timeout: float = 3600, progress: Callable[[Export], None] = lambda export: None) -> Export:
-        """Look again, as often as the API asks for, until the export is done. Raises NotDone when it failed or takes longer."""
+        """Look as often as the API asks for, until the export is done. Raises NotDone if it failed or takes longer."""
         deadline = time.monotonic() + timeout
         while export.is_active:
             left = deadline - time.monotonic()
@@ -160,10 +160,10 @@ class Waybill:
         return export
 
     def download(self, export: Export, folder: Path, *, tries: int = 5) -> Path:
-        """Fetch the archive into `folder`, whole or not at all, and return its path.
+        """Fetch the whole archive into `folder`, or nothing, and return its path.
 
-        What breaks off is taken up where it stopped, by this call or a later one. Size and SHA-256 are compared with what the API says.
-        Raises NotDone when the archive that arrives is another.
+        A broken download continues where it stopped, in this call or a later one. Size and SHA-256 are compared with those of the API.
+        Raises NotDone if another archive arrives.
         """
         folder.mkdir(parents=True, exist_ok=True)
         final = folder / f"{export.tenant}-{export.id}.zip"
@@ -183,7 +183,7 @@ class Waybill:
         return final
 
     def _fetch(self, export: Export, part: Path) -> None:
-        """The rest of the archive, through a link made for this try."""
+        """Fetch the rest of the archive, through a link made for this try."""
         there = part.stat().st_size if part.exists() else 0
         if export.bytes is not None and there == export.bytes:
             return
@@ -194,7 +194,7 @@ class Waybill:
                 answer.read()
                 raise _refused(answer)
             with part.open("ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
-                for block in answer.iter_bytes():  # as it comes, so that nothing is lost when it breaks off
+                for block in answer.iter_bytes():  # written as it comes, so that a broken download loses nothing
                     file.write(block)
 
     def _call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> httpx.Response:

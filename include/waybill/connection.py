@@ -1,4 +1,4 @@
-"""A connection as Airflow stores it, as a plain value that cannot print its secrets."""
+"""A connection as Airflow stores it, in a plain value that cannot print its secrets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Connection:
-    """Where to connect and with what. `extra` holds the provider's own settings (host_key, private_key, region_name ...).
+    """Where to connect, and with what. `extra` holds the provider's own settings (host_key, private_key, region_name ...).
 
-    `address` is set where the host was looked up and checked already: it is then the one to connect to.
+    `address` is set if the host was looked up and checked already. It is then the address to connect to.
     """
 
     id: str
@@ -26,4 +26,4 @@ class Connection:
 
 
 Connections = Callable[[str], Connection]
-"""Looks a connection up by id. Raises PermanentError when there is none, naming the id and how to add it."""
+"""Looks a connection up by id. Raises PermanentError if there is none, and names the id and how to add it."""

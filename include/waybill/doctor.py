@@ -1,6 +1,6 @@
-"""One page of checks: what would stop tonight's run, and the way out of each.
+"""Checks what would stop tonight's run, and names the way out of each problem.
 
-In come the settings and what opens connections; out come checks in the order a run meets them. A check that cannot be made has failed.
+In: the settings, and what opens connections. Out: checks in the order in which a run meets them. A check that cannot be made has failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Status = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Check:
-    """`next_step` is empty where nothing is to be done."""
+    """`next_step` is empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -49,7 +49,7 @@ class Check:
 def examine(
     settings: Settings, connections: Connections, now: Callable[[], datetime], connect_db: Callable[[str], Any] | None
 ) -> list[Check]:
-    """All checks that need no Airflow. Never raises for what it finds."""
+    """Return all checks that need no Airflow. This never raises because of what it finds."""
     found = [_python(), _versions(), _configuration(settings)]
     ledger = Ledger(settings.ledger_url)
     try:
@@ -78,7 +78,7 @@ def _python() -> Check:
 
 
 def _versions() -> Check:
-    """The installed distributions against what this version of Waybill asks for."""
+    """Compare the installed distributions with what this version of Waybill asks for."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -152,7 +152,7 @@ def _kept(found: list[Check], name: str) -> Iterator[None]:
 
 
 def _sources(installation: Installation) -> list[Check]:
-    """Each source opened: what every entity needs of it, the rights its mode needs, and its clock."""
+    """Open each source, and check what every entity needs of it, the rights its mode needs, and its clock."""
     found: list[Check] = []
     for name in installation.catalog.sources:
         entities = [entity for entity in installation.catalog.entities.values() if entity.source == name]
@@ -172,9 +172,9 @@ def _sources(installation: Installation) -> list[Check]:
 
 
 def source_findings(installation: Installation, tenants: Mapping[str, Registration]) -> list[Check]:
-    """All that keeps entities from being read for these tenants: rights, missing columns, NULLs in a change column, keys that repeat.
+    """Return what keeps entities from being read for these tenants: missing rights and columns, NULLs in a change column, keys that repeat.
 
-    A warning tells what may keep rows from being seen.
+    A warning names what may keep rows from being seen.
     """
     found: list[Check] = []
     for name in installation.catalog.sources:
@@ -186,7 +186,7 @@ def source_findings(installation: Installation, tenants: Mapping[str, Registrati
 
 
 def narrowed(installation: Installation, entities: Iterable[str]) -> list[str]:
-    """What keeps connections from seeing every row of these entities. A source that cannot be asked now says nothing here."""
+    """Return what keeps connections from seeing every row of these entities. A source that does not answer now adds nothing here."""
     wanted = [entity for name in entities if (entity := installation.catalog.entity(name))]
     found: list[str] = []
     for source in dict.fromkeys(entity.source for entity in wanted):
@@ -229,7 +229,7 @@ def _unreadable(
 def _readable(installation: Installation, snapshot: Snapshot, entity: Entity) -> None:
     snapshot.columns(entity)
     snapshot.extent(entity, "", None, installation.now() - CLOCKS_APART)
-    # No tenant has an empty id: every condition is put to the source, and no row is read.
+    # No tenant has an empty id, so the source checks every condition and reads no row.
     snapshot.check(Selection(entity, "", entity.columns))
 
 
@@ -243,7 +243,7 @@ def _active(installation: Installation) -> list[Registered]:
 
 
 def _keys(installation: Installation) -> list[Check]:
-    """Each key that manifests are signed with, once, and the key that each tenant's files are encrypted to."""
+    """Check each signing key once, and each key that a tenant's files are encrypted to."""
     found: list[Check] = []
     signing: set[str] = set()
     for registered in _active(installation):
@@ -261,7 +261,7 @@ def _keys(installation: Installation) -> list[Check]:
 
 
 def _destinations(installation: Installation) -> list[Check]:
-    """Each destination rehearsed once, below the folder of the first tenant that has it."""
+    """Rehearse each destination once, below the folder of the first tenant that has it."""
     found: list[Check] = []
     active = _active(installation)
     first: dict[str, Registered] = {}

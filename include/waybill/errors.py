@@ -1,7 +1,7 @@
 """Errors, grouped by what recovers from them.
 
-Every error carries its parts as attributes and builds one sentence from them: where, what, what is allowed, what to do next.
-No message may hold a secret or a tenant's row.
+Every error carries its parts as attributes and builds one sentence from them: where, what, what is allowed, what to do next. A message
+never contains a secret or a tenant's row.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def counted(number: int, what: str) -> str:
 
 
 class WaybillError(Exception):
-    """Base of all errors Waybill raises on purpose; raise one of its subclasses.
+    """The base of all errors that Waybill raises on purpose. Raise one of its subclasses.
 
-    `code` is the stable machine-readable name used in ledgers and problem+json answers.
+    `code` is the stable, machine-readable name in the ledger and in problem+json answers.
     """
 
     code = "error"
@@ -37,7 +37,7 @@ class WaybillError(Exception):
             self.code = code
 
     def located(self, where: str) -> Self:
-        """The same error, saying also where it happened (outermost place first)."""
+        """Return the same error, which now also says where it happened (outermost place first)."""
         self.where = f"{where}: {self.where}" if self.where else where
         return self
 
@@ -51,7 +51,7 @@ class WaybillError(Exception):
 
 @contextmanager
 def located_at(place: str) -> Iterator[None]:
-    """Errors raised inside also say this place."""
+    """Errors that are raised inside also name this place."""
     try:
         yield
     except WaybillError as error:
@@ -60,19 +60,19 @@ def located_at(place: str) -> Iterator[None]:
 
 
 class PermanentError(WaybillError):
-    """Trying again changes nothing: somebody has to correct the input. Airflow fails the task, the API answers 4xx."""
+    """Trying again changes nothing, because somebody has to correct the input. Airflow fails the task, and the API answers 4xx."""
 
     code = "permanent"
 
 
 class TransientError(WaybillError):
-    """Trying again later may succeed by itself: Airflow retries."""
+    """Trying again later may succeed by itself, so Airflow retries."""
 
     code = "transient"
 
 
 class ConflictError(WaybillError):
-    """Two truths stand against each other (a foreign file, a changed manifest): nothing was touched, a person must look."""
+    """Two facts contradict each other (a foreign file, a changed manifest). Nothing was touched, and a person must look."""
 
     code = "conflict"
 
@@ -96,12 +96,12 @@ class Finding:
         return f"{where}{self.reason}" + (f" ({'; '.join(hints)})" if hints else "")
 
     def below(self, prefix: str) -> Finding:
-        """The same finding with `prefix` in front of its key path."""
+        """Return the same finding with `prefix` in front of its key path."""
         return replace(self, path=f"{prefix}.{self.path}" if self.path else prefix)
 
 
 class InvalidInput(PermanentError):
-    """What somebody sent has problems; `findings` lists all of them, their `path` being the field."""
+    """Something that somebody sent has problems. `findings` lists all of them, and their `path` is the field."""
 
     code = "validation"
 
@@ -111,7 +111,7 @@ class InvalidInput(PermanentError):
 
 
 class ConfigError(PermanentError):
-    """The configuration has problems; `findings` lists all of them, of all files."""
+    """The configuration has problems. `findings` lists all of them, of all files."""
 
     code = "config"
 

@@ -1,4 +1,6 @@
-"""Housekeeping: what crashed attempts left behind, what is past its keeping, what is stuck. Safe at any time, also twice at once."""
+"""Housekeeping removes what crashed attempts left behind and what is past its keeping, and ends what is stuck. It is safe at any time, also
+twice at once.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Housekeeping:
-    """What was done. `stale`: deliveries open for over a day.
+    """What was done. `stale` is the number of deliveries that have been open for over a day.
 
-    `failed`: a message per tenant whose destination could not be swept, and one about `exports`.
+    `failed` has a message for each tenant whose destination could not be swept, and one about `exports`.
     """
 
     parts: int = 0
@@ -58,9 +60,9 @@ class Housekeeping:
 
 
 def housekeeping(installation: Installation) -> Housekeeping:
-    """Clean up once. One tenant's destination out of reach does not stop the rest.
+    """Clean up once. If one tenant's destination is out of reach, the rest goes on.
 
-    Raises ConfigError when the catalog or the policy is broken: what to keep would be a guess.
+    Raises ConfigError if the catalog or the policy is broken, because what to keep would be a guess.
     """
     installation.configuration.require_catalog()
     done = Housekeeping()
@@ -82,7 +84,7 @@ def housekeeping(installation: Installation) -> Housekeeping:
 
 
 def _sweep_destinations(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Tenants of the same destination share one connection; a few destinations are swept at a time."""
+    """Sweep the tenants. Those with the same destination share a connection, and a few destinations are swept at a time."""
     with installation.ledger.read() as connection:
         tenants = registrations.readable(registrations.all_current(connection))
     shared: dict[str, list[Registered]] = {}
@@ -114,13 +116,13 @@ def _sweep_group(installation: Installation, group: list[Registered], now: datet
                     failed[tenant] = f"tenant {tenant}: what the ledger holds of it cannot be read ({type(error).__name__})"
     except WaybillError as error:
         if error.code == "missing_connection" and all(registered.registration.is_disabled for registered in group):
-            return [], {}  # a tenant that left, and its connection with it
+            return [], {}  # the tenant has left, and its connection with it
         failed |= {tenant: f"tenant {tenant}: {error}" for tenant in tenants[len(swept) + len(failed) :]}
     return swept, failed
 
 
 def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Spools that no process can still be writing. Where a delivered file is not kept yet for redelivery, it is kept now."""
+    """Remove spools that no process can still be writing. A delivered file that is not kept yet for redelivery is kept now."""
     found = [path for path in _own(installation.settings.spool_dir) if _youngest(path) < now - DEAD_AFTER]
     with installation.ledger.read() as connection:
         owners = upkeep.owners(connection, [path.name for path in found])
@@ -140,7 +142,7 @@ def _clear_spool(installation: Installation, done: Housekeeping, now: datetime) 
 
 
 def _clear_kept(installation: Installation, done: Housekeeping, now: datetime) -> None:
-    """Delivered bytes kept for redelivery for longer than policy wants, counted from COMMIT."""
+    """Remove delivered bytes that were kept for redelivery longer than the policy wants, counted from COMMIT."""
     keep = timedelta(days=installation.configuration.policy.archive_days)
     store = installation.all_kept
     try:
@@ -157,12 +159,12 @@ def _clear_kept(installation: Installation, done: Housekeeping, now: datetime) -
 
 
 def _own(folder: Path) -> Iterator[Path]:
-    """The folders below that carry an id of ours as their name."""
+    """Return the folders that have an id of ours as their name."""
     if folder.is_dir():
         yield from (path for path in sorted(folder.iterdir()) if is_id(path.name) and path.is_dir() and not path.is_symlink())
 
 
 def _youngest(folder: Path) -> datetime:
-    """When something last changed in a folder."""
+    """Return when something last changed in a folder."""
     times = [path.lstat().st_mtime for path in (folder, *folder.iterdir())]
     return datetime.fromtimestamp(max(times), UTC)

@@ -1,4 +1,4 @@
-"""What every use-case works with: settings, configuration, ledger, connections and a clock, handed down by a shell."""
+"""What every use case works with: settings, configuration, ledger, connections and a clock. A shell hands it down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRODUCED_BY = f"waybill {__version__}"
 
 @dataclass(frozen=True)
 class _OpenSessions:
-    """Sessions by their destination, open `until` the stack is closed."""
+    """Open sessions by their destination. They stay open `until` the stack is closed."""
 
     until: ExitStack
     open: dict[str, Session] = field(default_factory=dict)
@@ -52,32 +52,32 @@ class Installation:
 
     @cached_property
     def configuration(self) -> Configuration:
-        """Read once per installation; a long-lived process makes a new installation to see changes."""
+        """The configuration is read once per installation. A long-lived process makes a new installation to see changes."""
         return loading.load(self.settings.config_dir)
 
     def again(self) -> Installation:
-        """The same for the next request of a long-lived process, which sees tenants' files as they are then."""
+        """Return the same installation for the next request of a long-lived process. It sees tenants' files as they are then."""
         fresh = replace(self)
         fresh.__dict__["configuration"] = self.configuration.again()
         return fresh
 
     @property
     def catalog(self) -> Catalog:
-        """Raises ConfigError when the catalog or the policy has problems."""
+        """Return the catalog. Raises ConfigError if the catalog or the policy has problems."""
         return self.configuration.require_catalog()
 
     @property
     def kept(self) -> Kept | None:
-        """Where delivered bytes are kept for redelivery, or None when policy keeps none."""
+        """Where delivered bytes are kept for redelivery, or None if the policy keeps none."""
         return self.all_kept if self.configuration.policy.archive_days else None
 
     @property
     def all_kept(self) -> Kept:
-        """The bytes of deliveries that were ever kept, also where policy keeps none any more."""
+        """The store of deliveries whose bytes were ever kept, even if the policy keeps none any more."""
         return open_kept(self.settings.archive_url, self.settings.base, self.connections)
 
     def registered(self, tenant: str) -> Registered:
-        """The tenant's registration in force. Raises PermanentError for an unknown tenant."""
+        """Return the tenant's registration in force. Raises PermanentError for an unknown tenant."""
         with self.ledger.read() as connection:
             found = registrations.current(connection, tenant_id(tenant))
             known = [] if found else registrations.ids(connection)
@@ -90,25 +90,27 @@ class Installation:
         return found
 
     def words_of(self, tenant: str) -> Registration:
-        """What is registered of a tenant, or else what its file says; an empty registration for one that neither knows."""
+        """Return what is registered of a tenant, or else what its file says. For a tenant that neither knows, it is an empty registration."""
         with self.ledger.read() as connection:
             found = registrations.current(connection, tenant_id(tenant))
         file = None if found else self.configuration.file_of(tenant)
         return found.registration if found else file.registration if file else Registration()
 
     def own_words(self, tenant: str) -> Mapping[str, str]:
-        """The sentences that a tenant's product words itself. None where policy cannot be read: the sentence that says so must be said."""
+        """Return the sentences that a tenant's product words itself, or None if the policy cannot be read. The sentence that says so must
+        still be said.
+        """
         try:
             return self.configuration.export_policy(tenant).words
         except WaybillError:
             return {}
 
     def speaking_to(self, tenant: str) -> AbstractContextManager[None]:
-        """Within it every sentence is in the words of the tenant's product."""
+        """Inside it, every sentence is in the words of the tenant's product."""
         return wording(cache(lambda: self.own_words(tenant)))
 
     def entity(self, entity_id: str) -> Entity:
-        """A catalogued entity. Raises PermanentError when the catalog has none of that id."""
+        """Return a catalogued entity. Raises PermanentError if the catalog has none of that id."""
         found = self.catalog.entity(entity_id)
         if found is None:
             raise PermanentError(
@@ -123,7 +125,7 @@ class Installation:
         return open_source(self.catalog.sources[name], self.settings.base, self.connections, self.connect_db)
 
     def signer(self, tenant: str) -> Signer | None:
-        """Who signs the tenant's manifests; None where they are not signed. Raises PermanentError where the key cannot be used."""
+        """Return who signs the tenant's manifests, or None if they are not signed. Raises PermanentError if the key cannot be used."""
         name = self.configuration.export_policy(tenant).signing
         if name is not None and name not in self._signers:
             self._signers[name] = open_signer(self.connections(name))
@@ -141,7 +143,7 @@ class Installation:
         return open_destination(self.destination_spec(registered), self.settings.base, connections, Profile(profile or Profile.FULL))
 
     def _is_tenants_own(self, registered: Registered) -> bool:
-        """Whether a tenant's token named this destination, and the operator did not name that very connection for it."""
+        """Return whether a tenant's token named this destination, and the operator did not name that very connection for it."""
         chosen = registered.registration.destination
         if chosen is None or isinstance(chosen, FolderDestination) or not registered.actor.startswith("api:"):
             return False
@@ -149,9 +151,10 @@ class Installation:
 
     @contextmanager
     def session(self, registered: Registered, *, spare: bool = False) -> Iterator[Session]:
-        """The tenant's destination, connected. With `spare` (schedulers) one that failed several times in a row is left alone for a while.
+        """Connect to the tenant's destination. With `spare` (schedulers) a destination that failed several times in a row is left alone for
+        a while.
 
-        Raises TransientError `destination_paused` then, without connecting: the first try after the pause connects again.
+        Raises TransientError `destination_paused` in that case, without connecting. The first try after the pause connects again.
         """
         key = hashlib.sha256(self.destination_spec(registered).model_dump_json().encode()).hexdigest()
         kept = self._sessions[-1] if self._sessions else None
@@ -180,7 +183,7 @@ class Installation:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """One connection to each destination, and one engine, serve everything that is done inside."""
+        """Inside it, everything shares one connection to each destination, and one engine."""
         with ExitStack() as stack, reuse.kept():
             self._sessions.append(_OpenSessions(stack))
             try:

@@ -1,6 +1,6 @@
-"""Where files stand at a destination: pure functions from ids, dates and numbers to paths below the root.
+"""Says where files are at a destination, with pure functions from ids, dates and numbers to paths below the root.
 
-Every path is built from validated slugs and numbers only, so none can leave the tenant's folder.
+Every path consists of validated slugs and numbers only, so none can leave the tenant's folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from waybill_consumer.manifest import ENCRYPTED
 
 EXPORTS = "/exports"
 PART = re.compile(r"^\..+\.([0-9a-f]{32})\.part\Z")
-"""The names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
+"""Names of Waybill's own unfinished files: `.<final name>.<attempt id in hex>.part`."""
 
 SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
@@ -37,17 +37,17 @@ def backfill_folder(tenant: str, day: date, entity: str, backfill: str) -> str:
 
 
 def stem(entity: str, generation: int, sequence: int, *, first_of_day: bool) -> str:
-    """The file name without extension: plain for the first delivery of an entity on a date, numbered for any further one."""
+    """Return the file name without extension. It is plain for the first delivery of an entity on a date, and numbered for any further one."""
     return entity if first_of_day else f"{entity}.g{generation}.{sequence}"
 
 
 def repeated_stem(entity: str, generation: int, sequence: int, number: int) -> str:
-    """The file name without extension of redelivery `number`, from 1, of a delivery."""
+    """Return the file name without extension of redelivery `number`, from 1, of a delivery."""
     return f"{entity}.g{generation}.{sequence}.r{number}"
 
 
 def day_manifest_name(number: int) -> str:
-    """`_MANIFEST.json` for the first, `_MANIFEST.2.json` and so on for later deliveries of the date."""
+    """Return `_MANIFEST.json` for the first, and `_MANIFEST.2.json` and so on for later deliveries of the date."""
     return "_MANIFEST.json" if number == 1 else f"_MANIFEST.{number}.json"
 
 
@@ -56,7 +56,7 @@ def feed_index(tenant: str) -> str:
 
 
 def feed_page_name(feed: str, number: int, unique: str = "") -> str:
-    """A page of a feed, below the tenant's folder. `unique` goes into the name where nothing can be renamed or looked at."""
+    """Return the path of a page of a feed, below the tenant's folder. `unique` goes into the name if nothing can be renamed or looked at."""
     return f"feed/{feed}/page-{number:06d}{f'.{unique}' if unique else ''}.json"
 
 
@@ -66,7 +66,7 @@ def readme(tenant: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """The final paths of one delivery: everything in `folder`, named after `stem`. `in_parts`: the data is several files."""
+    """The final paths of one delivery. Everything is in `folder` and named after `stem`. `in_parts` says that the data is several files."""
 
     folder: str
     stem: str
@@ -77,7 +77,7 @@ class Target:
 
     @property
     def suffix(self) -> str:
-        """What the data files' names end in. Parquet is compressed inside."""
+        """The ending of the data files' names. Parquet is compressed inside."""
         plain = ".parquet" if self.format == "parquet" else f".{self.format}{SUFFIXES[self.compression]}"
         return plain + ENCRYPTED * self.encrypted
 
@@ -92,7 +92,7 @@ class Target:
 
     @property
     def deletes(self) -> str:
-        """The keys that are gone, beside the data: CSV in every format."""
+        """The file with the keys that are gone, beside the data. It is CSV for every format."""
         return f"{self.folder}/{self.stem}.deletes.csv{SUFFIXES[self.compression]}{ENCRYPTED * self.encrypted}"
 
     @property
@@ -100,32 +100,32 @@ class Target:
         return f"{self.folder}/{self.stem}.manifest.json"
 
     def part(self, number: int) -> str:
-        """The name of part `number` (from 1) when a delivery is split into several files."""
+        """Return the name of part `number` (from 1) of a delivery that is split into several files."""
         return f"{self.stem}-{number:04d}{self.suffix}"
 
     def name(self, number: int) -> str:
-        """The bare name of data file `number`, from 1."""
+        """Return the bare name of data file `number`, from 1."""
         return self.part(number) if self.in_parts else f"{self.stem}{self.suffix}"
 
 
 def signature(document: str) -> str:
-    """Where the signature of a manifest or day manifest stands: beside it, under the name that `ssh-keygen -Y sign` gives it."""
+    """Return the path of the signature of a manifest or day manifest. It is beside it, under the name that `ssh-keygen -Y sign` gives it."""
     return f"{document}{signatures.SUFFIX}"
 
 
 def hidden(final: str, attempt: str) -> str:
-    """The hidden name a file is written under before it is published as `final`. `attempt` is a 32 digit hex id."""
+    """Return the hidden name of a file before it is published as `final`. `attempt` is a 32 digit hex id."""
     folder, _, name = final.rpartition("/")
     return f"{folder}/.{name}.{attempt}.part"
 
 
 def is_part(name: str) -> bool:
-    """True when a bare file name is one of Waybill's own unfinished files."""
+    """Return whether a bare file name is one of Waybill's own unfinished files."""
     return PART.match(name) is not None
 
 
 def attempt_of(part: str) -> str:
-    """The attempt that an unfinished file belongs to, by its bare name. Raises ValueError for any other name."""
+    """Return the attempt that an unfinished file belongs to, by its bare name. Raises ValueError for any other name."""
     if found := PART.match(part):
         return found[1]
     raise ValueError(f"{part!r} is no unfinished file of Waybill's")

@@ -1,4 +1,4 @@
-"""Fields of structured logs. Airflow logs through structlog, which puts what is bound here into every line, also of libraries."""
+"""Fields of structured logs. Airflow logs through structlog, which puts the bound fields into every line, also into those of libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def about(tenant: str, entity: str = "", delivery: str = "") -> Iterator[None]:
-    """Every line logged inside carries these fields. Where nobody has loaded structlog nobody reads them."""
+    """Every line that is logged inside carries these fields. If structlog is not loaded, nobody reads them."""
     if "structlog" not in sys.modules:
         yield
         return

@@ -1,7 +1,7 @@
-"""Encrypting files to one OpenPGP key, through GnuPG's own program.
+"""Encrypts files to one OpenPGP key with GnuPG's own program.
 
-gpg runs in a folder of its own that is gone afterwards; it sees no keyring, agent or setting of the machine. Only public keys pass through
-here, so nothing secret is ever on the disk or in a command line.
+gpg runs in a folder of its own, which is removed afterwards. It sees no keyring, agent or setting of the machine. Only public keys pass
+through here, so nothing secret is ever on the disk or in a command line.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from waybill.errors import PermanentError, TransientError
 from waybill.sink import Sink
 
 LEAST_BITS = 2048
-"""RSA and ElGamal keys below this are refused as weak."""
+"""RSA and ElGamal keys with fewer bits are refused as weak."""
 SECONDS = 60
-"""gpg looks at a key, or encrypts a few bytes, in a fraction of a second."""
+"""Seconds. gpg looks at a key, or encrypts a few bytes, in a fraction of a second."""
 
 _BLOCK = 1 << 16
 _BY_BITS = {"1": "RSA", "2": "RSA", "3": "RSA", "16": "ElGamal", "17": "DSA"}
@@ -41,29 +41,29 @@ _OF_KEYS = {2, 5, 6, 7, 10, 12, 13, 14, 17, 21}
 
 @dataclass(frozen=True)
 class Recipient:
-    """Whoever reads the files: a public key that was looked at, and its fingerprint."""
+    """The receiver of the files: a public key that was checked, and its fingerprint."""
 
     key: str
     fingerprint: str
 
 
 class UnusableKey(PermanentError):
-    """A public key that nothing may be encrypted to."""
+    """Nothing may be encrypted to this public key."""
 
     code = "pgp_key"
 
 
 _LOOKED_AT_FOR = 60.0
-"""Seconds for which a key that was found good is not looked at again: the deliveries of one run begin at once, and gpg starts slowly.
+"""Seconds for which a good key is not checked again. The deliveries of a run begin at the same time, and gpg starts slowly.
 
-What expires meanwhile gpg itself refuses.
+gpg itself refuses a key that expires meanwhile.
 """
 _good: dict[str, tuple[float, Recipient]] = {}
 _looking = threading.Lock()
 
 
 def recipient(key: str) -> Recipient:
-    """Look at an armored public key. Raises UnusableKey, naming why: expired, revoked, for signatures only, weak, several, none."""
+    """Check an armored public key. Raises UnusableKey with the reason: expired, revoked, for signatures only, weak, several, none."""
     with _looking:
         now = time.monotonic()
         for other in [other for other, (at, _) in _good.items() if now - at > _LOOKED_AT_FOR]:
@@ -82,7 +82,7 @@ def _looked_at(key: str) -> Recipient:
 
 
 def rehearse(key: str) -> Recipient:
-    """As `recipient`, and encrypt a few bytes to it: what gpg refuses, it refuses now."""
+    """Do what `recipient` does, and encrypt a few bytes to the key. If gpg refuses the key, it refuses it now."""
     found = _looked_at(key)
     with _home() as home:
         done = _run(home, _encryption(_written(home, key)), b"a rehearsal")
@@ -92,7 +92,7 @@ def rehearse(key: str) -> Recipient:
 
 
 def _judged(rows: list[list[str]]) -> str:
-    """The fingerprint of the one usable key that gpg shows, a row for each of its lines."""
+    """Return the fingerprint of the one usable key in gpg's listing. `rows` has one row for each line."""
     if any(row[0] in ("sec", "ssb") for row in rows):
         step = "Take it out and treat it as known to others: the consumer makes a new one and hands over the public half only"
         raise UnusableKey("this is a private key", next_step=step)
@@ -107,7 +107,7 @@ def _judged(rows: list[list[str]]) -> str:
 
 
 def _why_unread(parts: list[list[str]]) -> str:
-    """Why nothing can be encrypted to any part of a key, or not safely: gpg itself chooses among those that may be used."""
+    """Return why nothing can be encrypted safely to any part of a key. gpg itself chooses among the parts that may be used."""
     readers = [row for row in parts if "e" in row[11]]
     if not readers:
         return "is for signatures only: it has no part to encrypt to"
@@ -128,7 +128,7 @@ def _why_weak(row: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Plain:
-    """What a file was before it was encrypted."""
+    """The size and hash of a file before it was encrypted."""
 
     bytes: int
     sha256: str
@@ -138,7 +138,7 @@ class Plain:
 
 
 class Encryption:
-    """Encrypts files to one key. As a context manager: whatever is not finished when the block ends is given up.
+    """Encrypts files to one key. It is a context manager: files that are not finished when the block ends are given up.
 
     A gpg that neither takes nor ends anything for `seconds` is given up, too.
     """
@@ -161,19 +161,19 @@ class Encryption:
         self._stack.close()
 
     def sink(self, number: int, inner: Sink) -> Sink:
-        """What takes the plain bytes of file `number` and hands the encrypted ones to `inner`. Safe to call from several threads."""
+        """Return the sink for the plain bytes of file `number`. It hands the encrypted bytes to `inner`. Several threads may call this."""
         encrypted = _Encrypted(self._home, _encryption(self._key), inner, self._seconds)
         with self._lock:
             self._files[number] = encrypted
         return encrypted
 
     def plain(self, number: int) -> Plain:
-        """What a finished file was before."""
+        """Return what a finished file was before."""
         return self._files[number].plain
 
 
 class _Encrypted:
-    """One file on its way through gpg. A thread carries what gpg writes to the sink; memory is that of a pipe and a block."""
+    """One file on its way through gpg. A thread carries what gpg writes to the sink, and memory holds no more than a pipe and a block."""
 
     def __init__(self, home: str, words: list[str], inner: Sink, seconds: float) -> None:
         self._home = home
@@ -192,7 +192,7 @@ class _Encrypted:
         return Plain(self._read, self._hash.hexdigest())
 
     def write(self, block: bytes | memoryview) -> None:
-        """Raises what the sink raised, or TransientError when gpg ended or takes nothing."""
+        """Raises what the sink raised, or TransientError if gpg has ended or takes nothing."""
         left = memoryview(block)
         try:
             pipe = _pipe(self._process.stdin).fileno()
@@ -206,7 +206,7 @@ class _Encrypted:
             raise self._error
 
     def _taken(self, pipe: int, block: memoryview) -> int:
-        """How many bytes of a block gpg took just now, at least one."""
+        """Return how many bytes of a block gpg has just taken. It is at least one."""
         room = select.poll()
         room.register(pipe, select.POLLOUT)
         while room.poll(self._seconds * 1000):
@@ -227,7 +227,7 @@ class _Encrypted:
         self._inner.finish()
 
     def discard(self) -> None:
-        """Give it up; nothing happens to a file that is finished."""
+        """Give the file up. Nothing happens to a finished file."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -235,7 +235,7 @@ class _Encrypted:
         for pipe in (self._process.stdin, self._process.stderr):
             try:
                 _pipe(pipe).close()
-            except OSError:  # what was not written is not wanted
+            except OSError:  # nobody wants what was not written
                 continue
 
     @property
@@ -274,7 +274,7 @@ class _Encrypted:
 
 @contextmanager
 def _home() -> Iterator[str]:
-    """A folder for gpg alone: 0700, and gone afterwards."""
+    """Make a folder for gpg alone: its mode is 0700, and it is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="waybill-gpg-", ignore_cleanup_errors=True) as folder:
         yield folder
 
@@ -286,9 +286,10 @@ def _written(home: str, key: str) -> str:
 
 
 def _packets(key: str) -> bytes:
-    """The bytes of a key without their armor. gpg gets these, so it reads nothing that was not looked at here.
+    """Return the bytes of a key without their armor. gpg gets these, so it reads nothing that was not checked here.
 
-    Raises UnusableKey for what no key consists of: gpg would unpack compressed data, and a few kilobytes of it can keep gpg busy for hours.
+    Raises UnusableKey for packets that no key consists of: gpg would unpack compressed data, and a few kilobytes of it can keep gpg busy
+    for hours.
     """
     try:
         data = b"".join(_without_armor(block) for block in _ARMOR.findall(key))
@@ -301,13 +302,13 @@ def _packets(key: str) -> bytes:
 
 
 def _without_armor(block: str) -> bytes:
-    """Decode a block. Its headers have a colon; a checksum, which begins with `=`, is left out, because signatures say more."""
+    """Decode a block. A header contains a colon. The checksum begins with `=` and is left out, because signatures say more."""
     lines = (line.strip() for line in block.splitlines())
     return base64.b64decode("".join(line for line in lines if ":" not in line and not line.startswith("=")), validate=True)
 
 
 def _kinds(data: bytes) -> Iterator[int]:
-    """The kind of each packet. Raises ValueError or IndexError for what is cut off or has no length of its own."""
+    """Return the kind of each packet. Raises ValueError or IndexError for a packet that is cut off or has no length of its own."""
     at = 0
     while at < len(data):
         head, first = data[at], data[at + 1]
@@ -334,7 +335,7 @@ def _number(data: bytes) -> int:
 
 
 def _encryption(key: str) -> list[str]:
-    """AES-256 with integrity protection, and no compression: files are compressed before, or are not wanted so."""
+    """AES-256 with integrity protection, and no compression: a tenant who wants compressed files gets them compressed before."""
     ciphers = ["--cipher-algo", "AES256", "--compress-algo", "none", "--trust-model", "always"]
     return [*ciphers, "--recipient-file", key, "--output", "-", "--encrypt"]
 
@@ -371,7 +372,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _said(stderr: bytes, home: str) -> str:
-    """gpg's last line, without its name and without a path of ours."""
+    """Return gpg's last line, without its name and without a path of ours."""
     text = stderr.decode(errors="replace").replace(f"{home}/", "")
     lines = [line.removeprefix("gpg: ") for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"

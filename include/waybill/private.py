@@ -1,6 +1,6 @@
-"""What Waybill writes for itself is its own account's: files 0600 and folders 0700, whatever the umask is.
+"""Makes Waybill's own files private to its account: 0600 for files and 0700 for folders, whatever the umask is.
 
-Files delivered to a `folder` destination are the consumer's and follow the umask (docs/security.md).
+Files that are delivered to a `folder` destination belong to the consumer and follow the umask (docs/security.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open`: what it makes is 0600 from its first moment, also where the umask would allow more or less."""
+    """An opener for `open`. The file is 0600 from its first moment, even if the umask would allow more or less."""
     descriptor = os.open(path, flags, FILE)
     if flags & os.O_CREAT and stat.S_IMODE(os.fstat(descriptor).st_mode) != FILE:
         os.fchmod(descriptor, FILE)
@@ -28,18 +28,18 @@ def opener(path: str, flags: int) -> int:
 
 
 def create(path: Path, *, buffering: int = -1) -> IO[bytes]:
-    """A new file to write bytes to. Raises FileExistsError when there is one."""
+    """Open a new file to write bytes to. Raises FileExistsError if there is one."""
     return open(path, "xb", buffering=buffering, opener=opener)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole; one that was there gets the same rights as a new one."""
+    """Write a whole small file. An existing file gets the same mode as a new one."""
     with open(path, "w", opener=opener, encoding="utf-8") as file:
         file.write(text)
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and the parents it lacks, each 0700. Folders that are there keep their mode: `narrow` is for those.
+    """Make the folder and its missing parents, each 0700. Existing folders keep their mode; `narrow` is for those.
 
     Raises OSError as `Path.mkdir` does.
     """
@@ -53,10 +53,10 @@ def make_folder(path: Path) -> None:
 
 
 def narrow(paths: Iterable[Path]) -> list[str]:
-    """Take other accounts' rights from what stands at these paths, and tell it. Returns the sentences that were logged.
+    """Take other accounts' rights away from these paths. Returns the sentences that were logged.
 
-    A folder found open is closed first and then walked, so that nothing below it stays open either. One that is closed costs one look.
-    Links are left alone. What belongs to another account cannot be narrowed and is told as well.
+    An open folder is closed first and then walked, so that nothing below it stays open either. A closed folder costs one look. Links are
+    left alone. The mode of another account's file cannot be changed, so it is only logged.
     """
     told = [sentence for path in paths for sentence in _narrowed(path)]
     for sentence in told:
@@ -90,7 +90,7 @@ def _narrow_below(folder: Path) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """The permission bits; None for what is not there, is a link, or is neither file nor folder."""
+    """Return the permission bits, or None if there is nothing, a link, or something that is neither file nor folder."""
     try:
         facts = path.lstat()
     except OSError:

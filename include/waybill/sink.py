@@ -1,4 +1,4 @@
-"""Where the bytes of one file go on their way to the spool: formats write into it, and encryption stands before it."""
+"""Takes the bytes of one file on their way to the spool. Formats write into it, and encryption may come before it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Sink(Protocol):
-    """Takes a file's bytes in order. `sha256` and `bytes` are those of the whole file once it is finished."""
+    """Takes a file's bytes in order. Once it is finished, `sha256` and `bytes` are those of the whole file."""
 
     def write(self, block: bytes | memoryview) -> None: ...
     def finish(self) -> None: ...

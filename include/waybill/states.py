@@ -1,4 +1,4 @@
-"""What a delivery is for, what it carries and how far it has come: the words that the ledger, the manifests and the JSON of shells use."""
+"""The words for a delivery's purpose, kind and status. The ledger, the manifests and the JSON of shells use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Purpose(StrEnum):
 
 
 class Kind(StrEnum):
-    """What the file of a delivery holds, as its manifest says."""
+    """What the file of a delivery holds. Its manifest says so, too."""
 
     FULL = "full"
     DELTA = "delta"
@@ -22,7 +22,7 @@ class Kind(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
-    """How far a delivery has come: `open` -commit-> `committed`; an open one whose stream or purpose has ended is `abandoned`."""
+    """How far a delivery has come. A commit makes an `open` delivery `committed`. If its stream or purpose ends before, it is `abandoned`."""
 
     OPEN = "open"
     COMMITTED = "committed"
@@ -30,7 +30,7 @@ class DeliveryStatus(StrEnum):
 
 
 class NoticeState(StrEnum):
-    """What became of a notice. `dropped`: what it was about is over; `given_up`: no try reached its receiver."""
+    """What became of a notice. `dropped`: its subject is over. `given_up`: no try reached its receiver."""
 
     OWED = "owed"
     SENT = "sent"

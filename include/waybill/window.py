@@ -1,4 +1,4 @@
-"""Windows of time: when one ends, and what the next one covers. Pure: the clock comes in as an argument."""
+"""Windows of time: when one ends, and what the next one covers. The functions are pure, and the clock is an argument."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 
 def utc_now() -> datetime:
-    """The machine's own time, aware, in UTC. An installation goes by `ledger.clock.LedgerClock` instead."""
+    """Return the machine's own time, aware and in UTC. An installation uses `ledger.clock.LedgerClock` instead."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Half-open `[start, end)` of source changes, aware UTC instants. No start means a full load."""
+    """Half-open `[start, end)` of source changes, in aware UTC instants. Without a start it is a full load."""
 
     start: datetime | None
     end: datetime
@@ -37,41 +37,41 @@ class Frequency(StrEnum):
     MONTHLY = "monthly"
 
     def first_day(self, day: date) -> date:
-        """The first day of the period `day` belongs to."""
+        """Return the first day of the period that contains `day`."""
         if self is Frequency.WEEKLY:
             return day - timedelta(days=day.weekday())
         return day.replace(day=1) if self is Frequency.MONTHLY else day
 
     def first_day_after(self, day: date) -> date:
-        """The first day of the period that follows the one `day` belongs to."""
+        """Return the first day of the period that follows the one with `day`."""
         first = self.first_day(day)
         if self is Frequency.MONTHLY:
             return (first + 31 * _DAY).replace(day=1)
         return first + _DAY * (7 if self is Frequency.WEEKLY else 1)
 
     def floor(self, instant: datetime, zone: ZoneInfo) -> datetime:
-        """The latest boundary at or before `instant`, as a UTC instant."""
+        """Return the latest boundary at or before `instant`, as a UTC instant."""
         today = instant.astimezone(zone).date()
         # A clock set back over midnight shows yesterday's date again after today has begun, so tomorrow's boundary may already be past.
         ahead = start_of_day(self.first_day(today + _DAY), zone)
         return ahead if ahead <= instant else start_of_day(self.first_day(today), zone)
 
     def following(self, instant: datetime, zone: ZoneInfo) -> datetime:
-        """The first boundary after `instant`, as a UTC instant."""
+        """Return the first boundary after `instant`, as a UTC instant."""
         first = self.first_day_after(instant.astimezone(zone).date())
         boundary = start_of_day(first, zone)
         return boundary if boundary > instant else start_of_day(self.first_day_after(first), zone)
 
 
 def cron(frequencies: Collection[Frequency], minute: int, hour: int) -> str:
-    """The cron expression of the runs of these frequencies at a local time of day. Cron reads a day and a weekday as either of them."""
+    """Return the cron expression of these frequencies' runs at a local time of day. Cron runs if either the day or the weekday matches."""
     if Frequency.DAILY in frequencies:
         return f"{minute} {hour} * * *"
     return f"{minute} {hour} {'1' if Frequency.MONTHLY in frequencies else '*'} * {'1' if Frequency.WEEKLY in frequencies else '*'}"
 
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of `day` in `zone`, as UTC: local midnight, or the end of the gap when the clock skips midnight."""
+    """Return the first instant of `day` in `zone`, as UTC. It is local midnight, or the end of the gap if the clock skips midnight."""
     early, late = (datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if early <= late:
         return early
@@ -79,7 +79,7 @@ def start_of_day(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _end_of_gap(low: datetime, high: datetime, day: date, zone: ZoneInfo) -> datetime:
-    """The instant in `(low, high]` at which the local date becomes `day` or later, found by bisection to the microsecond."""
+    """Return the instant in `(low, high]` at which the local date becomes `day` or later. Bisection finds it to the microsecond."""
     while high - low > timedelta(microseconds=1):
         middle = low + (high - low) / 2
         if middle.astimezone(zone).date() < day:
@@ -92,11 +92,11 @@ def _end_of_gap(low: datetime, high: datetime, day: date, zone: ZoneInfo) -> dat
 def next_window(
     frequency: Frequency, zone: ZoneInfo, until: datetime, watermark: datetime | None, reached: datetime | None = None
 ) -> Window | None:
-    """The window the next delivery must cover, or None when nothing is due.
+    """Return the window that the next delivery must cover, or None if nothing is due.
 
-    The watermark, not the calendar, sets the start: after a missed run the next window is longer and leaves no gap. A full load ends no
-    earlier than an older generation has `reached`: under a new frequency or zone the last boundary may lie before that, and a consumer
-    who replaces the old generation by the new one must not lose what came in between.
+    The watermark, not the calendar, sets the start. After a missed run the next window is longer and leaves no gap. A full load ends no
+    earlier than an older generation has `reached`. Under a new frequency or zone the last boundary may be before that, and a consumer who
+    replaces the old generation must not lose what came in between.
     """
     end = frequency.floor(until, zone)
     if watermark is None:
@@ -105,7 +105,9 @@ def next_window(
 
 
 def latest(at: str, now: datetime, zone: ZoneInfo) -> datetime:
-    """The last instant at or before `now` that a local time of day, a weekday (from its midnight) or both name: `02:00`, `sunday 02:00`."""
+    """Return the last instant at or before `now` that a local time of day, a weekday (from its midnight) or both name: `02:00`, `sunday
+    02:00`.
+    """
     weekday, _, clock = at.rpartition(" ") if ":" in at else (at, "", "00:00")
     hour, minute = map(int, clock.split(":"))
     today = now.astimezone(zone).date()
@@ -118,10 +120,10 @@ def latest(at: str, now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def local_time(day: date, clock: time, zone: ZoneInfo) -> datetime:
-    """A time of day on a day in `zone`, as UTC."""
+    """Return a time of day on a day in `zone`, as UTC."""
     return datetime.combine(day, clock, zone).astimezone(UTC)
 
 
 def export_date(end: datetime, zone: ZoneInfo) -> date:
-    """The date a window's files stand under: the planned boundary in the tenant's zone."""
+    """Return the date of a window's files: the planned boundary in the tenant's zone."""
     return end.astimezone(zone).date()

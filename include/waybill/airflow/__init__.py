@@ -1,9 +1,10 @@
-"""All that touches Airflow: connections become plain values here, error classes become retry rules, registrations become schedules.
+"""Everything that touches Airflow. Connections become plain values here, error classes become retry rules, and registrations become
+schedules.
 
-`connections/` reads connections, `schedule` makes the schedules of the DAG files, `tasks` is what their tasks do and `retries` when they
-are tried again, `watcher` starts on-demand exports. `scheduler/` and `users` serve the pages and the API, `listener` and `metrics` follow
-what runs, and `doctor` checks the set-up. DAG files and the plugin import from here at every task
-start, so nothing heavy is imported before it is needed.
+`connections/` reads connections. `schedule` makes the schedules of the DAG files, `tasks` holds what their tasks do, and `retries` says
+when they are tried again. `watcher` starts on-demand exports. `scheduler/` and `users` serve the pages and the API, `listener` and
+`metrics` follow what runs, and `doctor` checks the set-up. DAG files and the plugin import from here at every task start, so nothing heavy
+is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ __all__ = ["connect_db", "lookup", "open_installation"]
 
 
 def open_installation(settings: Settings | None = None) -> Installation:
-    """The installation the environment describes, its ledger ready for use.
+    """Open the installation that the environment describes. Its ledger is ready for use.
 
-    Raises PermanentError when a shared ledger needs an upgrade first.
+    Raises PermanentError if a shared ledger needs an upgrade first.
     """
     from waybill import private
     from waybill.configuration.loading import Settings

@@ -1,8 +1,8 @@
-"""Celery workers for Waybill: named by `[celery] celery_config_options`, which a worker reads before its pool forks.
+"""Options for Celery workers. `[celery] celery_config_options` names them, and a worker reads them before its pool forks.
 
-The options are Airflow's own. Workers are as warm as LocalExecutor's: a task inherits more than a CPU second of imports instead of paying
-them. A worker that is told to stop (SIGTERM) lets its tasks end for `worker_soft_shutdown_timeout` seconds of
-`[celery] extra_celery_config`, and tells the others to stop while there is time to clean up: what kills it next gives none.
+They extend Airflow's own options. A task inherits more than a CPU second of imports instead of paying for them, as under LocalExecutor. A
+worker that receives SIGTERM lets its tasks end for `worker_soft_shutdown_timeout` seconds (`[celery] extra_celery_config`). It also tells
+the tasks to stop while there is time to clean up, because the kill that follows leaves none.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CONFIG: dict[str, Any] = DEFAULT_CELERY_CONFIG
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _warm(**_: Any) -> None:
-    """In the worker itself, once, before it forks. The scheduler reads these options too and starts no worker."""
+    """Runs once in the worker itself, before it forks. The scheduler reads these options too, but starts no worker."""
     warm()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _stop_in_time(how: str = "", **_: Any) -> None:
-    """Celery's own warm end waits for tasks without a limit, its cold one kills the process that tells Airflow how a task ended."""
+    """Celery's warm shutdown waits for tasks without a limit. Its cold shutdown kills the process that tells Airflow how a task ended."""
     seconds = float(CONFIG.get("worker_soft_shutdown_timeout") or 0)
     if how == "Warm" and seconds > 0:
         timer = threading.Timer(seconds, _stop_tasks)
@@ -36,7 +36,7 @@ def _stop_in_time(how: str = "", **_: Any) -> None:
 
 
 def _stop_tasks() -> None:
-    """SIGTERM to what runs a task, which is the child of the process of the pool that has it."""
+    """Send SIGTERM to the process that runs a task. It is the child of the pool's process that holds the task."""
     import psutil  # type: ignore[import-untyped]
     from celery.worker import state  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""What Airflow itself tells of whether Waybill can run in it: version, plugin, DAG files, executor, time-outs."""
+"""Checks whether Waybill can run in this Airflow: version, plugin, DAG files, executor and time-outs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAG_FILES = (*map(exports_file, range(1, DAG_FILES + 1)), "apply_config.py", "e
 
 
 def airflow_checks() -> list[Check]:
-    """The checks of this machine's Airflow; one line where there is none."""
+    """Return the checks of this machine's Airflow. Without Airflow there is one line."""
     try:
         version = metadata.version("apache-airflow")
     except metadata.PackageNotFoundError:
@@ -68,13 +68,15 @@ for path in sys.argv[1:]:
         print(json.dumps([path, f"{type(error).__name__}: {error}", 0]), flush=True)
 """
 _BUSY = 10
-"""A machine this many times as busy still parses in time: past the time-out every tenant of a file is gone until its next parse."""
+"""A machine may be this many times as busy and must still parse in time. After a time-out, all tenants of a file are gone until its next
+parse.
+"""
 _SHARE = "Share the tenants out to more files (WAYBILL_DAG_FILES)"
 _RAISE = "raise [core] dagbag_import_timeout and [dag_processor] dag_file_processor_timeout"
 
 
 def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
-    """What Airflow's DAG processor would say of the files: they run as it runs them, in one process apart, which imports Airflow once."""
+    """Return what Airflow's DAG processor would say of the files. They run in one separate process, which imports Airflow once."""
     argv = [sys.executable, "-c", _PARSE, *map(str, paths)]
     try:
         said = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * len(paths), check=False).stdout
@@ -95,7 +97,7 @@ def _parsed(paths: list[Path], timeout: float) -> Iterator[Check]:
 
 
 def _told(said: str) -> list[tuple[str, str, float]]:
-    """What the process printed, without the lines that a DAG file prints itself."""
+    """Return what the process printed, without the lines that a DAG file itself prints."""
     found: list[tuple[str, str, float]] = []
     for line in said.splitlines():
         if line.startswith("["):
@@ -106,7 +108,7 @@ def _told(said: str) -> list[tuple[str, str, float]]:
 
 
 def _pools() -> Check:
-    """Tasks in a pool without slots never start. Pools are made with a destination's first run, so none is no mistake."""
+    """Tasks in a pool without slots never start. A pool is made with the first run of a destination, so a missing pool is no mistake."""
     from airflow.models.pool import Pool
     from airflow.utils.session import create_session
     from sqlalchemy import select

@@ -1,8 +1,8 @@
-"""What Airflow's own processes do for Waybill, as a listener of the plugin. Tasks cannot: they have no way to the metadata database.
+"""The plugin's listener: what Airflow's own processes do for Waybill. Tasks cannot do it, because they cannot reach the metadata database.
 
-Scheduler: what every task imports is imported once, before workers are forked (`celery_worker` does the same for Celery's). A pool is
-created in the same transaction that starts the first run using it, so no task ever waits for an unknown pool.
-API server: a changed configuration has the DAG file of all tenants parsed at once instead of at the next interval.
+The scheduler imports once what every task needs, before it forks workers (`celery_worker` does the same for Celery). It creates a pool in
+the transaction that starts the first run with that pool, so no task waits for an unknown pool. The API server has the DAG file of all
+tenants parsed as soon as the configuration has changed, instead of at the next interval.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waybill.configuration.policy import Policy
 
 FOLDER_SLOTS = 64
-"""The slots of a pool for folders. A folder has no limit of connections, so that the executor's own slots are the limit."""
+"""The slots of a pool for folders. A folder has no limit of connections, so the executor's own slots are the limit."""
 
 WARM = (
     "waybill.deliveries.reports.notifying",
@@ -53,12 +53,12 @@ WARM = (
     "airflow.sdk.definitions.retry_policy",
     "jinja2.ext",
 )
-"""More than a CPU second of imports, which LocalExecutor's tasks inherit instead of each paying them."""
+"""Importing these takes more than a CPU second. LocalExecutor's tasks inherit the imports instead of each paying for them."""
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """In the scheduler, before LocalExecutor forks its workers. What starts is not told apart yet by then, so the command line is asked."""
+    """Runs in the scheduler before LocalExecutor forks its workers. Only the command line tells at this point which component is starting."""
     if sys.argv[1:2] != ["scheduler"]:
         return
     from airflow.configuration import conf
@@ -74,7 +74,7 @@ def warm() -> None:
 
 @hookimpl
 def on_dag_run_running(dag_run: Any, msg: str) -> None:
-    """Create the pools this run's tasks name, and any other of ours that a task already waits for."""
+    """Create the pools that this run's tasks name, and any other pool of ours that a task already waits for."""
     from airflow.models.pool import Pool
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
@@ -101,9 +101,9 @@ def _policy() -> Policy:
 
 
 def slots_of(pool: str, policy: Policy) -> int:
-    """Of a new pool. Operators may change it; an existing pool is never touched.
+    """Return the slots of a new pool. Operators may change them later: an existing pool is never touched.
 
-    A destination's daily lane has what policy's `connections` say; the lane for what is large has half of that beside it.
+    The daily lane of a destination gets the `connections` of the policy. The lane for large deliveries gets half as many beside it.
     """
     lane = daily_pool(pool)
     if lane == pool_name("default"):
@@ -114,7 +114,9 @@ def slots_of(pool: str, policy: Policy) -> int:
 
 
 def _create_pool(session: Session, name: str, slots: int) -> None:
-    """Insert, or leave the one another scheduler inserts at the same time. No savepoint: the scheduler forbids commits inside its loop."""
+    """Insert the pool, unless another scheduler inserts it at the same time. The scheduler forbids commits in its loop, so there is no
+    savepoint.
+    """
     from airflow.models.pool import Pool
     from sqlalchemy.dialects import mysql, postgresql, sqlite
 
@@ -130,7 +132,9 @@ def _create_pool(session: Session, name: str, slots: int) -> None:
 
 @hookimpl
 def on_asset_event_emitted(asset_event: Any) -> None:
-    """The tenants of a changed configuration get their new schedules now, those registered through the API in the same way."""
+    """After a change of the configuration, tenants get their new schedules at once. This includes tenants that were registered through the
+    API.
+    """
     if asset_event.asset.name == CONFIGURATION_ASSET:
         from waybill.airflow.scheduler import AirflowScheduler
 

@@ -1,7 +1,7 @@
-"""Metrics through Airflow's own stack: they go where `[metrics]` of Airflow's settings sends the rest, StatsD, Datadog or OpenTelemetry.
+"""Sends metrics through Airflow's own stack. `[metrics]` of Airflow's settings decides where they go: StatsD, Datadog or OpenTelemetry.
 
-docs/how-to/metrics.md lists them, deploy/grafana/waybill.json draws them; a test holds both to what is emitted. StatsD without tags drops
-them, so what is asked for by code is also counted under a name of its own.
+docs/how-to/metrics.md lists them and deploy/grafana/waybill.json draws them; a test compares both with what is emitted. StatsD without tags
+drops the tags, so failures are also counted under a name of their own for each code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def deliveries(installation: Installation, results: Sequence[Result]) -> None:
-    """Count what became of these deliveries. A file that was only looked at again counts as a delivery of that status, without rows."""
+    """Count the outcomes of these deliveries. A file that was only looked at again counts as a delivery of that status, without rows."""
     from airflow.sdk.observability import stats
 
     from waybill.deliveries.reports.measures import spool_bytes
@@ -43,7 +43,7 @@ def deliveries(installation: Installation, results: Sequence[Result]) -> None:
 
 
 def standing(installation: Installation) -> None:
-    """How all tenants stand now."""
+    """Send the state of all tenants."""
     from airflow.sdk.observability import stats
 
     from waybill.deliveries.reports.measures import measure, spool_bytes

@@ -1,4 +1,4 @@
-"""Parameters of a DAG whose defaults are not checked over and over again."""
+"""A DAG parameter whose default is not checked again and again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from airflow.sdk.definitions._internal.types import NOTSET
 
 
 class Param(AirflowParam):
-    """Airflow checks each default against its schema, and the schema itself, 27 times for each DAG: more than half of what parsing costs.
+    """Airflow checks each default against its schema, and the schema itself, 27 times for each DAG. That is more than half of the cost of
+    parsing.
 
-    Here only what somebody gives is checked. A default must be right by itself. Airflow's serialisation knows parameters by the name of
-    their class and module alone, so this one bears Airflow's.
+    This class only checks what somebody enters, so a default must be right by itself. Airflow's serialisation knows a parameter by the name
+    of its class and module, so this class carries Airflow's names.
     """
 
     __module__ = AirflowParam.__module__

@@ -1,4 +1,4 @@
-"""Which failures Airflow tries again: the class of the error says what recovers from it."""
+"""Decides which failures Airflow tries again. The class of the error says what recovers from it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from waybill.errors import ConflictError, PermanentError, TransientError
 
 RETRIES = 6
-"""Tries after the first; with the delays below the last is half an hour after the first, and a killed worker's task waits half a minute."""
+"""The number of tries after the first. With the delays below, the last one comes half an hour after the first. A task whose worker was
+killed waits half a minute.
+"""
 
 
 def retry_policy() -> ExceptionRetryPolicy:
-    """Transient errors are tried again, permanent ones and conflicts never, anything unforeseen as the task says."""
+    """Transient errors are tried again. Permanent errors and conflicts are not. Any other error is treated as the task says."""
     return ExceptionRetryPolicy(
         rules=[
             RetryRule(exception=TransientError, action=RetryAction.RETRY, reason="trying again may succeed by itself"),
@@ -25,7 +27,7 @@ def retry_policy() -> ExceptionRetryPolicy:
 
 
 def retrying() -> dict[str, Any]:
-    """Task arguments: how often and when a failed task is tried again."""
+    """Return the task arguments that say how often and when a failed task is tried again."""
     return {
         "retries": RETRIES,
         "retry_delay": timedelta(seconds=30),

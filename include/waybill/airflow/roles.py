@@ -1,4 +1,4 @@
-"""A role for each tenant under Airflow's FAB auth manager: whoever has it sees and works on that tenant's DAG, page and API alone."""
+"""Makes a role for each tenant under Airflow's FAB auth manager. It gives access to that tenant's DAG, page and API alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHARED = (
     ("can_read", "Task Instances"),
     ("can_read", "Task Logs"),
 )
-"""What is about runs counts for the DAGs alone that a role may see."""
+"""Permissions about runs only count for DAGs that the role may see."""
 
 
 def make_roles(tenants: Iterable[str]) -> list[str]:
-    """Make the roles that are missing, each by the tenant's id, and give them their permissions. Takes nothing from any role.
+    """Create the missing roles, named by tenant id, and give them their permissions. No role loses anything.
 
-    Raises PermanentError where Airflow's users are not kept by FAB.
+    Raises PermanentError if FAB does not keep Airflow's users.
     """
     from airflow.configuration import conf
 

@@ -1,4 +1,4 @@
-"""Registrations as Airflow sees them: one query of the ledger at parse time becomes the schedules of all tenants."""
+"""Turns registrations into schedules. One query of the ledger at parse time gives the schedules of all tenants."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from waybill.airflow.names import DAG_FILES, file_number, pool_name
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one tenant's DAG is scheduled and what it tells the operator. `cron` is None for a tenant whose exports are disabled.
+    """How a tenant's DAG is scheduled, and what it tells the operator. `cron` is None if the tenant's exports are disabled.
 
-    `alone` asks for one delivery at a time, for a server on which a rename overwrites (profile `no_cas`).
+    `alone` asks for one delivery at a time, for a server whose renames overwrite (profile `no_cas`).
     """
 
     tenant: str
@@ -28,10 +28,10 @@ class Schedule:
 
 
 def schedules(files: Set[int] | None = None) -> list[Schedule]:
-    """Every registered tenant's schedule, by tenant id; none while the ledger has no tables yet. With `files`, those of the tenants whose
-    DAGs are in these files.
+    """Return every registered tenant's schedule by tenant id. There are none while the ledger has no tables. `files` narrows them to
+    tenants whose DAGs are in these files.
 
-    Raises TransientError when the ledger cannot be reached, because an empty answer would remove every tenant's DAG.
+    Raises TransientError if the ledger cannot be reached, because an empty answer would remove every tenant's DAG.
     """
     from sqlalchemy import select
 
@@ -84,7 +84,7 @@ def _schedule(row: dict[str, Any]) -> Schedule:
 
 
 def _unreadable(row: dict[str, Any]) -> Schedule:
-    """A tenant whose registration this version cannot read any more keeps its DAG, which says so; the others keep theirs as they are."""
+    """Keep the DAG of a tenant whose registration this version cannot read. The DAG says so, and other tenants are not affected."""
     text = (
         f"Version {row['version']} of the registration of **{row['tenant']}** can no longer be read: nothing is scheduled. "
         "Register the tenant again, by its file or the API, or go back to an earlier version."
@@ -93,7 +93,7 @@ def _unreadable(row: dict[str, Any]) -> Schedule:
 
 
 def _document(row: dict[str, Any], found: Any, entities: Iterable[str]) -> str:
-    """What this tenant receives, in Markdown, for the DAG's page."""
+    """Return what this tenant receives, as Markdown for the DAG's page."""
     origin = row["origin"]
     managed = f"`{origin.removeprefix('file:')}`" if origin.startswith("file:") else "the API"
     head = f"Exports of the tenant **{row['tenant']}**, registration version {row['version']}, managed by {managed}.\n\n"

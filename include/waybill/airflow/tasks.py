@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from waybill.ledger.deliveries import Delivery
 
 Batch = dict[str, str]
-"""Delivery ids by entity id: what tasks hand each other through XCom, and nothing else."""
+"""Delivery ids by entity id. Tasks hand each other nothing else through XCom."""
 
 Event = tuple[str, dict[str, Any]]
-"""An asset's name, and the facts a consumer checks a file by."""
+"""An asset's name, and the facts that a consumer checks a file by."""
 
 PLANNED = "planned"
-"""The XCom that holds every delivery a run planned. What `plan` returns is only what it left to mapped tasks."""
+"""The XCom that holds every delivery of a run's plan. The return value of `plan` is only what is left to mapped tasks."""
 
 SHARED = 8
-"""At most this many deliveries share a mapped task, and so one login. One that failed before gets a task of its own."""
+"""At most this many deliveries share a mapped task, and so one login. A delivery that failed before gets a task of its own."""
 
 ANNOUNCED = ("delivery_id", "entity", "kind", "generation", "sequence", "window", "path", "manifest", "rows", "bytes", "sha256")
 
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 
 def until_of(context: Mapping[str, Any]) -> datetime:
-    """The instant a run delivers up to: what a scheduled run is scheduled for, else the parameter `until`, else now.
+    """Return the instant a run delivers up to: its scheduled time, else the parameter `until`, else now.
 
-    Raises PermanentError for an `until` that is no RFC 3339 time with an offset.
+    Raises PermanentError if `until` is no RFC 3339 time with an offset.
     """
     from waybill.canonical import parse_timestamp
     from waybill.window import utc_now
@@ -73,9 +73,9 @@ class Due:
 
 @dataclass(frozen=True)
 class Begun:
-    """How far the task `plan` came. `batches` is what mapped tasks are left with; `events` announce what was committed already.
+    """How far the task `plan` came. `batches` is left to mapped tasks; `events` announce what is committed already.
 
-    `closed`: nothing is left for any other task of the run.
+    `closed` is true if nothing is left for any other task of the run.
     """
 
     batches: list[Batch]
@@ -84,7 +84,7 @@ class Begun:
 
 
 def plan(tenant: str, context: Mapping[str, Any]) -> Due:
-    """Freeze what is due. Unfinished repairs come along unless the run is about single entities."""
+    """Freeze what is due. Unfinished repairs join in, unless the run is about single entities."""
     from waybill.deliveries import full_loads, planning
     from waybill.deliveries.repairs import unfinished_repairs
 
@@ -113,9 +113,9 @@ def plan(tenant: str, context: Mapping[str, Any]) -> Due:
 
 
 def begin(found: Due, killed_since: datetime | None = None) -> Begun:
-    """Deliver at once what is small, over one connection; with nothing left over, close the day too.
+    """Deliver the small deliveries at once, over one connection. If nothing is left over, close the day, too.
 
-    What is large, failed before or fails now is left to mapped tasks, where the operator sees it by name; so are unfinished repairs.
+    Large deliveries, deliveries that failed, and unfinished repairs are left to mapped tasks, where the operator sees them by name.
     `killed_since` is when the run started, for a task whose earlier try may have committed something without announcing it.
     """
     from waybill.deliveries import running, sizing, stopping
@@ -126,7 +126,7 @@ def begin(found: Due, killed_since: datetime | None = None) -> Begun:
         results = running.finish(installation, tenant, found.until, chosen, spare=True)
         _log(installation, results)
         left = [*batches(found.due, chosen, results), *({name: delivery_id} for name, delivery_id in _named(found.repairs).items())]
-        # What stands in a day manifest is not looked for any more: events come first.
+        # Nobody looks any more for what a day manifest lists, so the events come first.
         events = _events(installation, tenant, results, killed_since)
         return Begun(left, events, not left and _close(installation, tenant, found.due))
 
@@ -136,9 +136,9 @@ def _named(repairs: Sequence[Delivery]) -> Batch:
 
 
 def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Sequence[Result] = ()) -> list[Batch]:
-    """What is left to mapped tasks: up to SHARED deliveries together, each that failed alone so that it holds nobody up.
+    """Return what is left to mapped tasks. Up to SHARED deliveries share one. A delivery that failed has its own, so that it delays nobody.
 
-    Those that the same error stopped, such as a server out of reach, share a task: they wait for the same thing.
+    Deliveries that the same error stopped, such as a server out of reach, share a task, because they wait for the same thing.
     """
     untried = [delivery for delivery in due if delivery.id not in tried]
     sound = [delivery for delivery in untried if not delivery.failures]
@@ -155,7 +155,7 @@ def batches(due: Sequence[Delivery], tried: Collection[str] = (), results: Seque
 
 
 def _events(installation: Installation, tenant: str, results: Sequence[Result], killed_since: datetime | None) -> list[Event]:
-    """The asset events of what this task committed, and of what an earlier try of it committed before it was killed."""
+    """Return the asset events of what this task committed, and of what a killed try of it committed before."""
     from waybill.deliveries.reports import describing
 
     done = [result.outcome.delivery for result in results if result.outcome and result.outcome.status == DeliveryStatus.COMMITTED]
@@ -171,7 +171,7 @@ def _event(tenant: str, facts: dict[str, Any]) -> Event:
 
 
 def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> bool:
-    """Close the day. False when the task `close_day` has to look: something is still open, or the day could not be closed now."""
+    """Close the day. Returns False if the task `close_day` has to look, because something is open or the day cannot be closed now."""
     from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing
 
@@ -192,7 +192,7 @@ def _close(installation: Installation, tenant: str, due: Sequence[Delivery]) -> 
 
 
 def _tell(installation: Installation, tenant: str) -> None:
-    """Tell people what changed about a tenant. What cannot be sent now is sent by `check`, so nothing here fails a run."""
+    """Tell people what changed about a tenant. `check` sends later what cannot be sent now, so nothing here fails a run."""
     from waybill.deliveries.reports import sending
 
     events, problems = sending.tell(installation, tenant)
@@ -203,9 +203,9 @@ def _tell(installation: Installation, tenant: str) -> None:
 
 
 def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
-    """Deliver these, and what is due behind them. Safe to clear: a committed delivery is only verified again.
+    """Deliver these, and then what is due after them. The task is safe to clear: a committed delivery is only verified again.
 
-    All are tried before the failed ones raise: TransientError when trying again may help any of them, else the first one's class.
+    All are tried before an error is raised: TransientError if trying again may help any of them, else the class of the first.
     """
     from waybill.deliveries import running, stopping
 
@@ -217,7 +217,7 @@ def deliver(tenant: str, batch: Batch, context: Mapping[str, Any]) -> None:
 
 
 def _log(installation: Installation, results: Sequence[Result]) -> list[WaybillError]:
-    """A line and the metrics of each delivery. Returns the errors."""
+    """Write a line and the metrics of each delivery. Returns the errors."""
     from waybill.airflow import metrics
 
     for result in results:
@@ -233,7 +233,7 @@ def _log(installation: Installation, results: Sequence[Result]) -> list[WaybillE
 
 
 def together(errors: Sequence[WaybillError]) -> WaybillError:
-    """One error for several: the class says whether Airflow tries again, the message holds them all."""
+    """Return one error for several. Its class says whether Airflow tries again, and its message contains all of them."""
     leading = next((error for error in errors if isinstance(error, TransientError)), errors[0])
     kinds = (TransientError, ConflictError, PermanentError)
     kind = next(kind for kind in kinds if isinstance(leading, kind))
@@ -245,19 +245,19 @@ def is_backfill(context: Mapping[str, Any]) -> bool:
 
 
 def planned_by(context: Mapping[str, Any]) -> Batch | None:
-    """The deliveries this run planned, None when planning failed. A backfill of Airflow's plans none."""
+    """Return the deliveries that this run planned, or None if planning failed. A backfill of Airflow plans none."""
     found: Batch | None = {} if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan", key=PLANNED)
     return found
 
 
 def left_over(context: Mapping[str, Any]) -> Batch:
-    """The deliveries of this run that its plan has not announced: what it left to mapped tasks, or all where it failed on the way."""
+    """Return the deliveries of this run that its plan has not announced: those of mapped tasks, or all if planning failed on the way."""
     left = [] if is_backfill(context) else context["ti"].xcom_pull(task_ids="plan")
     return planned_by(context) or {} if left is None else {entity: delivery_id for batch in left for entity, delivery_id in batch.items()}
 
 
 def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
-    """The asset events of what was committed of these and behind them, oldest first."""
+    """Return the asset events of what was committed of these and after them, oldest first."""
     from waybill.deliveries.reports import describing
 
     for delivery in describing.committed_since(open_installation(), tenant, min(planned.values())) if planned else []:
@@ -266,7 +266,7 @@ def announcements(tenant: str, planned: Batch) -> Iterator[Event]:
 
 
 def close_day(tenant: str, planned: Batch | None) -> None:
-    """Write the day manifests that are due. Raises PermanentError when planning failed or anything planned is uncommitted."""
+    """Write the day manifests that are due. Raises PermanentError if planning failed, or if anything planned is uncommitted."""
     from waybill.deliveries.publishing import days
     from waybill.deliveries.reports import describing, notifying
 
@@ -293,11 +293,11 @@ def close_day(tenant: str, planned: Batch | None) -> None:
 
 
 Named = dict[str, str]
-"""A request by tenant and id: what tasks hand each other through XCom, and nothing else."""
+"""A request by tenant and id. Tasks hand each other nothing else through XCom."""
 
 
 def find() -> list[Named]:
-    """Give up stalled requests, make those that templates owe, and name what is pending and due."""
+    """Give up stalled requests, make the requests that templates owe, and name what is pending and due."""
     from waybill.requests.fulfilment.running import pending
     from waybill.requests.recurring import make_recurring
 
@@ -308,7 +308,7 @@ def find() -> list[Named]:
 
 
 def fulfil(named: Named, worker: str) -> None:
-    """Carry one request to its end. A request that somebody else has is left to them. Raises PermanentError when it failed."""
+    """Carry one request to its end. A request that another worker holds is left alone. Raises PermanentError if the request failed."""
     from waybill.ledger.on_demand.request_records import Status
     from waybill.requests.fulfilment import running
 
@@ -335,9 +335,10 @@ def tell() -> None:
 
 
 def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
-    """Apply every good file; returns the diff by tenant as JSON, empty when nothing changed.
+    """Apply every good file. Returns the diff by tenant as JSON, which is empty if nothing changed.
 
-    Raises ConfigError for a broken catalog or policy, PermanentError for a mass deactivation that is not allowed; nothing is changed then.
+    Raises ConfigError for a broken catalog or policy, and PermanentError for a mass deactivation that is not allowed. Nothing is changed
+    then.
     """
     from waybill.registrations import applying
 
@@ -358,7 +359,7 @@ def apply(*, allow_mass_deactivation: bool = False) -> dict[str, Any]:
 
 
 def check() -> None:
-    """Tell what is late, at risk or well again. Raises ConfigError with all that keeps files from being applied, if there is anything."""
+    """Tell what is late, at risk or well again. Raises ConfigError with everything that keeps files from being applied."""
     from waybill.airflow import metrics
     from waybill.deliveries.reports import notifying, sending
     from waybill.registrations import applying
@@ -371,7 +372,7 @@ def check() -> None:
     for problem in sending.send_due(installation):
         log.warning("%s", problem)
     configuration = installation.configuration
-    # What the files say of themselves, and what only the ledger, the sources and gpg know of them.
+    # Some findings come from the files themselves, others only from the ledger, the sources and gpg.
     shared = configuration.shared_findings
     findings = configuration.findings if shared else applying.apply(installation, actor=f"airflow:{APPLY_DAG}", dry_run=True).findings
     if findings:
@@ -379,7 +380,7 @@ def check() -> None:
 
 
 def housekeeping() -> None:
-    """One round, its counts in the log. Raises TransientError naming the tenants whose destination could not be reached."""
+    """Do one round, and log its counts. Raises TransientError that names the tenants whose destination is out of reach."""
     from waybill.housekeeping import housekeeping as keep
 
     done = keep(open_installation())

@@ -1,4 +1,4 @@
-"""Airflow's users and what they may do with a tenant: what they may do with the DAG `export__<tenant>`."""
+"""Airflow's users, and what they may do with a tenant. It is what they may do with the DAG `export__<tenant>`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PREFIX = "airflow:"
 
 
 def still_may(person: str, tenant: str) -> bool:
-    """Whether somebody a link was made for may still download a tenant's exports.
+    """Return whether the person a link was made for may still download a tenant's exports.
 
-    False for a user who is gone or locked. True for people of other shells, whom policy's roles decide about, and under an auth manager
-    that cannot be asked for a user by name: there the link's own end is the limit.
+    This is false for a user who is gone or locked. It is true for people of other shells, because the policy's roles decide about them, and
+    under an auth manager that cannot look up a user by name. There, only the link's own end limits it.
     """
     from airflow.api_fastapi.app import get_auth_manager
 
@@ -30,7 +30,7 @@ def still_may(person: str, tenant: str) -> bool:
 
 
 def _user(manager: Any, name: str) -> tuple[bool, Any]:
-    """Whether this kind of manager can be asked, and the user of that name, if any."""
+    """Return whether this auth manager can be asked, and the user of that name, if there is one."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
     from airflow.configuration import conf
 
@@ -67,12 +67,12 @@ _RIGHTS: dict[Permission, tuple[Literal["GET", "PUT", "POST"], bool]] = {
     Permission.EXPORTS_CREATE: ("POST", True),
     Permission.EXPORTS_DOWNLOAD: ("POST", True),
 }
-"""Permission -> method on the tenant's DAG, and whether it is its runs the method is about."""
+"""For each permission, the method on the tenant's DAG, and whether the method is about the DAG's runs."""
 
 
 @dataclass(frozen=True)
 class DagRights:
-    """What an Airflow user may do with a tenant: the auth manager's word on `export__<tenant>`, whether that DAG exists yet or not."""
+    """What an Airflow user may do with a tenant. The auth manager decides it by `export__<tenant>`, whether that DAG exists yet or not."""
 
     user: Any
 
@@ -103,16 +103,16 @@ class DagRights:
         from airflow.api_fastapi.app import get_auth_manager
 
         readable = get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET")
-        # A tenant registered a moment ago has no DAG that could be listed: it is asked about by itself, as are rights beyond reading.
+        # A tenant that was registered a moment ago has no DAG to list, so it is asked about by itself. So are rights beyond reading.
         plain = _RIGHTS[wanted] == ("GET", False)
         return [tenant for tenant in tenants if (plain and dag_id(tenant) in readable) or self.allows(wanted, tenant)]
 
 
 class AirflowAccess:
-    """Recognises Airflow's users: a token of `/auth/token`, or the session of Airflow's own pages."""
+    """Recognises Airflow's users by a token of `/auth/token`, or by the session of Airflow's own pages."""
 
     async def caller(self, request: Any) -> Caller:
-        """Raises Airflow's HTTPException when nobody is logged in."""
+        """Raises Airflow's HTTPException if nobody is logged in."""
         from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
 
         user = await get_user(request, None, await bearer_scheme(request))
@@ -120,5 +120,5 @@ class AirflowAccess:
         return Caller(user.get_name(), DagRights(user), name=user.get_name(), email=str(email), origin="airflow")
 
     def still_may(self, person: str, tenant: str) -> bool:
-        """Whether the person a link was made for may still download (the function `still_may` of this module)."""
+        """Return whether the person a link was made for may still download (see the function `still_may` of this module)."""
         return still_may(person, tenant)

@@ -1,4 +1,4 @@
-"""The trigger that watches the ledger for export requests, so that the API needs no right to start runs and no start can be lost."""
+"""The trigger that watches the ledger for export requests. With it, the API needs no right to start runs, and no start can be lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from waybill.airflow import open_installation
 from waybill.errors import WaybillError
 
 REMIND = 60.0
-"""Seconds after which what still waits is told again: a run may have died before it claimed anything."""
+"""Seconds after which a waiting request is announced again, because a run may have died before it claimed anything."""
 
 log = logging.getLogger(__name__)
 
 
 class RequestWatcher(BaseEventTrigger):
-    """Fires when something about requests waits that it has not told yet. It remembers nothing over a restart, which is harmless:
-    a request is claimed once, whoever is told of it how often.
+    """Fires when a request waits that it has not announced yet. It remembers nothing over a restart, and that is harmless: a request is
+    claimed once, however often it is announced.
     """
 
     def __init__(self, every: float = 1.0) -> None:
@@ -55,5 +55,5 @@ class RequestWatcher(BaseEventTrigger):
 def _look(installation: Any) -> list[str]:
     from waybill.requests.upkeep import waiting
 
-    # A fresh copy has its configuration unread: a policy changed meanwhile counts from now on.
+    # A fresh copy has not read its configuration, so a changed policy counts from now on.
     return waiting(replace(installation))

@@ -1,11 +1,11 @@
-"""Every sentence people read on pages and in mails, from one file a language (`en.yaml`). Templates and modules hold none of their own.
+"""Every sentence that people read on pages and in mails, from one file for each language (`en.yaml`). Templates and modules hold none.
 
-A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value; what stands in backticks is shown as code.
-A sentence that counts has two forms, `one` and `other`, and `{count}` is the number.
+A key names the page and the place, such as `exports.empty`. `{name}` in a sentence is a value, and text in backticks is shown as code. A
+sentence that counts has two forms, `one` and `other`, and `{count}` is the number.
 
-A product may replace every one of them: the policy's `words` name them by their keys, a form by its name behind the key, such as
-`exports.rows_of.one`. Whoever speaks to a tenant's people opens `wording` around it: the web for each call, a worker for each request. The
-names of a request's states and of the fields of its form are no sentences: `Labels` in `configuration/policy.py` holds them.
+A product may replace every sentence. The policy's `words` name a sentence by its key, and a form by its name behind the key, such as
+`exports.rows_of.one`. Code that speaks to a tenant's people opens `wording` around it: the web does so for each call, a worker for each
+request. The names of a request's states and of the fields of its form are no sentences: `Labels` in `configuration/policy.py` holds them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import yaml
 
 LANGUAGE = "en"
 Sentence = str | Mapping[str, str]
-"""A text, or the texts for one and for any other number."""
+"""A text, or one text for one and another for any other number."""
 
 
 @cache
 def words_of(language: str) -> Mapping[str, Mapping[str, Sentence]]:
-    """The file of a language: sections of sentences."""
+    """Return the file of a language: sections of sentences."""
     words: dict[str, Any] = yaml.safe_load((files("waybill.language") / f"{language}.yaml").read_text("utf-8"))
     return words
 
@@ -42,7 +42,7 @@ _own: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("own words", defa
 
 @contextmanager
 def wording(own: Callable[[], Mapping[str, str]]) -> Iterator[None]:
-    """Within it every sentence is in the words of a product where `own` has it. `own` is called when a sentence is needed."""
+    """Inside it, a sentence is in the words of a product if `own` has it. `own` is called when a sentence is needed."""
     token = _own.set(own)
     try:
         yield
@@ -51,7 +51,7 @@ def wording(own: Callable[[], Mapping[str, str]]) -> Iterator[None]:
 
 
 class Table(Mapping[str, str]):
-    """A section whose keys are values of the product, such as the levels of a scope. Its sentences are found when they are needed."""
+    """A section whose keys are values of the product, such as the levels of a scope. Its sentences are looked up when they are needed."""
 
     def __init__(self, section: str) -> None:
         self._section = section
@@ -70,12 +70,12 @@ class Table(Mapping[str, str]):
 
 
 def table(section: str) -> Table:
-    """A section whose keys are values of the product."""
+    """Return a section whose keys are values of the product."""
     return Table(section)
 
 
 def sentence(key: str, count: int | None = None) -> str:
-    """The sentence of a key without its values. Raises KeyError for a key that is not there."""
+    """Return the sentence of a key without its values. Raises KeyError for an unknown key."""
     section, _, name = key.partition(".")
     found, own = words_of(LANGUAGE)[section][name], _own.get()()
     if isinstance(found, str):
@@ -85,20 +85,20 @@ def sentence(key: str, count: int | None = None) -> str:
 
 
 def tell(key: str, /, count: int | None = None, **values: object) -> str:
-    """The sentence of a key as plain text, for mails and messages. Raises KeyError for a key or a value that is not there."""
+    """Return the sentence of a key as plain text, for mails and messages. Raises KeyError for an unknown key or value."""
     if count is not None:
         values["count"] = f"{count:,}"
     return sentence(key, count).format(**values)
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The values a sentence asks for, with how it would have them spelt. Raises ValueError for a brace that opens or closes nothing."""
+    """Return the values that a sentence asks for, each with its format. Raises ValueError for a brace that opens or closes nothing."""
     asked = ((name, form, how) for _, name, form, how in string.Formatter().parse(text) if name is not None)
     return frozenset(name + (f"!{how}" if how else "") + (f":{form}" if form else "") for name, form, how in asked)
 
 
 def replaceable() -> dict[str, str]:
-    """Every sentence by the key that a product replaces it by. Each form of one that counts has a key of its own."""
+    """Return every sentence by the key that a product replaces it by. Each form of a sentence that counts has a key of its own."""
     found: dict[str, str] = {}
     for section, sentences in words_of(LANGUAGE).items():
         for name, text in sentences.items():
@@ -108,7 +108,7 @@ def replaceable() -> dict[str, str]:
 
 
 def misworded(own: Mapping[str, str]) -> str:
-    """What is wrong with a product's own sentences, empty where nothing is."""
+    """Return what is wrong with a product's own sentences. The text is empty if nothing is."""
     allowed = replaceable()
     for key, text in own.items():
         if key not in allowed:

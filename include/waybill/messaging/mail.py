@@ -1,4 +1,4 @@
-"""Sending mail over SMTP, with the settings of an Airflow SMTP connection."""
+"""Sends mail over SMTP, with the settings of an Airflow SMTP connection."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TIMEOUT = 30.0
 _PERMANENT = 500
 
 REFUSED = "mail_refused"
-"""The code of a message that is not to be sent again."""
+"""The error code of a message that must not be sent again."""
 
 log = logging.getLogger(__name__)
 
 
 def sender_of(connection: Connection, wanted: str = "") -> str:
-    """Who signs: as asked, else the connection's `from_email`, else its login. Raises PermanentError when none is an address."""
+    """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an address."""
     found = next((address for address in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in address), "")
     if not found:
         raise PermanentError(
@@ -35,9 +35,9 @@ def sender_of(connection: Connection, wanted: str = "") -> str:
 
 
 def send(connection: Connection, message: EmailMessage) -> None:
-    """Hand one message to the server. What happens after that is not reported.
+    """Hand one message to the server. What happens afterwards is not reported.
 
-    Raises PermanentError with the code `REFUSED` when the server will never take this message, and TransientError when it may later.
+    Raises PermanentError with the code `REFUSED` if the server will never take this message, and TransientError if it may take it later.
     """
     where = f"connection {connection.id}"
     try:
@@ -62,7 +62,7 @@ def send(connection: Connection, message: EmailMessage) -> None:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the server's answer says that trying again cannot help: 5xx about every recipient or about the message itself (RFC 5321)."""
+    """Return whether trying again cannot help: the server answered 5xx about every recipient or about the message itself (RFC 5321)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(code >= _PERMANENT for code, _ in error.recipients.values())
     return isinstance(error, smtplib.SMTPNotSupportedError) or (isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= _PERMANENT)
@@ -74,7 +74,7 @@ def _codes(answers: Iterable[tuple[int, bytes]]) -> str:
 
 @contextlib.contextmanager
 def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
-    """A session, encrypted unless the connection's extra has `disable_ssl` and `disable_tls`, which Airflow's SMTP hook reads alike."""
+    """Open a session. It is encrypted unless the connection's extra has `disable_ssl` and `disable_tls`, as in Airflow's SMTP hook."""
     extra = connection.extra
     timeout, context = float(extra.get("timeout") or _TIMEOUT), ssl.create_default_context()
     if _is_on(extra.get("disable_ssl")):
@@ -88,7 +88,7 @@ def _open(connection: Connection) -> Iterator[smtplib.SMTP]:
             server.login(connection.login, connection.password)
         yield server
     finally:
-        # A server that took the message and then fails to say goodbye has still taken it.
+        # A server that took the message has taken it, even if its goodbye fails.
         with contextlib.suppress(smtplib.SMTPException, OSError):
             server.quit()
         server.close()
@@ -99,6 +99,6 @@ def _is_on(value: object) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What happened without the server's own words, which may quote addresses or logins."""
+    """Return what happened, without the server's own words: they may quote addresses or logins."""
     code = _codes(error.recipients.values()) if isinstance(error, smtplib.SMTPRecipientsRefused) else getattr(error, "smtp_code", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

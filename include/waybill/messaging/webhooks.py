@@ -1,4 +1,4 @@
-"""Calling a webhook: a signed POST as the Standard Webhooks specification has it (standardwebhooks.com), so that libraries verify it."""
+"""Calls a webhook with a signed POST, as the Standard Webhooks specification says (standardwebhooks.com), so that libraries verify it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from waybill.connection import Connection
 from waybill.errors import PermanentError, TransientError
 
 SECONDS = 10.0
-"""How long a server may take to answer. A consumer takes the message first and works on it afterwards."""
+"""Seconds that a server may take to answer. A consumer takes the message first and works on it afterwards."""
 
 _SLACK = "https://hooks.slack.com/services"
 _PREFIX = "whsec_"
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """`v1,` and the Base64 HMAC-SHA256 of `id.timestamp.body`. A secret after `whsec_` is Base64, any other is the key itself."""
+    """Return `v1,` and the Base64 HMAC-SHA256 of `id.timestamp.body`. A secret after `whsec_` is Base64; any other secret is the key
+    itself.
+    """
     signed = b".".join([message_id.encode(), str(timestamp).encode(), body])
     return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
 
 
 def signed_headers(connection: Connection, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """What a consumer verifies a message by. Raises PermanentError where the connection holds no secret."""
+    """Return the headers that a consumer verifies a message by. Raises PermanentError if the connection holds no secret."""
     if not connection.password:
         raise PermanentError(
             f"the connection {connection.id} holds no secret to sign with",
@@ -53,7 +55,7 @@ def _key(secret: str) -> bytes:
 
 
 def url_of(connection: Connection) -> str:
-    """The address a connection stands for: its host as a whole URL, or put together of host, port and schema as Airflow's HttpHook does."""
+    """Return the address of a connection: its host, if that is a whole URL, or host, port and schema combined as in Airflow's HttpHook."""
     if "://" in connection.host:
         return connection.host
     if not connection.host:
@@ -63,7 +65,7 @@ def url_of(connection: Connection) -> str:
 
 
 def slack_url_of(connection: Connection) -> str:
-    """The incoming webhook of a slackwebhook connection: host and token as Airflow's SlackWebhookHook takes them, or a URL as password."""
+    """Return the incoming webhook of a slackwebhook connection: host and token as in Airflow's SlackWebhookHook, or a URL as the password."""
     if connection.password.startswith("https://"):
         return connection.password
     if not connection.password:
@@ -81,10 +83,10 @@ def port_of(url: str) -> int:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, address: str = "", seconds: float = SECONDS) -> None:
-    """POST JSON once. Only 2xx within `seconds` counts, and nobody is redirected. What an answer says besides is not read.
+    """POST JSON once. Only 2xx within `seconds` counts, and redirects are not followed. Nothing else of an answer is read.
 
-    With `address` that one is connected to, whatever the name says by now. Raises TransientError; neither the answer's own words nor the
-    URL, which may hold a token, are repeated.
+    `address` pins the address to connect to, whatever the name resolves to by now. Raises TransientError. Its message contains neither the
+    answer's words nor the URL, which may hold a token.
     """
     import httpx
 
@@ -97,9 +99,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, where: str, addre
         url = urlunsplit(parts._replace(netloc=f"{login}{at}{literal}:{port_of(url)}"))
 
     async def status() -> int:
-        # A limit for the whole call: httpx's own begins anew with every byte of a server that dribbles.
+        # This limits the whole call. httpx's own limit starts again with every byte that a slow server sends.
         async with asyncio.timeout(seconds):
-            # A pinned address is connected to directly: a proxy would look the name up again.
+            # A pinned address is connected to directly, because a proxy would look the name up again.
             async with (
                 httpx.AsyncClient(timeout=seconds, follow_redirects=False, trust_env=not address) as client,
                 client.stream("POST", url, content=body, headers=sent, extensions=extensions) as answer,

@@ -1,6 +1,4 @@
-"""Airflow's connections as plain values: from the environment, the configured secrets backend, the task's supervisor or the metadata
-database.
-"""
+"""Looks up Airflow's connections in the environment, the secrets backend, the task's supervisor or the metadata database."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from waybill.errors import PermanentError
 
 
 def lookup(connection_id: str) -> Connection:
-    """The Airflow connection of that id. Raises PermanentError when there is none, or when it cannot be read."""
+    """Return the Airflow connection of that id. Raises PermanentError if there is none, or if it cannot be read."""
     found = _airflow_connection(connection_id)
     return Connection(
         id=connection_id,
@@ -30,10 +28,10 @@ def lookup(connection_id: str) -> Connection:
 
 
 def connect_db(connection_id: str) -> Any:
-    """An open DB-API connection through Airflow's hook for that connection, or the hook itself where it only yields frames.
+    """Return an open DB-API connection through Airflow's hook for that connection, or the hook itself if it only yields frames.
 
-    Raises PermanentError when there is no such connection, its type has no database hook or the hook cannot use it, and the driver's own
-    errors.
+    Raises PermanentError if there is no such connection, if its type has no database hook, or if the hook cannot use it. The driver's own
+    errors pass through.
     """
     from airflow.sdk.exceptions import AirflowException
 
@@ -63,7 +61,7 @@ def _airflow_connection(connection_id: str) -> Any:
     value = os.environ.get(f"AIRFLOW_CONN_{connection_id.upper()}")
     if value is None and not _airflow_is_here():
         raise written.missing(connection_id)
-    if value is not None:  # Airflow's own first choice, taken here without loading its backends
+    if value is not None:  # Airflow asks the environment first, too; its backends need not be loaded for it
         return written.parsed(connection_id, value)
 
     from airflow.sdk import Connection as AirflowConnection
@@ -72,12 +70,14 @@ def _airflow_connection(connection_id: str) -> Any:
     try:
         return AirflowConnection.get(connection_id)
     except (AirflowException, ValueError) as error:
-        # The cause is not chained into the sentence: it may quote the connection's value.
+        # The cause is not chained, because it may quote the connection's value.
         raise written.missing(connection_id) from error
 
 
 def _airflow_is_here() -> bool:
-    """Whether anything but the environment could hold a connection. Where nothing could, an answer need not wait seconds for an import."""
+    """Return whether anything but the environment could hold a connection. If nothing could, the answer need not wait seconds for an
+    import.
+    """
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     configured = any(name.startswith("AIRFLOW__") for name in os.environ)
     return "airflow" in sys.modules or configured or (home / "airflow.cfg").exists()

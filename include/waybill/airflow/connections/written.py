@@ -1,6 +1,7 @@
-"""Connections as people write them into AIRFLOW_CONN_<ID>: what is meant is understood, anything else is refused with the line to write.
+"""Reads connections as people write them into AIRFLOW_CONN_<ID>. Common variants are understood; anything else is refused with the line to
+write.
 
-No message repeats what stands there: any part of it may be the password.
+No message repeats the value, because any part of it may be the password.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from urllib.parse import unquote, urlsplit
 from waybill.errors import PermanentError
 
 _SPELLINGS = {"postgresql": "postgres", "pgsql": "postgres", "psql": "postgres", "mariadb": "mysql"}
-"""What other tools call a type, by Airflow's word for it."""
+"""Names that other tools use for a connection type, with Airflow's name for it."""
 
 _MEANT = {
     "type": "conn_type", "conn_id": "conn_type", "user": "login", "username": "login", "pass": "password", "pwd": "password",
     "database": "schema", "dbname": "schema", "db": "schema", "hostname": "host", "server": "host", "path": "host",
 }  # fmt: skip
-"""Keys of other tools' JSON, by Airflow's."""
+"""Keys of other tools' JSON, with Airflow's name for each."""
 
 _KEYS = ("conn_type", "host", "login", "password", "schema", "port", "extra", "description", "team_name")
 _PREFIX = "AIRFLOW_CONN_"
 
 
 def connection_type(written: str) -> str:
-    """Airflow's word for a type, also where it was written as SQLAlchemy has it: `postgresql+psycopg` is `postgres`."""
+    """Return Airflow's name for a type. SQLAlchemy's spelling is understood, too: `postgresql+psycopg` is `postgres`."""
     plain = written.casefold().partition("+")[0]
     return _SPELLINGS.get(plain, plain)
 
 
 def parsed(connection_id: str, given: str) -> Any:
-    """Airflow's connection of what an environment variable holds. Raises PermanentError with the line to write."""
+    """Return the Airflow connection that an environment variable holds. Raises PermanentError with the line to write."""
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowException
 
@@ -48,12 +49,12 @@ def parsed(connection_id: str, given: str) -> Any:
         _require_escaped(connection_id, scheme, text)
         return AirflowConnection.from_uri(f"{connection_type(scheme)}://{rest}", conn_id=connection_id)
     except (AirflowException, ValueError, TypeError) as error:
-        # The cause is not chained into the sentence: it may quote the connection's value.
+        # The cause is not chained, because it may quote the connection's value.
         raise _unusable(connection_id, "is not a connection") from error
 
 
 def missing(connection_id: str) -> PermanentError:
-    """Nothing holds that connection: where to add it, and what was written instead."""
+    """Return the error for a connection that does not exist. It says where to add one, and what was written instead."""
     name = f"{_PREFIX}{connection_id.upper()}"
     similar = next((variable for variable in os.environ if variable != name and variable.upper() == name), "")
     meant = _closest(connection_id, (variable.removeprefix(_PREFIX).casefold() for variable in os.environ if variable.startswith(_PREFIX)))
@@ -75,7 +76,7 @@ def _closest(word: str, options: Iterable[str]) -> str:
 
 
 def _require_plain(connection_id: str, text: str) -> None:
-    """Refuse what is neither a URI nor JSON, saying what it looks like."""
+    """Refuse a value that is neither a URI nor JSON, and say what it looks like."""
     if not text:
         raise _unusable(connection_id, "is empty")
     if text[0] in "'\"" and text[-1] == text[0]:
@@ -91,7 +92,7 @@ def _require_plain(connection_id: str, text: str) -> None:
 
 
 def _known_keys(connection_id: str, text: str) -> str:
-    """The JSON as Airflow reads it: with a type it knows, and no key that it does not."""
+    """Return the JSON as Airflow reads it. The type must be known, and so must every key."""
     try:
         facts = json.loads(text)
     except ValueError as error:
@@ -107,7 +108,7 @@ def _known_keys(connection_id: str, text: str) -> str:
 
 
 def _require_escaped(connection_id: str, scheme: str, text: str) -> None:
-    """Refuse a URI whose password holds characters that end it, and a path where Airflow expects a host."""
+    """Refuse a URI whose password contains characters that end it, and a path in the place of a host."""
     parts = urlsplit(text)
     if parts.netloc and any("@" in part for part in (parts.path, parts.fragment, parts.query.partition("=")[0])):
         raise _unusable(connection_id, "has a login or a password with characters that end it in a URI")

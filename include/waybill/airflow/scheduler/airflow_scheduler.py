@@ -1,4 +1,4 @@
-"""What the pages and the API ask of Airflow: runs that start now, DAGs that follow registrations within seconds, what a DAG is doing."""
+"""Starts runs, has changed registrations parsed within seconds, and tells what a DAG is doing. The pages and the API use it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class AirflowScheduler:
-    """Tells Airflow of changes: DAGs are parsed anew at once, and runs start when asked for."""
+    """Tells Airflow about changes. It has DAGs parsed at once, and starts runs that people ask for."""
 
     def changed(self, *tenants: str) -> None:
-        """Ask the DAG processor to parse the tenants' DAG file before anything else, and again until their DAGs are there.
+        """Ask the DAG processor to parse the tenants' DAG file first, and ask again until their DAGs are there.
 
-        A new tenant's first run starts by itself then. Never fails the change that was made: the file is parsed again on schedule anyhow.
+        The first run of a new tenant then starts by itself. A failure here never fails the change: the file is also parsed on schedule.
         """
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,9 +36,9 @@ class AirflowScheduler:
             log.warning("the DAG processor was not asked to parse the DAGs of %s now", ", ".join(tenants), exc_info=True)
 
     def run_now(self, tenant: str, caller: Caller) -> str:
-        """Start a run of the tenant's DAG; what waits in the one under way to be tried again is tried now.
+        """Start a run of the tenant's DAG. Tasks of the current run that wait for another try are tried now.
 
-        Returns "now", "behind" or "again" for one under way, "paused" while the DAG is, "" where there is none yet.
+        Returns "now"; "behind" or "again" if a run is under way; "paused" if the DAG is paused; "" if there is no DAG yet.
         """
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.exceptions import DagNotFound
@@ -48,7 +48,7 @@ class AirflowScheduler:
 
         dag = dag_id(tenant)
         is_paused, states = _state_of(dag)
-        if "queued" not in states:  # one that waits will do what this one would
+        if "queued" not in states:  # a queued run will do what this one would
             try:
                 trigger_dag(dag, triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=caller.name)
             except DagNotFound:
@@ -59,21 +59,24 @@ class AirflowScheduler:
         return ("again" if try_now(dag) else "behind") if states else "now"
 
     def scheduler_state(self, tenant: str | None = None) -> dict[str, SchedulerState]:
-        """What Airflow does with every tenant's DAG, or with that one's, by one query: those it has not seen yet are absent."""
+        """Return what Airflow does with every tenant's DAG, or with one of them, in one query. DAGs that Airflow has not seen yet are
+        absent.
+        """
         from waybill.airflow.scheduler.state import scheduler_state
 
         return scheduler_state(tenant)
 
     def applying_failed(self) -> Failed | None:
-        """By the runs of the DAG that applies it."""
+        """Return the failed runs of the DAG that applies the configuration."""
         from waybill.airflow.scheduler.state import applying_failed
 
         return applying_failed()
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
-        """The latest try's log in Airflow's own pages: of the run that last planned this delivery, the task that delivered it, and the try.
+        """Return the address of the latest try's log in Airflow's own pages: the run that last planned this delivery, its task, and the
+        try.
 
-        That is its mapped task where it had one, and else `plan`, which delivers what is small.
+        The task is the mapped task if the delivery had one, and else `plan`, which delivers what is small.
         """
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel
@@ -102,7 +105,7 @@ class AirflowScheduler:
 
 
 def _state_of(dag: str) -> tuple[bool, set[str]]:
-    """Whether the DAG is paused, and the states of its runs that have not ended."""
+    """Return whether the DAG is paused, and the states of its runs that have not ended."""
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session

@@ -1,7 +1,7 @@
-"""Having Airflow parse the DAG file of a tenant at once, and again until what was registered is there.
+"""Has Airflow parse the DAG file of a tenant at once, and again until the registered version is there.
 
-Airflow's DAG processor drops a request that arrives while the file is being parsed, and that parse may have read the ledger before: so who
-asks has to look, and ask again. A DAG's description tells the version of the registration it was made from.
+Airflow's DAG processor drops a request that arrives while it parses the file, and that parse may have read an older ledger. So the caller
+has to look, and ask again. The description of a DAG names the version of the registration that it was made from.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from waybill.ledger import Ledger
 
 EVERY = 3.0
 GIVE_UP = 900.0
-"""Seconds. A DAG processor that has not shown a DAG by then is not running, or cannot parse the file."""
+"""Seconds. If a DAG has not appeared by then, no DAG processor is running, or it cannot parse the file."""
 
 log = logging.getLogger(__name__)
 
 
 def ask(tenants: Iterable[str]) -> None:
-    """What `PUT /api/v2/parseDagFile` does, for the files of the tenants, in every bundle that holds one or may hold it.
+    """Ask as `PUT /api/v2/parseDagFile` does, for the tenants' files, in every bundle that holds one or may hold it.
 
-    A file that Airflow does not know may be missing: its tenants' DAGs are in the first file then.
+    A file that Airflow does not know may be missing. The DAGs of its tenants are in the first file then.
     """
     from airflow.models.dag import DagModel
     from airflow.models.dagbag import DagPriorityParsingRequest
@@ -49,22 +49,22 @@ def ask(tenants: Iterable[str]) -> None:
             with create_session() as session:
                 session.add(DagPriorityParsingRequest(bundle_name=bundle, relative_fileloc=file))
         except IntegrityError:
-            continue  # asked for already
+            continue  # it was asked for already
 
 
 def is_processed() -> bool:
-    """Whether a DAG processor is running that could drop a request. One that starts later parses everything first."""
+    """Return whether a DAG processor is running that could drop a request. One that starts later parses everything first."""
     from airflow.jobs.job import Job
     from airflow.utils.session import create_session
 
-    lately = datetime.now(UTC) - timedelta(minutes=10)  # it gives no sign of life while it writes thousands of DAGs
+    lately = datetime.now(UTC) - timedelta(minutes=10)  # it shows no sign of life while it writes thousands of DAGs
     alive = select(Job.id).where(Job.job_type == "DagProcessorJob", Job.state == "running", Job.latest_heartbeat > lately)
     with create_session() as session:
         return session.scalars(alive.limit(1)).first() is not None
 
 
 def behind(settings: Settings, tenants: Collection[str]) -> set[str]:
-    """Those of the tenants whose DAG is not there yet, or was made from an older registration."""
+    """Return the tenants whose DAG is not there yet, or was made from an older registration."""
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
 
@@ -83,7 +83,7 @@ def behind(settings: Settings, tenants: Collection[str]) -> set[str]:
 
 
 class Follower:
-    """Asks again, from a thread of its own, until every tenant it was told of has the DAG of its registration. One a process."""
+    """Asks again, in a thread of its own, until every tenant has the DAG of its registration. A process has one."""
 
     def __init__(self, every: float = EVERY) -> None:
         self._every = every
@@ -100,7 +100,7 @@ class Follower:
                 self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether nothing is left to follow within that time."""
+        """Return whether nothing is left to follow within that time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._thread is None, seconds)
 
@@ -111,7 +111,7 @@ class Follower:
                 asked = dict(self._since)
             left = self._look(settings, asked)
             with self._changed:
-                # One that was told of again meanwhile stays.
+                # A tenant that was announced again meanwhile stays.
                 self._since = {dag: since for dag, since in self._since.items() if dag in left or since != asked.get(dag)}
                 if not self._since:
                     self._thread = None

@@ -1,4 +1,4 @@
-"""What Airflow does with the tenants' DAGs now, read from its own tables: schedule, runs under way, tasks waiting to be tried again."""
+"""Reads from Airflow's own tables what it does with the tenants' DAGs now: schedules, current runs, and tasks that wait for another try."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BY_HAND = NullTimetable().summary
 
 
 def scheduler_state(tenant: str | None = None) -> dict[str, SchedulerState]:
-    """By tenant, of every DAG of a tenant or of that one's. One query, of one row for a DAG at rest."""
+    """Return the state of every tenant's DAG, or of one, by tenant. One query returns one row for a DAG at rest."""
     mine = DagModel.dag_id.startswith(dag_id(""), autoescape=True) if tenant is None else DagModel.dag_id == dag_id(tenant)
     run = (DagRun.dag_id == DagModel.dag_id) & DagRun.state.in_(_UNDER_WAY)
     waiting = (TaskInstance.dag_id == DagRun.dag_id) & (TaskInstance.run_id == DagRun.run_id) & (TaskInstance.state == "up_for_retry")
@@ -60,7 +60,7 @@ def _with(before: SchedulerState | None, row: Any) -> SchedulerState:
 
 
 def _retry_at(row: Any) -> datetime | None:
-    """When Airflow tries these tasks again, by its own formula with what `retrying` gives every task."""
+    """Return when Airflow tries these tasks again, by its own formula with the arguments that `retrying` gives every task."""
     if row.end_date is None:
         return None
     waits = {name: value for name, value in retrying().items() if name != "retry_policy"}
@@ -69,7 +69,7 @@ def _retry_at(row: Any) -> datetime | None:
 
 
 def applying_failed() -> Failed | None:
-    """The runs of `apply_config` that failed since its last good one. One query of one row, two when there are any."""
+    """Return the runs of `apply_config` that failed since its last good one. This takes one query of one row, or two if there are any."""
     mine = select(DagRun.run_id, DagRun.state, DagRun.end_date).where(DagRun.dag_id == APPLY_DAG, DagRun.end_date.is_not(None))
     with create_session() as session:
         newest = session.execute(mine.order_by(DagRun.id.desc()).limit(1)).first()
@@ -81,7 +81,7 @@ def applying_failed() -> Failed | None:
 
 
 def try_now(dag: str) -> bool:
-    """Have what waits in the DAG's run to be tried again tried at once, as *Clear* in Airflow does; whether there was anything."""
+    """Try at once what waits for another try in the DAG's run, as *Clear* in Airflow does. Returns whether there was anything."""
     waiting = (
         select(TaskInstance)
         .join(TaskInstance.dag_run)
