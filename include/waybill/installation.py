@@ -90,7 +90,9 @@ class Installation:
         return found
 
     def words_of(self, tenant: str) -> Registration:
-        """Return what is registered of a tenant, or else what its file says. For a tenant that neither knows, it is an empty registration."""
+        """Return what is registered of a tenant, or else what its file says. For a tenant that neither knows, it is an empty
+        registration.
+        """
         with self.ledger.read() as connection:
             found = registrations.current(connection, tenant_id(tenant))
         file = None if found else self.configuration.file_of(tenant)

@@ -37,7 +37,9 @@ def backfill_folder(tenant: str, day: date, entity: str, backfill: str) -> str:
 
 
 def stem(entity: str, generation: int, sequence: int, *, first_of_day: bool) -> str:
-    """Return the file name without extension. It is plain for the first delivery of an entity on a date, and numbered for any further one."""
+    """Return the file name without extension. It is plain for the first delivery of an entity on a date, and numbered for any
+    further one.
+    """
     return entity if first_of_day else f"{entity}.g{generation}.{sequence}"
 
 
@@ -56,7 +58,9 @@ def feed_index(tenant: str) -> str:
 
 
 def feed_page_name(feed: str, number: int, unique: str = "") -> str:
-    """Return the path of a page of a feed, below the tenant's folder. `unique` goes into the name if nothing can be renamed or looked at."""
+    """Return the path of a page of a feed, below the tenant's folder. `unique` goes into the name if nothing can be renamed or
+    looked at.
+    """
     return f"feed/{feed}/page-{number:06d}{f'.{unique}' if unique else ''}.json"
 
 
@@ -109,7 +113,9 @@ class Target:
 
 
 def signature(document: str) -> str:
-    """Return the path of the signature of a manifest or day manifest. It is beside it, under the name that `ssh-keygen -Y sign` gives it."""
+    """Return the path of the signature of a manifest or day manifest. It is beside it, under the name that `ssh-keygen -Y sign`
+    gives it.
+    """
     return f"{document}{signatures.SUFFIX}"
 
 

@@ -22,7 +22,9 @@ class Kind(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
-    """How far a delivery has come. A commit makes an `open` delivery `committed`. If its stream or purpose ends before, it is `abandoned`."""
+    """How far a delivery has come. A commit makes an `open` delivery `committed`. If its stream or purpose ends before, it is
+    `abandoned`.
+    """
 
     OPEN = "open"
     COMMITTED = "committed"

@@ -58,7 +58,9 @@ WARM = (
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Runs in the scheduler before LocalExecutor forks its workers. Only the command line tells at this point which component is starting."""
+    """Runs in the scheduler before LocalExecutor forks its workers. Only the command line tells at this point which component is
+    starting.
+    """
     if sys.argv[1:2] != ["scheduler"]:
         return
     from airflow.configuration import conf

@@ -1,8 +1,8 @@
-"""Places files go to: a folder, an SFTP server, an S3 bucket, and where the archives of on-demand exports lie.
+"""The places that files go to: a folder, an SFTP server, an S3 bucket, and the store of the archives of on-demand exports.
 
-In: a destination's specification and its connection. Out: a `Session` with the promise that the delivery protocol needs: a file
-appears under its final name whole or not at all, and nothing that exists is overwritten. `base` states that promise, `folder`, `sftp/` and
-`s3` keep it, and `archives` holds the files that people download.
+In: a destination's specification and its connection. Out: a `Session` that keeps the promise the delivery protocol needs. A file appears
+under its final name whole or not at all, and nothing that exists is overwritten. `base` states that promise, and `folder`, `sftp/` and `s3`
+keep it. `archives` holds the files that people download, and `resend_store` the bytes that can be sent again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Destination", "Item", "Probe", "Profile", "Session", "Stored", "open
 
 
 def open_destination(spec: DestinationSpec, base: Path, connections: Connections, profile: Profile = Profile.FULL) -> Destination:
-    """The destination a spec describes; a relative folder is resolved against `base`. Opens nothing yet."""
+    """Return the destination that a spec describes. A relative folder is resolved against `base`. Nothing is opened yet."""
     match spec:
         case FolderDestination():
             from waybill.destinations.folder import Folder

@@ -1,6 +1,6 @@
-"""Where the archives of on-demand exports lie: a folder, or a bucket. Names are made of tenant ids, request ids and numbers only.
+"""Stores the archives of on-demand exports, in a folder or a bucket. Names consist of tenant ids, request ids and numbers only.
 
-What is kept of deliveries lies beside them (`kept`).
+The kept bytes of deliveries are beside them (`resend_store`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from waybill.destinations.s3_client import client_of, send, translated
 from waybill.errors import PermanentError, TransientError
 
 ROOM = "requests"
-"""What keeps archives of requests apart from the bytes kept for redelivery."""
+"""This folder keeps archives of requests apart from the bytes that are kept for redelivery."""
 
 
 def archive_name(tenant: str, request_id: str, attempt: int) -> str:
@@ -35,7 +35,7 @@ _OWN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}/([0-9a-f]{32}\.\d+\.zip|\.[0-9a-f]{
 
 
 def is_own(name: str) -> bool:
-    """Whether an entry of a store is an archive of ours or a part of one, by its name."""
+    """Return whether the name of an entry of a store belongs to one of our archives or to a part of one."""
     return _OWN.fullmatch(name) is not None
 
 
@@ -43,47 +43,49 @@ class Archives(Protocol):
     """A store of archives."""
 
     def part(self, name: str, spool: Path) -> Path:
-        """A local path to build the archive at; nobody is served from it. `spool` is a folder of the attempt."""
+        """Return a local path to build the archive at. Nobody is served from it. `spool` is a folder of the attempt."""
         ...
 
     def publish(self, part: Path, name: str) -> None:
-        """Make a finished, durable part available under its name, whole. Raises TransientError when the store fails."""
+        """Make a finished, durable part available under its name, whole. Raises TransientError if the store fails."""
         ...
 
     def remove(self, name: str) -> None:
-        """Remove an archive; one that is gone already is fine."""
+        """Remove an archive. A missing one is fine."""
         ...
 
     def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
-        """The local file to serve, None for a store that serves by itself (`presigned`).
+        """Return the local file to serve, or None for a store that serves by itself (`presigned`).
 
-        Raises TransientError when it is not there, or is not the bytes that were published (None: nobody knows them).
+        Raises TransientError if it is not there, or is not the bytes that were published (None: nobody knows them).
         """
         ...
 
     def presigned(self, name: str, filename: str, life: timedelta) -> str:
-        """A URL of the store itself that serves the archive for `life` as an attachment of that name."""
+        """Return a URL of the store itself that serves the archive for `life` as an attachment of that name."""
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
-        """Everything in the store, unfinished parts too, with the time it was last written; a folder where none belongs ends with `/`."""
+        """Yield everything in the store, including unfinished parts, with the time it was last written. A misplaced folder ends
+        with `/`.
+        """
         ...
 
 
 def open_archives(url: str, base: Path, connections: Connections) -> Archives:
-    """The store an archive URL describes; a relative folder is resolved against `base`. Opens nothing yet."""
+    """Return the store that an archive URL describes. A relative folder is resolved against `base`. Nothing is opened yet."""
     if url.startswith("s3://"):
         return S3Archives(url, ROOM, connections)
     return FolderArchives(folder_of(url, base) / ROOM)
 
 
 def folder_of(url: str, base: Path) -> Path:
-    """The folder an archive URL names, as a path or as `file://`; a relative one is below `base`."""
+    """Return the folder that an archive URL names, as a path or as `file://`. A relative one is below `base`."""
     return base / url.removeprefix("file://")
 
 
 class FolderArchives:
-    """Archives in a local folder. Parts stand beside their final names, hidden, so that publishing is one rename."""
+    """Archives in a local folder. Hidden parts are beside their final names, so one rename publishes them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -139,14 +141,14 @@ class FolderArchives:
             try:
                 is_folder, written = path.is_dir(), path.lstat().st_mtime
             except OSError:
-                continue  # removed just now by somebody else, or not for our eyes
+                continue  # somebody else has just removed it, or we may not see it
             if not (in_root and is_folder):
                 yield path.relative_to(self.root).as_posix() + "/" * is_folder, datetime.fromtimestamp(written, UTC)
 
 
 _REMEMBERED = 1000
 _WHOLE: dict[str, tuple[tuple[int, ...], str]] = {}
-"""What this process has read through and found whole, by path: the file's facts then. One that was touched since is read again."""
+"""Files that this process has read and found whole, by path, with their facts at that time. A file that was touched since is read again."""
 
 
 def _damaged(name: str, why: str) -> TransientError:
@@ -167,7 +169,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def unavailable(error: OSError) -> PermanentError | TransientError:
-    """Why an archive in a folder does not do what it is asked, by what recovers from it."""
+    """Return why an archive folder does not do what it is asked, as the error that says what recovers from it."""
     if error.errno in FULL:
         step = "Free space on the disk of WAYBILL_ARCHIVE_URL, or keep less (archive_days, archive_life in policy.yaml)"
         return TransientError("the archive is full", next_step=step, code="storage_full")
@@ -183,13 +185,13 @@ def unavailable(error: OSError) -> PermanentError | TransientError:
 
 
 LONGEST = timedelta(hours=1)
-"""How long a presigned URL may start a download; each click makes a new one."""
+"""How long a presigned URL may start a download. Each click makes a new one."""
 
 _BLOCK = 1 << 20
 
 
 class Bucket:
-    """One room of an archive in a bucket, `s3://CONNECTION@BUCKET/PREFIX`."""
+    """One folder of an archive in a bucket, `s3://CONNECTION@BUCKET/PREFIX`."""
 
     def __init__(self, url: str, room: str, connections: Connections) -> None:
         parts = urlsplit(url)
@@ -201,7 +203,7 @@ class Bucket:
 
     @contextmanager
     def client(self, doing: str, name: str) -> Iterator[Any]:
-        """Raises TransientError for whatever fails: an archive that does not answer is looked at by people, not given up."""
+        """Raises TransientError for every failure: a person looks at an archive that does not answer, and nothing is given up."""
         connection = self._connections(self._connection_id)
         try:
             with translated(self._label, doing, name, connection):
@@ -215,7 +217,7 @@ class Bucket:
 
 
 class S3Archives(Bucket):
-    """See `archives.Archives`. An object appears whole, so an archive is built in the spool and published by its upload."""
+    """See `archives.Archives`. An object appears whole, so an archive is built in the spool, and its upload publishes it."""
 
     def part(self, name: str, spool: Path) -> Path:
         return spool.with_name(f"{spool.name}.zip.part")
@@ -230,7 +232,7 @@ class S3Archives(Bucket):
             client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
     def found(self, name: str, size: int | None, sha256: str | None) -> Path | None:
-        """The store keeps a checksum of its own over every object, so the size is what is left to be compared."""
+        """The store keeps a checksum of its own for every object, so only the size is left to compare."""
         with self.client("look at", name) as client:
             there = client.head_object(Bucket=self.bucket, Key=self.prefix + name)["ContentLength"]
         if size is not None and there != size:

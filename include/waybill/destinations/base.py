@@ -1,6 +1,6 @@
 """What every destination can do.
 
-Paths are absolute POSIX paths below the destination's root, as in `/exports/acme/2026/06/01/user/user.csv`.
+Paths are absolute POSIX paths below the destination's root, such as `/exports/acme/2026/06/01/user/user.csv`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from waybill.layout import hidden, is_part
 
 
 class Profile(StrEnum):
-    """What a server allows, found by `probe` (docs/protocol.md section 4)."""
+    """What a server allows. `probe` finds it out (docs/protocol.md section 4)."""
 
     FULL = "full"
     NO_CAS = "no_cas"
@@ -30,7 +30,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Stored:
-    """Facts of stored bytes, verified at the destination unless the profile forbids reading."""
+    """The facts of stored bytes. They are verified at the destination unless the profile forbids reading."""
 
     bytes: int
     sha256: str
@@ -38,7 +38,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Item:
-    """One name found by `walk`."""
+    """A name that `walk` found."""
 
     path: str
     is_folder: bool
@@ -48,29 +48,29 @@ class Item:
 
 @dataclass(frozen=True)
 class Probe:
-    """The outcome of a rehearsal: the profile, what the server offers, and each step tried with its answer."""
+    """The outcome of a rehearsal: the profile, what the server offers, and each step with its answer."""
 
     profile: Profile
     steps: tuple[tuple[str, str], ...]
     extensions: tuple[str, ...] = ()
     free_bytes: int | None = None
     login_key: str = ""
-    """What the server let us in by: `ssh-ed25519 SHA256:...`, which of several, or `password`. Empty where there is no login."""
+    """What the server accepted as login: `ssh-ed25519 SHA256:...`, which of several, or `password`. Empty if there is no login."""
 
     host_key: str = ""
-    """What the server proved itself with."""
+    """The key that the server proved itself with."""
 
 
 class Session(Protocol):
-    """An open destination. Safe to use from several threads at once. Every call is bounded in time.
+    """An open destination. Several threads may use it at once. Every call is bounded in time.
 
-    Raises TransientError for anything that may pass (network, connection limit, full disk), PermanentError for what will not (permission,
-    read-only), ConflictError for what a person must look at (a symlink or a file in the place of a folder). No call ever overwrites or
+    Raises TransientError for what may pass (network, connection limit, full disk), PermanentError for what will not (permission,
+    read-only), and ConflictError for what a person must look at (a symlink or a file in the place of a folder). No call ever overwrites or
     removes a foreign file.
     """
 
     label: str
-    """For messages: kind, connection id, host and port."""
+    """Kind, connection id, host and port, for messages."""
 
     profile: Profile
 
@@ -79,33 +79,35 @@ class Session(Protocol):
         ...
 
     def size(self, path: str) -> int | None:
-        """Size in bytes, or None when there is no such file. A symlink or folder under that name is a ConflictError."""
+        """Return the size in bytes, or None if there is no such file. A symlink or folder under that name is a ConflictError."""
         ...
 
     def sha256(self, path: str) -> str | None:
-        """Hex SHA-256 of the file's bytes, computed from the destination's own copy; None when there is no such file."""
+        """Return the hex SHA-256 of the file's bytes, computed from the destination's own copy, or None if there is no such file."""
         ...
 
     def read(self, path: str) -> bytes | None:
-        """A small file's bytes, or None when there is no such file."""
+        """Return a small file's bytes, or None if there is no such file."""
         ...
 
     def blocks(self, path: str) -> Iterator[bytes]:
-        """A file's bytes in order. Raises PermanentError when there is no such file."""
+        """Yield a file's bytes in order. Raises PermanentError if there is no such file."""
         ...
 
     def upload(self, part: str, blocks: Iterable[bytes]) -> Stored:
-        """Write `blocks` under the hidden name `part`, created exclusively, then verify size and hash against the destination's copy.
+        """Write `blocks` under the hidden name `part`, which must be new. Then verify size and hash against the destination's copy.
 
-        `blocks` may be slow (it follows a growing spool). Statuses of every write, of fsync and of close are checked. On any failure the
-        part is removed if that is still possible, and a TransientError or PermanentError is raised; what `blocks` raises passes through.
+        `blocks` may be slow, because it follows a growing spool. The status of every write, of fsync and of close is checked. After a
+        failure the part is removed if that is still possible, and a TransientError or PermanentError is raised. What `blocks` raises passes
+        through.
         """
         ...
 
     def publish(self, part: str, final: str) -> bool:
-        """Make `part` visible as `final` in one step that never overwrites. False when `final` already exists (the part is still there).
+        """Make `part` visible as `final` in one step that never overwrites. Returns False if `final` exists already; the part is still
+        there then.
 
-        Raises TransientError when the answer was lost: look again before repeating.
+        Raises TransientError if the answer was lost. Look again before you repeat it.
         """
         ...
 
@@ -115,34 +117,34 @@ class Session(Protocol):
         ...
 
     def replace(self, part: str, final: str) -> None:
-        """Make the file `part` visible as `final` in one step, in the place of one of our own that stands there.
+        """Make the file `part` visible as `final` in one step, in the place of a file of our own.
 
-        Only for a place that `replaces`. A symlink or folder under that name is a ConflictError.
+        This is only for a place that `replaces`. A symlink or folder under that name is a ConflictError.
         """
         ...
 
     def remove(self, path: str) -> None:
-        """Remove one of our own files or hidden part folders; a missing one is fine."""
+        """Remove one of our own files or hidden part folders. A missing one is fine."""
         ...
 
     def entries(self, folder: str) -> list[Item]:
-        """What stands in `folder` itself, sorted by name; nothing when the folder is missing. Symlinks and special files are left out."""
+        """Return what is in `folder` itself, sorted by name. A missing folder has nothing. Symlinks and special files are left out."""
         ...
 
     def walk(self, folder: str) -> Iterator[Item]:
-        """Everything below `folder`, depth first, sorted by name; nothing when the folder is missing. Symlinks are not followed."""
+        """Yield everything below `folder`, depth first, sorted by name. A missing folder has nothing. Symlinks are not followed."""
         ...
 
     def probe(self, folder: str) -> Probe:
         """Rehearse below `folder`: make a folder, write, rename onto nothing and onto an existing file, read back, remove.
 
-        Leaves nothing behind where the server lets us remove.
+        Nothing stays behind if the server lets us remove it.
         """
         ...
 
 
 class Destination(Protocol):
-    """A place files go to."""
+    """A place that files go to."""
 
     def connect(self) -> AbstractContextManager[Session]:
         """Log in.
@@ -153,11 +155,11 @@ class Destination(Protocol):
 
 
 READ_LIMIT = 64 * 1024 * 1024
-"""The most bytes `read` returns; manifests are far smaller."""
+"""The most bytes that `read` returns. Manifests are far smaller."""
 
 
 def components(path: str) -> tuple[str, ...]:
-    """The names of an absolute POSIX path. Raises PermanentError for anything that could lead elsewhere (`..`, empty names, NUL)."""
+    """Return the names in an absolute POSIX path. Raises PermanentError for anything that could lead elsewhere (`..`, empty names, NUL)."""
     names = tuple(path[1:].split("/")) if path != "/" else ()
     if not path.startswith("/") or any(name in ("", ".", "..") or "\0" in name for name in names):
         raise PermanentError(f"{path!r} is not a path below the root", allowed="/name/name without '..' or empty names", code="path")
@@ -165,7 +167,7 @@ def components(path: str) -> tuple[str, ...]:
 
 
 def parent_and_name(path: str) -> tuple[str, str]:
-    """`/a/b/c` as `/a/b` and `c`, checked like `components`. Raises PermanentError for the root itself."""
+    """Split `/a/b/c` into `/a/b` and `c`, checked like `components`. Raises PermanentError for the root itself."""
     names = components(path)
     if not names:
         raise PermanentError("the root itself is no file", code="path")
@@ -173,12 +175,12 @@ def parent_and_name(path: str) -> tuple[str, str]:
 
 
 def rehearsal(folder: str) -> str:
-    """A fresh hidden folder for `probe`, named as one of our own parts so that housekeeping finds a forgotten one."""
+    """Return a fresh hidden folder for `probe`. It is named like one of our own parts, so housekeeping finds a forgotten one."""
     return hidden(f"{folder.rstrip('/')}/waybill-probe", uuid4().hex)
 
 
 def only_own_folder(path: str, label: str) -> None:
-    """Raises ConflictError unless the folder `path` is a hidden part folder of Waybill's: no other folder is ever removed."""
+    """Raises ConflictError unless the folder `path` is a hidden part folder of Waybill's. No other folder is ever removed."""
     if not is_part(parent_and_name(path)[1]):
         what = f"{path} is a folder where a file of ours was expected"
         raise ConflictError(what, where=label, next_step="Waybill removes no folders but its own: move it away")
@@ -189,7 +191,7 @@ def no_such_file(path: str, label: str) -> PermanentError:
 
 
 def root_missing(what: str, label: str) -> PermanentError:
-    """The folder everything stands below is not there, and Waybill cannot or does not make it."""
+    """The root folder is missing, and Waybill cannot or does not make it."""
     step = "Make it there, or correct the root in the registration (in policy.yaml, where the destination is the house's own)"
     return PermanentError(what, where=label, next_step=step, code="root_missing")
 
@@ -203,7 +205,7 @@ def part_missing(part: str, label: str) -> TransientError:
 
 
 def damaged(part: str, sent: Stored, found: Stored, label: str) -> TransientError:
-    """The destination's copy is not what was sent."""
+    """The destination's copy differs from what was sent."""
     told = f"sent {sent.bytes} bytes sha256 {sent.sha256}, found {found.bytes} bytes sha256 {found.sha256}"
     return TransientError(
         f"{part} was damaged on the way: {told}", where=label, next_step="The part was removed; the next try writes it again", code="verify"

@@ -1,6 +1,6 @@
 """A local folder as a destination.
 
-Every name is opened relative to its parent's descriptor and never through a symlink, so no path can be led out of the root between a check
+Every name is opened relative to its parent's descriptor, and never through a symlink. So no path can be led out of the root between a check
 and its use.
 """
 
@@ -39,7 +39,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class Folder:
-    """A destination below a local path. A missing root is made at `connect`."""
+    """A destination below a local path. `connect` makes a missing root."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class Folder:
 
 
 class FolderSession(Reading):
-    """See `base.Session`. Publishing links the part to its final name, which fails when that exists."""
+    """See `base.Session`. Publishing links the part to its final name. The link fails if that name exists."""
 
     profile = Profile.FULL
 
@@ -75,7 +75,7 @@ class FolderSession(Reading):
         self._make(components(folder))
 
     def _make(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Make what is missing; returns the folders made, outermost first."""
+        """Make what is missing. Returns the folders that were made, outermost first."""
         made = []
         for depth, name in enumerate(names, 1):
             path = "/" + "/".join(names[:depth])
@@ -91,7 +91,7 @@ class FolderSession(Reading):
 
     @contextmanager
     def _opened(self, names: tuple[str, ...]) -> Iterator[int]:
-        """A descriptor of the folder. Raises FileNotFoundError, or ConflictError when a component is a symlink or a file."""
+        """Return a descriptor of the folder. Raises FileNotFoundError, or ConflictError if a component is a symlink or a file."""
         current = os.dup(self._root)
         try:
             for depth, name in enumerate(names, 1):
@@ -116,7 +116,7 @@ class FolderSession(Reading):
         return ConflictError(f"{path} is a {kind}", where=self.label, next_step="Move it away; nothing was touched")
 
     def _look(self, path: str) -> os.stat_result | None:
-        """What stands at `path`, not following a symlink there."""
+        """Return the facts of `path`. A symlink there is not followed."""
         parent, name = parent_and_name(path)
         try:
             with translated(self.label, "look at", path, FileNotFoundError), self._opened(components(parent)) as folder:

@@ -1,4 +1,4 @@
-"""What the local file system is asked for beyond the os module: renames that never overwrite, and errors by recovery."""
+"""What the os module does not offer: renames that never overwrite, and errors by what recovers from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REFUSED = RIGHTS | {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSYS, errno.EOPNO
 
 @contextmanager
 def translated(label: str, doing: str, path: str, *passed: type[OSError]) -> Iterator[None]:
-    """Turns an OSError (but `passed` ones) into a PermanentError or TransientError saying where and what was being done."""
+    """Turn an OSError (except `passed` ones) into a PermanentError or TransientError that says where it happened and during what."""
     try:
         yield
     except passed:
@@ -40,7 +40,7 @@ def write_all(descriptor: int, block: bytes) -> None:
 
 
 def dropped_from_cache(descriptor: int) -> None:
-    """Ask the kernel to forget the file's clean pages, so that reading back sees the disk and not the memory just written."""
+    """Ask the kernel to forget the file's clean pages, so that reading back sees the disk and not the memory that was just written."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -53,7 +53,7 @@ def free_bytes(descriptor: int) -> int:
 def rename_new(source: str, target: str, source_folder: int, target_folder: int) -> None:
     """Rename without ever overwriting (Linux `renameat2`).
 
-    Raises FileExistsError when `target` exists and OSError with ENOSYS or EINVAL where the system cannot do it.
+    Raises FileExistsError if `target` exists, and OSError with ENOSYS or EINVAL if the system cannot do it.
     """
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:

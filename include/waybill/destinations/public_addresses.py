@@ -1,7 +1,7 @@
-"""Where a tenant names its own destination, only public addresses are connected to: no name of its may lead into the house's network.
+"""If a tenant names its own destination, Waybill connects to public addresses only. No name of a tenant may lead into the house's network.
 
-A name is looked up once, every address it has is checked, and the checked address is the one that is connected to. Looking it up again
-would let it answer differently (DNS rebinding).
+A name is looked up once, all its addresses are checked, and the connection goes to a checked address. A second look-up could get a
+different answer (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-"""IPv6 addresses that a gateway (NAT64) translates: the last four bytes are where they lead."""
+"""IPv6 addresses that a gateway (NAT64) translates. Their last four bytes are the IPv4 address they lead to."""
 
 _GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
-"""Where all public IPv6 addresses are. What stands outside leads to this machine or its network by one old convention or another."""
+"""All public IPv6 addresses are in this range. Anything outside leads to this machine or its network by some old convention."""
 
 _NOBODYS = tuple(
     ipaddress.ip_network(network)
     for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")  # the first is Azure's metadata
 )
-"""Within the public ranges, and nobody's server: a cloud's own services, relays and examples. Python counts some of them as public."""
+"""Ranges among the public ones that are nobody's server: a cloud's own services, relays and examples. Python counts some as public."""
 
 _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
-"""How the second half of an IPv6 address begins that ends in the IPv4 address it is tunnelled to."""
+"""How the second half of an IPv6 address begins if it ends in the IPv4 address that it is tunnelled to."""
 
 
 def public_only(connections: Connections, allowed: Sequence[Network] = ()) -> Connections:
-    """The same connections, each with the one address that may be connected to.
+    """Return the same connections, each with the one address that may be connected to.
 
     Raises PermanentError `private_address` for a host that has any address which is neither public nor in an allowed network.
     """
@@ -50,7 +50,7 @@ def public_only(connections: Connections, allowed: Sequence[Network] = ()) -> Co
 
 
 def checked_address(host: str, port: int, allowed: Sequence[Network] = ()) -> str:
-    """The address of a host to connect to. Raises PermanentError, or TransientError when the name cannot be looked up now."""
+    """Return the address of a host to connect to. Raises PermanentError, or TransientError if the name cannot be looked up now."""
     name = host.removeprefix("[").removesuffix("]")
     try:
         found = [str(where[4][0]) for where in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
@@ -60,11 +60,11 @@ def checked_address(host: str, port: int, allowed: Sequence[Network] = ()) -> st
     wrong = [address for address in found if not is_public(address) and not any(_leads_to(address) in network for network in allowed)]
     if wrong or not found:
         raise _private()
-    return min(found, key=lambda address: ":" in address)  # IPv4 first: not every house has a way out by IPv6
+    return min(found, key=lambda address: ":" in address)  # IPv4 first, because not every house can reach IPv6
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to nobody's inner network, this machine, or a cloud's metadata service."""
+    """Return whether an address is outside of inner networks, this machine, and clouds' metadata services."""
     found = _leads_to(address)
     if isinstance(found, ipaddress.IPv6Address) and found not in _GIVEN_OUT:
         return False
@@ -72,7 +72,7 @@ def is_public(address: str) -> bool:
 
 
 def _leads_to(address: str) -> Address:
-    """The address, or the IPv4 address that an IPv6 one stands for."""
+    """Return the address, or the IPv4 address that an IPv6 address stands for."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv4Address):
         return found
@@ -92,7 +92,7 @@ def _endpoints(found: Connection) -> list[str]:
 
 
 def _refuse_endpoints(found: Connection) -> None:
-    """The bucket's client looks names up by itself, so only Amazon's own are taken without the operator's word."""
+    """The bucket's client looks names up by itself, so only Amazon's own are accepted unless the operator allows others."""
     if _endpoints(found):
         raise _private()
 

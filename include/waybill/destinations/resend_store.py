@@ -1,6 +1,6 @@
-"""Where delivered bytes are kept so that they can be sent again: in the folder or bucket of WAYBILL_ARCHIVE_URL, apart from the archives.
+"""Keeps delivered bytes so that they can be sent again, in the folder or bucket of WAYBILL_ARCHIVE_URL, apart from the archives.
 
-An archive is the file of one on-demand export (`archives`). Both lie in the same store, each in a folder of its own.
+An archive is the file of one on-demand export (`archives`). Both are in the same store, each in a folder of its own.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ ROOM = "deliveries"
 _BLOCK = 1 << 20
 
 Blocks = Callable[[], Iterator[bytes]]
-"""A way to read a file from its beginning."""
+"""A function that reads a file from its beginning."""
 
 
 class Kept(Protocol):
     """A store of delivered bytes, by delivery id.
 
-    Every method raises TransientError when the store does not answer or is full, PermanentError when it refuses this account.
+    Every method raises TransientError if the store does not answer or is full, and PermanentError if it refuses this account.
     """
 
     def keep(self, delivery: str, folder: Path) -> None:
-        """Take the files of a local folder in, in the place of what is kept of that delivery. The folder may be gone afterwards."""
+        """Take the files of a local folder, in the place of what is kept of that delivery. The folder may be gone afterwards."""
         ...
 
     def files(self, delivery: str) -> list[Blocks]:
-        """What is kept of a delivery, by file name; who reads it checks the bytes. Empty when nothing is."""
+        """Return what is kept of a delivery, by file name. The reader has to check the bytes. It is empty if nothing is kept."""
         ...
 
     def entries(self) -> Iterator[tuple[str, datetime]]:
-        """Every id in the store, with the time something of it was last written."""
+        """Yield every id in the store, with the time that something of it was last written."""
         ...
 
     def remove(self, delivery: str) -> None: ...
 
 
 def open_kept(url: str, base: Path, connections: Connections) -> Kept:
-    """The store of an archive URL (a folder, `file://` or `s3://`). Opens nothing yet."""
+    """Return the store of an archive URL (a folder, `file://` or `s3://`). Nothing is opened yet."""
     if url.startswith("s3://"):
         return KeptInBucket(url, ROOM, connections)
     return KeptInFolder(folder_of(url, base) / ROOM)
@@ -74,7 +74,7 @@ class KeptInFolder:
             raise unavailable(error) from error
 
     def _copy(self, folder: Path, place: Path) -> None:
-        """From another disk: under a hidden name first, so that what is there is always whole."""
+        """Copy from another disk under a hidden name first, so that what is there is always whole."""
         hidden = place.with_name(f".{place.name}.{os.getpid()}.part")
         try:
             shutil.copytree(folder, hidden)

@@ -1,7 +1,7 @@
 """An S3 bucket as a destination.
 
-S3 has no rename. A part is an object whose key carries the attempt; publishing copies it inside S3 to the final key on the condition that
-nothing stands there, which S3 decides when the copy is completed.
+S3 has no rename. A part is an object whose key contains the attempt. Publishing copies it inside S3 to the final key, under the condition
+that the final key is free. S3 decides that when the copy is completed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class S3:
 
 
 class S3Session(Reading):
-    """See `base.Session`. There are no folders and no links to be in the way."""
+    """See `base.Session`. There are no folders and no links that could be in the way."""
 
     def __init__(self, label: str, client: Any, bucket: str, root: str, profile: Profile, connection: Connection) -> None:
         self.label = label
@@ -144,7 +144,7 @@ class S3Session(Reading):
         return told
 
     def _compare(self, part: str, sent: Stored, checksum: str) -> None:
-        """S3 keeps the checksum it verified; a server that does not is asked for the bytes."""
+        """S3 keeps the checksum that it verified. A server that keeps none is asked for the bytes."""
         found = self._head(part)
         if found is None:
             raise part_missing(part, self.label)
@@ -181,14 +181,14 @@ class S3Session(Reading):
             self.remove(part)
 
     def _copy(self, source: str, target: str, size: int) -> bool:
-        """Copy inside S3 unless `target` exists; False when it does."""
+        """Copy inside S3 unless `target` exists. Returns False if it does."""
         if self._head(target) is not None:
-            return False  # spares the copy; the condition below is what decides
+            return False  # this only spares the copy; the condition below decides
         with self._translated("publish", target):
             return self._copy_if_new(source, target, size)
 
     def _copy_if_new(self, source: str, target: str, size: int) -> bool:
-        """The copy without a look before it. Raises botocore's errors."""
+        """Copy without a look before. Raises botocore's errors."""
         from botocore.exceptions import ClientError
 
         to = {"Bucket": self._bucket, "Key": self._key(target)}
@@ -204,7 +204,7 @@ class S3Session(Reading):
         return True
 
     def _copy_parts(self, source: dict[str, str], to: dict[str, str], size: int, condition: dict[str, str]) -> None:
-        """A multipart copy of any size: unlike CopyObject, servers have long known a condition on its completion."""
+        """Copy any size in parts. Servers have long known a condition on completing parts, unlike one on CopyObject."""
         upload = {**to, "UploadId": self._client.create_multipart_upload(**to, ChecksumAlgorithm="SHA256")["UploadId"]}
         try:
             done = []
@@ -219,9 +219,9 @@ class S3Session(Reading):
             raise
 
     def _publish_folder(self, part: str, final: str) -> bool:
-        """Several files at once: whoever puts the claim first wins, and everybody copies the winner's files to the end.
+        """Publish several files at once. Whoever puts the claim first wins, and everybody copies the winner's files to the end.
 
-        The first file comes last, so that whoever looks for it finds the others, too.
+        The first file comes last, so whoever looks for it finds the others, too.
         """
         claim = f"{final}/{hidden(final, _CLAIM).rpartition('/')[2]}"
         from botocore.exceptions import ClientError
@@ -290,9 +290,9 @@ class S3Session(Reading):
         return Probe(Profile.FULL if kept else Profile.NO_CAS, tuple(steps))
 
     def _keeps_what_is_there(self, own: str, steps: list[tuple[str, str]]) -> bool:
-        """Whether neither a write nor a copy goes over an existing object.
+        """Return whether neither a write nor a copy overwrites an existing object.
 
-        Raises PermanentError `not_offered` where the store does not know such conditions.
+        Raises PermanentError `not_offered` if the store does not know such conditions.
         """
         first, second, final = (f"{own}/.{name}.{uuid4().hex}.part" for name in ("first", "second", "final"))
         for name in (first, second):

@@ -1,4 +1,4 @@
-"""A boto3 client from an Airflow aws connection, and what its errors mean for the caller."""
+"""Makes a boto3 client from an Airflow aws connection, and translates its errors for the caller."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PASSING = {
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
 _MOST_SKEW = timedelta(minutes=15)
-"""S3 refuses a request that was signed longer ago than this, or that far ahead."""
+"""S3 refuses a request whose signature is older than this, or that far in the future."""
 
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 
@@ -46,9 +46,9 @@ _LIMITS: dict[str, Any] = {
 
 
 def client_of(connection: Connection) -> Any:
-    """An S3 client with time limits. Understands the keys of the amazon provider's connections.
+    """Return an S3 client with time limits. It understands the keys of the amazon provider's connections.
 
-    Raises PermanentError for credentials that cannot be used, TransientError when a role cannot be assumed just now.
+    Raises PermanentError for credentials that cannot be used, and TransientError if a role cannot be assumed just now.
     """
     role = connection.extra.get("role_arn")
     with translated(f"s3 {connection.id}", f"assume the role {role}" if role else "read the credentials", "", connection):
@@ -58,7 +58,7 @@ def client_of(connection: Connection) -> Any:
 
 @contextmanager
 def translated(label: str, doing: str, path: str, connection: Connection) -> Iterator[None]:
-    """Turns botocore's errors into ours. Only codes and statuses are quoted: messages of S3 can hold the access key."""
+    """Turn botocore's errors into ours. Only codes and statuses are quoted, because messages of S3 can contain the access key."""
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -111,7 +111,7 @@ def _answered(label: str, what: str, response: Mapping[str, Any], connection: Co
 
 
 def _by_state(said: str, label: str, code: str, status: int, response: Mapping[str, Any]) -> PermanentError | TransientError | None:
-    """A clock that is wrong, a store that is full, or one that does not know the request; None for everything else."""
+    """Return the error for a wrong clock, a full store, or a store that does not know the request, and None for everything else."""
     skew = _skew(response)
     if code in _SKEWED or (status == 403 and abs(skew) > _MOST_SKEW):
         by = (
@@ -131,7 +131,7 @@ def _by_state(said: str, label: str, code: str, status: int, response: Mapping[s
 
 
 def _skew(response: Mapping[str, Any]) -> timedelta:
-    """How far the clock of this machine is ahead of S3's, which every answer tells."""
+    """Return how far this machine's clock is ahead of S3's, which every answer tells."""
     date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         return datetime.now(UTC) - parsedate_to_datetime(date)
@@ -140,7 +140,7 @@ def _skew(response: Mapping[str, Any]) -> timedelta:
 
 
 def _words(name: str) -> str:
-    """`ReadTimeoutError` as `read timeout`."""
+    """Spell `ReadTimeoutError` as `read timeout`."""
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Error")).strip()
 
 
@@ -150,7 +150,7 @@ AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent, and the checksum S3 must name for it (of several parts: the hash of their hashes and their number)."""
+    """What was sent, and the checksum that S3 must name for it (for several parts, the hash of their hashes and their number)."""
 
     bytes: int
     sha256: str
@@ -158,12 +158,12 @@ class Sent:
 
 
 def part_size(number: int) -> int:
-    """10,000 parts are allowed; growing ones hold over 800 GB."""
+    """10,000 parts are allowed, and growing parts hold over 800 GB."""
     return PART * (1 + number // 500)
 
 
 def parts(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes in pieces as large as S3 wants parts to be; at least one, perhaps empty."""
+    """Yield the bytes in pieces as large as S3 wants parts to be. There is at least one, which may be empty."""
     gathered = bytearray()
     number = 1
     for block in blocks:
@@ -180,7 +180,7 @@ def checksum(data: bytes) -> str:
 
 
 def send(client: Any, bucket: str, key: str, blocks: Iterable[bytes], condition: dict[str, str]) -> Sent:
-    """Create the object under `condition`. Raises botocore's errors, and what `blocks` raises; then nothing is left."""
+    """Create the object under `condition`. Raises botocore's errors, and what `blocks` raises. Nothing is left behind then."""
     pieces = parts(blocks)
     first, second = next(pieces), next(pieces, None)
     if second is None:

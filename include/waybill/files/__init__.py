@@ -1,9 +1,9 @@
 """The facts of delivered files: what a manifest says, and whether files, manifests and chains of deliveries agree.
 
-In: the records of a delivery, or a place where files stand. Out: the bytes of manifests and of the feed, or a report of everything that is
-wrong. Nothing here needs the ledger. How files are read and checked is a consumer's business: `waybill_consumer` holds those rules, and
-the product uses them.
+In: the records of a delivery, or a place with files. Out: the bytes of manifests and of the feed, or a report of everything that is wrong.
+Nothing here needs the ledger. Reading and checking files is a consumer's business: `waybill_consumer` holds those rules, and the product
+uses them.
 
-`manifest` makes manifests and reads them back, `feed` makes the list of all deliveries, `source_types` tells a column's type as its source
-has it, `verification.verify` checks a whole place, and `places` opens one.
+`manifest` makes manifests and reads them back, `feed` makes the list of all deliveries, `records` reads any format's rows, `source_types`
+describes a column's type in its source, `verification.verify` checks a whole place, and `places` opens one.
 """

@@ -1,4 +1,6 @@
-"""The feed: every delivery of a tenant in one numbered list, and how the sender stands. Bytes are a pure function of the facts."""
+"""The feed lists every delivery of a tenant under one number each, with the state of the sender. Its bytes are a pure function of the
+facts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from waybill.files.manifest import plain
 
 FORMAT_VERSION = 1
 PAGE = 1000
-"""Entries of a page that never changes."""
+"""The number of entries of a page that never changes."""
 
 README = b"""\
 These files are written by Waybill, which exports data on a schedule.
@@ -31,19 +33,21 @@ The page "Reading the files you receive" of Waybill's documentation describes ev
 
 
 def entry(facts: Mapping[str, Any]) -> str:
-    """One delivery in the list: one line of JSON."""
+    """Return one delivery in the list: one line of JSON."""
     return json.dumps(facts, ensure_ascii=False, default=plain)
 
 
 def feed_document(facts: Mapping[str, Any], entries: Sequence[str]) -> bytes:
-    """An index or a page: facts first, then `deliveries`, each on a line of its own."""
+    """Return an index or a page: facts first, then `deliveries`, each on a line of its own."""
     head = json.dumps(facts, ensure_ascii=False, indent=2, default=plain)[:-2]
     lines = ",".join(f"\n    {entry}" for entry in entries)
     return f'{head},\n  "deliveries": [{lines}\n  ]\n}}\n'.encode()
 
 
 def newest_number(data: bytes, tenant: str, feed: str) -> int | None:
-    """How far an index reaches that stands at a destination: 0 when it is one of another feed, None when it is no feed of the tenant."""
+    """Return how far an index at a destination reaches. It is 0 for an index of another feed, and None for what is no feed of the
+    tenant.
+    """
     try:
         body = json.loads(data)
         if body["tenant"] != tenant or not isinstance(body["feed"], str):

@@ -1,4 +1,6 @@
-"""The manifest: the facts of a published delivery, and the day manifest that lists a whole day. Bytes are a pure function of the facts."""
+"""The manifest: the facts of a published delivery, and the day manifest that lists a whole day. Their bytes are a pure function of the
+facts.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ from waybill_consumer.manifest import FORMAT_VERSION, Csv, Manifest
 from waybill_consumer.records import Stored, records, text, unpacked
 
 SOURCE_NAME = "source_name"
-"""In the facts of a column that leaves under another name: what the source calls it."""
+"""The name of a column in the source, in the facts of a column that is delivered under another name."""
 _FOR_THE_SENDER: dict[str, type] = {"entity_name": str, "position": dict, "schema_version": int, "produced_by": str}
 """What a sender needs of a manifest beyond what a consumer reads."""
 
 
 def parse(data: bytes, where: str) -> Manifest:
-    """A manifest read back by its sender. Raises PermanentError when it is not one."""
+    """Return a manifest as its sender reads it back. Raises PermanentError if it is none."""
     try:
         manifest = consumer.parse(data)
     except Refused as error:
@@ -39,19 +41,19 @@ def parse(data: bytes, where: str) -> Manifest:
 
 
 def csv_of(facts: Mapping[str, Any]) -> Csv:
-    """A dialect as `dialect_of` told it."""
+    """Return a dialect from what `dialect_of` made."""
     return Csv(**{name: facts[name] for name in Csv._fields})
 
 
 def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
-    """Every record of a file known to be whole, without its header; NULL is an empty text here, too."""
+    """Yield every record of a file that is known to be whole, without its header. NULL is an empty text here, too."""
     found = records(text(unpacked(Stored(blocks), dialect.compression)), dialect)
     next(found, None)
     return ([text or "" for text in record] for record in found)
 
 
 def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[dict[str, Any]]:
-    """What a manifest says of each column; `told` is what the source says of its own, where that is known."""
+    """Return what a manifest says of each column. `told` is what the source says of its columns, where that is known."""
     found: list[dict[str, Any]] = []
     for name, column in columns.items():
         source = column.source(name)
@@ -64,7 +66,7 @@ def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None 
 
 
 def dialect_of(dialect: Dialect) -> dict[str, Any]:
-    """The CSV dialect in the words a loader needs."""
+    """Return the CSV dialect in the words that a loader needs."""
     return {
         "delimiter": dialect.delimiter,
         "line_ending": dialect.line_end,
@@ -79,7 +81,7 @@ def dialect_of(dialect: Dialect) -> dict[str, Any]:
 
 
 def document(facts: Mapping[str, Any]) -> bytes:
-    """JSON with two blanks of indentation, keys in the order given, non-ASCII as it is, one line end at the end."""
+    """Return JSON with two blanks of indentation, keys in the given order, non-ASCII text as it is, and one line end at the end."""
     return (json.dumps(facts, ensure_ascii=False, indent=2, default=plain) + "\n").encode()
 
 
@@ -92,7 +94,7 @@ def plain(value: Any) -> Any:
 
 
 class _Read(BaseModel):
-    """Base of what is read back: unknown fields are ignored, since later versions may add some."""
+    """The base of what is read back. Unknown fields are ignored, because later versions may add some."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -112,7 +114,7 @@ class _Day(_Read):
 
 
 def listed(data: bytes) -> list[Listed]:
-    """What a day manifest lists; nothing where it is none."""
+    """Return what a day manifest lists. Anything else lists nothing."""
     try:
         return _Day.model_validate_json(data).deliveries
     except ValidationError:
@@ -120,7 +122,7 @@ def listed(data: bytes) -> list[Listed]:
 
 
 def named(data: bytes) -> Listed | None:
-    """The delivery a manifest is about, whatever else it says; None where it is no manifest."""
+    """Return the delivery that a manifest is about, whatever else it says, or None if it is no manifest."""
     try:
         return Listed.model_validate_json(data)
     except ValidationError:
@@ -128,7 +130,7 @@ def named(data: bytes) -> Listed | None:
 
 
 def day_document(tenant: str, day: date, number: int, deliveries: Sequence[Mapping[str, Any]], produced_by: str) -> bytes:
-    """The day manifest: every delivery of the date so far, with what is needed to find and check its files."""
+    """Return the day manifest: every delivery of the date so far, with what a consumer needs to find and check its files."""
     return document(
         {
             "format_version": FORMAT_VERSION,

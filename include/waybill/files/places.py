@@ -1,4 +1,4 @@
-"""Where a consumer's files are: a folder, or a place on an SFTP server. Needs neither ledger nor configuration."""
+"""Opens the place of a consumer's files: a folder, or a path on an SFTP server. It needs neither ledger nor configuration."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def verify(
 ) -> Report:
     """Check everything at `place`: a folder, `sftp:CONNECTION_ID[/path]`, `sftp://CONNECTION_ID/path` or `sftp://user@host[:port]/path`.
 
-    The last form takes host key and credentials from `connection` when given, else the host key from ~/.ssh/known_hosts and a key file:
-    `key`, or the own one. `signers` are public keys, or files of them: what none of them signed is a problem then.
+    The last form takes host key and credentials from `connection` if that is given, else the host key from ~/.ssh/known_hosts and a key
+    file: `key`, or the account's own one. `signers` are public keys, or files of them. With them, what none of them signed is a problem.
 
-    Raises PermanentError when the place is not there or not allowed, TransientError when it is out of reach.
+    Raises PermanentError if the place is missing or not allowed, and TransientError if it is out of reach.
     """
     try:
         allowed = read_signers(signers)
@@ -53,12 +53,12 @@ def _place(place: str, connections: Connections, connection: str, key: Path | No
             raise PermanentError(f"{place!r} is not a folder", allowed=_FORMS, code="no_such_place")
         return open_destination(FolderDestination(kind="folder", root=str(folder)), folder, connections), str(folder)
     found, path = _server(place, connections, connection, key)
-    spec = SftpDestination.model_construct(kind="sftp", connection=found.id, root=path)  # nobody's registration; walking checks the path
+    spec = SftpDestination.model_construct(kind="sftp", connection=found.id, root=path)  # there is no registration; walking checks the path
     return open_destination(spec, Path.cwd(), lambda _: found), path
 
 
 def _server(place: str, connections: Connections, connection: str, key: Path | None) -> tuple[Connection, str]:
-    """The connection to use, and the path on the server."""
+    """Return the connection to use, and the path on the server."""
     if not place.startswith("sftp://"):
         name, _, path = place.removeprefix("sftp:").partition("/")
         if not name:
@@ -84,7 +84,7 @@ def _server(place: str, connections: Connections, connection: str, key: Path | N
 
 
 def _own_key() -> Path:
-    """The first of the account's usual private keys."""
+    """Return the first of the account's usual private keys."""
     found = [path for name in _KEYS if (path := Path.home() / ".ssh" / name).exists()]
     if not found:
         step = "Name one with --key, or an Airflow connection with --connection"

@@ -1,4 +1,4 @@
-"""The records of delivered files of any format, as the texts that CSV holds: what a comparison with the source needs."""
+"""Reads the records of delivered files of any format as the texts that CSV holds. A comparison with the source needs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from waybill_consumer.shapes import ndjson_records
 
 
 def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, columns: Iterable[tuple[str, str]]) -> Iterator[list[str]]:
-    """Every record of a data file known to be whole; NULL is an empty text. `columns` are its names and types."""
+    """Yield every record of a data file that is known to be whole. NULL is an empty text. `columns` are its names and types."""
     if format == "parquet":
         with _on_disk(blocks) as file:
             yield from _parquet_records(file, [kind for _, kind in columns])
@@ -27,7 +27,7 @@ def texts_of(blocks: Iterable[bytes], dialect: Csv, format: str, columns: Iterab
 
 
 def _on_disk(blocks: Iterable[bytes]) -> IO[bytes]:
-    """All bytes in a file that is gone when it is closed: what stands at the end of Parquet tells where the rest is."""
+    """Hold all bytes in a file that is removed when it is closed. The end of a Parquet file says where the rest is."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever asked closes it)
     for block in blocks:
         file.write(block)

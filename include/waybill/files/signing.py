@@ -1,4 +1,4 @@
-"""Who signs manifests: the Ed25519 keys of an Airflow connection. What a signature looks like is `waybill_consumer.signatures`."""
+"""Signs manifests with the Ed25519 keys of an Airflow connection. `waybill_consumer.signatures` says what a signature looks like."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs with the first of its keys; the others are those it signed with before, or will sign with."""
+    """Signs with the first of its keys. It signed with the others before, or will sign with them."""
 
     connection: str
     keys: tuple[Ed25519PrivateKey, ...] = field(repr=False)
@@ -31,7 +31,7 @@ class Signer:
 
 
 def open_signer(connection: Connection) -> Signer:
-    """Raises PermanentError for a connection without a key, or with one that is not Ed25519. Nothing is connected to."""
+    """Raises PermanentError for a connection without a key, or with one that is not Ed25519. No connection is made."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from waybill.destinations.sftp.keys import private_keys

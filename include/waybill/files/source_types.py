@@ -1,4 +1,4 @@
-"""What a source tells of its columns, so that a consumer can make a table that holds them."""
+"""What a source says of its columns, so that a consumer can make a table that holds them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _TEXT = re.compile(
     re.IGNORECASE,
 )
 _PSEUDONYM = 64
-"""Hex digits of an HMAC-SHA256."""
+"""The number of hex digits of an HMAC-SHA256."""
 
 
 @dataclass(frozen=True)
 class Native:
-    """The type as the source spells it; `nullable` is None where the source does not tell."""
+    """The type as the source spells it. `nullable` is None if the source does not tell."""
 
     native_type: str
     nullable: bool | None
 
 
 def natives(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
-    """What the source tells of the entity's relation, by column."""
+    """Return what the source says of the entity's relation, by column."""
     never_null = snapshot.never_null(entity)
     types = snapshot.columns(entity)
     return {name: Native(native, None if never_null is None else name not in never_null) for name, native in types.items()}
 
 
 def facts(column: Column, native: Native | None) -> dict[str, str | int | bool | None]:
-    """`nullable`, `precision`, `scale`, `length` and `native_type` of one column as it leaves, null where they are not known."""
+    """Return `nullable`, `precision`, `scale`, `length` and `native_type` of one delivered column. They are null if they are not known."""
     spelt = native.native_type if native else ""
     hidden = column.export == "anonymize"
     number, text = (None, None) if hidden else (_NUMBER.fullmatch(spelt), _TEXT.fullmatch(spelt))

@@ -1,6 +1,6 @@
-"""Checking delivered files at a destination with the consumer's own code: every manifest, every file, every chain.
+"""Checks delivered files at a destination with the consumer's own code: every manifest, every file, every chain.
 
-`waybill_consumer` holds the rules; here is only what lets it read through a session.
+`waybill_consumer` holds the rules. This module only lets it read through a session.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from waybill_consumer.verification import Report
 
 
 def verify(session: Session, base: str = "", progress: Callable[[str], None] = lambda path: None, signers: Sequence[Key] = ()) -> Report:
-    """Check everything below the session's root, which stands at `base` (a root, a tenant's folder, a day: any depth).
+    """Check everything below the session's root, which is at `base` (a root, a tenant's folder, a day: any depth).
 
-    Files are read once, in constant memory. With `signers` every manifest must be signed by one of them.
+    Files are read once, in constant memory. With `signers`, one of them must have signed every manifest.
 
-    Raises TransientError when the destination cannot be read on.
+    Raises TransientError if the destination stops answering.
     """
     try:
         return verification.verify(_Tree(session), base, progress, signers)
@@ -30,7 +30,7 @@ def verify(session: Session, base: str = "", progress: Callable[[str], None] = l
 
 
 class _Tree:
-    """A session as the consumer reads it: what cannot be read for good is a remark about that path, not the end."""
+    """A session as the consumer reads it. A path that can never be read is a remark, not the end."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -1,7 +1,7 @@
-"""Files in each format, written from Arrow batches or from records that are text already.
+"""Writes files in each format, from Arrow batches or from records that are text already.
 
 In: a path that does not exist yet, the catalogued columns, and batches. Out: a closed file with its rows, bytes and SHA-256. `csv` writes
-scheduled deliveries, byte for byte the same from every source; `open_writer` picks the writer of an on-demand export: `json_text` (NDJSON
+scheduled deliveries, byte for byte the same from every source. `open_writer` picks the writer of an on-demand export: `json_text` (NDJSON
 and JSON), `human_csv`, `xlsx`, `parquet`. `clean` takes credentials out of values, `flatten` makes dotted columns of nested ones, and
 `intake` cuts what comes in into pieces that keep memory flat.
 """
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from waybill.formats.base import Writer, WriterOptions
 
 TYPED = frozenset({"xlsx", "parquet"})
-"""Formats with types of their own; the others hold the text of every value."""
+"""Formats with types of their own. The others hold the text of every value."""
 
 SUFFIXES = {"ndjson": ".ndjson", "csv": ".csv", "json": ".json", "xlsx": ".xlsx", "parquet": ".parquet"}
 
 
 def open_writer(format: str, path: Path, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> Writer:
-    """A writer for one entity into a new file at `path`, which must not exist. `format` is one of
+    """Open a writer for one entity into a new file at `path`, which must not exist. `format` is one of
     `waybill.configuration.catalog.FORMATS`.
 
-    Raises TransientError when the file cannot be made, PermanentError `row_limit_format` when the format cannot hold so many columns.
+    Raises TransientError if the file cannot be made, and PermanentError `row_limit_format` if the format cannot hold so many columns.
     """
     from waybill.formats.base import Output
 

@@ -21,9 +21,9 @@ from waybill.errors import PermanentError, TransientError
 class WriterOptions:
     """What a request and its policy say about the files.
 
-    `exported_at` is aware UTC and becomes the file's only time stamp: the same rows, options and columns give the same bytes.
-    `date_range` is half-open, None being an open end. `scope` is put into the envelope of JSON objects as it is.
-    `heartbeat` is called after every piece that was worked on, in `close` too; what it raises ends the writing.
+    `exported_at` is aware UTC and becomes the file's only time stamp, so the same rows, options and columns give the same bytes.
+    `date_range` is half-open, and None is an open end. `scope` goes unchanged into the envelope of JSON objects. `heartbeat` is called
+    after every piece of work, and in `close`; what it raises ends the writing.
     """
 
     exported_at: datetime
@@ -34,15 +34,17 @@ class WriterOptions:
     scope: Mapping[str, Any] = field(default_factory=dict)
     heartbeat: Callable[[], None] = lambda: None
     clean: bool = True
-    """Whether credentials are taken out of values: in what people export, not in scheduled deliveries, which hold what the source holds."""
+    """Whether credentials are taken out of values. They are in what people export, but not in scheduled deliveries, which hold what the
+    source holds.
+    """
 
 
 @dataclass(frozen=True)
 class Written:
     """One finished file.
 
-    `columns` is its header (CSV has more than the catalogue where nested values were flattened); `withheld` tells for each
-    catalogued column how many of its values had a credential taken out.
+    `columns` is its header. CSV has more columns than the catalogue if nested values were flattened. `withheld` says for each catalogued
+    column how many of its values had a credential taken out.
     """
 
     rows: int
@@ -53,26 +55,26 @@ class Written:
 
 
 class Writer(Protocol):
-    """Writes one entity into one file with memory that does not grow with the rows. Not thread-safe. `close` or `discard` ends it."""
+    """Writes one entity into one file with memory that does not grow with the rows. It is not thread-safe. `close` or `discard` ends it."""
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows. The batch has the columns the writer was opened with, as `Snapshot.batches` yields them; its size is free.
+        """Append rows. The batch has the columns the writer was opened with, as `Snapshot.batches` yields them. Its size is free.
 
-        Raises PermanentError `row_limit_format` when the format cannot hold a value, TransientError `storage_full` when the disk is full.
+        Raises PermanentError `row_limit_format` if the format cannot hold a value, and TransientError `storage_full` if the disk is full.
         """
         ...
 
     def close(self) -> Written:
-        """Finish the file and tell what it holds. Raises as `write` does."""
+        """Finish the file and say what it holds. Raises as `write` does."""
         ...
 
     def discard(self) -> None:
-        """Give up: release everything and remove the file. Does nothing after `close`, and may be called twice."""
+        """Give up: release everything and remove the file. It does nothing after `close`, and may be called twice."""
         ...
 
 
 class Target(Protocol):
-    """What a writer writes to: file enough for pyarrow."""
+    """What a writer writes to. It is enough of a file for pyarrow."""
 
     @property
     def closed(self) -> bool: ...
@@ -84,7 +86,7 @@ class Target(Protocol):
 
 
 class Output:
-    """The file, created exclusively, hashed while it is written."""
+    """The file. It is created exclusively, and hashed while it is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,7 +97,7 @@ class Output:
             self._file = private.create(path)
 
     def write(self, block: bytes | memoryview) -> int:
-        """Append; what a library still writes while it is being released after `discard` goes nowhere."""
+        """Append. After `discard`, what a library still writes while it is released goes nowhere."""
         if self._discarded:
             return len(block)
         with disk_errors(self.path):
@@ -108,7 +110,7 @@ class Output:
         return self.bytes
 
     def flush(self) -> None:
-        """Nothing is held back that `finish` would not write."""
+        """Do nothing: `finish` writes whatever is held back."""
 
     @property
     def closed(self) -> bool:
@@ -123,7 +125,7 @@ class Output:
         if not self._file.closed:
             self._discarded = True
             self.path.unlink(missing_ok=True)
-            with suppress(OSError):  # what was still buffered may not fit on the disk either
+            with suppress(OSError):  # what is still buffered may not fit on the disk either
                 self._file.close()
 
 
@@ -138,7 +140,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def does_not_fit(what: str, entity_id: str, limit: str) -> PermanentError:
-    """A value or a number of rows that the format cannot hold: the request fails rather than lose anything."""
+    """The format cannot hold a value or this many rows. The request fails rather than lose anything."""
     return PermanentError(
         what, where=entity_id, allowed=limit, code="row_limit_format", next_step="Choose NDJSON or CSV, or ask for fewer rows"
     )

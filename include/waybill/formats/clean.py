@@ -1,9 +1,9 @@
-"""Credentials are taken out of what people export, whatever the format.
+"""Takes credentials out of what people export, whatever the format.
 
-In JSON the member goes, key and all, wherever it stands: by its name (`waybill.configuration.values.credentials.looks_secret`), also as
-`{"name": "api_key", "value": ...}` and in JSON inside a string; or because its value is an unmistakable credential. A text that holds an
-unmistakable credential becomes NULL, as does JSON with a secret name that cannot be taken apart. A column's written reason lets its values
-pass, never a secret name inside its JSON.
+In JSON, the whole member is removed, at any depth: because of its name (`waybill.configuration.values.credentials.looks_secret`), also as
+`{"name": "api_key", "value": ...}` and in JSON inside a string; or because its value is an unmistakable credential. A text with an
+unmistakable credential becomes NULL, and so does JSON with a secret name that cannot be taken apart. A column's written reason lets its
+values pass, but never a secret name inside its JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LETTER = r"[^\x00-\x7f]"
 _NAME_WITH_OTHER_LETTERS = rf"""(?:"[^"]*{_LETTER}(?:[^"\\]|\\.)*"|'[^']*{_LETTER}(?:[^'\\]|\\.)*')\s*:"""
 _LABEL_WITH_OTHER_LETTERS = rf"""["'](?:{"|".join(sorted(_LABELS))})["']\s*:\s*(?:"[^"]*|'[^']*){_LETTER}"""
 MENTIONS = f"(?i:{_IN_ENGLISH}|{ABROAD_PATTERN}|{_NAME_WITH_OTHER_LETTERS}|{_LABEL_WITH_OTHER_LETTERS})"
-"""Every JSON text with a secret name matches this; most others do not, and need no closer look."""
+"""Every JSON text with a secret name matches this. Most others do not, and need no closer look."""
 
 _SUSPICIOUS = f"{MENTIONS}|{VALUE_PATTERN}"
 _LOOKS_LIKE_JSON = r"^[ \t\r\n]*[\[{]"
@@ -39,7 +39,7 @@ _secret_below = lru_cache(maxsize=10_000)(secret_below)
 
 
 def column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
-    """The array without credentials, and how many of its values had any."""
+    """Return the array without credentials, and how many of its values had any."""
     kind = column.leaves_as
     if kind not in (ColumnType.STRING, ColumnType.JSON) or column.export == "anonymize":
         return array, 0
@@ -54,7 +54,7 @@ def column(array: pa.Array, column: Column) -> tuple[pa.Array, int]:
 
 
 def _suspects(array: pa.Array, kind: ColumnType, values: bool) -> pa.Array | None:
-    """Which texts need a closer look; None when none does. It costs one pass over the bytes of most columns."""
+    """Return which texts need a closer look, or None if none does. It costs one pass over the bytes of most columns."""
     if kind is ColumnType.JSON:
         found = pc.match_substring_regex(array, _SUSPICIOUS if values else MENTIONS)
     else:
@@ -67,7 +67,7 @@ def _suspects(array: pa.Array, kind: ColumnType, values: bool) -> pa.Array | Non
 
 
 def _cleaned(texts: Iterable[str], values: bool) -> list[str | None]:
-    """`text` of each, which is the very same object where nothing had to go."""
+    """Return `text` of each. It is the very same object if nothing had to go."""
     known: dict[str, str | None] = {}
     cleaned = []
     for raw in texts:
@@ -78,7 +78,9 @@ def _cleaned(texts: Iterable[str], values: bool) -> list[str | None]:
 
 
 def text(original: str, values: bool = True) -> str | None:
-    """A text without the credentials in it; None when nothing else is left or it cannot be told apart. `values` off goes by names only."""
+    """Return a text without the credentials in it, or None if nothing else is left or it cannot be taken apart. Without `values`, only
+    names count.
+    """
     if not re.match(_LOOKS_LIKE_JSON, original) and not original.startswith('"'):
         return None if values and secret_value(original) else original
     try:
@@ -90,9 +92,9 @@ def text(original: str, values: bool = True) -> str | None:
 
 
 def _tree(value: Any, values: bool, above: str = "") -> Any:
-    """The value without credentials: the very same object where nothing had to go, None where nothing is left.
+    """Return the value without credentials. It is the very same object if nothing had to go, and None if nothing is left.
 
-    `above` is the name it stands under: a `key` below `api` is an API key.
+    `above` is the name it is under: a `key` below `api` is an API key.
     """
     if isinstance(value, jsons.Object):
         members = [(key, _tree(inner, values, key), inner) for key, inner in value]
@@ -111,7 +113,7 @@ def _tree(value: Any, values: bool, above: str = "") -> Any:
 
 
 def _goes(key: str, before: Any, after: Any, among: jsons.Object, above: str) -> bool:
-    """A member goes when its key names a credential, is one, or its value was one."""
+    """Return whether a member goes: its key names a credential or is one, or its value was one."""
     if after is None and before is not None:
         return True
     if before is None or isinstance(before, bool):

@@ -1,4 +1,4 @@
-"""From blocks of canonical records to the CSV files of one attempt: header, byte order mark, compression, parts."""
+"""Makes the CSV files of one attempt from blocks of canonical records: header, byte order mark, compression, parts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from waybill.sink import Sink
 
 @dataclass(frozen=True)
 class Written:
-    """One finished file: `number` counts from 1."""
+    """One finished file. `number` counts from 1."""
 
     number: int
     rows: int
     bytes: int
     sha256: str
     plain: Mapping[str, Any] = field(default_factory=dict)
-    """Of an encrypted file, what a manifest says of it as it was before."""
+    """What a manifest says of an encrypted file before its encryption."""
 
 
 class Front(Protocol):
-    """What stands before a sink and makes the file's bytes of the records. `finish` or `discard` ends it."""
+    """Makes the file's bytes of the records, in front of a sink. `finish` or `discard` ends it."""
 
     def write(self, block: bytes | memoryview) -> None: ...
     def finish(self) -> None: ...
@@ -38,7 +38,7 @@ class Front(Protocol):
 
 
 class Compressed:
-    """Records as they are, compressed. Deterministic: no time stamp, no file name."""
+    """Compresses records as they are. The result is deterministic: no time stamp, no file name."""
 
     def __init__(self, sink: Sink, compression: str) -> None:
         self._sink = sink
@@ -63,7 +63,7 @@ class Compressed:
         self._sink.finish()
 
     def discard(self) -> None:
-        """Nothing is held that outlives it."""
+        """Do nothing: there is nothing to release."""
 
     def _drain(self) -> None:
         if self._buffer.tell():
@@ -85,11 +85,11 @@ def write_csv(
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
 ) -> list[Written]:
-    """Write all records and return the finished files, at least one (header only when there are no rows).
+    """Write all records and return the finished files. There is at least one, with only a header if there are no rows.
 
-    Each file begins with the header, unless `front` makes another format of the records. With `max_rows_per_file` a new file begins when
-    the last is full; no block crosses that bound (Snapshot.csv keeps to it). A block is compressed, hashed and written on a thread of its
-    own while the next one is read.
+    Each file begins with the header, unless `front` makes another format of the records. With `max_rows_per_file`, a new file begins when
+    the last one is full. No block crosses that bound, because Snapshot.csv keeps to it. A thread of its own compresses, hashes and writes a
+    block while the next one is read.
     """
     files = _Files(header(columns, dialect), dialect, new_file, front)
     return files.write(files.begin(), blocks, progress)
@@ -103,9 +103,9 @@ def write_side_by_side(
     progress: Callable[[int], None] = lambda rows: None,
     front: Callable[[Sink], Front] | None = None,
 ) -> list[Written]:
-    """As `write_csv`, for several streams at once, each of which begins a file of its own and comes with what stops it.
+    """Do as `write_csv`, for several streams at once. Each begins a file of its own and comes with what stops it.
 
-    `new_file` and `progress` are called from several threads, one at a time. The first error stops the other streams.
+    Several threads call `new_file` and `progress`, one at a time. The first error stops the other streams.
     """
     files = _Files(header(columns, dialect), dialect, new_file, front)
     totals = [0] * len(streams)

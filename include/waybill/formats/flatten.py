@@ -1,7 +1,7 @@
-"""Nested values as dotted columns, in two passes: the first collects the paths, the second fills the columns.
+"""Makes dotted columns of nested values in two passes: the first collects the paths, the second fills the columns.
 
-`{"a": {"b": 1}, "c": [1, 2]}` in the column `x` becomes `x.a.b` and `x.c`. A list stays compact JSON in one cell, so does an empty object
-or one that repeats a key. A dot or backslash in a key is written `\\.` or `\\\\`, so that no two paths meet.
+`{"a": {"b": 1}, "c": [1, 2]}` in the column `x` becomes `x.a.b` and `x.c`. A list stays compact JSON in one cell, and so does an empty
+object or one that repeats a key. A dot or backslash in a key is written `\\.` or `\\\\`, so that no two paths meet.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from waybill.formats import jsons
 from waybill.formats.base import disk_errors
 
 MOST = 500
-"""Paths of one column. Beyond, its keys are data rather than names, and the column stays compact JSON."""
+"""The most paths of one column. With more, its keys are data rather than names, and the column stays compact JSON."""
 
 _LEAVES = pa.struct({"path": pa.int32(), "text": pa.string()})
 
 
 def leaves(text: str) -> list[tuple[str, str | None]]:
-    """Every leaf of a JSON text with its path, as in `.a.b`; the text itself has an empty one. Strings stand as they are, null is None, all
-    else is JSON.
+    """Yield every leaf of a JSON text with its path, such as `.a.b`. The text itself has an empty path. Strings stay as they are, null is
+    None, and everything else is JSON.
     """
     try:
         return list(_walk(jsons.parse(text), ""))
@@ -54,7 +54,7 @@ def _escaped(key: str) -> str:
 
 
 class Paths:
-    """The paths of one JSON column, numbered as they are first seen."""
+    """The paths of one JSON column, numbered in the order they appear."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -62,7 +62,7 @@ class Paths:
         """Whether the column stays as it is."""
 
     def collect(self, texts: pa.Array) -> pa.Array:
-        """For every text the list of its leaves."""
+        """Return for every text the list of its leaves."""
         if self.whole:
             return pa.nulls(len(texts), pa.list_(_LEAVES))
         known: dict[str, list[dict[str, Any]]] = {}
@@ -80,7 +80,7 @@ class Paths:
         return self.numbers.setdefault(path, len(self.numbers))
 
     def columns(self, texts: pa.Array, found: pa.Array) -> list[pa.Array]:
-        """One array for each path, or the texts themselves where the column stays as it is."""
+        """Return one array for each path, or the texts themselves if the column stays as it is."""
         if self.whole or not self.numbers:
             return [texts]
         flat = found.flatten()
@@ -101,7 +101,7 @@ def _scattered(texts: pa.Array, rows: Any, leaves_of_path: Any, size: int) -> pa
 
 
 class Spool:
-    """Rows on disk between the two passes: the pieces, and beside each JSON column its leaves."""
+    """Rows on disk between the two passes: the pieces, and the leaves of each JSON column beside it."""
 
     def __init__(self, path: Path, nested: Iterable[str]) -> None:
         self.path = path
@@ -120,8 +120,8 @@ class Spool:
             self._writer.write_batch(both)
 
     def settle(self, columns: dict[str, str]) -> None:
-        """Decide the header: `columns` maps every column of a piece to its catalogued name. A dotted name that is taken already leaves its
-        column whole.
+        """Decide the header. `columns` maps every column of a piece to its catalogued name. If a dotted name is taken already, its column
+        stays whole.
         """
         taken = set(columns.values())
         for name, paths in self.paths.items():
@@ -131,7 +131,7 @@ class Spool:
             taken |= dotted
 
     def read(self) -> Iterator[pa.RecordBatch]:
-        """The pieces with every nested column in its place taken apart; the names are neutral."""
+        """Yield the pieces with every nested column taken apart in its place. The names are neutral."""
         if self._writer is None:
             return
         with disk_errors(self.path):

@@ -1,4 +1,4 @@
-"""CSV for people: RFC 4180 as in scheduled deliveries, nested values flattened to dotted columns, the spreadsheet guard on text."""
+"""CSV for people: RFC 4180 as in scheduled deliveries, with nested values in dotted columns and the spreadsheet guard on text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from waybill.formats.base import Output, WriterOptions, Written
 from waybill.formats.json_text import TextWriter
 
 _OTHERS = ("';'", "chr(9)", "'|'")
-"""What separates fields in some spreadsheet programs, as SQL: text with one of these is quoted, or what follows might be a formula."""
+"""What separates fields in some spreadsheet programs, as SQL. Text with one of these is quoted, or what follows might be a formula."""
 
 _FREE_TEXT = (ColumnType.STRING, ColumnType.JSON, ColumnType.BINARY)
 
 
 class HumanCsvWriter(TextWriter):
-    """Without nested columns rows go straight to the file. With them they wait in a hidden file beside it until the header is known."""
+    """Without nested columns, rows go straight to the file. With them, they wait in a hidden file beside it until the header is known."""
 
     def __init__(self, path: Path, columns: Mapping[str, Column], options: WriterOptions) -> None:
         super().__init__(Output(path), columns, options)
@@ -89,7 +89,7 @@ def _quoted(name: str) -> str:
 
 
 _SIGNS = r"[=+\-@＝＋－＠\t\r\n\x00]"
-"""What begins a formula. The full-width signs do where people type Chinese, Japanese or Korean."""
+"""What begins a formula. The full-width signs do so where people type Chinese, Japanese or Korean."""
 
 _DANGEROUS = f"^'*{_SIGNS}"
 _GUARDED = re.compile(f"^'+{_SIGNS}")
@@ -106,6 +106,6 @@ def unguard(text: str) -> str:
 
 
 def guarded(x: str) -> str:
-    """`guard` as an SQL expression of DuckDB; NULL stays NULL."""
+    """Return `guard` as an SQL expression of DuckDB. NULL stays NULL."""
     dangerous = _DANGEROUS.replace("'", "''")
     return f"CASE WHEN regexp_matches({x}, '{dangerous}') AND NOT regexp_full_match({x}, '{_NUMBER}') THEN '''' || {x} ELSE {x} END"

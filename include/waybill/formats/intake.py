@@ -1,4 +1,4 @@
-"""What comes in: batches of any size, cleaned of credentials and cut into pieces of a size that keeps memory flat."""
+"""Takes batches of any size, cleans them of credentials, and cuts them into pieces of a size that keeps memory flat."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Intake:
         self._size = 0
 
     def take(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The pieces that are ready. Small batches wait until there is enough for one."""
+        """Return the pieces that are ready. Small batches wait until there is enough for one."""
         self.rows += batch.num_rows
         batch = batch.select(list(self.columns))
         for piece in _cut(batch):
@@ -37,7 +37,7 @@ class Intake:
                 yield from self.rest()
 
     def rest(self) -> Iterator[pa.RecordBatch]:
-        """What still waits, as one piece."""
+        """Return what still waits, as one piece."""
         if self._waiting:
             waiting, self._waiting, self._size = self._waiting, [], 0
             piece = waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)

@@ -32,7 +32,7 @@ class TextWriter:
         return b""
 
     def values(self, schema: pa.Schema) -> list[str]:
-        """What a row is made of, v0, v1, ... in `expression`."""
+        """The values that a row is made of, as v0, v1, ... in `expression`."""
         return [
             lines.json_token(field.name, column.leaves_as, field.type)
             for field, column in zip(schema, self._intake.columns.values(), strict=True)
@@ -78,16 +78,17 @@ class TextWriter:
 
 
 class NdjsonWriter(TextWriter):
-    """One object a line, lossless."""
+    """One object on each line, without loss."""
 
     def expression(self) -> str:
         return lines.concat([*self._object(), "chr(10)"])
 
 
 class JsonWriter(TextWriter):
-    """One JSON document, one row a line.
+    """One JSON document, with one row on each line.
 
-    `objects`: `{exportedAt, dateRange, scope, data: {entity: [...]}}` with an object a row; `arrays`: the header row, then an array a row.
+    `objects`: `{exportedAt, dateRange, scope, data: {entity: [...]}}` with an object for each row. `arrays`: the header row, then an array
+    for each row.
     """
 
     def __init__(self, output: Target, entity_id: str, columns: Mapping[str, Column], options: WriterOptions) -> None:

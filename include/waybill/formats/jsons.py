@@ -1,4 +1,4 @@
-"""JSON text as a tree that keeps what Python's own reading would lose: repeated keys, key order, the spelling of numbers."""
+"""Reads JSON text as a tree that keeps what Python's own reading would lose: repeated keys, key order, the spelling of numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Object(list[tuple[str, Any]]):
 
 
 def parse(text: str) -> Any:
-    """The tree: `Object`, list, str, `Number`, bool, None. Raises ValueError for what is no JSON or nests too deep to read."""
+    """Return the tree: `Object`, list, str, `Number`, bool, None. Raises ValueError for what is no JSON or nests too deep to read."""
     try:
         return _DECODER.decode(text)
     except RecursionError as error:
@@ -27,7 +27,7 @@ def parse(text: str) -> Any:
 
 
 def spell(value: Any) -> str:
-    """Compact JSON text of a tree. Raises ValueError when it nests too deep."""
+    """Return the compact JSON text of a tree. Raises ValueError if it nests too deep."""
     try:
         return "".join(_pieces(value))
     except RecursionError as error:
@@ -48,7 +48,7 @@ def _pieces(value: Any) -> list[str]:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold it: JSON may hold half a surrogate pair."""
+    """Return whether UTF-8 can hold it. JSON may hold half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""From Arrow to lines of text, a whole piece at a time: DuckDB joins the columns, and Arrow's own buffer goes to the file."""
+"""Turns Arrow into lines of text, a whole piece at a time: DuckDB joins the columns, and Arrow's own buffer goes to the file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Lines:
         self._connection.execute("SET python_enable_replacements = false")
 
     def texts(self, piece: pa.RecordBatch, expression: str, values: Sequence[str] = ()) -> Iterator[memoryview]:
-        """The text of `expression` for every row, in order and back to back.
+        """Return the text of `expression` for every row, in order and back to back.
 
-        It is made of the piece's columns or, where `values` are given, of those as v0, v1, ...: what it repeats is then computed once.
+        It uses the piece's columns or, with `values`, those as v0, v1, ...: what it repeats is then computed once.
         """
         relation = self._connection.from_arrow(pa.Table.from_batches([piece]))
         if values:
@@ -44,7 +44,7 @@ class Lines:
 
 
 def _bytes(texts: pa.Array) -> memoryview:
-    """All texts of an array without NULL, as Arrow holds them. Nothing is copied."""
+    """Return all texts of an array without NULL, as Arrow holds them. Nothing is copied."""
     _, offsets, data = texts.buffers()
     ends: memoryview[int] = memoryview(offsets).cast("q" if pa.types.is_large_string(texts.type) else "i")
     return memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]] if data else memoryview(b"")
@@ -56,7 +56,7 @@ def literal(text: str) -> str:
 
 
 def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
-    """Canonical text of a column; what comes as text is canonical already."""
+    """Return the canonical text of a column. What comes as text is canonical already."""
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
         return x
     match kind:
@@ -73,7 +73,7 @@ def text(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
 
 
 def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
-    """A JSON value that loses nothing: what a JSON number cannot hold exactly in every reader is a string."""
+    """Return a JSON value that loses nothing: what a JSON number cannot hold exactly in every reader is a string."""
     shown = text(x, kind, arrow)
     match kind:
         case ColumnType.INTEGER | ColumnType.BOOLEAN:
@@ -90,5 +90,5 @@ def json_token(x: str, kind: ColumnType, arrow: pa.DataType) -> str:
 
 
 def concat(pieces: Iterable[str]) -> str:
-    """All pieces in a row, NULL as nothing."""
+    """Return all pieces in a row, with NULL as nothing."""
     return f"concat({', '.join(pieces)})"

@@ -1,4 +1,4 @@
-"""Parquet, with the catalogued types as Arrow carries them: exact decimals, UTC timestamps, JSON and UUID as text."""
+"""Parquet with the catalogued types as Arrow carries them: exact decimals, UTC timestamps, JSON and UUID as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EMPTY = {
 
 
 class ParquetWriter:
-    """`schema` gives the columns' types where they are known before the first row; by default the first rows tell them."""
+    """`schema` gives the columns' types if they are known before the first row. Otherwise the first rows tell them."""
 
     def __init__(self, output: Target, columns: Mapping[str, Column], options: WriterOptions, schema: pa.Schema | None = None) -> None:
         self._options = options
@@ -71,6 +71,6 @@ class ParquetWriter:
 
 
 def _repeats(array: pa.Array) -> bool:
-    """Whether a dictionary of its values is likely to be smaller than they are; making one in vain costs half of the time."""
+    """Return whether a dictionary of its values is likely to be smaller than the values. A useless one costs half of the time."""
     sample = array.slice(0, 1_000)
     return 2 * len(sample.unique()) <= len(sample)

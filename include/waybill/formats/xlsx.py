@@ -1,8 +1,8 @@
 """XLSX in which every cell says what the source says.
 
-Text stays text. A number, a date or a time is one where a spreadsheet keeps all of it, with a format; beyond that it is its exact text.
+Text stays text. A number, a date or a time has its type and a format if a spreadsheet keeps all of it. Otherwise it is its exact text.
 
-XlsxWriter makes the package (styles, sheet list, header rows); the data rows are put into its sheets as they come, a whole piece at a time.
+XlsxWriter makes the package (styles, sheet list, header rows). The data rows are put into its sheets as they come, a whole piece at a time.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from waybill.formats.base import WriterOptions, Written, disk_errors, does_not_f
 from waybill.formats.intake import Intake
 
 ROWS = 1_048_575
-"""Of a sheet, below its header."""
+"""Rows of a sheet, below its header."""
 
 COLUMNS = 16_384
 CHARACTERS = 32_767
 SHEET_BYTES = 1_500_000_000
-"""From here on rows go to the next sheet: past 2 GiB of XML the package would need zip64, which spreadsheet programs want to repair."""
+"""Bytes after which rows go to the next sheet. Past 2 GiB of XML the package would need zip64, which spreadsheet programs want to
+repair.
+"""
 
 _MOMENT = 'yyyy-mm-dd hh:mm:ss.000"Z"'
 _FORMATS = ("yyyy-mm-dd", _MOMENT, "0", *(f"0.{'0' * scale}" for scale in range(1, 10)))
-"""Of dates, of times (in UTC), and of decimals by their scale. Style 1 is the header's, these are 2 and on."""
+"""The styles of dates, of times (in UTC), and of decimals by their scale. Style 1 is the header's; these are 2 and up."""
 _WIDTHS = {ColumnType.DATE: 12, ColumnType.TIMESTAMP: 26}
-"""In characters: a date that does not fit its column is shown as `####`."""
+"""Widths in characters. A date that does not fit its column is shown as `####`."""
 
 _LEVEL = 3
 _UNSAFE = "[\x00-\x08\x0b-\x1f\ufffe\uffff]"
-"""What XML cannot hold, or turns into something else (CR)."""
+"""Characters that XML cannot hold, or turns into something else (CR)."""
 _LOOKS_ESCAPED = f"_x[0-9A-Fa-f]{{4}}(?:_|{_UNSAFE})"
 _TO_ESCAPE = re.compile(f"{_UNSAFE}|_(?=x[0-9A-Fa-f]{{4}}(?:_|{_UNSAFE}))")
 
@@ -140,7 +142,7 @@ class SheetWriter:
         return self._sheet
 
     def _end_sheet(self) -> None:
-        """Every workbook has a sheet, also one without rows."""
+        """Close the file. Every workbook has a sheet, also one without rows."""
         sheet = self._open_sheet()
         sheet.write(self._tail)
         sheet.close()
@@ -148,7 +150,7 @@ class SheetWriter:
 
 
 class _Package:
-    """The workbook without its data rows."""
+    """Make the workbook without its data rows."""
 
     def __init__(self, entity_id: str, header: Mapping[str, ColumnType], exported_at: datetime) -> None:
         self.entity_id = entity_id
@@ -156,13 +158,13 @@ class _Package:
         self.exported_at = exported_at
 
     def sheet(self, number: int) -> tuple[bytes, bytes]:
-        """What stands before and behind the data rows of a sheet. The cell range is left out: it would have to be known in advance."""
+        """Return what comes before and after the data rows of a sheet. The cell range is left out, because nobody knows it in advance."""
         content = dict(self._members(number))[f"xl/worksheets/sheet{number}.xml"]
         head, _, rest = re.sub(rb"<dimension [^>]*/>", b"", content).partition(b"<sheetData>")
         return head + b"<sheetData>" + self._header_row(), rest[rest.index(b"</sheetData>") :]
 
     def _header_row(self) -> bytes:
-        """In the style of the first cell that XlsxWriter wrote."""
+        """Return the attribute for the style of the first cell that XlsxWriter wrote."""
         names = (escape(_TO_ESCAPE.sub(_escape, name)) for name in self.header)
         inline = 't="inlineStr"><is><t xml:space="preserve">'
         cells = (f'<c r="{xl_col_to_name(place)}1" s="1" {inline}{name}</t></is></c>' for place, name in enumerate(names))
@@ -192,14 +194,14 @@ class _Package:
 
 
 def _sheet_name(entity_id: str, number: int) -> str:
-    """At most 31 characters; `history` is a name that Excel keeps for itself."""
+    """Return a sheet's name of at most 31 characters. Excel keeps the name `history` for itself."""
     suffix = f" ({number})" if number > 1 else ""
     name = "history_" if entity_id == "history" else entity_id
     return f"{name[: 31 - len(suffix)]}{suffix}"
 
 
 def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
-    """The cell's XML; NULL has none."""
+    """Return the cell's XML. NULL has none."""
     at = f"'<c r=\"{letters}' || n || '\""
     shown = lines.text(x, kind, arrow)
     number = f"{at}><v>' || {x} || '</v></c>'"
@@ -232,7 +234,7 @@ def _cell(x: str, kind: ColumnType, arrow: pa.DataType, letters: str) -> str:
 _DIGITS = 15
 """Decimal digits that every spreadsheet program keeps of a number."""
 _EPOCH_US = 25_569 * 86_400_000_000
-"""Microseconds from the day spreadsheets count as zero to 1970."""
+"""Microseconds from the day that spreadsheets count as zero to 1970."""
 
 
 def _is_kept_whole(shown: str) -> str:
@@ -243,13 +245,13 @@ def _is_kept_whole(shown: str) -> str:
 
 
 def _decimal_style(arrow: pa.DataType) -> str:
-    """The attribute of the style that shows all digits of this scale; nothing for one that is not known or long."""
+    """Return the attribute of the style that shows all digits of this scale, or nothing if the scale is unknown or long."""
     known = pa.types.is_decimal(arrow) and 0 <= arrow.scale <= 9
     return f' s="{2 + 2 + arrow.scale}"' if known else ""
 
 
 def _is_in_calendar(x: str) -> str:
-    """Whether every spreadsheet program agrees on the day: before March 1900 they do not, and after 9999 there is none."""
+    """Return whether every spreadsheet program agrees on the day. Before March 1900 they do not, and after 9999 there is none."""
     return f"{x} >= DATE '1900-03-01' AND {x} < DATE '10000-01-01'"
 
 
@@ -258,7 +260,7 @@ def _xml(shown: str) -> str:
 
 
 def _escaped(array: pa.Array) -> pa.Array:
-    """Text with what XML cannot hold as `_xHHHH_`, as spreadsheet programs write it."""
+    """Return text with what XML cannot hold as `_xHHHH_`, as spreadsheet programs write it."""
     if not _is_text(array):
         return array
     found = pc.match_substring_regex(array, f"{_UNSAFE}|{_LOOKS_ESCAPED}")
@@ -273,7 +275,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _longest(array: pa.Array) -> int:
-    """The most characters of any text, as spreadsheet programs count them: units of UTF-16. Binary counts as base64."""
+    """Return the most characters of any text, as spreadsheet programs count them: units of UTF-16. Binary counts as base64."""
     if not (_is_text(array) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
         return 0
     sizes = pc.binary_length(array)

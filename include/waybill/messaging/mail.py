@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def sender_of(connection: Connection, wanted: str = "") -> str:
-    """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an address."""
+    """Return the sender: as asked, else the connection's `from_email`, else its login. Raises PermanentError if none of them is an
+    address.
+    """
     found = next((address for address in (wanted, str(connection.extra.get("from_email") or ""), connection.login) if "@" in address), "")
     if not found:
         raise PermanentError(

@@ -65,7 +65,9 @@ def url_of(connection: Connection) -> str:
 
 
 def slack_url_of(connection: Connection) -> str:
-    """Return the incoming webhook of a slackwebhook connection: host and token as in Airflow's SlackWebhookHook, or a URL as the password."""
+    """Return the incoming webhook of a slackwebhook connection: host and token as in Airflow's SlackWebhookHook, or a URL as the
+    password.
+    """
     if connection.password.startswith("https://"):
         return connection.password
     if not connection.password:

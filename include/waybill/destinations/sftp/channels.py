@@ -1,8 +1,8 @@
 """Several SFTP channels on one SSH connection, for many files at once.
 
-A server works through one channel's requests one after the other, its disk's fsync among them. Further channels cost no login, each has a
-process of its own on the server, and their fsyncs reach the disk together. A server that allows only one is used with one. Large files
-go through OpenSSH's client (`sftp_client`), with a login of its own, where that is to be had.
+A server answers the requests of one channel one after the other, and fsync is one of them. Further channels cost no login. Each has a
+process of its own on the server, so their fsyncs reach the disk together. If a server allows only one channel, one is used. Large files go
+through OpenSSH's client with a login of its own, if it is installed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from waybill.destinations.sftp.wire import Wire
 
 MOST = 4
 FULL = 3
-"""Files at once on each channel before another is opened."""
+"""The number of files at once on each channel before another one is opened."""
 
 _OPENING_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
 class Channels:
-    """The channels of one session, and how many files each is busy with."""
+    """The channels of one session, and the number of files on each."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, chosen: Settings, connection: asyncssh.SSHClientConnection, first: Wire) -> None:
         self._loop = loop
@@ -45,7 +45,7 @@ class Channels:
 
     @contextmanager
     def lane(self) -> Iterator[Wire]:
-        """The least busy channel, for one file."""
+        """Give the least busy channel to one file."""
         with self._lock:
             grow = self._may_grow and len(self._busy) < MOST and min(self._busy.values()) >= FULL
             if grow:
@@ -76,7 +76,7 @@ class Channels:
             return await open_channel(self._connection, self._chosen.stall_seconds)
 
     def client(self) -> Wire | None:
-        """The channel for large files, opened when first asked for; None where there is none to be had."""
+        """Return the channel for large files, which opens on first use, or None if there cannot be one."""
         with self._logging_in:
             if self._may_log_in and not (self._client and self._client.is_open):
                 try:
@@ -87,7 +87,7 @@ class Channels:
             return self._client
 
     def give_up(self, reason: str) -> None:
-        """To be called in the loop's thread."""
+        """This must be called in the loop's thread."""
         for wire in filter(None, (*self._busy, self._client)):
             wire.give_up(reason)
 
@@ -97,7 +97,7 @@ T = TypeVar("T")
 
 @contextmanager
 def running_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop running in a thread for the length of the block; what still runs at the end is cancelled."""
+    """A loop that runs in a thread for the length of the block. What still runs at the end is cancelled."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()
@@ -118,7 +118,7 @@ async def _cancel_the_rest() -> None:
 
 
 def wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, run in the loop's thread. Interrupting the caller cancels it."""
+    """Return the result of `work`, which runs in the loop's thread. Interrupting the caller cancels it."""
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()

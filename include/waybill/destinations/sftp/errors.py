@@ -1,4 +1,4 @@
-"""What a server's refusal means for the caller: try again, correct something, or look."""
+"""Says what a server's refusal means for the caller: try again, correct something, or look."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ _LITTLE_SPACE = 1024 * 1024
 
 
 def refused(label: str, doing: str, path: str, status: Status, space: Space | None = None) -> PermanentError | TransientError:
-    """The error for a status. OpenSSH says a bare "failure" for a full and for a read-only disk, so `space` decides those."""
+    """Return the error for a status. OpenSSH says only "failure" for a full disk and for a read-only one, so `space` decides which
+    it is.
+    """
     what = f"could not {doing} {path}: the server says {status}"
     if status.code in (Code.NO_SPACE, Code.QUOTA) or (space and status.code == Code.FAILURE and _is_full(space)):
         left = f"{space.free_bytes} bytes and {space.free_files} files free" if space else str(status)
@@ -31,7 +33,7 @@ def _is_full(space: Space) -> bool:
 
 
 def lost(label: str, doing: str, path: str, error: Lost) -> TransientError:
-    """The connection went away: nobody knows whether the last request was carried out."""
+    """The connection is gone, so nobody knows whether the last request was carried out."""
     return TransientError(f"could not {doing} {path}: {error}", where=label, next_step="Look again before repeating", code="lost")
 
 

@@ -1,7 +1,7 @@
-"""The keys a connection holds: which hosts it trusts, and what it logs in with.
+"""The keys of a connection: which hosts it trusts, and what it logs in with.
 
-Both may be several, so that a key can be changed without a moment in which neither side knows the other: the new one is added, the other
-side follows, the old one is taken out.
+There may be several of both, so that a key can be changed while both sides always know each other. The new key is added, the other side
+follows, and the old key is removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_KEYS = 4
 """Servers count every key they are offered as an attempt, and OpenSSH ends a login after six."""
 
 LEAST_BITS = 2048
-"""RSA keys below this are refused as weak, and DSA keys always are: servers of today take neither."""
+"""RSA keys with fewer bits are refused as weak, and DSA keys always are. Today's servers accept neither."""
 
 _BLOCK = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
 
@@ -31,14 +31,15 @@ def unusable(label: str, what: str, next_step: str) -> PermanentError:
 
 
 def spoken(key: asyncssh.SSHKey) -> str:
-    """A key as people compare it: `ssh-ed25519 SHA256:...`."""
+    """Return a key in the form that people compare: `ssh-ed25519 SHA256:...`."""
     return f"{key.get_algorithm()} {key.get_fingerprint()}"
 
 
 def public_keys(connection: Connection) -> list[dict[str, str]]:
-    """What the owner of a server needs of each key that the connection logs in with. Nothing is connected to, and no pin is needed yet.
+    """Return what the owner of a server needs of each key that the connection logs in with. No connection is made, and no pin is needed
+    yet.
 
-    Raises PermanentError when a key cannot be used, or there is none.
+    Raises PermanentError if a key cannot be used, or if there is none.
     """
     label = f"sftp {connection.id}"
     keys = private_keys(label, connection)
@@ -51,7 +52,7 @@ def public_keys(connection: Connection) -> list[dict[str, str]]:
 
 
 def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tuple[asyncssh.SSHKey, ...]:
-    """The host keys to accept: `host_key` (a list, or one or more lines), else what `known_hosts` (a file) says of this host."""
+    """Return the host keys to accept: `host_key` (a list, or one or more lines), else what `known_hosts` (a file) says of this host."""
     scan = f"ssh-keyscan -p {port} {shlex.quote(host)}"
     how = f"Run `{scan}`, compare the keys with what the server's owner says, and put one in extra as host_key"
     if str(extra.get("no_host_key_check", "")).lower() == "true":
@@ -78,7 +79,7 @@ def host_keys(label: str, host: str, port: int, extra: Mapping[str, Any]) -> tup
 
 
 def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
-    """`ssh-ed25519 AAAA...`, with or without a host in front, or the bare base64 of an RSA key as the provider takes it."""
+    """Read `ssh-ed25519 AAAA...`, with or without a host in front, or the bare base64 of an RSA key as the provider accepts it."""
     words = line.split()
     if words[0].startswith("@"):
         what = {"@cert-authority": "a certificate authority, and certificates of hosts are not read", "@revoked": "a revoked key"}
@@ -95,7 +96,7 @@ def _host_key(label: str, line: str, how: str) -> asyncssh.SSHKey:
 
 
 def _why_weak(key: asyncssh.SSHKey) -> str:
-    """What is wrong with a key that is broken or nearly so, else nothing."""
+    """Return what is wrong with a key that is broken or nearly so, or nothing."""
     kind, bits = key.get_algorithm(), getattr(key.pyca_key, "key_size", 0)
     if kind == "ssh-dss":
         return "it is a DSA key"
@@ -103,10 +104,10 @@ def _why_weak(key: asyncssh.SSHKey) -> str:
 
 
 def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, ...]:
-    """The keys to log in with, in the order they are tried: `private_keys` (the new one first), then `private_key` or `key_file`.
+    """Return the keys to log in with, in the order they are tried: `private_keys` (the new one first), then `private_key` or `key_file`.
 
-    `private_keys` is a list; each member is a key's text, or an object with `private_key` or `key_file` and the key's own
-    `private_key_passphrase`. A text with several keys one after the other, as `AIRFLOW_CONN_...` may hold it, is good as well.
+    `private_keys` is a list. Each member is a key's text, or an object with `private_key` or `key_file` and the key's own
+    `private_key_passphrase`. A text with several keys one after the other works as well, because `AIRFLOW_CONN_...` may hold it that way.
     """
     extra = connection.extra
     passphrase = extra.get("private_key_passphrase") or extra.get("passphrase") or connection.password or None
@@ -127,7 +128,7 @@ def private_keys(label: str, connection: Connection) -> tuple[asyncssh.SSHKey, .
 
 
 def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where in extra each key stands, and what is said of it."""
+    """Yield where in extra each key is, and what is said of it."""
     several = extra.get("private_keys") or []
     if isinstance(several, str):
         several = _BLOCK.findall(several) or [several]
@@ -143,7 +144,7 @@ def _given(label: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 
 def _why_no_key(place: str, text: str) -> tuple[str, str]:
-    """What is wrong with a private key and what to do, by the way it begins."""
+    """Return what is wrong with a private key and what to do, by how it begins."""
     begin = text.strip()
     if begin.startswith("PuTTY-User-Key-File"):
         step = "Convert it with `puttygen key.ppk -O private-openssh -o key`, or in PuTTYgen: Conversions, Export OpenSSH key"
@@ -164,7 +165,7 @@ def _private_key(label: str, where: str, given: Mapping[str, Any], passphrase: s
     except OSError as error:
         raise unusable(label, f"the key file {file} cannot be read: {error.strerror}", "Correct key_file in extra") from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        # Not chained: what a parser says of a key may quote the key.
+        # The cause is not chained, because what a parser says of a key may quote the key.
         place = where if text else f"the file {file}"
         raise unusable(
             label, *_why_no_key(place, str(text) if text else Path(str(file)).expanduser().read_text(errors="replace"))

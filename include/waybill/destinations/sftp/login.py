@@ -1,4 +1,6 @@
-"""Logging in to an SFTP server from an Airflow connection: only the pinned host, only the given credentials, always within a time limit."""
+"""Logs in to an SFTP server from an Airflow connection: to the pinned host only, with the given credentials only, and within a time
+limit.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from waybill.destinations.sftp.wire import Wire
 from waybill.errors import PermanentError, TransientError
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
-"""AES-GCM first: nearly twice as fast as OpenSSH's own first choice on processors with AES instructions."""
+"""AES-GCM comes first. It is nearly twice as fast as OpenSSH's own first choice on processors with AES instructions."""
 
 KEY_EXCHANGES = (
     *("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com"),
@@ -29,12 +31,12 @@ KEY_EXCHANGES = (
     *("diffie-hellman-group16-sha512", "diffie-hellman-group18-sha512"),
     *("ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521", "diffie-hellman-group14-sha256"),
 )
-"""No SHA-1. The last row is for servers that are bound to NIST's curves, or are old."""
+"""There is no SHA-1. The last row is for servers that are bound to NIST's curves, or are old."""
 
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "umac-128-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
-"""For AES-CTR alone: the other ciphers bring their own. No SHA-1, no short tags."""
+"""Only AES-CTR needs these, because the other ciphers have their own. There is no SHA-1, and there are no short tags."""
 
-logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells of every channel at INFO, a dozen lines a session
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # at INFO it logs every channel, a dozen lines a session
 
 _KEY_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256")
 _RECEIVE_WINDOW = 4 * 1024 * 1024
@@ -50,7 +52,7 @@ class Settings:
     login: str
     pins: tuple[asyncssh.SSHKey, ...]
     keys: tuple[asyncssh.SSHKey, ...] = field(repr=False)
-    """Tried in this order."""
+    """The keys are tried in this order."""
 
     password: str = field(repr=False)
     ciphers: tuple[str, ...] = CIPHERS
@@ -58,11 +60,11 @@ class Settings:
     login_seconds: float = 30.0
     stall_seconds: float = 60.0
     address: str = ""
-    """Where the host was looked up and checked already; empty leaves that to the libraries."""
+    """The address, if the host was looked up and checked already. If it is empty, the libraries look it up."""
 
 
 def settings(connection: Connection) -> Settings:
-    """Reads the provider's own keys of `extra`. Raises PermanentError for a missing or unusable setting; no value of a secret is named."""
+    """Read the provider's own keys of `extra`. Raises PermanentError for a missing or unusable setting. No secret value is named."""
     port = connection.port or 22
     label = f"sftp {connection.id} ({connection.host}:{port})"
     extra = connection.extra
@@ -124,7 +126,7 @@ class _Pinned(asyncssh.SSHClient):
         self._keys = iter(chosen.keys)
         self.shown: asyncssh.SSHKey | None = None
         self.offered: asyncssh.SSHKey | None = None
-        """The key that was offered last: the one in use after a login by key, None after a login by password."""
+        """The key that was offered last. It is the one in use after a login by key, and None after a login by password."""
 
     def public_key_auth_requested(self) -> asyncssh.SSHKey | None:
         self.offered = next(self._keys, None)
@@ -137,21 +139,21 @@ class _Pinned(asyncssh.SSHClient):
 
 @dataclass(frozen=True)
 class LoggedIn:
-    """A connection, its SFTP channel, and what both sides proved who they are with."""
+    """A connection, its SFTP channel, and the keys that both sides proved themselves with."""
 
     connection: asyncssh.SSHClientConnection
     wire: Wire
     key: asyncssh.SSHKey | None
-    """None where the server took the password."""
+    """None if the server took the password."""
 
     host_key: asyncssh.SSHKey | None
 
 
 async def log_in(chosen: Settings) -> LoggedIn:
-    """An SSH connection and its SFTP channel, both ready.
+    """Open an SSH connection and its SFTP channel.
 
-    Raises TransientError when the server cannot be reached, is too slow or has no room, PermanentError when it is another host or
-    refuses the login.
+    Raises TransientError if the server cannot be reached, is too slow or has no room, and PermanentError if it is another host or refuses
+    the login.
     """
     client = _Pinned(chosen)
     connection: asyncssh.SSHClientConnection | None = None
@@ -169,7 +171,7 @@ async def log_in(chosen: Settings) -> LoggedIn:
 
 
 async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -> Wire:
-    """An SFTP channel on a connection. Raises asyncssh's errors and Lost."""
+    """Open an SFTP channel on a connection. Raises asyncssh's errors and Lost."""
     wire = Wire(stall)
     await connection.create_session(lambda: _Session(wire), subsystem="sftp", encoding=None, window=_RECEIVE_WINDOW)
     await wire.start()
@@ -177,7 +179,7 @@ async def open_channel(connection: asyncssh.SSHClientConnection, stall: float) -
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):
-    """A channel of asyncssh's as a wire takes it."""
+    """One of asyncssh's channels in the form that a wire needs."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -193,7 +195,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         return False
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        if datatype is None:  # else it is what the server prints to its error output
+        if datatype is None:  # other data is what the server prints to its error output
             self._wire.data_received(data)
 
 
@@ -207,11 +209,11 @@ async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConne
         chosen.address or chosen.host,
         chosen.port,
         client_factory=lambda: client,
-        known_hosts=([], [], []),  # the pins are checked by the client, which can tell what it saw
+        known_hosts=([], [], []),  # the client checks the pins, and can tell what it saw
         server_host_key_algs=sorted(_KEY_KINDS, key=lambda kind: kind not in kinds),
         username=chosen.login,
         password=chosen.password or None,
-        client_keys=None,  # the client offers them, to know which one was taken
+        client_keys=None,  # the client offers the keys, to know which one was taken
         agent_path=None,
         config=None,
         encryption_algs=list(chosen.ciphers),
@@ -225,12 +227,14 @@ async def _connect(chosen: Settings, client: _Pinned) -> asyncssh.SSHClientConne
 
 
 def _known(wanted: tuple[str, ...], available: list[bytes]) -> list[str]:
-    """Those of the wanted algorithms that this machine's libraries have."""
+    """Return those of the wanted algorithms that this machine's libraries have."""
     return [name for name in wanted if name.encode() in available]
 
 
 def _without_fillers(connection: asyncssh.SSHClientConnection) -> None:
-    """asyncssh puts an empty packet before each, against a weakness of CBC ciphers alone; with the others that is half of all packets."""
+    """asyncssh sends an empty packet before each packet, against a weakness of CBC ciphers alone. With other ciphers that is half of all
+    packets.
+    """
     if str(connection.get_extra_info("send_cipher")).endswith("-cbc"):
         return
     send = connection.send_packet
@@ -244,7 +248,7 @@ def _without_fillers(connection: asyncssh.SSHClientConnection) -> None:
 
 @contextmanager
 def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
-    """Turns what goes wrong while logging in into an error that says who has to do what."""
+    """Turn a failed login into an error that says who has to do what."""
     label = chosen.label
     try:
         yield
@@ -275,7 +279,7 @@ def _translated(chosen: Settings, client: _Pinned) -> Iterator[None]:
             code="not_sftp",
         ) from error
     except (asyncssh.Error, Lost) as error:
-        if "authentication failures" in str(error):  # sshd's words when its MaxAuthTries is used up
+        if "authentication failures" in str(error):  # sshd says this when its MaxAuthTries is used up
             raise _refused_login(chosen) from error
         raise TransientError(
             f"the server ended the connection: {error}", where=label, next_step="It may allow too few connections", code="busy"

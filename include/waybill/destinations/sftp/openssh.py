@@ -1,6 +1,6 @@
 """SFTP through a pipe to OpenSSH's own client, for large files.
 
-Its cryptography costs a third of asyncssh's and has a process, so a core, of its own. It logs in with what the connection says and with
+Its cryptography costs a third of asyncssh's, and it has a process, so a core, of its own. It logs in with what the connection says and with
 nothing else of this machine: no configuration, no agent, no other key. Secrets reach it through files that exist in memory alone.
 """
 
@@ -25,7 +25,7 @@ from waybill.destinations.sftp.packets import Lost, Status
 from waybill.destinations.sftp.wire import Wire
 
 _PIPE = 1 << 20
-"""What a pipe holds: the most an account that is not root may ask Linux for."""
+"""The capacity of the pipes. It is the most that Linux grants an account that is not root."""
 
 _ALIAS = "pinned"
 _OPTIONS = {
@@ -50,7 +50,7 @@ _OPTIONS = {
 
 
 async def open_client(chosen: Settings) -> Wire:
-    """A channel with a login of its own, ready. Raises Lost or OSError when there is none to be had."""
+    """Open a channel with a login of its own. Raises Lost or OSError if there cannot be one."""
     program = shutil.which("ssh")
     if program is None or sys.platform != "linux":
         raise Lost("no OpenSSH client is installed" if program is None else "only Linux has files in memory")
@@ -78,12 +78,12 @@ async def open_client(chosen: Settings) -> Wire:
 
 
 def _is_taken_whole(password: str) -> bool:
-    """Whether the client reads all of it: one line of at most 1023 bytes."""
+    """Return whether the client reads all of it: one line of at most 1023 bytes."""
     return len(password.encode()) < 1024 and not {"\n", "\r"} & set(password)
 
 
 class _Memory:
-    """Files in memory and the names another process of this account can open them by."""
+    """Files in memory, and the names under which another process of this account can open them."""
 
     def __init__(self) -> None:
         self.open: list[int] = []
@@ -99,7 +99,7 @@ class _Memory:
         return _path(self.file(content))
 
     def program(self, content: bytes) -> str:
-        """A script. It is opened for reading alone: Linux runs nothing that could still be written."""
+        """A script. It is open for reading alone, because Linux does not run a file that can still be written."""
         writing = self.file(content, 0o700)
         self.open.append(os.open(f"/proc/self/fd/{writing}", os.O_RDONLY))
         self.open.remove(writing)
@@ -147,12 +147,14 @@ def _exported(key: asyncssh.SSHKey) -> bytes:
     try:
         return key.export_private_key("openssh")
     except asyncssh.KeyExportError:
-        # Not chained: what a library says of a key may quote the key.
+        # The cause is not chained, because what a library says of a key may quote the key.
         raise Lost("the private key cannot be handed to OpenSSH's client") from None
 
 
 class _Client(asyncio.Protocol):
-    """The process as the channel of a wire: what the wire writes goes into one pipe, what comes out of the other goes to the wire."""
+    """The process in the form of a wire's channel. What the wire writes goes into one pipe, and what comes out of the other goes to the
+    wire.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], wire: Wire) -> None:
         self._process, self._wire = process, wire
@@ -197,7 +199,7 @@ class _Client(asyncio.Protocol):
         self._wire.connection_lost(exc)
 
     def abort(self) -> None:
-        """End the process; it is waited for, so that it leaves nothing behind."""
+        """End the process and wait for it, so that it leaves nothing behind."""
         if self._into.closed:
             return
         self._loop.remove_writer(self._into)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 SAFE_BLOCK = 32 * 1024
-"""What every server must take in one request."""
+"""Bytes that every server must accept in one request."""
 
 READ, WRITE, CREATE, EXCLUSIVE = 0x01, 0x02, 0x08, 0x20
 
@@ -38,7 +38,7 @@ class Kind(IntEnum):
 
 
 class Code(IntEnum):
-    """Status codes of version 3, and those of later versions that servers send all the same."""
+    """Status codes of version 3, and those of later versions that servers send nevertheless."""
 
     OK = 0
     EOF = 1
@@ -54,7 +54,7 @@ class Code(IntEnum):
 
 
 class Status(Exception):
-    """The server's own answer that it did not do what was asked."""
+    """The server says that it did not do what was asked."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -64,12 +64,12 @@ class Status(Exception):
 
 
 class Lost(Exception):
-    """The connection is gone, or the server stopped answering; what was asked may or may not have been done."""
+    """The connection is gone, or the server stopped answering. What was asked may or may not have been done."""
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a server tells of a file. Anything may be missing; without a mode the type is unknown and taken for a file."""
+    """What a server says of a file. Anything may be missing. Without a mode the type is unknown, and it counts as a file."""
 
     size: int | None = None
     mode: int | None = None
@@ -98,7 +98,7 @@ class Printed(Lost):
 
 
 class Fields:
-    """Reads the fields of one answer in order. Raises Lost when the answer is shorter than it must be."""
+    """Reads the fields of one answer in order. Raises Lost if the answer is too short."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -124,7 +124,7 @@ class Fields:
         return self._take(self.number())
 
     def block(self) -> memoryview:
-        """A string that may be large. Nothing is copied."""
+        """Return a string that may be large. Nothing is copied."""
         size = self.number()
         taken = memoryview(self._body)[self._at : self._at + size]
         if len(taken) != size:
@@ -153,7 +153,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the server's file system, for us and not for root."""
+    """The free space on the server's file system for us, not for root."""
 
     free_bytes: int
     free_files: int

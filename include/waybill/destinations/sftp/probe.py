@@ -1,4 +1,4 @@
-"""Rehearsing on an SFTP server what a delivery will do, to learn which profile it needs."""
+"""Rehearses on an SFTP server what a delivery will do, to learn which profile it needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class _Rehearsal:
-    """The steps tried and how the server answered each."""
+    """The steps that were tried, and the server's answer to each."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, str]] = []
 
     async def attempt(self, step: str, work: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
-        """Whether the server did it, and its answer."""
+        """Return whether the server did it, and its answer."""
         try:
             answer = await work
         except Status as status:
@@ -31,9 +31,9 @@ class _Rehearsal:
 
 
 async def rehearse(wire: Wire, at: Callable[[str], str], folder: str) -> Probe:
-    """Try everything in a hidden folder below `folder` and take it away again. `at` tells where a path is on the server.
+    """Try everything in a hidden folder below `folder`, and remove it again. `at` tells where a path is on the server.
 
-    Raises Status when not even a folder can be made or a file written, and Lost.
+    Raises Status if not even a folder can be made or a file written, and Lost.
     """
     trial = _Rehearsal()
     own = rehearsal(folder)
@@ -51,7 +51,7 @@ async def rehearse(wire: Wire, at: Callable[[str], str], folder: str) -> Probe:
 
 
 async def _make(wire: Wire, at: Callable[[str], str], own: str) -> list[str]:
-    """Make the folder and its parents; returns those that were not there before. A parent that cannot be made is taken to be there."""
+    """Make the folder and its parents. Returns those that were not there before. A parent that cannot be made counts as existing."""
     names = components(own)
     made = []
     for depth in range(1, len(names) + 1):
@@ -101,7 +101,7 @@ async def _read(wire: Wire, path: str) -> bytes:
 
 
 async def _clear(wire: Wire, at: Callable[[str], str], own: str, made: list[str]) -> bool:
-    """Remove the rehearsal and the folders made for it; True when something of it may be left."""
+    """Remove the rehearsal and the folders made for it. Returns True if something of it may be left."""
     for name in (".first.part", ".second.part", "final"):
         with suppress(Status):
             await wire.remove(f"{at(own)}/{name}")

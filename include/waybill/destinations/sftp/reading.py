@@ -1,4 +1,4 @@
-"""Bytes from an SFTP server, several requests ahead of their use."""
+"""Reads bytes from an SFTP server, several requests ahead of their use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READS = 8
 
 
 class ReadAhead:
-    """Reads of one open file, asked for in order and ahead of their use."""
+    """Reads of one open file. They are requested in order and ahead of their use."""
 
     def __init__(self, wire: Wire, handle: bytes, block: int, start: int = 0) -> None:
         self._wire = wire
@@ -26,7 +26,7 @@ class ReadAhead:
         return bool(self._pending)
 
     def ask(self, end: int, *, whole: bool) -> None:
-        """Ask for what stands before `end`; with `whole` only in full blocks."""
+        """Ask for the bytes before `end`. With `whole`, only full blocks are asked for."""
         while self.asked < end and len(self._pending) < READS:
             count = min(self._block, end - self.asked)
             if whole and count < self._block:
@@ -35,7 +35,7 @@ class ReadAhead:
             self.asked += count
 
     async def take(self) -> tuple[memoryview, bool]:
-        """The next bytes, and whether all that was asked for came (False: the file ends here)."""
+        """Return the next bytes, and whether all that was asked for came (False: the file ends here)."""
         offset, count, future = self._pending.popleft()
         data = await self._wire.data(future)
         while len(data) < count:
@@ -47,7 +47,7 @@ class ReadAhead:
 
 
 class Download:
-    """An open file, read from its beginning to the size it had when opened."""
+    """An open file. It is read from its beginning to the size that it had when it was opened."""
 
     def __init__(self, wire: Wire, handle: bytes, size: int, block: int) -> None:
         self._wire = wire
@@ -62,7 +62,7 @@ class Download:
         return cls(wire, handle, (facts.size if facts else None) or 0, block)
 
     async def more(self) -> bytes:
-        """The next few blocks, empty at the end."""
+        """Return the next few blocks. They are empty at the end."""
         taken: list[memoryview] = []
         self._ahead.ask(self._size, whole=False)
         while self._ahead and len(taken) < READS:

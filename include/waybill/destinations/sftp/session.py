@@ -1,7 +1,7 @@
 """An SFTP server as a destination.
 
-asyncio lives in a thread of its own behind each session. The session's methods may be called from several threads at once, so many
-small files share one connection and travel at the same time.
+asyncio runs in a thread of its own behind each session. Several threads may call the session's methods at once, so many small files share
+one connection and travel at the same time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GOODBYE_SECONDS = 5.0
 
 
 class Sftp:
-    """A folder on a server behind an Airflow connection. A relative root is below the folder the login begins in."""
+    """A folder on a server behind an Airflow connection. A relative root is below the folder that the login begins in."""
 
     def __init__(self, connection: Connection, root: str = "/", profile: Profile = Profile.FULL) -> None:
         self._connection = connection
@@ -77,7 +77,7 @@ async def _open(chosen: Settings) -> tuple[LoggedIn, int]:
 
 
 def _spoken(used: asyncssh.SSHKey | None, known: tuple[asyncssh.SSHKey, ...], otherwise: str) -> str:
-    """A key, and which of the connection's it is where that holds several."""
+    """Name a key, and say which of the connection's keys it is if there are several."""
     if used is None:
         return otherwise
     place = next((number for number, key in enumerate(known, 1) if key.public_data == used.public_data), 1)
@@ -119,7 +119,7 @@ class SftpSession(Reading):
         self._sees = profile is not Profile.DROPBOX
 
     def _at(self, path: str) -> str:
-        """Where `path` is on the server."""
+        """Return where `path` is on the server."""
         return f"{self._root}/{'/'.join(components(path))}" if path != "/" else self._root or "/"
 
     def _run(self, doing: str, path: str, work: Coroutine[Any, Any, T]) -> T:
@@ -138,7 +138,7 @@ class SftpSession(Reading):
             raise lost(self.label, doing, path, error) from error
 
     def _lacks_root(self) -> bool:
-        """Whether the root is not there, or no folder; a drop box shows nothing."""
+        """Return whether the root is missing, or is no folder. A drop box shows nothing."""
         if self._root and self._sees:
             with suppress(Status, Lost):
                 facts = wait(self._loop, self._wire.attributes(Kind.LSTAT, self._root))
@@ -151,7 +151,7 @@ class SftpSession(Reading):
         return None
 
     def _look(self, path: str) -> Attributes | None:
-        """What stands at `path`, not following a symlink there. A drop box shows nothing."""
+        """Return the facts of `path`. A symlink there is not followed. A drop box shows nothing."""
         return self._run("look at", path, self._wire.attributes(Kind.LSTAT, self._at(path))) if self._sees else None
 
     def prepare(self, folder: str) -> None:
@@ -168,12 +168,12 @@ class SftpSession(Reading):
                 raise in_the_way(self.label, prefix, facts)
 
     async def _look_at_all(self, paths: list[str]) -> list[Attributes | BaseException | None]:
-        """In one round trip. What a server says of a path matters only when all before it are folders."""
+        """Check all of it in one round trip. What a server says of a path only matters if all before it are folders."""
         asked = (self._wire.attributes(Kind.LSTAT, self._at(path)) for path in paths)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     def _make_one(self, path: str) -> None:
-        """Somebody else may make it meanwhile; a drop box does not tell, the upload will."""
+        """Somebody else may make it meanwhile. A drop box does not tell, but the upload will."""
         with self._translated("make the folder", path):
             try:
                 wait(self._loop, self._wire.make_folder(self._at(path)))
@@ -242,7 +242,9 @@ class SftpSession(Reading):
                 raise TransientError(f"{part} exists already", where=self.label, next_step=step, code="exists") from status
 
     def _compare(self, part: str, sent: Stored, found: Stored, upload: Upload) -> None:
-        """Hash and size as read back, then the size the server tells. Collected meanwhile is fine where files are picked up."""
+        """Return hash and size as read back, and check the size that the server tells. A collected file is fine if files are picked up
+        there.
+        """
         if upload.size is None and self.profile is Profile.PICKUP and (upload.vanished or found == sent):
             return
         if found != sent or upload.size != sent.bytes:
@@ -257,7 +259,7 @@ class SftpSession(Reading):
             try:
                 wait(self._loop, wire.rename(self._at(part), self._at(final)))
             except Status as status:
-                # Servers name many reasons for a taken name; what stands there tells.
+                # Servers name many reasons for a taken name, so a look at the name decides.
                 if self._look(part) is None:
                     if self.profile is Profile.PICKUP:
                         return True
@@ -269,7 +271,7 @@ class SftpSession(Reading):
 
     @property
     def replaces(self) -> bool:
-        """By OpenSSH's rename, or by the plain one where that overwrites."""
+        """Rename with OpenSSH's extension, or with the plain rename if that overwrites."""
         return self.profile is Profile.NO_CAS or (self.profile is Profile.FULL and POSIX_RENAME in self._wire.extensions)
 
     def replace(self, part: str, final: str) -> None:

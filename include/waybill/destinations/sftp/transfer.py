@@ -1,4 +1,4 @@
-"""Bytes to an SFTP server and back again, many requests at a time, every status looked at."""
+"""Sends bytes to an SFTP server and reads them back, with many requests at a time. Every status is checked."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from waybill.destinations.sftp.reading import ReadAhead
 from waybill.destinations.sftp.wire import Answer, Wire
 
 UNDER_WAY = 4 * 1024 * 1024
-"""Bytes sent and not acknowledged, enough for 100 MB/s at 40 ms."""
+"""Bytes that are sent and not acknowledged. This is enough for 100 MB/s at 40 ms."""
 
 LAG = 8 * 1024 * 1024
-"""How far reading back may fall behind; more than UNDER_WAY and REOPEN together, or both would wait for each other."""
+"""How far reading back may fall behind. It is more than UNDER_WAY and REOPEN together, or both would wait for each other."""
 
 REOPEN = 2 * 1024 * 1024
-"""Acknowledged bytes that are worth opening the file for reading again."""
+"""Acknowledged bytes that make it worth opening the file for reading again."""
 
 SYNC_EVERY = 256 * 1024 * 1024
 """Bytes after which the server is asked to write to its disk, so that the last such request answers soon also on a slow disk."""
 
 FLUSH_EVERY = 64 * 1024 * 1024
-"""The same where another channel asks: this one need not wait until SYNC_EVERY, which is more than this and UNDER_WAY together."""
+"""The same if another channel asks. This one need not wait until SYNC_EVERY, which is more than this and UNDER_WAY together."""
 
 CHUNK = 512 * 1024
 SMALL = 2 * CHUNK
-"""What is sent and read back without waiting in between."""
+"""Bytes that are sent and read back without a wait in between."""
 
 LARGE = 8 * 1024 * 1024
-"""What is worth a login of its own."""
+"""A file of this size is worth a login of its own."""
 
 _WRITE_HEADER = 25
 
 
 def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """The same bytes in pieces of at least CHUNK but for the last; each with whether it is the last. At least one piece, perhaps empty."""
+    """Yield the bytes in pieces of at least CHUNK, except the last, each with whether it is the last. There is at least one, which may be
+    empty.
+    """
     gathered: list[bytes] = []
     size = 0
     for block in blocks:
@@ -51,7 +53,7 @@ def chunks(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def peeked(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, bool]], bool]:
-    """The same pieces, and whether there are LARGE bytes or more; as many are waited for."""
+    """Return the same pieces, and whether there are LARGE bytes or more. It waits for that many."""
     first: list[tuple[bytes, bool]] = []
     size = 0
     for piece in pieces:
@@ -63,10 +65,10 @@ def peeked(pieces: Iterator[tuple[bytes, bool]]) -> tuple[Iterator[tuple[bytes, 
 
 
 class Upload:
-    """A new file being written and read back at the same time over a second handle.
+    """A new file that is written and, over a second handle, read back at the same time.
 
-    Reading follows what the server has acknowledged, so a file costs little more than the slower of both directions. Where there is
-    `another` channel, the server writes to its disk at its request meanwhile.
+    Reading follows what the server has acknowledged, so a file takes little longer than the slower direction. If there is `another`
+    channel, the server writes to its disk at that channel's request meanwhile.
     """
 
     def __init__(self, wire: Wire, path: str, *, verify: bool, block: int, another: Wire | None = None) -> None:
@@ -89,12 +91,12 @@ class Upload:
         """The file was gone when it was to be read back."""
 
         self.size: int | None = None
-        """The size the server tells after closing; None when the file is gone or may not be looked at."""
+        """The size that the server tells after closing. It is None if the file is gone or nobody may look at it."""
 
     async def step(self, data: bytes, *, last: bool) -> list[memoryview]:
         """Send `data`. After the last piece, wait for the server's disk and close the file. Returns what was read back meanwhile, in order.
 
-        Raises Status or Lost; the caller then abandons.
+        Raises Status or Lost. The caller then abandons it.
         """
         if self._handle is None and last and len(data) <= SMALL:
             return await self._whole(data)
@@ -131,15 +133,15 @@ class Upload:
             await self._wire.synced(self._wire.sync(handle))
 
     def _is_ahead(self) -> bool:
-        """Whether the reader, or the other channel's writing to disk, has to catch up first."""
+        """Return whether the reader, or the other channel's writing to disk, has to catch up first."""
         reading = self._verify and not self._late
         flushing = self._flusher is not None and not self._flusher.done()
         return (reading and self._sent - self._checked > LAG) or (flushing and self._sent - self._synced > SYNC_EVERY)
 
     async def _flush(self, another: Wire) -> None:
-        """Have the server write to its disk what it has acknowledged. Where it does not let us, the writing channel asks, and waits."""
+        """Have the server write to its disk what it has acknowledged. If it refuses that, the writing channel asks, and waits."""
         try:
-            handle = await another.open(self._path, READ)  # opened for writing twice, some servers keep what closes last
+            handle = await another.open(self._path, READ)  # if it is open for writing twice, some servers keep what closes last
             try:
                 while not (self._complete or self._abandoned):
                     if self._acknowledged - self._synced >= FLUSH_EVERY:
@@ -158,7 +160,7 @@ class Upload:
             self._moved.set()
 
     def _piece(self, handle: bytes) -> int:
-        """What one write holds. Through asyncssh it fills one SSH packet so."""
+        """The size of one write. Through asyncssh it fills exactly one SSH packet."""
         return self._wire.largest_write - _WRITE_HEADER - len(handle)
 
     async def _settle(self) -> None:
@@ -190,7 +192,7 @@ class Upload:
         self.size = None if facts is None else facts.size or 0
 
     async def _whole(self, data: bytes) -> list[memoryview]:
-        """A small file: all that follows the first answer is asked at once; every status is looked at."""
+        """Write a small file. Everything after the first answer is asked at once, and every status is checked."""
         wire = self._wire
         handle = await wire.open(self._path, WRITE | CREATE | EXCLUSIVE)
         self.created = True
@@ -226,9 +228,9 @@ class Upload:
         return back
 
     async def _read_back(self) -> None:
-        """Read until all is checked, or the file turns out to be shorter than acknowledged.
+        """Read until everything is checked, or the file turns out to be shorter than acknowledged.
 
-        Some servers (AWS Transfer Family) show a file only when it is closed: then reading waits for that.
+        Some servers (AWS Transfer Family) show a file only when it is closed. Reading waits for that.
         """
         before = -1
         try:
@@ -262,7 +264,7 @@ class Upload:
         return start
 
     async def _enough(self) -> bool:
-        """Waits until reading is worth a request; False when nothing is left to read."""
+        """Wait until reading is worth a request. Returns False if nothing is left to read."""
         while not (self._closed or self._abandoned or self._is_worth_it()):
             self._more.clear()
             await self._more.wait()
@@ -272,7 +274,7 @@ class Upload:
         return not self._late and (self._complete or self._acknowledged - self._checked >= REOPEN)
 
     async def _read_through(self, ahead: ReadAhead) -> None:
-        """Read as far as this handle sees: ProFTPD's ends where the file ended when it was opened."""
+        """Read as far as this handle sees. ProFTPD's sees the file as long as it was when it was opened."""
         complete = True
         while complete and not self._abandoned:
             ahead.ask(self._acknowledged, whole=not self._complete)
@@ -292,7 +294,7 @@ class Upload:
         self._abandoned = True
         self._more.set()
         if self._reader is not None:
-            # Not cancelled: while its handle is open the server keeps the bytes of a removed file.
+            # This is not cancelled, because the server keeps the bytes of a removed file while its handle is open.
             await asyncio.wait([self._reader])
             self._reader.exception()
         if self._flusher is not None:
@@ -307,7 +309,7 @@ class Upload:
                 await self._wire.remove(self._path)
 
     async def _let_go(self) -> None:
-        """Close what `_whole` reads through."""
+        """Close the handle that `_whole` reads through."""
         if self._reopening is not None:
             reopening, self._reopening = self._reopening, None
             with suppress(Status, Lost):

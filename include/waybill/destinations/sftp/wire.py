@@ -1,7 +1,7 @@
 """SFTP version 3 on one channel: requests out, answers in, nothing more.
 
-asyncssh or OpenSSH's client brings SSH. asyncssh's own SFTP client costs twice the CPU of this and hides the extensions. One SFTP write
-here fills exactly one of asyncssh's SSH packets, and an answer finds its request without a task of its own.
+asyncssh or OpenSSH's client provides SSH. asyncssh's own SFTP client costs twice the CPU of this and hides the extensions. Here one SFTP
+write fills exactly one of asyncssh's SSH packets, and an answer finds its request without a task of its own.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Answer = tuple[int, bytes]
 
 
 class Channel(Protocol):
-    """What carries the bytes. It tells the wire when there are some and when it is lost."""
+    """What carries the bytes. It tells the wire when bytes arrive and when it is lost."""
 
     def write(self, data: bytes) -> None: ...
     def abort(self) -> None: ...
 
 
 class Wire:
-    """SFTP over a channel. All methods belong to the event loop it was opened in.
+    """SFTP over a channel. All methods belong to the event loop in which it was opened.
 
-    Servers answer in order or nearly so, so the request that waits longest tells how the server is: when it stays unanswered for `stall`
-    seconds, everything waiting fails with Lost and the channel is given up.
+    Servers answer in order or nearly so, and the request that waits longest shows how the server is. If it stays unanswered for `stall`
+    seconds, everything that waits fails with Lost, and the channel is given up.
     """
 
     def __init__(self, stall: float) -> None:
@@ -48,7 +48,7 @@ class Wire:
         self._channel: Channel | None = None
         self.extensions: dict[str, bytes] = {}
         self.largest_write = SAFE_BLOCK
-        """What one write request may hold, itself included."""
+        """The most bytes that one write request may hold, including itself."""
 
     @property
     def is_open(self) -> bool:
@@ -62,14 +62,14 @@ class Wire:
         self.give_up(f"the connection was lost{f': {exc}' if exc else ''}")
 
     def give_up(self, reason: str) -> None:
-        """Fail everything that waits and everything asked from now on."""
+        """Fail everything that waits, and everything that is asked from now on."""
         self._reason = self._reason or reason
         if self._watch is not None:
             self._watch.cancel()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Lost(self._reason))
-                future.exception()  # marks it as seen: not everything waiting is still being awaited
+                future.exception()  # marks it as seen, because nobody may be awaiting it
         self._waiting.clear()
         if self._channel is not None:
             self._channel.abort()
@@ -100,7 +100,7 @@ class Wire:
             del received[:at]
 
     def _answered(self, kind: int, key: int, body: bytes) -> None:
-        if kind == Kind.VERSION:  # has no request number; where it would stand is the version
+        if kind == Kind.VERSION:  # it has no request number; the version is in that place
             extensions = Fields(body)
             while extensions:
                 name = extensions.text()
@@ -128,7 +128,7 @@ class Wire:
         return future
 
     def _flush(self) -> None:
-        """Hand over what was asked since the last time: small requests of many files share an SSH packet, a large one has its own."""
+        """Hand over what was asked since the last time. Small requests of many files share an SSH packet, and a large one has its own."""
         outgoing, self._outgoing = self._outgoing, []
         if not outgoing or self._channel is None or self._reason:
             return
@@ -140,7 +140,7 @@ class Wire:
             self.give_up("the connection was lost")
 
     async def start(self) -> None:
-        """Agree on version 3. Raises Lost, Printed where something else than SFTP comes."""
+        """Agree on version 3. Raises Lost, or Printed if something else than SFTP comes."""
         self._look()
         try:
             kind, _ = await self._send(Kind.INIT, 0, struct.pack(">I", 3))
@@ -150,12 +150,12 @@ class Wire:
             raise Printed("the server does not speak SFTP")
 
     def ask(self, kind: Kind, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
-        """Send a request; its answer comes with the future. Requests are sent in the order of the calls."""
+        """Send a request. Its answer comes with the future. Requests are sent in the order of the calls."""
         self._next = self._next % 0xFFFFFFFF + 1
         return self._send(kind, self._next, struct.pack(">I", self._next), *parts)
 
     async def answer(self, future: asyncio.Future[Answer], wanted: Kind) -> Fields:
-        """The fields of an answer. Raises Status when the server refused, Lost when it is not to be understood."""
+        """Return the fields of an answer. Raises Status if the server refused, and Lost if the answer makes no sense."""
         kind, body = await future
         fields = Fields(body)
         if kind == Kind.STATUS:
@@ -167,14 +167,14 @@ class Wire:
         return fields
 
     async def done(self, future: asyncio.Future[Answer]) -> None:
-        """Waits until the server says a request succeeded."""
+        """Wait until the server says that a request succeeded."""
         await self.answer(future, Kind.STATUS)
 
     def opening(self, path: str, flags: int) -> asyncio.Future[Answer]:
         return self.ask(Kind.OPEN, string(path), struct.pack(">II", flags, 0))
 
     async def opened(self, asked: asyncio.Future[Answer]) -> bytes:
-        """The handle."""
+        """Return the handle."""
         return (await self.answer(asked, Kind.HANDLE)).string()
 
     async def open(self, path: str, flags: int) -> bytes:
@@ -193,7 +193,7 @@ class Wire:
         return self.ask(Kind.READ, string(handle), struct.pack(">QI", offset, count))
 
     async def data(self, future: asyncio.Future[Answer]) -> memoryview:
-        """The bytes of a read, empty at the end of the file."""
+        """Return the bytes of a read. They are empty at the end of the file."""
         try:
             return (await self.answer(future, Kind.DATA)).block()
         except Status as status:
@@ -202,7 +202,7 @@ class Wire:
             raise
 
     async def attributes(self, kind: Kind, name: str | bytes) -> Attributes | None:
-        """LSTAT of a path or FSTAT of a handle; None when there is no such file."""
+        """LSTAT of a path or FSTAT of a handle. Returns None if there is no such file."""
         return await self.looked(self.looking(kind, name))
 
     def looking(self, kind: Kind, name: str | bytes) -> asyncio.Future[Answer]:
@@ -226,7 +226,7 @@ class Wire:
         await self.done(self.ask(Kind.RMDIR, string(path)))
 
     async def rename(self, old: str, new: str) -> None:
-        """The plain rename of version 3, which a conforming server refuses when `new` exists."""
+        """The plain rename of version 3. A conforming server refuses it if `new` exists."""
         await self.done(self.ask(Kind.RENAME, string(old), string(new)))
 
     async def rename_over(self, old: str, new: str) -> None:
@@ -234,7 +234,7 @@ class Wire:
         await self.done(self.ask(Kind.EXTENDED, string(POSIX_RENAME), string(old), string(new)))
 
     async def list(self, folder: str) -> dict[str, Attributes]:
-        """All names in a folder but `.` and `..`."""
+        """Return all names in a folder except `.` and `..`."""
         handle = (await self.answer(self.ask(Kind.OPENDIR, string(folder)), Kind.HANDLE)).string()
         found: dict[str, Attributes] = {}
         try:
@@ -250,23 +250,23 @@ class Wire:
         return {name: facts for name, facts in found.items() if name not in (".", "..")}
 
     def sync(self, handle: bytes) -> asyncio.Future[Answer] | None:
-        """Ask that a file be forced to the server's disk; None where the server does not offer that."""
+        """Ask the server to force a file to its disk. Returns None if the server does not offer that."""
         if "fsync@openssh.com" not in self.extensions:
             return None
         return self.ask(Kind.EXTENDED, string("fsync@openssh.com"), string(handle))
 
     async def synced(self, asked: asyncio.Future[Answer] | None) -> None:
-        """Waits for the answer to `sync`. A file system that knows no such thing is as good as a server that does not offer it."""
+        """Wait for the answer to `sync`. A file system without it counts like a server that does not offer it."""
         if asked is None:
             return
         try:
             await self.done(asked)
         except Status as status:
-            if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # what OpenSSH makes of ENOSYS and EINVAL
+            if status.code not in (Code.UNSUPPORTED, Code.BAD_MESSAGE):  # OpenSSH turns ENOSYS and EINVAL into this
                 raise
 
     async def limits(self) -> tuple[int, int]:
-        """The most bytes that one read and one write may hold."""
+        """Return the most bytes that one read and one write may hold."""
         if "limits@openssh.com" not in self.extensions:
             return SAFE_BLOCK, SAFE_BLOCK
         fields = await self.answer(self.ask(Kind.EXTENDED, string("limits@openssh.com")), Kind.EXTENDED_REPLY)
@@ -274,7 +274,7 @@ class Wire:
         return min(max(read, SAFE_BLOCK), _LARGE_BLOCK), min(max(write, SAFE_BLOCK), _LARGE_BLOCK)
 
     async def space(self, path: str) -> Space | None:
-        """None where the server does not tell."""
+        """Return the free space, or None if the server does not tell."""
         if "statvfs@openssh.com" not in self.extensions:
             return None
         fields = await self.answer(self.ask(Kind.EXTENDED, string("statvfs@openssh.com"), string(path)), Kind.EXTENDED_REPLY)
