@@ -26,12 +26,17 @@ REPLACEMENTS = {
     "clustered": "CLUSTER orders USING orders_pkey",
 }
 VIEWS = """CREATE VIEW shown AS SELECT * FROM orders; CREATE VIEW shown_again AS SELECT * FROM shown;
+CREATE FUNCTION of_text() RETURNS SETOF orders LANGUAGE sql STABLE AS 'SELECT * FROM orders LIMIT 100';
+CREATE FUNCTION another() RETURNS SETOF orders LANGUAGE plpgsql AS 'BEGIN RETURN QUERY SELECT * FROM of_text(); END';
+CREATE VIEW of_function AS SELECT * FROM another();
 CREATE TABLE owner (code text PRIMARY KEY, name text); INSERT INTO owner VALUES ('acme', 'acme')"""
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
     "view": {"relation": "shown"},
     "view of a view": {"relation": "shown_again"},
     "query": {"relation": "", "query": "SELECT * FROM shown WHERE version > 0"},
+    "view of a function": {"relation": "of_function"},
+    "query of a function": {"relation": "", "query": "SELECT * FROM another()"},
     "through a parent": {
         "relation": "child",
         "tenant_column": "",

@@ -15,6 +15,7 @@ from waybill.configuration.selection import Selection
 from waybill.errors import PermanentError
 from waybill.sources import Source
 from waybill.sources.dbapi.source import DbApi
+from waybill.sources.definitions import Definition, redefined
 
 SHAPES: dict[str, dict[str, Any]] = {
     "table": {},
@@ -22,7 +23,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "view as its owner": {"relation": "narrow_view"},
     "view of one who sees all over a view as its reader": {"relation": "outer_view"},
     "query": {"relation": "", "query": "SELECT * FROM orders"},
+    "function": {"relation": "of_text"},
+    "function in a query": {"relation": "", "query": "SELECT * FROM visible_orders()"},
+    "function with a parsed body": {"relation": "of_parsed"},
+    "function in another language, called by one": {"relation": "of_another"},
+    "function with its owner's rights": {"relation": "of_owner"},
+    "view of one who sees all that calls a function": {"relation": "of_one_who_sees_all"},
+    "function with the rights of one who sees all": {"relation": "of_definer"},
 }
+SEES_ALL = "function with the rights of one who sees all"
 
 
 @pytest.fixture
@@ -34,7 +43,18 @@ def orders(postgres: Database) -> Database:
            CREATE POLICY shown ON orders USING (NOT hidden);
            CREATE VIEW invoker WITH (security_invoker = true) AS SELECT * FROM orders;
            CREATE VIEW narrow_view AS SELECT * FROM orders;
-           CREATE VIEW outer_view AS SELECT * FROM invoker;"""
+           CREATE VIEW outer_view AS SELECT * FROM invoker;
+           CREATE FUNCTION visible_orders() RETURNS SETOF orders LANGUAGE sql STABLE AS 'SELECT * FROM orders LIMIT 100';
+           CREATE FUNCTION parsed() RETURNS SETOF orders LANGUAGE sql STABLE BEGIN ATOMIC SELECT * FROM orders LIMIT 100; END;
+           CREATE FUNCTION another() RETURNS SETOF orders LANGUAGE plpgsql AS 'BEGIN RETURN QUERY SELECT * FROM visible_orders(); END';
+           CREATE FUNCTION as_owner() RETURNS SETOF orders LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM orders';
+           CREATE FUNCTION as_definer() RETURNS SETOF orders LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM visible_orders()';
+           CREATE VIEW of_text AS SELECT * FROM visible_orders();
+           CREATE VIEW of_parsed AS SELECT * FROM parsed();
+           CREATE VIEW of_another AS SELECT * FROM another();
+           CREATE VIEW of_owner AS SELECT * FROM as_owner();
+           CREATE VIEW of_one_who_sees_all AS SELECT * FROM visible_orders();
+           CREATE VIEW of_definer AS SELECT * FROM as_definer();"""
     )
     return postgres
 
@@ -50,13 +70,16 @@ def read_by(request: pytest.FixtureRequest) -> Callable[[Database, str], Source]
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != SEES_ALL])
 def test_a_full_load_from_which_a_policy_hides_everything_is_refused(
     orders: Database, read_by: Callable[[Database, str], Source], shape: str
 ) -> None:
     wanted = entity("full" if shape == "query" else "lookback", **SHAPES[shape])  # through a driver a query's types are the catalog's
     selection = Selection(wanted, "acme", wanted.columns)
-    with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
+    with Role(
+        orders,
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}; ALTER FUNCTION as_owner() OWNER TO {0}",
+    ) as role:
         with read_by(orders, role).snapshot([wanted]) as snapshot, pytest.raises(PermanentError, match="row-level security") as caught:
             snapshot.check(selection)
         orders.psql("UPDATE orders SET hidden = false WHERE id < 3")
@@ -66,6 +89,31 @@ def test_a_full_load_from_which_a_policy_hides_everything_is_refused(
             assert "row_security_active" in snapshot.extent(wanted, "acme", None, NOW).short
             assert snapshot.count(selection) == 2
     assert caught.value.code == "rows_hidden"
+
+
+def test_a_function_with_the_rights_of_one_who_sees_all_hides_nothing(orders: Database, read_by: Callable[[Database, str], Source]) -> None:
+    wanted = entity("lookback", **SHAPES[SEES_ALL])
+    with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}") as role, read_by(orders, role).snapshot([wanted]) as snapshot:
+        assert snapshot.narrowed(wanted) == ""
+        assert snapshot.count(Selection(wanted, "acme", wanted.columns)) == 5
+
+
+@pytest.mark.parametrize("shape", ["table", "function", "view as its owner"])
+def test_other_policies_are_another_definition(orders: Database, read_by: Callable[[Database, str], Source], shape: str) -> None:
+    """They show rows that no delta has: those were not written since."""
+    wanted = entity("lookback", **SHAPES[shape])
+
+    def defined() -> Definition:
+        with read_by(orders, role).snapshot([wanted]) as snapshot:
+            return snapshot.definition(wanted)
+
+    with Role(orders, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}; ALTER VIEW narrow_view OWNER TO {0}") as role:
+        before = defined()
+        for change in ("ALTER POLICY shown ON orders USING (true)", f"ALTER ROLE {role} BYPASSRLS"):
+            assert redefined(before, before) == ""
+            orders.psql(change)
+            before, now = defined(), before
+            assert redefined(now, before) == "the row-level security of the table orders is defined otherwise than at the last delivery"
 
 
 def test_who_sees_every_row_is_told_nothing(orders: Database) -> None:

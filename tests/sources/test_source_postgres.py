@@ -256,7 +256,7 @@ class Role:
         return self.name
 
     def __exit__(self, *_: object) -> None:
-        self.database.psql(f"DROP OWNED BY {self.name}; DROP ROLE {self.name}")
+        self.database.psql(f"DROP OWNED BY {self.name} CASCADE; DROP ROLE {self.name}")
 
 
 def test_a_read_only_role_is_enough(orders: Database) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 
 from waybill.configuration.catalog import Entity
@@ -30,13 +30,15 @@ class Table(TypedDict):
 
 
 class Definition(TypedDict):
-    """Views by name, each with a digest of its text; tables by name. JSON."""
+    """Views, functions and the policies of tables by name, each with a digest of its text; tables by name. JSON."""
 
     views: dict[str, str]
+    functions: dict[str, str]
+    policies: dict[str, str]
     tables: dict[str, Table]
 
 
-NOTHING: Definition = {"views": {}, "tables": {}}
+NOTHING: Definition = {"views": {}, "functions": {}, "policies": {}, "tables": {}}
 
 
 def short(text: str) -> str:
@@ -48,8 +50,8 @@ def words(text: str) -> set[str]:
     return {next(filter(None, found)).casefold() for found in _WORDS.findall(text)}
 
 
-def views_behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
-    """Of a database's views, by name, those that a statement reads, directly or through others."""
+def behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
+    """Of a database's views or functions, by name, those that a statement reads, directly or through others."""
     by_fold = {name.casefold(): name for name in views}
     found: dict[str, str] = {}
     waiting = [text]
@@ -61,16 +63,27 @@ def views_behind(text: str, views: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def read(text: str, views: Mapping[str, str], functions: Mapping[str, str]) -> Definition:
+    """The views and functions that a statement reads."""
+    found = behind(text, {**functions, **views})
+    digests = {name: short(said) for name, said in found.items()}
+    return {
+        "views": {name: digest for name, digest in digests.items() if name in views},
+        "functions": {name: digest for name, digest in digests.items() if name not in views},
+        "policies": {},
+        "tables": {},
+    }
+
+
 def text_of(entity: Entity) -> str:
     """What an entity reads, in words that name relations."""
     return " ".join(table.query or table.relation for table in (entity, *entity.parents()))
 
 
-def by_words(entity: Entity, known: Mapping[str, str | None], columns: Mapping[str, str]) -> Definition:
-    """Of a database whose views are `known`, where nothing more is told: the views that are named, and the table where none is."""
-    views = views_behind(text_of(entity), {name: said or "" for name, said in known.items()})
-    found: Definition = {"views": {name: short(said) for name, said in views.items()}, "tables": {}}
-    if entity.relation and not views:
+def by_words(entity: Entity, views: Mapping[str, str], functions: Mapping[str, str], columns: Mapping[str, str]) -> Definition:
+    """Of a database that tells the texts of its views and functions: those that are named, and the table where no view is."""
+    found = read(text_of(entity), views, functions)
+    if entity.relation and not found["views"]:
         found["tables"][entity.relation] = {"of": "", "stored": "", "columns": in_order(columns.items(), entity.needed_columns)}
     return found
 
@@ -83,9 +96,9 @@ def in_order(columns: Iterable[tuple[str, str]], needed: Iterable[str] | None) -
 
 def redefined(before: Definition, now: Definition) -> str:
     """What gives unchanged rows other values than at the last delivery, in words; empty where nothing does."""
-    views = sorted(name for name in before["views"].keys() | now["views"].keys() if before["views"].get(name) != now["views"].get(name))
-    if views:
-        return f"{_listed('view', views)} defined otherwise than at the last delivery"
+    for what, was_defined, is_defined in _texts(before, now):
+        if changed := sorted(name for name in was_defined.keys() | is_defined.keys() if was_defined.get(name) != is_defined.get(name)):
+            return f"{_listed(what, changed)} defined otherwise than at the last delivery"
     for table_name in sorted(before["tables"].keys() & now["tables"].keys()):
         was, table = before["tables"][table_name], now["tables"][table_name]
         if was["of"] != table["of"]:
@@ -97,6 +110,13 @@ def redefined(before: Definition, now: Definition) -> str:
         if rewritten and (altered := sorted(name for name in common if _altered(was["columns"][name][1], table["columns"][name][1]))):
             return f"{_listed('column', altered)} of {table_name} altered since the last delivery"
     return ""
+
+
+def _texts(before: Definition, now: Definition) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
+    yield "view", before["views"], now["views"]
+    if "functions" in before:  # positions of older versions hold views and tables alone
+        yield "function", before["functions"], now["functions"]
+        yield "row-level security of the table", before["policies"], now["policies"]
 
 
 def _moved(was: Table, now: Table, common: Iterable[str]) -> list[str]:

@@ -11,34 +11,50 @@ from waybill.sources.query import Query
 from waybill.sources.sql import Bind, Sql, join, quote, sql
 
 _HIDING = """
-WITH RECURSIVE me AS (SELECT oid FROM pg_roles WHERE rolname = current_user), reads(relation, reader) AS (
-    SELECT to_regclass(name)::oid, me.oid FROM me, (VALUES {}) AS named(name)
+WITH RECURSIVE me AS (SELECT oid FROM pg_roles WHERE rolname = current_user),
+calls(caller, catalog, place) AS ({}),
+reads(catalog, place, reader, account) AS (
+    SELECT 'pg_class'::regclass::oid, to_regclass(name)::oid, me.oid, me.oid FROM me, ({}) AS named(name)
     UNION
-    SELECT d.refobjid, CASE WHEN coalesce(v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}', false)
-                            THEN me.oid ELSE v.relowner END
-      FROM me, reads r
-      JOIN pg_class v ON v.oid = r.relation AND v.relkind = 'v'
-      JOIN pg_rewrite w ON w.ev_class = v.oid
-      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-                      AND d.refobjid <> v.oid
+    SELECT c.catalog, c.place, me.oid, me.oid FROM me, calls c WHERE c.caller = 0
+    UNION
+    SELECT n.catalog,
+           n.place,
+           CASE WHEN v.oid IS NULL OR v.reloptions && '{security_invoker=true,security_invoker=on,security_invoker=1}' THEN b.account
+                WHEN v.relkind = 'v' THEN v.relowner
+                ELSE b.reader END,
+           CASE WHEN f.prosecdef THEN f.proowner ELSE b.account END
+      FROM reads AS b
+     CROSS JOIN LATERAL ({}) AS n(catalog, place)
+      LEFT JOIN pg_class v ON b.catalog = 'pg_class'::regclass AND v.oid = b.place
+      LEFT JOIN pg_proc f ON n.catalog = 'pg_proc'::regclass AND f.oid = n.place
 )
 SELECT DISTINCT c.oid::regclass::text
   FROM reads r
-  JOIN pg_class c ON c.oid = r.relation
+  JOIN pg_class c ON r.catalog = 'pg_class'::regclass AND c.oid = r.place
   JOIN pg_roles u ON u.oid = r.reader
  WHERE c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
    AND (c.relforcerowsecurity OR NOT pg_has_role(r.reader, c.relowner, 'USAGE'))
  ORDER BY 1
 """
-"""A view that reads as its invoker reads as the session's user, also where a view with an owner's rights is in between."""
+"""A view that reads as its invoker reads as the session's user, also where a view with an owner's rights is in between. A function runs as
+that user, too, and as its owner where it says so (SECURITY DEFINER), with everything it calls.
+"""
 
 _UNHIDDEN = "pg_catalog.pg_class"
 
 
-def hiding(relations: Iterable[str]) -> Sql:
-    """The tables whose policies decide what these relations show, views by the tables and the account they read as."""
-    named = [_UNHIDDEN, *relations]  # a query may read no table, and VALUES must hold a row
-    return sql(_HIDING, join(", ", (sql("({}::text)", Bind(name)) for name in named)))
+def hiding(relations: Iterable[str], calls: str, following: str) -> Sql:
+    """The tables whose policies decide what these relations show, views by the tables and the account they read as.
+
+    `calls` and `following` are those of `waybill.sources.postgres.functions`.
+    """
+    return sql(_HIDING, calls, listed(relations), following)
+
+
+def listed(relations: Iterable[str]) -> Sql:
+    """Names as rows. A query may read no table, and VALUES must hold a row."""
+    return sql("VALUES {}", join(", ", (sql("({}::text)", Bind(name)) for name in (_UNHIDDEN, *relations))))
 
 
 def tables_read(query: str | Sql) -> Sql:

@@ -52,7 +52,10 @@ SELECT t.table_name, t.engine
 """
 _MYSQL_OFFSET = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@GLOBAL.time_zone))"
 _MYSQL_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
-_POSTGRES_VIEWS = "SELECT viewname, definition FROM pg_views WHERE schemaname <> ALL ('{pg_catalog,information_schema}')"
+_MYSQL_FUNCTIONS = """
+SELECT routine_name, coalesce(routine_definition, last_altered) FROM information_schema.routines
+ WHERE routine_schema = DATABASE() AND routine_type = 'FUNCTION'
+"""
 _CHANGING_TEXT = frozenset({"PAD_CHAR_TO_FULL_LENGTH", "EMPTY_STRING_IS_NULL"})
 """Modes of a MySQL session that change the text of a value."""
 
@@ -89,6 +92,8 @@ class Database:
     """The statement for the seconds between the server's own clock and UTC."""
     views: str = ""
     """Asks for every view's name and definition."""
+    functions: str = ""
+    """The same of functions."""
     dynamic: bool = False
     """True if a declared type does not restrict values (SQLite). Each value is then checked as it is read."""
 
@@ -158,9 +163,7 @@ def database(connection: Any) -> Database:
         if root == "psycopg2":  # it decodes text by the encoding of the moment of connecting
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
-        return Database(
-            "PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _POSTGRES_COLUMNS, _named, views=_POSTGRES_VIEWS
-        )
+        return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _POSTGRES_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 
@@ -175,7 +178,18 @@ def _mysql(root: str, style: str) -> Database:
     columns = _STANDARD_COLUMNS.replace("data_type", "column_type")
     stream = _plain if root == "mysql" else _unbuffered
     return Database(
-        "MySQL", "`", style, begin, "SELECT UTC_TIMESTAMP(6)", "DATABASE()", columns, stream, _settle_mysql, _MYSQL_OFFSET, _MYSQL_VIEWS
+        "MySQL",
+        "`",
+        style,
+        begin,
+        "SELECT UTC_TIMESTAMP(6)",
+        "DATABASE()",
+        columns,
+        stream,
+        _settle_mysql,
+        _MYSQL_OFFSET,
+        _MYSQL_VIEWS,
+        _MYSQL_FUNCTIONS,
     )
 
 

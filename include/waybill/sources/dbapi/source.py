@@ -25,6 +25,8 @@ from waybill.sources.dbapi.drivers import FrameConnection
 from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
+from waybill.sources.postgres.definition import definition
+from waybill.sources.postgres.functions import Behind
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -80,7 +82,7 @@ class DbApiSnapshot:
         self.database = drivers.database(connection)
         self.flavour = drivers.TableFlavour(self.database)
         self._columns: dict[str, dict[str, str]] = {}
-        self._hidden: dict[str, list[str]] = {}
+        self._behind: dict[str, Behind] = {}
         self._flavours: dict[str, drivers.TableFlavour] = {}
         with _errors(where), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
@@ -142,28 +144,33 @@ class DbApiSnapshot:
 
     def definition(self, entity: Entity) -> Definition:
         with _errors(f"{entity.id} in {self.where}"):
-            views = dict(self._rows(sql(self.database.views))) if self.database.views else {}
-            return definitions.by_words(entity, views, self.columns(entity))
+            if self._is_postgres:
+                version = self.connection.info.server_version
+                return definition(self._rows, "", entity, self._look_behind(entity), version)
+            views, functions = self._texts(self.database.views), self._texts(self.database.functions)
+            return definitions.by_words(entity, views, functions, self.columns(entity))
+
+    def _texts(self, statement: str) -> dict[str, str]:
+        return {name: text or "" for name, text in self._rows(sql(statement))} if statement else {}
 
     def narrowed(self, entity: Entity) -> str:
         return row_security.sentence(self._hiding(entity))
 
     def _hiding(self, entity: Entity) -> list[str]:
         """Return the tables whose row-level security applies to this session. Only PostgreSQL has it."""
-        if not self._is_postgres:
-            return []
-        if entity.id not in self._hidden:
-            self._hidden[entity.id] = self._look_for_hiding(entity)
-        return self._hidden[entity.id]
-
-    def _look_for_hiding(self, entity: Entity) -> list[str]:
         with _errors(f"{entity.id} in {self.where}"):
+            return self._look_behind(entity).hidden if self._is_postgres else []
+
+    def _look_behind(self, entity: Entity) -> Behind:
+        """Return what PostgreSQL reads for an entity."""
+        if entity.id not in self._behind:
             if entity.query:
                 [(plan,)] = self._rows(row_security.tables_read(self._from(entity)))
                 names = row_security.tables_of(json.loads(plan) if isinstance(plan, str) else plan)
             else:
                 names = ["".join(map(str, self._from(joined).parts)) for joined in (entity, *entity.parents())]
-            return [name for (name,) in self._rows(row_security.hiding(names))]
+            self._behind[entity.id] = Behind(self._rows, names, entity.query)
+        return self._behind[entity.id]
 
     def check(self, selection: Selection) -> None:
         entity, query = selection.entity, self.query(selection)

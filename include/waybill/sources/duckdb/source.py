@@ -21,7 +21,7 @@ from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.errors import PermanentError, TransientError
 from waybill.sources import definitions, drift, extents
 from waybill.sources.base import Rows, Stream
-from waybill.sources.definitions import Definition, Table
+from waybill.sources.definitions import NOTHING, Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, split_name, sql
@@ -73,7 +73,7 @@ class EngineSnapshot(ABC):
     def definition(self, entity: Entity) -> Definition:
         """Files are written whole, in whatever order of columns: only their types tell anything."""
         types = {name: (0, native) for name, native in self.columns(entity).items() if name in entity.needed_columns}
-        return {"views": {}, "tables": {entity.relation: {"of": "", "stored": "", "columns": types}}}
+        return {**NOTHING, "tables": {entity.relation: {"of": "", "stored": "", "columns": types}}}
 
     def narrowed(self, entity: Entity) -> str:
         return ""
@@ -251,6 +251,11 @@ class DuckDB:
 
 
 _VIEWS = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'warehouse' AND NOT internal"
+_MACROS = """
+SELECT function_name, string_agg(concat_ws(' ', parameters, macro_definition), chr(10) ORDER BY parameters::text)
+  FROM duckdb_functions() WHERE database_name = 'warehouse' AND NOT internal AND function_type IN ('macro', 'table_macro')
+ GROUP BY function_name
+"""
 _TABLES = """
 SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'warehouse' AND NOT internal
  ORDER BY table_name, schema_name, column_index
@@ -261,20 +266,21 @@ class DuckDBSnapshot(EngineSnapshot):
     """One transaction over the attached file."""
 
     def definition(self, entity: Entity) -> Definition:
-        """Views find columns by name, so that every table behind them counts."""
+        """Views and macros find columns by name, so that every table behind them counts."""
         with engine.errors(f"{entity.id} in {self.where}"):
             text = definitions.text_of(entity)
-            views = definitions.views_behind(text, dict(engine.run(self.connection, sql(_VIEWS))))
-            named = definitions.words(" ".join([text, *views.values()]))
+            views, macros = (dict(engine.run(self.connection, sql(asked))) for asked in (_VIEWS, _MACROS))
+            found = definitions.read(text, views, macros)
+            texts = [text, *(views[name] for name in found["views"]), *(macros[name] for name in found["functions"])]
+            named = definitions.words(" ".join(texts))
             tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
             for table, column, native in engine.run(self.connection, sql(_TABLES)):
-                if table.casefold() in named and table not in views:
+                if table.casefold() in named and table not in found["views"]:
                     tables[table].append((column, native))
-        needed = None if entity.query or views else entity.needed_columns
-        found: dict[str, Table] = {
-            name: {"of": "", "stored": "", "columns": definitions.in_order(columns, needed)} for name, columns in tables.items()
-        }
-        return {"views": {name: definitions.short(text) for name, text in views.items()}, "tables": found}
+        needed = None if entity.query or found["views"] else entity.needed_columns
+        for name, columns in tables.items():
+            found["tables"][name] = {"of": "", "stored": "", "columns": definitions.in_order(columns, needed)}
+        return found
 
     def relation(self, entity: Entity, tenant: str = "") -> Sql:
         if entity.query:

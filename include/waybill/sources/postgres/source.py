@@ -21,6 +21,7 @@ from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import heaps, nested, session, streams
 from waybill.sources.postgres.definition import definition
+from waybill.sources.postgres.functions import Behind
 from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
@@ -106,7 +107,7 @@ class PostgresSnapshot:
         self.part = Sql()
         self._statement_timeout = statement_timeout
         self._relations: dict[str, list[Any]] = {}
-        self._hidden: dict[str, list[str]] = {}
+        self._behind: dict[str, Behind] = {}
         self._shapes: dict[str, nested.Shapes] = {}
         self._stored: dict[str, list[Heap]] = {}
         with session.errors(where):
@@ -130,6 +131,7 @@ class PostgresSnapshot:
             found: list[str] = []
             for entity in entities:
                 found += self._tables_read(entity)
+                self._behind.pop(entity.id)
             return dict(self.connection.execute(_LOCKABLE, [list(dict.fromkeys(found))]).fetchall())
 
     @contextmanager
@@ -142,12 +144,24 @@ class PostgresSnapshot:
 
     def _tables_read(self, entity: Entity) -> list[str]:
         """Return the quoted names of the tables that an entity reads."""
-        if not entity.query:
-            return [relation_name(joined) for joined in (entity, *entity.parents())]
-        text, _ = render(row_security.tables_read(relation_name(entity)))
+        behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
-            [(plans,)] = self.connection.execute(text).fetchall()
-        return row_security.tables_of(plans)
+            return [*behind.names, *behind.tables()]
+
+    def _look_behind(self, entity: Entity) -> Behind:
+        if entity.id not in self._behind:
+            with session.errors(f"{entity.id} in {self.where}"):
+                if entity.query:
+                    [(plans,)] = self._ask(row_security.tables_read(relation_name(entity)))
+                    names = row_security.tables_of(plans)
+                else:
+                    names = [relation_name(joined) for joined in (entity, *entity.parents())]
+                self._behind[entity.id] = Behind(self._ask, names, entity.query)
+        return self._behind[entity.id]
+
+    def _ask(self, statement: Sql) -> list[tuple[Any, ...]]:
+        text, values = render(statement)
+        return self.connection.execute(text, values).fetchall()
 
     def columns(self, entity: Entity) -> dict[str, str]:
         return {name: native for name, native, *_ in self._relation(entity)}
@@ -189,8 +203,9 @@ class PostgresSnapshot:
         return [heap.number for heap in self._heaps(entity)]
 
     def definition(self, entity: Entity) -> Definition:
+        behind = self._look_behind(entity)
         with session.errors(f"{entity.id} in {self.where}"):
-            return definition(self.connection, self.facts.system, entity)
+            return definition(self._ask, self.facts.system, entity, behind, self.connection.info.server_version)
 
     def passed_over(self, selection: Selection, start: Any, before: Collection[int]) -> str:
         entity, query = selection.entity, self.query(selection)
@@ -206,7 +221,8 @@ class PostgresSnapshot:
             return []
         if entity.id not in self._stored:
             with session.errors(f"{entity.id} in {self.where}"):
-                named = self._tables_read(entity) if entity.query else [relation_name(entity)]
+                behind = self._look_behind(entity)
+                named = [*(behind.names if entity.query else [relation_name(entity)]), *behind.tables()]
                 rows = self.connection.execute(heaps.HEAPS, [named, entity.changes.column]).fetchall()
             self._stored[entity.id] = [Heap(*row) for row in rows]
         return self._stored[entity.id]
@@ -220,11 +236,9 @@ class PostgresSnapshot:
 
     def _hiding(self, entity: Entity) -> list[str]:
         """The tables whose row-level security applies to this session."""
-        if entity.id not in self._hidden:
-            with session.errors(f"{entity.id} in {self.where}"):
-                text, values = render(row_security.hiding(self._tables_read(entity)))
-                self._hidden[entity.id] = [name for (name,) in self.connection.execute(text, values).fetchall()]
-        return self._hidden[entity.id]
+        behind = self._look_behind(entity)
+        with session.errors(f"{entity.id} in {self.where}"):
+            return behind.hidden
 
     def csv(self, selection: Selection, dialect: Dialect) -> Iterator[Block]:
         query = self.query(selection)
@@ -300,8 +314,7 @@ class PostgresSnapshot:
 
     def _run(self, selection: Selection, statement: Sql) -> list[tuple[Any, ...]]:
         with self._reading(selection):
-            text, values = render(statement)
-            return self.connection.execute(text, values).fetchall()
+            return self._ask(statement)
 
     @contextmanager
     def _reading(self, selection: Selection) -> Iterator[None]:
