@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.deliveries.test_redefined import over_postgres
 from tests.installations import DAY, NOON, Place, make_place
+from tests.servers.postgres import Database
 from waybill.registrations import applying
 
 ORDERS = {"source": "warehouse", "relation": "orders", "tenant_column": "tenant_id", "key": ["id"], "changes": {"mode": "full"}}
@@ -71,6 +73,31 @@ def test_columns_are_frozen_at_apply_and_new_ones_stay_until_they_are_let_go(pla
     place.clock = NOON + 2 * DAY
     place.run(NOON + 2 * DAY)
     assert header(place)[-1] == "margin"
+
+
+def test_a_driver_of_postgresql_freezes_the_columns_that_the_native_source_freezes(tmp_path: Path, postgres: Database) -> None:
+    postgres.psql(
+        """CREATE TYPE size AS ENUM ('s', 'm'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN amount AS numeric(9, 2);
+           CREATE TABLE orders (tenant_id text, id bigint, a amount, b size, c pair, d int[], e jsonb, f interval, g tstzrange, h bit(3),
+                                i "char", j bpchar, k timestamptz, l timetz, m oid, n uuid, o inet, p bytea, q money, r xid8, s real,
+                                t boolean, u date, v point, w pair[], x name)"""
+    )
+    found = {}
+    for kind in ("postgres", "dbapi"):
+        place = over_postgres(tmp_path / kind, postgres, {"kind": kind, "connection": "pg"})
+        place.write("catalog.yaml", {"sources": {"warehouse": place.spec}, "entities": catalog("all except []")["entities"]})
+        place.tenant(entityList=["orders"])
+        said = applying.apply(place.installation(), actor="test").notes
+        found[kind] = said, yaml.safe_load(lock(place).read_text())["orders"]
+        place.close()
+    assert found["dbapi"] == found["postgres"]
+    assert {name: found["dbapi"][1][name]["type"] for name in "abcdw"} == {
+        "a": "decimal",
+        "b": "string",
+        "c": "json",
+        "d": "json",
+        "w": "json",
+    }
 
 
 def test_a_column_left_out_later_stays_at_once(place: Place) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from waybill.canonical import ColumnType
 from waybill.configuration import column_lock
-from waybill.configuration.catalog import DbApiSource, PostgresSource, SourceSpec, closest, is_credential
+from waybill.configuration.catalog import closest, is_credential
 from waybill.configuration.column_lock import Unfrozen
 from waybill.configuration.values.columns import Column
 from waybill.configuration.yaml_files import parse_yaml, replace_text
 from waybill.errors import Finding, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
-from waybill.sources.sql import Flavour
+from waybill.sources.base import Snapshot
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def _looks(installation: Installation, source: str, entities: Mapping[str, Unfro
     """Return what a source says about each entity. A refused one does not stop the others."""
     try:
         with installation.source(source).snapshot([unfrozen.entity for unfrozen in entities.values()]) as snapshot:
-            flavour = _flavour(installation.catalog.sources[source], snapshot)
-            return {name: _columns(name, unfrozen, snapshot.columns(unfrozen.entity), flavour) for name, unfrozen in entities.items()}
+            return {name: _columns(name, unfrozen, snapshot) for name, unfrozen in entities.items()}
     except TransientError as error:  # the source is away: each of them would say so
         return dict.fromkeys(entities, error)
     except WaybillError as error:
@@ -81,20 +80,8 @@ def _finding(installation: Installation, entity: str, error: WaybillError) -> Fi
     return Finding(place, f"entities.{entity}.columns", f"not frozen yet, so nobody receives the entity: {error}", code=error.code)
 
 
-def _flavour(spec: SourceSpec, snapshot: Any) -> Flavour:
-    if isinstance(spec, PostgresSource):
-        from waybill.sources.postgres.spelling import PostgresFlavour
-
-        return PostgresFlavour()
-    if isinstance(spec, DbApiSource):
-        found: Flavour = snapshot.flavour
-        return found
-    from waybill.sources.duckdb.engine import DuckDBFlavour
-
-    return DuckDBFlavour()
-
-
-def _columns(entity: str, unfrozen: Unfrozen, natives: Mapping[str, str], flavour: Flavour) -> _Look:
+def _columns(entity: str, unfrozen: Unfrozen, snapshot: Snapshot) -> _Look:
+    natives, flavour = snapshot.columns(unfrozen.entity), snapshot.flavour_of(unfrozen.entity)
     for name in unfrozen.without:
         if name not in natives:
             meant = closest(name, natives)

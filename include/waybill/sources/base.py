@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from waybill.configuration.catalog import Entity
 from waybill.configuration.selection import Block, Dialect, Extent, Selection
 from waybill.sources.definitions import Definition
+from waybill.sources.sql import Flavour
 
 if TYPE_CHECKING:
     import pyarrow as pa  # importing it takes a third of a second, which tasks without a source save
@@ -45,6 +46,10 @@ class Snapshot(Protocol):
 
     def binding(self, entity: Entity) -> dict[str, str]:
         """Return `columns`, with an empty type if the declared type does not restrict values, as in SQLite."""
+        ...
+
+    def flavour_of(self, entity: Entity) -> Flavour:
+        """Return how the engine spells the relation's values, and what its native types are."""
         ...
 
     counts_cheaply: bool

@@ -80,7 +80,8 @@ class DbApiSnapshot:
         self.connection = connection
         self.where = where
         self.database = drivers.database(connection)
-        self.flavour = drivers.TableFlavour(self.database)
+        plain = over_postgres.PostgresTable if self._is_postgres else drivers.TableFlavour
+        self.flavour = plain(self.database)
         self._columns: dict[str, dict[str, str]] = {}
         self._behind: dict[str, Behind] = {}
         self._flavours: dict[str, drivers.TableFlavour] = {}
@@ -241,7 +242,7 @@ class DbApiSnapshot:
 
     def batches(self, selection: Selection, typed: bool = True) -> Iterator[pa.RecordBatch]:
         natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
-        flavour = self._flavour_of(selection.entity)
+        flavour = self.flavour_of(selection.entity)
         with drift.naming(selection, natives, flavour, binding=not self.database.dynamic), drift.fitting(selection, natives):
             yield from arrow.batches(lines, selection, self.binding(selection.entity), self._at(selection), typed)
 
@@ -257,16 +258,16 @@ class DbApiSnapshot:
     def query(self, selection: Selection) -> TableQuery:
         entity = selection.entity
         parents = tuple(
-            Parent(self._flavour_of(parent), self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents()
+            Parent(self.flavour_of(parent), self._from(parent), self.columns(parent), parent.relation) for parent in entity.parents()
         )
         natives = self._natives(entity)
-        return TableQuery(self._flavour_of(entity), self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
+        return TableQuery(self.flavour_of(entity), self._from(entity), natives, selection, parents=parents, clock=self.taken_at)
 
     @property
     def _is_postgres(self) -> bool:
         return self.database.name == "PostgreSQL"
 
-    def _flavour_of(self, entity: Entity) -> drivers.TableFlavour:
+    def flavour_of(self, entity: Entity) -> drivers.TableFlavour:
         if not self._is_postgres:
             return self.flavour
         if entity.id not in self._flavours:

@@ -64,6 +64,9 @@ class EngineSnapshot(ABC):
             rows = engine.run(self.connection, sql("DESCRIBE SELECT * FROM {}", self.relation(entity)))
         return frozenset(row[0] for row in rows if row[2] == "NO")
 
+    def flavour_of(self, entity: Entity) -> engine.DuckDBFlavour:
+        return _FLAVOUR
+
     def heaps(self, entity: Entity) -> list[int]:
         return []
 

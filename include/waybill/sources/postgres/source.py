@@ -268,7 +268,7 @@ class PostgresSnapshot:
         from waybill.sources import arrow  # Arrow and DuckDB are half of the memory of an extraction to CSV, which needs neither
 
         natives, lines = self.columns(selection.entity), self.csv(selection, Dialect())
-        with drift.naming(selection, natives, self._flavour(selection.entity)), drift.fitting(selection, natives):
+        with drift.naming(selection, natives, self.flavour_of(selection.entity)), drift.fitting(selection, natives):
             yield from arrow.batches(lines, selection, natives, self._at(selection), typed)
 
     def count(self, selection: Selection) -> int:
@@ -283,14 +283,14 @@ class PostgresSnapshot:
         nulls = "" if set(entity.key) <= self.never_null(entity) else " NULLS FIRST"
         above = entity.parents()
         parents = tuple(
-            Parent(self._flavour(parent), sql("{}", relation_name(parent)), self.columns(parent), parent.relation) for parent in above
+            Parent(self.flavour_of(parent), sql("{}", relation_name(parent)), self.columns(parent), parent.relation) for parent in above
         )
-        flavour, natives = self._flavour(entity), self.columns(entity)
+        flavour, natives = self.flavour_of(entity), self.columns(entity)
         relation = sql("{}", relation_name(entity))
         order, clock = selection.in_key_order, self.taken_at
         return SnapshotQuery(flavour, relation, natives, selection, sorted=order, nulls=nulls, part=self.part, parents=parents, clock=clock)
 
-    def _flavour(self, entity: Entity) -> PostgresFlavour:
+    def flavour_of(self, entity: Entity) -> PostgresFlavour:
         columns = self._relation(entity)
         bytewise = frozenset(quote(name) for name, _, _, bytewise, _ in columns if bytewise)
         loose = frozenset(quote(name) for name, _, _, _, loose in columns if loose)
@@ -320,7 +320,7 @@ class PostgresSnapshot:
     def _reading(self, selection: Selection) -> Iterator[None]:
         entity = selection.entity
         named, told = (
-            drift.naming(selection, self.columns(entity), self._flavour(entity)),
+            drift.naming(selection, self.columns(entity), self.flavour_of(entity)),
             session.errors(self._at(selection), self._parsed(selection)),
         )
         with named, told:
