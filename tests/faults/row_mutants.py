@@ -248,8 +248,8 @@ ROW_MUTANTS = [
     Mutant(
         "a view with its invoker's rights reads as the view's around it",
         "sources/row_security.py",
-        "THEN me.oid ELSE v.relowner END",
-        "THEN r.reader ELSE v.relowner END",
+        "THEN b.account\n",
+        "THEN b.reader\n",
         hidden,
     ),
     Mutant(
