@@ -1,8 +1,8 @@
 """The command line: the use cases without a scheduler, one command each.
 
-In come words, options and the environment (`WAYBILL_...`, `AIRFLOW_CONN_...`). Out come lines for people, JSON for programs with
-`--json`, and an exit code: 0 done (nothing due is done too), 1 refused with a message, 2 usage. `starting` holds init and discover,
-`app` the deliveries, `operations` their repairs, `status` and `doctor` what only looks, `serve` the API. `main` is the console script.
+In: words, options and the environment (`WAYBILL_...`, `AIRFLOW_CONN_...`). Out: lines for people, JSON for programs with `--json`, and an
+exit code. 0 means done (also if nothing was due), 1 refused with a message, 2 usage. `project` holds init and discover, `app` the
+deliveries, `operations` their repairs, `status` and `doctor` what only looks, and `serve` the API. `main` is the console script.
 """
 
 from __future__ import annotations

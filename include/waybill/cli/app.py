@@ -1,4 +1,4 @@
-"""The command line: the same use-cases without a scheduler. Exit 0 done, 1 refused with a message, 2 usage."""
+"""The deliveries on the command line. Exit 0 means done, 1 refused with a message, 2 usage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help and usage errors as plain sentences: nothing in them is markup, nothing is wrapped into a box
+    rich_markup_mode=None,  # help and usage errors are plain sentences: nothing in them is markup, nothing is wrapped into a box
     help="Recurring data exports for every tenant, as files they can trust.",
 )
 
@@ -55,7 +55,7 @@ _EXTRAS = {
     "airflow": "airflow", "fastapi": "serve", "jwt": "serve", "starlette": "serve", "uvicorn": "serve", "asyncssh": "sftp",
     "paramiko": "sftp", "psycopg": "postgres", "boto3": "s3", "botocore": "lake", "s3fs": "lake",
 }  # fmt: skip
-"""The extra a missing module comes with."""
+"""The extra that a missing module comes with."""
 
 
 @app.callback()
@@ -66,8 +66,8 @@ def begin(
 
 
 def main() -> None:
-    """The console script. Errors on purpose end in one sentence and exit 1."""
-    # As Airflow's own commands about connections do: those of its metadata database are found too, where this machine reaches it.
+    """Run the console script. Errors on purpose end in one sentence and exit 1."""
+    # Airflow's own commands about connections do the same: connections of its metadata database are found, too, if this machine reaches it.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     try:
         app()
@@ -172,7 +172,7 @@ def _change(change: Change) -> dict[str, Any]:
 
 @contextmanager
 def _applied(tenant: str) -> Iterator[Any]:
-    """The installation with this tenant's own file applied first, if it has one; a bad file leaves the last good version, loudly."""
+    """Return the installation after applying this tenant's own file, if it has one. A bad file leaves the last good version, loudly."""
     from waybill.registrations import applying
 
     installation = open_installation()
@@ -268,7 +268,7 @@ def run(
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """Bars on a terminal, silence elsewhere. Yields the function that is told (delivery, rows)."""
+    """Show bars on a terminal, and nothing elsewhere. Yields the function that receives (delivery, rows)."""
     if not sys.stderr.isatty():
         yield lambda delivery, rows: None
         return

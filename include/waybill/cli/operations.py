@@ -1,4 +1,4 @@
-"""Commands around deliveries: verify, probe, housekeeping, and the repairs. Exit codes as in `cli`."""
+"""Commands around deliveries: verify, probe, housekeeping, and the repairs. Exit codes are those of `cli`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def verify(
 
 @contextmanager
 def _spinner() -> Iterator[Callable[[str], None]]:
-    """The file at hand on a terminal, silence elsewhere."""
+    """Show the current file on a terminal, and nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda path: None
         return
@@ -178,7 +178,7 @@ def redeliver(
 
 
 def told(installation: Installation, result: Result) -> dict[str, Any]:
-    """One delivery and how it ended, for programs."""
+    """Return one delivery and how it ended, for programs."""
     from waybill.deliveries.reports import describing
 
     delivery, done, error = result.delivery, result.outcome, result.error
@@ -189,7 +189,7 @@ def told(installation: Installation, result: Result) -> dict[str, Any]:
 
 
 def _tell(installation: Installation, result: Result, as_json: bool) -> None:
-    """One finished delivery, or what stopped it."""
+    """Print one finished delivery, or what stopped it."""
     from waybill.deliveries.reports import describing
 
     if as_json:

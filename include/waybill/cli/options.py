@@ -29,7 +29,7 @@ Tenant = Annotated[str, typer.Argument(help="Tenant id.")]
 
 
 def instant(text: str) -> datetime:
-    """An RFC 3339 time with an offset. Raises a usage error for anything else."""
+    """Return an RFC 3339 time with an offset. Raises a usage error for anything else."""
     from waybill.canonical import parse_timestamp
 
     try:
@@ -39,7 +39,7 @@ def instant(text: str) -> datetime:
 
 
 def moment(text: str) -> date:
-    """As `instant`, or a date alone, which stands for its midnight in the tenant's zone."""
+    """Do as `instant`, or read a date alone, which stands for its midnight in the tenant's zone."""
     try:
         return date.fromisoformat(text) if len(text) == len("2026-01-31") else instant(text)
     except ValueError as error:
@@ -52,7 +52,7 @@ def midnight(at: date, zone: ZoneInfo) -> datetime:
 
 
 def reachable(until: datetime | None, now: datetime) -> datetime:
-    """How far to deliver: `until`, or now. Says so where `until` lies ahead: nothing is delivered from the future."""
+    """Return how far to deliver: `until`, or now. If `until` is in the future, say that nothing is delivered from there."""
     if until is not None and until > now:
         complain(f"--until {until.isoformat()} lies ahead: delivering up to now, {now.isoformat(timespec='seconds')}")
         return now
@@ -60,7 +60,7 @@ def reachable(until: datetime | None, now: datetime) -> datetime:
 
 
 def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]) -> None:
-    """Print what keeps entities from being read for these tenants, and warn of what hides rows. Exits with 1 where one cannot be read."""
+    """Print what keeps entities from being read for these tenants, and warn of what hides rows. Exits with 1 if one cannot be read."""
     found = sources_of(settings, tenants)
     for check in found:
         if check.status == "warning":
@@ -74,7 +74,7 @@ def tell_source_findings(settings: Settings, tenants: Mapping[str, Registration]
 
 
 def sources_of(settings: Settings, tenants: Mapping[str, Registration]) -> list[Check]:
-    """What the sources say of these tenants' entities."""
+    """Return what the sources say of these tenants' entities."""
     from waybill.airflow import connect_db, lookup
     from waybill.doctor import source_findings
     from waybill.installation import Installation
@@ -89,7 +89,7 @@ def sources_of(settings: Settings, tenants: Mapping[str, Registration]) -> list[
 
 
 def actor() -> str:
-    """Who runs the command, as the audit trail names them."""
+    """Return who runs the command, as the audit trail names them."""
     return f"cli:{getpass.getuser()}"
 
 
@@ -102,5 +102,5 @@ def complain(text: str) -> None:
 
 
 def dump(facts: Any) -> None:
-    """Facts as indented JSON on standard output."""
+    """Print facts as indented JSON on standard output."""
     write(json.dumps(facts, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Commands to begin with: `init` makes a project folder, `discover` writes its catalog from what a source holds."""
+"""Commands to begin with: `init` makes a project folder, and `discover` writes its catalog from what a source holds."""
 
 from __future__ import annotations
 

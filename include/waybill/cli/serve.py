@@ -37,7 +37,7 @@ def serve(
 
 
 def _without_secrets(logging: dict[str, Any]) -> dict[str, Any]:
-    """uvicorn's logging, its access log without query strings and tokens of links: neither is the log's readers' to use."""
+    """Return uvicorn's logging. Its access log leaves out query strings and tokens of links, because no reader of logs may use either."""
     access = {**logging["handlers"]["access"], "filters": ["paths"]}
     return {**logging, "filters": {"paths": {"()": PathsOnly}}, "handlers": {**logging["handlers"], "access": access}}
 

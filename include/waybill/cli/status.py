@@ -69,7 +69,7 @@ def _short(at: Any) -> str | None:
 
 
 def _promised(row: Any) -> str | None:
-    """`2026-01-02 06:00 at risk`: the time, and how the promise stands where something of it is owed."""
+    """Return `2026-01-02 06:00 at risk`: the time, and how the promise is doing if something of it is owed."""
     if row.promise is None:
         return None
     state = row.promise_state.value.replace("_", " ")
@@ -77,7 +77,7 @@ def _promised(row: Any) -> str | None:
 
 
 def _told(row: Any) -> str:
-    """Why, and what to do, of a tenant that wants something."""
+    """Return why, and what to do, for a tenant that needs something."""
     if row.causes:
         cause = row.causes[0]
         more = len(row.causes) - 1

@@ -1,4 +1,4 @@
-"""Lists for people: a table with a header, in colours on a terminal, in plain aligned columns where the output goes elsewhere."""
+"""Prints lists for people: a table with a header, in colours on a terminal, and in plain aligned columns elsewhere."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COLOURS = {
 
 
 _FOLDED = 24
-"""The last column may be folded to so many characters: it often holds a sentence or a path."""
+"""The last column may be folded to so many characters, because it often holds a sentence or a path."""
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mapping[int, str] | None = None) -> None:
-    """Print rows under a header; `notes` are lines below a row, by its number. Numbers stand on the right. Nothing is cut."""
+    """Print rows under a header. `notes` are lines below a row, by its number. Numbers are on the right. Nothing is cut."""
     cells = [[_cell(value) for value in row] for row in rows]
     right = {place for place in range(len(columns)) if any(isinstance(row[place], int) for row in rows)}
     if sys.stdout.isatty():
@@ -63,7 +63,7 @@ def _rich(columns: Sequence[str], cells: list[list[str]], right: set[int], notes
 
 
 def _records(console: Any, columns: Sequence[str], cells: list[list[str]], notes: Mapping[int, str]) -> None:
-    """Rows that are wider than the terminal, one below another with their columns' names: a table would break words apart."""
+    """Print rows that are wider than the terminal one below another, with their columns' names. A table would break words apart."""
     from rich.text import Text
 
     name_width = max(map(len, columns))

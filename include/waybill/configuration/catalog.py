@@ -1,6 +1,6 @@
-"""The catalog: every exportable entity with its columns, and the sources they are read from.
+"""The catalog: every exportable entity with its columns, and the sources that they are read from.
 
-Structure is checked here, field by field, by pydantic; `problems` finds what only shows when parts are seen together.
+pydantic checks the structure field by field. `problems` finds what only shows when parts are seen together.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from waybill_consumer.manifest import NOTICED
 
 SLUG = r"^[a-z][a-z0-9_]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-"""An entity id: it becomes a folder and a file name."""
+"""An entity id. It becomes a folder and a file name."""
 
 CONNECTION_ID = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}$"
 ConnectionId = Annotated[str, StringConstraints(pattern=CONNECTION_ID)]
-"""The id of an Airflow connection. Neither `:` nor `@`: a URL with a password in it is no id and must not get into a file or a message."""
+"""The id of an Airflow connection. It has neither `:` nor `@`: a URL with a password in it is no id, and must not get into a file or a
+message.
+"""
 
 LONGEST_WORD = 250
 SUGGESTED = 10
-"""How many words of one list get a "did you mean": each is compared with everything that is allowed."""
+"""How many words of one list get a "did you mean". Each word is compared with everything that is allowed."""
 
 
 class Mode(StrEnum):
@@ -137,21 +139,21 @@ class Entity(Strict):
 
     @property
     def tombstone_column(self) -> str | None:
-        """The exported column that tells a deletion, or None."""
+        """The exported column that marks a deletion, or None."""
         return self.exported(self.deleted_column)
 
     def exported(self, source: str) -> str | None:
-        """The name under which a column of the source leaves, or None."""
+        """Return the name under which a column of the source is delivered, or None."""
         return reader(self.columns, source)
 
     @property
     def delivered_key(self) -> tuple[str, ...]:
-        """The key by the names its columns leave under; what is not exported by its own."""
+        """The key by the names under which its columns are delivered. A column that is not exported has its own name."""
         return tuple(self.exported(name) or name for name in self.key)
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
-        """Every source column an extraction touches, exported or not, each once."""
+        """Every source column that an extraction reads, exported or not, each once."""
         owner = self.tenant_through[0].on if self.tenant_through else (self.tenant_column,)
         state = self.deleted_when.column if self.deleted_when else ""
         named = [*sources(self.columns), *self.key, *owner, self.changes.column, self.deleted_column, state]
@@ -163,14 +165,14 @@ class Entity(Strict):
         return self.relation or "the entity's query"
 
     def parents(self) -> tuple[Entity, ...]:
-        """The tables of `tenant_through` as what a source can be asked about."""
+        """The tables of `tenant_through`, in a form that a source can be asked about."""
         plain: dict[str, Any] = {"query": "", "tenant_through": ()}
         return tuple(self.model_copy(update=plain | {"relation": step.table}) for step in self.tenant_through)
 
     def in_source_names(self) -> Entity:
-        """The entity with key, changes, tenant and the like by the names of the source.
+        """Return the entity with key, changes, tenant and the like by the names of the source.
 
-        Where the catalog names one of its columns that reads another, the one it reads is meant.
+        If the catalog names one of its columns that reads another one, the other one is meant.
         """
         other = {name: column.reads for name, column in self.columns.items() if column.reads}
 
@@ -187,7 +189,7 @@ class Entity(Strict):
         return self.model_copy(update={**plain, **conditions, **lists, "tenant_through": (*steps, *self.tenant_through[1:])})
 
     def is_offered(self, tenant: str) -> bool:
-        """Whether this tenant may receive it at all."""
+        """Return whether this tenant may receive it at all."""
         return not self.only or tenant in self.only
 
 
@@ -246,19 +248,19 @@ class Catalog(Strict):
         return self.entities.get(entity_id)
 
     def offered_to(self, tenant: str) -> Catalog:
-        """The catalog as this tenant may know it: without what is offered to others only."""
+        """Return the catalog as this tenant may know it, without what is offered to others only."""
         if not any(entity.only for entity in self.entities.values()):
             return self
         return Catalog(sources=self.sources, entities={name: entity for name, entity in self.entities.items() if entity.is_offered(tenant)})
 
     def ids_by_name(self) -> dict[str, str]:
-        """Every accepted spelling of an entity, casefolded, to its id: ids and display names."""
+        """Map every accepted spelling of an entity (ids and display names, casefolded) to its id."""
         names = {entity.display_name.casefold(): entity.id for entity in self.entities.values()}
         return names | {entity_id.casefold(): entity_id for entity_id in self.entities}
 
 
 def closest(word: str, options: Iterable[str]) -> str:
-    """The option most like `word`, or an empty string; so for a word that is longer than any name."""
+    """Return the option most like `word`, or an empty string. A word longer than any name gets an empty string, too."""
     if len(word) > LONGEST_WORD:
         return ""
     by_fold = {option.casefold(): option for option in options}
@@ -267,7 +269,7 @@ def closest(word: str, options: Iterable[str]) -> str:
 
 
 def suggester(options: Iterable[str]) -> Callable[[str], str]:
-    """`closest` for the first few words it is asked about, then an empty string: a list of thousands must cost next to nothing."""
+    """Return `closest` for the first few words, and then an empty string: a list of thousands must cost next to nothing."""
     known, left = list(options), iter(range(SUGGESTED))
     return lambda word: closest(word, known) if next(left, None) is not None else ""
 
@@ -284,7 +286,7 @@ def unknown_source(entity: str, source: str, known: list[str], file: str) -> Fin
 
 
 def problems(catalog: Catalog, file: str) -> list[Finding]:
-    """What is wrong between the parts of a structurally valid catalog."""
+    """Return what is wrong between the parts of a structurally valid catalog."""
     found = [
         Finding(file, f"sources.{name}.path", "is empty", "the path of a DuckDB file", code="required")
         for name, source in catalog.sources.items()
@@ -295,7 +297,7 @@ def problems(catalog: Catalog, file: str) -> list[Finding]:
 
 
 def warnings(catalog: Catalog, file: str) -> list[Finding]:
-    """What is allowed but seldom meant: deletions that consumers cannot tell from changes, and what never reaches them."""
+    """Return what is allowed but seldom meant: deletions that consumers cannot tell from changes, and what never reaches them."""
     found = []
     for entity in catalog.entities.values():
         name = entity.deleted_when.column if entity.deleted_when else entity.deleted_column
@@ -314,7 +316,7 @@ def warnings(catalog: Catalog, file: str) -> list[Finding]:
 
 
 RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))})
-"""Names that Windows keeps for devices, whatever follows the dot: nobody could unpack such a file there."""
+"""Names that Windows keeps for devices, whatever follows the dot. Nobody could unpack such a file there."""
 
 
 def _unpackable_names(catalog: Catalog, file: str) -> list[Finding]:
@@ -376,7 +378,7 @@ def _entity_problems(entity: Entity, catalog: Catalog, file: str) -> Iterator[Fi
 
 
 def _reading_problems(entity: Entity, source: SourceSpec | None, file: str) -> Iterator[Finding]:
-    """What is wrong with where an entity's rows and their tenant are found."""
+    """Return what is wrong with where an entity's rows and their tenant are found."""
     at = f"entities.{entity.id}"
     if bool(entity.relation) == bool(entity.query):
         what = "relation and query exclude each other" if entity.query else "is required"
@@ -402,7 +404,7 @@ def _reading_problems(entity: Entity, source: SourceSpec | None, file: str) -> I
 
 
 def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
-    """Where the comparison of keys could not be carried out, or not be delivered."""
+    """Return where the comparison of keys could not be carried out, or not be delivered."""
     at = f"entities.{entity.id}"
     if entity.deletes_at and not entity.compares_keys:
         yield Finding(file, f"{at}.deletes_at", "says when keys are compared, and nothing compares them", "deletes: compare beside it")
@@ -422,7 +424,7 @@ def _deletes_problems(entity: Entity, file: str) -> Iterator[Finding]:
 
 
 def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
-    """Columns that look like a credential by name, without a written reason; and credentials in the catalog itself."""
+    """Return columns whose name looks like a credential and that have no written reason, and credentials in the catalog itself."""
     for name, column in entity.columns.items():
         at = f"entities.{entity.id}.columns.{name}"
         if any(is_credential(spelling, column) for spelling in (name, column.source(name))) and not column.reason.strip():
@@ -434,7 +436,7 @@ def _credentials(entity: Entity, file: str) -> Iterator[Finding]:
 
 
 def is_credential(name: str, column: Column) -> bool:
-    """Whether a column looks like a credential by its name, and has a type that could hold one."""
+    """Return whether a column's name looks like a credential, and its type could hold one."""
     return looks_secret(name) and _can_hold_a_secret(name, column)
 
 

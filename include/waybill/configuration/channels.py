@@ -1,4 +1,4 @@
-"""Who is told about scheduled deliveries, of what, and how soon: channels of a policy (the house) or of a registration (the tenant)."""
+"""The channels of a policy (the house) or a registration (the tenant): who hears about scheduled deliveries, of what, and how soon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from waybill.configuration.values.strict import Strict
 
 
 class Event(StrEnum):
-    """What happened. `delivered` happens to a delivery; the others begin and end a state of the tenant, and are told once each."""
+    """What happened. `delivered` happens to a delivery. The others begin and end a state of the tenant, and each is told once."""
 
     FAILED = "failed"
     LATE_WARNING = "late_warning"

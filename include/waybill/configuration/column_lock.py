@@ -1,6 +1,6 @@
-"""`columns: all except [..]`: every column a source had when `waybill apply` first saw the entity, as an allow-list in `columns.lock.yaml`.
+"""`columns: all except [..]`: `columns.lock.yaml` lists every column that a source had when `waybill apply` first saw the entity.
 
-A column the source gets later is not in the list, so it does not leave by itself.
+A column that the source gets later is not in the list, so it is not delivered by itself.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _HEAD = """\
 
 @dataclass(frozen=True)
 class Unfrozen:
-    """An entity whose columns are `all except` these, while nothing has frozen them. It is no part of the catalog yet."""
+    """An entity whose columns are `all except` these and are not locked yet. It is no part of the catalog so far."""
 
     entity: Entity
     without: tuple[str, ...]
 
 
 def excluded(columns: Any) -> tuple[str, ...] | None:
-    """The columns an open list leaves out; None for what is none."""
+    """Return the columns that an open list leaves out, or None for anything else."""
     found = _OPEN.fullmatch(columns) if isinstance(columns, str) else None
     if found is None:
         return None
@@ -44,9 +44,9 @@ def excluded(columns: Any) -> tuple[str, ...] | None:
 
 
 def listed(body: Mapping[str, Any], frozen: Any) -> tuple[dict[str, Any], tuple[str, ...] | None]:
-    """An entity's words with a list of columns in place of an open one, and what the open one leaves out while nothing is frozen.
+    """Return an entity's words with a list of columns in place of an open one, and what the open one leaves out while there is no lock.
 
-    The key stands for the columns then, so that the rest can be looked at.
+    Without a lock, the key stands for the columns, so that the rest can be checked.
     """
     without = excluded(body.get("columns"))
     if without is None:
@@ -62,5 +62,5 @@ def text(frozen: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def beside(catalog: Path) -> Path:
-    """The lock of a catalog."""
+    """Return the text of a catalog's lock file."""
     return catalog.with_name(LOCK)

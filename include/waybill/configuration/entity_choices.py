@@ -1,4 +1,4 @@
-"""What a registration says of single entities, held against the catalog: conditions, columns and their names, frequencies."""
+"""Compares what a registration says of single entities with the catalog: conditions, columns and their names, frequencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from waybill.configuration.registration import Registration
 
 LONGEST_NAME = 63
-"""Bytes of a column's name that PostgreSQL keeps: a longer one could not be loaded there."""
+"""The longest column name in bytes. PostgreSQL keeps no more, so a longer name could not be loaded there."""
 
 
 def _column_name(name: str) -> str:
@@ -27,11 +27,11 @@ def _column_name(name: str) -> str:
 
 
 DeliveredName = Annotated[str, AfterValidator(_column_name)]
-"""The name a tenant receives a column under."""
+"""The name under which a tenant receives a column."""
 
 
 def problems(registration: Registration, catalog: Catalog, file: str) -> Iterator[Finding]:
-    """Everything that does not fit the catalog, which is as offered to the tenant."""
+    """Return everything that does not fit the catalog. The catalog is as offered to the tenant."""
     checks: dict[str, Callable[[Entity, Any, Finding], Iterator[Finding]]]
     checks = {"where": _where, "columns": _columns, "rename": partial(_rename, registration), "frequencies": lambda *_: iter(())}
     for field, check in checks.items():
@@ -48,7 +48,7 @@ def problems(registration: Registration, catalog: Catalog, file: str) -> Iterato
 
 
 def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:
-    """Only what leaves as it is may be compared: whoever may ask for any column could find out what it holds."""
+    """A condition may only compare columns that are delivered as they are. Whoever may ask for any column could find out what it holds."""
     plain = [name for name, column in entity.columns.items() if column.export == "yes"]
     columns, near = shortened(plain), suggester(plain)
     for number, condition in enumerate(conditions):
@@ -61,7 +61,7 @@ def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:
 
 
 def _columns(entity: Entity, chosen: Any, at: Finding) -> Iterator[Finding]:
-    """A choice of columns keeps the key: without it nobody can tell which row a later version replaces."""
+    """A choice of columns keeps the key, because without it nobody can tell which row a later version replaces."""
     columns, near = shortened(entity.columns), suggester(entity.columns)
     for number, name in enumerate(chosen):
         if name not in entity.columns:
@@ -72,7 +72,7 @@ def _columns(entity: Entity, chosen: Any, at: Finding) -> Iterator[Finding]:
 
 
 def _rename(registration: Registration, entity: Entity, names: Any, at: Finding) -> Iterator[Finding]:
-    """Every column that is delivered has a name of its own, also for a database that reads large and small letters alike."""
+    """Every delivered column has a name of its own, also for a database that ignores the case of letters."""
     chosen = registration.chosen(entity)
     allowed, near = shortened(chosen), suggester(chosen)
     for name in names:

@@ -1,4 +1,4 @@
-"""What pydantic complains of, as findings in Waybill's words: where, what, what is allowed, what was probably meant."""
+"""Turns pydantic's complaints into findings in Waybill's words: where, what, what is allowed, what was probably meant."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KINDS = {
     "model": "a mapping of keys to values",
     "dict": "a mapping of keys to values",
 }
-"""What pydantic's `int_type`, `int_parsing` and so on ask for, by the start of their names."""
+"""What pydantic's `int_type`, `int_parsing` and so on ask for, by how their names begin."""
 _OTHER_NAMES = {
     other: name
     for name, others in {
@@ -51,7 +51,7 @@ _OTHER_NAMES = {
 } | {"double precision": "float", "character varying": "string", "timestamp with time zone": "timestamp"}
 """What databases call the types of the catalog."""
 MOST = 1000
-"""Problems of one model that are told one by one."""
+"""Problems of one model that are reported one by one."""
 
 _HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
@@ -65,7 +65,7 @@ _FORMS = {
 
 
 def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = "") -> list[Finding]:
-    """pydantic's complaints in Waybill's words, one finding each, values left out unless they are short words."""
+    """Return pydantic's complaints in Waybill's words, one finding each. Values are left out unless they are short words."""
     told = [_explained(error, model, file, prefix, suggest=number < SUGGESTED) for number, error in enumerate(found[:MOST])]
     if len(found) > MOST:
         told.append(Finding(file, prefix, f"and {len(found) - MOST} more problems of this kind of input"))
@@ -73,13 +73,13 @@ def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = 
 
 
 def parameter(error: Any) -> Finding:
-    """pydantic's complaint about a parameter of a call, in the same words; where it was sent (path, query, header) left out."""
+    """Return pydantic's complaint about a parameter of a call in the same words, without where it was sent (path, query, header)."""
     reason, allowed, meant = ("is required", "", "") if error["type"] == "missing" else _in_words(error)
     return Finding("", str(error["loc"][1]), reason, allowed, meant, _CODES.get(error["type"], "invalid"))
 
 
 def kind_of(value: Any) -> str:
-    """What JSON and YAML would call a value that is not shown."""
+    """Return what JSON and YAML would call a value that is not shown."""
     kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
     return kinds.get(type(value), "another kind of value")
 
@@ -109,7 +109,7 @@ def _explained(error: Any, model: type[BaseModel], file: str, prefix: str, *, su
 
 
 def _in_words(error: Any) -> tuple[str, str, str]:
-    """What is wrong with a value, what is allowed, and what was probably meant."""
+    """Return what is wrong with a value, what is allowed, and what was probably meant."""
     given, kind, context = error.get("input"), error["type"], error.get("ctx", {})
     match kind:
         case "enum" | "literal_error":
@@ -143,8 +143,9 @@ def _at(bound: str, kind: str, number: int) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON and YAML write it; what is not short is told by its kind. An address, which may hold a password, and a key are not
-    shown."""
+    """Return a value as JSON and YAML write it. A long value is named by its kind. An address, which may hold a password, and a key are not
+    shown.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
@@ -158,7 +159,7 @@ def _short(value: Any) -> str:
 
 
 def _is_key(value: Any) -> bool:
-    """Whether it is armored, as keys are: it may be the private half."""
+    """Return whether a text is armored, as keys are. It may be the private half."""
     return isinstance(value, str) and "-----BEGIN" in value
 
 
@@ -168,13 +169,15 @@ def _schema(model: type[BaseModel]) -> Any:
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """The keys a model accepts at a place inside it."""
+    """Return the keys that a model accepts at a place inside it."""
     here = [_schema(model), *(schema for _, schema, _ in _steps(model, loc))][-1]
     return list(_follow(here, _schema(model)).get("properties", {}))
 
 
 def _steps(model: type[BaseModel], loc: tuple[Any, ...]) -> Iterator[tuple[Any, Any, bool]]:
-    """Each part of a place inside a model, the schema behind it, and whether pydantic alone put it there: the tag of a union's choice."""
+    """Yield each part of a place inside a model, the schema behind it, and whether pydantic alone put it there (the tag of a union's
+    choice).
+    """
     root = here = _schema(model)
     for part in loc:
         here, is_tag = _follow(here, root), False
@@ -199,7 +202,7 @@ def _follow(schema: Any, root: Any) -> Any:
 
 
 def validated(model: type[Model], raw: Mapping[str, Any], file: str, findings: list[Finding], prefix: str = "") -> Model | None:
-    """The model; without the offending keys where it has some, so that later checks still see the rest; None when nothing is left."""
+    """Return the model. Offending keys are left out, so that later checks still see the rest. It is None if nothing is left."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

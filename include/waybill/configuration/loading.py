@@ -1,4 +1,4 @@
-"""Reading the configuration folder: YAML into values, and every problem of every file in one list."""
+"""Reads the configuration folder: YAML into values, and every problem of every file into one list."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from waybill.errors import ConfigError, Finding
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment's word on where things are. `base` is what relative paths are resolved against."""
+    """Where things are, by the environment. Relative paths are resolved against `base`."""
 
     config_dir: Path
     base: Path
@@ -35,7 +35,7 @@ class Settings:
     public_url: str = ""
     link_keys: tuple[str, ...] = field(default=(), repr=False)
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks whose `X-Forwarded-*` headers are believed by `waybill serve`; nobody's unless they are named."""
+    """Addresses and networks whose `X-Forwarded-*` headers `waybill serve` believes. Without any, it believes nobody's."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -54,7 +54,7 @@ class Settings:
 
     @property
     def own_folders(self) -> tuple[Path, ...]:
-        """The local folders that hold rows of tenants and nothing of anybody else's: spool and archive."""
+        """The local folders that hold tenants' rows and nothing of anybody else's: spool and archive."""
         archive = self.archive_url.removeprefix("file://")
         return (self.spool_dir, *(() if "://" in archive else (self.base / archive,)))
 
@@ -92,14 +92,14 @@ class TenantFiles:
 class Configuration:
     """All that is valid, and a list of all that is not.
 
-    Catalog, policy and presets are read at once. A tenant's file is read when somebody asks for it by name, all of them only when somebody
-    asks for all: what one tenant costs must not grow with the number of tenants.
+    Catalog, policy and presets are read at once. A tenant's file is read when somebody asks for it by name, and all files only when
+    somebody asks for all. The cost of one tenant must not grow with the number of tenants.
     """
 
     catalog: Catalog
     readable_policy: Policy
     shared_findings: tuple[Finding, ...]
-    """Those of the files all tenants share: while there is one, nothing is applied."""
+    """Findings of the files that all tenants share. While there is one, nothing is applied."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
     policy_findings: tuple[Finding, ...] = ()
     _folder: _TenantFolder | None = field(default=None, repr=False)
@@ -109,14 +109,16 @@ class Configuration:
     def policy(self) -> Policy:
         """What policy.yaml says.
 
-        Raises ConfigError while it or a preset has a mistake: what they forbid must not become allowed because nobody can read it.
+        Raises ConfigError while it or a preset has a mistake. What they forbid must not become allowed because nobody can read it.
         """
         if self.policy_findings:
             raise ConfigError(list(self.policy_findings))
         return self.readable_policy
 
     def export_policy(self, tenant: str) -> ExportPolicy:
-        """What policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy` does."""
+        """Return what policy, its preset and the tenant's own entry say about its on-demand exports. Raises ConfigError as `policy`
+        does.
+        """
         of = tenant if tenant in self.policy.tenants else ""
         if of not in self._knobs:
             self._knobs[of] = knobs_of(self.policy, self.presets, of)
@@ -124,28 +126,28 @@ class Configuration:
 
     @cached_property
     def _knobs(self) -> dict[str, ExportPolicy]:
-        """Merged once for all tenants that policy does not name: thousands are asked about at a time."""
+        """Merge once for all tenants that the policy does not name, because thousands are asked about at a time."""
         return {}
 
     def files_of(self, tenant: str) -> TenantFiles:
-        """The same as of all tenants, about this one alone: no other tenant's file is opened."""
+        """Return the same as for all tenants, but about this one alone. No other tenant's file is opened."""
         return self._folder.read(tenant) if self._folder else TenantFiles({}, frozenset(), ())
 
     def file_of(self, tenant: str) -> TenantFile | None:
-        """The tenant's file, or None where there is none that can be used."""
+        """Return the tenant's file, or None if there is none that can be used."""
         return self.files_of(tenant).tenants.get(tenant)
 
     def has_file(self, tenant: str) -> bool:
-        """Whether there is a file of the tenant's name, usable or not. None is opened."""
+        """Return whether there is a file of the tenant's name, usable or not. None is opened."""
         return self._folder is not None and bool(self._folder.paths(tenant))
 
     @cached_property
     def file_names(self) -> frozenset[str]:
-        """The tenants that have a file, usable or not. None is opened."""
+        """Return the tenants that have a file, usable or not. None is opened."""
         return frozenset(path.stem for path in self._folder.paths()) if self._folder else frozenset()
 
     def again(self) -> Configuration:
-        """The same, for a long-lived process: when somebody asks for all tenants, files written since are read again."""
+        """Return the same for a long-lived process. If somebody asks for all tenants, files that were written since are read again."""
         return replace(self)
 
     @cached_property
@@ -164,7 +166,7 @@ class Configuration:
 
     @property
     def tenants_findings(self) -> tuple[Finding, ...]:
-        """Those of the tenants' own files: each keeps its own file from being applied."""
+        """Findings of the tenants' own files. Each keeps its own file from being applied."""
         return self.files.findings
 
     @property
@@ -172,14 +174,16 @@ class Configuration:
         return (*self.shared_findings, *self.tenants_findings)
 
     def require_catalog(self) -> Catalog:
-        """The catalog. Raises ConfigError when the catalog or the policy has problems."""
+        """The catalog. Raises ConfigError if the catalog or the policy has problems."""
         if bad := self.shared_findings:
             raise ConfigError(list(bad))
         return self.catalog
 
 
 def load(config_dir: Path) -> Configuration:
-    """Read what all tenants share; tenant files follow when asked for. Never raises for bad content: the findings say it all."""
+    """Read what all tenants share. Tenant files follow when somebody asks for them. This never raises for bad content: the findings say it
+    all.
+    """
     findings: list[Finding] = []
     root = config_dir.name
     if not config_dir.is_dir():
@@ -201,7 +205,7 @@ _Written = tuple[int, int, int]
 
 
 def _written(path: Path) -> _Written | None:
-    """Another one after every write."""
+    """Return a value that differs after every write."""
     try:
         facts = path.stat()
     except OSError:
@@ -211,7 +215,7 @@ def _written(path: Path) -> _Written | None:
 
 @dataclass(frozen=True)
 class _TenantFolder:
-    """Where tenant files lie, and the catalog they are checked against."""
+    """Where tenant files are, and the catalog that they are checked against."""
 
     folder: Path
     shown: str
@@ -259,7 +263,7 @@ class _TenantFolder:
 
 
 def tenant_files(folder: Path, tenant: str) -> list[Path]:
-    """The files below `folder` that are named after a tenant: one, unless somebody made a mistake."""
+    """Return the files below `folder` that are named after a tenant. There is one, unless somebody made a mistake."""
     return [path for suffix in ("yaml", "yml") if (path := folder / f"{tenant}.{suffix}").exists()]
 
 
@@ -284,8 +288,8 @@ def _load_presets(folder: Path, shown: str, findings: list[Finding]) -> dict[str
 
 
 def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Catalog, frozenset[str] | None, dict[str, Unfrozen]]:
-    """The catalog's valid part, every entity spelling that stands in the file, valid or not (None where no entity can be read), and the
-    entities whose columns nothing has frozen yet: they are not part of the catalog.
+    """Return the catalog's valid part, every entity spelling in the file, valid or not (None if no entity can be read), and the entities
+    whose columns are not locked yet. Those are not part of the catalog.
     """
     raw = read_yaml(path, shown, findings)
     if raw is None:
@@ -322,7 +326,7 @@ def _load_catalog(path: Path, shown: str, findings: list[Finding]) -> tuple[Cata
 
 
 def _follows_from(finding: Finding, known_sources: frozenset[str], catalog: Catalog) -> bool:
-    """True for `unknown source` where the source is there but was reported as broken itself."""
+    """Return True for `unknown source` if the source is there but was reported as broken itself."""
     if not finding.path.endswith(".source"):
         return False
     entity = catalog.entity(finding.path.split(".")[1])

@@ -1,4 +1,4 @@
-"""House rules: one value per knob, each with a default, read from `config/policy.yaml`; presets are named sets of knobs."""
+"""House rules: one value per knob, each with a default, read from `config/policy.yaml`. Presets are named sets of knobs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Notify(Strict):
 
     @property
     def every_channel(self) -> tuple[Channel, ...]:
-        """The channels, and the one that `to` and `failed` are short for."""
+        """Return the channels, including the one that `to` and `failed` are short for."""
         late = (Event.LATE_WARNING, Event.BREACH, Event.RECOVERED)
         events = (Event.FAILED, *late) if self.failed else late
         return (MailChannel(kind="mail", to=self.to, events=events), *self.channels) if self.to else self.channels
@@ -258,11 +258,11 @@ class ExportPolicy(Strict):
         return f"Data export is available exclusively on the {str(self.plan_required).capitalize()} plan. Upgrade to export data{contact}."
 
     def permissions_of(self, roles: Iterable[str] | None) -> frozenset[str]:
-        """What these roles may do; None stands for a token that says nothing of roles. What lets people in bounds it.
+        """What these roles may do. None stands for a token that names no roles. What lets people in limits it.
 
-        Without a role table everybody may do everything with requests but administer. Registrations are managed by those whom the table
-        gives it, by administrators of requests, by `admin` where the table has no such role, and, in a house that uses no roles at all,
-        by a token that names none: its scope is then the issuer's whole word.
+        Without a role table, everybody may do everything with requests except administer them. Registrations are managed by those to whom
+        the table gives the right, by administrators of requests, and by `admin` if the table has no such role. In a house that uses no
+        roles at all, a token that names none may manage them, too: its scope is then all that the issuer says.
         """
         held = {EVERYONE, *(roles or ())}
         if self.roles:
@@ -356,18 +356,19 @@ class Policy(ExportPolicy):
     """How mail is sent."""
 
     def organization_of(self, tenant: str) -> str | None:
-        """The first organization a tenant belongs to."""
+        """Return the first organization that a tenant belongs to."""
         return next((name for name, members in self.organizations.items() if tenant in members), None)
 
     def rules_for(self, tenant: str) -> tuple[str, ...]:
-        """The rules for one tenant: full names of connections, or names with `*` and `{tenant}` in them."""
+        """Return the rules for one tenant: full names of connections, or names with `*` and `{tenant}` in them."""
         return self.tenant_connections.get(tenant, ()) if isinstance(self.tenant_connections, Mapping) else self.tenant_connections
 
     def may_name(self, tenant: str, connection: str, every: Iterable[str]) -> bool:
-        """Whether the tenant may name the connection. One that fits several of `every` tenant belongs to the one with the longest id.
+        """Return whether the tenant may name the connection. If it fits several tenants by `every`, it belongs to the one with the longest
+        id.
 
-        Else `{tenant}_*` would give acme the connection acme_corp_sftp of acme_corp. Some stores of connections read acme_CORP_sftp as the
-        same, and a name with `..` as a path.
+        Otherwise `{tenant}_*` would give acme the connection acme_corp_sftp of acme_corp. Some stores of connections read acme_CORP_sftp as
+        the same name, and a name with `..` as a path.
         """
         if {".", ".."} & set(connection.split("/")):
             return False
@@ -381,15 +382,16 @@ class Policy(ExportPolicy):
 
     @property
     def named_tenants(self) -> frozenset[str]:
-        """Every tenant the policy speaks of."""
+        """Return every tenant that the policy names."""
         return frozenset([*self.tenants, *self.plans, *(member for members in self.organizations.values() for member in members)])
 
 
 def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> ExportPolicy:
-    """A tenant's knobs. The tenant's explicit ones win over the policy's explicit ones, these over the preset's, these over the defaults.
+    """Return a tenant's knobs. The tenant's explicit ones override the policy's explicit ones, those override the preset's, and those the
+    defaults.
 
-    Fixed groups (`range`, `labels`, `page`, `notify`) and `words` are merged key by key.
-    Tables (`roles`, `export_types`) are replaced whole.
+    Fixed groups (`range`, `labels`, `page`, `notify`) and `words` are merged key by key. Tables (`roles`, `export_types`) are replaced
+    whole.
     """
     own = policy.tenants.get(tenant, TenantPolicy())
     preset = presets.get(own.preset or policy.preset or "", Preset())
@@ -406,7 +408,7 @@ def knobs_of(policy: Policy, presets: Mapping[str, Preset], tenant: str) -> Expo
 
 
 def problems(policy: Policy, presets: Mapping[str, Preset], catalog: Catalog, file: str) -> list[Finding]:
-    """What only shows when policy, presets and catalog are seen together."""
+    """Return what only shows when policy, presets and catalog are seen together."""
     found = []
     named = [("preset", policy.preset), *((f"tenants.{tenant}.preset", own.preset) for tenant, own in policy.tenants.items())]
     for path, name in named:

@@ -1,4 +1,6 @@
-"""The promise of a registration (`deliverBy`): until when the data of a boundary is there. Pure: the clock comes in as an argument."""
+"""The promise of a registration (`deliverBy`): until when the data of a boundary is there. The module is pure, and the clock is an
+argument.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class PromiseState(StrEnum):
 
 @dataclass(frozen=True)
 class Promise:
-    """The earliest data that is owed: all changes before `boundary` are there at `deliver_by`, and people are warned from `warn_at` on."""
+    """The earliest data that is owed. All changes before `boundary` are there at `deliver_by`, and people are warned from `warn_at` on."""
 
     boundary: datetime
     run_at: datetime
@@ -39,7 +41,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Terms:
-    """When a tenant's runs start (`at`), and until when they are to have delivered (`by`): a local time of day, or so long afterwards."""
+    """When a tenant's runs start (`at`), and when they must have delivered (`by`): at a local time of day, or a length of time later."""
 
     zone: ZoneInfo
     frequency: Frequency
@@ -47,25 +49,31 @@ class Terms:
     by: time | timedelta
 
     def run_for(self, boundary: datetime) -> datetime:
-        """When the run that delivers up to a boundary starts."""
+        """Return when the run that delivers up to a boundary starts."""
         return local_time(boundary.astimezone(self.zone).date(), self.at, self.zone)
 
     def deadline(self, boundary: datetime) -> datetime:
-        """The first `by` after that run starts: on the same day, or on the next one where `by` is no later in the day than `at`."""
+        """Return the first `by` after that run starts. It is on the same day, or on the next one if `by` is no later in the day
+        than `at`.
+        """
         if isinstance(self.by, timedelta):
             return self.run_for(boundary) + self.by
         day = boundary.astimezone(self.zone).date() + timedelta(days=self.by <= self.at)
         return local_time(day, self.by, self.zone)
 
     def owed(self, watermark: datetime | None, since: datetime) -> datetime:
-        """The first boundary a stream has not reached. Runs that started before `since`, when the promise was made, do not count."""
+        """Return the first boundary that a stream has not reached. Runs that started before `since`, when the promise was made, do not
+        count.
+        """
         boundary = self.frequency.floor(since, self.zone)
         while self.run_for(boundary) < since:
             boundary = self.frequency.following(boundary, self.zone)
         return boundary if watermark is None else max(boundary, self.frequency.following(watermark, self.zone))
 
     def promise(self, boundaries: Iterable[datetime], warn_before: timedelta) -> Promise:
-        """The promise about the earliest of these boundaries. The warning comes no sooner than half the time from start to promise."""
+        """Return the promise about the earliest of these boundaries. The warning comes no sooner than half the time from start to
+        promise.
+        """
         boundary = min(boundaries)
         run_at, deliver_by = self.run_for(boundary), self.deadline(boundary)
         return Promise(boundary, run_at, deliver_by - min(warn_before, (deliver_by - run_at) / 2), deliver_by)

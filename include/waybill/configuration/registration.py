@@ -51,11 +51,8 @@ class ExportOption(StrEnum):
 
 @cache
 def zones() -> frozenset[str]:
-    """The IANA names a registration may use.
-
-    Reading them walks the whole database, a few milliseconds: too long to do it for each of a thousand tenants.
-    """
-    return frozenset(available_timezones() - {"localtime", "Factory"})  # these two are whatever a machine says
+    """Return the IANA names that a registration may use. Reading them walks the whole database: too slow for each of a thousand tenants."""
+    return frozenset(available_timezones() - {"localtime", "Factory"})  # these two mean whatever a machine says
 
 
 def _zone(name: str) -> str:
@@ -107,7 +104,7 @@ class FilesOptions(Strict):
 
 
 STORED_EARLIER = {"kept": True}
-"""The context to read what was accepted once with: a rule that came later does not count for it."""
+"""The context to read an accepted registration with. Rules that came later do not apply to it."""
 
 
 def _printable(path: str, info: ValidationInfo) -> str:
@@ -185,7 +182,9 @@ DestinationSpec = Annotated[SftpDestination | FolderDestination | S3Destination,
 
 
 def entity_words(value: Any) -> Any:
-    """The entries of an entityList given as a list or a comma-separated string; blanks dropped, order kept, each once."""
+    """Return the entries of an entityList, which is a list or a comma-separated string. Blanks are dropped, the order is kept, and each
+    comes once.
+    """
     if value is None:
         return ()
     if isinstance(value, str):
@@ -196,7 +195,7 @@ def entity_words(value: Any) -> Any:
 
 
 def _entity_list(value: Any, info: ValidationInfo) -> Any:
-    """As `entity_words`; where the option ignores the list, one that is none is an empty one."""
+    """Do as `entity_words`. If the option ignores the list, anything that is no list is an empty one."""
     if info.data.get("export_option") in (ExportOption.ALL, ExportOption.DISABLE) and not isinstance(value, str | list | tuple):
         return ()
     return entity_words(value)
@@ -215,7 +214,7 @@ EntityList = Annotated[
 
 
 def _source_tenant(value: Any) -> Any:
-    """An integer is kept as its text: what it is compared with decides."""
+    """An integer is kept as its text, because its type depends on what it is compared with."""
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip() or len(str(value)) > 255:
         raise ValueError("not an id; allowed: text, a whole number or a UUID")
     return str(value)
@@ -299,14 +298,14 @@ class Registration(Strict):
         return tuple(rhythm for rhythm in Frequency if rhythm in asked)
 
     def chosen(self, entity: Entity) -> Mapping[str, Column]:
-        """The columns of the catalogued entity that this tenant receives, in their order."""
+        """Return the columns of the catalogued entity that this tenant receives, in their order."""
         names = next(_about(entity, self.columns), ())
         return {name: entity.columns[name] for name in names if name in entity.columns} or entity.columns
 
     def sees(self, entity: Entity) -> Entity:
-        """The catalogued entity as this tenant receives it: with the columns chosen for it, in their order and under its names.
+        """Return the catalogued entity as this tenant receives it: with its chosen columns, in their order and under its names.
 
-        Raises PermanentError when the catalog has come to have a column of a name that is given to another one.
+        Raises PermanentError if the catalog now has a column with a name that another column was given.
         """
         names, columns = next(_about(entity, self.rename), {}), self.chosen(entity)
         if columns is entity.columns and not names:
@@ -321,7 +320,7 @@ class Registration(Strict):
         return entity.model_copy(update={"columns": renamed})
 
     def reads(self, tenant: str, entity: Entity) -> tuple[str, tuple[Condition, ...]]:
-        """The tenant's id in the data, and what else is asked of a row of the catalogued entity, by the source's names."""
+        """Return the tenant's id in the data, and the conditions on a row of the catalogued entity, by the source's names."""
         asked = (condition for given in _about(entity, self.where) for condition in given)
         known = {name: column.source(name) for name, column in entity.columns.items()}
         return self.id_in_data(tenant), tuple(
@@ -329,11 +328,11 @@ class Registration(Strict):
         )
 
     def id_in_data(self, tenant: str) -> str:
-        """What the data calls the tenant."""
+        """Return what the data calls the tenant."""
         return self.source_tenant or self.copy_of or tenant
 
     def lands(self, house: Landing) -> Landing:
-        """What stands beside the files: the registration's own word, else that of the house."""
+        """Return the extra files: as the registration says, or else as the house says."""
         return house.model_copy(update=self.landing.model_dump(exclude_none=True))
 
     @property
@@ -341,8 +340,8 @@ class Registration(Strict):
         return self.export_option is ExportOption.DISABLE
 
     def body(self) -> dict[str, Any]:
-        """The registration as JSON: sending it back changes nothing. Defaults that were not given stay out, but for the three fields of
-        reference/004.
+        """Return the registration as JSON. Sending it back changes nothing. Defaults that were not given are left out, except the three
+        fields of reference/004.
         """
         given = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {"exportOption": self.export_option.value, "entityList": list(self.entity_list), "frequency": self.frequency.value, **given}
@@ -357,7 +356,7 @@ class Registration(Strict):
         return starts_at(tenant, self.deliver_at)
 
     def terms(self, tenant: str) -> Terms | None:
-        """The times the tenant is promised its data by, None where nothing is promised."""
+        """Return the times by which the tenant is promised its data, or None if nothing is promised."""
         by = self.deliver_by
         return Terms(self.zone, self.frequency, self.starts(tenant), time.fromisoformat(by)) if by and not self.is_disabled else None
 
@@ -366,7 +365,7 @@ _Given = TypeVar("_Given")
 
 
 def _about(entity: Entity, by_entity: Mapping[str, _Given]) -> Iterator[_Given]:
-    """What a registration says of an entity, under its id or its display name."""
+    """Return what a registration says of an entity, under its id or its display name."""
     names = (entity.id.casefold(), entity.display_name.casefold())
     return (given for name, given in by_entity.items() if name.casefold() in names)
 
@@ -379,9 +378,9 @@ def starts_at(tenant: str, deliver_at: str | None) -> time:
 
 
 def resolve_entities(registration: Registration, catalog: Catalog, file: str) -> tuple[tuple[str, ...], list[Finding]]:
-    """The entity ids a registration stands for, in catalog order, and what is wrong with its list. The catalog is as offered to the tenant.
+    """Return the entity ids of a registration, in catalog order, and what is wrong with its list. The catalog is as offered to the tenant.
 
-    `export all` and `disable export` ignore entityList, even a wrong one; `export selected` needs at least one known entity.
+    `export all` and `disable export` ignore entityList, even a wrong one. `export selected` needs at least one known entity.
     """
     if registration.export_option is ExportOption.ALL:
         return tuple(entity.id for entity in catalog.entities.values() if not entity.optional), []
@@ -409,10 +408,10 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
 def listed_entities(
     registration: Registration, raw: Mapping[str, Any], catalog: Catalog, file: str, findings: list[Finding]
 ) -> tuple[str, ...]:
-    """As `resolve_entities`, for what was made of `raw` with `findings`, to which those of the list are added.
+    """Do as `resolve_entities`, for a registration that was read from `raw` with `findings`. Those of the list are added.
 
-    Where the list itself was refused, the unknown names among its texts are told all the same; where the option was, nothing is, since
-    it decides whether the list counts.
+    If the list itself was refused, the unknown names among its texts are still reported. If the option was refused, nothing is, because the
+    option decides whether the list counts.
     """
     refused = {finding.path.partition(".")[0] for finding in findings}
     if "exportOption" in refused:
@@ -428,7 +427,7 @@ def listed_entities(
 
 @dataclass(frozen=True)
 class Difference:
-    """What a replace changes: entities switched on, off, and kept with their streams."""
+    """What a replace changes: entities that are switched on, off, and kept with their streams."""
 
     activated: tuple[str, ...]
     deactivated: tuple[str, ...]
@@ -440,7 +439,9 @@ class Difference:
 
 
 def difference(active: Iterable[str], wanted: Iterable[str]) -> Difference:
-    """The diff between the active entities and the wanted ones; order follows `wanted`, deactivated ones are sorted."""
+    """Return the difference between the active entities and the wanted ones. The order follows `wanted`, and deactivated ones are
+    sorted.
+    """
     active, wanted = set(active), tuple(dict.fromkeys(wanted))
     return Difference(
         activated=tuple(entity for entity in wanted if entity not in active),

@@ -1,4 +1,6 @@
-"""JSON Schemas of the configuration files, for editors. `waybill check` remains the judge: it also knows what only shows across files."""
+"""JSON Schemas of the configuration files, for editors. `waybill check` has the last word, because it also knows what only shows across
+files.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _DURATION = {"type": "string", "pattern": r"^\s*\d+\s*(s|m|h|d|w)\s*$", "example
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """The schema of one kind of file, allowing every spelling the reader of that file accepts."""
+    """Return the schema of one kind of file. It allows every spelling that the reader of that file accepts."""
     schema: dict[str, Any] = _as_written(KINDS[kind].model_json_schema(by_alias=True), with_none=kind in ("policy", "preset"))
     if kind == "catalog":
         entity = schema["$defs"]["Entity"]
@@ -29,7 +31,7 @@ def json_schema(kind: str) -> dict[str, Any]:
 
 
 def _as_written(node: Any, *, with_none: bool) -> Any:
-    """Durations as `24h`, in policies `none` where null is allowed, and a list for `notify`, all as they stand in YAML."""
+    """Allow durations as `24h`, `none` in policies where null is allowed, and a list for `notify`, as they are in YAML."""
     if isinstance(node, list):
         return [_as_written(item, with_none=with_none) for item in node]
     if not isinstance(node, dict):

@@ -14,7 +14,7 @@ from waybill.configuration.values.conditions import Condition
 
 @dataclass(frozen=True)
 class Changed:
-    """A half-open span `[start, end)` of an entity's change position; None leaves that side open.
+    """A half-open span `[start, end)` of an entity's change position. None leaves that side open.
 
     `start` and `end` are aware datetimes (lookback, horizon, append by time), ints (append by id) or PostgreSQL snapshot texts (snapshot).
     The change position of a row is the later of its change column and its deletion time, so a deletion that forgot to touch the change
@@ -28,15 +28,15 @@ class Changed:
     end: Any = None
     ahead: datetime | None = None
     back: tuple[bytes, ...] = ()
-    """Digests of keys (`canonical.key_digest`): their rows are read wherever before `end` they lie."""
+    """Digests of keys (`canonical.key_digest`). Their rows are read wherever they are before `end`."""
     known: Container[bytes] | None = field(default=None, compare=False, repr=False)
     known_columns: Mapping[str, Column] | None = None
-    """The columns the digests in `known` were computed with; None: those of the selection."""
+    """The columns that the digests in `known` were computed with. None stands for those of the selection."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of one entity that belong to one tenant. The tenant predicate is always there; every value is a bind parameter.
+    """Rows of one entity that belong to one tenant. The tenant predicate is always there, and every value is a bind parameter.
 
     `tenant` is the tenant's id in the data (`sourceTenant` of its registration).
     """
@@ -50,24 +50,24 @@ class Selection:
     time_from: datetime | None = None
     time_to: datetime | None = None
     zone: tzinfo | None = None
-    """Where the days of a time column begin that is a date; None: UTC."""
+    """The zone in which the days of a time column begin, if it is a date. None stands for UTC."""
     time_cut: tuple[datetime, datetime] | None = None
-    """Leave rows out whose time column lies in `[first, second)`."""
+    """Leaves out rows with a time in `[first, second)`."""
     live_only: bool = False
-    """Leave deleted rows out (on-demand exports)."""
+    """Leaves out deleted rows (on-demand exports)."""
     where: tuple[Condition, ...] = ()
     """What else the tenant's registration asks of a row."""
     in_key_order: bool = True
-    """Off where the order of the rows does not matter: no source then sorts."""
+    """False if the order of the rows does not matter. No source then sorts."""
 
 
 @dataclass(frozen=True)
 class Extent:
     """How far a delivery may read in one snapshot.
 
-    `end` is the window's end as an instant; `position` the opaque, JSON-able place the next extraction starts from; `short` tells, in a
-    sentence, why the end lies before the planned boundary; `lost` why the position of the stream is no longer valid and a new generation
-    must start.
+    `end` is the window's end as an instant. `position` is the opaque, JSON-able place where the next extraction starts. `short` says in a
+    sentence why the end is before the planned boundary. `lost` says why the position of the stream is no longer valid, so that a new
+    generation must start.
     """
 
     end: datetime
@@ -78,12 +78,12 @@ class Extent:
 
 
 Block = tuple["bytes | memoryview", int]
-"""Whole records, and how many they are."""
+"""Whole records, and their number."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How files are written. `line_end` is LF or CR LF; `compression` none, gzip or zstd, of text: Parquet is compressed inside.
+    """How files are written. `line_end` is LF or CR LF. `compression` is none, gzip or zstd, for text; Parquet is compressed inside.
 
     `format` is csv, ndjson or parquet. A deletes file is CSV whatever the format.
     """
@@ -99,5 +99,7 @@ class Dialect:
 
     @property
     def records(self) -> Dialect:
-        """How sources are asked for records: in the dialect itself for CSV, else plain, since they become something else."""
+        """How sources are asked for records. It is the dialect itself for CSV, and a plain one for other formats, which are made of the
+        records.
+        """
         return self if self.format == "csv" else Dialect(max_rows_per_file=self.max_rows_per_file)

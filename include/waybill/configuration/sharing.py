@@ -1,4 +1,4 @@
-"""Whose rows a tenant receives: never those of another one, unless it is there as a second place for them (`copyOf`)."""
+"""Whose rows a tenant receives. They are never another tenant's, unless the tenant is a second place for them (`copyOf`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Reader:
     copy_of: str | None = None
 
     def may_share_with(self, other: Reader) -> bool:
-        """Whether one of the two is there to receive what the other does, or both to receive what a third one does."""
+        """Return whether one of the two receives what the other does on purpose, or both receive what a third one does."""
         return (self.copy_of or self.tenant) == (other.copy_of or other.tenant)
 
 
@@ -29,14 +29,14 @@ def reader(tenant: str, wanted: Registration, entities: Collection[str]) -> Read
 
 
 def shared_rows(mine: Reader, others: Iterable[Reader]) -> tuple[str, ...]:
-    """The entities of which a tenant would receive the rows of another one that it is no copy of."""
+    """Return the entities of which a tenant would receive the rows of another tenant that it is no copy of."""
     rivals = [reader for reader in others if reader.id_in_data == mine.id_in_data and not mine.may_share_with(reader)]
     taken = {entity for reader in rivals for entity in reader.entities}
     return tuple(entity for entity in mine.entities if entity in taken)
 
 
 def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> Finding | None:
-    """What is wrong with a registration as a copy of another one."""
+    """Return what is wrong with a registration as a copy of another one."""
     if mine.copy_of is None:
         return None
     original = known.get(mine.copy_of)
@@ -54,15 +54,16 @@ def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> F
 
 
 def same_rows(entities: Sequence[str], file: str = "") -> Finding:
-    """Two tenants are read by one id. The finding names no other tenant: a tenant may see it."""
+    """Return the finding that two tenants are read by one id. It names no other tenant, because a tenant may see it."""
     what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
     allowed = "an id of its own, other entities, or copyOf: TENANT where a second place is meant"
     return Finding(file, "sourceTenant", what, allowed, code="source_tenant_taken")
 
 
 def sharing_problems(readers: Mapping[str, Reader], files: Mapping[str, str], broken: Set[str]) -> list[Finding]:
-    """What is wrong among all tenants that have files, by tenant. Where two would receive the same rows both findings say so, since nobody
-    knows here which of the two is wrong. `broken` are tenants with findings of their own: their copies are not judged."""
+    """Return what is wrong among all tenants that have files, by tenant. If two would receive the same rows, both findings say so, because
+    nobody knows here which of the two is wrong. `broken` are tenants with findings of their own; their copies are not judged.
+    """
     by_id: dict[str, list[Reader]] = {}
     for reader in readers.values():
         by_id.setdefault(reader.id_in_data, []).append(reader)

@@ -1,4 +1,4 @@
-"""YAML as people write it: plain data, with the place of each mistake."""
+"""Reads YAML as people write it: plain data, with the place of each mistake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same by libyaml, where PyYAML was built with it: six times as fast."""
+    """The same by libyaml, if PyYAML was built with it. It is six times as fast."""
 
 
 _INT = "tag:yaml.org,2002:int"
@@ -56,9 +56,9 @@ _MOST_BRACKETS = 20_000
 
 
 def parse_yaml(text: str) -> Any:
-    """Plain data. Raises yaml.YAMLError, and what PyYAML's constructors raise for values that do not fit their tags.
+    """Return plain data. Raises yaml.YAMLError, and what PyYAML's constructors raise for values that do not fit their tags.
 
-    libyaml reads what is right. What it refuses is read again by PyYAML itself, whose words and positions people see.
+    libyaml reads correct files. What it refuses, PyYAML itself reads again, and people see its words and positions.
     """
     if not _UNALIKE.search(text) and text.count("[") + text.count("{") < _MOST_BRACKETS:
         try:
@@ -76,7 +76,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
-    """A file's mapping, or None with a finding. An empty file is an empty mapping."""
+    """Return a file's mapping, or None with a finding. An empty file is an empty mapping."""
     try:
         return read_mapping(path.read_text(encoding="utf-8"), shown, findings)
     except OSError as error:
@@ -87,7 +87,7 @@ def read_yaml(path: Path, shown: str, findings: list[Finding]) -> dict[str, Any]
 
 
 def read_mapping(text: str, shown: str, findings: list[Finding]) -> dict[str, Any] | None:
-    """The mapping that YAML holds, or None with a finding."""
+    """Return the mapping that YAML holds, or None with a finding."""
     try:
         data = parse_yaml(text)
     except yaml.MarkedYAMLError as error:

@@ -1,6 +1,6 @@
-"""From somebody else's database to a catalog: what can be exported, how its changes are found, and what cannot be, with the reason.
+"""From somebody else's database to a catalog: what can be exported, how its changes are found, and what cannot be exported and why.
 
-In comes the structure a source tells of itself (`waybill.sources.structures.base`) and the names of tenant columns. Out come proposals of
+In: the structure that a source reports of itself (`waybill.sources.structures.base`), and the names of tenant columns. Out: proposals of
 entities that pass `waybill check`, as YAML with remarks, and the differences between a catalog and what its source holds now. Nothing is
 written to the source.
 """

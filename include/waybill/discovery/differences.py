@@ -1,4 +1,4 @@
-"""What a source holds now against what its entities say: new tables and columns, and dropped and retyped ones."""
+"""Compares what a source holds now with its entities: new tables and columns, and dropped and retyped ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNS = {"new_table": "+", "new_column": "+", "dropped_table": "-", "dropped_co
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference. `breaks`: the entity's next delivery stops at it."""
+    """One difference. With `breaks`, the entity's next delivery stops at it."""
 
     kind: str
     place: str
@@ -33,7 +33,9 @@ class Drift:
 
 
 def drifts(entities: Iterable[Entity], tables: Sequence[FoundTable]) -> list[Drift]:
-    """The differences, in the order of the entities, new tables last. Entities that are queries have no table to compare with."""
+    """Return the differences in the order of the entities, with new tables last. Entities that are queries have no table to compare
+    with.
+    """
     by_name = {tuple(split_name(table.relation)): table for table in tables}
     known = set()
     found: list[Drift] = []
@@ -70,7 +72,7 @@ def _columns(entity: Entity, table: FoundTable) -> Iterator[Drift]:
 
 
 def _renamed(entity: Entity, gone: str, table: FoundTable) -> str:
-    """What the column may be called now: the only new one of its type, where no other column of that type is gone."""
+    """Return what the column may be called now: the only new one of its type, if no other column of that type is gone."""
     catalogued = described(entity.columns, gone)
     if catalogued is None:
         return ""

@@ -1,4 +1,4 @@
-"""Names: which source a word on the command line means, and what an entity made of a table is called."""
+"""Names: which source a word on the command line means, and the id of an entity for a table."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ _LATIN = str.maketrans(
 
 
 def source_of(word: str, catalog: Catalog, base: Path, connections: Connections) -> tuple[str, SourceSpec]:
-    """The name and the description of the source a word means: one of the catalog, a file, a folder or bucket, or an Airflow connection.
+    """Return the name and the description of the source that a word means: one of the catalog, a file, a folder or bucket, or an Airflow
+    connection.
 
-    Raises PermanentError when it is none of these.
+    Raises PermanentError if it is none of these.
     """
     if word in catalog.sources:
         return word, catalog.sources[word]
@@ -64,7 +65,7 @@ def source_of(word: str, catalog: Catalog, base: Path, connections: Connections)
             code="unknown_source",
         )
     path = Path(word) if Path(word).is_absolute() else base / word
-    if not path.exists() and Path(word).exists():  # beside whoever types it, not in the project
+    if not path.exists() and Path(word).exists():  # relative to whoever types it, not to the project
         path, word = Path(word).absolute(), str(Path(word).absolute())
     if path.is_dir():
         return slug(path.name) or "lake", LakeSource(kind="lake", path=word)
@@ -88,7 +89,7 @@ def source_of(word: str, catalog: Catalog, base: Path, connections: Connections)
 
 
 def slug(name: str) -> str:
-    """A name as an entity id. Where letters of it have no Latin counterpart, an id that stands for it; empty where nothing is left."""
+    """Return a name as an entity id. If letters of it have no Latin counterpart, an id stands for it. It is empty if nothing is left."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", snake) if not unicodedata.combining(letter)).translate(_LATIN)
     if any(letter.isalpha() and not letter.isascii() for letter in plain):
@@ -102,7 +103,7 @@ def slug(name: str) -> str:
 
 
 def entity_id(name: str, relation: str, taken: Collection[str]) -> str:
-    """An id that is not taken yet."""
+    """Return an id that is not taken yet."""
     found = slug(name) or f"table_{_stands_for(name)}"
     if found not in taken:
         return found

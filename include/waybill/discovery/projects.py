@@ -1,4 +1,4 @@
-"""Project folders: a new one, and the catalog of one filled from a source. Whole or not at all: nothing is half written."""
+"""Makes project folders, and fills the catalog of one from a source. Each is done whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXAMPLES = ("flights",)
 
 @dataclass(frozen=True)
 class Look:
-    """A source as it was found, beside the catalog there is. `found` leaves out what the catalog has already when it is to be written."""
+    """A source as it was found, beside the existing catalog. If it is to be written, `found` leaves out what the catalog has already."""
 
     settings: Settings
     catalog: Catalog
@@ -66,7 +66,7 @@ class Look:
         return f"{len(self.found.entities)} of {counted(len(self.tables), 'table')} can be exported{told}"
 
     def write(self) -> Path:
-        """Add the proposals to catalog.yaml. Raises PermanentError or ConfigError with nothing written where `check` would refuse it."""
+        """Add the proposals to catalog.yaml. Raises PermanentError or ConfigError, and writes nothing, if `check` would refuse it."""
         path = self.settings.config_dir / "catalog.yaml"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = merged(before, self.name, self.spec, self.found)
@@ -86,7 +86,7 @@ def look(
     *,
     beside: bool = False,
 ) -> Look:
-    """Look into the source a word means. `beside`: ids that the catalog uses are not used again. Only reads."""
+    """Look into the source that a word means. `beside` are ids of the catalog, which are not used again. This only reads."""
     settings = settings or Settings.from_environment()
     loaded = loading.load(settings.config_dir) if settings.config_dir.is_dir() else None
     catalog = Catalog()
@@ -111,7 +111,7 @@ def look(
 
 
 def _require_named(names: Sequence[str], tables: Sequence[FoundTable], source: str) -> None:
-    """Refuse names of tenant columns of which no table has one: nothing would be found, for a slip of the pen."""
+    """Refuse names of tenant columns that no table has. Otherwise a slip of the pen would find nothing."""
     there = {column.name.casefold(): column.name for table in tables for column in table.columns}
     if names and there and not any(name.casefold() in there for name in names):
         meant = closest(names[0], there.values())
@@ -123,7 +123,7 @@ def _require_named(names: Sequence[str], tables: Sequence[FoundTable], source: s
 
 
 def _passing(name: str, spec: SourceSpec, found: Proposed) -> Proposed:
-    """The proposals that `check` accepts. One that it does not is listed with its reason, so that it costs nobody the others."""
+    """Return the proposals that `check` accepts. A refused one is listed with its reason, so that it does not cost the others."""
     reasons = {
         finding.path.split(".")[1]: finding
         for finding in reversed(_findings(catalog_text(name, spec, found)))
@@ -156,7 +156,7 @@ def _findings(text: str) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Made:
-    """`discovered` is what was found in the source, as JSON has it; None where none was asked."""
+    """`discovered` is what was found in the source, as JSON has it, or None if nobody asked for a source."""
 
     files: tuple[Path, ...]
     next_steps: tuple[str, ...]
@@ -166,7 +166,7 @@ class Made:
 def init(
     folder: Path, *, source: str = "", example: str = "", names: Sequence[str] = (), connections: Connections, connect: Connect = None
 ) -> Made:
-    """Make the folder. Raises PermanentError, with nothing written, where a file of it exists or the source cannot be looked into."""
+    """Make the folder. Raises PermanentError, and writes nothing, if one of its files exists or nobody can look into the source."""
     if example and example not in _EXAMPLES:
         raise PermanentError(f"there is no example {example!r}", allowed=", ".join(_EXAMPLES), code="unknown_example")
     if folder.exists() and not folder.is_dir():
@@ -195,7 +195,7 @@ def init(
 
 
 def _write_all(folder: Path, files: Mapping[str, str]) -> None:
-    """Every file, or none: what was made is taken away again where the disk or its rights refuse one."""
+    """Write every file, or none: what was made is removed again if the disk or its rights refuse one."""
     made: list[Path] = []
     try:
         for name, text in files.items():
@@ -245,7 +245,7 @@ def _common_files() -> dict[str, str]:
 
 
 def _example_files(example: str) -> dict[str, str]:
-    """The example's own files, in place of the sample ones; paths in its text begin at the project folder."""
+    """Return the example's own files in place of the sample ones. Paths in their text begin at the project folder."""
     root = _shipped() / "examples" / example
     paths = sorted(
         path for path in root.rglob("*") if path.is_file() and path.suffix in (".py", ".md", ".yaml") and ".waybill" not in path.parts
@@ -255,7 +255,7 @@ def _example_files(example: str) -> dict[str, str]:
 
 
 def _shipped() -> Path:
-    """DAG and plugin files and examples: beside the package in a wheel, at the top of a checkout."""
+    """Return the DAG files, plugin file and examples. They are beside the package in a wheel, and at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "shipped"
     return inside if inside.is_dir() else package.parents[1]

@@ -1,4 +1,4 @@
-"""Entities for the tables of a source: each decision with what speaks for it, and for what is left out, why."""
+"""Proposes entities for the tables of a source. Each decision comes with what speaks for it, and each omission with why."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from waybill.sources.sql import Sql, join, sql
 from waybill.sources.structures.base import FoundColumn, FoundTable, Structure, written
 
 SMALL = 100_000
-"""Rows that may be delivered whole each time."""
+"""Tables with at most so many rows may be delivered whole each time."""
 PROVABLE = 5_000_000
-"""More rows are not searched for what is unique among them."""
+"""In tables with more rows, nothing is searched for a unique key."""
 MOST_STATES = 100
 """A column with more values is no state."""
 
@@ -47,7 +47,7 @@ _EVENTS = frozenset(
 
 @dataclass(frozen=True)
 class Proposal:
-    """An entity that passes `check`: its body, remarks by key, and the columns left out with the reason."""
+    """An entity that passes `check`: its body, remarks by key, and the columns that are left out, with the reason."""
 
     id: str
     body: dict[str, Any]
@@ -78,9 +78,10 @@ def propose(
     taken: Collection[str] = (),
     known: Collection[str] = (),
 ) -> Proposed:
-    """An entity for every table that can be exported. `wanted` are the names of tenant columns, `taken` ids and names that are in use.
+    """Return an entity for every table that can be exported. `wanted` are names of tenant columns, `taken` are ids and names in use.
 
-    Relations in `known` lead to tenants, and are proposed to nobody."""
+    Relations in `known` lead to tenants, but are not proposed.
+    """
     names = tenant_names(tables, wanted)
     owned, unfit = owners(tables, names)
     used = {word.casefold() for word in taken}
@@ -167,7 +168,7 @@ def _plain(name: str) -> str:
 
 
 def _named(table: FoundTable, names: Collection[str], kinds: Collection[ColumnType | None]) -> FoundColumn | None:
-    """The column whose name is one of these, the first of them where their order means something."""
+    """Return the column with one of these names. If their order means something, it is the first of them."""
     fit = {_plain(column.name): column for column in reversed(table.columns) if column.kind in kinds}
     return next((fit[name] for name in (names if isinstance(names, tuple) else fit) if name in fit and name in names), None)
 
@@ -194,7 +195,7 @@ def _deleted(structure: Structure, table: FoundTable, remarks: dict[str, str]) -
 
 
 def _deletes(table: FoundTable, body: dict[str, Any], remarks: dict[str, str]) -> dict[str, Any]:
-    """How a row that is gone is told, where a delta would not show it."""
+    """Return how a row that is gone is reported if a delta would not show it."""
     told = "deleted_column" in body or "deleted_when" in body
     if body["changes"]["mode"] == "full" or (told and "tenant_through" not in body):
         return {}
@@ -227,7 +228,7 @@ def _without_tenant(structure: Structure, table: FoundTable, name: str) -> str:
 
 
 def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], str]:
-    """The mode and what speaks for it."""
+    """Return the mode and what speaks for it."""
     if (by_transaction := next((column for column in table.columns if column.native == "xid8"), None)) is not None:
         return {"mode": "snapshot", "column": by_transaction.name}, f"{by_transaction.name} holds the transaction that wrote the row"
     rows = _rows(structure, table)
@@ -251,7 +252,7 @@ def _changes(structure: Structure, table: FoundTable) -> tuple[dict[str, Any], s
 
 
 def _has_triggers(structure: Structure) -> bool:
-    """Only where a source has triggers and tells them is it evidence that there is none."""
+    """It is evidence of no trigger only if a source has triggers and reports them."""
     return type(structure).__name__ == "PostgresStructure"
 
 
@@ -294,7 +295,9 @@ def _counted(structure: Structure, table: FoundTable) -> int:
 
 
 def _key(structure: Structure, table: FoundTable, owner: dict[str, Any], leaving: Collection[str]) -> tuple[tuple[str, ...], str]:
-    """The key, with a remark where no constraint says so; no key, with the reason. A consumer needs it, so all of it has to leave."""
+    """Return the key, with a remark if no constraint says so, or no key and the reason. All of it has to be delivered, because a consumer
+    needs it.
+    """
     never_null = {column.name for column in table.columns if column.not_null}
     declared = [key for key in table.keys if set(key) <= never_null]
     if known := [key for key in declared if set(key) <= set(leaving)]:
@@ -317,7 +320,7 @@ def _key(structure: Structure, table: FoundTable, owner: dict[str, Any], leaving
 
 
 def _candidates(table: FoundTable) -> list[FoundColumn]:
-    """The likeliest first: `id`, then the table's own id, then other ids, then the rest."""
+    """Yield the likeliest first: `id`, then the table's own id, then other ids, then the rest."""
     own = f"{_plain(table.name).removesuffix('s')}_id"
     ranks = {"id": 0, "uuid": 1, own: 1, f"{_plain(table.name)}_id": 1}
 
@@ -354,7 +357,7 @@ def _unique_pair(structure: Structure, table: FoundTable, owner: dict[str, Any])
 
 
 def _repeated(structure: Structure, table: FoundTable, names: list[str]) -> Sql:
-    """How many groups of these columns hold several rows, or one in which a column is empty."""
+    """Return how many groups of these columns hold several rows, or one with an empty column."""
     quoted = [structure.name(name) for name in names]
     empty = " OR ".join(f"{name} IS NULL" for name in quoted)
     return sql(

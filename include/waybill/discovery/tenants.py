@@ -19,13 +19,13 @@ _IDS = frozenset({ColumnType.STRING, ColumnType.INTEGER, ColumnType.UUID, None})
 
 @dataclass(frozen=True)
 class Owner:
-    """How a table's rows know their tenant: `column` of the last of `steps`, or of the table itself where there are none."""
+    """How a table's rows know their tenant: `column` of the last of `steps`, or of the table itself if there are none."""
 
     column: str
     steps: tuple[Reference, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """The keys of an entity that say so."""
+        """Return the keys of an entity that say so."""
         if not self.steps:
             return {"tenant_column": self.column}
         steps: list[dict[str, Any]] = [
@@ -36,7 +36,7 @@ class Owner:
 
 
 def tenant_names(tables: Sequence[FoundTable], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The names of tenant columns: those asked for, else the usual one that most tables have."""
+    """Return the names of tenant columns: those asked for, else the usual one that most tables have."""
     if wanted:
         return tuple(wanted)
     held = Counter(column.name.casefold() for table in tables for column in table.columns)
@@ -45,7 +45,7 @@ def tenant_names(tables: Sequence[FoundTable], wanted: Sequence[str]) -> tuple[s
 
 
 def owners(tables: Sequence[FoundTable], names: Sequence[str]) -> tuple[dict[str, Owner], dict[str, str]]:
-    """By relation: how its rows know their tenant; and why they do not, where a column of the right name cannot tell it."""
+    """Return, by relation, how its rows know their tenant, and why they do not if a column of the right name cannot tell."""
     found: dict[str, Owner] = {}
     unfit: dict[str, str] = {}
     for table in tables:
@@ -73,8 +73,8 @@ def _is_whole(native: str) -> bool:
 
 
 def _follow(tables: Sequence[FoundTable], found: dict[str, Owner], unfit: Mapping[str, str]) -> None:
-    """Tables without a tenant of their own, from those that know theirs outwards: the shortest way by references that are never empty, and
-    only where there is none, one that loses the rows without a reference.
+    """Follow tables without a tenant of their own outwards from those that know theirs. The shortest way by references that are never empty
+    wins. Only if there is none, a way counts that loses the rows without a reference.
     """
     waiting = [table for table in tables if table.relation not in found and table.relation not in unfit]
     while waiting:

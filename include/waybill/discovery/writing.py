@@ -1,4 +1,4 @@
-"""Proposals as YAML: entities with their remarks behind `#`, alone or added to a catalog that people keep."""
+"""Writes proposals as YAML: entities with their remarks behind `#`, alone or added to a catalog that people maintain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SCHEMA_LINE = "# yaml-language-server: $schema=../schemas/catalog.schema.json"
 
 
 def flow(value: Any) -> str:
-    """A value on one line, quoted where YAML needs it. Where something in it cannot be shown, as JSON, which YAML reads too."""
+    """Return a value on one line, quoted if YAML needs it. If something in it cannot be shown, it is JSON, which YAML reads too."""
     text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False).strip()[1:-1]
     return text if text.isprintable() else json.dumps(value)
 
 
 def _quoted(name: str) -> str:
-    """A name in a remark, on one line."""
+    """Return a name in a remark, on one line."""
     return json.dumps(name, ensure_ascii=not name.isprintable())
 
 
@@ -50,7 +50,7 @@ def skipped_lines(found: Proposed) -> list[str]:
 
 
 def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
-    """A whole catalog of one source."""
+    """Return a whole catalog of one source."""
     lines = [SCHEMA_LINE, "sources:", source_line(name, spec), "", "entities:" if found.entities else "entities: {}"]
     for proposal in found.entities:
         lines += ["", *entity_lines(proposal)]
@@ -58,7 +58,7 @@ def catalog_text(name: str, spec: SourceSpec, found: Proposed) -> str:
 
 
 def merged(before: str, name: str, spec: SourceSpec, found: Proposed) -> str:
-    """A catalog with the proposals added; every line that was there stays. Raises PermanentError where it has no place for them."""
+    """Return a catalog with the proposals added. Every line that was there stays. Raises PermanentError if it has no place for them."""
     raw = yaml.safe_load(before) or {}
     if not raw.get("entities") and not raw.get("sources"):
         return catalog_text(name, spec, found)
@@ -70,7 +70,7 @@ def merged(before: str, name: str, spec: SourceSpec, found: Proposed) -> str:
 
 
 def _under(lines: list[str], section: str, added: list[str]) -> list[str]:
-    """The lines with others at the end of a top-level section."""
+    """Return the lines with others at the end of a top-level section."""
     empty = (f"{section}:", f"{section}: {{}}")
     start = next((number for number, line in enumerate(lines) if line.partition(" #")[0].rstrip() in empty), None)
     if start is None:

@@ -2,9 +2,9 @@
 
 In: a tenant and the dialect of the consumer's database. Out: files by their path in the kit. `tables` collects what is known of each
 entity, `dialects` holds what differs between databases, `statements` writes the SQL, `describing` writes the data dictionary and the
-metadata files, `samples` makes example rows from the types, `packing` puts the files into a folder or an archive.
+metadata files, `samples` makes example rows from the types, and `packing` puts the files into a folder or an archive.
 
-No file holds a row of a tenant: a kit is made from the catalog, the registration and the manifests of the ledger.
+No file holds a row of a tenant. A kit is made from the catalog, the registration and the manifests of the ledger.
 """
 
 from waybill.kits.dialects import DIALECTS, Dialect

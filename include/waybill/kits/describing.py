@@ -1,4 +1,4 @@
-"""What describes a kit's tables: the data dictionary for people, `datapackage.json` (Frictionless), `csv-metadata.json` (CSVW) and dbt's
+"""Describes a kit's tables: the data dictionary for people; `datapackage.json` (Frictionless), `csv-metadata.json` (CSVW) and dbt's
 `sources.yml` for programs.
 """
 
@@ -42,9 +42,9 @@ _CSVW: dict[ColumnType, Any] = {
     _T.BINARY: "base64Binary",
 }
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
-"""Names that CSVW takes as they are; other columns are found by their title."""
+"""Names that CSVW accepts as they are. Other columns are found by their title."""
 _LATE = {"daily": timedelta(hours=26), "weekly": timedelta(days=8), "monthly": timedelta(days=32)}
-"""After how long without a delivery something is odd; after twice as long it is an error."""
+"""Return the time without a delivery that is odd. Twice as long is an error."""
 _UNPACK = {"none": "cat", "gzip": "gzip -dc", "zstd": "zstd -dc"}
 _SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
@@ -86,7 +86,7 @@ def _texts(subject: Subject, database: Database) -> Iterator[tuple[str, str]]:
 
 
 def _cell(text: object) -> str:
-    """Text as one cell of a Markdown table: nothing in it is markup."""
+    """Return text as one cell of a Markdown table. Nothing in it is markup."""
     flat = " ".join(str(text).split())
     for mark in ("\\", "|", "`", "*", "_", "[", "]", "<", ">"):
         flat = flat.replace(mark, "\\" + mark)

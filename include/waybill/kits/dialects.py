@@ -15,13 +15,13 @@ Dialect = Literal["postgres", "duckdb", "snowflake", "bigquery", "redshift", "da
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 
 FILE = "WAYBILL_FILE"
-"""Stands in the statements of warehouses where the name of the file belongs."""
+"""Stands for the name of the file in the statements of warehouses."""
 MOST_DIGITS = 38
 """What a decimal holds in most databases."""
 
 Reader = Callable[["Database", str, tuple[Field, ...], Csv], str]
 Cast = Callable[[str, str], str]
-"""From the text of a value and the column's type to the value."""
+"""Maps the text of a value and the column's type to the value."""
 
 
 def _cast(text: str, kind: str) -> str:
@@ -40,11 +40,10 @@ def _call(form: str) -> Cast:
 class Database:
     """One dialect.
 
-    `types` are the names of the types that need no digits; `wide` holds integers past 64 bits; `decimal` gives a decimal its digits or None
-    where it cannot hold them; `casts` are the types that need more than CAST. `parameter` names a fact of the delivery in a statement.
-    `escapes_texts` and `escapes_names` say where a backslash escapes a quote; elsewhere the quote is doubled.
-    `merges_queries` is off where MERGE reads tables only, `adds_columns` where a column that is there cannot be passed over, and
-    `tells_null` where NULL and "" come in as the same.
+    `types` are the names of the types that need no digits, and `wide` holds integers past 64 bits. `decimal` gives a decimal its digits, or
+    None if it cannot hold them. `casts` are the types that need more than CAST. `parameter` names a fact of the delivery in a statement.
+    `escapes_texts` and `escapes_names` say where a backslash escapes a quote; elsewhere the quote is doubled. `merges_queries` is off if
+    MERGE reads tables only, `adds_columns` if an existing column cannot be skipped, and `tells_null` if NULL and "" come in as the same.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Database:
     reading: Mapping[str, Reader]
     """By the format of the files, the statement that reads one into a staging table of text. A format without one has no kit."""
     lines: str = ""
-    """Where JSON lines are staged as they are: the type of a line. The staging table of text is then a view of the lines."""
+    """The type of a line, if JSON lines are staged as they are. The staging table of text is then a view of the lines."""
     was_run: bool = False
     has_constraints: bool = False
     merges_queries: bool = True
@@ -86,7 +85,7 @@ class Database:
         return ", ".join(self.quoted(field.name) for field in fields)
 
     def type_of(self, field: Field) -> str:
-        """The type of the table's column. A key is compared, which JSON is not everywhere: there it is text."""
+        """Return the type of the table's column. A key is compared. JSON cannot be compared everywhere, and is text there."""
         if field.type is ColumnType.INTEGER and field.is_long:
             return self.wide
         if field.type is ColumnType.DECIMAL:
@@ -96,7 +95,7 @@ class Database:
         return self.types.get(field.type, self.text)
 
     def value(self, field: Field, text: str) -> str:
-        """The column's value, from the text in the file."""
+        """Return the column's value from the text in the file."""
         kind = self.type_of(field)
         if kind == self.text:
             return text
@@ -105,23 +104,23 @@ class Database:
         return self.casts.get(field.type, _cast)(text, kind)
 
     def lines_of(self, staged: str) -> str:
-        """The table of lines behind a staging view."""
+        """Return the table of lines behind a staging view."""
         schema, _, name = staged.partition(".")
         return f"{schema}.{self.quoted('lines of ' + name.strip(self.quote))}"
 
     def said(self, field: Field) -> str:
-        """A field's text, out of a line of JSON in a column `line`."""
+        """Return a field's text out of a line of JSON in a column `line`."""
         name = self.literal(field.name)
         return f"NULLIF(CAST(line -> {name} AS {self.text}), 'null')" if field.type is ColumnType.JSON else f"line ->> {name}"
 
     def fact(self, name: str, kind: str = "") -> str:
-        """A fact of the delivery: delivery_id, generation, sequence."""
+        """Return a fact of the delivery: delivery_id, generation, sequence."""
         shown = self.parameter.format(name)
         return f"CAST({shown} AS {kind})" if kind else shown
 
 
 def _digits(name: str, most: int = MOST_DIGITS) -> Callable[[int | None, int | None], str | None]:
-    """A decimal of known digits; others stay text, since they would be rounded."""
+    """A decimal of known digits. Others stay text, because they would be rounded."""
     return lambda precision, scale: (
         f"{name}({precision}, {scale})" if precision and scale is not None and 0 <= scale <= precision <= most else None
     )
@@ -153,7 +152,7 @@ FROM read_csv(getvariable('waybill_file'), auto_detect = false, header = true, d
 
 
 def _read_postgres_lines(database: Database, table: str, fields: tuple[Field, ...], csv: Csv) -> str:
-    # Neither character stands in JSON as it is: a line comes whole.
+    # Neither character occurs in JSON as it is, so a line comes whole.
     return f"COPY {database.lines_of(table)} FROM STDIN WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')"
 
 
@@ -385,7 +384,7 @@ _DATABASES = (
 
 
 def database(name: str) -> Database:
-    """Raises PermanentError for a dialect there is no kit for."""
+    """Raises PermanentError for a dialect without a kit."""
     found = {database.name: database for database in _DATABASES}.get(name)
     if found is None:
         raise PermanentError(f"there is no kit for {name!r}", allowed=", ".join(DIALECTS), code="unknown_dialect")

@@ -1,4 +1,4 @@
-"""A kit as its files, whole: what asks for one decides where they go."""
+"""Makes a kit as its files, whole. The caller decides where they go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ FACTS = "kit.json"
 
 
 def kit_of(installation: Installation, tenant: str, dialect: str) -> dict[str, bytes]:
-    """The files of a tenant's kit by their path. Raises PermanentError for an unknown dialect or tenant, or one that receives nothing."""
+    """Return the files of a tenant's kit by their path. Raises PermanentError for an unknown dialect or tenant, or one that receives
+    nothing.
+    """
     target = database(dialect)
     subject = subject_of(installation, tenant)
     if subject.format not in target.reading:

@@ -1,4 +1,4 @@
-"""Where a kit goes: into a folder, or into one archive."""
+"""Puts a kit into a folder, or into one archive."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from waybill.errors import PermanentError
 from waybill.kits.making import FACTS
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The oldest time a ZIP can tell: the same kit gives the same bytes."""
+"""The oldest time that a ZIP can hold, so that the same kit gives the same bytes."""
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
-    """The kit as a ZIP."""
+    """Return the kit as a ZIP."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for path, data in files.items():

@@ -1,4 +1,4 @@
-"""Example rows, made from the types alone: never rows of a tenant."""
+"""Makes example rows from the types alone. They are never rows of a tenant."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from waybill.configuration.selection import Dialect
 from waybill.kits.tables import Field, Subject
 
 ROWS = 3
-"""The last one holds NULL wherever it may stand."""
+"""The last row holds NULL wherever it may be."""
 
 
 def samples(subject: Subject) -> Iterator[tuple[str, bytes]]:
-    """A data file of each entity, and a deletes file where it has one, in the tenant's dialect but not compressed."""
+    """Return a data file of each entity, and a deletes file if it has one, in the tenant's dialect but not compressed."""
     for table in subject.tables:
         yield f"samples/{table.id}.csv", sample(table.fields, subject.csv)
         if table.deletes:
@@ -30,7 +30,7 @@ def sample(fields: tuple[Field, ...], dialect: Dialect) -> bytes:
 
 
 def _row(fields: tuple[Field, ...], row: int) -> list[str | None]:
-    """A record; never one of NULL alone, which would be an empty line where there is one column."""
+    """Return a record. It is never one of NULL alone, which would be an empty line if there is one column."""
     found = [None if row == ROWS - 1 and not field.is_key and field.nullable is not False else _value(field, row) for field in fields]
     return found if any(found) else [_value(field, 0) for field in fields]
 

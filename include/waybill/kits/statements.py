@@ -1,8 +1,7 @@
 """The SQL of a kit: tables, and for each entity the steps that apply one delivery.
 
-Files are read into staging tables of text first. One transaction then takes a delivery from there: it notes the delivery, removes the keys
-that are gone, and replaces or merges the rows. The note is what refuses a delivery that comes twice or out of order, in databases that
-enforce constraints.
+Files are read into staging tables of text first. One transaction then notes the delivery, removes the keys that are gone, and replaces or
+merges the rows. The note refuses a delivery that comes twice or out of order, in databases that enforce constraints.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from waybill.kits.dialects import Database
 from waybill.kits.tables import Field, Subject, Table
 
 STAGING, GONE, NOTES = "waybill_staging", "waybill_deletes", "_deliveries"
-"""Schemas of the staging tables, and the table that remembers; the entities' own tables stand in the schema that is in use."""
+"""Schemas of the staging tables, and the table of notes. The entities' own tables are in the current schema."""
 
 
 def statements(subject: Subject, database: Database) -> Iterator[tuple[str, str]]:
-    """Every SQL file of the kit by its path."""
+    """Yield every SQL file of the kit by its path."""
     head = _head(subject, database)
     yield "schema.sql", head + _schema(subject, database)
     for table in subject.tables:
@@ -74,7 +73,7 @@ def _schema(subject: Subject, database: Database) -> str:
 
 
 class _Steps:
-    """The statements of one entity."""
+    """Return the statements of one entity."""
 
     def __init__(self, table: Table, database: Database, subject: Subject) -> None:
         self._table, self._db, self._csv, self._format = table, database, subject.csv, subject.format
@@ -88,7 +87,7 @@ class _Steps:
         if self._db.has_constraints and self._table.key:
             columns.append(f"PRIMARY KEY ({self._db.names(self._table.key)})")
         parts = [f"CREATE TABLE IF NOT EXISTS {self._name} (\n    " + ",\n    ".join(columns) + "\n);"]
-        if self._db.adds_columns:  # a table that an older kit made gets what is new
+        if self._db.adds_columns:  # a table of an older kit gets what is new
             parts += [
                 f"ALTER TABLE {self._name} ADD COLUMN IF NOT EXISTS {q(field.name)} {self._db.type_of(field)};"
                 for field in self._table.fields
@@ -160,7 +159,7 @@ class _Steps:
         return f"{indent}SELECT {', '.join(values)}\n{indent}FROM {self._staged}"
 
     def _note(self, follows: str) -> str:
-        """What is wrong in the chain follows a delivery that there is not: -1."""
+        """A wrong delivery in the chain follows -1, a delivery that does not exist."""
         db, number = self._db, self._db.types[ColumnType.INTEGER]
         generation, sequence = db.fact("generation", number), db.fact("sequence", number)
         q = {name: db.quoted(name) for name in ("delivery_id", "entity", "generation", "sequence", "follows", "applied_at")}
@@ -176,7 +175,7 @@ class _Steps:
         return f"{self._db.quoted(table)}.{self._db.quoted(field.name)}"
 
     def _in_one(self, *steps: str) -> str:
-        """All steps in one transaction. Where there is none, the note comes last: whatever fails before is run once more."""
+        """Return all steps in one transaction. Without transactions, the note comes last, so whatever fails before it runs once more."""
         if not self._db.begin:
             return "\n".join([*steps[1:], steps[0]]) + "\n"
         return "\n".join([f"{self._db.begin};", *steps, f"{self._db.commit};"]) + "\n"

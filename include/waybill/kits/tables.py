@@ -1,4 +1,4 @@
-"""What a kit says about: the tenant's entities as tables, with what the manifests of its deliveries tell of their columns."""
+"""The tenant's entities as tables for a kit, with what the manifests of its deliveries say of their columns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from waybill.registrations.filling import source_of
 from waybill_consumer.manifest import NOTICED
 
 MOST_INTEGER_DIGITS = 18
-"""What a 64 bit integer always holds."""
+"""The number of digits that a 64 bit integer always holds."""
 _WIDE = ("hugeint", "uhugeint", "ubigint", "numeric", "decimal", "number", "bigint unsigned", "uint64")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a table. `precision`, `scale` and `length` are None where the source does not tell them."""
+    """One column of a table. `precision`, `scale` and `length` are None if the source does not tell them."""
 
     name: str
     type: ColumnType
@@ -84,7 +84,7 @@ class Subject:
 
 
 def subject_of(installation: Installation, tenant: str) -> Subject:
-    """The registration in force, or that of the tenant's file where it was never applied.
+    """Return the registration in force, or that of the tenant's file if it was never applied.
 
     Raises PermanentError for an unknown tenant and for one that receives nothing.
     """
@@ -117,7 +117,7 @@ def subject_of(installation: Installation, tenant: str) -> Subject:
 def _of_file(installation: Installation, tenant: str) -> Registration:
     file = installation.configuration.file_of(tenant)
     if file is None:
-        installation.registered(tenant)  # refuses the tenant, with the one that may be meant
+        installation.registered(tenant)  # refuses the tenant, and names the one that may be meant
         raise PermanentError(f"the tenant {tenant!r} is not registered", code="unknown_tenant")
     return file.registration
 

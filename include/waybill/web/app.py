@@ -1,4 +1,4 @@
-"""The application: one `create_app` for both shells. What differs between them comes in as arguments."""
+"""The application: one `create_app` for both shells. The arguments carry what differs between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUTERS = (
     recurring.router,
     sole_tenant.without_tenant(),
 )
-"""What stands below `/api/v1` for callers that are recognised; downloads, whose links are handed on, stand beside them."""
+"""The routes below `/api/v1` for recognised callers. Downloads are beside them, because their links are handed on."""
 
 
 def _routes() -> list[BaseRoute]:
@@ -35,7 +35,7 @@ def _routes() -> list[BaseRoute]:
 
 
 ROUTES = _routes()
-"""All of them. They hold nothing of an application and take long to make, so the applications of a process share them."""
+"""All routes. They hold nothing of an application and take long to make, so the applications of a process share them."""
 
 ABOUT = """
 Register what a tenant receives and how often, see what was delivered, ask for full history again.
@@ -51,9 +51,9 @@ TAGS = [
 
 
 def create_app(installation: Callable[[], Installation], access: Access, scheduler: Scheduler) -> FastAPI:
-    """The API, documented at `/docs` and `/openapi.json`, with the documentation at `/guide` and the pages at `/page`.
+    """Return the API, documented at `/docs` and `/openapi.json`, with the documentation at `/guide` and the pages at `/page`.
 
-    `installation` is called once, at the first request; `access` recognises callers; `scheduler` starts runs.
+    `installation` is called once, at the first request. `access` recognises callers, and `scheduler` starts runs.
     """
     app = FastAPI(
         title="Waybill",

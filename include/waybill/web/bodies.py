@@ -1,4 +1,4 @@
-"""Request bodies: JSON objects, bounded, read strictly. What they mean is decided below, by the rules the files follow."""
+"""Reads request bodies strictly, as JSON objects of limited size. The rules for files decide below what they mean."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DIGITS = 1000
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """The body as a mapping; an absent body is an empty one.
+    """Return the body as a mapping. An absent body is an empty one.
 
-    Raises too_large, unsupported_media_type, bad_request for what is not JSON, validation for JSON that is no object.
+    Raises too_large, unsupported_media_type, bad_request for what is not JSON, and validation for JSON that is no object.
     """
     raw = await _bounded(request)
     if not raw.strip():
@@ -47,7 +47,7 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and mappings stand in one another on more than so many levels."""
+    """Return whether lists and mappings nest on more than so many levels."""
     layer = [value]
     for _ in range(levels + 1):
         layer = [
@@ -106,14 +106,14 @@ JsonBody = Annotated[dict[str, Any], Depends(json_object)]
 
 
 def _query_fields(dependant: Dependant) -> Iterator[Any]:
-    """The query parameters of a route and of all that it depends on."""
+    """Return the query parameters of a route and of all that it depends on."""
     yield from dependant.query_params
     for dependency in dependant.dependencies:
         yield from _query_fields(dependency)
 
 
 def declared_only(request: Request, _recognised_first: CallerDep) -> None:
-    """A dependency of every route of the API. Raises InvalidInput naming each parameter it does not know, or knows once only."""
+    """A dependency of every route of the API. Raises InvalidInput that names each unknown parameter, and each one that was repeated."""
     route = request.scope["route"]
     assert isinstance(route, APIRoute)  # noqa: S101 (how the dependency was installed)
     fields = list(_query_fields(route.dependant))
@@ -134,7 +134,7 @@ def _takes_several(annotation: Any) -> bool:
 
 
 def parsed(model: type[BaseModel], body: dict[str, Any]) -> Any:
-    """The body as a model. Raises InvalidInput with every problem."""
+    """Return the body as a model. Raises InvalidInput with every problem."""
     findings: list[Finding] = []
     found = validated(model, body, "", findings)
     if found is None or findings:

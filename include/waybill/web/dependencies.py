@@ -28,7 +28,7 @@ class Access(Protocol):
     """How a shell recognises who calls."""
 
     async def caller(self, request: Request) -> Caller:
-        """The caller. Raises `problems.unauthenticated`, or the shell's own HTTPException, when there is none to be recognised."""
+        """Return the caller. Raises `problems.unauthenticated`, or the shell's own HTTPException, if nobody can be recognised."""
         ...
 
 
@@ -36,23 +36,25 @@ class Scheduler(Protocol):
     """How a shell gets deliveries going."""
 
     def changed(self, tenant: str) -> None:
-        """A registration was replaced: schedules follow within seconds where the shell has any."""
+        """A registration was replaced. Schedules follow within seconds if the shell has any."""
         ...
 
     def run_now(self, tenant: str, caller: Caller) -> str:
-        """Start a run of what is due; the word of `RUN_STARTED` for what comes of it."""
+        """Start a run of what is due. Returns the word of `RUN_STARTED` for what comes of it."""
         ...
 
     def scheduler_state(self, tenant: str | None = None) -> SchedulerStates | None:
-        """What it does with every tenant now, or with that one; None where this shell does not know."""
+        """Return what it does with every tenant now, or with one, or None if this shell does not know."""
         ...
 
     def applying_failed(self) -> Failed | None:
-        """The rounds of applying the configuration that failed since the last good one; None where it was good, or is not known here."""
+        """Return the rounds of applying the configuration that failed since the last good one, or None if it was good or nobody
+        knows here.
+        """
         ...
 
     def log_of(self, tenant: str, delivery: str) -> str | None:
-        """Where the log of a delivery's latest try stands, relative to the shell's own root; None when there is none."""
+        """Return where the log of a delivery's latest try is, relative to the shell's own root, or None if there is none."""
         ...
 
 
@@ -61,9 +63,9 @@ RUN_STARTED = table("run_started")
 
 
 def follow(installation: Installation, scheduler: Scheduler, caller: Caller, tenant: str, *, created: bool) -> None:
-    """After a replace: schedules change, and a run starts when the tenant is to receive what it has never got.
+    """After a replace, schedules change, and a run starts if the tenant receives something it has never got.
 
-    A tenant registered for the first time needs none started: its new DAG starts its first run by itself.
+    A tenant that was registered for the first time needs no run: its new DAG starts its first run by itself.
     """
     scheduler.changed(tenant)
     if not created and planning.undelivered(installation, tenant):
@@ -71,7 +73,7 @@ def follow(installation: Installation, scheduler: Scheduler, caller: Caller, ten
 
 
 class Installations:
-    """The installation of a long-lived process: opened at the first request. Changed files are seen within a second."""
+    """The installation of a long-lived process. It opens at the first request, and sees changed files within a second."""
 
     def __init__(self, factory: Callable[[], Installation], every: float = 1.0) -> None:
         self._factory, self._every = factory, every
@@ -81,7 +83,7 @@ class Installations:
 
     @property
     def opened(self) -> Installation | None:
-        """The installation as it was last read, None before the first request."""
+        """The installation as it was last read, or None before the first request."""
         return self._installation
 
     def current(self) -> Installation:
@@ -97,7 +99,9 @@ class Installations:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Changes when a file that all tenants share is added, removed or written. A tenant's own is looked at when it is asked for."""
+    """Return a value that changes when a file that all tenants share is added, removed or written. A tenant's own file is checked when
+    somebody asks for it.
+    """
     entries: list[str] = []
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("presets/*")]):
         try:
@@ -124,7 +128,7 @@ bearer = HTTPBearer(
 
 
 SPEAKER = "waybill.speaker"
-"""Where a request keeps whose words its answer is in: see `wording`."""
+"""Where a request keeps whose words its answer uses: see `wording`."""
 
 
 def recognised(request: Request, caller: Caller) -> Caller:
@@ -138,7 +142,7 @@ async def current_caller(request: Request, _documented: Annotated[object, Depend
     try:
         return recognised(request, await access.caller(request))
     except HTTPException as error:
-        # Airflow answers 403 to a token that is none; who nobody is remains the question, so it is 401 here.
+        # Airflow answers 403 to a token that is none. Nobody knows who calls, so it is 401 here.
         sent = "authorization" in request.headers
         raise unauthenticated(str(error.detail), "invalid_token" if sent else "") from error
 
@@ -150,9 +154,9 @@ TenantPath = Annotated[str, InPath(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", descri
 
 
 def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Installation], Caller]:
-    """A dependency that yields the caller when they hold the permission for the path's tenant.
+    """A dependency that yields the caller if they hold the permission for the path's tenant.
 
-    Raises not_found when they must not know the tenant, denied when they may see it but not do this. Both are written to the audit log.
+    Raises not_found if they must not know the tenant, and denied if they may see it but not do this. Both are written to the audit log.
     """
 
     def check(request: Request, tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> Caller:
@@ -164,7 +168,7 @@ def allowed(wanted: Permission) -> Callable[[Request, str, Caller, Installation]
 
 
 def refuse(request: Request, installation: Installation, caller: Caller, wanted: Permission, tenant: str) -> NoReturn:
-    """Record the denied attempt and raise what the caller gets to see of it."""
+    """Record the denied attempt and raise what the caller may see of it."""
     note_denied(installation, caller, tenant, wanted.value, method=request.method, path=request.url.path[:500])
     if caller.rights.reaches(tenant):
         raise Refused("denied", f"You may not do this for the tenant {tenant}. It needs {caller.rights.needed(wanted, tenant)}.")
@@ -177,7 +181,9 @@ Operator = Annotated[Caller, Depends(allowed(Permission.DELIVERIES_RUN))]
 
 
 def asking(wanted: Permission) -> Any:
-    """A dependency that yields the caller when the policy lets them do this with requests. Before a body is read: nobody else's is."""
+    """A dependency that yields the caller if the policy lets them do this with requests. It runs before a body is read, so nobody else's
+    body is.
+    """
 
     def check(tenant: TenantPath, caller: CallerDep, installation: InstallationDep) -> Caller:
         require(installation, caller, tenant, wanted)

@@ -1,4 +1,6 @@
-"""The documentation at `/guide`: the static site that `make docs` builds, from our own files. Where it was not built, nothing is there."""
+"""Serves the documentation at `/guide`: the static site that `make docs` builds, from our own files. If it was not built, there is
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ _POLICY = (
     "default-src 'none'; script-src 'self'{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; worker-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-"""The site has a few scripts of its own within its pages, which are named by their digests; nothing is loaded from elsewhere."""
+"""The site has a few scripts of its own within its pages, which their digests name. Nothing is loaded from elsewhere."""
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def folder() -> Path | None:
-    """Where the site is: beside the package in a wheel, at the top of a checkout. None where it was not built."""
+    """Return where the site is: beside the package in a wheel, at the top of a checkout. It is None if the site was not built."""
     package = Path(__file__).resolve().parents[1]
     places = (package / "shipped/site", package.parents[1] / "site")
     return next((path for path in places if (path / "index.html").is_file()), None)
@@ -47,6 +49,6 @@ class _Site(StaticFiles):
 
 @lru_cache(maxsize=256)
 def _digests(path: Path, _changed: int) -> tuple[str, ...]:
-    """Of the scripts that are written into a page."""
+    """Return the digests of the scripts in a page."""
     found = _INLINE.findall(path.read_bytes())
     return tuple(base64.b64encode(hashlib.sha256(script).digest()).decode() for script in dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""What every answer says to browsers unless it says otherwise itself: it is no page, no script, and nothing to be framed."""
+"""What every answer tells browsers unless it says otherwise itself: it is no page, no script, and nothing to frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULTS = {
 
 
 def zip_answer(data: bytes, name: str) -> Response:
-    """An archive to save under this name, which needs no quoting."""
+    """Send an archive to save under this name, which needs no quoting."""
     headers = {**DEFAULTS, "Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
     return Response(data, media_type="application/zip", headers=headers)
 

@@ -1,7 +1,7 @@
-"""The issuer's published keys: one fetch for all who wait, bounded in time and size, and a failure remembered for a moment.
+"""The issuer's published keys: one fetch for all who wait, limited in time and size. A failure is remembered for a moment.
 
-Nobody's made-up key id, and no slow issuer, may hold up callers whose key is known, or take the threads that other pages need: those who
-wait hold no thread.
+No invented key id and no slow issuer may hold up callers whose key is known, or take the threads that other pages need. Those who wait hold
+no thread.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-"""Public-key signatures only: with `none` anybody could sign, with HS256 anybody who knows the public key."""
+"""Public-key signatures only. With `none` anybody could sign, and with HS256 anybody who knows the public key."""
 
 LIFE = 300.0
-"""Seconds for which a key set is taken as it is."""
+"""Seconds for which a key set is used as it is."""
 
 FAILED_FOR = 5.0
 """Seconds for which a failed fetch is an answer."""
 
 TIMEOUT = 3.0
-"""Seconds for connecting and each read; the whole fetch has twice as long."""
+"""Seconds for connecting and for each read. The whole fetch has twice as long."""
 
 LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Fetched:
-    """What the last fetch brought: keys, or None where it failed. `at` is by the monotonic clock."""
+    """What the last fetch brought: keys, or None if it failed. `at` is by the monotonic clock."""
 
     keys: dict[str, PyJWK] | None
     at: float
@@ -44,18 +44,18 @@ class _Fetched:
 
 @dataclass
 class KeySet:
-    """The keys behind one address. Safe to use from several threads and event loops."""
+    """The keys behind one address. Several threads and event loops may use it."""
 
     url: str
     cooldown: float = 30.0
-    """Seconds between fetches because of key ids nobody knows."""
+    """Seconds between fetches because of unknown key ids."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _last: _Fetched | None = None
     _under_way: Future[_Fetched] | None = None
 
     async def key(self, kid: str) -> PyJWK | None:
-        """The key of that id; None when the issuer has none. Raises LookupError when that cannot be found out just now."""
+        """Return the key of that id, or None if the issuer has none. Raises LookupError if nobody can find out just now."""
         last = self._last
         if last is None or self._is_old(last):
             last = await self._fetched()
@@ -93,20 +93,20 @@ class KeySet:
 
 
 def is_safe(url: str) -> bool:
-    """Whether nobody on the way can change what this address answers: https, or http on the loopback address."""
+    """Return whether nobody on the way can change what this address answers: https, or http on the loopback address."""
     address = urlsplit(url)
     return address.scheme == "https" or (address.scheme == "http" and address.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows an issuer that moved its keys, but never to an address where anybody on the way could put keys of their own."""
+    """Follows an issuer that moved its keys, but never to an address where anybody on the way could replace them."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         return super().redirect_request(req, fp, code, msg, headers, newurl) if is_safe(newurl) else None
 
 
 def _read(url: str) -> Any:
-    """Raises OSError or ValueError. Also an issuer that sends a byte now and then is given up in time."""
+    """Raises OSError or ValueError. An issuer that sends a byte now and then is also given up in time."""
     deadline = time.monotonic() + 2 * TIMEOUT
     read = bytearray()
     asked = Request(url, headers={"Accept": "application/json"})  # noqa: S310 (https, or http on the loopback address)
@@ -119,7 +119,7 @@ def _read(url: str) -> Any:
 
 
 def _usable(document: Any) -> dict[str, PyJWK] | None:
-    """The signing keys by id, of the kinds that count; None where there is none."""
+    """Return the signing keys by id, of the kinds that count, or None if there is none."""
     try:
         keys = PyJWKSet.from_dict(document).keys
     except (PyJWTError, AttributeError, TypeError):

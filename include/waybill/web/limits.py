@@ -1,4 +1,4 @@
-"""How long `waybill serve` waits for a client that is slow or never sends the rest of what it began: docs/security.md names the limits."""
+"""How long `waybill serve` waits for a client that is slow or never finishes what it began. docs/security.md names the limits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import asyncio
 from typing import Any
 
 HEADERS_SECONDS = 10.0
-"""From a connection's begin, or the first byte of a further request, to the end of its headers."""
+"""Seconds from the beginning of a connection, or the first byte of a further request, to the end of its headers."""
 
 BODY_SECONDS = 30.0
-"""From the end of the headers to that of a body, which has 256 KiB at most."""
+"""Seconds from the end of the headers to the end of a body, which has 256 KiB at most."""
 
 STALL_SECONDS = 30.0
-"""Without room for the next 64 KiB of an answer: the client reads nothing, or next to nothing."""
+"""Seconds without room for the next 64 KiB of an answer: the client reads next to nothing."""
 
 CONNECTIONS = 1000
 DOWNLOADS = 20
-"""At once, of one tenant."""
+"""Downloads at once of one tenant."""
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Patience(asyncio.Protocol):
-    """To be mixed in before one of uvicorn's HTTP protocols, of which it knows `cycle` (the request at hand) and `transport`."""
+    """A base to mix in before one of uvicorn's HTTP protocols. It uses their `cycle` (the current request) and `transport`."""
 
     cycle: Any
     transport: Any
@@ -53,7 +53,7 @@ class _Patience(asyncio.Protocol):
     _late: asyncio.TimerHandle | None
 
     def _expect(self) -> None:
-        """Give what is awaited next its time; what is awaited already keeps the one it has."""
+        """Give the next thing that is awaited its time. What is awaited already keeps the time it has."""
         if self.cycle is None or self.cycle.response_complete:
             awaited, seconds = "headers", HEADERS_SECONDS
         else:
@@ -70,14 +70,14 @@ class _Patience(asyncio.Protocol):
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """No timer any more."""
+    """Stop the timer."""
     if timer is not None:
         timer.cancel()
     return None
 
 
 def protocol() -> type[asyncio.Protocol]:
-    """uvicorn's own choice of HTTP protocol, with these limits."""
+    """Return uvicorn's own choice of HTTP protocol, with these limits."""
     from uvicorn.protocols.http import auto
 
     return type("PatientProtocol", (_Patience, auto.AutoHTTPProtocol), {})

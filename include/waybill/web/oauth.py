@@ -1,4 +1,4 @@
-"""Callers by OAuth2 bearer token, for `waybill serve`: JWTs of one issuer, checked against its published keys."""
+"""Recognises callers by OAuth2 bearer token, for `waybill serve`: JWTs of one issuer, checked against its published keys."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LONGEST = 16 * 1024
 class Issuer:
     """Whose tokens count. `tenant_claim` names the claim that binds a token to one tenant or a list of them.
 
-    `token_url` is where programs get theirs by the client-credentials flow, for the reference of the API; it may be empty. With a
-    `client_id` people sign in to the pages at the issuer; a public client has no secret.
+    `token_url` is where programs get their tokens by the client-credentials flow. The reference of the API shows it, and it may be empty.
+    With a `client_id`, people sign in to the pages at the issuer. A public client has no secret.
     """
 
     issuer: str
@@ -42,7 +42,7 @@ class Issuer:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Issuer:
-        """Raises PermanentError naming every variable that is missing, or an address that anybody on the way could change."""
+        """Raises PermanentError that names every missing variable, or an address that anybody on the way could change."""
         names = ("WAYBILL_OAUTH_ISSUER", "WAYBILL_OAUTH_AUDIENCE", "WAYBILL_OAUTH_JWKS_URL")
         missing = [name for name in names if not environment.get(name)]
         if missing:
@@ -71,11 +71,11 @@ class TokenAccess:
 
     def __init__(self, issuer: Issuer, cooldown: float = 30) -> None:
         self.issuer = issuer
-        # One set in memory for five minutes; an unknown kid fetches it again, at most once in `cooldown` seconds.
+        # One set stays in memory for five minutes. An unknown kid fetches it again, at most once in `cooldown` seconds.
         self._keys = KeySet(issuer.jwks_url, cooldown)
 
     async def caller(self, request: Request) -> Caller:
-        """The token's caller. Raises unauthenticated, or TransientError when the issuer's keys cannot be had."""
+        """Return the token's caller. Raises unauthenticated, or TransientError if the issuer's keys are out of reach."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not scheme:
             raise unauthenticated("There is no bearer token.")
@@ -84,7 +84,7 @@ class TokenAccess:
         return self._recognised(await self._claims(token.strip()), granted_by_policy(request))
 
     def identity(self, token: str) -> Mapping[str, Any]:
-        """The claims of an id token made for our client, asked in a thread that runs no event loop. Raises unauthenticated."""
+        """Return the claims of an id token for our client. It is called in a thread that runs no event loop. Raises unauthenticated."""
         return asyncio.run(self._claims(token, self.issuer.client_id))
 
     async def _claims(self, token: str, audience: str = "") -> dict[str, Any]:
@@ -109,7 +109,7 @@ class TokenAccess:
         return claims
 
     async def _key(self, kid: str) -> PyJWK:
-        """The issuer's key of that id. Raises unauthenticated when it has none, TransientError when that cannot be found out."""
+        """Return the issuer's key of that id. Raises unauthenticated if it has none, and TransientError if nobody can find out."""
         try:
             key = await self._keys.key(kid)
         except LookupError as error:
@@ -135,7 +135,7 @@ def _keys_unknown() -> TransientError:
 
 
 def granted_by_policy(request: Request) -> Granted:
-    """What the policy in force at this request lets roles do."""
+    """Return what the policy in force at this request lets roles do."""
 
     def granted(tenant: str, roles: frozenset[str] | None) -> frozenset[str]:
         return current_installation(request).configuration.export_policy(tenant).permissions_of(roles)
@@ -144,7 +144,7 @@ def granted_by_policy(request: Request) -> Granted:
 
 
 def _words(value: Any, *, split: bool = True) -> frozenset[str]:
-    """A claim that is a string of words or a list of them."""
+    """Return a claim that is a string of words or a list of them."""
     if isinstance(value, str):
         return frozenset(value.split() if split else [value])
     return frozenset(word for word in value if isinstance(word, str)) if isinstance(value, list) else frozenset()
@@ -156,12 +156,12 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _printable(value: Any) -> TypeGuard[str]:
-    """Whether a claim is text that may stand in histories and logs: something to be seen in it, and no control characters."""
+    """Return whether a claim is text that histories and logs may show: it has something to see, and no control characters."""
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _why(error: Exception) -> str:
-    """One sentence that helps the owner of a token and tells an attacker nothing they do not know."""
+    """Return one sentence that helps the owner of a token and tells an attacker nothing new."""
     reasons: list[tuple[type[Exception], str]] = [
         (jwt.ExpiredSignatureError, "The token has expired."),
         (jwt.ImmatureSignatureError, "The token is not valid yet."),

@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json`: one shape, whatever went wrong and wherever it was noticed."""
+"""Turns every error into `application/problem+json`: one shape, whatever went wrong and wherever it was noticed."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ STATUS = {
 """The status of each code. Other errors follow their class: permanent 400, conflict 409, transient and broken configuration 503."""
 
 SAID_AS = {"unknown_tenant": "not_found", "unknown_delivery": "not_found", "tenant_id": "validation"}
-"""Codes of the floors below that the API knows under a more general name."""
+"""Codes of the rooms below that the API knows under a more general name."""
 
 MOST = 100
-"""Problems that one answer lists; its `detail` counts them all."""
+"""The number of problems in one answer. Its `detail` counts all of them."""
 
 RETRY_AFTER = {"export_in_progress": 10, "rate_limited": 60, "config": 60}
 _RETRY_WHEN_DOWN = 5
@@ -110,7 +110,7 @@ class Refused(WaybillError):
 
 
 def unauthenticated(what: str, error: str = "") -> Refused:
-    """401 with the challenge RFC 6750 asks for; `error` is given when a token was sent and is no good."""
+    """Return 401 with the challenge that RFC 6750 asks for. `error` is given if a token was sent and does not count."""
     challenge = f'Bearer realm="waybill", error="{error}"' if error else 'Bearer realm="waybill"'
     return Refused("unauthenticated", what, {"WWW-Authenticate": challenge})
 
@@ -124,7 +124,7 @@ def status_of(error: WaybillError) -> int:
 
 
 def title(status: int) -> str:
-    """RFC 9110's words; the standard library's change with its version."""
+    """RFC 9110's words, because the standard library's change with its version."""
     newer = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
     return newer.get(status) or HTTPStatus(status).phrase
 
@@ -132,7 +132,7 @@ def title(status: int) -> str:
 def problem(
     status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """A problem as a response."""
+    """Return a problem as a response."""
     body = {
         "type": f"urn:waybill:problem:{code}",
         "title": title(status),
@@ -145,7 +145,7 @@ def problem(
 
 
 def of_error(error: WaybillError) -> JSONResponse:
-    """What a caller gets to see of an error. Failures of the service itself are logged in full and told in general words."""
+    """Return what a caller may see of an error. Failures of the service itself are logged in full, and the caller gets general words."""
     status, code = status_of(error), SAID_AS.get(error.code, error.code)
     headers = dict(error.headers) if isinstance(error, Refused) else {}
     if isinstance(error, request_.Refused) and error.retry_after is not None:
@@ -161,7 +161,7 @@ def of_error(error: WaybillError) -> JSONResponse:
 
 
 def said_when_down(error: WaybillError) -> str:
-    """A failure of the service in words that name no host, path or database."""
+    """Return a failure of the service in words that name no host, path or database."""
     if isinstance(error, ConfigError):
         return MISCONFIGURED
     return request_.SENTENCES["storage_unavailable"] if error.code == "storage_unavailable" else DOWN
@@ -173,7 +173,7 @@ def counted(error: InvalidInput) -> str:
 
 
 def _sentence(finding: Finding) -> str:
-    """The finding with its field in front; a whole sentence, as a product document gives it, stands alone."""
+    """Return the finding with its field in front. A whole sentence from a product document has none."""
     message = _message(finding)
     return message if not finding.path or message[:1].isupper() else f"{finding.path}: {message}"
 
@@ -198,13 +198,13 @@ def install(app: FastAPI) -> None:
 
 
 def on_waybill_error(_request: Request, error: Exception) -> JSONResponse:
-    """The handler for errors of Waybill's own."""
+    """Return the handler for Waybill's own errors."""
     assert isinstance(error, WaybillError)  # noqa: S101 (how the handler was installed)
     return of_error(error)
 
 
 def on_nobody_left(_request: Request, _error: Exception) -> Response:
-    """The client went away, or was given up, before its body was whole: no fault of ours, and nobody reads the answer."""
+    """The client went away, or was given up, before its body was whole. It is no fault of ours, and nobody reads the answer."""
     return Response(status_code=408)
 
 
@@ -221,14 +221,14 @@ def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """Those of every route at this path: a router knows only the first one."""
+    """Return the methods of every route at this path, because a router knows only the first one."""
     here = [route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in here for method in route.methods or ()})
 
 
 def _on_invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (how the handler was installed)
-    # What both a route and a dependency ask for is complained of by each.
+    # A route and a dependency that ask for the same thing each complain.
     return of_error(InvalidInput(list(dict.fromkeys(parameter(error) for error in error.errors()))))
 
 

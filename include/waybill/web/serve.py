@@ -1,4 +1,4 @@
-"""The application that `waybill serve` runs: tenants with OAuth2 tokens, and no scheduler beside it."""
+"""The application that `waybill serve` runs, for tenants with OAuth2 tokens. No scheduler is beside it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class BelowPublicPath:
-    """Serves below the path of the public address, whether or not the proxy in front takes that path away.
+    """Serves below the path of the public address, whether or not the proxy in front removes that path.
 
-    Cookies, redirects and links are then made for the address people see.
+    Cookies, redirects and links are then made for the address that people see.
     """
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
@@ -32,7 +32,7 @@ class BelowPublicPath:
 class NoScheduler:
     """`waybill serve` runs no deliveries: it faces tenants and holds no key to any warehouse.
 
-    What is asked for stands in the ledger, where the next run finds it: that of Airflow on the same ledger, or of `waybill run`.
+    The ledger keeps what is asked for, and the next run finds it there: a run of Airflow on the same ledger, or of `waybill run`.
     """
 
     def changed(self, tenant: str) -> None:
@@ -52,8 +52,8 @@ class NoScheduler:
 
 
 def tenant_app() -> FastAPI:
-    """The application as tenants reach it. Raises PermanentError when the environment does not say whose tokens count."""
-    # Airflow's connections bring it along later: half imported by one thread, it breaks every other thread's SQL.
+    """Return the application as tenants reach it. Raises PermanentError if the environment does not say whose tokens count."""
+    # Airflow's connections import it later. If one thread has imported half of it, it breaks every other thread's SQL.
     import sqlalchemy.orm  # noqa: F401
 
     from waybill.airflow import open_installation

@@ -1,4 +1,4 @@
-"""Speaks to each caller in the words of their product: those of the tenant in the address, else those of the whole policy."""
+"""Speaks to each caller in the words of their product: those of the tenant in the address, or else those of the whole policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TENANT = re.compile(r"/tenants/([a-z0-9][a-z0-9_-]{0,62})(?:/|$)")
 
 
 class Speaker:
-    """The words of one answer. Until the caller is recognised, and for one who must not know of the tenant, they are everybody's."""
+    """The words of one answer. Until the caller is recognised, and if they must not know of the tenant, they are everybody's."""
 
     def __init__(self, installations: Installations, tenant: str) -> None:
         self.caller: Caller | None = None
@@ -40,7 +40,7 @@ class Speaker:
 
 
 class OwnWords:
-    """ASGI middleware. Policy is read when the answer needs a sentence, and an installation that does not open has no words of its own."""
+    """ASGI middleware. It reads the policy when the answer needs a sentence. An installation that does not open has no words of its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The columns of an entity: the names they leave under, and the columns of the source that they read."""
+"""The columns of an entity: the names they are delivered under, and the columns of the source that they read."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class Column(Strict):
 
     @property
     def leaves_as(self) -> ColumnType:
-        """The type of what leaves: a pseudonym is text, whatever it stands for."""
+        """The type of what is delivered. A pseudonym is text, whatever it stands for."""
         return ColumnType.STRING if self.export == "anonymize" else self.type
 
     def source(self, name: str) -> str:
-        """The column of the source that is read for this one, which leaves as `name`."""
+        """Return the column of the source that is read for this one. This one is delivered as `name`."""
         return self.reads or name
 
     def renamed(self, name: str, to: str) -> Column:
-        """The same column under another name."""
+        """Return the same column under another name."""
         source = self.source(name)
         return self.model_copy(update={"reads": "" if source == to else source})
 
 
 def reader(columns: Mapping[str, Column], source: str) -> str | None:
-    """The name under which a column of the source leaves: its own where it does, else the first other one. Nothing is no column."""
+    """Return the name under which a column of the source is delivered: its own if it is, else the first other one. Nothing is no column."""
     if not source:
         return None
     own = columns.get(source)
@@ -58,11 +58,11 @@ def reader(columns: Mapping[str, Column], source: str) -> str | None:
 
 
 def described(columns: Mapping[str, Column], source: str) -> Column | None:
-    """What is said of a column of the source by the column that reads it."""
+    """Return what is said of a column of the source by the column that reads it."""
     name = reader(columns, source)
     return None if name is None else columns[name]
 
 
 def sources(columns: Mapping[str, Column]) -> list[str]:
-    """The columns of the source that these read, in their order."""
+    """Return the columns of the source that these read, in their order."""
     return [column.source(name) for name, column in columns.items()]

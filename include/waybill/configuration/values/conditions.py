@@ -1,6 +1,6 @@
 """Conditions on a column (`{column, op, value}`), the way to a tenant through other tables, and what makes a SELECT safe to wrap.
 
-Everything here is identifiers and plain values: values are bound, identifiers are quoted, by `waybill.sources.query`.
+Everything here is identifiers and plain values. `waybill.sources.query` binds values and quotes identifiers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _operator(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """YAML reads an unquoted date as a date: it is kept as its ISO text."""
+    """YAML reads an unquoted date as a date. It is kept as its ISO text."""
     if isinstance(value, list | tuple):
         return tuple(_plain(item) for item in value)
     if isinstance(value, datetime | date):
@@ -61,13 +61,13 @@ class Condition(Strict):
     """What it is compared with: a list for `in` and `not in`, nothing for `is null` and `is not null`."""
 
     def values(self) -> tuple[Plain, ...]:
-        """What the column is compared with; none for `is null` and `is not null`."""
+        """What the column is compared with. There is nothing for `is null` and `is not null`."""
         if self.op in _WITHOUT_VALUE:
             return ()
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
     def problem(self, kind: ColumnType | None) -> tuple[str, str] | None:
-        """What is wrong with the value for a column of this type, and what is allowed; None when nothing is."""
+        """Return what is wrong with the value for a column of this type, and what is allowed, or None if nothing is."""
         if self.op in _WITHOUT_VALUE:
             return None if self.value is None else (f"{self.op} takes no value", "leave value out")
         if (self.op in _LISTS) != isinstance(self.value, tuple) or self.value in ((), None):
@@ -155,7 +155,7 @@ _FORBIDDEN = frozenset(
 
 
 def query_problem(query: str) -> tuple[str, str] | None:
-    """Why a text is not one SELECT that may stand in brackets, and what is allowed; None when it is one."""
+    """Return why a text is not one SELECT that may stand in brackets, and what is allowed, or None if it is one."""
     allowed = "one SELECT without comments, semicolons and parameters"
     depth, first = 0, ""
     for match in _TOKENS.finditer(query):

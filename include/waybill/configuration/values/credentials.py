@@ -1,6 +1,6 @@
-"""What looks like a credential, by name and by value. Pure patterns; who applies them decides what happens.
+"""Recognises credentials by name and by value. The patterns are pure, and the caller decides what happens.
 
-A name is judged by its words (`accessToken`, `access-token` and `ACCESS_TOKEN` are one): it is a secret when it names one, unless its first
+A name is judged by its words (`accessToken`, `access-token` and `ACCESS_TOKEN` are one). It is a secret if it names one, unless its first
 or last word says that it only tells something about one (`token_count`, `password_changed_at`, `has_password`).
 """
 
@@ -23,7 +23,7 @@ _SECRET_KEYS = _listed(
     "api access secret private encryption encrypted encrypting decryption signing master webhook ssh gpg pgp deploy hmac aes rsa ecdsa"
     " ed25519 cipher auth shared fernet jwt wrapping recovery symmetric crypto kms"
 )
-"""Words that make a `key` a secret one; `primary_key`, `public_key`, `session_key` or a bare `key` are names of rows or objects."""
+"""Words that make a `key` a secret one. `primary_key`, `public_key`, `session_key` or a bare `key` are names of rows or objects."""
 _SECRET_PAIRS = frozenset(
     [
         ("connection", "string"),
@@ -48,7 +48,7 @@ _SECRET_PAIRS = frozenset(
     ]
 )
 _SECRET_ALONE = _listed("auth authorization bearer cookie cookies dek")
-"""Names of secrets only where nothing stands beside them."""
+"""Names of secrets only if there is nothing beside them."""
 _TELLS_ABOUT = _listed(
     "at on date time timestamp day days age expires expiry expired expiration expiring ttl lifetime duration seconds count counts total"
     " number usage used uses limit quota budget cost price balance rate type types kind status state strength length size policy rule rules"
@@ -78,24 +78,24 @@ _WITHOUT_ACCENTS = str.maketrans({"ł": "l", "Ł": "L", "ı": "i", "ø": "o", "�
 
 
 def _plain(text: str) -> str:
-    """Letters without accents and vowel marks."""
+    """Return letters without accents and vowel marks."""
     letters = (char for char in unicodedata.normalize("NFKD", text) if unicodedata.category(char) not in ("Mn", "Mc", "Cf"))
     return unicodedata.normalize("NFC", "".join(letters)).translate(_WITHOUT_ACCENTS)
 
 
 _SECRET_ABROAD = re.compile("|".join(_plain(word) for line in _ABROAD for word in line.split()))
 ABROAD_PATTERN = "|".join(sorted({max(word.split("_"), key=len) for line in _ABROAD for word in line.split() if word.isascii()}))
-"""Every text with such a name that has ASCII letters alone matches this, without regard to case: the longest part of each word."""
+"""Every text with such a name that has ASCII letters alone matches this, whatever the case. It is the longest part of each word."""
 
 
 def words(name: str) -> list[str]:
-    """The words of a name, in lower case."""
+    """Return the words of a name in lower case."""
     shown = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
     return [word.lower() for word in _WORDS.findall(shown)]
 
 
 def looks_secret(name: str) -> bool:
-    """Whether something of this name, in any of the languages listed, is likely a credential: a password, token, API key, secret key."""
+    """Return whether something of this name, in any of the languages, is likely a credential: a password, token, API key, secret key."""
     return _secret_in_english(name) or _secret_abroad(name)
 
 
@@ -116,7 +116,7 @@ def _secret_abroad(name: str) -> bool:
 
 
 def secret_below(above: str, name: str) -> bool:
-    """Whether a member is a credential by the name it stands under: `key` below `api`, `refresh` below `oauth`."""
+    """Return whether a member is a credential by the name it is under: `key` below `api`, `refresh` below `oauth`."""
     outer, inner = words(above), words(name)
     return bool(outer) and len(inner) == 1 and _is_secret_pair(outer[-1], inner[0])
 
@@ -157,12 +157,10 @@ VALUE_PATTERN = "|".join(
         r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@?#]*:[^/\s@?#]+@",
     ]
 )
-"""Credentials that give themselves away, for Python's `re` and for RE2: keys of well-known services, private keys, JWTs, URLs with a
-password.
-"""
+"""Unmistakable credentials, for Python's `re` and for RE2: keys of well-known services, private keys, JWTs, URLs with a password."""
 _VALUE = re.compile(VALUE_PATTERN)
 
 
 def secret_value(text: str) -> bool:
-    """Whether the text holds a credential of an unmistakable form."""
+    """Return whether the text holds a credential of an unmistakable form."""
     return _VALUE.search(text) is not None

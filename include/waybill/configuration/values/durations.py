@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 LONGEST_DAYS = 36_500
-"""What is longer leaves the calendar when it is counted from today."""
+"""A longer span leaves the calendar when it is counted from today."""
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_duration(value: Any) -> timedelta:
-    """`90s`, `30m`, `24h`, `7d`, `2w` as a timedelta of at most a hundred years. Raises ValueError for anything else."""
+    """Return `90s`, `30m`, `24h`, `7d`, `2w` as a timedelta of at most a hundred years. Raises ValueError for anything else."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""How delivered files are encrypted, as a registration says it. Whether a key can be used is looked at when it is registered."""
+"""How delivered files are encrypted, as a registration says it. Whether a key can be used is checked when it is registered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALLOWED = f"one armored public key, from {_BEGIN} to {_END}"
 
 
 def key_hash(public_key: str) -> str:
-    """What tells a key from another one on a line; its fingerprint only gpg can tell."""
+    """Tells one key from another in a line of text. Only gpg knows its fingerprint."""
     return hashlib.sha256(public_key.encode()).hexdigest()[:12]
 
 

@@ -65,14 +65,14 @@ def download(request: Request, token: Annotated[str, InPath(max_length=2000)], i
 
 
 class Downloads:
-    """How many archives of each tenant are on their way now."""
+    """The number of archives of each tenant that are on their way now."""
 
     def __init__(self) -> None:
         self._now: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def begin(self, tenant: str) -> None:
-        """Raises rate_limited when the tenant has as many as it may: the connections are there for others, too."""
+        """Raises rate_limited if the tenant has as many as it may, because the connections are there for others, too."""
         with self._lock:
             if self._now[tenant] >= limits.DOWNLOADS:
                 raise Refused("rate_limited", f"{limits.DOWNLOADS} downloads are under way already. Wait until one has ended.")
@@ -101,9 +101,9 @@ class _Counted(FileResponse):
 
 
 def _check_range(request: Request, size: int, etag: str) -> None:
-    """Raises range_not_satisfiable for bytes that are not there, unless If-Range makes it void.
+    """Raises range_not_satisfiable for bytes that are not there, unless If-Range makes the range void.
 
-    A Range of another unit is taken out of the request: RFC 9110 wants it ignored.
+    A Range of another unit is removed from the request, because RFC 9110 wants it ignored.
     """
     wanted, unless = request.headers.get("range"), request.headers.get("if-range")
     if wanted is None or (unless is not None and unless != etag):
@@ -117,7 +117,7 @@ def _check_range(request: Request, size: int, etag: str) -> None:
 
 
 def _is_there(part: str, size: int) -> bool:
-    """Whether a part of a Range is one, and begins inside the archive."""
+    """Return whether a part of a Range is well formed and begins inside the archive."""
     found = _PART.fullmatch(part)
     if found is None:
         return False

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI cannot see by itself, because bodies and errors are read and written by our own rules."""
+"""Completes the OpenAPI document with what FastAPI cannot see, because our own rules read bodies and write errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ _MEANING = {
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can fail with these codes; every route can also fail to recognise the caller or to answer at all."""
+    """Return the `responses` of a route that can fail with these codes. Every route can also fail to recognise the caller or to answer at
+    all.
+    """
     found: dict[int | str, dict[str, Any]] = {}
     for code in ("unauthenticated", "validation", *codes, "internal", "unavailable", "config", "issuer"):
         status = STATUS.get(code, 503)
@@ -84,7 +86,7 @@ def _example(code: str, status: int) -> dict[str, Any]:
 
 
 def body(model: type[BaseModel], examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """`openapi_extra` of a route whose body is read by `bodies.json_object`."""
+    """Return the `openapi_extra` of a route whose body `bodies.json_object` reads."""
     content = {
         "schema": {"$ref": REF.format(model=model.__name__)},
         "examples": {name: {"value": example} for name, example in examples.items()},
@@ -93,11 +95,11 @@ def body(model: type[BaseModel], examples: dict[str, Any], *, required: bool = T
 
 
 REQUEST_MODELS: list[type[BaseModel]] = [Registration, FullLoad, Problem]
-"""Models that appear in references only; routers of other modules append theirs."""
+"""Models that only references name. Routers of other modules append theirs."""
 
 
 def _complete(document: dict[str, Any]) -> None:
-    """Calls in three languages and an example of each answer; where the token names the tenant, no path parameter asks for it."""
+    """Add calls in three languages and an example of each answer. If the token names the tenant, no path parameter asks for it."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if "{tenant}" not in path:

@@ -1,6 +1,6 @@
 """The reference at `/docs`: Swagger UI as it is published, from our own files, with calls in three languages beside each operation.
 
-`/openapi.json` is the document it reads: the one in the repository, with the entities of this installation and where its tokens come from.
+It reads the document `/openapi.json`: the one in the repository, with the entities of this installation and the address of its tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'{issuer}; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-"""Swagger UI writes style attributes; no script but ours runs, and nothing is loaded from elsewhere."""
+"""Swagger UI writes style attributes. No script but ours runs, and nothing is loaded from elsewhere."""
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ def install(app: FastAPI) -> None:
 
 
 def token_url(app: FastAPI) -> str:
-    """Where programs get a token by their client's credentials; empty inside Airflow and where the house does not say."""
+    """Return where programs get a token by their client's credentials. It is empty inside Airflow, and if the house does not say."""
     issuer = getattr(app.state.access, "issuer", None)
     return str(getattr(issuer, "token_url", ""))
 
 
 def described(app: FastAPI) -> dict[str, Any]:
-    """The document of this installation. Without one that can be read, or a shell that recognises callers, the document as it is."""
+    """Return the document of this installation. If it cannot be read, or no shell recognises callers, it is the document as it is."""
     if app.state.access is None:
         return app.openapi()
     document = copy.deepcopy(app.openapi())
@@ -83,7 +83,7 @@ def _declare_oauth(document: dict[str, Any], url: str) -> None:
 
 
 def _list_entities(document: dict[str, Any], names: list[str]) -> None:
-    """The names people write; ids and other spellings are accepted too."""
+    """Return the names that people write. Ids and other spellings are accepted too."""
     schemas = document["components"]["schemas"]
     schemas["EntityName"] = {"type": "string", "title": "EntityName", "description": "Display name of an entity.", "enum": names}
     for model, field in (("Registration", "entityList"), ("Submission", "entities"), ("FullLoad", "entities")):

@@ -1,4 +1,6 @@
-"""What the reference shows beside an operation: calls in three languages, and what an answer looks like. All made from the document."""
+"""What the reference shows beside an operation: calls in three languages, and an example of an answer. All of it follows from the
+document.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ _NAMED = {
     "statusLabel": "Pending",
     "path": "user_login_events.csv",
 }
-"""What fields of these names hold; a list's field gives its items' name without the `s`."""
+"""What fields of these names hold. A list's field gives its items' name without the `s`."""
 
 
 _PART = re.compile(r"{(\w+)}")
@@ -40,7 +42,7 @@ _FILE = "export.zip"
 
 @dataclass(frozen=True)
 class _Call:
-    """One operation as a sample shows it. `parts` are what the reader fills into the path, `body` is JSON, `answer` what comes back."""
+    """One operation as a sample shows it. The reader fills `parts` into the path, `body` is JSON, and `answer` is what comes back."""
 
     method: str
     path: str
@@ -53,12 +55,12 @@ class _Call:
         return _PART.findall(self.path)
 
     def place(self, spelt: Callable[[str], str]) -> str:
-        """The path with each of its parts as a language spells a variable."""
+        """Return the path with each of its parts as a language spells a variable."""
         return _PART.sub(lambda part: spelt("download" if part[1] == "token" else part[1]), self.path)
 
 
 def code_samples(path: str, method: str, operation: dict[str, Any]) -> list[dict[str, str]]:
-    """`x-codeSamples` of an operation, with the first example of its body. They run as they stand once their variables are set."""
+    """Return `x-codeSamples` of an operation, with the first example of its body. They run as they are once their variables are set."""
     contents = operation.get("requestBody", {}).get("content", {}).values()
     examples = [example["value"] for media in contents for example in media.get("examples", {}).values()]
     body = json.dumps(examples[0], indent=2, ensure_ascii=False) if examples else ""
@@ -95,7 +97,7 @@ def _python(call: _Call) -> str:
 
 
 def _literal(body: str) -> str:
-    """JSON as Python spells it; texts stay as they are."""
+    """Return JSON as Python spells it. Texts stay as they are."""
     return _WORD.sub(lambda found: _PYTHON.get(found[0], found[0]), body).replace("\n", "\n    ")
 
 
@@ -118,7 +120,7 @@ def _in_camel_case(name: str) -> str:
 
 
 def example(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", depth: int = 0) -> Any:
-    """A value that fits a schema: its own example, else what a field of that name usually holds, else one made of its parts."""
+    """Return a value that fits a schema: its own example, else what a field of that name usually holds, else one made of its parts."""
     if "$ref" in schema:
         return example(schemas[schema["$ref"].rpartition("/")[2]], schemas, name, depth)
     for key in ("examples", "enum"):

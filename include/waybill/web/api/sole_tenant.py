@@ -34,7 +34,7 @@ class SoleTenantRoute(APIRoute):
 
 
 def sole_tenant(caller: Caller) -> str:
-    """The one tenant the caller's token is bound to. Raises context_required for any other caller."""
+    """Return the one tenant that the caller's token is bound to. Raises context_required for any other caller."""
     if not isinstance(caller.rights, TokenRights) or len(caller.rights.tenants) != 1:
         raise refused("context_required")
     [tenant] = caller.rights.tenants
@@ -42,7 +42,7 @@ def sole_tenant(caller: Caller) -> str:
 
 
 def without_tenant() -> APIRouter:
-    """The routes of a registration, each below its path without the tenant."""
+    """Return the routes of a registration, each below its path without the tenant."""
     router = APIRouter(route_class=SoleTenantRoute, tags=["registrations"])
     for route in registrations.router.routes:
         path = route.path.removeprefix(_PREFIX) if isinstance(route, APIRoute) else ""
@@ -63,7 +63,7 @@ def without_tenant() -> APIRouter:
 
 
 def _with_context_required(answers: Mapping[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    """A route's answers, and the one to a caller that is bound to no tenant or to several."""
+    """Return a route's answers, and the one to a caller that is bound to no tenant or to several."""
     [(status, refusal)] = [(status, answer) for status, answer in problems("context_required").items() if status == 400]
     if status not in answers:
         return {**answers, status: refusal}

@@ -1,4 +1,4 @@
-"""The pages for people, mounted at `/page`: server-rendered, htmx for what changes in place. Errors are pages too."""
+"""The pages for people, mounted at `/page`. The server renders them, and htmx changes parts of them in place. Errors are pages too."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ MOUNTED = "/page"
 
 
 def _same_page(*routers: APIRouter) -> list[BaseRoute]:
-    """Their routes, which a form of another site cannot reach. They hold nothing of an application: those of a process share them."""
+    """Return the routers' routes. A form of another site cannot reach them. They hold nothing of an application, so those of a process
+    share them.
+    """
     guarded = APIRouter(dependencies=[Depends(same_page)])
     for router in routers:
         guarded.include_router(router)
@@ -55,7 +57,7 @@ SAYING_WHAT_TO_DO = ("create_denied", "plan_required")
 
 
 def mount(app: FastAPI) -> None:
-    """Put the pages below `/page`, and where people look for them by habit. A download that fails is told to people by a page."""
+    """Put the pages below `/page`, and where people look for them by habit. People see a page if a download fails."""
     pages = _application(app, PAGES, up=0)
     pages.mount("/static", _Static(directory=Path(__file__).parent / "static"), name="static")
     pages.add_api_route(SETTINGS, _settings, methods=["GET"])
@@ -81,7 +83,9 @@ class _Static(StaticFiles):
 
 
 def _application(app: FastAPI, routes: list[BaseRoute], up: int) -> FastAPI:
-    """An application of pages. `up` is the number of levels from its address up to where the folder of the pages lies; 0 for the pages."""
+    """Return an application of pages. `up` is the number of levels from its address up to the folder of the pages, 0 for the pages
+    themselves.
+    """
     pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, title="Waybill", up=up)
     pages.state = app.state
     pages.router.routes += routes
@@ -92,14 +96,14 @@ def _application(app: FastAPI, routes: list[BaseRoute], up: int) -> FastAPI:
 
 
 def _home(request: Request) -> Response:
-    """People find the pages at the root; for programs there is nothing."""
+    """People find the pages at the root. For programs there is nothing."""
     if "text/html" not in request.headers.get("accept", ""):
         raise HTTPException(404)
     return RedirectResponse("page/", 307)
 
 
 def _settings(request: Request) -> Response:
-    """Where the exports stand beside the pages, found from below them: by habit, and by who signed in there."""
+    """Return where the exports are beside the pages, seen from below them: by habit, and by who signed in there."""
     return RedirectResponse(f"../..{SETTINGS}{_query(request)}", 303)
 
 
@@ -110,7 +114,7 @@ def _query(request: Request) -> str:
 def sign_in(
     request: Request, next: Annotated[str, Query(max_length=2000)] = "", why: Annotated[str, Query(max_length=40)] = ""
 ) -> Response:
-    """Where a token is pasted; inside Airflow there is nothing to paste."""
+    """The page to paste a token into. Inside Airflow there is nothing to paste."""
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
     said = say("signing_in.ended") if why == "ended" else ""
@@ -118,7 +122,7 @@ def sign_in(
 
 
 def sign_in_at_provider(request: Request, installation: InstallationDep, next: Annotated[str, Query(max_length=2000)] = "") -> Response:
-    """Lead to the house's identity provider, from where the browser comes back with a code."""
+    """Lead to the house's identity provider. The browser comes back from there with a code."""
     issuer = identity.provider(request)
     if issuer is None:
         return RedirectResponse("../sign-in", 303)
@@ -131,7 +135,9 @@ def sign_in_at_provider(request: Request, installation: InstallationDep, next: A
 
 
 async def back_from_provider(request: Request, installation: InstallationDep) -> Response:
-    """Make a session of what the provider gave. A page of ours leads on, as browsers keep strict cookies back behind another site's."""
+    """Make a session of the provider's answer. A page of ours leads on, because browsers hold back strict cookies after another site's
+    page.
+    """
     access = request.app.state.access
     if identity.provider(request) is None:
         return RedirectResponse("../sign-in", 303)
@@ -160,7 +166,7 @@ def _keep_session(request: Request, installation: Installation, answer: Response
 
 
 async def signed_in(request: Request, form: SentForm, installation: InstallationDep) -> Response:
-    """Keep the token in a cookie when it is a good one. It is checked anew at every page."""
+    """Keep a good token in a cookie. Every page checks it again."""
     same_site(request)
     token = form.one("token").removeprefix("Bearer ").strip()
     place = form.one("next").lstrip("/.")
@@ -187,25 +193,25 @@ async def signed_out(request: Request) -> Response:
 
 
 def _cookie_paths(request: Request) -> list[str]:
-    """Where the pages stand, and nowhere else: other applications of this host must not see the token."""
+    """Return the path of the pages alone, because other applications of this host must not see the token."""
     mounted = str(request.scope.get("root_path", "")) or "/"
     return [mounted, mounted.removesuffix(MOUNTED) + SETTINGS]
 
 
 async def _failed_download(request: Request, error: Exception) -> Response:
-    """A browser that follows a link gets a page, a program the problem."""
+    """A browser that follows a link gets a page, and a program gets the problem."""
     reads = route_of(request).startswith(DOWNLOADS) and "text/html" in request.headers.get("accept", "")
     return await _failed(request, error) if reads else problems.on_waybill_error(request, error)
 
 
 async def _missing(request: Request, error: Exception) -> Response:
-    """An address that leads nowhere: a browser gets a page, a program the problem."""
+    """For an address that leads nowhere, a browser gets a page, and a program gets the problem."""
     reads = isinstance(error, HTTPException) and error.status_code == 404 and "text/html" in request.headers.get("accept", "")
     return await _failed(request, error) if reads else problems.on_http_exception(request, error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Every error as a page that helps; an answer to htmx goes into the place the form keeps for it."""
+    """Show every error as a page that helps. An answer to htmx goes into the place that the form keeps for it."""
     status, said = _facts(error)
     by_htmx = "hx-request" in request.headers
     if status == 401 and takes_tokens(request):
@@ -233,17 +239,17 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 def _help(error: Exception, status: int) -> str:
-    """What to do about an error, unless its own words say it."""
+    """Return what to do about an error, unless its own words say it."""
     return "" if isinstance(error, WaybillError) and error.code in SAYING_WHAT_TO_DO else HELP.get(_kind(error, status), "")
 
 
 def _kind(error: Exception, status: int) -> str:
-    """What titles and advice go by: the status, except where one status stands for two things a person can tell apart."""
+    """Return what titles and advice go by: the status, except if one status means two things that a person can tell apart."""
     return "link_expired" if isinstance(error, LinkExpired) else str(status)
 
 
 def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
-    """The navigation of an error page, as far as anything answers."""
+    """Return the navigation of an error page, as far as anything answers."""
     if caller is None:
         return {}
     try:
@@ -253,16 +259,16 @@ def _around(request: Request, caller: Caller | None) -> dict[str, Any]:
 
 
 def _ways(request: Request, caller: Caller | None, status: int, tabs: list[context.Link]) -> list[tuple[str, str]]:
-    """Where a reader of an error can go on, as title and address: the same page where that may help, and pages that open for them."""
+    """Return where a reader of an error can go on, as title and address: the same page if that may help, and pages that open for them."""
     ways = [(tell("failed.again"), "")] if request.method == "GET" and (status >= 500 or status == 412) else []
-    if caller is None:  # both lead over signing in
+    if caller is None:  # both go over signing in
         return [*ways, (tell("nav.exports"), f"{below(request)}requests") if status == 410 else (tell("failed.start"), below(request))]
     leads = [(link.title, below(request) + link.address) for link in tabs if link.tab in ("overview", "requests")]
     return [*ways, *sorted(leads, key=lambda way: way[1].endswith("requests"), reverse=status == 410)]
 
 
 async def _whoever(request: Request) -> Caller | None:
-    """Who is signed in, so that they can sign out again, if that can be told."""
+    """Return who is signed in, so that they can sign out again, if that is known."""
     try:
         return await page_caller(request)
     except WaybillError:
@@ -270,7 +276,7 @@ async def _whoever(request: Request) -> Caller | None:
 
 
 def _called(request: Request, form: str) -> Mapping[str, str]:
-    """What policy calls the fields of an export's form, for the tenant whose form it is."""
+    """Return what the policy calls the fields of an export's form, for the tenant of the form."""
     if form != "export-form":
         return {}
     try:
@@ -280,21 +286,21 @@ def _called(request: Request, form: str) -> Mapping[str, str]:
 
 
 def _log_in(request: Request) -> str:
-    """Airflow's own login, from where one comes back to this page in Airflow's frame."""
+    """Lead to Airflow's own login, which comes back to this page in Airflow's frame."""
     mounted = str(request.scope.get("root_path", ""))
     shown = f"{mounted.removesuffix('/waybill' + MOUNTED)}/plugin/waybill{mounted}{route_of(request)}"
     return f"{below(request)}../../api/v2/auth/login?{urlencode({'next': shown})}"
 
 
 def _facts(error: Exception) -> tuple[int, str]:
-    """Status, and the sentence a person gets to see."""
+    """Return the status, and the sentence that a person may see."""
     if isinstance(error, WaybillError):
         status = problems.status_of(error)
         if status >= 500:
             log.error("%s: %s", error.code, error)
         if isinstance(error, InvalidInput):
             return status, problems.counted(error)
-        if status >= 500:  # what it says of hosts and databases is the operator's to know
+        if status >= 500:  # what it says of hosts and databases is for the operator
             return status, problems.said_when_down(error)
         return status, str(error)
     if isinstance(error, HTTPException):
@@ -306,7 +312,7 @@ def _facts(error: Exception) -> tuple[int, str]:
 
 
 def _read_page(request: Request) -> str:
-    """The page from which htmx asked, below where the pages begin; empty for one that is none of ours."""
+    """Return the page from which htmx asked, below where the pages begin. It is empty for one that is none of ours."""
     shown = urlsplit(request.headers.get("hx-current-url", ""))
     place = SETTINGS.lstrip("/") if in_settings(request) else shown.path.partition(f"{MOUNTED}/")[2]
     return place + (f"?{shown.query}" if place and shown.query else "")

@@ -1,4 +1,4 @@
-"""Which organization and tenant a page is about: the two selectors at its top, and where choosing leads."""
+"""The organization and the tenant that a page is about: the two selectors at its top, and where choosing leads."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from waybill.web.pages.signing_in.session import PageCaller
 router = APIRouter()
 
 NOBODY = "–"
-"""The organization of those that belong to none."""
+"""The organization of tenants that belong to none."""
 
 MOST = 200
-"""So many tenants a selector lists; of more, the overview's search finds the others."""
+"""The number of tenants that a selector lists. The overview's search finds the others."""
 
 Tab = Literal["overview", "tenant", "requests", "catalogue"]
 PLACES: Mapping[str, str] = {"overview": "", "tenant": "", "requests": "/requests", "catalogue": "/catalogue"}
@@ -39,12 +39,12 @@ def _wish(new: bool = False, study: Name = "", participant: Name = "") -> dict[s
 
 
 Wish = Annotated[dict[str, str], Depends(_wish)]
-"""What an address asks of the form of an export: to be open, with a study and a participant fixed. Empty where it asks for nothing."""
+"""What an address asks of the form of an export: to be open, with a study and a participant fixed. It is empty if it asks for nothing."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What can be chosen and what is. An organization that is the only one counts as chosen. The wish outlives the choice."""
+    """What can be chosen and what is. The only organization counts as chosen. The wish outlives the choice."""
 
     members: Mapping[str, list[str]]
     organization: str
@@ -53,19 +53,19 @@ class Context:
 
     @property
     def offered(self) -> list[str]:
-        """The tenants of the chosen organization; the chosen one is always among them."""
+        """The tenants of the chosen organization. The chosen one is always among them."""
         found = self.members.get(self.organization, [])[:MOST]
         return found if not self.tenant or self.tenant in found else [self.tenant, *found]
 
     @property
     def only(self) -> str:
-        """The tenant, where there is but one to be chosen."""
+        """The tenant, if there is only one to choose."""
         every = [name for names in self.members.values() for name in names]
         return every[0] if len(every) == 1 else ""
 
     @property
     def chooses(self) -> bool:
-        """Whether there is anything to choose: who sees one tenant, or none, needs no selectors."""
+        """Whether there is anything to choose. Whoever sees one tenant, or none, needs no selectors."""
         return sum(map(len, self.members.values())) > 1
 
     @property
@@ -75,7 +75,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Houses:
-    """Every tenant there is, and those that are registered for scheduled delivery."""
+    """Return every tenant, and those that are registered for scheduled delivery."""
 
     known: list[str]
     registered: frozenset[str]
@@ -93,7 +93,7 @@ def houses(installation: Installation) -> Houses:
 def context(
     installation: Installation, caller: Caller, tab: str, organization: str = "", tenant: str = "", wish: Mapping[str, str] | None = None
 ) -> Context:
-    """The tenants for which the caller may see pages of this kind, by organization, and the choice out of them."""
+    """Return the tenants whose pages of this kind the caller may see, by organization, and the choice among them."""
     return _context(installation, caller, houses(installation), tab, organization, tenant, wish or {})
 
 
@@ -124,7 +124,7 @@ def frame(
 
 
 def is_customer(caller: Caller, every: Houses) -> bool:
-    """Whether somebody comes for their own data alone: their rights end at one tenant, or at tenants that get nothing on a schedule."""
+    """Whether somebody comes for their own data alone: their rights end at one tenant, or at tenants without scheduled deliveries."""
     if caller.is_insider:
         return False
     seen = caller.rights.among(Permission.REGISTRATIONS_VIEW, every.known)
@@ -132,7 +132,7 @@ def is_customer(caller: Caller, every: Houses) -> bool:
 
 
 def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str, chosen: Context) -> list[Link]:
-    """The navigation. Operators begin at all tenants, customers at their exports; a tab that would be refused is not there."""
+    """Return the navigation. Operators begin at all tenants, customers at their exports. A tab that would be refused is not there."""
     exports = exports_title(installation, tenant or chosen.only)
     if not is_customer(caller, every):
         below_tenant = f"tenants/{tenant}/" if tenant else ""
@@ -147,7 +147,7 @@ def _tabs(installation: Installation, caller: Caller, every: Houses, tenant: str
 
 
 def exports_title(installation: Installation, tenant: str) -> str:
-    """What the product calls its page of exports."""
+    """Return what the product calls its page of exports."""
     try:
         return installation.configuration.export_policy(tenant).page.title or tell("nav.exports")
     except ConfigError:
@@ -164,7 +164,7 @@ class Link:
 
 
 def asking(values: Mapping[str, str]) -> str:
-    """The query of an address, with its question mark; empty for nothing."""
+    """Return the query of an address, with its question mark. It is empty for nothing."""
     return "?" + urlencode(values) if values else ""
 
 
@@ -177,7 +177,7 @@ def show_context(
     organization: Name = "",
     tab: Tab = "overview",
 ) -> Response:
-    """The selectors after another organization was chosen, put in place of the old ones."""
+    """Show the selectors after another organization was chosen, in the place of the old ones."""
     return page(request, "frame/context.html", caller, tab=tab, context=context(installation, caller, tab, organization, wish=wish))
 
 
@@ -191,7 +191,7 @@ def choose(
     tenant: Annotated[str, Query(max_length=63)] = "",
     tab: Tab = "overview",
 ) -> Response:
-    """The page of what was chosen, of the kind one came from."""
+    """Lead to the page of what was chosen, of the same kind as before."""
     found = context(installation, caller, tab, organization)
     if tenant in found.members.get(organization, ()):
         return RedirectResponse(f"{below(request)}tenants/{tenant}{PLACES[tab]}{asking(wish)}", 303)

@@ -26,7 +26,7 @@ from waybill.web.pages.verdicts import verdict
 router = APIRouter()
 
 DAGS = {APPLY_DAG: "apply", REQUESTS_DAG: "requests", HOUSEKEEPING_DAG: "housekeeping"}
-"""What those of our DAGs are for that are no tenant's."""
+"""What our DAGs are for that belong to no tenant."""
 
 
 @router.get("/")
@@ -40,7 +40,7 @@ def show_overview(
     state: Annotated[str, Query(max_length=63)] = "",
     p: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
-    """Searched, filtered and paged here, not in the browser. Customers begin at their exports. An unknown state shows all tenants."""
+    """The server searches, filters and pages, not the browser. Customers begin at their exports. An unknown state shows all tenants."""
     if not request.url.query and _begins_at_exports(installation, caller):
         return RedirectResponse(f"{below(request)}requests", 303, HEADERS)
     known, wrong = (state, "") if state in list(State) else ("", state)
@@ -65,7 +65,7 @@ def show_overview(
         "airflow": airflow,
         "no_match": _no_match(q, known),
     }
-    if name == "overview/page.html":  # what stands above the list does not change with a search
+    if name == "overview/page.html":  # what is above the list does not change with a search
         visible = partial(caller.rights.among, Permission.REGISTRATIONS_VIEW)
         shown["unapplied"] = pending_changes(installation, visible, scheduler.applying_failed())
         shown["verdict"] = verdict(found.totals, unapplied=bool(shown["unapplied"]))
@@ -73,7 +73,7 @@ def show_overview(
 
 
 def _link(**asked: object) -> str:
-    """The page with this search, filter or number; what is empty stays out."""
+    """Return the page with this search, filter or number. What is empty is left out."""
     return "?" + urlencode({name: value for name, value in asked.items() if value})
 
 
@@ -89,13 +89,13 @@ def _no_match(q: str, state: str) -> Markup:
 
 @router.get("/open")
 def open_tenant(request: Request, tenant: Annotated[str, Query(max_length=1000)]) -> Response:
-    """From the form that names a tenant to its page."""
+    """Lead from the form that names a tenant to its page."""
     return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant.strip())}", 303)
 
 
 @router.get("/dags/{dag}")
 def show_dag(request: Request, dag: str, caller: PageCaller, installation: InstallationDep) -> Response:
-    """The tab of a DAG in Airflow: the tenant's page, or what a DAG that is no tenant's is for."""
+    """Return the tab of a DAG in Airflow: the tenant's page, or what a DAG without a tenant is for."""
     if tenant := tenant_of(dag):
         return RedirectResponse(f"{below(request)}tenants/{tenant_id(tenant)}", 303)
     around = frame(installation, caller, "overview")

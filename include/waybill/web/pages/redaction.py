@@ -1,4 +1,4 @@
-"""What people with a tenant's token see of failures: what happened, and nothing of the house's hosts, logins and connections."""
+"""What people with a tenant's token see of failures: what happened, but nothing of the house's hosts, logins and connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from waybill.ledger.destinations import Rehearsed
 
 
 def row(row: Row) -> Row:
-    """A tenant's row of the overview."""
+    """Return a tenant's row of the overview."""
     return replace(row, troubles=discreet(row.troubles))
 
 
@@ -20,7 +20,7 @@ def overview(found: Overview) -> Overview:
 
 
 def rehearsed(kept: Rehearsed | None) -> Rehearsed | None:
-    """What is kept of the rehearsals."""
+    """Return what is kept of the rehearsals."""
     if kept is None or kept.failed is None:
         return kept
     return replace(kept, failed={**kept.failed, "what": said_outside(kept.failed["code"]), "next_step": tell("refusal.ask_operator")})

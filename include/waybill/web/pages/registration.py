@@ -1,4 +1,4 @@
-"""The registration of a tenant on its page: the form, what replacing it would change, putting that into force, and going back."""
+"""The registration of a tenant on its page: the form, a preview of what it would change, putting it into force, and going back."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ router = APIRouter(prefix="/tenants/{tenant}")
 
 
 _UNSEEN = ("sourceTenant", "copyOf", "notify")
-"""What the form does not show and so does not change."""
+"""The fields that the form does not show and so does not change."""
 
 _EXAMPLE = "columns: {orders: [id, state, total]}\nrename: {orders: {state: status}}"
 
 
 def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A registration's body as the fields of the form; names in its list become ids where the catalog knows them."""
+    """Return a registration's body as the fields of the form. Names in its list become ids if the catalog knows them."""
     names = installation.catalog.ids_by_name()
     chosen = {names.get(word.casefold(), word) for word in body.get("entityList", ())}
     place, csv = body.get("destination") or {}, body.get("csv") or {}
@@ -72,7 +72,7 @@ def form_values(installation: Installation, tenant: str, body: dict[str, Any]) -
 
 
 def registration_body(form: Form) -> dict[str, Any]:
-    """The form as the API's body. What stands at its default is left out, as in a file."""
+    """Return the form as the API's body. Defaults are left out, as in a file."""
     body: dict[str, Any] = {"exportOption": form.one("exportOption"), "frequency": form.one("frequency")}
     if body["exportOption"] == ExportOption.SELECTED.value:
         body["entityList"] = form.every("entityList")
@@ -94,7 +94,7 @@ def registration_body(form: Form) -> dict[str, Any]:
 
 
 def _per_entity(text: str) -> dict[str, Any]:
-    """What the form says of single entities, in the words of a tenant's file. Raises InvalidInput for what is not readable."""
+    """Return what the form says of single entities, in the words of a tenant's file. Raises InvalidInput for what nobody can read."""
     findings: list[Finding] = []
     said = read_mapping(text, "", findings) or {}
     findings += [
@@ -112,7 +112,7 @@ def _as_yaml(said: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A date that YAML read, as its text."""
+    """Return a date that YAML read as its text."""
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
@@ -131,7 +131,7 @@ def _csv(form: Form) -> dict[str, Any]:
 
 @router.post("/registration/preview")
 def preview(request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, form: SentForm) -> Response:
-    """What replacing would change, before anything is."""
+    """Show what replacing would change, before anything is changed."""
     before = replacing.find(installation, tenant)
     unseen = {name: before.body[name] for name in _UNSEEN if name in before.body} if before else {}
     body = registration_body(form) | unseen
@@ -153,7 +153,7 @@ def preview(request: Request, tenant: TenantPath, caller: Editor, installation: 
 def put_in_force(
     request: Request, tenant: TenantPath, caller: Editor, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
 ) -> Response:
-    """Replace the registration by the one that was previewed; refused when somebody changed it meanwhile."""
+    """Replace the registration by the one that was previewed. It is refused if somebody changed it meanwhile."""
     try:
         body = json.loads(form.one("body"))
     except ValueError as error:

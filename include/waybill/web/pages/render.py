@@ -1,4 +1,4 @@
-"""From values to HTML: templates, the way numbers and times are written, and the headers every page carries."""
+"""Turns values into HTML: templates, how numbers and times are written, and the headers of every page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from waybill.web.pages.signing_in.session import takes_tokens
 
 SETTINGS = "/settings/exports"
 FROM_SETTINGS = "../page/"
-"""The way from the exports at `/settings/exports`, which lie beside the pages, to where the pages begin."""
+"""The way from the exports at `/settings/exports`, which are beside the pages, to where the pages begin."""
 
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 HEADERS = {
@@ -47,22 +47,22 @@ _HTMX = {
         {"code": "[45]..", "swap": True, "error": True},
     ],
 }
-"""htmx within the content security policy: no styles and no code of its own, errors shown where their form keeps a place."""
+"""htmx within the content security policy: no styles and no code of its own, and errors where their form keeps a place."""
 
 
 def route_of(request: Request) -> str:
-    """The path below the mount point."""
+    """Return the path below the mount point."""
     path: str = request.scope["path"]
     return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def number(value: int | None) -> str:
-    """Digits in groups of three; a dash for what is not known."""
+    """Return digits in groups of three, or a dash for an unknown number."""
     return "–" if value is None else f"{value:,}"
 
 
 def size(value: int | None) -> str:
-    """Bytes with three significant digits, in steps of 1000."""
+    """Return bytes with three significant digits, in steps of 1000."""
     if value is None:
         return "–"
     amount, unit = float(value), 0
@@ -72,7 +72,7 @@ def size(value: int | None) -> str:
 
 
 def span(value: timedelta | None) -> str:
-    """A length of time in its largest unit, whole: `4 minutes`, `3 days`."""
+    """Return a length of time in its largest whole unit: `4 minutes`, `3 days`."""
     if value is None:
         return "–"
     seconds = max(0, int(value.total_seconds()))
@@ -84,7 +84,7 @@ def span(value: timedelta | None) -> str:
 
 
 def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:
-    """An instant in the tenant's zone, with UTC on hover."""
+    """Return an instant in the tenant's zone, with UTC on hover."""
     if not value:
         return Markup("–")
     at = datetime.fromisoformat(value) if isinstance(value, str) else value
@@ -97,7 +97,7 @@ _MARKED = re.compile(r"`([^`]+)`|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[
 
 
 def told(words: str, zone: tzinfo = UTC) -> Markup:
-    """A message made for every reader, for people: what stands in backticks as code, instants in the tenant's zone."""
+    """Return a message for every reader as HTML for people: text in backticks is code, and instants are in the tenant's zone."""
     shown, end = Markup(), 0
     for found in _MARKED.finditer(words):
         code, instant = found.groups()
@@ -108,7 +108,7 @@ def told(words: str, zone: tzinfo = UTC) -> Markup:
 
 
 def code(text: object) -> Markup:
-    """What a machine reads, such as a file's name."""
+    """Return what a machine reads, such as a file's name."""
     return Markup("<code>{}</code>").format(text)
 
 
@@ -116,26 +116,28 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d)")
 
 
 def unbroken(text: str) -> Markup:
-    """A text whose dates stay on one line."""
+    """Return a text whose dates stay on one line."""
     parts = enumerate(_DATE.split(text))
     return Markup().join(Markup('<span class="whole">{}</span>').format(part) if at % 2 else escape(part) for at, part in parts)
 
 
 def day(value: datetime, zone: tzinfo) -> Markup:
-    """A boundary: the local day it begins, on one line, its instant on hover."""
+    """Return a boundary: the local day it begins, on one line, with its instant on hover."""
     return Markup('<time class="whole" datetime="{}" title="{} UTC">{}</time>').format(
         value.isoformat(), f"{value.astimezone(UTC):%Y-%m-%d %H:%M}", f"{value.astimezone(zone):%Y-%m-%d}"
     )
 
 
 def bars(values: list[tuple[str, int]], unit: str) -> Markup:
-    """A small chart, one bar a delivery day, with its numbers in words for those who do not see it. Nothing delivered is no chart."""
+    """Return a small chart with one bar for each delivery day, and its numbers in words for those who do not see it. If nothing was
+    delivered, there is no chart.
+    """
     if not values:
         return Markup('<span class="quiet">–</span>')
     spell = size if unit == "bytes" else number
     top = max(value for _, value in values) or 1
     words = say("listing.chart", unit=unit.capitalize(), days=len(values), most=spell(top), last=spell(values[-1][1]))
-    # One path instead of thirty elements: two thousand tenants are many pages of charts. The last day stands at the end of the line.
+    # One path replaces thirty elements, because two thousand tenants are many pages of charts. The last day is at the end of the line.
     first = 30 - len(values)
     drawn = "".join(f"M{(first + at) * 4} 24v-{max(1, round(23 * value / top))}h3V24z" for at, (_, value) in enumerate(values))
     svg = '<svg class="bars" viewBox="0 0 120 25" width="120" height="25" role="img"><title>{}</title><path d="{}M0 24h119v.6H0z"/></svg>'
@@ -150,9 +152,10 @@ _templates.globals |= {"bars": bars, "dag_id": dag_id, "say": say, "language": L
 
 
 def below(request: Request) -> str:
-    """Where the pages begin, relative to the page the browser shows: such links survive any prefix a proxy or Airflow puts in front.
+    """Return where the pages begin, relative to the page in the browser. Such links survive any prefix that a proxy or Airflow puts in
+    front.
 
-    What htmx fetches is put into the page that asked, so its links are relative to that one.
+    What htmx fetches is put into the page that asked, so its links are relative to that page.
     """
     route = route_of(request)
     if "hx-request" in request.headers:
@@ -167,7 +170,7 @@ def below(request: Request) -> str:
 
 
 def in_settings(request: Request) -> bool:
-    """Whether the browser shows the exports at `/settings/exports`."""
+    """Return whether the browser shows the exports at `/settings/exports`."""
     shown = request.headers.get("hx-current-url", "") if "hx-request" in request.headers else request.url.path
     return urlsplit(shown).path.endswith(SETTINGS)
 
@@ -175,7 +178,7 @@ def in_settings(request: Request) -> bool:
 def page(
     request: Request, name: str, caller: Caller | None = None, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
-    """A template as an answer. `tab` and `tenant` tell the navigation where one is."""
+    """Return a template as an answer. `tab` and `tenant` tell the navigation where the reader is."""
     frame: dict[str, Any] = {
         "root": below(request),
         "caller": caller,
@@ -193,9 +196,9 @@ def page(
 
 
 def moved(request: Request, place: str) -> Response:
-    """Lead the browser to a page, given relative to where the pages begin; an answer to a form sent by htmx.
+    """Lead the browser to a page, given relative to where the pages begin. It also answers a form that htmx sent.
 
-    From the exports at `/settings/exports` one is led back there.
+    From the exports at `/settings/exports` it leads back there.
     """
     if in_settings(request):
         shown = urlsplit(request.headers["hx-current-url"])

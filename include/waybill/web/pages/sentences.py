@@ -1,4 +1,4 @@
-"""The sentences of the pages as HTML: those of `waybill.language`, their values escaped, what stands in backticks as code."""
+"""The sentences of the pages as HTML: those of `waybill.language`, with escaped values, and text in backticks as code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _template(text: str) -> Markup:
 
 
 def say(key: str, /, count: int | None = None, **values: object) -> Markup:
-    """The sentence of a key as HTML, its values escaped. Raises KeyError for a key or a value that is not there."""
+    """Return the sentence of a key as HTML with escaped values. Raises KeyError for an unknown key or value."""
     if count is not None:
         values["count"] = f"{count:,}"
     return _template(sentence(key, count)).format(**values)

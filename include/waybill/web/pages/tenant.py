@@ -52,9 +52,9 @@ def _flash(name: str) -> str:
 
 
 LOOKS = 120
-"""How often a page looks again for what becomes of a run: ten minutes."""
+"""How often a page looks for what becomes of a run: for ten minutes."""
 BEGINNING = 12
-"""So often of these it waits for the first run of a new tenant to be made: a minute."""
+"""How many of these looks wait for the first run of a new tenant: a minute."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Followed:
 
 @dataclass(frozen=True)
 class May:
-    """Which actions the page offers."""
+    """The actions that the page offers."""
 
     edit: bool
     run: bool
@@ -84,7 +84,7 @@ def show_tenant(
     followed: Annotated[Followed, Depends()],
     before: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
 ) -> Response:
-    """Everything about a tenant; before it is registered, the form that registers it."""
+    """Show everything about a tenant. Before it is registered, show the form that registers it."""
     may = May(caller.allows(Permission.REGISTRATIONS_MANAGE, tenant), caller.allows(Permission.DELIVERIES_RUN, tenant))
     registered = replacing.find(installation, tenant)
     file = replacing.managing_file(installation, tenant, registered)
@@ -116,9 +116,9 @@ def show_tenant(
 
 
 def _follow(asked: Followed, standing: dict[str, Any]) -> dict[str, Any]:
-    """Whether the page goes on looking what becomes of a run that is under way or about to be; not for ever.
+    """Return whether the page goes on looking at a run that is under way or about to start. It does not go on for ever.
 
-    Of all that a run changes only what differs from what the page shows is sent.
+    Of everything that a run changes, only what differs from the page is sent.
     """
     row: overview.Row = standing["row"]
     scheduler_state, look = row.scheduler_state or overview.SchedulerState(), asked.look
@@ -174,14 +174,14 @@ def _standing(
 
 
 def _rehearsed(installation: Installation, registered: Registered) -> dict[str, Any]:
-    """What is kept of the rehearsals, and the destination in force to hold it against."""
+    """Return what is kept of the rehearsals, and the current destination to compare it with."""
     with installation.ledger.read() as connection:
         kept = destinations.last_probe(connection, registered.tenant)
     return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
 
 
 def _shown(delivery: dict[str, Any]) -> dict[str, Any]:
-    """A delivery with how long it took from plan to commit."""
+    """A delivery, and how long it took from plan to commit."""
     took: timedelta | None = None
     if delivery["committed_at"]:
         took = datetime.fromisoformat(delivery["committed_at"]) - datetime.fromisoformat(delivery["created_at"])
@@ -190,14 +190,14 @@ def _shown(delivery: dict[str, Any]) -> dict[str, Any]:
 
 @router.get("/deliveries/{delivery}/log")
 def log_of(request: Request, tenant: TenantPath, delivery: DeliveryId, caller: Viewer, scheduler: SchedulerDep) -> Response:
-    """The log of a delivery's latest try in Airflow; the task's page when it was not delivered by a run, or that run is forgotten."""
+    """Lead to the log of a delivery's latest try in Airflow, or to the task's page if no run delivered it or that run is forgotten."""
     place = scheduler.log_of(tenant, delivery) or f"dags/{dag_id(tenant)}/tasks/deliver"
     return RedirectResponse(f"{below(request)}../../{place}", 303, HEADERS)
 
 
 @router.get("/kit")
 def kit(tenant: TenantPath, caller: Viewer, installation: InstallationDep, dialect: Dialect) -> Response:
-    """What the consumer needs to load the files into their own database."""
+    """Send what the consumer needs to load the files into their own database."""
     return zip_answer(zipped(kit_of(installation, tenant, dialect)), f"waybill-kit-{tenant}-{dialect}.zip")
 
 
@@ -205,7 +205,7 @@ def kit(tenant: TenantPath, caller: Viewer, installation: InstallationDep, diale
 def full_load(
     request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
 ) -> Response:
-    """Full history again, with the next run or now."""
+    """Send the full history again, with the next run or now."""
     when, chosen = "now" if form.one("when") == "now" else "next", form.every("entities")
     if not (chosen or form.one("all")):
         raise InvalidInput([Finding("", "entities", tell("refusal.all_or_one"))])
@@ -234,7 +234,7 @@ def redeliver(
 def backfill(
     request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep, scheduler: SchedulerDep, form: SentForm
 ) -> Response:
-    """Deliver a past range again, days of the tenant's zone, both included."""
+    """Deliver a past range again, in days of the tenant's zone, including both."""
     zone = replacing.require(installation, tenant).registration.zone
     start, end = (_midnight(form, name, zone) for name in ("from", "to"))
     try:
@@ -254,7 +254,7 @@ def _midnight(form: Form, name: str, zone: ZoneInfo) -> datetime:
 
 @router.post("/probe")
 def probe(request: Request, tenant: TenantPath, caller: Operator, installation: InstallationDep) -> Response:
-    """Rehearse the destination and show what was found, or what it failed on: both are kept, so both are read back."""
+    """Rehearse the destination and show what was found, or what it failed on. Both are kept, so both are read back."""
     registered = replacing.require(installation, tenant)
     with suppress(PermanentError, TransientError, ConflictError):
         describing.probe(installation, tenant)

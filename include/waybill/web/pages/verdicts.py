@@ -1,4 +1,4 @@
-"""What the overview says first: one verdict over all tenants, and what is behind it."""
+"""What the overview says first: one verdict about all tenants, and its reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COUNTED = (State.FAILING, State.LATE, State.HELD, State.DUE, State.DELIVERED, S
 
 @dataclass(frozen=True)
 class Verdict:
-    """`tone` is its colour, `title` the sentence, `counts` the tenants by state where that explains it, `causes` why some fail."""
+    """`tone` is its colour, `title` the sentence, `counts` the tenants by state if that explains it, and `causes` why some fail."""
 
     tone: Tone
     title: Markup
@@ -25,7 +25,7 @@ class Verdict:
 
 
 def verdict(totals: Totals, *, unapplied: bool) -> Verdict:
-    """The worst that is true of some tenant decides. `unapplied` says that some configuration is not in force."""
+    """Return the worst that is true of some tenant. `unapplied` says that some configuration is not in force."""
     states = totals.states
     owed, held, due = states[State.FAILING] + states[State.LATE], states[State.HELD], states[State.DUE]
     tone: Tone = "bad" if owed else "warn" if held or unapplied else "wait" if due else "good"

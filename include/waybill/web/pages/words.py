@@ -1,6 +1,6 @@
-"""The words of the pages' forms: their labels, a registration's values as the form names them, refusals told by both.
+"""The words of the pages' forms: their labels, a registration's values as the form names them, and refusals in those words.
 
-What is refused is decided further down, in the words of the API and the command line; here it is only said again for people at a form.
+Rooms below decide what is refused, in the words of the API and the command line. This module only says it again for people at a form.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ REPAIRS = table("repair_fields")
 """The same for the dialogs of full loads and backfills."""
 
 EXPORT = table("export_fields")
-"""The same for the form of an export, where policy does not call them otherwise: see `export_labels`."""
+"""The same for the form of an export, if the policy does not call them otherwise: see `export_labels`."""
 
 _IN_POLICY = {"type": "exportType", "scope": "level", "format": "formats", "range": "preset"}
-"""Fields policy names by another word than their inputs have."""
+"""Fields that the policy names differently from their inputs."""
 
 _FORMS = {
     "registration-form": LABELS,
@@ -47,13 +47,13 @@ _FORMS = {
     "export-form": EXPORT,
 }
 _INPUTS = {"destination": "kind", "scope": "level", "range": "from", "frequency": "repeat"}
-"""What stands for a whole part of a body."""
+"""What a whole part of a body is called."""
 
 KINDS = table("destination_kinds")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "tab", "pipe": "|", "caret": "^", "tilde": "~"}
 LINE_ENDS = table("line_ends")
 _UNSET = table("unset")
-"""What counts where a body leaves a field out."""
+"""What counts if a body leaves a field out."""
 
 _SAID = ("etag_mismatch",)
 _FINDINGS = {("entityList", "no_entities"): "refusal.at_least_one_or", ("destination", "not_allowed"): "refusal.set_by_operator"}
@@ -65,7 +65,7 @@ _CODES = dict.fromkeys(("no_entities", "format_required"), "refusal.at_least_one
 
 
 def export_labels(called: Mapping[str, str]) -> Mapping[str, str]:
-    """The labels of an export's form by the name of the input, where policy has these words for its fields."""
+    """Return the labels of an export's form by the name of the input, if the policy has words for its fields."""
     return EXPORT | {_IN_POLICY.get(name, name): word for name, word in called.items()}
 
 
@@ -78,9 +78,9 @@ class Message:
 
 
 def refusal(error: WaybillError, form: str, called: Mapping[str, str]) -> Message | None:
-    """What the page says of an error to whoever sent this form (its id); None where it says what everybody says.
+    """Return what the page says of an error to whoever sent this form (its id), or None if it says what everybody hears.
 
-    `called` are the words policy has for the fields of an export's form.
+    `called` are the policy's words for the fields of an export's form.
     """
     labels: Mapping[str, str] | None = _FORMS.get("restore-form" if form.startswith("restore-") else form)
     if labels is None:
@@ -111,7 +111,7 @@ def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str
 
 
 def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInput:
-    """A range of days that cannot be delivered again, told of the fields it was chosen in."""
+    """Return the refusal of a range of days that cannot be delivered again, in the fields it was chosen in."""
     if empty:
         return InvalidInput([Finding("", "to", tell("refusal.before_first"))])
     if error.too_early:
@@ -124,7 +124,7 @@ def days_refused(error: BadRange, *, empty: bool, zone: ZoneInfo) -> InvalidInpu
 
 @dataclass(frozen=True)
 class Words:
-    """A tenant's registration in words; entities by the names people know them by."""
+    """Return a tenant's registration in words. Entities have the names that people know."""
 
     catalog: Catalog
 
@@ -133,17 +133,17 @@ class Words:
         return self.catalog.ids_by_name()
 
     def entity(self, word: str) -> str:
-        """The display name of an entity given by id or name; what the catalog no longer has, as it is."""
+        """Return the display name of an entity given by id or name. What the catalog no longer has stays as it is."""
         known = self.catalog.entities.get(self._ids.get(word.casefold(), word))
         return known.display_name if known else word
 
     def named(self, entity: str) -> Markup:
-        """The display name with the id beside it where that is another word."""
+        """Return the display name with the id beside it if they differ."""
         name = self.entity(entity)
         return escape(name) if name == entity else Markup("{}<small>{}</small>").format(name, entity)
 
     def estimate(self, estimate: Estimate) -> Markup:
-        """How much the first full load of an entity brings, as far as its source tells."""
+        """Return how much the first full load of an entity brings, as far as its source tells."""
         if estimate.rows is not None:
             told = say("diff.about_rows", count=estimate.rows)
             return Markup("{} ({})").format(told, estimate.note) if estimate.note else told
@@ -153,7 +153,7 @@ class Words:
         return ", ".join(self.entity(word) for word in words)
 
     def value(self, key: str, value: Any) -> str:
-        """The value of a body's field as the form would show it."""
+        """Return the value of a body's field as the form would show it."""
         match key:
             case _ if value is None:
                 return _UNSET.get(key, "–")
@@ -178,12 +178,14 @@ class Words:
         return str(value)
 
     def changes(self, fields: Mapping[str, tuple[Any, Any]], moved: bool) -> list[tuple[str, str, str]]:
-        """`(label, before, after)` of changed fields. With `moved` the list of entities is told already, by what it switches on and off."""
+        """Yield `(label, before, after)` of changed fields. With `moved`, what is switched on and off already shows the list of
+        entities.
+        """
         told = [(key, self.value(key, old), self.value(key, new)) for key, (old, new) in fields.items()]
         return [(LABELS[key], old, new) for key, old, new in told if old != new and not (moved and key == "entityList")]
 
     def summary(self, body: Mapping[str, Any]) -> str:
-        """A whole registration in one line."""
+        """Return a whole registration in one line."""
         listed = f" ({self.entities(body['entityList'])})" if body["exportOption"] == ExportOption.SELECTED else ""
         fields = ("timezone", "deliverAt", "deliverBy", "destination", "files", "csv", "encryption", "landing")
         rest = [self.value(key, body[key]) for key in fields if key in body]
@@ -207,7 +209,7 @@ PER_ENTITY: Mapping[str, Callable[[Any], str]] = {
     "rename": lambda given: ", ".join(tell("value.renamed", name=name, other=other) for name, other in given.items()),
     "frequencies": str,
 }
-"""Fields of a registration that hold something for each entity, and how that is told."""
+"""Fields of a registration that hold something for each entity, and how to say it."""
 
 
 def words(installation: Installation) -> Words:
@@ -215,7 +217,7 @@ def words(installation: Installation) -> Words:
 
 
 def place(spec: Mapping[str, Any]) -> str:
-    """A destination in one line: `SFTP server, connection acme_sftp, root /in`."""
+    """Return a destination in one line: `SFTP server, connection acme_sftp, root /in`."""
     named = [("bucket", "bucket"), ("connection", "connection"), ("root", "root")]
     rest = [f"{name} {spec[key]}" for key, name in named if spec.get(key) and (key, spec[key]) != ("root", "/")]
     return ", ".join([KINDS.get(spec["kind"], spec["kind"]), *rest])

@@ -1,4 +1,4 @@
-"""Recurring exports on the page of requests: what is asked for every week or month, when next, and what came of it."""
+"""Recurring exports on the page of requests: what is asked for every week or month, when it is next, and what came of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _frame(installation: Installation, tenant: str) -> dict[str, Any]:
 
 
 def create_recurring(installation: Installation, caller: Caller, tenant: str, form: Form, request: dict[str, Any]) -> None:
-    """Store what the form asks for again and again; `request` is that of one time. The name may be left out."""
+    """Store what the form asks for again and again. `request` is a single request. The name may be left out."""
     frequency = form.one("repeat")
     body = {
         "name": form.one("name") or tell("listing.recurring_name", period=frequency.removesuffix("ly")),
@@ -44,7 +44,7 @@ def create_recurring(installation: Installation, caller: Caller, tenant: str, fo
 
 
 def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict[str, Any]]:
-    """The recurring exports the caller may see, with the names of their entities; `mine` are theirs to pause and delete."""
+    """Return the recurring exports that the caller may see, with the names of their entities. `mine` may be paused and deleted."""
     names = installation.catalog.entities
     found = []
     for template in recurring.list_templates(installation, caller, tenant):
@@ -96,7 +96,7 @@ def delete(request: Request, tenant: TenantPath, caller: PageCaller, installatio
 
 @router.get("/recurring/{template_id}/made")
 def made(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
-    """What it asked for so far, newest first."""
+    """Show what it asked for so far, newest first."""
     found = recurring.history(installation, caller, tenant, template_id)
     items = [following.describe_request(installation, request, caller=caller) for request in found]
     return page(

@@ -1,4 +1,4 @@
-"""The page of on-demand exports: ask, follow, download, in the words and the order policy gives it."""
+"""The page of on-demand exports: ask, follow, download, in the words and the order that the policy gives it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from waybill.web.pages.words import export_labels
 
 router = APIRouter()
 settings = APIRouter()
-"""What stands below `/settings`, where one product looks for its exports."""
+"""What is below `/settings`, where one product looks for its exports."""
 
 RequestId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
@@ -45,14 +45,14 @@ Cursor = Annotated[str, Query(pattern="^([0-9a-f]{32})?$")]
 COLUMNS = ("scope", "entities", "created", "status", "rows", "size", "format", "download")
 TITLES = table("columns")
 TAKES = {"project": "project", "app": "project apps", "study": "project study", "participant": "project study participant"}
-"""Fields a scope asks for beside its level."""
+"""Fields that a scope asks for beside its level."""
 
 
 @router.get("/requests")
 def choose(request: Request, caller: PageCaller, installation: InstallationDep, wish: Wish, organization: Name = "") -> Response:
-    """Exports belong to an organization and a tenant: until both are chosen there are only the words that say so.
+    """Exports belong to an organization and a tenant. Until both are chosen, the page only says so.
 
-    Where there is but one tenant to choose it is chosen. What the address asks of the form goes on to the tenant's page.
+    If there is only one tenant to choose, it is chosen. What the address asks of the form goes on to the tenant's page.
     """
     around = frame(installation, caller, "requests", organization=organization, wish=wish)
     if only := around["context"].only:
@@ -70,7 +70,7 @@ def show_in_settings(
     tenant: Name = "",
     cursor: Cursor = "",
 ) -> Response:
-    """The exports of the tenant chosen here, of the only one where there is but one. Raises view_denied when there is none to be seen."""
+    """Show the exports of the chosen tenant, or of the only one. Raises view_denied if there is none to see."""
     found = context(installation, caller, "requests", organization)
     if not found.members:
         raise refused("view_denied")
@@ -85,7 +85,7 @@ def show_in_settings(
 def show_requests(
     request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, wish: Wish, cursor: Cursor = ""
 ) -> Response:
-    """The table and the form. `new` opens the form; a study and a participant in the address do so too, and are fixed in it."""
+    """Show the table and the form. `new` opens the form. A study and a participant in the address do so too, and are fixed in it."""
     return _requests(request, caller, installation, tenant, cursor, wish)
 
 
@@ -126,7 +126,7 @@ def _requests(
 def _form_frame(
     caller: Caller, catalogue: list[Entity], export_policy: ExportPolicy, offered: dict[str, Any], wish: dict[str, str]
 ) -> dict[str, Any]:
-    # Where policy words the levels, it names those the form offers; the others are reached by a link that fixes them.
+    # If the policy words the levels, it names those that the form offers. A link that fixes them reaches the others.
     looks = export_policy.page
     worded = looks.scope_labels or export_policy.scopes
     levels = [scope for scope in offered["scopes"] if scope in worded]
@@ -157,13 +157,13 @@ def _form_frame(
 
 
 def _of_types(offered: dict[str, Any], catalogue: list[Entity]) -> dict[str, list[str]]:
-    """The ids of the entities an export type holds, for the types that do not hold all."""
+    """Return the ids of the entities of an export type, for the types that do not hold all."""
     types = {name: kind["entities"] for name, kind in offered["exportTypes"].items() if kind["entities"] != "all"}
     return {name: [entity.id for entity in catalogue if entity.id in held or entity.display_name in held] for name, held in types.items()}
 
 
 def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
-    """Why the caller cannot create exports here, in the documents' words; empty when they can."""
+    """Return why the caller cannot create exports here, in the documents' words. It is empty if they can."""
     if offered["canCreate"]:
         return ""
     if offered["planRequired"]:
@@ -172,14 +172,14 @@ def _denied(export_policy: ExportPolicy, offered: dict[str, Any]) -> str:
 
 
 def _formats(export_policy: ExportPolicy, offered: dict[str, Any]) -> dict[str, str]:
-    """What can be chosen, and how it is called. A key may hold several formats, joined by commas."""
+    """Return what can be chosen, and what it is called. A key may hold several formats, joined by commas."""
     known = set(offered["formats"]).union(*(kind["formats"] for kind in offered["exportTypes"].values()))
     words = dict(export_policy.page.formats) or {name: name.upper() for name in offered["formats"]}
     return {key: words[key] for key in words if set(key.split(",")) <= known}
 
 
 def submission_body(form: Form) -> dict[str, Any]:
-    """The form as the API's body."""
+    """Return the form as the API's body."""
     scope: dict[str, Any] = {"level": form.one("level") or "tenant"}
     for name in ("project", "study", "participant"):
         if value := form.one(name):
@@ -200,7 +200,7 @@ def submission_body(form: Form) -> dict[str, Any]:
 
 @router.post("/tenants/{tenant}/requests")
 def create(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
-    """Ask for an export, once or again and again. The form carries a key, so that sending it twice asks once."""
+    """Ask for an export, once or again and again. The form carries a key, so sending it twice asks once."""
     body = submission_body(form)
     if form.one("repeat") in EVERY:
         create_recurring(installation, caller, tenant, form, body)
@@ -213,7 +213,7 @@ def create(request: Request, tenant: TenantPath, caller: PageCaller, installatio
 def show_scope_values(
     request: Request, tenant: TenantPath, level: ScopeLevel, caller: PageCaller, installation: InstallationDep
 ) -> Response:
-    """What exists of a level, as the choices below its field. Apps are searched by the last one that is typed."""
+    """Return what exists of a level, as the choices below its field. Apps are searched by the last one that is typed."""
     project, apps, study, participant = (request.query_params.get(name, "") for name in ("project", "apps", "study", "participant"))
     words = {"project": project, "app": apps.rpartition(",")[2], "study": study, "participant": participant}
     within = {"project": project} if level in ("app", "study") else {"project": project, "study": study} if level == "participant" else {}
@@ -245,7 +245,7 @@ def delete(request: Request, tenant: TenantPath, caller: PageCaller, installatio
 
 @router.get("/tenants/{tenant}/requests/{request_id}/download")
 def download(request: Request, tenant: TenantPath, request_id: RequestId, caller: PageCaller, installation: InstallationDep) -> Response:
-    """A link made for this click, followed at once; it stands in no page and no history."""
+    """Make a link for this click and follow it at once. It is in no page and no history."""
     link = links.mint_link(installation, caller, tenant, request_id)
     return RedirectResponse(f"{below(request)}..{DOWNLOADS}{link.token}", 303, HEADERS)
 
@@ -258,7 +258,7 @@ def show_house_catalogue(
     q: Annotated[str, Query(max_length=100)] = "",
     organization: Name = "",
 ) -> Response:
-    """The data dictionary: every entity that can be exported."""
+    """Show the data dictionary: every entity that can be exported."""
     return _catalogue(request, caller, installation, q, frame(installation, caller, "catalogue", organization=organization), frozenset())
 
 
@@ -266,7 +266,7 @@ def show_house_catalogue(
 def show_catalogue(
     request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, q: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
-    """The data dictionary, with what this tenant receives."""
+    """Show the data dictionary, with what this tenant receives."""
     if not caller.allows(Permission.REGISTRATIONS_VIEW, tenant):
         refuse(request, installation, caller, Permission.REGISTRATIONS_VIEW, tenant)
     active = replacing.standing(installation, tenant).active if replacing.find(installation, tenant) else ()

@@ -1,4 +1,4 @@
-"""The rows of the list of exports. Every value the ledger can hold becomes words; a value without words is shown as it is."""
+"""The rows of the list of exports. Every value that the ledger can hold becomes words. A value without words is shown as it is."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from waybill.requests.ranges import PREVIOUS_PERIOD, spoken
 SCOPES = table("scopes")
 RANGES = table("ranges")
 MOST_NAMES = 4
-"""The number of entities a row names. When there are more, the row says how many."""
+"""The number of entities that a row names. If there are more, the row says how many."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One export. `told` are its facts as the API has them, for what is shown as it is: times, numbers, error, actions."""
+    """One export. `told` are its facts as the API has them, for what is shown unchanged: times, numbers, error, actions."""
 
     told: Mapping[str, Any]
     scope: str
@@ -29,20 +29,20 @@ class Row:
     formats: str
     is_active: bool
     starts: str
-    """The time a pending export waits for, empty where it waits for nothing but a worker."""
+    """The time that a pending export waits for. It is empty if it only waits for a worker."""
     is_empty: bool
     until: str
-    """When a finished archive goes, empty for any other."""
+    """When a finished archive is removed. It is empty for any other export."""
     actions: list[str]
-    """What the page offers of what the caller may do."""
+    """The actions that the page offers, of those the caller may do."""
 
     def acts(self, columns: Sequence[str]) -> bool:
-        """Whether anything stands in the column of actions; a download has a column of its own where there is one."""
+        """Whether there is anything in the column of actions. A download has a column of its own, if there is one."""
         return any(name != "download" or "download" not in columns for name in self.actions)
 
 
 def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
-    """The rows of a list; `described` are requests as the API shows them."""
+    """Return the rows of a list. `described` are requests as the API shows them."""
     return [_row(request, looks, zone) for request in described]
 
 
@@ -73,14 +73,14 @@ def _details(scope: Mapping[str, Any]) -> list[str]:
 
 
 def few(names: list[str]) -> str:
-    """Names in a row, as far as a row has room."""
+    """Return as many names as a row has room for."""
     rest = len(names) - MOST_NAMES
     shown = ", ".join(names[:MOST_NAMES])
     return tell("listing.more_names", names=shown, rest=rest) if rest > 0 else shown
 
 
 def range_words(asked: Mapping[str, Any], looks: Page, zone: str) -> str:
-    """A range by its name, or by its days and the zone they are days of."""
+    """Return a range by its name, or by its days and their zone."""
     preset = asked.get("preset")
     if preset and preset != PREVIOUS_PERIOD:
         known = RANGES | dict(looks.range_labels)

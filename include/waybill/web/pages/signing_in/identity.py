@@ -1,4 +1,6 @@
-"""Signing in at the house's identity provider: OpenID Connect, code flow with PKCE. What comes of it is the token a session is made of."""
+"""Signs people in at the house's identity provider: OpenID Connect, code flow with PKCE. The result is the token that a session is
+made of.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COOKIE = "waybill_sign_in"
-"""Keeps what a sign-in that is under way has to come back with; for this browser alone, and ten minutes.
+"""The cookie with what the answer to a sign-in must match. It is for this browser alone, and for ten minutes.
 
-Each tab's has a name of its own.
+Each tab's cookie has a name of its own.
 """
 LIFE_SECONDS = 600
 CALLBACK = "/sign-in/callback"
 _SCOPE = "openid profile email"
 _KEPT_SECONDS = 300.0
 _FAILED_SECONDS = 5.0
-"""For how long a provider that did not answer is not asked again."""
+"""Seconds for which a provider that did not answer is not asked again."""
 _PATIENCE_SECONDS = 1.0
 
 
@@ -53,13 +55,13 @@ class Begun:
 
 
 def provider(request: Request) -> Issuer | None:
-    """The issuer people sign in at, None where they paste a token or are signed in by Airflow."""
+    """The issuer that people sign in at. It is None if they paste a token, or if Airflow signs them in."""
     access = request.app.state.access
     return access.issuer if isinstance(access, TokenAccess) and access.issuer.client_id else None
 
 
 def begin(request: Request, installation: Installation, issuer: Issuer, place: str) -> Begun:
-    """Lead the browser to the provider; `place` is where it goes afterwards, relative to where the pages begin."""
+    """Lead the browser to the provider. `place` is where it goes afterwards, relative to where the pages begin."""
     kept = {"verifier": secrets.token_urlsafe(48), "nonce": secrets.token_urlsafe(24), "place": place}
     with _client(issuer, _callback(request, installation)) as client:
         url, state = client.create_authorization_url(
@@ -73,13 +75,15 @@ def begin(request: Request, installation: Installation, issuer: Issuer, place: s
 
 
 def _free_state(request: Request) -> str:
-    """A state whose cookie no other tab of this browser uses just now, where there is one left."""
+    """Return a state whose cookie no other tab of this browser uses just now, if one is left."""
     tried = [secrets.token_urlsafe(24) for _ in range(64)]
     return next((state for state in tried if cookie_of(state) not in request.cookies), tried[0])
 
 
 def cookie_of(state: str) -> str:
-    """The name of the cookie of a sign-in. Sixteen names bound what a browser that begins again and again has to send."""
+    """Return the name of the cookie of a sign-in. There are sixteen names, which limits what a browser that begins again and again has to
+    send.
+    """
     return f"{COOKIE}_{hashlib.sha256(state.encode()).hexdigest()[0]}"
 
 
@@ -88,8 +92,8 @@ def _is_same(given: str, kept: str) -> bool:
 
 
 def finish(request: Request, installation: Installation, access: TokenAccess) -> tuple[str, str]:
-    """The access token, and the place to go. Raises unauthenticated for an answer that does not fit what this browser began."""
-    from authlib.common.errors import AuthlibBaseError  # Airflow, whose users are signed in, goes without the library
+    """Return the access token, and the place to go. Raises unauthenticated for an answer that does not fit what this browser began."""
+    from authlib.common.errors import AuthlibBaseError  # Airflow, whose users are signed in, does without the library
 
     sent = request.query_params
     cookie = request.cookies.get(cookie_of(sent.get("state", "")), "")
@@ -116,7 +120,7 @@ def finish(request: Request, installation: Installation, access: TokenAccess) ->
 
 
 def _failures(client: OAuth2Client) -> tuple[type[Exception], ...]:
-    """What the client raises for no answer, and for one that is no JSON. Authlib speaks through httpx2 where it can, else httpx."""
+    """Return what the client raises if there is no answer, or one that is no JSON. Authlib uses httpx2 if it can, else httpx."""
     used = next(base for base in type(client).__mro__ if base.__name__ == "Client").__module__.partition(".")[0]
     return (httpx.HTTPError, import_module(used).HTTPError, ValueError)
 
@@ -147,13 +151,13 @@ def _sealed(installation: Installation) -> URLSafeTimedSerializer:
 
 
 _found: dict[str, tuple[float, dict[str, str]]] = {}
-"""What providers say of themselves, by issuer, for a few minutes; nothing for a moment where one did not answer."""
+"""Keeps what providers say of themselves, by issuer, for a few minutes. If one did not answer, it keeps nothing for a moment."""
 
 _asking = threading.Lock()
 
 
 def _endpoints(issuer: Issuer) -> dict[str, str]:
-    """Asked once for all who sign in now. Nobody waits long for another's question: they hold the threads that other pages need.
+    """Ask once for all who sign in now. Nobody waits long for another's question, because they hold the threads that other pages need.
 
     Raises TransientError.
     """
@@ -172,7 +176,7 @@ def _endpoints(issuer: Issuer) -> dict[str, str]:
 
 
 def _asked(issuer: Issuer) -> dict[str, str]:
-    """What a provider says of itself; nothing where it does not answer as it should."""
+    """Return what a provider says of itself, or nothing if it does not answer as it should."""
     try:
         answer = httpx.get(f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=10)
         answer.raise_for_status()

@@ -1,4 +1,4 @@
-"""Who looks at a page: Airflow's session, or under `waybill serve` a token kept in a cookie; and where forms may come from."""
+"""Who looks at a page: Airflow's session, or under `waybill serve` a token in a cookie. And where forms may come from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from waybill.web.problems import Refused, unauthenticated
 
 COOKIE = "waybill_session"
 LONGEST = 3800
-"""Browsers keep at most 4096 bytes of one cookie, its name and attributes included."""
+"""Browsers keep at most 4096 bytes of one cookie, including its name and attributes."""
 
 
 def takes_tokens(request: Request) -> bool:
-    """Whether people sign in here with a token of their own; inside Airflow they are signed in already."""
+    """Return whether people sign in here with a token of their own. Inside Airflow they are signed in already."""
     return isinstance(request.app.state.access, TokenAccess)
 
 
 async def page_caller(request: Request) -> Caller:
-    """The caller, recognised by the same authority as in the API. The cookie counts for pages alone. Raises unauthenticated."""
+    """Return the caller. The same authority recognises it as in the API. The cookie counts for pages alone. Raises unauthenticated."""
     access: Access = request.app.state.access
     token = request.cookies.get(COOKIE, "")
     if takes_tokens(request) and token and "authorization" not in request.headers:
@@ -39,7 +39,7 @@ async def page_caller(request: Request) -> Caller:
 
 
 def with_token(request: Request, token: str) -> Request:
-    """The same request, as a program would have sent it."""
+    """Return the same request as a program would have sent it."""
     headers = [*request.scope["headers"], (b"authorization", b"Bearer " + token.encode("latin-1", "replace"))]
     return Request({**request.scope, "headers": headers}, request.receive)
 
@@ -47,7 +47,7 @@ def with_token(request: Request, token: str) -> Request:
 def same_site(request: Request) -> None:
     """Refuse what a page of another site could have sent. Raises denied."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = site not in (None, "same-origin", "none") or origin == "null"  # a sandboxed frame of whoever
+    foreign = site not in (None, "same-origin", "none") or origin == "null"  # a sandboxed frame, whose origin nobody knows
     if origin is not None and site is None:
         known = {request.headers.get("host", ""), urlsplit(public_url(current_installation(request))).netloc} - {""}
         foreign = urlsplit(origin).netloc not in known
@@ -56,7 +56,7 @@ def same_site(request: Request) -> None:
 
 
 def same_page(request: Request) -> None:
-    """Refuse changes that our own pages did not send: their header cannot be set across sites without leave. Raises denied."""
+    """Refuse changes that our own pages did not send. Another site cannot set their header without leave. Raises denied."""
     if request.method not in ("GET", "HEAD"):
         same_site(request)
         if "hx-request" not in request.headers:
@@ -64,7 +64,7 @@ def same_page(request: Request) -> None:
 
 
 class Form:
-    """The fields of a form, in the order sent."""
+    """The fields of a form, in the order they were sent."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._pairs = pairs
@@ -94,7 +94,7 @@ SentForm = Annotated[Form, Depends(sent_form)]
 
 
 def holding(wanted: Permission) -> Any:
-    """A dependency that yields the caller when they hold the permission for the path's tenant; as the API's, but for pages."""
+    """A dependency that yields the caller if they hold the permission for the path's tenant. It is like the API's, but for pages."""
 
     def check(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep) -> Caller:
         if not caller.allows(wanted, tenant):
