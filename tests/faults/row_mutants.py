@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.exports import make_office
 from tests.faults import scenes
 from tests.faults.live import environment, prepare, uncopied
 from tests.faults.mutants import Attack, Mutant
-from tests.faults.oracle import judge
+from tests.faults.oracle import judge, visible
 from tests.faults.processes import Launcher
 from tests.installations import USER, Place, catalog, make_place
 from tests.servers.pgbouncer import serve_pgbouncer
@@ -187,6 +188,54 @@ def hidden(launcher: Launcher, folder: Path) -> list[str]:
         return [] if done.status == 1 and "row-level security" in done.said else [f"nobody is told of hidden rows: {done.said}"]
 
 
+def called(launcher: Launcher, place: Place, database: Database) -> list[str]:
+    """A function is redefined: what it gives back for every row is other than before, and no row has changed."""
+    shown = "create view shown as select id, tenant_id, grown(version) as version, updated_at, waybill_xid from orders"
+    grown = "create or replace function grown(x int) returns int language sql as 'select x + {}'"
+    database.psql(f"{grown.format(1)}; {shown}")
+    path = place.root / "config/catalog.yaml"
+    path.write_text(path.read_text().replace("relation: orders", "relation: shown"))
+    done = launcher.run(place.root, "run", "acme", "--until", "2026-03-01T12:00:00Z", "--full-load", env=environment(database))
+    database.psql(grown.format(0))
+    return [done.said] if done.status else []
+
+
+def behind_the_primary(launcher: Launcher, folder: Path) -> list[str]:
+    """A standby has received what it has not replayed: its snapshot is older than its clock."""
+    with ExitStack() as servers:
+        cluster = servers.enter_context(serve_postgres())
+        database = servers.enter_context(cluster.database())
+        place = prepare(folder, database, orders={"mode": "lookback", "column": "updated_at", "lookback": "1h"})
+        database.psql(ROWS.format(1, 20))
+        standby = replace(database, port=servers.enter_context(cluster.standby()).port)
+        standby.psql("select pg_wal_replay_pause()")
+        paused = datetime.now(UTC)
+        database.psql(ROWS.format(21, 21))
+        receives = "select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() and pg_get_wal_replay_pause_state() = 'paused'"
+        deadline, pause = time.monotonic() + 60, threading.Event()
+        while standby.psql(receives).strip() != "t" and time.monotonic() < deadline:
+            pause.wait(0.02)
+        done = launcher.run(folder, "run", "acme", "--until", FIRST, env=environment(standby))
+        said = [manifest["snapshot_time"] for _, manifest in place.manifests()]
+        late = [f"a snapshot of {time} has not what was committed at {paused}" for time in said if datetime.fromisoformat(time) > paused]
+        return late + ([done.said] if done.status else [])
+
+
+def collected(launcher: Launcher, folder: Path) -> list[str]:
+    """A worker loses its lease while it reads: another one delivers, and the consumer takes the files away."""
+    scene = scenes.first(folder / "first")
+    sleeper = launcher.start(scene.root, *scene.argv, hold=r"^fsync .*\.user\.csv")
+    sleeper.held()
+    other = launcher.run(scene.root, *scene.argv)
+    taken = visible(scene.out)
+    for path in taken:
+        path.unlink()
+    sleeper.go()
+    woken = sleeper.wait()
+    back = [f"{path.name} is there again" for path in visible(scene.out) if path in taken]
+    return back + [done.said for done in (other, woken) if done.status]
+
+
 def asked_in_all(pool: Database, size: int, query: str) -> set[tuple]:
     """What all connections of a pool answer: each is held until all are asked."""
     with ExitStack() as held:
@@ -251,6 +300,29 @@ ROW_MUTANTS = [
         "THEN b.account\n",
         "THEN b.reader\n",
         hidden,
+    ),
+    Mutant(
+        "nobody looks into functions",
+        "sources/postgres/definition.py",
+        "behind.functions(version)",
+        "{}",
+        on_postgres(called),
+    ),
+    Mutant(
+        "a standby's clock is that of its host",
+        "sources/postgres/settings.py",
+        "ELSE least(clock_timestamp(), coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END",
+        "ELSE clock_timestamp() END",
+        behind_the_primary,
+    ),
+    Mutant(
+        "an overtaken worker goes on",
+        "deliveries/protocol.py",
+        """            if now is None or now.status != DeliveryStatus.OPEN:
+                raise _Overtaken
+            if publishing""",
+        """            if publishing""",
+        collected,
     ),
     Mutant(
         "keys that are gone are not told",
