@@ -11,9 +11,11 @@ import pytest
 
 from tests.servers.postgres import Database
 from tests.sources.test_source_postgres import entity, source
-from waybill.configuration.catalog import Entity, PostgresSource
+from waybill.configuration.catalog import DbApiSource, Entity, PostgresSource
 from waybill.configuration.selection import Dialect, Selection
 from waybill.errors import TransientError
+from waybill.sources import Source
+from waybill.sources.dbapi.source import DbApi
 from waybill.sources.postgres.source import Postgres
 
 ROWS = "SELECT i, 'acme', 1, '2026-01-01Z', pg_current_xact_id() FROM generate_series(1, 20) AS i"
@@ -52,9 +54,9 @@ def orders(postgres: Database) -> Database:
     return postgres
 
 
-def read_while(database: Database, replacement: str, wanted: Entity, user: str = "") -> list[bytes]:
+def read_while(database: Database, replacement: str, wanted: Entity, user: str = "", through: Source | None = None) -> list[bytes]:
     """What an extraction delivers that begins while the replacement is open and goes on when it commits."""
-    origin = source(database, **({"login": user} if user else {}))
+    origin = through or source(database, **({"login": user} if user else {}))
     got: list[bytes] = []
     failed: list[BaseException] = []
 
@@ -110,6 +112,27 @@ def test_what_an_entity_reads_is_held_whatever_is_between(orders: Database, shap
             " INSERT INTO child SELECT id, version, updated_at FROM orders"
         )
     assert len(read_while(orders, REPLACEMENTS["emptied and filled"], entity("lookback", **SHAPES[shape]))) == 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "replacement"),
+    [
+        *(("table", what) for what in REPLACEMENTS),
+        *((what, "emptied and filled") for what in SHAPES if what not in ("table", "through a parent")),
+    ],
+)
+def test_a_driver_of_postgresql_takes_its_snapshot_after_the_table_is_held(orders: Database, replacement: str, shape: str) -> None:
+    if shape != "table":
+        orders.psql(VIEWS)
+    driver = DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg.connect(orders.dsn))
+    assert (
+        len(
+            read_while(
+                orders, REPLACEMENTS[replacement], entity("full" if "query" in shape else "lookback", **SHAPES[shape]), through=driver
+            )
+        )
+        == 20
+    )
 
 
 @pytest.mark.parametrize("replacement", [REPLACEMENTS["emptied and filled"], REPLACEMENTS["rewritten"]], ids=["emptied", "rewritten"])

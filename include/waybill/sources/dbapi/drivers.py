@@ -38,11 +38,13 @@ SELECT column_name FROM information_schema.columns WHERE table_name = {} AND tab
 """
 
 
-_TEMPORARY_LAST = """
-SELECT set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
+_POSTGRES_CLOCK = f"""
+SELECT {CLOCK}, set_config('search_path', concat_ws(', ', nullif(nullif(reset_val, ''), '""'), 'pg_temp'), true)
   FROM pg_settings WHERE name = 'search_path'
-"""
-"""The search path of role and database, with temporary tables last: another user of a pooled session may have changed it."""
+"""  # noqa: S608 (a constant)
+"""With the clock, our search path. The first query takes the snapshot: what has to happen before it cannot wait for another one.
+
+The search path of role and database, with temporary tables last: another user of a pooled session may have changed it."""
 
 _WITHOUT_SNAPSHOTS = """
 SELECT t.table_name, t.engine
@@ -162,8 +164,8 @@ def database(connection: Any) -> Database:
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
         if root == "psycopg2":  # it decodes text by the encoding of the moment of connecting
             settings = [setting for setting in settings if "client_encoding" not in setting]
-        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings), _TEMPORARY_LAST)
-        return Database("PostgreSQL", '"', style, begin, f"SELECT {CLOCK}", "current_schema()", _POSTGRES_COLUMNS, _named)
+        begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
+        return Database("PostgreSQL", '"', style, begin, _POSTGRES_CLOCK, "current_schema()", _POSTGRES_COLUMNS, _named)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 

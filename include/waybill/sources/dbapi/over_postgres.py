@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from waybill.sources.sql import Sql, quote
 
 _TIMES = (ColumnType.DATE, ColumnType.TIMESTAMP)
 """Python has none before year 1, after 9999, or infinite: they come as the engine reads them, in UTC."""
+_NOT_ALLOWED = "42501"
+"""SQLSTATE of a relation that cannot be locked, because only some of its columns are granted."""
 _NAMED = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid = ANY(%s::oid[])"
 
 
@@ -58,6 +60,19 @@ def flavour(connection: Any, plain: TableFlavour, natives: Mapping[str, str]) ->
     shapes = nested.shapes(_rows(connection, nested.SHAPES, unknown)) if unknown else {}
     texts = frozenset(quote(name) for name, native in natives.items() if spelling.kind(native) is ColumnType.STRING)
     return PostgresTable(plain.database, PostgresFlavour(loose=texts, shapes=shapes))
+
+
+def lock(cursor: Any, names: Iterable[str]) -> None:
+    """Hold relations against replacement until the transaction ends, before its snapshot is taken, as the native source does."""
+    for name in names:
+        cursor.execute("SAVEPOINT locking")
+        try:
+            cursor.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _NOT_ALLOWED and getattr(error, "pgcode", None) != _NOT_ALLOWED:
+                raise
+            cursor.execute("ROLLBACK TO locking")
+        cursor.execute("RELEASE locking")
 
 
 def types_of_result(connection: Any, description: Any) -> dict[str, str]:

@@ -26,7 +26,7 @@ from waybill.sources.dbapi.query import TableQuery
 from waybill.sources.definitions import Definition
 from waybill.sources.duckdb import engine
 from waybill.sources.postgres.definition import definition
-from waybill.sources.postgres.functions import Behind
+from waybill.sources.postgres.functions import Behind, lockable
 from waybill.sources.query import Parent, Query
 from waybill.sources.sql import Sql, quote, quoted_name, split_name, sql
 
@@ -66,7 +66,7 @@ class DbApi:
             opened = self.connect(self.spec.connection)
             connection = opened if hasattr(opened, "cursor") else FrameConnection(opened)
         try:
-            yield DbApiSnapshot(connection, where)
+            yield DbApiSnapshot(connection, where, tuple(entities))
         finally:
             connection.close()
 
@@ -76,7 +76,7 @@ class DbApiSnapshot:
 
     counts_cheaply = False
 
-    def __init__(self, connection: Any, where: str) -> None:
+    def __init__(self, connection: Any, where: str, entities: tuple[Entity, ...] = ()) -> None:
         self.connection = connection
         self.where = where
         self.database = drivers.database(connection)
@@ -87,10 +87,25 @@ class DbApiSnapshot:
         self._flavours: dict[str, drivers.TableFlavour] = {}
         with _errors(where), closing(connection.cursor()) as cursor:
             self.database.settle(connection)
+            lockable = self._lockable(cursor, entities) if self._is_postgres else {}
             for statement in self.database.begin:
                 cursor.execute(statement)
+            over_postgres.lock(cursor, lockable.values())
             cursor.execute(self.database.clock)
             self.taken_at: datetime = _aware(cursor.fetchone()[0])
+
+    def _lockable(self, cursor: Any, entities: Iterable[Entity]) -> dict[str, str]:
+        """Return the tables and views that entities read in PostgreSQL, found in a transaction of their own."""
+        found: dict[str, str] = {}
+        _, *settings = self.database.begin
+        for entity in entities:
+            for statement in (*settings, self.database.clock):
+                cursor.execute(statement)
+            behind = self._look_behind(entity)
+            found |= lockable(self._rows, [*behind.names, *behind.tables()])
+            self.connection.rollback()
+        self._behind.clear()
+        return found
 
     def columns(self, entity: Entity) -> dict[str, str]:
         found = self._columns.get(entity.query or entity.relation)

@@ -97,6 +97,12 @@ SELECT DISTINCT format('%I.%I', s.nspname, c.relname)
   JOIN pg_namespace s ON s.oid = c.relnamespace
  WHERE b.catalog = 'pg_proc'::regclass AND n.catalog = 'pg_class'::regclass
 """
+_LOCKABLE = """
+SELECT named.name, format('%I.%I', n.nspname, c.relname)
+  FROM ({}) AS named(name)
+  JOIN pg_class c ON c.oid = to_regclass(named.name) AND c.relkind IN ('r', 'p', 'v') AND c.oid >= 16384
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
 _FUNCTIONS = """
 {}
 SELECT oid::regprocedure::text,
@@ -124,6 +130,12 @@ class Call(NamedTuple):
     caller: int
     catalog: int
     place: int
+
+
+def lockable(ask: Ask, names: Sequence[str]) -> dict[str, str]:
+    """The tables and views among these names, in their order, each with the name that LOCK TABLE takes."""
+    found = dict(ask(sql(_LOCKABLE, row_security.listed(names))))
+    return {name: found[name] for name in names if name in found}
 
 
 class Behind:
@@ -158,7 +170,7 @@ class Behind:
         return f"VALUES {', '.join(rows)}"
 
     def tables(self) -> list[str]:
-        """The quoted names of what functions read."""
+        """The quoted names of what functions read, beside `names`."""
         return [name for (name,) in self._ask(sql(_TABLES, self._behind, NEXT))] if self.has_functions else []
 
     def views(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from waybill.sources.definitions import Definition
 from waybill.sources.postgres import extent as postgres_extent
 from waybill.sources.postgres import heaps, nested, session, streams
 from waybill.sources.postgres.definition import definition
-from waybill.sources.postgres.functions import Behind
+from waybill.sources.postgres.functions import Behind, lockable
 from waybill.sources.postgres.heaps import Heap
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.records import Buffer, blocks, records, unknown
@@ -47,14 +47,6 @@ SELECT a.attname,
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
 """  # noqa: S608 (both parts are constants)
-_LOCKABLE = """
-SELECT wanted.name, format('%%I.%%I', n.nspname, c.relname)
-  FROM unnest(%s::text[]) WITH ORDINALITY AS wanted(name, at)
-  JOIN pg_class c ON c.oid = to_regclass(wanted.name)
-  JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p', 'v')
- ORDER BY wanted.at
-"""
 _REPLACED = """
 SELECT 1
   FROM (SELECT to_regclass(%s) AS now) AS r
@@ -132,7 +124,7 @@ class PostgresSnapshot:
             for entity in entities:
                 found += self._tables_read(entity)
                 self._behind.pop(entity.id)
-            return dict(self.connection.execute(_LOCKABLE, [list(dict.fromkeys(found))]).fetchall())
+            return lockable(self._ask, list(dict.fromkeys(found)))
 
     @contextmanager
     def _catalogue(self, statement_timeout: timedelta) -> Iterator[None]:
