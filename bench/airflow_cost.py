@@ -80,6 +80,12 @@ class Night:
     database: float
     idle: float
     slowest_start: float
+    slots: float
+    """The share of the time between the first task's start and the last one's end in which the slots ran tasks."""
+    first: float
+    """Seconds from the unpausing to the first task's start."""
+    unused: float
+    """The share of the machine's processor time that nobody used meanwhile."""
     parts: dict[str, float]
     """CPU seconds of Airflow by kind of process."""
 
@@ -113,6 +119,9 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
     yield Figure(f"{what} | its database, per delivered entity", night.database / night.deliveries, "s of CPU")
     yield Figure(f"{what} | when idle", 100 * night.idle, "% of a core")
     yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
+    yield Figure(f"{what} | first task begins after", night.first, "s")
+    yield Figure(f"{what} | slots that run a task, from then on", 100 * night.slots, "%")
+    yield Figure(f"{what} | of the machine, used by nobody", 100 * night.unused, "%")
 
 
 def _processes(sizes: Sequence[int] = (10, 100, 2_000, 10_000)) -> Iterator[Line]:
@@ -320,7 +329,7 @@ def _airflow(house: House, settings: Mapping[str, str], *, celery: bool) -> Iter
     environment |= {
         "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis.port}/0",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{house.metadata.url}",
-        "AIRFLOW__CELERY__WORKER_CONCURRENCY": parallelism,
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": settings.get("CELERY__WORKER_CONCURRENCY", parallelism),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
     }
     try:
@@ -343,22 +352,38 @@ def spend(house: House, tenants: int, registered: int, settings: Mapping[str, st
         idle, began = _cpu(airflow, house), time.monotonic()
         time.sleep(IDLE_SECONDS)
         rate = {kind: seconds / (time.monotonic() - began) for kind, seconds in (_cpu(airflow, house) - idle).items()}
-        before, began = _cpu(airflow, house), time.monotonic()
+        before, began, machine = _cpu(airflow, house), time.monotonic(), _machine()
+        unpaused = datetime.now(UTC)
         due = [f"export__{_name(number)}" for number in range(tenants)]
         connection.execute("update dag set is_paused = false where dag_id = any(%s)", [due])
         airflow._wait(lambda: _finished(connection) == tenants, NIGHT_SECONDS, "the night did not end")
-        seconds = time.monotonic() - began
+        seconds, unused = time.monotonic() - began, [now - then for now, then in zip(_machine(), machine, strict=True)]
         spent = {kind: used - rate.get(kind, 0.0) * seconds for kind, used in (_cpu(airflow, house) - before).items()}
         database = spent.pop("database")
         tasks = _count(connection, "task_instance where dag_id like 'export\\_\\_%' and state = 'success'")
         waits = "select max(extract(epoch from start_date - queued_dttm)) from task_instance where dag_id like 'export\\_\\_%'"
         slowest = connection.execute(waits).fetchone()
+        ran = "extract(epoch from sum(end_date - start_date)), extract(epoch from max(end_date) - min(start_date)), min(start_date)"
+        busy, lasted, first = connection.execute(f"select {ran} from task_instance where dag_id like 'export\\_\\_%'").fetchone() or ()
         failed = _count(connection, "dag_run where dag_id like 'export\\_\\_%' and state = 'failed'")
         if failed:
             raise RuntimeError(f"{failed} of {tenants} runs failed")
     idle_rate = sum(each for kind, each in rate.items() if kind != "database")
     start = float(slowest[0]) if slowest else 0.0
-    return Night(seconds, tasks, tenants * ENTITIES, sum(spent.values()), database, idle_rate, start, spent)
+    slots = float(busy) / float(lasted) / int(settings["CORE__PARALLELISM"])
+    return Night(
+        seconds,
+        tasks,
+        tenants * ENTITIES,
+        sum(spent.values()),
+        database,
+        idle_rate,
+        start,
+        slots,
+        (first - unpaused).total_seconds(),
+        unused[0] / unused[1],
+        spent,
+    )
 
 
 def _count(connection: psycopg.Connection[Any], table: str) -> int:
@@ -371,6 +396,12 @@ def _count(connection: psycopg.Connection[Any], table: str) -> int:
 
 def _finished(connection: psycopg.Connection[Any]) -> int:
     return _count(connection, "dag_run where dag_id like 'export\\_\\_%' and state in ('success', 'failed')")
+
+
+def _machine() -> tuple[int, int]:
+    """Processor time of the whole machine so far, in ticks: idle, and all."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _cpu(airflow: Airflow, house: House) -> Counter[str]:

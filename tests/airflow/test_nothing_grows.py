@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, Table, event, insert, select, update
 from starlette.testclient import TestClient
 
-from tests.installations import DAY, NOON, Place, make_place
+from tests.installations import DAY, NOON, THEME, USER, Place, catalog, make_place
 from tests.open_access import OpenDoor
 from waybill.deliveries import planning, running, sizing
 from waybill.deliveries.publishing import days
@@ -86,6 +86,7 @@ def grown(root: Path, tenants: int, days: int) -> Place:
     place = make_place(root, clock=NOON - DAY)
     policy = {"notify": {"late_after": "6h", "to": ["ops@example.com"]}, "api_destinations": "any"}
     place.write("policy.yaml", policy)
+    place.write("catalog.yaml", catalog(user=USER, theme=THEME, colour={**THEME, "name": "colour"}))
     place.tenant(deliverAt="01:00", deliverBy="09:00", landing={"status": True})
     installation = place.installation()
     apply(installation, actor="test")
@@ -213,6 +214,8 @@ OF_ONE_TENANT: dict[str, Callable[[Installation], Any]] = {
     "words of a request": lambda one: one.words_of("acme"),
     "GET of the registration": asked("GET", f"/api/v1{TENANT}/export"),
     "GET of deliveries": asked("GET", f"/api/v1{TENANT}/deliveries?limit=20"),
+    "GET of deliveries of an entity it never had": asked("GET", f"/api/v1{TENANT}/deliveries?entity=colour"),
+    "GET of abandoned deliveries": asked("GET", f"/api/v1{TENANT}/deliveries?status=abandoned"),
     "PUT of the registration": asked("PUT", "/api/v1/tenants/api-made/export?dryRun=true", json=BODY),
     "page of exports": asked("GET", "/page/tenants/acme/requests"),
     "page of one tenant": asked("GET", "/page/tenants/acme"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -22,11 +23,17 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.copies import Copy
+from tests.destinations.sftp_places import key_place, local_place
 from tests.faults.proxy import Proxy, proxied
 from tests.installations import NOON, Place, make_place
+from tests.servers.s3 import S3Server
 from tests.servers.sshd import SftpAccess, serve_sshd
+from waybill.configuration.registration import S3Destination
 from waybill.connection import Connection
+from waybill.deliveries.publishing.upload import Uploads
 from waybill.deliveries.running import Result, run
+from waybill.destinations.base import Destination, Session
+from waybill.destinations.s3 import S3
 from waybill.files.places import verify
 from waybill.housekeeping import housekeeping
 from waybill.ledger.tables import attempt
@@ -102,8 +109,9 @@ class Scene:
 
     def is_held_up(self) -> bool:
         """Everything is read, the small part has arrived, the large one has not."""
-        sent = [path for spool in self.spools() for path in spool.iterdir() if not path.stat().st_mode & 0o200]
-        return bool(self.attempts() and len(sent) == 1 and self.proxy.passed["up"] == self.proxy.limits["up"])
+        spooled = {path.stat().st_size for spool in self.spools() for path in spool.iterdir()}
+        arrived = [path for path in self.hidden() if path.is_file() and path.stat().st_size in spooled]
+        return bool(self.attempts() and len(arrived) == 1 and self.proxy.passed["up"] == self.proxy.limits["up"])
 
     def cut(self) -> Result:
         """A run whose connection breaks after everything was read and some parts have arrived."""
@@ -213,7 +221,6 @@ def _other_columns(scene: Scene) -> None:
 
 def _damaged(scene: Scene) -> None:
     for path in scene.spools()[0].iterdir():
-        path.chmod(0o600)
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size - 1)
 
@@ -234,7 +241,6 @@ def test_what_is_no_longer_the_same_is_read_anew(scene: Scene, happened: Callabl
 def test_bytes_that_changed_on_the_disk_are_never_published(scene: Scene) -> None:
     scene.cut()
     for path in scene.spools()[0].iterdir():
-        path.chmod(0o600)
         with path.open("r+b") as file:
             file.seek(100)
             file.write(b"X")
@@ -257,3 +263,41 @@ def test_a_spool_that_nobody_goes_on_with_is_removed_when_its_time_is_up(scene: 
     assert not spool.exists()
     assert scene.hidden() == []
     scene.delivered()
+
+
+def _sessions(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Session]:
+    if where == "folder":
+        destination: Destination = local_place(tmp_path).destination
+    elif where == "sftp":
+        destination = key_place(request.getfixturevalue("server")).destination
+    else:
+        s3: S3Server = request.getfixturevalue("s3")
+        s3.client().create_bucket(Bucket=tmp_path.name.replace("_", "-"))
+        spec = S3Destination(kind="s3", bucket=tmp_path.name.replace("_", "-"), connection="aws", root="/")
+        extra = {"endpoint_url": s3.endpoint, "region_name": s3.region}
+        destination = S3(spec, lambda _: Connection("aws", "aws", login=s3.access_key, password=s3.secret_key, extra=extra))
+    with destination.connect() as session:
+        yield session
+
+
+@pytest.mark.parametrize("where", ["folder", "sftp", "s3"])
+def test_what_arrived_whole_is_not_sent_again_and_anything_else_is(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    whole = [os.urandom(300_000) for _ in range(4)]
+    arrived = [whole[0], whole[1][:200_000], os.urandom(300_000), None]  # whole, cut off, of the same size, and not there
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for number, data in enumerate(whole, 1):
+        (spool / str(number)).write_bytes(data)
+    for session in _sessions(where, tmp_path, request):
+        session.prepare("/exports/acme/.user.part")
+        for number, found in enumerate(arrived, 1):
+            if found is not None:
+                session.upload(f"/exports/acme/.user.part/{number}", [found])
+        (spool / "1").write_bytes(b"not looked at")
+        with Uploads(
+            session, lambda number: spool / str(number), lambda number: f"/exports/acme/.user.part/{number}", hold=False
+        ) as uploads:
+            for number, data in enumerate(whole, 1):
+                uploads.go_on(number, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+            uploads.finish()
+        assert [b"".join(session.blocks(f"/exports/acme/.user.part/{number}")) for number in range(1, 5)] == whole

@@ -27,7 +27,7 @@ from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manif
 from waybill.deliveries.publishing.renaming import publish_document, require_published
 from waybill.deliveries.publishing.resuming import Claim
 from waybill.deliveries.publishing.signing import publish_signature, signature_of
-from waybill.deliveries.publishing.upload import Uploads, forget_sent
+from waybill.deliveries.publishing.upload import Uploads
 from waybill.destinations import Profile, Session
 from waybill.destinations.resend_store import Kept
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
@@ -426,7 +426,6 @@ class _Worker:
         if self.resources.kept is None or adopted.id != self.token or not self.spool.exists():
             return True
         try:
-            forget_sent(self.spool)
             self.resources.kept.keep(self.task.delivery.id, self.spool)
         except (PermanentError, TransientError) as error:
             _log.warning("the bytes of delivery %s are not kept yet: %s", self.task.delivery.id, error)

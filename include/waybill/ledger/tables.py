@@ -153,6 +153,7 @@ _UNLISTED = text("status = 'committed' AND day_number IS NULL AND kind <> 'backf
 _UNFED = text("status = 'committed' AND feed_number IS NULL")
 _UNSEEN = text("published_at IS NULL")
 _REPEATS = text("redelivers IS NOT NULL")
+_ABANDONED = text("status = 'abandoned'")
 
 delivery = Table(
     "delivery",
@@ -206,12 +207,14 @@ delivery = Table(
     Index("ix_delivery_date", "tenant", "export_date", "id"),
     # The columns that the condition fixes come first: SQLite picks the index of which a query gives most columns.
     Index("ix_delivery_open", "status", "tenant", "id", sqlite_where=text("status = 'open'"), postgresql_where=text("status = 'open'")),
+    Index("ix_delivery_abandoned", "status", "tenant", "id", sqlite_where=_ABANDONED, postgresql_where=_ABANDONED),
     Index("ix_delivery_unlisted", "tenant", "status", "day_number", "id", sqlite_where=_UNLISTED, postgresql_where=_UNLISTED),
     Index("ix_delivery_unfed", "tenant", "status", "feed_number", "committed_at", "id", sqlite_where=_UNFED, postgresql_where=_UNFED),
     Index("ix_delivery_redelivers", "redelivers", sqlite_where=_REPEATS, postgresql_where=_REPEATS),
 )
 
 IS_OPEN = text("delivery.status = 'open'")
+IS_ABANDONED = text("delivery.status = 'abandoned'")
 IN_SEQUENCE = text("delivery.purpose = 'schedule' AND delivery.status <> 'abandoned'")
 UNLISTED = text("delivery.status = 'committed' AND delivery.day_number IS NULL AND delivery.kind <> 'backfill'")
 UNFED = text("delivery.status = 'committed' AND delivery.feed_number IS NULL")

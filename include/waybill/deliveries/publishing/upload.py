@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -58,22 +56,19 @@ class Uploads:
         return spool
 
     def go_on(self, number: int, recorded: Mapping[str, Any]) -> None:
-        """File `number` as an earlier process wrote it: sent again unless it arrived whole then."""
+        """Send file `number` as an earlier process wrote it, unless the destination has it whole: then it is only read back."""
         spool = SpooledFile(self._spool(number), recorded["bytes"], recorded["sha256"])
         self._spools.append(spool)
         self._sent.append(self._pool.submit(self._send_rest, self._place(number), spool))
 
     def _send_rest(self, place: str, spool: SpooledFile) -> Stored:
-        if spool.is_sent and self._session.size(place) == spool.bytes:
+        if self._session.sha256(place) == spool.sha256:
             return Stored(spool.bytes, spool.sha256)
         self._session.remove(place)
         return self._send(place, spool)
 
     def _send(self, place: str, spool: Spool) -> Stored:
-        stored = self._session.upload(place, spool.follow())
-        if stored.sha256 == spool.sha256:
-            spool.mark_sent()
-        return stored
+        return self._session.upload(place, spool.follow())
 
     def check(self) -> None:
         """Raise the error that has stopped an upload, so that reading from the source can end early."""
@@ -109,7 +104,7 @@ BLOCK = 1 << 20
 
 
 class Spool(ABC):
-    """One file of one attempt on this machine's disk. One that may not be written any more has arrived whole."""
+    """One file of one attempt on this machine's disk."""
 
     path: Path
 
@@ -123,22 +118,6 @@ class Spool(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Tell followers that the rest will never come."""
-
-    @property
-    def is_sent(self) -> bool:
-        return not self.path.stat().st_mode & stat.S_IWUSR
-
-    def mark_sent(self) -> None:
-        """Sending it again would do no harm, so that no failure counts."""
-        with suppress(OSError):
-            self.path.chmod(0o400)
-
-
-def forget_sent(folder: Path) -> None:
-    """Give the files of a delivered attempt the mode of everything that Waybill writes, before they are kept."""
-    with suppress(OSError):  # who keeps them says what is wrong
-        for path in folder.iterdir():
-            path.chmod(private.FILE)
 
 
 class SpooledFile(Spool):
