@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,8 +15,10 @@ from fastapi.testclient import TestClient
 from tests.exports import Office, make_office, person
 from tests.issuer import Api, TestIssuer, tenant_api
 from waybill.errors import WaybillError
+from waybill.registrations import applying
 from waybill.requests import recurring
 from waybill.requests.fulfilment import running
+from waybill.requests.ranges import previous_period
 from waybill.requests.recurring import TemplateBody, create_template, delete_template, make_recurring
 
 WEEKLY: dict[str, Any] = {"name": "backup", "frequency": "weekly", "request": {"entities": ["measurement"], "formats": ["ndjson"]}}
@@ -61,6 +65,89 @@ def test_a_slot_that_is_taken_delays_the_request_and_loses_none(office: Office, 
     running.fulfil_all(office.installation())
     assert len(make_recurring(office.installation())) == 1
     assert len(history(api, template)) == 1
+
+
+def ranges(api: Api, template: str) -> list[tuple[str, str]]:
+    """What the requests of a template cover, oldest first."""
+    return [(one["range"]["from"], one["range"]["to"]) for one in reversed(history(api, template))]
+
+
+def make_all(office: Office) -> None:
+    """What a worker does that was away and is back: make and fulfil until nothing is owed."""
+    while make_recurring(office.installation()):
+        running.fulfil_all(office.installation())
+
+
+def test_an_outage_over_several_boundaries_loses_no_period(office: Office, api: Api) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    office.later(timedelta(days=22))  # no worker for three Mondays
+    make_all(office)
+    weeks = [("2026-06-01", "2026-06-07"), ("2026-06-08", "2026-06-14"), ("2026-06-15", "2026-06-21")]
+    assert ranges(api, template) == weeks
+    assert api("GET", f"/acme/export-templates/{template}").json()["nextAt"] == "2026-06-29T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize("body", [{"covers": "everything"}, {"request": WEEKLY["request"] | {"range": {"from": "2026-05-01"}}}])
+def test_after_an_outage_the_same_range_is_asked_for_once(office: Office, api: Api, body: dict[str, Any]) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY | body).json()["id"]
+    office.later(timedelta(days=22))
+    make_all(office)
+    assert len(history(api, template)) == 1
+
+
+def test_an_export_that_runs_past_the_next_boundary_loses_no_period(office: Office, api: Api) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    office.later(timedelta(days=12))
+    office.ask()
+    assert make_recurring(office.installation()) == []
+    running.fulfil_all(office.installation())
+    make_all(office)
+    assert ranges(api, template) == [("2026-06-01", "2026-06-07"), ("2026-06-08", "2026-06-14")]
+
+
+def test_a_configuration_with_a_mistake_at_the_boundary_loses_no_period(office: Office, api: Api) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
+    catalog = office.place.root / "config/catalog.yaml"
+    right = catalog.read_text()
+    catalog.write_text("entities: 1\n")
+    office.later(timedelta(days=7))
+    assert make_recurring(office.installation()) == []
+    catalog.write_text(right)
+    make_all(office)
+    assert ranges(api, template) == [("2026-06-01", "2026-06-07")]
+    assert api("GET", f"/acme/export-templates/{template}").json()["note"] is None
+
+
+@pytest.mark.parametrize("frequency", ["weekly", "monthly"])
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Tokyo", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_tenant_that_moves_to_another_zone_gets_every_period_once(office: Office, api: Api, frequency: str, zone: str) -> None:
+    template = api("POST", "/acme/export-templates", WEEKLY | {"frequency": frequency}).json()["id"]
+    office.place.tenant(entityList=["measurement"], timezone=zone, destination={"kind": "folder", "root": "out"})
+    applying.apply(office.installation(), actor="test")
+    for _ in range(70):
+        office.later(timedelta(days=1, hours=1))
+        make_all(office)
+    periods = ranges(api, template)
+    days = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in periods]
+    assert days[0][0] == date(2026, 6, 1)
+    assert all(first - last == timedelta(days=1) for (_, last), (first, _) in pairwise(days))
+    assert len(days) == (10 if frequency == "weekly" else 2)
+
+
+@pytest.mark.parametrize("frequency", ["weekly", "monthly"])
+@pytest.mark.parametrize(
+    "zone",
+    ["UTC", "Europe/Berlin", "America/Santiago", "Africa/Cairo", "Asia/Beirut", "America/Havana", "Pacific/Apia", "America/St_Johns"],
+)
+def test_periods_follow_one_another_over_every_change_of_the_clock(zone: str, frequency: str) -> None:
+    """Pacific/Apia left out 30 December 2011, St. John's changed the clock one minute after midnight until then, Cairo at midnight."""
+    there, at, last = ZoneInfo(zone), datetime(2009, 12, 31, 12, tzinfo=UTC), None
+    while at < datetime(2016, 1, 1, tzinfo=UTC):
+        at = recurring.next_boundary(frequency, at, there)
+        period = previous_period(frequency, at, there)
+        first = date.fromisoformat(period["from"])
+        assert last is None or first - last == timedelta(days=1)
+        last = date.fromisoformat(period["to"])
 
 
 def test_a_paused_template_asks_for_nothing_and_goes_on_with_the_next_boundary(office: Office, api: Api) -> None:

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from waybill.access import Caller, Permission
 from waybill.canonical import optional_timestamp_text
-from waybill.errors import WaybillError
+from waybill.errors import ConfigError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.ledger import registrations
@@ -25,11 +25,12 @@ from waybill.requests.rights import holds, may_see, require, require_project, se
 from waybill.requests.scopes import refuse_unknown
 from waybill.requests.states import Refused, refused
 from waybill.requests.submission import Asked, Submission, check
-from waybill.window import Frequency, start_of_day
+from waybill.window import Frequency
 
-_DAY = timedelta(days=1)
 _BUSY = ("export_in_progress", "rate_limited")
 """Refusals that pass by themselves. The request is made a little later."""
+_ZONES_APART = timedelta(hours=26)
+"""The most by which midnight in one time zone differs from midnight in another."""
 
 
 class TemplateBody(Asked):
@@ -71,13 +72,16 @@ def create_template(installation: Installation, caller: Caller, tenant: str, bod
 
 def next_boundary(frequency: str, now: datetime, zone: ZoneInfo) -> datetime:
     """Return the first beginning of a week or month after `now`, in the zone."""
-    return start_of_day(Frequency(frequency).first_day_after(now.astimezone(zone).date()), zone)
+    return Frequency(frequency).following(now, zone)
 
 
 def _period(stored: dict[str, Any], frequency: str, boundary: datetime, zone: ZoneInfo) -> dict[str, Any] | None:
-    if stored["covers"] != "period" or stored["request"].get("range"):
-        return None
-    return previous_period(frequency, boundary, zone)
+    return previous_period(frequency, boundary, zone) if _covers_period(stored) else None
+
+
+def _covers_period(stored: dict[str, Any]) -> bool:
+    """Return whether each request of a template is about another period: the week or month that ended."""
+    return stored["covers"] == "period" and not stored["request"].get("range")
 
 
 def list_templates(installation: Installation, caller: Caller, tenant: str) -> list[Template]:
@@ -144,34 +148,47 @@ def delete_template(installation: Installation, caller: Caller, tenant: str, tem
 
 
 def make_recurring(installation: Installation) -> list[ExportRequest]:
-    """Make the requests that templates owe. Each boundary gives one request, however often this is called."""
+    """Make the requests that templates owe. Each boundary gives one request, however often this is called.
+
+    A request that covers a period is made for every period, also after an outage: one at each call, oldest first. What waits for another
+    export, a source or a configuration to come right waits, and no period is lost by it.
+    """
     with installation.ledger.read() as connection:
         due = recurring.due(connection, installation.now())
     made = []
     for template in due:
         zone = zone_of(installation, template.tenant)
-        try:
-            with installation.speaking_to(template.tenant):
-                made.append(_make(installation, template, zone))
-            note = ""
-        except WaybillError as error:
-            if error.code in _BUSY and installation.now() < next_boundary(template.frequency, template.next_at, zone):
-                continue
-            note = str(error)
+        boundary = _boundary(template, zone)
+        next_at, note = boundary, template.note
+        if boundary <= installation.now():
+            try:
+                with installation.speaking_to(template.tenant):
+                    made.append(_make(installation, template, zone, boundary))
+                note = ""
+            except WaybillError as error:
+                if error.code in _BUSY or isinstance(error, TransientError | ConfigError):
+                    continue
+                note = str(error)
+            covered_until = boundary if _covers_period(template.submission) else installation.now()
+            next_at = next_boundary(template.frequency, covered_until, zone)
         with installation.ledger.begin() as connection:
-            recurring.advance(connection, template, next_boundary(template.frequency, installation.now(), zone), note)
+            recurring.advance(connection, template, next_at, note)
     return made
 
 
-def _make(installation: Installation, template: Template, zone: ZoneInfo) -> ExportRequest:
+def _boundary(template: Template, zone: ZoneInfo) -> datetime:
+    """Return the boundary that a template waits for, in the tenant's zone of today, which may have changed since the time was stored."""
+    return Frequency(template.frequency).floor(template.next_at + _ZONES_APART, zone)
+
+
+def _make(installation: Installation, template: Template, zone: ZoneInfo, boundary: datetime) -> ExportRequest:
     person = Requester(template.requested_by, template.requester_name, template.email, template.roles)
     submission = Submission.model_validate(template.submission["request"])
     tenants = _tenants_of(installation, template, submission)
     if not still_holds(installation, template.roles, tenants, Permission.EXPORTS_CREATE):
         raise refused("create_denied")
-    boundary = Frequency(template.frequency).floor(template.next_at, zone)
     origin = Origin(
-        key=f"template:{template.id}:{optional_timestamp_text(template.next_at)}",
+        key=f"template:{template.id}:{optional_timestamp_text(boundary)}",
         template=template.id,
         period=_period(template.submission, template.frequency, boundary, zone),
     )
