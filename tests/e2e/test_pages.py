@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.conftest import REPOSITORY
 from tests.e2e.browsing import Visitor, chromium, visit, waybill_serve
@@ -136,6 +136,20 @@ def test_search_filter_and_organization_stand_in_the_address_and_back_leads_thro
     expect(tenants).to_have_count(2)
 
 
+def test_a_word_that_is_typed_before_the_scripts_are_there_is_searched_for(ada: Visitor) -> None:
+    page, held = ada.page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/htmx.min.js*", hold)
+    with page.expect_request("**/htmx.min.js*"):
+        page.goto(f"{ada.base}/page/", wait_until="commit")
+    page.get_by_label("Search tenants").fill("glo")
+    held[0].continue_()
+    expect(page.locator("#tenants tbody th")).to_have_count(1)
+
+
 def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undone(ada: Visitor) -> None:
     page = ada.page
     ada.go("")
@@ -240,6 +254,45 @@ def test_an_active_export_can_be_cancelled_and_asked_for_again(ada: Visitor) -> 
     expect(page.locator("#requests-list .state").first).to_have_text("Cancelled")
 
 
+def test_a_button_that_is_refused_says_why_for_as_long_as_nothing_else_is_pressed(ada: Visitor) -> None:
+    page, listed = ada.page, ada.page.locator("#requests-list")
+    ada.go("tenants/acme/requests")
+    for ended in (True, False):
+        page.get_by_role("button", name="New export").click()
+        page.get_by_role("checkbox", name="measurement").check()
+        page.get_by_role("button", name="Create export").click()
+        expect(listed.locator(".state").first).to_have_text("Pending")
+        if ended:
+            listed.get_by_role("button", name="Cancel").click()
+            expect(listed.locator(".state").first).to_have_text("Cancelled")
+    listed.get_by_role("button", name="Resubmit").first.click()
+    refused = page.locator("#problem")
+    expect(refused).to_contain_text("Another export is in progress")
+    for _ in range(2):
+        with page.expect_response(lambda answer: answer.request.method == "GET" and answer.url.endswith("/requests")):
+            pass  # the list follows the active export by itself
+    expect(refused).to_contain_text("Another export is in progress")
+    listed.get_by_role("button", name="Cancel").click()
+    expect(refused).to_be_empty()
+
+
+def test_a_list_that_another_window_has_changed_comes_again_with_the_refusal(site: Site) -> None:
+    """This product's page does not poll: only its buttons ask the server."""
+    token = site.token("initech")
+    with visit(site.browser, site.base, token) as one, visit(site.browser, site.base, token) as other:
+        one.go("tenants/initech/requests?new=1")
+        one.page.get_by_role("checkbox", name="measurement").check()
+        one.page.locator("#export-form button:not([type])").click()
+        first, second = (visitor.page.locator("#requests-list tbody tr").first for visitor in (one, other))
+        expect(first.locator(".state")).to_have_text("pending")
+        other.go("tenants/initech/requests")
+        first.get_by_role("button", name="Cancel").click()
+        expect(first.locator(".state")).to_have_text("cancelled")
+        second.get_by_role("button", name="Cancel").click()
+        expect(other.page.locator("#problem")).to_contain_text("The export is not active any more.")
+        expect(second.locator(".state")).to_have_text("cancelled")
+
+
 def test_who_may_not_create_exports_reads_why_and_who_may_not_view_sees_a_lock(site: Site) -> None:
     with visit(site.browser, site.base, site.token("umbrella", "initech", roles=[])) as viewer:
         viewer.go("tenants/umbrella/requests")
@@ -332,12 +385,13 @@ def test_every_page_is_usable_by_everybody_in_light_dark_and_on_a_phone(site: Si
     token = site.token(*TENANTS, "nobody-yet")
     with visit(site.browser, site.base, token, **MODES[mode]) as visitor:
         for name, path in PAGES.items():
+            if name == "sign-in":  # who is signed in is led on
+                visitor.context.clear_cookies()
             visitor.go(path)
             visitor.page.screenshot(path=site.shots / f"{name}-{mode}.png", full_page=True)
             assert visitor.serious() == [], name
             assert visitor.overflow <= 0, (name, visitor.widest)
             assert [one for one in visitor.errors if not one.startswith("Failed to load resource")] == [], name
-        visitor.go("")
         ground = visitor.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(17, 20, 24)") == (mode == "dark")
 

@@ -128,3 +128,15 @@ def test_an_expired_link_leads_to_the_exports(shop: Shop) -> None:
     ways = re.findall(r'<a class="button second" href="([^"]*)">([^<]*)', answer.text)
     assert ways[0][1] == "Exports"
     assert answer.url.join(ways[0][0]).path == "/page/requests"
+
+
+def test_who_may_see_nothing_is_denied_with_a_lock_and_no_way_back_here(shop: Shop) -> None:
+    """Nobody's product: it is refused as the exports themselves are, not called a delivery that is missing."""
+    if shop.sample.preset != "types":  # the product where seeing is a right of its own
+        return
+    answer = show(shop, "/page/", **shop.sample.people["nora"])
+    assert answer.status_code == 403
+    assert '<svg class="lock"' in answer.text
+    assert "You don’t have permission to view exports or deliveries." in answer.text
+    assert "<h1>Access denied</h1>" in answer.text
+    assert 'class="button second" href' not in answer.text

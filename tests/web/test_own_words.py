@@ -111,7 +111,19 @@ def test_refusals_and_findings_of_the_api_are_in_the_products_words(shop: Shop) 
     wrong = shop("POST", "", {"scope": {"level": "project"}, "entities": ["nothing"], "formats": ["avro"]}).json()["errors"]
     assert len(wrong) == 3
     assert all(each["message"].startswith(MARK) for each in wrong)
+    assert f"({MARK}allowed: " in wrong[2]["message"]
     assert shop("GET", f"/{'0' * 32}").json()["detail"].startswith(MARK)
+
+
+def test_form_and_api_say_the_same_of_a_scope_that_lacks_something(shop: Shop) -> None:
+    shop.policy(words={})
+    (wrong,) = shop("POST", "", shop.sample_ask() | {"scope": {"level": "project"}}).json()["errors"]
+    assert wrong["message"] == "choose a project"
+
+
+def test_the_rows_of_the_list_are_in_the_products_words(shop: Shop) -> None:
+    shop.done(**shop.sample_ask() | {"scope": {"level": "project", "project": "p1"}})
+    assert f"{MARK}project p1" in show(shop, "page/tenants/acme/requests").text
 
 
 def test_an_archive_its_mail_and_its_link_speak_in_the_products_words(shop: Shop, smtp: SmtpServer) -> None:

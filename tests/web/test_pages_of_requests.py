@@ -144,3 +144,52 @@ def test_cancel_stands_beside_delete_where_the_product_knows_it(shop: Shop) -> N
 
 def test_dates_name_their_zone_in_the_form(shop: Shop) -> None:
     assert f"Days begin at midnight in {shop.zone.key}." in text(show(shop).text)
+
+
+def press(shop: Shop, path: str, **fields: str) -> Any:
+    """A button of the page, as htmx sends it."""
+    person = shop.sample.people[next(iter(shop.sample.people))]
+    htmx = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
+    return shop.client.post(f"/page/tenants/acme/{path}", headers=shop.issuer.bearer(**person) | htmx, data=fields)
+
+
+def test_what_another_tab_has_removed_is_gone_from_the_list_without_an_error(shop: Shop) -> None:
+    one = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-02"}})
+    assert shop("DELETE", f"/{one['id']}").status_code == 204
+    answer = press(shop, "delete-request", request=one["id"])
+    assert (answer.status_code, 'id="requests-list"' in answer.text, one["id"] in answer.text) == (200, True, False)
+    body = {"name": "backup", "frequency": "weekly", "request": shop.sample_ask() | {"range": {}}}
+    template = shop("POST", "../tenants/acme/export-templates", body).json()["id"]
+    assert shop("DELETE", f"../tenants/acme/export-templates/{template}").status_code == 204
+    for path in (f"recurring/{template}/pause", f"recurring/{template}/resume", "delete-recurring"):
+        answer = press(shop, path, request=template)
+        assert (answer.status_code, 'id="recurring"' in answer.text, template in answer.text) == (200, True, False), path
+
+
+def test_a_button_that_came_too_late_says_so(shop: Shop) -> None:
+    one = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-03"}})
+    answer = press(shop, f"requests/{one['id']}/cancel")
+    assert answer.status_code in (403, 409)
+    assert answer.headers["HX-Retarget"] == "#problem"
+
+
+def test_a_page_says_what_it_needs_scripts_for(shop: Shop) -> None:
+    shown = show(shop).text
+    assert "Enable JavaScript and reload the page. Downloads work without it." in text(
+        shown.partition("<noscript>")[2].partition("</noscript>")[0]
+    )
+
+
+def test_a_recurring_export_covers_everything_only_where_an_export_may(shop: Shop) -> None:
+    required = shop.installation.configuration.export_policy("acme").range.required
+    assert ('<option value="everything"' in show(shop).text) is not required
+    body = {"name": "all", "frequency": "weekly", "covers": "everything", "request": shop.sample_ask() | {"range": {}}}
+    answer = shop("POST", "../tenants/acme/export-templates", body)
+    assert answer.status_code == (422 if required else 201)
+
+
+def test_a_mail_is_promised_only_to_whom_one_is_sent(shop: Shop) -> None:
+    told = "We send you an email when"
+    mails = "ready" in shop.installation.configuration.export_policy("acme").notify.requests
+    assert (told in show(shop).text) is mails
+    assert told not in show(shop, email="").text

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -252,3 +252,15 @@ def test_who_signs_out_is_out_in_every_tab(door: Door) -> None:
     browser.post("/page/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
     again = browser.get("/page/tenants/acme/requests")
     assert (again.status_code, "sign-in" in again.headers["location"]) == (303, True)
+
+
+@pytest.mark.parametrize("place", ["", "tenants/acme/requests", "//elsewhere.example", "../../elsewhere"])
+def test_who_is_signed_in_already_goes_on_from_the_sign_in(door: Door, place: str) -> None:
+    """*Back* leads to the sign-in after a first export, and bookmarks are made there."""
+    browser = door.browser()
+    browser.get(door.begin(browser))
+    answer = browser.get("/page/sign-in", params={"next": place})
+    assert answer.status_code == 303
+    assert urljoin("http://127.0.0.1:8080/page/sign-in", answer.headers["location"]).startswith("http://127.0.0.1:8080/page/")
+    browser.post("/page/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
+    assert browser.get("/page/sign-in", params={"next": place}).status_code == 200

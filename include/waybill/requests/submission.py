@@ -184,7 +184,7 @@ def _scope_problems(scope: Scope, export_policy: ExportPolicy) -> Iterator[Findi
         if given and field not in takes.get(scope.level, ()):
             yield Finding("", f"scope.{field}", tell("submission.not_in_scope", level=scope.level), code="scope_not_supported")
         if not given and field in needs.get(scope.level, ()):
-            yield Finding("", f"scope.{field}", tell("submission.scope_needs", level=scope.level), code="scope_incomplete")
+            yield Finding("", f"scope.{field}", tell(f"choose.{field}"), code="scope_incomplete")
     if scope.organization and scope.level != "organization":
         yield Finding("", "scope.organization", tell("submission.not_in_scope", level=scope.level), code="scope_not_supported")
 

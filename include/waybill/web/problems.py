@@ -17,6 +17,7 @@ from starlette.routing import Match, Route
 
 from waybill.configuration.findings import parameter
 from waybill.errors import ConfigError, ConflictError, Finding, InvalidInput, TransientError, WaybillError
+from waybill.language import tell
 from waybill.requests import states as request_
 from waybill.web.headers import DEFAULTS
 
@@ -183,8 +184,8 @@ def field_errors(error: InvalidInput) -> list[dict[str, str]]:
 
 
 def _message(finding: Finding) -> str:
-    hints = [f"allowed: {finding.allowed}"] if finding.allowed else []
-    hints += [f"did you mean {finding.meant}?"] if finding.meant else []
+    hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
+    hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
     return finding.reason + (f" ({'; '.join(hints)})" if hints else "")
 
 

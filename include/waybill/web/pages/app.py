@@ -111,12 +111,14 @@ def _query(request: Request) -> str:
     return f"?{request.url.query}" if request.url.query else ""
 
 
-def sign_in(
+async def sign_in(
     request: Request, next: Annotated[str, Query(max_length=2000)] = "", why: Annotated[str, Query(max_length=40)] = ""
 ) -> Response:
-    """The page to paste a token into. Inside Airflow there is nothing to paste."""
+    """The page to sign in at. It leads on whoever is signed in, as everybody is inside Airflow: *Back* and old bookmarks come here, too."""
     if not takes_tokens(request):
         return RedirectResponse("./", 303)
+    if COOKIE in request.cookies and await _whoever(request):
+        return RedirectResponse(f"./{next.lstrip('/.')}", 303, {"Cache-Control": "no-store"})
     said = say("signing_in.ended") if why == "ended" else ""
     return page(request, "frame/sign_in.html", next=next, said=said, provider=identity.provider(request) is not None)
 
@@ -263,7 +265,8 @@ def _ways(request: Request, caller: Caller | None, status: int, tabs: list[conte
     ways = [(tell("failed.again"), "")] if request.method == "GET" and (status >= 500 or status == 412) else []
     if caller is None:  # both go over signing in
         return [*ways, (tell("nav.exports"), f"{below(request)}requests") if status == 410 else (tell("failed.start"), below(request))]
-    leads = [(link.title, below(request) + link.address) for link in tabs if link.tab in ("overview", "requests")]
+    here = route_of(request).strip("/")
+    leads = [(link.title, below(request) + link.address) for link in tabs if link.tab in ("overview", "requests") and link.address != here]
     return [*ways, *sorted(leads, key=lambda way: way[1].endswith("requests"), reverse=status == 410)]
 
 

@@ -14,6 +14,7 @@ from waybill.access import Caller, Permission, tenant_id
 from waybill.airflow.names import APPLY_DAG, DAG_PREFIX, HOUSEKEEPING_DAG, REQUESTS_DAG, tenant_of
 from waybill.deliveries.reports.overview import Asked, State, overview
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.registrations.applying import pending_changes
 from waybill.web.dependencies import InstallationDep, SchedulerDep
 from waybill.web.pages import redaction
@@ -22,6 +23,7 @@ from waybill.web.pages.render import HEADERS, below, page
 from waybill.web.pages.sentences import say
 from waybill.web.pages.signing_in.session import PageCaller, takes_tokens
 from waybill.web.pages.verdicts import verdict
+from waybill.web.problems import Refused
 
 router = APIRouter()
 
@@ -65,6 +67,8 @@ def show_overview(
         "airflow": airflow,
         "no_match": _no_match(q, known),
     }
+    if not (found.totals.tenants or shown["exporting"] or shown["registers"]):
+        raise Refused("denied", tell("overview.nothing_to_see"))
     if name == "overview/page.html":  # what is above the list does not change with a search
         visible = partial(caller.rights.among, Permission.REGISTRATIONS_VIEW)
         shown["unapplied"] = pending_changes(installation, visible, scheduler.applying_failed())

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from waybill import __version__
 from waybill.access import Caller
 from waybill.airflow.names import dag_id
-from waybill.language import LANGUAGE
+from waybill.language import LANGUAGE, tell
 from waybill.web.pages.sentences import say
 from waybill.web.pages.signing_in.session import takes_tokens
 
@@ -24,6 +24,7 @@ SETTINGS = "/settings/exports"
 FROM_SETTINGS = "../page/"
 """The way from the exports at `/settings/exports`, which are beside the pages, to where the pages begin."""
 
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 HEADERS = {
     "Cache-Control": "no-store",
@@ -76,11 +77,8 @@ def span(value: timedelta | None) -> str:
     if value is None:
         return "–"
     seconds = max(0, int(value.total_seconds()))
-    for length, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= length:
-            count = seconds // length
-            return f"{count} {name}" + ("" if count == 1 else "s")
-    return f"{seconds} s"
+    length, unit = next((known for known in _UNITS if seconds >= known[0]), (1, "seconds"))
+    return tell(f"duration.{unit}", count=seconds // length)
 
 
 def moment(value: datetime | str | None, zone: tzinfo = UTC) -> Markup:

@@ -58,9 +58,6 @@ _UNSET = table("unset")
 _SAID = ("etag_mismatch",)
 _FINDINGS = {("entityList", "no_entities"): "refusal.at_least_one_or", ("destination", "not_allowed"): "refusal.set_by_operator"}
 
-_CHOOSE = table("choose")
-"""What a scope asks for, by the name of the input."""
-
 _CODES = dict.fromkeys(("no_entities", "format_required"), "refusal.at_least_one")
 
 
@@ -103,10 +100,9 @@ def _finding(finding: Finding, labels: Mapping[str, str]) -> tuple[str, str, str
     label = labels.get(field, "")
     hints = [tell("refusal.allowed", allowed=finding.allowed)] if finding.allowed else []
     hints += [tell("refusal.meant", meant=finding.meant)] if finding.meant else []
-    chosen = _CHOOSE.get(field) if finding.code == "scope_incomplete" else None
     key = _FINDINGS.get((finding.path, finding.code)) or _CODES.get(finding.code)
     known = tell(key, option=ExportOption.ALL.value) if key else ""
-    said = chosen or known or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
+    said = known or finding.reason + (f" ({'; '.join(hints)})" if hints else "")
     return field, label, f"{label} {said}" if said.startswith(("is ", "must ", "has ")) else said[:1].upper() + said[1:]
 
 

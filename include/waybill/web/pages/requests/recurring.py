@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +17,7 @@ from waybill.language import tell
 from waybill.requests import following, recurring
 from waybill.requests.creating import zone_of
 from waybill.requests.recurring import TemplateBody
+from waybill.requests.states import Refused
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
@@ -28,6 +31,16 @@ TemplateId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 EVERY = ("weekly", "monthly")
 
 
+@contextmanager
+def unless_gone() -> Iterator[None]:
+    """What another tab or person has removed meanwhile needs no error: the list that follows does not have it any more."""
+    try:
+        yield
+    except Refused as error:
+        if error.code != "not_found":
+            raise
+
+
 def _frame(installation: Installation, tenant: str) -> dict[str, Any]:
     return {"tenant": tenant, "zone": zone_of(installation, tenant)}
 
@@ -36,7 +49,7 @@ def create_recurring(installation: Installation, caller: Caller, tenant: str, fo
     """Store what the form asks for again and again. `request` is a single request. The name may be left out."""
     frequency = form.one("repeat")
     body = {
-        "name": form.one("name") or tell("listing.recurring_name", period=frequency.removesuffix("ly")),
+        "name": form.one("name") or tell(f"listing.recurring_{frequency}"),
         "frequency": frequency,
         "request": request,
     }
@@ -77,20 +90,23 @@ def _list(request: Request, caller: Caller, installation: Installation, tenant: 
 
 @router.post("/recurring/{template_id}/pause")
 def pause(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
-    recurring.pause_template(installation, caller, tenant, template_id, paused=True)
+    with unless_gone():
+        recurring.pause_template(installation, caller, tenant, template_id, paused=True)
     return _list(request, caller, installation, tenant)
 
 
 @router.post("/recurring/{template_id}/resume")
 def resume(request: Request, tenant: TenantPath, template_id: TemplateId, caller: PageCaller, installation: InstallationDep) -> Response:
-    recurring.pause_template(installation, caller, tenant, template_id, paused=False)
+    with unless_gone():
+        recurring.pause_template(installation, caller, tenant, template_id, paused=False)
     return _list(request, caller, installation, tenant)
 
 
 @router.post("/delete-recurring")
 def delete(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
     """The requests it made stay."""
-    recurring.delete_template(installation, caller, tenant, form.one("request"))
+    with unless_gone():
+        recurring.delete_template(installation, caller, tenant, form.one("request"))
     return _list(request, caller, installation, tenant)
 
 

@@ -29,7 +29,7 @@ from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath, refuse
 from waybill.web.pages.context import NOBODY, Name, Wish, asking, context, frame
 from waybill.web.pages.render import HEADERS, below, in_settings, moved, page
-from waybill.web.pages.requests.recurring import EVERY, create_recurring, listed
+from waybill.web.pages.requests.recurring import EVERY, create_recurring, listed, unless_gone
 from waybill.web.pages.requests.rows import RANGES, SCOPES, rows
 from waybill.web.pages.sentences import say
 from waybill.web.pages.signing_in.session import Form, PageCaller, SentForm, takes_tokens
@@ -153,6 +153,7 @@ def _form_frame(
         "catalogue": catalogue,
         "fulfilment": export_policy.fulfilment,
         "fulfil_at": export_policy.fulfil_at,
+        "mailed": "ready" in export_policy.notify.requests and bool(caller.email),
     }
 
 
@@ -239,7 +240,8 @@ def resubmit(request: Request, tenant: TenantPath, request_id: RequestId, caller
 
 @router.post("/tenants/{tenant}/delete-request")
 def delete(request: Request, tenant: TenantPath, caller: PageCaller, installation: InstallationDep, form: SentForm) -> Response:
-    following.delete(installation, caller, tenant, [form.one("request")])
+    with unless_gone():
+        following.delete(installation, caller, tenant, [form.one("request")])
     return _requests(request, caller, installation, tenant)
 
 

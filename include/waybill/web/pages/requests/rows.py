@@ -67,7 +67,7 @@ def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
 
 
 def _details(scope: Mapping[str, Any]) -> list[str]:
-    named = [f"{field} {scope[field]}" for field in ("organization", "project", "study", "participant") if scope.get(field)]
+    named = [tell(f"scope_details.{field}", name=scope[field]) for field in table("scope_details") if scope.get(field)]
     apps = [", ".join(map(str, scope["apps"]))] if scope.get("apps") else []
     return named + apps
 

@@ -1,4 +1,4 @@
-// Light or dark, the direction of the text, and clicks that come early. A plain script in the head, so that it has run before the first paint.
+// Light or dark, the direction of the text, and clicks and searches that come early. A plain script in the head, so that it has run before the first paint.
 "use strict";
 
 (function followTheParent() {
@@ -32,5 +32,14 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.removeEventListener("click", keep, true);
     if (early) early.click();
+  });
+})();
+
+(function searchWhatWasTypedEarly() {
+  // A word that is typed before htmx is there is searched for once it is.
+  window.addEventListener("load", () => {
+    for (const field of document.querySelectorAll("form[hx-get] input[type=search]")) {
+      if (field.value !== field.defaultValue) field.form.requestSubmit();
+    }
   });
 })();

@@ -37,7 +37,7 @@ function pointOut(problem) {
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.elt.matches("[list]")) return; // a field that asks what there is sends nothing
+  if (event.detail.elt.matches("[list], [hx-trigger^=every], [data-again]")) return; // what asks by itself answers nothing that was said
   const form = event.detail.elt.closest("dialog, form");
   if (form) forget(form);
   document.getElementById("problem").replaceChildren();
@@ -45,6 +45,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id.endsWith("-form-problem")) pointOut(event.detail.target);
+});
+
+// Somebody else was faster: what a list shows is no longer so. The list comes again, and what was said stays above it.
+document.addEventListener("htmx:responseError", (event) => {
+  const list = event.detail.target.ownerDocument.querySelector("[data-again]");
+  if (list && list.contains(event.detail.elt)) window.htmx.ajax("GET", list.dataset.again, { source: list, target: list, swap: "outerHTML" });
 });
 
 // A network that is gone ends in words, never in a wait without an end.
