@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
 
 from tests.servers.postgres import Database
@@ -21,6 +23,7 @@ from waybill.sources.dbapi.source import DbApi
 from waybill.sources.postgres.settings import transaction_settings
 from waybill.sources.sql import sql
 
+Through = Callable[[Database], DbApi]
 HOSTILE = {
     "extra_float_digits": "-10",
     "DateStyle": "'SQL, DMY'",
@@ -53,8 +56,11 @@ def orders(postgres: Database) -> Database:
     return postgres
 
 
-def dbapi(database: Database) -> DbApi:
-    return DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg.connect(database.dsn))
+@pytest.fixture(params=[psycopg, psycopg2], ids=lambda driver: driver.__name__)
+def dbapi(request: pytest.FixtureRequest) -> Through:
+    """The database through a driver: Airflow's hook takes the older one, or the newer where it is asked to."""
+    connect = request.param.connect
+    return lambda database: DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: connect(database.dsn))
 
 
 def read(snapshot: Snapshot, shape: Any = SHAPE) -> bytes:
@@ -63,7 +69,7 @@ def read(snapshot: Snapshot, shape: Any = SHAPE) -> bytes:
     return b"".join(bytes(block) for block, _ in snapshot.csv(selection, Dialect()))
 
 
-def test_the_bytes_are_those_of_the_native_source_whatever_the_database_sets(orders: Database) -> None:
+def test_the_bytes_are_those_of_the_native_source_whatever_the_database_sets(dbapi: Through, orders: Database) -> None:
     with source(orders).snapshot([SHAPE]) as native, dbapi(orders).snapshot([SHAPE]) as snapshot:
         assert read(snapshot) == read(native)
         assert "1,0.30000000000000004,2026-02-03,2026-02-03T04:05:06.789000Z,2026-02-03T03:05:06.789000Z,AP9c,1.50,é→😀\n".encode() in read(
@@ -71,7 +77,7 @@ def test_the_bytes_are_those_of_the_native_source_whatever_the_database_sets(ord
         )
 
 
-def test_every_setting_of_the_native_source_is_set_and_the_transaction_is_read_only(orders: Database) -> None:
+def test_every_setting_of_the_native_source_is_set_and_the_transaction_is_read_only(dbapi: Through, orders: Database) -> None:
     with source(orders).snapshot([SHAPE]) as native, dbapi(orders).snapshot([SHAPE]) as snapshot:
         names = [one.split()[2] for one in transaction_settings(native.connection.info.server_version, timedelta(hours=1))]
         asked = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
@@ -80,7 +86,7 @@ def test_every_setting_of_the_native_source_is_set_and_the_transaction_is_read_o
 
 
 @pytest.mark.parametrize("raising", ["('x' || id)::int", "(id * 40000)::smallint", "1 / (id - id)", "('x' || id)::date"])
-def test_what_a_view_raises_is_told_as_that(orders: Database, raising: str) -> None:
+def test_what_a_view_raises_is_told_as_that(dbapi: Through, orders: Database, raising: str) -> None:
     orders.psql(f"CREATE VIEW bad AS SELECT id, tenant_id, ({raising})::text AS s FROM orders")
     shape = entity("full", relation="bad", columns={"s": {"type": "string"}})
     with (
@@ -91,7 +97,7 @@ def test_what_a_view_raises_is_told_as_that(orders: Database, raising: str) -> N
     assert caught.value.code == "source_refused"
 
 
-def test_the_database_tells_which_columns_are_never_null(orders: Database, tmp_path: Path) -> None:
+def test_the_database_tells_which_columns_are_never_null(dbapi: Through, orders: Database, tmp_path: Path) -> None:
     with dbapi(orders).snapshot([SHAPE]) as snapshot:
         assert snapshot.never_null(SHAPE) == {"id"}
         assert snapshot.never_null(entity("full", relation="", query="SELECT * FROM orders")) is None
@@ -118,7 +124,7 @@ SPELT = {
 
 
 @pytest.mark.parametrize("shape", [{}, {"relation": "", "query": "SELECT * FROM things"}], ids=["table", "query"])
-def test_the_server_spells_what_a_driver_would_change(postgres: Database, shape: dict[str, str]) -> None:
+def test_the_server_spells_what_a_driver_would_change(dbapi: Through, postgres: Database, shape: dict[str, str]) -> None:
     columns = ", ".join(f"c{number} {native}" for number, native in enumerate(SPELT))
     postgres.psql(f"CREATE TABLE things (id int PRIMARY KEY, tenant_id text, updated_at timestamptz DEFAULT '2026-01-01Z', {columns})")
     names, values = ", ".join(f"c{number}" for number, _ in enumerate(SPELT)), ", ".join(SPELT.values())
@@ -132,7 +138,7 @@ def test_the_server_spells_what_a_driver_would_change(postgres: Database, shape:
         read(snapshot, money)
 
 
-def test_a_tenant_is_compared_exactly_whatever_its_column_takes_as_equal(postgres: Database) -> None:
+def test_a_tenant_is_compared_exactly_whatever_its_column_takes_as_equal(dbapi: Through, postgres: Database) -> None:
     postgres.psql(
         """CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
            CREATE TABLE orders (id int PRIMARY KEY, tenant_id text COLLATE loose, version int,

@@ -75,6 +75,10 @@ class Cursor(Protocol):
     def close(self) -> None: ...
 
 
+def _nothing(connection: Any) -> None:
+    """A connection reads values as they are stored already."""
+
+
 @dataclass(frozen=True)
 class Database:
     """One kind of database, reached through one driver."""
@@ -88,7 +92,7 @@ class Database:
     columns: str
     stream: Callable[[Any], Cursor] | None
     """Opens a cursor that does not gather the result in memory. None if no such cursor is known."""
-    settle: Callable[[Any], None] = lambda connection: None
+    settle: Callable[[Any], None] = _nothing
     """Makes a connection read values as they are stored, whatever its own settings say."""
     offset: str = ""
     """The statement for the seconds between the server's own clock and UTC."""
@@ -162,10 +166,11 @@ def database(connection: Any) -> Database:
         return _mysql(root, style)
     if root in ("psycopg", "psycopg2"):
         settings = transaction_settings(connection.info.server_version, STATEMENT_TIMEOUT)
-        if root == "psycopg2":  # it decodes text by the encoding of the moment of connecting
+        if root == "psycopg2":  # it decodes text by what it was told itself
             settings = [setting for setting in settings if "client_encoding" not in setting]
         begin = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", "; ".join(settings))
-        return Database("PostgreSQL", '"', style, begin, _POSTGRES_CLOCK, "current_schema()", _POSTGRES_COLUMNS, _named)
+        settle = _settle_psycopg2 if root == "psycopg2" else _nothing
+        return Database("PostgreSQL", '"', style, begin, _POSTGRES_CLOCK, "current_schema()", _POSTGRES_COLUMNS, _named, settle)
     stream = _plain if root in _STREAMING_BY_NATURE else None
     return Database(root, '"', style, (), "SELECT CURRENT_TIMESTAMP", "CURRENT_SCHEMA", _STANDARD_COLUMNS, stream)
 
@@ -195,6 +200,10 @@ def _mysql(root: str, style: str) -> Database:
     )
 
 
+def _settle_psycopg2(connection: Any) -> None:
+    connection.set_client_encoding("UTF8")
+
+
 def _settle_mysql(connection: Any) -> None:
     """Make text arrive as it is stored. Another character set would silently replace what it lacks by question marks."""
     for name in ("set_character_set", "set_charset_collation"):
@@ -206,6 +215,11 @@ def _settle_mysql(connection: Any) -> None:
         modes = str(cursor.fetchone()[0]).split(",")
         if not _CHANGING_TEXT.isdisjoint(modes):
             cursor.execute(f"SET SESSION sql_mode = '{','.join(mode for mode in modes if mode not in _CHANGING_TEXT)}'")
+
+
+def state(error: BaseException) -> str:
+    """The SQLSTATE of an error of PostgreSQL's; empty where there is none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
 
 
 def _plain(connection: Any) -> Any:

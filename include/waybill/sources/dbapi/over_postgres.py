@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.canonical import ColumnType
-from waybill.sources.dbapi.drivers import TableFlavour
+from waybill.sources.dbapi.drivers import TableFlavour, state
 from waybill.sources.postgres import nested
 from waybill.sources.postgres.nested import base
 from waybill.sources.postgres.spelling import PostgresFlavour
@@ -69,7 +69,7 @@ def lock(cursor: Any, names: Iterable[str]) -> None:
         try:
             cursor.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
         except Exception as error:
-            if getattr(error, "sqlstate", None) != _NOT_ALLOWED and getattr(error, "pgcode", None) != _NOT_ALLOWED:
+            if state(error) != _NOT_ALLOWED:
                 raise
             cursor.execute("ROLLBACK TO locking")
         cursor.execute("RELEASE locking")

@@ -413,7 +413,7 @@ def _errors(where: str) -> Iterator[None]:
 def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     """Return the translated error. A driver's message is dropped if it may quote a row, which is so if a value is at fault."""
     said = str(error.args[-1] if error.args else error).splitlines()[0]
-    if getattr(error, "sqlstate", "") in ("22021", "22P05") or said.startswith(_UNDECODABLE):
+    if drivers.state(error) in ("22021", "22P05") or said.startswith(_UNDECODABLE):
         column = said.removeprefix(_UNDECODABLE).partition(" with text")[0].strip() if said.startswith(_UNDECODABLE) else ""
         what = f"the database holds text that is not UTF-8{f', in {column}' if column else ''}"
         return PermanentError(what, where=where, code="source_unreadable", next_step="Correct the text, or leave the column out")
