@@ -1,5 +1,6 @@
 """The files around the code agree with each other: locks, container setup, ignore lists, build scripts."""
 
+import json
 import os
 import re
 import shutil
@@ -173,6 +174,33 @@ def test_compose_holds_no_secret_and_the_example_names_every_variable(repository
     assert {name for name in example.keys() - used if not name.startswith("AIRFLOW_CONN_")} <= read, "handed to every service as it stands"
     defaults = {"AIRFLOW_ADMIN_USER", "AIRFLOW_PARALLELISM", "AIRFLOW_WORKER_CONCURRENCY", "WAYBILL_DAG_FILES"}
     assert {name for name, value in example.items() if value} == defaults
+
+
+def test_compose_itself_takes_the_file_once_env_is_filled_in_and_names_what_is_missing_before(repository: Path, tmp_path: Path) -> None:
+    """With docker-compose, which needs no Docker for this: its schema, its reading of `.env`, and an order of starts without a circle."""
+    shutil.copy(repository / "docker-compose.yaml", tmp_path)
+    example = (repository / ".env.example").read_text()
+    argv = ["docker-compose", "--profile", "try", "--profile", "serve", "config"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "WAYBILL", "COMPOSE"))}
+
+    def config(env: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / ".env").write_text(env)
+        return subprocess.run(argv, cwd=tmp_path, env=kept, capture_output=True, text=True, check=False)
+
+    refused = config(example)
+    assert (refused.returncode, "see .env.example" in refused.stderr) == (1, True)
+    shop = json.dumps({"conn_type": "postgres", "host": "db.example", "password": "a b#c", "extra": {"sslmode": "require"}})
+    filled = (
+        re.sub(r"^([A-Z_]+)=$", r"\1=x", example, flags=re.MULTILINE) + f"AIRFLOW_CONN_SHOP='{shop}'\nWAYBILL_MAIL_FROM=ops@example.com\n"
+    )
+    taken = config(filled)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    services = yaml.safe_load(taken.stdout)["services"]
+    assert sorted(services) == SERVICES
+    for name in ("worker", "api-server", "serve", "init"):
+        environment = services[name]["environment"]
+        assert (environment["AIRFLOW_CONN_SHOP"], environment["WAYBILL_MAIL_FROM"]) == (shop, "ops@example.com")
+        assert environment["WAYBILL_LEDGER_URL"] == "postgresql+psycopg://waybill:x@ledger-db/waybill"
 
 
 def test_the_image_is_built_on_the_pinned_airflow(repository: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import structlog
+import yaml
 from airflow.sdk._shared.logging.structlog import configure_logging
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow.sdk._shared.observability.metrics.stats import _get_backend as backend_of_stats
@@ -188,6 +190,68 @@ def test_every_query_of_the_dashboard_finds_a_metric_and_every_metric_is_drawn(r
         assert asked <= tags, query
         drawn |= hits
     assert [name for name in EMITTED if not in_prometheus(name) & drawn] == []
+
+
+def _series(one: Metric, *, through_otel: bool) -> dict[str, dict[str, str]]:
+    """What a minute's repetition of a StatsD line becomes in Prometheus: as statsd_exporter names it, or an OpenTelemetry collector."""
+    name = one.name.replace(".", "_")
+    labels = ",".join(f'{label}="{value}"' for label, value in one.tags.items())
+    if one.kind == "g":
+        return {f"{name}{{{labels}}}": f"{one.value}+0x20"}
+    if one.kind == "c":
+        return {f"{name}{'_total' if through_otel else ''}{{{labels}}}": f"0+{one.value}x20"}
+    unit, size = ("_milliseconds", one.value) if through_otel else ("", one.value / 1000)
+    return {f"{name}{unit}_sum{{{labels}}}": f"0+{size}x20", f"{name}{unit}_count{{{labels}}}": "0+1x20"}
+
+
+@pytest.mark.parametrize("way", ["statsd", "statsd without tags", "otel"])
+def test_prometheus_answers_every_query_of_the_dashboard_with_what_was_emitted(
+    place, statsd, airflow_metrics, repository: Path, tmp_path: Path, way: str
+):
+    """With Prometheus's own engine (`promtool test rules`): twenty minutes of what a day emits, asked for over five of them."""
+    has_tags = way != "statsd without tags"
+    airflow_metrics(statsd_on=True, statsd_host="127.0.0.1", statsd_port=statsd.port, statsd_influxdb_enabled=has_tags)
+    emit_everything(place)
+    emitted = [one for one in statsd.wait("airflow.waybill.windows.oldest") if ".waybill." in one.name]
+    other = Metric("airflow.waybill.failures.refused", 2, "c", {"tenant": "acme", "entity": "user"} if has_tags else {})
+    size, took = (next(one.value for one in emitted if one.name.endswith(name)) for name in (".bytes", ".duration"))
+    spool = next(one.value for one in emitted if one.name.endswith("spool.bytes"))
+    wanted = {
+        "Late tenants": {"": 1},
+        "At risk": {"": 0},
+        "Open windows": {"": 1},
+        "Oldest open window": {"": 0},
+        "Lateness by tenant": {'tenant="acme"': 3600, "": 3600},
+        "Failures by code": {'code="schema_drift"': 5} | ({} if has_tags else {'code="refused"': 10}),
+        "Deliveries by status": {'status="committed"': 5},
+        "Rows": {'kind="full"': 5},
+        "Bytes": {'kind="full"': 5 * size},
+        "Seconds a delivery": {'entity="user"': took / 1000},
+        "Spool": {f'host="{socket.gethostname()}"': spool},
+        "Rows by tenant, in the range shown": {'tenant="acme"': 5},
+    }
+    if not has_tags:
+        wanted = {title: {label if "code" in label else "": value for label, value in rows.items()} for title, rows in wanted.items()}
+    series = {text: values for one in (*emitted, other) for text, values in _series(one, through_otel=way == "otel").items()}
+    board = json.loads((repository / "deploy/grafana/waybill.json").read_text())
+    assert {panel["title"] for panel in board["panels"]} == wanted.keys()
+    for panel in board["panels"]:
+        whole = " or ".join(f"({target['expr']})" for target in panel["targets"])
+        for variable, value in {"$__rate_interval": "5m", "$__range": "5m", "$tenant": ".*"}.items():
+            whole = whole.replace(variable, value)
+        answers = [{"labels": f"{{{label}}}", "value": value} for label, value in wanted[panel["title"]].items()]
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": text, "values": values} for text, values in series.items()],
+            "promql_expr_test": [{"expr": f"round({whole}, 0.000001)", "eval_time": "15m", "exp_samples": _rounded(answers)}],
+        }
+        (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+        done = subprocess.run(["promtool", "test", "rules", str(tmp_path / "test.yaml")], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{panel['title']}: {done.stdout}{done.stderr}"
+
+
+def _rounded(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**one, "value": round(one["value"], 6)} for one in answers]
 
 
 def test_the_dashboard_is_one_that_grafana_takes(repository: Path):

@@ -36,6 +36,7 @@ SOONER = {
 }
 """The file's settings that a lost worker waits for, shorter: what happens then is the same."""
 
+STORES = ("airflow-db", "ledger-db", "redis")
 LARGE = 1 << 20
 
 ENTITY = {
@@ -63,6 +64,7 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
     connections = {"AIRFLOW_CONN_ESTATE_DB": source}
     with ExitStack() as stack:
         topology = stack.enter_context(native_topology(repository, tmp_path, s3, {**connections, **SOONER}))
+        assert all(topology.healthy(name) for name in STORES)
         for name in ("api-server", "dag-processor"):
             topology.start(name)
         client = topology.api()
@@ -80,12 +82,21 @@ def test_tenants_get_everything_once_although_a_worker_redis_scheduler_and_ledge
         topology.redis.stop(signal.SIGKILL)
         topology.kill("scheduler")
         topology.ledger_db.stop(signal.SIGQUIT)
+        assert [name for name in STORES if topology.healthy(name)] == ["airflow-db"]
         topology.ledger_db.start()
         topology.redis.start()
         topology.start("scheduler")
         _wait_for_day(exports, "globex")
         _download(topology, client)
-        for name in ("api-server", "dag-processor", "triggerer", "scheduler", "serve", *(name for name in WORKERS if name != lost)):
+        for name in (
+            *STORES,
+            "api-server",
+            "dag-processor",
+            "triggerer",
+            "scheduler",
+            "serve",
+            *(name for name in WORKERS if name != lost),
+        ):
             wait_for(f"{name} to be healthy", lambda name=name: topology.healthy(name))
         assert not topology.healthy(lost)
         _see_one_tenant(topology)

@@ -125,7 +125,9 @@ class Topology:
         kind, *words = self.compose["services"][service]["healthcheck"]["test"]
         argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
         argv = [self._native(word) for word in argv]
-        environment = {**self.environment(service), "HOSTNAME": name}
+        clusters = {"airflow-db": self.airflow_db, "ledger-db": self.ledger_db}
+        here = {"PGHOST": "127.0.0.1", "PGPORT": str(clusters[name].port)} if name in clusters else {}
+        environment = {**self.environment(service), **here, "HOSTNAME": name}
         return subprocess.run(argv, env=environment, capture_output=True, timeout=SECONDS, check=False).returncode == 0
 
     def run(self, *argv: str, machine: str = "worker2") -> str:
@@ -208,6 +210,7 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
         hosts = {
             "@airflow-db/": f"@127.0.0.1:{clusters['airflow'].port}/",
             "@ledger-db/": f"@127.0.0.1:{clusters['waybill'].port}/",
+            "redis-cli ping": f"redis-cli -p {redis.port} ping",
             "@redis:6379/": f"@127.0.0.1:{redis.port}/",
             "http://archive:9000": s3.endpoint,
             "http://api-server:8080": f"http://127.0.0.1:{api_port}",
