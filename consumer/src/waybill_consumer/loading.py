@@ -288,10 +288,10 @@ class _Entity:
     def _apply(self, same: list[Held], later: list[str]) -> None:
         """Apply one of several that hold the same: the first that is whole."""
         if lost := [content for content in later if content not in self._held]:
-            again = [path for path, kept in self._gone.items() if kept.content in lost]
-            forget(self._root, again)
+            moved = [path for path, kept in self._gone.items() if kept.content in lost]
+            forget(self._root, moved)
             step = "Put those files back, or ask the sender for a full load"
-            if again:
+            if moved:
                 step = "Pull once more, which fetches those that the sender still has; otherwise put them back, or ask for a full load"
             what = f"comes after {len(lost)} deliveries that hold newer rows and are no longer here to be applied after it"
             raise Refused(what, where=same[0].path, next_step=step)
