@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 READY := .venv/.ready
 LOCK := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup system demo test test-fast test-faults lint format ruff sizes floors types bench reference sbom docs lock clean
+.PHONY: help setup system demo consumer test test-fast test-faults lint format ruff sizes floors types bench reference sbom docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -37,6 +37,10 @@ test-faults: $(READY) system ## the fault campaigns in full (half an hour and mo
 
 lint: $(READY) ## ruff, sizes, import floors; all of them, whichever fails first
 	@status=0; for check in ruff sizes floors; do $(MAKE) $$check || status=1; done; exit $$status
+
+consumer: $(READY) ## the wheel to hand to those who receive files: dist/waybill_consumer-<version>-py3-none-any.whl
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(or $(TO),dist) ./consumer
+	@rm -rf consumer/build && ls $(or $(TO),dist)/waybill_consumer-*.whl
 
 format: $(READY) ## format the code as ruff does
 	@$(PY) -m ruff check --quiet --fix --select I .

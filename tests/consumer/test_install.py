@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +24,11 @@ def size(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_it_installs_alone_and_small_and_keeps_a_copy(repository: Path, tmp_path: Path) -> None:
-    shutil.copytree(repository / "consumer", tmp_path / "consumer", ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    subprocess.run(["make", "consumer", f"TO={tmp_path}"], check=True, cwd=repository, timeout=300, capture_output=True)
+    (wheel,) = tmp_path.glob("waybill_consumer-*-py3-none-any.whl")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", tmp_path / "consumer"]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel]
     subprocess.run(install, check=True, cwd=tmp_path, timeout=300)
 
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")

@@ -206,7 +206,7 @@ def test_two_tenants_do_not_meet_in_one_table(tmp_path: Path, database: str) -> 
     well("load", tmp_path / "in", "--to", database, "--tenant", "zeta")
     assert held(database) == {1: "zeta"}
     said = consumer("load", tmp_path / "in", "--to", database, "--tenant", "acme")
-    assert (said.code, "rows of tenant zeta" in said.err) == (1, True)
+    assert (said.code, "deliveries of tenant zeta" in said.err) == (1, True)
     assert held(database) == {1: "zeta"}
 
 

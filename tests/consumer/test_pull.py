@@ -178,6 +178,7 @@ def test_what_was_moved_away_after_loading_is_not_fetched_again(source: tuple[Se
     sender, pulled = source
     sender.deliver([("1", "x")], kind="full")
     pulled()
+    well("load", tmp_path / "copy", "--to", f"sqlite:{tmp_path}/x")
     shutil.rmtree(tmp_path / "copy" / "exports")
     assert pulled().json["fetched"] == []
     sender.day = 1

@@ -71,16 +71,18 @@ DAMAGED = {
 
 @pytest.mark.fast
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_position_is_told_and_nothing_needs_it(sender: Sender, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_position_is_told_and_the_next_pull_makes_it_again(sender: Sender, tmp_path: Path, damage: str) -> None:
     copy = tmp_path / "copy"
     well("pull", sender.root, copy)
     (copy / POSITION).write_bytes(DAMAGED[damage])
-    for command in (["pull", sender.root, copy], ["status", copy]):
-        assert "Remove it: the next pull looks at everything once more" in refused(*command)
+    for command in (["status", copy], ["load", copy, "--to", f"sqlite:{tmp_path}/copy.db"]):
+        assert "Pull once more: it looks at everything, and fetches what is not here" in refused(*command)
+    assert rows(f"sqlite:{tmp_path}/copy.db", "user") == [(1, "Ada"), (2, "Eve"), (3, "Bob")]
     assert well("verify", copy)["whole"]
+    said = well("pull", sender.root, copy)
+    assert (said["bytes"], len(said["notes"])) == (0, 1)
     well("load", copy, "--to", f"sqlite:{tmp_path}/copy.db")
-    (copy / POSITION).unlink()
-    assert well("pull", sender.root, copy)["bytes"] == 0
+    assert well("status", copy)["missing"] == []
 
 
 @pytest.mark.fast

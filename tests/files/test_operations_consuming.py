@@ -87,10 +87,11 @@ def block(page: str, language: str) -> str:
 
 
 def test_the_commands_keep_a_copy(page: str, place: Place, postgres: Database, tmp_path: Path) -> None:
-    """The page's own lines, with this machine's places in them."""
+    """The page's own lines, by hand and then by cron, with this machine's places in them."""
     to = f"postgresql://{postgres.user}@{postgres.host}:{postgres.port}/{postgres.name}"
-    commands = [line for line in block(page, "sh").splitlines() if line.startswith("waybill-consumer")]
-    assert [line.split()[1] for line in commands] == ["pull", "load", "status"]
+    first = page.partition("## Where things stand")[0]
+    commands = re.findall(r"^(?:\d+ \* \* \* \*  )?(waybill-consumer .*)$", first, re.M)
+    assert [line.split()[1] for line in commands] == ["pull", "load", "status"] * 2
     for line in commands:
         for written, here in {
             "sftp://acme@files.example.com/exports/acme": str(place.out / "exports" / "acme"),

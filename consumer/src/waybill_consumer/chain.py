@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
@@ -38,8 +38,11 @@ class Remark(NamedTuple):
         return f"{self.path}: {self.what}"
 
 
-def check(links: Iterable[Link]) -> Iterator[Remark]:
-    """What is wrong with the chains these links belong to. Deliveries before the first one present may have been taken away."""
+def check(links: Iterable[Link], moved: Collection[tuple[str, str, int, int]] = ()) -> Iterator[Remark]:
+    """What is wrong with the chains these links belong to. Deliveries before the first one present may have been taken away.
+
+    `moved` are others that may be gone: tenant, entity, generation and sequence.
+    """
     chained = [link for link in links if link.manifest.kind != "backfill"]
     ordered = sorted(chained, key=lambda link: (link.stream, link.manifest.sequence, link.manifest.redelivers is not None, link.path))
     for _, chain in groupby(ordered, key=lambda link: link.stream):
@@ -49,7 +52,7 @@ def check(links: Iterable[Link]) -> Iterator[Remark]:
             yield from _same_sequence(same)
             yield from _beginning(same[0], alone=not before)
             if before:
-                yield from _step(before, same[0])
+                yield from _step(before, same[0], moved)
             before = same
 
 
@@ -85,9 +88,11 @@ def _beginning(link: Link, *, alone: bool) -> Iterator[Remark]:
         yield Remark(link.path, said, is_problem=False)
 
 
-def _step(before: list[Link], link: Link) -> Iterator[Remark]:
+def _step(before: list[Link], link: Link, moved: Collection[tuple[str, str, int, int]]) -> Iterator[Remark]:
     last, manifest = before[0].manifest, link.manifest
     if manifest.sequence > last.sequence + 1:
+        if all((*link.stream, number) in moved for number in range(last.sequence + 1, manifest.sequence)):
+            return
         tenant, entity, generation = link.stream
         what = f"{missing(last.sequence, manifest.sequence)} of {tenant}/{entity} generation {generation} is missing before it"
         yield Remark(link.path, what)

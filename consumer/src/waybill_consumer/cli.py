@@ -37,10 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     said = json.dumps(answer, ensure_ascii=False, indent=2) if parsed.json else "\n".join(lines)
-    if said:
+    if said and not (well and parsed.quiet):
         with contextlib.suppress(BrokenPipeError):  # who reads it may have seen enough
             print(said, flush=True)
     sys.exit(0 if well else 1)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def problem_text(problem: dict[str, str]) -> str:
+    return f"{problem['what']}. {problem['next_step']}." if problem["next_step"] else f"{problem['what']}."
 
 
 def _bare(error: Refused) -> str:
@@ -58,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--key", default="", metavar="FILE", help="the private key to log in with (default: those of ssh, and its agent)")
     pull.add_argument("--known-hosts", default="", metavar="FILE", help="the server's key (default: ~/.ssh/known_hosts)")
     pull.add_argument("--rescan", action="store_true", help="look at every folder once more, also at those that did not change")
+    once = "fetch each delivery once, and do not miss what is gone from DIR: for those who load by other means and move the files away"
+    pull.add_argument("--once", action="store_true", help=once)
 
     _only(pull)
     _signer(pull)
@@ -78,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _command(commands, "status", _status, "what is held, how fresh it is, and what is missing")
     status.add_argument("dir", metavar="DIR", type=Path)
-    status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help="exit with 1 when an entity is older: 26h, 8d")
+    age = "exit with 1 when an entity is older, here or in a database: 26h, 8d; counted from window.to: all before it is here"
+    status.add_argument("--max-age", default=None, type=_duration, metavar="AGE", help=age)
+    status.add_argument("--to", default="", metavar="URL", help="ask this database what it holds (default: what load last said of each)")
+    status.add_argument("--schema", default="", metavar="S", help="the schema of --to or --forget")
+    status.add_argument("--forget", default="", metavar="URL", help="count a database no longer that load filled from DIR before")
     return parser
 
 
@@ -94,6 +109,7 @@ def _only(command: argparse.ArgumentParser) -> None:
 def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], Outcome], text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument("--quiet", action="store_true", help="print nothing when all is well, for cron")
     parser.set_defaults(work=work)
     return parser
 
@@ -107,7 +123,7 @@ def _duration(text: str) -> float:
 
 def _pull(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places import Login, open_place, without_password
-    from waybill_consumer.pulling import problem_text, pull
+    from waybill_consumer.pulling import pull
     from waybill_consumer.signatures import read_signers
 
     signers = read_signers(arguments.signer)
@@ -115,28 +131,28 @@ def _pull(arguments: argparse.Namespace) -> Outcome:
     shown = without_password(arguments.source)
     with open_place(arguments.source, login) as place:
         progress = Progress(shown=not arguments.json)
-        report = pull(place, shown, arguments.dir, progress, rescan=arguments.rescan, signers=signers, only=arguments.only)
+        options = {"rescan": arguments.rescan, "signers": signers, "only": arguments.only, "once": arguments.once}
+        report = pull(place, shown, arguments.dir, progress, **options)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
-    lines = [f"{len(report.fetched)} new deliveries, {report.bytes} bytes", *report.notes]
+    lines = [f"{counted(len(report.fetched), 'new delivery', 'new deliveries')}, {report.bytes} bytes", *report.notes]
     return not report.problems, report.as_json(), lines
 
 
 def _load(arguments: argparse.Namespace) -> Outcome:
-    from waybill_consumer.loading import load
-    from waybill_consumer.pulling import problem_text
+    from waybill_consumer.loading import load_into
     from waybill_consumer.signatures import read_signers
-    from waybill_consumer.targets import open_target
 
-    signers = read_signers(arguments.signer)
-    progress = Progress(shown=not arguments.json)
-    with open_target(arguments.to, arguments.schema) as target:
-        only = arguments.only
-        report = load(arguments.dir, target, progress, tenant=arguments.tenant, gpg=arguments.gpg, signers=signers, only=only)
+    options = {"tenant": arguments.tenant, "gpg": arguments.gpg, "signers": read_signers(arguments.signer), "only": arguments.only}
+    report = load_into(arguments.to, arguments.schema, arguments.dir, Progress(shown=not arguments.json), **options)
     for problem in report.problems if not arguments.json else ():
         print(f"waybill-consumer: {problem_text(problem)}", file=sys.stderr)
-    lines = [f"{applied['entity']}: {applied['kind']} of {applied['rows']} rows, to {applied['window_to']}" for applied in report.applied]
-    return not report.problems, report.as_json(), [*lines, f"{len(report.applied)} deliveries loaded", *report.notes]
+    lines = [
+        f"{applied['entity']}: {applied['kind']} of {counted(applied['rows'], 'row')}, to {applied['window_to']}"
+        for applied in report.applied
+    ]
+    loaded = f"{counted(len(report.applied), 'delivery', 'deliveries')} loaded"
+    return not report.problems, report.as_json(), [*lines, loaded, *report.notes]
 
 
 def _verify(arguments: argparse.Namespace) -> Outcome:
@@ -154,15 +170,21 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
         progress.end()
     remember_damage(arguments.dir, report)
     lines = [f"problem: {problem}" for problem in report.problems] + [f"note: {note}" for note in report.notes]
-    counts = f"{report.manifests} deliveries, {report.files} files, {report.rows} rows, {report.bytes} bytes"
-    verdict = "whole" if report.is_whole else f"{len(report.problems)} problems"
-    return report.is_whole, report.as_json(), [*lines, f"{counts}: {verdict}"]
+    counts = (counted(report.manifests, "delivery", "deliveries"), counted(report.files, "file"), counted(report.rows, "row"))
+    verdict = "whole" if report.is_whole else counted(len(report.problems), "problem")
+    return report.is_whole, report.as_json(), [*lines, f"{', '.join(counts)}, {report.bytes} bytes: {verdict}"]
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
+    from waybill_consumer.loads import Loads, database_named
     from waybill_consumer.status import status
 
-    report = status(arguments.dir, arguments.max_age)
+    if arguments.forget:
+        database = database_named(arguments.forget, arguments.schema)
+        known = Loads(arguments.dir).forget(database)
+        said = "is counted no longer" if known else "is none that load knows here"
+        return known, {"done": known, "database": database}, [f"{database} {said}"]
+    report = status(arguments.dir, arguments.max_age, to=arguments.to, schema=arguments.schema)
     return report.is_well, report.as_json(), report.lines()
 
 

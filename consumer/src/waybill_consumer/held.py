@@ -10,8 +10,9 @@ from typing import NamedTuple
 from waybill_consumer import signatures
 from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import SUFFIX, Manifest, parse
+from waybill_consumer.missing import incomplete
 from waybill_consumer.places.folder import Folder
-from waybill_consumer.position import Position
+from waybill_consumer.position import Position, is_pulled
 from waybill_consumer.signatures import Key
 
 
@@ -47,7 +48,8 @@ def holdings(root: Path) -> Holdings:
         try:
             manifest = parse(tree.read(item.path) or b"")
         except Refused as error:
-            unreadable[item.path] = Refused(error.what, where=f"{root}{item.path}", next_step="Pull it again or ask the sender")
+            step = "Pull once more, which fetches it again; if it is still so, ask the sender" if is_pulled(root) else "Ask the sender"
+            unreadable[item.path] = Refused(error.what, where=f"{root}{item.path}", next_step=step)
             continue
         found[manifest.tenant, manifest.entity].append(Held(item.path, (root / item.path.lstrip("/")).parent, manifest))
     return Holdings(dict(found), unreadable)
@@ -70,7 +72,7 @@ def adopt(root: Path, position: Position, signers: Sequence[Key] = ()) -> None:
     """Learn from the files themselves how far a folder got, when its position is lost. With `signers` only what they signed counts."""
     for deliveries in holdings(root).entities.values():
         for held in deliveries:
-            if all((held.folder / file.path).exists() for file in held.manifest.all_files) and _counts(held, signers):
+            if not incomplete(held.folder, held.manifest) and _counts(held, signers):
                 where, _, name = held.path.rpartition("/")
                 position.hold(where, name, held.manifest)
 

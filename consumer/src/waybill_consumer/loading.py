@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -12,12 +14,13 @@ from waybill_consumer import chain
 from waybill_consumer.decrypting import Plain, decrypting
 from waybill_consumer.errors import Damaged, Refused, Unreachable
 from waybill_consumer.held import Held, Holdings, holdings, require_signed
+from waybill_consumer.loads import Loads, database_named
 from waybill_consumer.manifest import Column, Csv, File, Manifest, instant_text
-from waybill_consumer.position import forget, is_pulled
+from waybill_consumer.position import Kept, Position, forget, is_pulled
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
 from waybill_consumer.signatures import Key, Wrong
-from waybill_consumer.targets import Applied, Shape, Target, Widen, former
+from waybill_consumer.targets import Applied, Shape, Target, Widen, former, open_target
 from waybill_consumer.targets.data import DataFile
 
 Place = tuple[int, int, int, str]
@@ -31,6 +34,8 @@ class Loaded:
     applied: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remembered: list[Applied] | None = None
+    """What the database remembers afterwards; None where it could not be asked."""
 
     def problem(self, entity: str, error: Refused) -> None:
         what = f"{error.where}: {error.what}" if error.where else error.what
@@ -58,34 +63,120 @@ def load(
 
     Raises Refused when there is nothing to load from, Unreachable when the database stops answering; what was applied stays.
     """
-    found = holdings(root)
     report = Loaded()
+    position = _position(root, report)
+    found = holdings(root)  # after the position, which names nothing that was not here when it was read
     for unreadable in found.unreadable.values():
         report.problem("", unreadable)
-    if found.unreadable:
-        forget(root, [*found.unreadable])
-    if not tenant and len(found.tenants) > 1:
+    forget(root, [*found.unreadable])
+    streams = {*found.entities, *((kept.tenant, kept.entity) for kept in _fetched(position).values())}
+    tenants = sorted({owner for owner, _ in streams})
+    if not tenant and len(tenants) > 1:
         step = "Name one with --tenant, and give each tenant a schema or database of its own"
-        raise Refused(f"holds deliveries of several tenants: {', '.join(found.tenants)}", where=str(root), next_step=step)
-    _check_names(found, root, tenant, only)
-    with target.transaction():
-        target.prepare()
-    for (owner, entity), held in sorted(found.entities.items()):
-        if tenant in ("", owner) and (not only or entity in only):
-            progress.begin(entity, 0)
-            _Entity(target, owner, entity, root, progress, report, gpg=gpg, signers=signers).run(held)
+        raise Refused(f"holds deliveries of several tenants: {', '.join(tenants)}", where=str(root), next_step=step)
+    _check_names(streams, root, tenant, only)
+    wanted = sorted(stream for stream in streams if tenant in ("", stream[0]) and (not only or stream[1] in only))
+    owners = sorted({owner for owner, _ in wanted})
+    _prepare(target, owners)
+    known, gone = _applied(target, owners), _gone(found, position)
+    for owner, entity in wanted:
+        progress.begin(entity, 0)
+        work = _Entity(target, (owner, entity), root, progress, report, known, gpg=gpg, signers=signers)
+        work.run(found.entities.get((owner, entity), ()), gone[owner, entity])
     progress.end()
-    if not found.entities:
-        report.notes.append(f"{root} holds no deliveries yet")
+    report.remembered = _applied(target, owners)
+    if not streams:
+        _nothing(root, target, report)
     return report
 
 
-def _check_names(found: Holdings, root: Path, tenant: str, only: Sequence[str]) -> None:
+def _prepare(target: Target, owners: Sequence[str]) -> None:
+    with target.transaction():
+        target.prepare()
+        for owner in owners:
+            _require_no_other(target, owner)
+
+
+def _nothing(root: Path, target: Target, report: Loaded) -> None:
+    """A folder without deliveries is well as long as nothing came out of it."""
+    if target.tenants():
+        step = "Pull once more, which fetches what is missing"
+        report.problem("", Refused("holds no deliveries, and the database does", where=str(root), next_step=step))
+    else:
+        report.notes.append(f"{root} holds no deliveries yet")
+
+
+def load_into(url: str, schema: str, root: Path, progress: Progress, **options: Any) -> Loaded:
+    """`load` into the database that a URL names. How it ended is kept beside what `pull` fetched, for `status`."""
+    database, only = database_named(url, schema), options.get("only", ())
+    try:
+        with open_target(url, schema) as target:
+            report = load(root, target, progress, **options)
+    except Refused as error:
+        failed = Loaded()
+        failed.problem("", error)
+        with contextlib.suppress(OSError):
+            _keep(root, database, failed, only)
+        raise
+    try:
+        _keep(root, database, report, only)
+    except OSError as error:
+        report.notes.append(f"{root}: what was loaded cannot be kept for `status` and `pull`: {error.strerror}")
+    return report
+
+
+def _keep(root: Path, database: str, report: Loaded, only: Sequence[str]) -> None:
+    if is_pulled(root):
+        Loads(root).note(database, report.problems, report.remembered, only)
+
+
+def _applied(target: Target, tenants: Iterable[str]) -> list[Applied]:
+    return [applied for tenant in tenants for applied in target.applied(tenant)]
+
+
+def _position(root: Path, report: Loaded) -> Position | None:
+    """What pull says it fetched; None where it does not say."""
+    if not root.is_dir():
+        return None
+    try:
+        position = Position(root)
+        position.require()
+    except Refused as error:
+        report.problem("", error)
+        return None
+    return position
+
+
+def _fetched(position: Position | None) -> dict[str, Kept]:
+    """By the paths of their manifests, the deliveries that pull fetched, those it is to fetch again among them."""
+    return {} if position is None else {**position.kept, **position.lost}
+
+
+def _gone(found: Holdings, position: Position | None) -> Mapping[tuple[str, str], dict[str, Kept]]:
+    """By tenant and entity, what pull fetched and is here no longer."""
+    here = {*found.unreadable, *(held.path for entity in found.entities.values() for held in entity)}
+    gone: dict[tuple[str, str], dict[str, Kept]] = defaultdict(dict)
+    for path, kept in _fetched(position).items():
+        if path not in here:
+            gone[kept.tenant, kept.entity][path] = kept
+    return gone
+
+
+def _require_no_other(target: Target, tenant: str) -> None:
+    """Raises Refused where a schema holds the deliveries of another tenant alone: their rows would stand side by side."""
+    others = [other for other in target.tenants() if other != tenant]
+    if others and not target.applied(tenant):
+        step = "Load each tenant into a schema or database of its own"
+        raise Refused(f"the database holds the deliveries of tenant {', '.join(sorted(others))}, and these are of {tenant}", next_step=step)
+
+
+def _check_names(streams: Collection[tuple[str, str]], root: Path, tenant: str, only: Sequence[str]) -> None:
     """Raises Refused for a tenant or entity that nothing is held of: a wrong name would load nothing for ever, and say nothing."""
-    entities = {entity for owner, entity in found.entities if tenant in ("", owner)}
-    if found.entities and not entities:
-        raise Refused(f"holds nothing of a tenant {tenant}", where=str(root), next_step=f"It holds {', '.join(found.tenants)}")
-    if found.entities and (unknown := set(only) - entities):
+    entities = {entity for owner, entity in streams if tenant in ("", owner)}
+    if streams and not entities:
+        there = f"It holds {', '.join(sorted({owner for owner, _ in streams}))}"
+        raise Refused(f"holds nothing of a tenant {tenant}", where=str(root), next_step=there)
+    if streams and (unknown := set(only) - entities):
         there = f"It holds {', '.join(sorted(entities))}"
         raise Refused(f"holds nothing of an entity {', '.join(sorted(unknown))}", where=str(root), next_step=there)
 
@@ -96,11 +187,11 @@ class _Entity:
     def __init__(
         self,
         target: Target,
-        tenant: str,
-        entity: str,
+        stream: tuple[str, str],
         root: Path,
         progress: Progress,
         report: Loaded,
+        known: Iterable[Applied],
         *,
         gpg: bool,
         signers: Sequence[Key],
@@ -108,17 +199,21 @@ class _Entity:
         self._target = target
         self._gpg = gpg
         self._signers = signers
-        self._tenant = tenant
-        self._entity = entity
+        self._tenant, self._entity = stream
         self._root = root
         self._progress = progress
         self._report = report
-        self._known = [applied for applied in target.applied(tenant) if applied.entity == entity]
+        self._known = [applied for applied in known if (applied.tenant, applied.entity) == stream]
         self._last = max(((applied.generation, applied.sequence) for applied in self._known if _counts(applied)), default=None)
         self._held: dict[str, Held] = {}
+        self._gone: Mapping[str, Kept] = {}
+        self._lost: dict[str, Kept] = {}
         self._stopped: tuple[int, Refused] | None = None
 
-    def run(self, held: Sequence[Held]) -> None:
+    def run(self, held: Sequence[Held], gone: Mapping[str, Kept]) -> None:
+        """Apply what is here; `gone` was fetched and is here no longer, which is well where the database holds it."""
+        self._gone = gone
+        self._lost = {path: kept for path, kept in gone.items() if self._lacks(kept)}
         self._held = {kept.manifest.content: kept for kept in held}
         done = {applied.content for applied in self._known}
         chained = [(applied.generation, applied.sequence, applied.snapshot_time) for applied in self._known if _counts(applied)]
@@ -134,8 +229,24 @@ class _Entity:
                 raise
             except Refused as error:
                 self._stopped = place[0], error
+        lost = {path: kept for path, kept in self._lost.items() if self._lacks(kept)}
+        forget(self._root, [*lost])
+        if self._stopped is None and lost:
+            self._stopped = 0, self._refused(lost)
         if self._stopped is not None:
             self._report.problem(f"{self._tenant}/{self._entity}", self._stopped[1])
+
+    def _lacks(self, kept: Kept) -> bool:
+        """Whether the database needs a delivery and does not hold it."""
+        if self._last is not None and kept.generation < self._last[0]:
+            return False
+        return all(kept.content != known.content for known in self._known)
+
+    def _refused(self, lost: Mapping[str, Kept], rest: str = "") -> Refused:
+        path, first = min(lost.items(), key=lambda item: (item[1].order, item[0]))
+        which = f"{first.named} and {len(lost) - 1} more were fetched, are" if len(lost) > 1 else f"{first.named} was fetched, is"
+        what = f"{which} no longer here, and not in the database{rest}"
+        return Refused(what, where=f"{self._root}{path}", next_step="Pull once more, which fetches it again")
 
     def _take(self, place: Place, same: list[Held], chained: list[tuple[int, int, str]]) -> None:
         """Apply the next delivery, given with whatever repeats it. Raises Refused when the entity cannot go on."""
@@ -156,8 +267,10 @@ class _Entity:
         match chain.step(self._last, manifest):
             case "gap":
                 step = "Pull it; if it is not there, ask the sender to redeliver it, or for a full load, which starts a new generation"
-                what = f"{chain.gap(self._last, manifest)}, so sequence {manifest.sequence} and what follows was not loaded"
-                raise Refused(what, next_step=step)
+                rest = f"so sequence {manifest.sequence} and what follows was not loaded"
+                if self._lost:
+                    raise self._refused(self._lost, f", {rest}")
+                raise Refused(f"{chain.gap(self._last, manifest)}, {rest}", next_step=step)
             case "behind" if not manifest.possible_duplicate:
                 step = "Ask the sender: `waybill reconcile` shows what its ledger knows"
                 raise Refused(f"{manifest.named} came twice with different content", where=same[0].path, next_step=step)
@@ -175,7 +288,11 @@ class _Entity:
     def _apply(self, same: list[Held], later: list[str]) -> None:
         """Apply one of several that hold the same: the first that is whole."""
         if lost := [content for content in later if content not in self._held]:
+            moved = [path for path, kept in self._gone.items() if kept.content in lost]
+            forget(self._root, moved)
             step = "Put those files back, or ask the sender for a full load"
+            if moved:
+                step = "Pull once more, which fetches those that the sender still has; otherwise put them back, or ask for a full load"
             what = f"comes after {len(lost)} deliveries that hold newer rows and are no longer here to be applied after it"
             raise Refused(what, where=same[0].path, next_step=step)
         damage: Damaged | None = None

@@ -11,15 +11,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from waybill_consumer.errors import Refused
+from waybill_consumer.layout import LOCK, POSITION
 from waybill_consumer.manifest import Manifest, instant_text, json_object
-from waybill_consumer.verification import LOCK, POSITION
 
 FORMAT = 1
 SETTLE_SECONDS = 3.0
@@ -27,8 +27,39 @@ SETTLE_SECONDS = 3.0
 _SAVE_EVERY = 2.0
 _DATED = re.compile(r"(.*)/(\d{4}/\d\d/\d\d)/([^/]+)(?:/.*)?\Z")
 """A tenant's folder, a date, and the folder of an entity."""
+_EVER = "1970-01-01T00:00:00.000000Z"
 _NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS
 """What file systems answer that know no locks: the cron line itself must then see to one pull at a time."""
+
+
+class Kept(NamedTuple):
+    """A delivery that was fetched, as far as it has to be known when its files are gone. `content` is that of its manifest."""
+
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    kind: str
+    content: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Kept:
+        place = manifest.generation, manifest.sequence, manifest.kind
+        return cls(manifest.tenant, manifest.entity, *place, manifest.content)
+
+    @property
+    def stream(self) -> str:
+        return f"{self.tenant}/{self.entity}"
+
+    @property
+    def order(self) -> tuple[int, bool, int]:
+        """Its place in a sentence that names the first of several."""
+        return self.generation, self.kind == "backfill", self.sequence
+
+    @property
+    def named(self) -> str:
+        what = "a backfill" if self.kind == "backfill" else f"sequence {self.sequence}"
+        return f"{what} of {self.stream} generation {self.generation}"
 
 
 @dataclass
@@ -50,12 +81,17 @@ class Position:
 
     def __init__(self, root: Path) -> None:
         self._path = root / POSITION
+        self.trouble = ""
+        """What is wrong with the file, in words. The next pull makes it again from what is there."""
         body = self._read()
-        self.exists = bool(body)
         try:
             self._take(body)
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise self._strange() from None
+            self.trouble, body = "is damaged", {}
+            self._take(body)
+        self.exists = bool(body)
+        self.knows_deliveries = "deliveries" in body
+        """Whether `kept` is complete: an older version of this program did not write it."""
         self._saved = time.monotonic()
 
     def _take(self, body: dict[str, Any]) -> None:
@@ -68,6 +104,13 @@ class Position:
             name: {**stream, "generation": int(stream["generation"]), "sequence": int(stream["sequence"])}
             for name, stream in body.get("streams", {}).items()
         }
+        self.kept = {path: _kept(facts) for path, facts in body.get("deliveries", {}).items()}
+        """By the paths of their manifests, the deliveries that were fetched."""
+        self.lost = {path: _kept(facts) for path, facts in body.get("lost", {}).items()}
+        """Those of them that are to be fetched once more."""
+        self.once = bool(body.get("once", False))
+        self.homes: dict[str, str] = {str(home): str(tenant) for home, tenant in body.get("homes", {}).items()}
+        """By the folders that hold their years, the tenants."""
         self.problems: list[dict[str, str]] = [{name: str(said) for name, said in problem.items()} for problem in body.get("problems", [])]
         self.feeds: dict[str, dict[str, Any]] = {
             path: {**feed, "number": int(feed["number"]), "state": dict(feed["state"])} for path, feed in body.get("feeds", {}).items()
@@ -88,15 +131,19 @@ class Position:
             step = "Use that version, or remove the file: the next pull looks at everything once more and fetches nothing that is here"
             raise Refused("was written by a newer version of this program", where=str(self._path), next_step=step)
         if body is None or format != FORMAT:
-            raise self._strange()
+            self.trouble = "is damaged, or no position this program wrote"
+            return {}
         return body
 
-    def _strange(self) -> Refused:
-        step = "Remove it: the next pull looks at everything once more and fetches nothing that is here"
-        return Refused("is damaged, or no position this program wrote", where=str(self._path), next_step=step)
+    def require(self) -> None:
+        """Raises Refused where the file is damaged, or gone from a folder that `pull` keeps."""
+        if self.trouble or (not self.exists and (self._path.parent / LOCK).exists() and not is_at_work(self._path.parent)):
+            step = "Pull once more: it looks at everything, and fetches what is not here"
+            raise Refused(self.trouble or "is no longer there", where=str(self._path), next_step=step)
 
-    def begin(self, source: str, only: Sequence[str]) -> None:
+    def begin(self, source: str, only: Sequence[str], *, once: bool = False) -> None:
         """What is pulled now. Where that is something else than before, everything is looked at once more."""
+        self.once = once
         if self.source != source or self.only != sorted(only):
             for known in self.folders.values():
                 known.is_settled = False
@@ -115,10 +162,15 @@ class Position:
     def hold(self, folder: str, name: str, manifest: Manifest) -> None:
         """Remember that a delivery is here whole."""
         self.known(folder).held.add(name)
-        if manifest.kind != "backfill" and (manifest.generation, manifest.sequence) > (
-            self.last(manifest.tenant, manifest.entity) or (0, 0)
-        ):
-            stream = f"{manifest.tenant}/{manifest.entity}"
+        path, kept = f"{folder}/{name}", Kept.of(manifest)
+        self.kept[path] = kept
+        self.homes.setdefault(home_of(folder), manifest.tenant)
+        last = self.last(manifest.tenant, manifest.entity) or (0, 0)
+        place = manifest.generation, manifest.sequence
+        stream = kept.stream
+        if manifest.kind != "backfill" and place == last:
+            self.streams[stream]["sha256"] = sorted({*self.streams[stream].get("sha256", ()), manifest.sha256})
+        if manifest.kind != "backfill" and place > last:
             full = folder if manifest.kind == "full" else self.streams.get(stream, {}).get("full", "")
             self.streams[stream] = {
                 "full": full,
@@ -127,9 +179,21 @@ class Position:
                 "delivery_id": manifest.delivery_id,
                 "window_to": instant_text(manifest.end),
                 "snapshot_time": instant_text(manifest.snapshot_time),
+                "sha256": [manifest.sha256],
             }
+        # What repeats it, or a newer history, makes up for what was lost.
+        made_up_for = [other for other, lost in self.lost.items() if lost.content == kept.content or self.is_superseded(lost)]
+        for other in made_up_for:
+            del self.lost[other]
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
+
+    def reach(self, places: Mapping[str, tuple[int, int]]) -> None:
+        """Go on behind what databases are known to hold: its files may have been moved away before the position was lost."""
+        for stream, (generation, sequence) in places.items():
+            tenant, _, entity = stream.partition("/")
+            if (generation, sequence) > (self.last(tenant, entity) or (0, 0)):
+                self.streams[stream] = {"generation": generation, "sequence": sequence}
 
     def is_made_up_for(self, folder: str) -> bool:
         """Whether a full delivery of a later date is held of the entity a folder belongs to."""
@@ -141,14 +205,24 @@ class Position:
             for stream in self.streams.values()
         )
 
+    def is_superseded(self, kept: Kept) -> bool:
+        """Whether a newer full delivery holds what a delivery brought."""
+        last = self.last(kept.tenant, kept.entity)
+        return last is not None and kept.generation < last[0]
+
     def forget(self, manifest: str) -> None:
         """A delivery is here no longer. `manifest` is the path of its manifest below the folder."""
         folder, _, name = manifest.rpartition("/")
-        if name in self.known(folder).held:
-            self.known(folder).held.discard(name)
-            while folder:
-                self.known(folder).is_settled = False
-                folder = folder.rpartition("/")[0]
+        if name not in self.known(folder).held:
+            return
+        self.known(folder).held.discard(name)
+        if kept := self.kept.pop(manifest, None):
+            self.lost[manifest] = kept
+        for feed in self.feeds.values():
+            feed["walked"] = _EVER  # a feed that was read does not name it again
+        while folder:
+            self.known(folder).is_settled = False
+            folder = folder.rpartition("/")[0]
 
     def save(self) -> None:
         body = {
@@ -158,13 +232,34 @@ class Position:
             "pulled_at": self.pulled_at,
             "looked_at": self.looked_at,
             "turn": self.turn,
+            **({"once": True} if self.once else {}),
+            "homes": self.homes,
             "streams": self.streams,
+            "deliveries": self.kept,
+            **({"lost": self.lost} if self.lost else {}),
             "problems": self.problems,
             **({"feeds": self.feeds} if self.feeds else {}),
             "folders": {path: known_file.as_json() for path, known_file in sorted(self.folders.items())},
         }
-        write_whole(self._path, json.dumps(body, ensure_ascii=False, indent=1).encode())
+        write_whole(self._path, json.dumps(body, ensure_ascii=False).encode())
         self._saved = time.monotonic()
+
+
+def _kept(facts: Any) -> Kept:
+    tenant, entity, generation, sequence, kind, content = facts
+    return Kept(str(tenant), str(entity), int(generation), int(sequence), str(kind), str(content))
+
+
+def home_of(folder: str) -> str:
+    """The folder of a tenant's years that a delivery's folder stands in."""
+    found = _DATED.match(folder)
+    return found[1] if found else folder
+
+
+def date_of(folder: str) -> str:
+    """The date a path below a tenant's folder belongs to, as `2026/06/01`."""
+    found = _DATED.match(folder)
+    return found[2] if found else ""
 
 
 def forget(root: Path, manifests: Sequence[str]) -> None:
@@ -172,6 +267,8 @@ def forget(root: Path, manifests: Sequence[str]) -> None:
 
     While a pull runs this does nothing, as the pull would write over it: the next check finds the same damage.
     """
+    if not manifests or not is_pulled(root):
+        return
     with contextlib.suppress(Refused, OSError), alone(root):
         position = Position(root)
         if position.exists:
@@ -182,21 +279,37 @@ def forget(root: Path, manifests: Sequence[str]) -> None:
 
 def is_pulled(root: Path) -> bool:
     """Whether `pull` keeps this folder."""
-    return (root / POSITION).exists()
+    return any((root / name).exists() for name in (POSITION, LOCK))
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """A small file, complete under its name or not there."""
     part = path.with_name(f".{path.name.lstrip('.')}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
 
 
 def now_text() -> str:
     return instant_text(datetime.now(timezone.utc))
+
+
+def is_at_work(root: Path) -> bool:
+    """Whether a pull runs in this folder."""
+    try:
+        with alone(root):
+            return False
+    except Refused:
+        return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from waybill_consumer import chain, signatures
+from waybill_consumer import chain, missing, signatures
 from waybill_consumer.arrivals import Arrival, Date, read_signatures
 from waybill_consumer.errors import Damaged, Refused
 from waybill_consumer.fetching import discard, fetch
 from waybill_consumer.finding import Finder
 from waybill_consumer.held import adopt
+from waybill_consumer.histories import OTHER_HISTORY_STEP, Foreign, other_history, require_same_history, require_same_tenant
+from waybill_consumer.layout import POSITION
+from waybill_consumer.loads import Loads
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
 from waybill_consumer.places import Place
-from waybill_consumer.position import Position, alone, now_text, write_whole
+from waybill_consumer.position import Kept, Position, alone, date_of, home_of, now_text, write_whole
 from waybill_consumer.progress import Progress
 from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
@@ -49,34 +52,62 @@ def pull(
     rescan: bool = False,
     signers: Sequence[Key] = (),
     only: Sequence[str] = (),
+    once: bool = False,
 ) -> Pulled:
     """Fetch what is new at `place` into `root`; with `signers` only what one of them signed, with `only` only these entities.
 
-    Raises Unreachable when the place stops answering; what was fetched stays.
+    What was fetched and is lost here is fetched once more, unless a database is known to hold it; with `once` it never is.
+
+    Raises Unreachable when the place stops answering; what was fetched stays. Raises Refused for deliveries of another tenant or history.
     """
     root.mkdir(parents=True, exist_ok=True)
     with alone(root):
         position = Position(root)
-        position.begin(source, only)
-        if not position.exists:
-            adopt(root, position, signers)
-        work = _Pull(place, root, position, progress, signers, only)
+        before = position.source
+        if before not in ("", source):
+            require_same_history(place, position)
+        position.begin(source, only, once=once)
+        _learn(root, position, signers)
+        work = _Pull(place, root, position, progress, signers, only, is_moved=before not in ("", source))
+        if position.trouble:
+            work.report.notes.append(f"{root}/{POSITION} {position.trouble}: everything was looked at once more")
+        position.save()
         finder = Finder(place, position, rescan=rescan, signed=bool(signers), only=only, is_short=work.is_short)
         try:
+            for date in work.lost_here():
+                work.date(date)
             for date in finder.dates():
                 work.date(date)
             work.conclude(finder)
             finder.settle()
             position.pulled_at = now_text()
+        except Foreign:
+            position.source = before
+            raise
         finally:
             progress.end()
             position.save()
     return work.report
 
 
+def _learn(root: Path, position: Position, signers: Sequence[Key]) -> None:
+    """What is here, where the position is lost, damaged or of an older version of this program."""
+    if not position.knows_deliveries:
+        adopt(root, position, signers)
+        position.reach(Loads(root).reached())
+
+
 class _Pull:
     def __init__(
-        self, place: Place, root: Path, position: Position, progress: Progress, signers: Sequence[Key], only: Sequence[str]
+        self,
+        place: Place,
+        root: Path,
+        position: Position,
+        progress: Progress,
+        signers: Sequence[Key],
+        only: Sequence[str],
+        *,
+        is_moved: bool,
     ) -> None:
         self._place = place
         self._root = root
@@ -84,6 +115,7 @@ class _Pull:
         self._progress = progress
         self._signers = signers
         self._only = only
+        self._is_moved = is_moved
         self._seen: set[str] = set()
         self._unreadable: list[tuple[Arrival, Refused]] = []
         self._waiting: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
@@ -93,6 +125,29 @@ class _Pull:
         self._lost: dict[tuple[str, str], tuple[int, int, str]] = {}
         """By stream the newest delivery that a date's list names and that is no longer there."""
         self.report = Pulled()
+
+    def lost_here(self) -> list[Date]:
+        """What was fetched before and is lost on this disk, as far as it is still at the place."""
+        for path, manifest in [*missing.found_again(self._root, self._position)]:
+            folder, _, name = path.rpartition("/")
+            self._position.hold(folder, name, manifest)
+        for path in [*missing.find(self._root, self._position)]:
+            self._position.forget(path)
+        wanted = [path for path, kept in self._position.lost.items() if not self._is_unwanted(kept.entity)]
+        dates: dict[str, Date] = {}
+        kept = read_signatures(self._place, wanted)
+        for path, data in zip(wanted, self._place.reads(wanted) if wanted else (), strict=True):
+            folder, _, name = path.rpartition("/")
+            date = f"{home_of(folder)}/{date_of(path)}"
+            if data is not None:
+                dates.setdefault(date, Date(date)).arrivals.append(Arrival(folder, name, data, kept.get(path)))
+        if dates:
+            self.report.notes.append(f"{len(wanted)} deliveries that were lost here are fetched once more")
+        for date, lists in zip(dates, self._place.lists([*dates]) if dates else (), strict=True):
+            held = self._position.known(date).held
+            held -= {name for name in held if not (self._root / date.lstrip("/") / name).exists()}
+            dates[date].lists({entry.name for entry in lists if not entry.is_folder}, held)
+        return [dates[date] for date in sorted(dates, key=lambda path: path[-10:])]
 
     def date(self, date: Date) -> None:
         """Take in what a date holds, and fetch what has its turn now."""
@@ -111,6 +166,7 @@ class _Pull:
                 error.where = f"{self._place.label}{path}"
                 self._unreadable.append((arrival, error))
                 continue
+            require_same_tenant(self._position, arrival.folder, published, where=f"{self._place.label}{path}", is_moved=self._is_moved)
             if self._is_unwanted(published.entity):
                 continue
             self._waiting[published.tenant, published.entity].append((arrival, published))
@@ -157,6 +213,8 @@ class _Pull:
         for arrival, manifest in sorted(self._waiting[stream], key=_in_chain_order):
             last = self._position.last(*stream)
             where = "beside" if manifest.kind == "backfill" else chain.step(last, manifest)
+            if where == "next" and (other := other_history(self._position, manifest)):
+                self._failed[manifest.delivery_id] = Refused(other, where=f"{self._place.label}{arrival.folder}/{arrival.name}")
             if where == "behind" and last is not None and manifest.generation < last[0]:
                 # Rows of a history that a newer full delivery replaced.
                 self._position.known(arrival.folder).held.add(arrival.name)
@@ -254,6 +312,9 @@ class _Pull:
                 self._problem(entity, error)
                 said.add(entity)
         held = {stream.partition("/")[2] for stream in self._position.streams}
+        for path, kept in missing.still_lost(self._root, self._position):
+            if kept.stream not in said and not self._is_unwanted(kept.entity):
+                self._problem(kept.stream, _lost_for_good(path, kept, self._place.label))
         for entity in self._only:
             if finder.entities and entity not in finder.entities | held:
                 there = f"There are: {', '.join(sorted(finder.entities))}"
@@ -274,6 +335,8 @@ class _Pull:
             if error := self._failed.get(published.delivery_id):
                 rest = "" if published.kind == "backfill" else f"; {name} stays as it was before sequence {published.sequence}"
                 step = f"Pull again; if it is still so, ask the sender to run `waybill redeliver {published.delivery_id}`"
+                if not isinstance(error, Damaged):
+                    step = OTHER_HISTORY_STEP
                 self._problem(name, Refused(f"{error.what}{rest}", where=error.where, next_step=step))
         first = next(
             (manifest for _, manifest in waiting if manifest.kind != "backfill" and manifest.delivery_id not in self._failed), None
@@ -292,6 +355,12 @@ class _Pull:
         self.report.problems.append(said)
 
 
+def _lost_for_good(path: str, kept: Kept, label: str) -> Refused:
+    again = "ask the sender to redeliver it, or for a full load, which starts a new generation"
+    what = f"{kept.named} was fetched, is no longer here, and is no longer at {label}"
+    return Refused(what, next_step=f"Put {path.lstrip('/')} and its files back, or {again}")
+
+
 def _listed(name: str, data: bytes) -> list[str]:
     """The manifests that one of a date's lists names, relative to its folder. Raises Refused when it is no such list."""
     if SUMS.match(name):
@@ -302,7 +371,3 @@ def _listed(name: str, data: bytes) -> list[str]:
 def _in_chain_order(waiting: Waiting) -> tuple[int, int, bool, str]:
     manifest = waiting[1]
     return manifest.generation, manifest.sequence, manifest.redelivers is not None, f"{waiting[0].folder}/{waiting[0].name}"
-
-
-def problem_text(problem: dict[str, str]) -> str:
-    return f"{problem['what']}. {problem['next_step']}." if problem["next_step"] else f"{problem['what']}."

@@ -1,23 +1,29 @@
-"""What a folder holds, how fresh it is, and what is missing: from its manifests and what the last pull said."""
+"""What a folder holds, how fresh it is, what is missing, and what databases lack of it.
+
+From its manifests, what the last pull said, and what the last loads did.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from waybill_consumer import chain
+from waybill_consumer import chain, missing
 from waybill_consumer.chain import Link
-from waybill_consumer.held import Held, holdings
-from waybill_consumer.manifest import instant, instant_text
-from waybill_consumer.position import Position, forget, is_pulled
+from waybill_consumer.errors import Refused
+from waybill_consumer.held import Held, Holdings, holdings
+from waybill_consumer.loads import Loads, database_named, reached
+from waybill_consumer.manifest import Manifest, instant, instant_text
+from waybill_consumer.position import Kept, Position, forget, is_pulled
 from waybill_consumer.verification import Report
 
 
 @dataclass
 class Status:
-    """`entities` in order of name; `missing`, `stale` and `outage` make it exit with 1.
+    """`entities` in order of name; `missing`, `unloaded`, `stale` and `outage` make it exit with 1.
 
     `next_due` and `outage` come from the sender's feed, where there is one: when more comes, and why nothing comes.
     """
@@ -25,59 +31,149 @@ class Status:
     source: str
     pulled_at: str
     entities: list[dict[str, Any]] = field(default_factory=list)
+    databases: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unloaded: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     outage: list[str] = field(default_factory=list)
     next_due: str | None = None
 
     @property
+    def _wrong(self) -> dict[str, list[str]]:
+        return {"missing": self.missing, "unloaded": self.unloaded, "stale": self.stale, "outage": self.outage}
+
+    @property
     def is_well(self) -> bool:
-        return not self.missing and not self.stale and not self.outage
+        return not any(self._wrong.values())
 
     def as_json(self) -> dict[str, Any]:
         places = {"source": self.source or None, "pulled_at": self.pulled_at or None}
-        told = {"outage": self.outage, "next_due": self.next_due}
-        return {"well": self.is_well, **places, "entities": self.entities, "missing": self.missing, "stale": self.stale, **told}
+        held = {"entities": self.entities, "databases": self.databases}
+        return {"well": self.is_well, **places, **held, **self._wrong, "next_due": self.next_due}
 
     def lines(self) -> list[str]:
         head = f"from {self.source}, last pulled {self.pulled_at or 'never'}" if self.source else "no pull into this folder yet"
         width = max((len(entity["entity"]) for entity in self.entities), default=0)
         rows = [
             f"{entity['entity']:{width}}  generation {entity['generation']} sequence {entity['sequence']}"
-            f"  holds all before {entity['window_to']}  ({_since(entity['age_seconds'])})"
+            f"  holds all before {entity['window_to']}  ({_since(entity)})"
             for entity in self.entities
         ]
+        loaded = [f"loaded into {database['database']}, {_loaded(database)}" for database in self.databases]
         due = [f"the next delivery is due at {self.next_due}"] if self.next_due else []
-        wrong = {"missing": self.missing, "stale": self.stale, "outage": self.outage}
-        return [head, *rows, *due, *(f"{name}: {problem}" for name, found in wrong.items() for problem in found)]
+        return [head, *rows, *loaded, *due, *(f"{name}: {problem}" for name, found in self._wrong.items() for problem in found)]
 
 
-def status(root: Path, max_age: float | None) -> Status:
-    """Raises Refused when there is no such folder."""
-    found = holdings(root)
+def _loaded(database: dict[str, Any]) -> str:
+    ends = {place["window_to"] for place in database["entities"].values()}
+    until = f"all before {min(ends)}" if ends else "nothing"
+    return f"{until}, last tried {database['tried_at']}" if database["tried_at"] else until
+
+
+def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "") -> Status:
+    """With `to` that database is asked; else what the last load into each said counts. Raises Refused when there is no such folder."""
     position = Position(root)
+    found = holdings(root)
     report = Status(position.source, position.pulled_at)
     now = datetime.now(timezone.utc)
-    links = [Link(kept.path, kept.manifest) for held in found.entities.values() for kept in held]
-    report.missing = [f"{problem['what']}" for problem in position.problems]
-    report.missing += [f"{remark}" for remark in chain.check(links) if remark.is_problem]
-    report.missing += [f"{error}" for error in found.unreadable.values()]
-    for (tenant, entity), held in sorted(found.entities.items()):
-        report.entities.append(_entity(tenant, entity, held, position, now))
-        report.missing += [
-            f"{kept.path}: its file {file.path} is missing"
-            for kept in held
-            for file in kept.manifest.all_files
-            if not (kept.folder / file.path).exists()
-        ]
+    _missing(report, root, found, position)
+    for tenant, entity in sorted({*found.entities, *(_pair(stream) for stream in position.streams)}):
+        report.entities.append(_entity(tenant, entity, found.entities.get((tenant, entity), []), position, now))
         age = report.entities[-1]["age_seconds"]
         if max_age is not None and age > max_age:
             report.stale.append(f"{tenant}/{entity} is {_age(age)} old, allowed are {_age(max_age)}")
+    if to:
+        _ask(report, found, position, to, schema)
+    else:
+        for name, facts in sorted(Loads(root).databases.items()):
+            report.databases.append({"database": name, "tried_at": facts["tried_at"], "entities": facts["entities"]})
+            report.unloaded += [f"{name}: the load at {facts['tried_at']}: {_sentence(problem)}" for problem in facts["problems"]]
+    for database in report.databases if max_age is not None else ():
+        report.stale += [f"{said}, allowed are {_age(max_age or 0)}" for said in _behind(report.entities, database, max_age or 0, now)]
     for feed in position.feeds.values():
         _sender(report, feed, now)
     if max_age is not None and not report.entities:
         report.stale.append("nothing is held at all")
     return report
+
+
+def _missing(report: Status, root: Path, found: Holdings, position: Position) -> None:
+    """What should be here, and have the next pull fetch what it fetched before."""
+    try:
+        position.require()
+    except Refused as error:
+        report.missing.append(f"{error}")
+    if not is_pulled(root) and not found.entities:
+        report.missing.append("nothing was pulled into this folder yet")
+    loads = Loads(root)
+    report.missing += [_sentence(problem) for problem in position.problems]
+    needed = [kept for held in found.entities.values() for kept in held if not position.is_superseded(Kept.of(kept.manifest))]
+    links = [Link(kept.path, kept.manifest) for kept in needed]
+    moved = {
+        (kept.tenant, kept.entity, kept.generation, kept.sequence) for kept in position.kept.values() if position.once or loads.has(kept)
+    }
+    report.missing += [f"{remark}" for remark in chain.check(links, moved) if remark.is_problem]
+    report.missing += [f"{error}" for error in found.unreadable.values()]
+    broken = {kept.path: missing.incomplete(kept.folder, kept.manifest) for kept in needed}
+    report.missing += [f"{path}: {what}. {_again(root)}" for path, wrong in sorted(broken.items()) for what in wrong]
+    gone = [path for path in missing.find(root, position) if not (root / path.lstrip("/")).exists()]
+    for path, kept in {**{path: position.kept[path] for path in gone}, **dict(missing.still_lost(root, position))}.items():
+        if not (root / path.lstrip("/")).exists():
+            report.missing.append(f"{path}: {kept.named} was fetched and is no longer here. {_again(root)}")
+    forget(root, [*found.unreadable, *(path for path, wrong in broken.items() if wrong), *gone])
+
+
+def _again(root: Path) -> str:
+    return "Pull once more, which fetches it again" if is_pulled(root) else "Fetch it again"
+
+
+def _pair(stream: str) -> tuple[str, str]:
+    tenant, _, entity = stream.partition("/")
+    return tenant, entity
+
+
+def _sentence(problem: dict[str, str]) -> str:
+    return f"{problem['what']}. {problem['next_step']}" if problem["next_step"] else problem["what"]
+
+
+def _ask(report: Status, found: Holdings, position: Position, to: str, schema: str) -> None:
+    """Compare what is here, or was, with what a database remembers."""
+    from waybill_consumer.targets import open_target
+
+    name = database_named(to, schema)
+    try:
+        with open_target(to, schema) as target:
+            applied = [step for tenant in target.tenants() for step in target.applied(tenant)]
+    except Refused as error:
+        report.unloaded.append(f"{name}: {error}")
+        return
+    facts = reached(applied)
+    report.databases.append({"database": name, "tried_at": None, "entities": facts["entities"]})
+    contents = {step.content for step in applied}
+    wanted = {**{held.path: Kept.of(held.manifest) for entity in found.entities.values() for held in entity}, **position.kept}
+    lacking: dict[str, list[Kept]] = {}
+    for kept in wanted.values():
+        place = facts["entities"].get(kept.stream)
+        if kept.content not in contents and (place is None or kept.generation >= place["generation"]):
+            lacking.setdefault(kept.stream, []).append(kept)
+    for several in lacking.values():
+        first = min(several, key=lambda kept: kept.order)
+        which = f"{first.named} and {len(several) - 1} more are" if len(several) > 1 else f"{first.named} is"
+        report.unloaded.append(f"{name}: {which} not loaded. Run load, and read what it says")
+
+
+def _behind(entities: Sequence[dict[str, Any]], database: dict[str, Any], max_age: float, now: datetime) -> list[str]:
+    """What a database holds less of than is here, and too old."""
+    said = []
+    for entity in entities:
+        stream = f"{entity['tenant']}/{entity['entity']}"
+        place = database["entities"].get(stream)
+        if place is None:
+            said.append(f"{stream} is not in {database['database']}")
+        elif (place["generation"], place["sequence"]) < (entity["generation"], entity["sequence"]):
+            age = (now - instant(place["window_to"])).total_seconds()
+            said += [f"{stream} in {database['database']} is {_age(age)} old"] if age > max_age else []
+    return said
 
 
 def _sender(report: Status, feed: dict[str, Any], now: datetime) -> None:
@@ -106,32 +202,31 @@ def remember_damage(root: Path, report: Report) -> None:
 
 
 def _entity(tenant: str, entity: str, held: list[Held], position: Position, now: datetime) -> dict[str, Any]:
-    newest = max((kept.manifest for kept in held), key=lambda manifest: (manifest.generation, manifest.sequence))
-    facts = {
-        "generation": newest.generation,
-        "sequence": newest.sequence,
-        "delivery_id": newest.delivery_id,
-        "window_to": instant_text(newest.end),
-        "snapshot_time": instant_text(newest.snapshot_time),
-    }
+    found = [_place(kept.manifest) for kept in held]
     # Deliveries may have been moved away after they were loaded: the position remembers them.
-    if (known := position.streams.get(f"{tenant}/{entity}")) and (known["generation"], known["sequence"]) > (
-        newest.generation,
-        newest.sequence,
-    ):
-        facts = {name: known[name] for name in facts}
-    age = (now - instant(str(facts["snapshot_time"]))).total_seconds()
+    if known := position.streams.get(f"{tenant}/{entity}"):
+        found.append({name: known.get(name) for name in ("generation", "sequence", "delivery_id", "window_to", "snapshot_time")})
+    facts = max(found, key=lambda place: (place["generation"], place["sequence"], place["window_to"] or ""))
+    age, since_read = (round((now - instant(at)).total_seconds()) if at else 0 for at in (facts["window_to"], facts["snapshot_time"]))
     counts = {"deliveries": len(held), "bytes": sum(file.bytes for kept in held for file in kept.manifest.all_files)}
-    return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": round(age)}
+    return {"tenant": tenant, "entity": entity, **facts, **counts, "age_seconds": age, "ahead_seconds": max(0, -since_read)}
 
 
-def _since(seconds: float) -> str:
-    """When something was, and that the clocks differ where it was later than now."""
-    return f"{_age(seconds)} ago" if seconds >= 0 else f"{_age(-seconds)} ahead of this machine's clock: one of the clocks is wrong"
+def _place(manifest: Manifest) -> dict[str, Any]:
+    times = {"window_to": instant_text(manifest.end), "snapshot_time": instant_text(manifest.snapshot_time)}
+    place = {"generation": manifest.generation, "sequence": manifest.sequence, "delivery_id": manifest.delivery_id}
+    return {**place, **times}
+
+
+def _since(entity: dict[str, Any]) -> str:
+    """How old a copy is, and that the clocks differ where the sender read its rows later than now."""
+    if entity["ahead_seconds"]:
+        return f"read {_age(entity['ahead_seconds'])} ahead of this machine's clock: one of the clocks is wrong"
+    return f"{_age(entity['age_seconds'])} ago"
 
 
 def _age(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} second{'' if round(seconds) == 1 else 's'}"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from waybill_consumer import chain, manifest, signatures
 from waybill_consumer.chain import Link, Remark
 from waybill_consumer.errors import Refused
+from waybill_consumer.layout import OURS
 from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, File, Manifest, package_hash
 from waybill_consumer.recount import dialect_of, differences, recount
 from waybill_consumer.signatures import Key
@@ -22,7 +23,6 @@ DATA = re.compile(
 UNCOUNTED = 'bytes and hash are right; to count its records as well: pip install "waybill-consumer[duckdb]"'
 BESIDE = re.compile(r"/(?:feed\.json|_README\.txt|feed/[0-9a-f]{32}/page-\d{6,}(?:\.[0-9a-f]{32})?\.json)\Z")
 """What explains the files, in a tenant's folder."""
-POSITION, LOCK = ".waybill-consumer.json", ".waybill-consumer.lock"
 UNFINISHED = re.compile(r"^\..+\.part\Z")
 _PLACE = re.compile(r"/exports/(?P<tenant>[^/]+)/\d{4}/\d\d/\d\d/(?P<entity>[^/]+)/")
 _DAY_FIELDS = {"tenant": str, "date": str, "number": int, "rows": int, "bytes": int, "deliveries": list}
@@ -135,7 +135,7 @@ class _Verification:
             if name.startswith(".") and "/." not in folder.rpartition("/")[0]:
                 self.remark([_hidden(folder, name)])
             return
-        names = {item.path.rpartition("/")[2] for item in items} - {POSITION, LOCK}
+        names = {item.path.rpartition("/")[2] for item in items} - OURS
         listed: set[str] = set()
         for name in sorted(names):
             if name.endswith(SUFFIX) and not name.startswith("."):

@@ -38,15 +38,13 @@ def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool 
 
     Raises AirflowException when an entity could not be loaded.
     """
-    from waybill_consumer.loading import load as apply
+    from waybill_consumer.loading import load_into
     from waybill_consumer.progress import Progress
     from waybill_consumer.signatures import read_signers
-    from waybill_consumer.targets import open_target
 
     try:
         allowed = read_signers(signers)
-        with open_target(to, schema) as target:
-            report = apply(Path(folder), target, Progress(shown=False), tenant=tenant, gpg=gpg, signers=allowed)
+        report = load_into(to, schema, Path(folder), Progress(shown=False), tenant=tenant, gpg=gpg, signers=allowed)
     except Refused as error:
         raise AirflowException(str(error)) from error
     return _done(report.as_json())

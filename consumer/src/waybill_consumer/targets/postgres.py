@@ -90,12 +90,18 @@ class Postgres(SqlTarget):
         except psycopg.DatabaseError as error:  # of the transaction's own statements: begin, commit
             raise self._refusal(self.entity or "postgresql", error) from error
 
-    def prepare(self) -> None:
+    def tenants(self) -> list[str]:
+        self._name_schema()
+        return super().tenants()
+
+    def _name_schema(self) -> None:
+        """Named, so that no table of the system's own stands before the entity's."""
+        self.schema = self.schema or str(self._run("select coalesce(current_schema(), '')")[0][0])
         if not self.schema:
-            # Named, so that no table of the system's own stands before the entity's.
-            self.schema = str(self._run("select coalesce(current_schema(), '')")[0][0])
-            if not self.schema:
-                raise Refused("this login has no schema to load into", where="postgresql", next_step="Name one with --schema")
+            raise Refused("this login has no schema to load into", where="postgresql", next_step="Name one with --schema")
+
+    def prepare(self) -> None:
+        self._name_schema()
         if len(self.schema.encode()) > _LONGEST_NAME:
             raise Refused(f"the schema {self.schema} has a longer name than PostgreSQL keeps", next_step="Choose a shorter one")
         # Two loads that begin at once would both make the tables that remember: the second waits, and then sees them.

@@ -86,6 +86,11 @@ class SqlTarget:
             "(entity text primary key, tenant text not null, key_columns text not null, columns text not null)"
         )
 
+    def tenants(self) -> list[str]:
+        if not self._columns(DELIVERIES):
+            return []
+        return [str(tenant) for (tenant,) in self._run(f"select distinct tenant from {self.table(DELIVERIES)}")]
+
     def applied(self, tenant: str) -> list[Applied]:
         listed = "delivery_id, content, tenant, entity, generation, sequence, kind, snapshot_time, window_to, row_count, result"
         return [Applied(*row) for row in self._run(f"select {listed} from {self.table(DELIVERIES)} where tenant = ?", [tenant])]

@@ -1,0 +1,75 @@
+"""What was fetched and is no longer whole on this disk, though nobody is known to have loaded it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from waybill_consumer.arrivals import RECENT_DATES
+from waybill_consumer.errors import Refused
+from waybill_consumer.fetching import is_intact
+from waybill_consumer.loads import Loads
+from waybill_consumer.manifest import Manifest, parse
+from waybill_consumer.position import Kept, Position, date_of
+
+
+def find(root: Path, position: Position) -> Iterator[str]:
+    """The manifests of deliveries that have to be fetched once more.
+
+    What a database holds may be moved away, a manifest and its files together. A manifest that stays promises its files: those of the
+    newest dates are looked at, and those that no database holds yet. With `once` nothing that is gone is missed.
+    """
+    loads = Loads(root)
+    newest = set(sorted({date_of(path) for path in position.kept})[-RECENT_DATES:])
+    for path, kept in position.kept.items():
+        if position.is_superseded(kept):
+            continue
+        is_needed = not (position.once or loads.has(kept))
+        if not (root / path.lstrip("/")).exists():
+            if is_needed:
+                yield path
+        elif (date_of(path) in newest or (is_needed and loads.databases)) and not is_whole(root, path):
+            yield path
+
+
+def found_again(root: Path, position: Position) -> Iterator[tuple[str, Manifest]]:
+    """Lost deliveries that somebody put back, by what their files hold."""
+    for path in position.lost:
+        document = root / path.lstrip("/")
+        try:
+            manifest = parse(document.read_bytes())
+        except (Refused, OSError):
+            continue
+        if all(is_intact(document.parent / file.path, file) for file in manifest.all_files):
+            yield path, manifest
+
+
+def still_lost(root: Path, position: Position) -> Iterator[tuple[str, Kept]]:
+    """What could not be fetched once more, and is needed."""
+    loads = Loads(root)
+    for path, kept in position.lost.items():
+        if not (loads.has(kept) or position.is_superseded(kept)):
+            yield path, kept
+
+
+def is_whole(root: Path, path: str) -> bool:
+    """Whether a manifest can be read and its files have their sizes. What they hold `load` and `verify` check."""
+    document = root / path.lstrip("/")
+    try:
+        return not incomplete(document.parent, parse(document.read_bytes()))
+    except (Refused, OSError):
+        return False
+
+
+def incomplete(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files of a manifest, as far as their sizes tell."""
+    wrong = []
+    for file in manifest.all_files:
+        try:
+            size = (folder / file.path).stat().st_size
+        except OSError:
+            wrong.append(f"its file {file.path} is missing")
+            continue
+        if size != file.bytes:
+            wrong.append(f"its file {file.path} has {size} bytes, its manifest says {file.bytes}")
+    return wrong

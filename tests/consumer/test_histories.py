@@ -1,0 +1,96 @@
+"""A DIR and a database hold one tenant's deliveries and one sender's history of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.consumer.copies import consumer, rows, well
+from tests.consumer.sender import Sender
+from tests.consumer.test_pull import tree
+
+pytestmark = pytest.mark.fast
+
+
+def sent(root: Path, tenant: str = "acme", days: int = 2, *, first: int = 0, name: str = "x") -> Sender:
+    sender = Sender(root, tenant, first)
+    for day in range(first, first + days):
+        sender.day = day
+        sender.deliver([(str(day), name)], kind="delta" if day > first else "full")
+    return sender
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 5], ids="on day {}".format)
+def test_another_tenants_source_is_refused_and_nothing_of_it_is_kept(tmp_path: Path, first: int) -> None:
+    copy = tmp_path / "copy"
+    acme = sent(tmp_path / "acme")
+    sent(tmp_path / "zeta", "zeta", first=first)
+    well("pull", acme.root, copy)
+    before = tree(copy)
+    for _ in range(2):
+        said = consumer("pull", tmp_path / "zeta", copy)
+        assert (said.code, "Pull each" in said.err, "of a DIR" not in said.err) == (1, True, True)
+        assert "zeta" in said.err
+        assert tree(copy) == before
+    acme.day = 2
+    acme.deliver([("9", "y")])
+    assert well("pull", acme.root, copy)["deliveries"] == 1
+    well("status", copy)
+
+
+def test_a_source_that_becomes_another_tenants_is_refused(tmp_path: Path) -> None:
+    acme, copy = sent(tmp_path / "in"), tmp_path / "copy"
+    well("pull", acme.root, copy)
+    shutil.rmtree(acme.root)
+    sent(acme.root, "zeta", first=4)
+    said = consumer("pull", acme.root, copy)
+    assert (said.code, "is of tenant zeta, and this folder keeps the deliveries of acme" in said.err) == (1, True)
+    assert not (copy / "2026/06/05").exists()
+
+
+def test_one_more_tenant_below_the_same_source_is_welcome(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    sent(tmp_path / "in/exports/acme")
+    well("pull", tmp_path / "in", copy)
+    sent(tmp_path / "in/exports/zeta", "zeta")
+    assert well("pull", tmp_path / "in", copy)["deliveries"] == 2
+    well("status", copy)
+
+
+def test_the_same_deliveries_under_another_address_go_on(tmp_path: Path) -> None:
+    acme, copy = sent(tmp_path / "in"), tmp_path / "copy"
+    well("pull", acme.root, copy)
+    shutil.move(acme.root, tmp_path / "moved")
+    assert well("pull", tmp_path / "moved", copy)["fetched"] == []
+    acme.root, acme.day = tmp_path / "moved", 2
+    acme.deliver([("9", "y")])
+    assert well("pull", tmp_path / "moved", copy)["deliveries"] == 1
+
+
+@pytest.mark.parametrize("is_old_gone", [False, True])
+def test_another_history_of_the_same_tenant_is_refused(tmp_path: Path, is_old_gone: bool) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sent(tmp_path / "in").root, copy)
+    other = sent(tmp_path / "staging", days=3, name="staging")
+    for path in other.root.rglob("*.manifest.json"):
+        body = json.loads(path.read_text())
+        path.write_text(json.dumps(body | {"delivery_id": body["delivery_id"][::-1]}))
+    if is_old_gone:
+        shutil.rmtree(other.root / "2026/06/01")
+        shutil.rmtree(other.root / "2026/06/02")
+    before = tree(copy)
+    said = consumer("pull", other.root, copy)
+    assert (said.code, "another delivery" in said.err, "of its own" in said.err) == (1, True, True)
+    assert tree(copy) == before
+
+
+def test_a_database_takes_the_deliveries_of_one_tenant(tmp_path: Path, database: str) -> None:
+    well("load", sent(tmp_path / "acme").root, "--to", database)
+    zeta = Sender(tmp_path / "zeta", "zeta")
+    zeta.deliver([("1", "z")], kind="full", entity="invoice")
+    said = consumer("load", zeta.root, "--to", database)
+    assert (said.code, "holds the deliveries of tenant acme, and these are of zeta" in said.err) == (1, True)
+    assert rows(database, "user", schema="public" if database.startswith("postgresql") else "") == [(0, "x"), (1, "x")]

@@ -1,0 +1,120 @@
+"""`status` tells by itself, and with an exit code, when the copy is not what it should be: here, in the databases, or at the sender."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.consumer.copies import consumer, well
+from tests.consumer.sender import DAY, MIDNIGHT, Sender
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture
+def sender(tmp_path: Path) -> Sender:
+    """A sender of today."""
+    sender = Sender(tmp_path / "in", day=(datetime.now(UTC) - MIDNIGHT) // DAY)
+    sender.deliver([("1", "x")], kind="full")
+    return sender
+
+
+def test_a_load_that_fails_at_night_is_told_until_one_succeeds(sender: Sender, tmp_path: Path, database: str) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    assert consumer("load", copy, "--to", "postgresql://nobody@127.0.0.1:1/none").code == 1
+    said = consumer("status", copy)
+    assert said.code == 1
+    assert "unloaded: postgresql://nobody@127.0.0.1:1/none: the load at" in said.out
+    assert well("status", copy, "--forget", "postgresql://nobody@127.0.0.1:1/none")["done"]
+    well("load", copy, "--to", database)
+    assert "holds all before" in consumer("status", copy).out
+    (path,) = copy.rglob("user.csv")
+    whole = path.read_bytes()
+    sender.day += 1
+    sender.deliver([("2", "y")])
+    well("pull", sender.root, copy)
+    path = max(copy.rglob("user.csv"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"y", b"z"))
+    assert consumer("load", copy, "--to", database).code == 1
+    assert "has SHA-256" in consumer("status", copy).out
+    path.write_bytes(whole)
+    well("load", copy, "--to", database)
+    (told,) = well("status", copy)["databases"]
+    assert told["entities"]["acme/user"]["sequence"] == 2
+
+
+def test_a_database_is_asked_what_it_holds(sender: Sender, tmp_path: Path, database: str) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    said = consumer("status", copy, "--to", database)
+    assert (said.code, "sequence 1 of acme/user generation 1 is not loaded. Run load" in said.out) == (1, True)
+    well("load", copy, "--to", database)
+    well("status", copy, "--to", database, "--max-age", "26h")
+    sender.day += 1
+    sender.deliver([("2", "y")])
+    well("pull", sender.root, copy)
+    well("status", copy)
+    said = consumer("status", copy, "--to", database)
+    assert (said.code, "sequence 2 of acme/user generation 1 is not loaded" in said.out) == (1, True)
+
+
+def test_a_database_that_cannot_be_asked_is_told(sender: Sender, tmp_path: Path) -> None:
+    well("pull", sender.root, tmp_path / "copy")
+    said = consumer("status", tmp_path / "copy", "--to", "postgresql://u:PLANTED@127.0.0.1:1/none?password=PLANTED")
+    assert (said.code, "cannot be reached" in said.out, "PLANTED" in said.out) == (1, True, False)
+    assert consumer("load", tmp_path / "copy", "--to", "postgresql://u:PLANTED@127.0.0.1:1/none?password=PLANTED").code == 1
+    assert "PLANTED" not in (tmp_path / "copy/.waybill-consumer-loads.json").read_text()
+
+
+@pytest.mark.parametrize("hours", [25, 27])
+def test_ages_count_from_the_end_of_the_window_whenever_it_was_read(tmp_path: Path, hours: int) -> None:
+    days = timedelta(hours=hours) / DAY
+    sender = Sender(tmp_path / "in")
+    facts = {"window": {"from": None, "to": (datetime.now(UTC) - days * DAY).isoformat(), "mode": "lookback"}}
+    sender.deliver([("1", "x")], kind="full", at=datetime.now(UTC) - timedelta(minutes=1), **facts)
+    well("pull", sender.root, tmp_path / "copy")
+    said = consumer("status", tmp_path / "copy", "--max-age", "26h")
+    assert (said.code, f"({hours} hours ago)" in said.out) == (int(hours > 26), True)
+
+
+def test_a_load_that_never_runs_again_is_told_by_its_age(sender: Sender, tmp_path: Path) -> None:
+    copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
+    sender.day -= 5
+    sender.last.clear()
+    sender.deliver([("1", "x")], kind="full", entity="old")
+    well("pull", sender.root, copy)
+    well("load", copy, "--to", to)
+    sender.day += 5
+    sender.deliver([("2", "x")], entity="old")
+    well("pull", sender.root, copy)
+    well("status", copy)
+    said = consumer("status", copy, "--max-age", "26h")
+    assert (said.code, f"acme/old in {to} is 5 days old, allowed are 26 hours" in said.out) == (1, True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 1, "databases": {"x": 1}}', b'{"format": 1, "databases": []}'])
+def test_a_damaged_record_of_loads_is_written_again(sender: Sender, tmp_path: Path, damage: bytes) -> None:
+    copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
+    well("pull", sender.root, copy)
+    well("load", copy, "--to", to)
+    path = copy / ".waybill-consumer-loads.json"
+    path.write_bytes(damage)
+    for command in (["status", copy], ["pull", sender.root, copy], ["load", copy, "--to", to]):
+        well(*command)
+    assert json.loads(path.read_text())["databases"][to]["entities"]
+
+
+def test_a_database_that_lost_its_memory_is_told(sender: Sender, tmp_path: Path) -> None:
+    copy, to = tmp_path / "copy", f"sqlite:{tmp_path}/copy.db"
+    well("pull", sender.root, copy)
+    well("load", copy, "--to", to)
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection, connection:
+        connection.execute("delete from _waybill_deliveries")
+    assert consumer("status", copy, "--to", to).code == 1
