@@ -73,8 +73,12 @@ class Source(Protocol):
         """Put the same rows into another table of the same name, as jobs that swap, rewrite or reload do."""
 
 
-_TABLE = """create table thing (tenant_id {text}, id bigint, code {text}, name {text}, amount {decimal}, seen date, flag boolean,
+LAG = 9
+"""How far below the highest id of `event` a row may still be committed."""
+_TABLE = """create table {name} (tenant_id {text}, id bigint, code {text}, name {text}, amount {decimal}, seen date, flag boolean,
     updated_at {time}, deleted_at {time}, primary key (tenant_id, id))"""
+TABLES = ("thing", "event")
+"""Rows of `thing` change in every way. To `event` rows are added, with a higher id than before or one that was left out, and purged."""
 
 
 @dataclass
@@ -91,7 +95,8 @@ class PostgresBooks:
         self.env = {"AIRFLOW_CONN_BOOKS": json.dumps({**at, "schema": self.database.name})}
 
     def make(self) -> None:
-        self.database.psql(_TABLE.format(text="text", decimal="numeric(12,2)", time="timestamptz"))
+        for name in TABLES:
+            self.database.psql(_TABLE.format(name=name, text="text", decimal="numeric(12,2)", time="timestamptz"))
         self._stamped()
 
     def _stamped(self) -> None:
@@ -129,8 +134,9 @@ class DuckDBBooks:
 
     def make(self) -> None:
         with duckdb.connect(str(self.path)) as connection:
-            columns = _TABLE.format(text="varchar", decimal="decimal(12,2)", time="timestamptz")
-            connection.execute(columns.replace(", primary key (tenant_id, id)", ""))
+            for name in TABLES:
+                columns = _TABLE.format(name=name, text="varchar", decimal="decimal(12,2)", time="timestamptz")
+                connection.execute(columns.replace(", primary key (tenant_id, id)", ""))
 
     def write(self, statements: Sequence[Statement]) -> None:
         with duckdb.connect(str(self.path)) as connection:
@@ -162,17 +168,21 @@ class LakeBooks(DuckDBBooks):
         self._write_files()
 
     def _write_files(self) -> None:
+        for name in TABLES:
+            self._write_files_of(name)
+
+    def _write_files_of(self, name: str) -> None:
         new = self.folder / "_new"
         new.mkdir(parents=True, exist_ok=True)
         parts = self.dice.randrange(1, 4)
         with duckdb.connect(str(self.path)) as connection:
             for number in range(parts):
                 target = new / f"{self.dice.randrange(10**9)} [{number}].parquet"
-                connection.execute(f"copy (select * from thing where hash(id) % {parts} = {number}) to '{target}' (format parquet)")
-        (self.folder / "thing").mkdir(exist_ok=True)
-        old = list((self.folder / "thing").iterdir())
+                connection.execute(f"copy (select * from {name} where hash(id) % {parts} = {number}) to '{target}' (format parquet)")
+        (self.folder / name).mkdir(exist_ok=True)
+        old = list((self.folder / name).iterdir())
         for path in new.iterdir():
-            path.rename(self.folder / "thing" / path.name)
+            path.rename(self.folder / name / path.name)
         for path in old:
             path.unlink()
 
@@ -192,7 +202,8 @@ class SqliteBooks:
     def make(self) -> None:
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute("pragma journal_mode = wal")
-            connection.execute(_TABLE.format(text="text", decimal="decimal(12,2)", time="timestamp"))
+            for name in TABLES:
+                connection.execute(_TABLE.format(name=name, text="text", decimal="decimal(12,2)", time="timestamp"))
 
     def write(self, statements: Sequence[Statement]) -> None:
         def plain(value: Any) -> Any:
@@ -225,8 +236,8 @@ class MariaBooks:
         return pymysql.connect(host=at.host, port=at.port, user=at.user, database=at.name, charset="utf8mb4")
 
     def make(self) -> None:
-        columns = _TABLE.format(text="varchar(40)", decimal="decimal(12,2)", time="datetime(6)")
-        self.write([(f"{columns} engine = InnoDB", ())])
+        tables = [_TABLE.format(name=name, text="varchar(40)", decimal="decimal(12,2)", time="datetime(6)") for name in TABLES]
+        self.write([(f"{columns} engine = InnoDB", ()) for columns in tables])
 
     def write(self, statements: Sequence[Statement]) -> None:
         def plain(value: Any) -> Any:
@@ -250,6 +261,9 @@ class World:
         self.late, self.silent, self.marks_alone = late, silent, False
         self.rows: dict[tuple[str, int], Values] = {}
         self.was: dict[tuple[str, int], list[Values]] = {}
+        self.events: dict[tuple[str, int], Values] = {}
+        self.next_event = 1
+        self.left_out: list[int] = []
         self.next_id = 1
         self.since = now - DAY
         """No stamp lies before it, but for what is committed late."""
@@ -259,6 +273,7 @@ class World:
         """So many changes, in one transaction."""
         kinds = [self.insert] * 5 + [self.update] * 6 + [self.delete] * 3 + [self.mark, self.move, self.renumber, self.swap_names]
         kinds += [self.come_back, self.ahead] + ([self.move_silently, self.restore] if self.silent else [])
+        kinds += [self.happen] * 4 + [self.purge]
         for _ in range(count):
             self.dice.choice(kinds)()
         self.flush()
@@ -307,6 +322,29 @@ class World:
     def _drop(self, at: tuple[str, int]) -> Values:
         self._pending.append(("delete from thing where tenant_id = ? and id = ?", at))
         return self.rows.pop(at)
+
+    def happen(self) -> None:
+        """An event is added: with the next id, or late, with one that was left out."""
+        late = [number for number in self.left_out if number > self.next_event - LAG]
+        if late and self.dice.random() < 0.3:
+            number = self.dice.choice(late)
+            self.left_out.remove(number)
+        else:
+            if self.dice.random() < 0.3:
+                self.left_out.append(self.next_event)
+                self.next_event += 1
+            number, self.next_event = self.next_event, self.next_event + 1
+        at, values = (self.dice.choice(TENANTS), number), self._values(number)
+        self.events[at] = values
+        text = f"insert into event (tenant_id, {', '.join(values)}) values (?, {', '.join('?' * len(values))})"
+        self._pending.append((text, [at[0], *values.values()]))
+
+    def purge(self) -> None:
+        """An event is removed for good."""
+        if self.events:
+            at = self.dice.choice(sorted(self.events))
+            del self.events[at]
+            self._pending.append(("delete from event where tenant_id = ? and id = ?", at))
 
     def insert(self) -> None:
         number = self.next_id if self.dice.random() < 0.8 else self.dice.randrange(1, self.next_id + 1)
@@ -419,7 +457,7 @@ class Mirror:
         begin = datetime(2026, self.dice.choice([2, 3, 10]), 24, 12, tzinfo=UTC)
         self.world = World(self.source, self.dice, begin, late=late, silent=silent)
         self.entities = self._entities(late, silent)
-        by_time = [one for one in self.entities.values() if one["changes"]["mode"] not in ("full", "snapshot")]
+        by_time = [one for one in self.entities.values() if one["changes"]["mode"] in ("lookback", "horizon")]
         self.world.marks_alone = all("deleted_column" in one for one in by_time)
         self.tenants = {name: self._tenant() for name in TENANTS}
         self.seen: set[str] = set()
@@ -437,20 +475,22 @@ class Mirror:
                 "snapshot": {"mode": "snapshot", "column": "waybill_xid"},
                 "lookback": {"mode": "lookback", "column": "updated_at", "lookback": "3d" if late else "0s"},
                 "horizon": {"mode": "horizon", "column": "updated_at"},
-                "append": {"mode": "append", "column": "updated_at", "lookback": "3d"},
+                "append": {"mode": "append", "column": "id", "lag": LAG},
                 "full": {"mode": "full"},
             }[mode]
             for compares in (True, False):
-                if mode == "append" or (mode == "full" and compares) or (silent and not compares and mode != "full"):
+                if (mode == "full" and compares) or (silent and not compares and mode not in ("full", "append")):
                     continue
+                table = "event" if mode == "append" else "thing"
                 found[f"{mode}_{'compared' if compares else 'plain'}"] = {
                     "source": "books",
-                    "relation": "thing/*.parquet" if self.source.spec["kind"] == "lake" else "thing",
+                    "relation": f"{table}/*.parquet" if self.source.spec["kind"] == "lake" else table,
                     "tenant_column": "tenant_id",
                     "key": self.dice.choice([["id"], ["code"], ["code", "id"]]),
                     "changes": changes,
                     "deletes": "compare" if compares else "never",
-                    **({"deleted_column": "deleted_at"} if marks and mode != "full" else {}),
+                    **({"deleted_column": "deleted_at"} if marks and table == "thing" and mode != "full" else {}),
+                    **({"time_column": "updated_at"} if table == "event" else {}),
                     **({"streams": 3} if self.source.spec["kind"] in ("postgres", "lake") and self.dice.random() < 0.3 else {}),
                     **({"source_rows": True} if self.dice.random() < 0.5 else {}),
                     "columns": {name: {"type": kind} for name, kind in COLUMNS.items()},
@@ -612,7 +652,7 @@ class Mirror:
             copy[key] = texts
         wanted = {name: self._of(values, kinds, entity) for name, values in self._source(tenant, entity)}
         boundary = datetime.fromisoformat(newest["window"]["to"])
-        everything = newest["kind"] == "full" or newest["window"]["mode"] in ("snapshot", "full")
+        everything = newest["kind"] == "full" or newest["window"]["mode"] in ("snapshot", "full", "append")
         for values, (key, texts) in wanted.values():
             position = max(values["updated_at"], values["deleted_at"] or values["updated_at"]) if values["deleted_at"] != FAR else FAR
             if self.entities[entity].get("deleted_column") is None or (values["deleted_at"] and values["deleted_at"] >= FAR):
@@ -631,7 +671,8 @@ class Mirror:
 
     def _source(self, tenant: str, entity: str) -> Iterable[tuple[tuple[str, int], Values]]:
         conditions = self.tenants[tenant]["where"].get(entity)
-        for at, values in self.world.rows.items():
+        is_of_events = self.entities[entity]["relation"].startswith("event")
+        for at, values in (self.world.events if is_of_events else self.world.rows).items():
             if at[0] == tenant and (not conditions or values["flag"] is not None):
                 yield at, values
 

@@ -82,6 +82,14 @@ def test_a_tenant_matches_neither_other_case_nor_accent_nor_trailing_blank(maria
     assert read(maria) == "0,0% done\n4,4% done\n"
 
 
+def test_a_time_column_that_is_not_exported_is_read_only_where_a_range_is_asked_for(maria: DbApi) -> None:
+    by_id = ENTITY.model_copy(update={"time_column": "updated_at", "changes": ENTITY.changes.model_copy(update={"column": "id"})})
+    assert read(maria, by_id) == read(maria)
+    selection = Selection(by_id, "acme", by_id.columns, time_from=datetime(2100, 1, 1, tzinfo=UTC))
+    with maria.snapshot() as snapshot:
+        assert snapshot.count(selection) == 0
+
+
 def test_the_snapshot_stays_as_it_was_while_others_write(maria: DbApi) -> None:
     selection = Selection(ENTITY, "acme", ENTITY.columns)
     with maria.snapshot() as snapshot:

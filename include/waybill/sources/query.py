@@ -227,8 +227,8 @@ class Query:
 
     def time(self) -> list[Sql]:
         """The selection's own range of the entity's time column."""
-        name = self.entity.time_column
-        if not name:
+        name, asked = self.entity.time_column, self.selection
+        if not name or not (asked.time_from or asked.time_to or asked.time_cut):
             return []
         x, native = self.flavour.name(name), self.natives[name]
         low, high = self._day(self.selection.time_from), self._day(self.selection.time_to)
