@@ -82,6 +82,8 @@ class Night:
     slowest_start: float
     slots: float
     """The share of the time between the first task's start and the last one's end in which the slots ran tasks."""
+    freed: float
+    """Seconds from a task's end to the queueing of the next one in its slot, on average."""
     first: float
     """Seconds from the unpausing to the first task's start."""
     unused: float
@@ -121,6 +123,7 @@ def _told(what: str, tenants: int, night: Night) -> Iterator[Line]:
     yield Figure(f"{what} | longest start of a task", night.slowest_start, "s")
     yield Figure(f"{what} | first task begins after", night.first, "s")
     yield Figure(f"{what} | slots that run a task, from then on", 100 * night.slots, "%")
+    yield Figure(f"{what} | a freed slot gets its next task after", night.freed, "s")
     yield Figure(f"{what} | of the machine, used by nobody", 100 * night.unused, "%")
 
 
@@ -363,14 +366,17 @@ def spend(house: House, tenants: int, registered: int, settings: Mapping[str, st
         tasks = _count(connection, "task_instance where dag_id like 'export\\_\\_%' and state = 'success'")
         waits = "select max(extract(epoch from start_date - queued_dttm)) from task_instance where dag_id like 'export\\_\\_%'"
         slowest = connection.execute(waits).fetchone()
-        ran = "extract(epoch from sum(end_date - start_date)), extract(epoch from max(end_date) - min(start_date)), min(start_date)"
-        busy, lasted, first = connection.execute(f"select {ran} from task_instance where dag_id like 'export\\_\\_%'").fetchone() or ()
+        times = "select queued_dttm, start_date, end_date from task_instance where dag_id like 'export\\_\\_%' and state = 'success'"
+        queued, starts, ends = (sorted(each) for each in zip(*connection.execute(times).fetchall(), strict=True))
         failed = _count(connection, "dag_run where dag_id like 'export\\_\\_%' and state = 'failed'")
         if failed:
             raise RuntimeError(f"{failed} of {tenants} runs failed")
     idle_rate = sum(each for kind, each in rate.items() if kind != "database")
     start = float(slowest[0]) if slowest else 0.0
-    slots = float(busy) / float(lasted) / int(settings["CORE__PARALLELISM"])
+    at_once = int(settings["CORE__PARALLELISM"])
+    busy = sum((end - start).total_seconds() for start, end in zip(starts, ends, strict=True))
+    slots = busy / (ends[-1] - starts[0]).total_seconds() / at_once
+    freed = statistics.fmean((then - end).total_seconds() for then, end in zip(queued[at_once:], ends, strict=False))
     return Night(
         seconds,
         tasks,
@@ -380,7 +386,8 @@ def spend(house: House, tenants: int, registered: int, settings: Mapping[str, st
         idle_rate,
         start,
         slots,
-        (first - unpaused).total_seconds(),
+        freed,
+        (starts[0] - unpaused).total_seconds(),
         unused[0] / unused[1],
         spent,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -256,6 +257,15 @@ def test_a_file_that_shows_only_when_closed_is_read_back_then(tmp_path: Path, bl
         assert session.publish(PART, FINAL)
         assert session.size(FINAL) == sum(map(len, blocks))
         assert session.probe("/exports").profile is Profile.FULL
+
+
+def test_a_large_file_that_shows_only_when_closed_is_read_back_without_being_held_in_memory(tmp_path: Path) -> None:
+    with embedded(tmp_path, ShowsWhenClosed) as place, place.destination.connect() as session:
+        session.upload("/.first.part", BLOCKS * 4)  # what both sides need once
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        size = 150 * len(BLOCKS[0])
+        assert session.upload(PART, (BLOCKS[0] for _ in range(150))).bytes == size
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < size / 2
 
 
 @pytest.mark.parametrize("view", [PicksUp, PicksUpFinals])

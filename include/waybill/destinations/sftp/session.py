@@ -7,7 +7,6 @@ one connection and travel at the same time.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +35,7 @@ from waybill.destinations.sftp.keys import spoken
 from waybill.destinations.sftp.login import LoggedIn, Settings, log_in, settings
 from waybill.destinations.sftp.packets import Attributes, Code, Kind, Lost, Space, Status
 from waybill.destinations.sftp.probe import rehearse
+from waybill.destinations.sftp.read_back import ReadBack
 from waybill.destinations.sftp.reading import Download
 from waybill.destinations.sftp.transfer import Upload, chunks, peeked
 from waybill.destinations.sftp.wire import POSIX_RENAME, Wire
@@ -221,15 +221,15 @@ class SftpSession(Reading):
 
     def _send(self, part: str, upload: Upload, pieces: Iterable[tuple[bytes, bool]]) -> tuple[Stored, Stored]:
         """What was sent, and what came back of it."""
-        sent, back = hashlib.sha256(), hashlib.sha256()
-        sent_bytes = back_bytes = 0
+        both = ReadBack(expected=self._sees)
         for chunk, last in pieces:
-            sent.update(chunk)
-            sent_bytes += len(chunk)
+            both.send(chunk)
             for data in self._step(part, upload, chunk, last):
-                back.update(data)
-                back_bytes += len(data)
-        return Stored(sent_bytes, sent.hexdigest()), Stored(back_bytes, back.hexdigest())
+                both.take(data)
+        while back := self._run("write", part, upload.rest()):
+            for data in back:
+                both.take(data)
+        return both.sent, both.found
 
     def _step(self, part: str, upload: Upload, chunk: bytes, last: bool) -> list[memoryview]:
         with self._translated("write", part):

@@ -81,12 +81,15 @@ class Upload:
         self._writes: deque[tuple[int, asyncio.Future[Answer]]] = deque()
         self._sent = self._acknowledged = self._checked = self._synced = 0
         self._complete = self._closed = self._abandoned = self._late = False
-        self._more, self._moved = asyncio.Event(), asyncio.Event()
+        self._more, self._moved, self._taken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._ended = False
         self._reader: asyncio.Task[None] | None = None
         self._another = another
         self._flusher: asyncio.Task[None] | None = None
         self._reopening: asyncio.Future[Answer] | None = None
         self._back: list[memoryview] = []
+        self._held = 0
+        """The bytes of those."""
         self.vanished = False
         """The file was gone when it was to be read back."""
 
@@ -94,7 +97,8 @@ class Upload:
         """The size that the server tells after closing. It is None if the file is gone or nobody may look at it."""
 
     async def step(self, data: bytes, *, last: bool) -> list[memoryview]:
-        """Send `data`. After the last piece, wait for the server's disk and close the file. Returns what was read back meanwhile, in order.
+        """Send `data`. After the last piece, wait for the server's disk and close the file. Returns what was read back meanwhile, in order;
+        `rest` has what follows.
 
         Raises Status or Lost. The caller then abandons it.
         """
@@ -110,7 +114,24 @@ class Upload:
         await self._write(self._handle, data)
         if last:
             await self._finish(self._handle)
+        return self._take()
+
+    async def rest(self) -> list[memoryview]:
+        """After the last piece: what else was read back, a little at a time; at the end nothing, and `size` is known."""
+        while self._reader is not None and not self._back:
+            if self._ended:
+                await self._reader
+                self._reader = None
+                self._see(await self._wire.attributes(Kind.LSTAT, self._path))
+                break
+            self._moved.clear()
+            await self._moved.wait()
+        return self._take()
+
+    def _take(self) -> list[memoryview]:
         back, self._back = self._back, []
+        self._held = 0
+        self._taken.set()
         return back
 
     async def _write(self, handle: bytes, data: bytes) -> None:
@@ -180,9 +201,6 @@ class Upload:
         self._more.set()
         if self._flusher is not None:
             await self._flusher
-        if self._reader is not None:
-            await self._reader
-            self._see(await self._wire.attributes(Kind.LSTAT, self._path))
 
     async def _end(self, closing: asyncio.Future[Answer]) -> None:
         await self._wire.done(closing)
@@ -249,7 +267,7 @@ class Upload:
                 raise
             self.vanished = True
         finally:
-            self._late = True
+            self._late = self._ended = True
             self._moved.set()
 
     async def _read_once(self) -> int:
@@ -281,8 +299,12 @@ class Upload:
             if ahead:
                 data, complete = await ahead.take()
                 self._back.append(data)
+                self._held += len(data)
                 self._checked += len(data)
                 self._moved.set()
+                while self._closed and self._held > LAG and not self._abandoned:  # before that, `_is_ahead` keeps it low
+                    self._taken.clear()
+                    await self._taken.wait()
             elif self._complete:
                 return
             else:
@@ -293,6 +315,7 @@ class Upload:
         """Close and remove what was created, as far as the server still answers. Never raises Status or Lost."""
         self._abandoned = True
         self._more.set()
+        self._taken.set()
         if self._reader is not None:
             # This is not cancelled, because the server keeps the bytes of a removed file while its handle is open.
             await asyncio.wait([self._reader])
