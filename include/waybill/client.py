@@ -24,6 +24,9 @@ __all__ = ["Export", "NotDone", "Refused", "Registration", "Waybill", "client_cr
 API = "/api/v1"
 ExportOption = Literal["export all", "export selected", "disable export"]
 Frequency = Literal["daily", "weekly", "monthly"]
+_BUSY = (429, 502, 503, 504)
+"""Answers of a server, or of a proxy before it, that is busy or starts again."""
+_LONGEST_PAUSE = 60.0
 
 
 class Refused(Exception):
@@ -145,14 +148,22 @@ class Waybill:
         return _export(self._call("GET", f"/exports/{export_id}"))
 
     def wait(self, export: Export, timeout: float = 3600, progress: Callable[[Export], None] = lambda export: None) -> Export:
-        """Look as often as the API asks for, until the export is done. Raises NotDone if it failed or takes longer."""
+        """Look as often as the API asks for, until the export is done. Raises NotDone if it failed or takes longer.
+
+        A server that cannot be reached, or that answers 429, 502, 503 or 504, is asked again until the time is over.
+        """
         deadline = time.monotonic() + timeout
         while export.is_active:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NotDone(export, f"still {export.status} after {timeout:g} s")
             time.sleep(min(export.retry_after, left))
-            export = self.export(export.id)
+            try:
+                export = self.export(export.id)
+            except (httpx.TransportError, Refused) as error:
+                if not _passes(error) or time.monotonic() >= deadline:
+                    raise
+                continue
             progress(export)
         if export.status != "done":
             error = export.body.get("error") or {}
@@ -160,22 +171,27 @@ class Waybill:
         return export
 
     def download(self, export: Export, folder: Path, *, tries: int = 5) -> Path:
-        """Fetch the whole archive into `folder`, or nothing, and return its path.
+        """Fetch the whole archive into `folder`, or nothing, and return its path. One that is there already is not fetched again.
 
-        A broken download continues where it stopped, in this call or a later one. Size and SHA-256 are compared with those of the API.
-        Raises NotDone if another archive arrives.
+        A broken download continues where it stopped, in this call or a later one, until `tries` in a row brought nothing. Size and SHA-256
+        are compared with those of the API. Raises NotDone if another archive arrives.
         """
         folder.mkdir(parents=True, exist_ok=True)
         final = folder / f"{export.tenant}-{export.id}.zip"
+        if final.exists() and _sha256(final) == export.sha256:
+            return final
         part = folder / f".{final.name}.part"
-        for attempt in range(tries):
+        failures = 0
+        while True:
+            before = _size(part)
             try:
                 self._fetch(export, part)
                 break
-            except httpx.TransportError:
-                if attempt == tries - 1:
+            except (httpx.TransportError, Refused) as error:
+                failures = failures + 1 if _size(part) <= before else 1
+                if failures >= tries or not _passes(error):
                     raise
-                time.sleep(min(2.0**attempt, 30) * 0.1)
+                time.sleep(min(2.0**failures, _LONGEST_PAUSE) / 4)
         if export.sha256 != _sha256(part):
             part.unlink()
             raise NotDone(export, "the archive that arrived is not the one that was announced")
@@ -184,11 +200,15 @@ class Waybill:
 
     def _fetch(self, export: Export, part: Path) -> None:
         """Fetch the rest of the archive, through a link made for this try."""
-        there = part.stat().st_size if part.exists() else 0
+        there = _size(part)
         if export.bytes is not None and there == export.bytes:
             return
+        if export.bytes is not None and there > export.bytes:  # two calls wrote to it: there is no rest to ask for
+            there = 0
         link = self._call("POST", f"/exports/{export.id}/link").json()["url"]
-        headers = {"Range": f"bytes={there}-", "If-Range": f'"{export.sha256}"'} if there else {}
+        headers = {"Accept-Encoding": "identity"}  # a proxy that compresses would break ranges
+        if there:
+            headers |= {"Range": f"bytes={there}-", "If-Range": f'"{export.sha256}"'}
         with self._client.stream("GET", link, headers=headers, follow_redirects=True) as answer:
             if answer.is_error:
                 answer.read()
@@ -204,6 +224,15 @@ class Waybill:
         if answer.is_error:
             raise _refused(answer)
         return answer
+
+
+def _passes(error: httpx.TransportError | Refused) -> bool:
+    """Return whether the same call may be answered a little later."""
+    return isinstance(error, httpx.TransportError) or error.status in _BUSY
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ import pytest
 from tests.exports import Office
 from tests.faults.proxy import Proxy, proxied
 from tests.issuer import TestIssuer
+from tests.servers.http import serve_http
 from tests.serving import serve_office
 from waybill.client import Export, NotDone, Refused, Waybill, client_credentials
 from waybill.requests.fulfilment.running import fulfil_all
@@ -45,7 +46,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
         note = "md5(i::varchar) || md5((i + 1)::varchar)"
         office, port = stack.enter_context(serve_office(root, issuer, note, 20_000))
         proxy = stack.enter_context(proxied(port))
-        yield Service(office, proxy, issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer "))
+        service = Service(office, proxy, issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer "))
+        with service.client() as client:
+            client.register(["measurement"])  # before it the tenant is not known
+        yield service
 
 
 def test_what_is_registered_is_read_back_and_guarded_by_its_etag(service: Service) -> None:
@@ -97,6 +101,76 @@ def test_what_breaks_off_is_taken_up_where_it_stopped(service: Service, tmp_path
         path = client.download(done, tmp_path)
         assert path.stat().st_size == done.bytes
         assert service.proxy.passed["down"] - before < done.bytes - there + 20_000
+
+
+def test_a_download_that_always_breaks_off_goes_on_for_as_long_as_something_arrives(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        done = service.done(client)
+        assert done.bytes is not None
+        proxy, fifth = service.proxy, done.bytes // 5
+        proxy.limits["down"] = proxy.passed["down"] + fifth
+        lifting = threading.Event()
+
+        def lift() -> None:
+            """A line that lets a fifth of the archive through at a time: more breaks than tries."""
+            while not lifting.wait(0.02):
+                if proxy.passed["down"] >= (proxy.limits["down"] or 0):
+                    proxy.limits["down"] = proxy.passed["down"] + fifth
+
+        line = threading.Thread(target=lift)
+        line.start()
+        try:
+            path = client.download(done, tmp_path, tries=2)
+        finally:
+            lifting.set()
+            line.join()
+            proxy.limits["down"] = None
+        assert path.stat().st_size == done.bytes
+        before = proxy.passed["down"]
+        assert client.download(done, tmp_path) == path
+        assert proxy.passed["down"] == before  # it is there
+
+
+@pytest.mark.parametrize("more", [1, 5000])
+def test_a_part_that_is_longer_than_the_archive_is_fetched_anew(service: Service, tmp_path: Path, more: int) -> None:
+    with service.client() as client:
+        done = service.done(client)
+        (tmp_path / f".acme-{done.id}.zip.part").write_bytes(b"x" * ((done.bytes or 0) + more))
+        assert client.download(done, tmp_path).stat().st_size == done.bytes
+
+
+def test_a_server_that_is_away_for_a_while_ends_no_wait(service: Service) -> None:
+    with service.client() as client:
+        one = client.request(["measurement"], ["csv"])
+        proxy = service.proxy
+        before = proxy.passed["up"]
+        client.export(one.id)
+        question = proxy.passed["up"] - before
+        fulfil_all(service.office.installation())
+        proxy.limits["down"], before = proxy.passed["down"], proxy.passed["up"]
+        found: list[Export] = []
+        waiting = threading.Thread(target=lambda: found.append(client.wait(one, 120)))
+        waiting.start()
+        deadline = time.monotonic() + 60
+        while proxy.passed["up"] < before + 2 * question and waiting.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        proxy.limits["down"] = None
+        waiting.join(120)
+        assert [each.status for each in found] == ["done"]
+
+
+def test_an_answer_that_passes_is_asked_for_again_and_no_other(tmp_path: Path) -> None:
+    body = {"bytes": 1, "sha256": "0"}
+    done = Export("0", "acme", "done", 100, 1, 1, "0", None, body)
+    with serve_http() as server, Waybill(server.url, "token", "acme") as client:
+        server.answers = [503, 502, 410]
+        with pytest.raises(Refused) as caught:
+            client.download(done, tmp_path)
+        assert (caught.value.status, len(server.received)) == (410, 3)
+        server.answers = [504]
+        with pytest.raises(Refused) as caught:
+            client.download(done, tmp_path, tries=1)
+        assert (caught.value.status, len(server.received)) == (504, 4)
 
 
 def test_an_archive_that_is_another_is_not_kept(service: Service, tmp_path: Path) -> None:
