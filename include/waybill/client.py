@@ -166,8 +166,8 @@ class Waybill:
                 continue
             progress(export)
         if export.status != "done":
-            error = export.body.get("error") or {}
-            raise NotDone(export, " ".join(part for part in (export.status, error.get("message"), error.get("advice")) if part))
+            why = export.body.get("error") or {}
+            raise NotDone(export, " ".join(part for part in (export.status, why.get("message"), why.get("advice")) if part))
         return export
 
     def download(self, export: Export, folder: Path, *, tries: int = 5) -> Path:

@@ -115,6 +115,75 @@ def test_refusals_and_findings_of_the_api_are_in_the_products_words(shop: Shop) 
     assert shop("GET", f"/{'0' * 32}").json()["detail"].startswith(MARK)
 
 
+WRONG: dict[str, Any] = {
+    "option": {"exportOption": "export some"},
+    "no entities": {"entityList": []},
+    "unknown entity": {"entityList": ["nobody"]},
+    "no list": {"entityList": 5},
+    "frequency": {"frequency": "hourly"},
+    "unknown key": {"entitys": ["hsi"]},
+    "zone": {"timezone": "Berlin"},
+    "zone meant": {"timezone": "Europe/Berln"},
+    "time": {"deliverAt": "noon"},
+    "promise": {"deliverBy": "25:00"},
+    "delimiter": {"csv": {"delimiter": "x"}},
+    "line end": {"csv": {"line_ending": "cr"}},
+    "type": {"csv": {"bom": "yes"}},
+    "too small": {"csv": {"max_rows_per_file": 0}},
+    "bucket": {"destination": {"kind": "s3", "bucket": "a b", "connection": "x"}},
+    "missing": {"destination": {"kind": "sftp"}},
+    "kind": {"destination": {"kind": "ftp", "connection": "x"}},
+    "no kind": {"destination": {"connection": "x"}},
+    "path": {"destination": {"kind": "sftp", "connection": "x", "root": "/../x"}},
+    "home": {"destination": {"kind": "sftp", "connection": "x", "root": "~/x"}},
+    "line in a path": {"destination": {"kind": "sftp", "connection": "x", "root": "/a\nb"}},
+    "connection": {"destination": {"kind": "sftp", "connection": "a b", "root": "/"}},
+    "key": {"encryption": {"kind": "pgp", "public_key": "x"}},
+    "private key": {"encryption": {"kind": "pgp", "public_key": "-----BEGIN PGP PRIVATE KEY BLOCK-----"}},
+    "mail": {"notify": [{"kind": "mail", "to": ["nobody"]}]},
+    "no mail": {"notify": [{"kind": "mail", "to": []}]},
+    "webhook": {"notify": [{"kind": "webhook", "connection": "x", "url": "ftp://x", "secret": 1}]},
+    "where": {"where": {"hsi": [{"column": "nothing", "value": 1}]}},
+    "where nobody": {"where": {"nobody": [{"column": "id", "value": 1}]}},
+    "value": {"where": {"hsi": [{"column": "id", "value": {"a": 1}}]}},
+    "operator": {"where": {"hsi": [{"column": "id", "op": "in", "value": 1}]}},
+    "no value": {"where": {"hsi": [{"column": "id", "op": "is null", "value": 1}]}},
+    "columns": {"columns": {"hsi": ["nothing"]}},
+    "rename": {"rename": {"hsi": {"id": " x "}}},
+    "same name": {"rename": {"hsi": {"axis": "id"}}},
+    "id": {"sourceTenant": True},
+    "copy": {"copyOf": "nobody"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_registration_is_in_the_products_words(shop: Shop, wrong: dict[str, Any]) -> None:
+    body = {"exportOption": "export selected", "entityList": ["HSI data"], "frequency": "daily"} | wrong
+    claims = shop.sample.people["tom"] | {"roles": ["admin", "tenant_admin"]}
+    refused = shop.client.put("/api/v1/tenants/acme/export", json=body, headers=shop.issuer.bearer(**claims))
+    assert refused.status_code == 422, refused.text
+    found = refused.json()["errors"]
+    assert found
+    plain = [each["message"] for each in found if MARK not in each["message"]]
+    assert plain == []
+    allowed = replaceable()["refusal.allowed"].partition(":")[0]
+    assert all(MARK in each["message"].partition(allowed)[0] for each in found)
+
+
+def test_mistakes_in_files_are_kept_for_everybody_and_stay_plain(shop: Shop) -> None:
+    """They are read once, for whoever asks first; a policy that cannot be read still says why."""
+    (shop.sample.config_dir / "tenants").mkdir(exist_ok=True)
+    (shop.sample.config_dir / "tenants/acme.yaml").write_text("exportOption: export some\n")
+    with shop.installation.speaking_to("acme"):
+        found = shop.installation.configuration.files.findings
+    assert [str(one) for one in found]
+    assert not any(MARK in str(one) for one in found)
+    policy = shop.sample.config_dir / "policy.yaml"
+    policy.write_text(policy.read_text() + "nothing: 1\n")
+    answer = shop("GET")
+    assert answer.status_code == 503
+
+
 def test_form_and_api_say_the_same_of_a_scope_that_lacks_something(shop: Shop) -> None:
     shop.policy(words={})
     (wrong,) = shop("POST", "", shop.sample_ask() | {"scope": {"level": "project"}}).json()["errors"]

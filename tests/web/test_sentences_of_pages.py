@@ -27,7 +27,11 @@ EXAMPLES = {"acme", "export selected", "sftp s3", "sftp s3 folder", "GET"}
 """Values of the product, which no language changes: an id as an example, an option, kinds of destinations."""
 LONGEST = 120
 INCLUDE = Path(__file__).parents[2] / "include/waybill"
+CONFIGURATION = INCLUDE / "configuration"
+REFUSING = [*sorted(CONFIGURATION.rglob("*.py")), INCLUDE / "registrations/replacing.py"]
+"""Modules that refuse what a tenant's people put into the form of a registration, and what operators put into files."""
 SPEAKING = [
+    *(CONFIGURATION / f"{name}.py" for name in ("channels", "entity_choices", "sharing", "values/durations")),
     *sorted(PAGES.rglob("*.py")),
     *sorted((INCLUDE / "requests").rglob("*.py")),
     *sorted((INCLUDE / "deliveries/reports").glob("*.py")),
@@ -147,7 +151,7 @@ def test_every_sentence_can_be_replaced_each_form_and_each_word_of_a_table() -> 
     ("own", "wrong"),
     [
         ({"exports.emptiness": "?"}, "unknown sentence 'exports.emptiness'; did you mean 'exports.empty'? allowed: exports.cancel, "),
-        ({"sections.empty": "?"}, "unknown sentence 'sections.empty'; allowed: advice, backfill, "),
+        ({"sections.empty": "?"}, "unknown sentence 'sections.empty'; allowed: advice, allowed, backfill, "),
         ({"exports.rows_of": "{count} rows"}, "unknown sentence 'exports.rows_of'; did you mean 'exports.rows_of.one'?"),
         ({"exports.rows_of.one": "{rows} row"}, "exports.rows_of.one has the unknown value {rows}; allowed: none"),
         ({"exports.until": "until {day}"}, "exports.until has the unknown value {day}; allowed: {at}"),
@@ -176,7 +180,7 @@ def test_no_line_of_a_template_is_longer_than_people_read(template: Path) -> Non
 
 def test_every_sentence_is_used_and_every_used_one_is_there() -> None:
     """A key put together in a template or in code, such as `recurring.` and a frequency, stands for the keys that begin so."""
-    source = "\n".join(path.read_text() for path in [*TEMPLATES, *SPEAKING, INCLUDE / "web/dependencies.py"])
+    source = "\n".join(path.read_text() for path in [*TEMPLATES, *SPEAKING, *REFUSING, INCLUDE / "web/dependencies.py"])
     written = set(re.findall(r'["\']([a-z_]+\.[a-zA-Z_0-9]+)["\']', source))
     beginnings = tuple(set(re.findall(r'"([a-z_]+\.[a-z_]*)" ?~', source)) | set(re.findall(r'f"([a-z_]+\.[a-z_]*){', source)))
     tables = re.findall(r'head\("(\w+)", (.*?)\) }}', source, re.DOTALL)
@@ -184,6 +188,8 @@ def test_every_sentence_is_used_and_every_used_one_is_there() -> None:
     sets = {f"deliveries.{name}" for name in re.findall(r'"(\w+)"', source.partition("{% set columns = (")[2].partition(")")[0])}
     asked = {f"{key}{end}" for key in re.findall(r'"((?:exports|recurring)\.\w+)"\) }}', source) for end in ("", "_title", "_about")}
     whole = set(re.findall(r'table\("(\w+)"\)', source))
+    refusing = re.findall(r'(?:unfit\(|_one_of\(\w+, )"(\w+)"', source)
+    asked |= {f"{section}.{key}" for key in refusing for section in ("finding", "allowed")}
     known = {key for key, _ in keys()}
     told = written | heads | sets | asked | {key for key in known if key.partition(".")[0] in whole}
     unused = {key for key in known - told if not key.startswith(beginnings)}

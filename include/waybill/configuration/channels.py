@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainSerializer
 from waybill.configuration.catalog import ConnectionId
 from waybill.configuration.values.durations import Duration
 from waybill.configuration.values.strict import Strict
+from waybill.language import unfit
 
 
 class Event(StrEnum):
@@ -31,7 +32,7 @@ _ADDRESS = re.compile(r"[^@\s,;<>()\"]+@[^@\s,;<>()\"]+")
 
 def _address(value: str) -> str:
     if not _ADDRESS.fullmatch(value):
-        raise ValueError("not a mail address; allowed: name@example.com")
+        raise unfit("mail_address")
     return value
 
 
@@ -43,7 +44,7 @@ def _url(value: str) -> str:
     except ValueError:
         sound, named = False, False
     if not sound or named:
-        raise ValueError("not an address of a webhook; allowed: https://host/path, without a user or password in it")
+        raise unfit("webhook")
     return value
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 
 from waybill.configuration.catalog import Catalog, Entity, suggester
 from waybill.errors import Finding
+from waybill.language import tell, unfit
 from waybill_consumer.manifest import NOTICED
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LONGEST_NAME = 63
 
 def _column_name(name: str) -> str:
     if not name.strip() or name != name.strip() or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
-        raise ValueError(f"not a name for a column; allowed: 1 to {LONGEST_NAME} bytes of printable text without blanks around it")
+        raise unfit("column_name", most=LONGEST_NAME)
     return name
 
 
@@ -42,7 +43,7 @@ def problems(registration: Registration, catalog: Catalog, file: str) -> Iterato
             entity = catalog.entity(names.get(word.casefold(), ""))
             if entity is None:
                 known = shortened(catalog.entities)
-                yield Finding(file, f"{field}.{word}", f"unknown entity {word!r}", known, meant(word), "unknown_entity")
+                yield Finding(file, f"{field}.{word}", unknown_entity(word), known, meant(word), "unknown_entity")
             else:
                 yield from check(entity, said, Finding(file, f"{field}.{word}", ""))
 
@@ -54,7 +55,7 @@ def _where(entity: Entity, conditions: Any, at: Finding) -> Iterator[Finding]:
     for number, condition in enumerate(conditions):
         path = f"{at.path}.{number}"
         if condition.column not in plain:
-            what = f"{entity.id} exports no column {condition.column!r} as it is"
+            what = tell("finding.no_plain_column", entity=entity.id, column=repr(condition.column))
             yield Finding(at.file, f"{path}.column", what, columns, near(condition.column), "unknown_column")
         elif wrong := condition.problem(entity.columns[condition.column].type):
             yield Finding(at.file, f"{path}.value", *wrong)
@@ -65,10 +66,10 @@ def _columns(entity: Entity, chosen: Any, at: Finding) -> Iterator[Finding]:
     columns, near = shortened(entity.columns), suggester(entity.columns)
     for number, name in enumerate(chosen):
         if name not in entity.columns:
-            yield Finding(at.file, f"{at.path}.{number}", f"{entity.id} has no column {name!r}", columns, near(name), "unknown_column")
+            yield Finding(at.file, f"{at.path}.{number}", _no_column(entity, name), columns, near(name), "unknown_column")
     if missing := [name for name in entity.delivered_key if name in entity.columns and name not in chosen]:
-        what = f"leaves out {', '.join(missing)}, which identifies a row"
-        yield Finding(at.file, at.path, what, "a choice with every column of the key")
+        what = tell("finding.key_left_out", columns=", ".join(missing))
+        yield Finding(at.file, at.path, what, tell("allowed.key_left_out"))
 
 
 def _rename(registration: Registration, entity: Entity, names: Any, at: Finding) -> Iterator[Finding]:
@@ -77,18 +78,27 @@ def _rename(registration: Registration, entity: Entity, names: Any, at: Finding)
     allowed, near = shortened(chosen), suggester(chosen)
     for name in names:
         if name not in entity.columns:
-            yield Finding(at.file, f"{at.path}.{name}", f"{entity.id} has no column {name!r}", allowed, near(name), "unknown_column")
+            yield Finding(at.file, f"{at.path}.{name}", _no_column(entity, name), allowed, near(name), "unknown_column")
         elif name not in chosen:
-            yield Finding(at.file, f"{at.path}.{name}", "is not among the columns chosen for the tenant", allowed, code="unknown_column")
+            yield Finding(at.file, f"{at.path}.{name}", tell("finding.column_not_chosen"), allowed, code="unknown_column")
     taken = Counter(names.get(name, name).casefold() for name in chosen)
     for name, given in names.items():
         if name in chosen and taken[given.casefold()] > 1:
-            what = f"another column of {entity.id} is delivered as {given!r}, too"
-            yield Finding(at.file, f"{at.path}.{name}", what, "a name of its own for each column", code="column_name_taken")
+            what = tell("finding.column_name_taken", entity=entity.id, name=repr(given))
+            yield Finding(at.file, f"{at.path}.{name}", what, tell("allowed.column_name_taken"), code="column_name_taken")
         elif given == NOTICED and name in entity.delivered_key and entity.compares_keys:
-            yield Finding(at.file, f"{at.path}.{name}", f"{NOTICED} is the name of the time in deletes files", "another name")
+            yield Finding(at.file, f"{at.path}.{name}", tell("finding.name_of_deletes", name=NOTICED), tell("allowed.name_of_deletes"))
+
+
+def unknown_entity(word: str) -> str:
+    return tell("finding.unknown_entity", name=repr(word))
+
+
+def _no_column(entity: Entity, name: str) -> str:
+    return tell("finding.no_column", entity=entity.id, column=repr(name))
 
 
 def shortened(names: Iterable[str], most: int = 40) -> str:
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(names[:most])
+    return tell("listing.and_more", names=shown, rest=len(names) - most) if len(names) > most else shown

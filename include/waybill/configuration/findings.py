@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from waybill.access import TENANT_ID
 from waybill.configuration.catalog import CONNECTION_ID, SLUG, SUGGESTED, closest
 from waybill.errors import Finding
+from waybill.language import ALLOWED, tell
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,14 +25,14 @@ _CODES = {
     "union_tag_invalid": "unknown_value",
 }
 _KINDS = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "list": "a list",
-    "tuple": "a list",
-    "model": "a mapping of keys to values",
-    "dict": "a mapping of keys to values",
+    "bool": "allowed.bool",
+    "int": "allowed.whole_number",
+    "float": "allowed.number",
+    "string": "allowed.text",
+    "list": "allowed.list",
+    "tuple": "allowed.list",
+    "model": "allowed.mapping",
+    "dict": "allowed.mapping",
 }
 """What pydantic's `int_type`, `int_parsing` and so on ask for, by how their names begin."""
 _OTHER_NAMES = {
@@ -53,13 +54,12 @@ _OTHER_NAMES = {
 MOST = 1000
 """Problems of one model that are reported one by one."""
 
-_HEX_ID = "32 of 0-9 a-f, as an earlier answer gave it"
 _FORMS = {
-    TENANT_ID.pattern.replace(r"\Z", "$"): "1 to 63 of a-z 0-9 _ -, beginning with a letter or digit",
-    SLUG: "1 to 63 of a-z 0-9 _, beginning with a letter",
-    CONNECTION_ID: "the id of an Airflow connection: letters, digits, _ . - and /",
-    "^[0-9a-f]{32}$": _HEX_ID,
-    "^([0-9a-f]{32})?$": _HEX_ID,
+    TENANT_ID.pattern.replace(r"\Z", "$"): "allowed.tenant_id",
+    SLUG: "allowed.slug",
+    CONNECTION_ID: "allowed.connection_id",
+    "^[0-9a-f]{32}$": "allowed.hex_id",
+    "^([0-9a-f]{32})?$": "allowed.hex_id",
 }
 """What a pattern allows, in words."""
 
@@ -68,20 +68,20 @@ def _explain(found: list[Any], model: type[BaseModel], file: str, prefix: str = 
     """Return pydantic's complaints in Waybill's words, one finding each. Values are left out unless they are short words."""
     told = [_explained(error, model, file, prefix, suggest=number < SUGGESTED) for number, error in enumerate(found[:MOST])]
     if len(found) > MOST:
-        told.append(Finding(file, prefix, f"and {len(found) - MOST} more problems of this kind of input"))
+        told.append(Finding(file, prefix, tell("finding.more", count=len(found) - MOST)))
     return told
 
 
 def parameter(error: Any) -> Finding:
     """Return pydantic's complaint about a parameter of a call in the same words, without where it was sent (path, query, header)."""
-    reason, allowed, meant = ("is required", "", "") if error["type"] == "missing" else _in_words(error)
+    reason, allowed, meant = (tell("finding.required"), "", "") if error["type"] == "missing" else _in_words(error)
     return Finding("", str(error["loc"][1]), reason, allowed, meant, _CODES.get(error["type"], "invalid"))
 
 
 def kind_of(value: Any) -> str:
     """Return what JSON and YAML would call a value that is not shown."""
-    kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), "another kind of value")
+    kinds = {type(None): "null", bool: "bool", int: "number", float: "number", str: "text", list: "list", dict: "mapping"}
+    return tell(f"kind.{kinds.get(type(value), 'another')}")
 
 
 def _explained(error: Any, model: type[BaseModel], file: str, prefix: str, *, suggest: bool) -> Finding:
@@ -91,17 +91,17 @@ def _explained(error: Any, model: type[BaseModel], file: str, prefix: str, *, su
     allowed, meant = "", ""
     match error["type"]:
         case "missing":
-            reason = "is required"
+            reason = tell("finding.required")
         case "extra_forbidden":
             options = _keys_at(model, error["loc"][:-1])
-            reason, allowed = "unknown key", ", ".join(options)
+            reason, allowed = tell("finding.unknown_key"), ", ".join(options)
             meant = closest(str(error["loc"][-1]), options) if suggest else ""
         case "union_tag_invalid":
             allowed = context["expected_tags"].replace("'", "")
-            reason, meant = f"unknown kind {context['tag']!r}", closest(context["tag"], allowed.split(", "))
+            reason, meant = tell("finding.unknown_kind", kind=repr(context["tag"])), closest(context["tag"], allowed.split(", "))
             path += ".kind"
         case "union_tag_not_found":
-            reason, allowed, path = "is required", "a kind", f"{path}.kind"
+            reason, allowed, path = tell("finding.required"), tell("allowed.kind"), f"{path}.kind"
         case _:
             reason, allowed, meant = _in_words(error)
             path = path.removesuffix(".id") if error["type"] == "string_pattern_mismatch" else path  # an entity's id is its key in the file
@@ -115,31 +115,33 @@ def _in_words(error: Any) -> tuple[str, str, str]:
         case "enum" | "literal_error":
             options = [option.strip("'") for option in re.split(r", | or ", context["expected"]) if option != "''"]
             known = _OTHER_NAMES.get(str(given).casefold().partition("(")[0].strip(), "")
-            return f"unknown value {_short(given)}", ", ".join(options), known if known in options else closest(str(given), options)
+            meant = known if known in options else closest(str(given), options)
+            return tell("finding.unknown_value", value=_short(given)), ", ".join(options), meant
         case "value_error":
-            reason, _, allowed = str(context["error"]).partition("; allowed: ")
+            reason, _, allowed = str(context["error"]).partition(ALLOWED)
             allowed, _, meant = allowed.partition("; did you mean ")
             named = not isinstance(given, str | int | float) or _short(given) in reason or _is_key(given)
             return reason if named else f"{_short(given)}: {reason}", allowed, meant.removesuffix("?")
         case "string_pattern_mismatch":
-            return f"{_short(given)} does not fit", _FORMS.get(context["pattern"], f"text matching {context['pattern']}"), ""
+            key = _FORMS.get(context["pattern"])
+            allowed = tell(key) if key else tell("allowed.pattern", pattern=context["pattern"])
+            return tell("finding.does_not_fit", value=_short(given)), allowed, ""
         case "greater_than_equal":
-            return f"{_short(given)} is too small", f"at least {context['ge']}", ""
+            return tell("finding.too_small", value=_short(given)), tell("allowed.at_least", bound=context["ge"]), ""
         case "less_than_equal":
-            return f"{_short(given)} is too large", f"at most {context['le']}", ""
+            return tell("finding.too_large", value=_short(given)), tell("allowed.at_most", bound=context["le"]), ""
         case "too_short" | "string_too_short":
-            return "is too short", _at("least", kind, context["min_length"]), ""
+            return tell("finding.too_short"), _at(kind, "allowed.least_characters", "allowed.least_entries", context["min_length"]), ""
         case "too_long" | "string_too_long":
-            return "is too long", _at("most", kind, context["max_length"]), ""
+            return tell("finding.too_long"), _at(kind, "allowed.most_characters", "allowed.most_entries", context["max_length"]), ""
     if kind.startswith(tuple(_KINDS)):
-        return f"{_short(given)} does not fit", next(words for start, words in _KINDS.items() if kind.startswith(start)), ""
+        key = next(words for start, words in _KINDS.items() if kind.startswith(start))
+        return tell("finding.does_not_fit", value=_short(given)), tell(key), ""
     return f"{_short(given)}: {error['msg'][:1].lower()}{error['msg'][1:]}", "", ""
 
 
-def _at(bound: str, kind: str, number: int) -> str:
-    what = "character" if kind.startswith("string") else "entry"
-    many = "characters" if kind.startswith("string") else "entries"
-    return f"at {bound} {number} {what if number == 1 else many}"
+def _at(kind: str, of_text: str, of_list: str, number: int) -> str:
+    return tell(of_text if kind.startswith("string") else of_list, count=number)
 
 
 def _short(value: Any) -> str:
@@ -151,9 +153,9 @@ def _short(value: Any) -> str:
     if not isinstance(value, str | int | float):
         return kind_of(value)
     if isinstance(value, str) and "://" in value:
-        return "an address, not shown,"
+        return tell("kind.address")
     if _is_key(value):
-        return "a key, not shown,"
+        return tell("kind.key")
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

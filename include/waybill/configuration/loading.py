@@ -21,6 +21,7 @@ from waybill.configuration.registration import Registration, listed_entities
 from waybill.configuration.sharing import reader, sharing_problems
 from waybill.configuration.yaml_files import read_yaml
 from waybill.errors import ConfigError, Finding
+from waybill.language import plain
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,13 @@ class Configuration:
 
 def load(config_dir: Path) -> Configuration:
     """Read what all tenants share. Tenant files follow when somebody asks for them. This never raises for bad content: the findings say it
-    all.
+    all, in plain words, because they are kept for everybody.
     """
+    with plain():
+        return _load(config_dir)
+
+
+def _load(config_dir: Path) -> Configuration:
     findings: list[Finding] = []
     root = config_dir.name
     if not config_dir.is_dir():
@@ -241,7 +247,8 @@ class _TenantFolder:
             else:
                 tenants[path.stem] = tenant
             findings.extend(own)
-        shared = _reading_the_same(tenants, broken) if only is None else []
+        with plain():
+            shared = _reading_the_same(tenants, broken) if only is None else []
         findings += shared
         broken |= {Path(finding.file).stem for finding in shared}
         sound = {name: tenant for name, tenant in tenants.items() if name not in broken}
@@ -252,7 +259,9 @@ class _TenantFolder:
         known = self._kept.get(path.name)
         if known is None or written is None or known[0] != written:
             own: list[Finding] = []
-            known = (written or (0, 0, 0), _load_tenant(path, shown, self.catalog, self.known_names, own), tuple(own))
+            with plain():  # kept for everybody who asks
+                tenant = _load_tenant(path, shown, self.catalog, self.known_names, own)
+            known = (written or (0, 0, 0), tenant, tuple(own))
             self._kept[path.name] = known
         return known[1], list(known[2])
 

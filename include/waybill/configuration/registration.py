@@ -37,6 +37,7 @@ from waybill.configuration.values.durations import Clock
 from waybill.configuration.values.encryption import Encryption
 from waybill.configuration.values.strict import Strict
 from waybill.errors import Finding, PermanentError
+from waybill.language import tell, unfit
 from waybill.window import Frequency, cron
 
 DELIMITERS = {",": ",", ";": ";", "|": "|", "\t": "\t", "tab": "\t", "^": "^", "~": "~"}
@@ -58,9 +59,8 @@ def zones() -> frozenset[str]:
 def _zone(name: str) -> str:
     if name not in zones():
         near = closest(name, sorted(zones()))
-        raise ValueError(
-            f"unknown time zone {name!r}; allowed: IANA names such as Europe/Berlin" + (f"; did you mean {near}?" if near else "")
-        )
+        refused = unfit("time_zone", name=repr(name))
+        raise ValueError(f"{refused}; did you mean {near}?") if near else refused
     return name
 
 
@@ -71,7 +71,7 @@ def _words(table: Mapping[str, str]) -> WithJsonSchema:
 def _one_of(table: Mapping[str, str], what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if value not in table:
-            raise ValueError(f"not a {what}; allowed: {', '.join(repr(option) for option in table)}")
+            raise unfit(what, options=", ".join(repr(option) for option in table))
         return table[value]
 
     return BeforeValidator(check)
@@ -82,7 +82,7 @@ class CsvOptions(Strict):
 
     delimiter: Annotated[str, _one_of(DELIMITERS, "delimiter"), _words(DELIMITERS)] = ","
     """What separates fields."""
-    line_ending: Annotated[str, _one_of(LINE_ENDS, "line ending"), _words(LINE_ENDS)] = "lf"
+    line_ending: Annotated[str, _one_of(LINE_ENDS, "line_ending"), _words(LINE_ENDS)] = "lf"
     """How lines end."""
     bom: StrictBool = False
     """Begin files with a byte order mark."""
@@ -109,27 +109,25 @@ STORED_EARLIER = {"kept": True}
 
 def _printable(path: str, info: ValidationInfo) -> str:
     if not path.isprintable() and info.context != STORED_EARLIER:
-        raise ValueError("holds a control character, such as a line end; allowed: a path of printable characters")
+        raise unfit("printable_path")
     return path
 
 
 def _straight(path: str, info: ValidationInfo) -> str:
     if ".." in path.split("/") and info.context != STORED_EARLIER:
-        raise ValueError("'..' leads nobody knows where; allowed: a path without '..'")
+        raise unfit("straight_path")
     return path
 
 
 def _no_home(path: str, info: ValidationInfo) -> str:
     if path.startswith("~") and info.context != STORED_EARLIER:
-        raise ValueError(
-            "'~' names no home folder here; allowed: a whole path, or one from the folder that the login begins in, without '~/'"
-        )
+        raise unfit("no_home")
     return path
 
 
 def _bucket(name: str, info: ValidationInfo) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}|arn:[A-Za-z0-9:/._-]{1,2000}", name) and info.context != STORED_EARLIER:
-        raise ValueError("not the name of a bucket; allowed: letters, digits, `.`, `_`, `-`, or the ARN of an access point")
+        raise unfit("bucket")
     return name
 
 
@@ -190,7 +188,7 @@ def entity_words(value: Any) -> Any:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-        raise ValueError("not a list of entity names; allowed: a list of names or one comma-separated string")
+        raise unfit("entity_list")
     return tuple(dict.fromkeys(word.strip() for word in value if word.strip()))
 
 
@@ -216,7 +214,7 @@ EntityList = Annotated[
 def _source_tenant(value: Any) -> Any:
     """An integer is kept as its text, because its type depends on what it is compared with."""
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip() or len(str(value)) > 255:
-        raise ValueError("not an id; allowed: text, a whole number or a UUID")
+        raise unfit("source_tenant")
     return str(value)
 
 
@@ -391,8 +389,8 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
             Finding(
                 file,
                 "entityList",
-                "export selected needs at least one entity",
-                "a list of entity names, or exportOption: export all",
+                tell("finding.no_entities"),
+                tell("allowed.no_entities"),
                 code="no_entities",
             )
         ]
@@ -401,7 +399,9 @@ def resolve_entities(registration: Registration, catalog: Catalog, file: str) ->
     wanted = {names[word.casefold()] for word in registration.entity_list if word.casefold() in names}
     display = [entity.display_name for entity in catalog.entities.values()]
     allowed, meant = entity_choices.shortened(display), suggester([*display, *catalog.entities])
-    findings = [Finding(file, "entityList", f"unknown entity {word!r}", allowed, meant(word), "unknown_entity") for word in unknown]
+    findings = [
+        Finding(file, "entityList", entity_choices.unknown_entity(word), allowed, meant(word), "unknown_entity") for word in unknown
+    ]
     return tuple(entity for entity in catalog.entities if entity in wanted), findings
 
 

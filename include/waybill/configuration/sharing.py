@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from waybill.configuration.catalog import suggester
 from waybill.configuration.registration import Registration
 from waybill.errors import Finding
+from waybill.language import tell
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,22 @@ def copy_problem(mine: Reader, known: Mapping[str, Reader], file: str = "") -> F
     original = known.get(mine.copy_of)
     if original is None or mine.copy_of == mine.tenant:
         others = [reader.tenant for reader in known.values() if reader.tenant != mine.tenant and reader.copy_of is None]
-        what = f"there is no other tenant {mine.copy_of!r} here"
-        return Finding(file, "copyOf", what, "a tenant with a registration of its own", suggester(others)(mine.copy_of), "unknown_tenant")
+        what = tell("finding.no_original", tenant=repr(mine.copy_of))
+        return Finding(file, "copyOf", what, tell("allowed.no_original"), suggester(others)(mine.copy_of), "unknown_tenant")
     if original.copy_of is not None:
-        what = f"{mine.copy_of} is itself a copy"
+        what = tell("finding.copy_of_a_copy", tenant=mine.copy_of)
         return Finding(file, "copyOf", what, original.copy_of, code="copy_of_a_copy")
     if original.id_in_data != mine.id_in_data:
-        what = f"the data calls {mine.copy_of} {original.id_in_data!r}, and its copy reads {mine.id_in_data!r}"
+        theirs, ours = repr(original.id_in_data), repr(mine.id_in_data)
+        what = tell("finding.copy_of_other_rows", tenant=mine.copy_of, theirs=theirs, ours=ours)
         return Finding(file, "sourceTenant", what, original.id_in_data, code="copy_of_other_rows")
     return None
 
 
 def same_rows(entities: Sequence[str], file: str = "") -> Finding:
     """Return the finding that two tenants are read by one id. It names no other tenant, because a tenant may see it."""
-    what = f"this id is another tenant's too, and both would receive {', '.join(entities)}"
-    allowed = "an id of its own, other entities, or copyOf: TENANT where a second place is meant"
-    return Finding(file, "sourceTenant", what, allowed, code="source_tenant_taken")
+    what = tell("finding.source_tenant_taken", entities=", ".join(entities))
+    return Finding(file, "sourceTenant", what, tell("allowed.source_tenant_taken"), code="source_tenant_taken")
 
 
 def sharing_problems(readers: Mapping[str, Reader], files: Mapping[str, str], broken: Set[str]) -> list[Finding]:

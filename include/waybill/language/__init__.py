@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from functools import cache
@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 
 LANGUAGE = "en"
+ALLOWED = "; allowed: "
+"""What parts a refusal of a value from what is allowed, where both are one text: in the error of a validator."""
 Sentence = str | Mapping[str, str]
 """A text, or one text for one and another for any other number."""
 
@@ -38,6 +40,11 @@ def _none() -> Mapping[str, str]:
 
 
 _own: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("own words", default=_none)
+
+
+def plain() -> AbstractContextManager[None]:
+    """Within it every sentence is as in the file: for what is kept and read by others than whom it was made for."""
+    return wording(_none)
 
 
 @contextmanager
@@ -89,6 +96,15 @@ def tell(key: str, /, count: int | None = None, **values: object) -> str:
     if count is not None:
         values["count"] = f"{count:,}"
     return sentence(key, count).format(**values)
+
+
+def unfit(key: str, /, **values: object) -> ValueError:
+    """Return the error that refuses a value, for a validator: the sentences of `finding` and of `allowed` by this key.
+
+    `configuration.findings` takes the two apart.
+    """
+    reason, allowed = sentence(f"finding.{key}").format(**values), sentence(f"allowed.{key}").format(**values)
+    return ValueError(f"{reason}{ALLOWED}{allowed}")
 
 
 def names_in(text: str) -> frozenset[str]:

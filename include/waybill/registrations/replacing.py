@@ -13,6 +13,7 @@ from waybill.configuration.registration import Difference, FolderDestination, Re
 from waybill.configuration.sharing import copy_problem, reader, same_rows, shared_rows
 from waybill.errors import Finding, InvalidInput, PermanentError
 from waybill.installation import Installation
+from waybill.language import tell
 from waybill.ledger import registrations, streams
 from waybill.ledger.registrations import LostUpdate, Provenance, Registered
 from waybill.ledger.streams import Stream
@@ -90,13 +91,15 @@ def _refuse_chosen_destination(
     if chosen == in_force or policy.api_destinations == "any":
         return
     if policy.api_destinations == "policy":
-        raise InvalidInput([Finding("", "destination", "the destination is set by the operator", "the one in force", code="not_allowed")])
+        raise InvalidInput(
+            [Finding("", "destination", tell("finding.operators_destination"), tell("allowed.operators_destination"), code="not_allowed")]
+        )
     if operator or chosen is None:
         return
     if not isinstance(chosen, FolderDestination) and _may_name(installation, tenant, chosen.connection):
         return
-    allowed = "the one in force, none for the operator's own, or a connection the operator allows this tenant (tenant_connections)"
-    raise InvalidInput([Finding("", "destination", "this tenant may not name that destination", allowed, code="not_allowed")])
+    what, allowed = tell("finding.foreign_destination"), tell("allowed.foreign_destination")
+    raise InvalidInput([Finding("", "destination", what, allowed, code="not_allowed")])
 
 
 def _may_name(installation: Installation, tenant: str, connection_id: str) -> bool:
@@ -118,9 +121,9 @@ def _refuse_chosen_channels(
     in_force = before.registration.notify if before else ()
     if operator or installation.configuration.policy.api_destinations == "any":
         return
-    allowed = "those in force, mail, or a connection the operator allows this tenant (tenant_connections)"
+    what, allowed = tell("finding.foreign_connection"), tell("allowed.foreign_connection")
     findings = [
-        Finding("", f"notify.{number}.connection", "this tenant may not name that connection", allowed, code="not_allowed")
+        Finding("", f"notify.{number}.connection", what, allowed, code="not_allowed")
         for number, channel in enumerate(wanted.notify)
         if channel not in in_force and channel.kind != "mail" and not _may_name(installation, tenant, channel.connection)
     ]
@@ -134,9 +137,9 @@ def _refuse_chosen_rows(
     """Whoever names the id a tenant has in the data chooses whose rows it receives: only who may change every tenant may do that."""
     in_force = (before.registration.source_tenant, before.registration.copy_of) if before else (None, None)
     if (wanted.source_tenant, wanted.copy_of) != in_force and not operator:
-        allowed = "the one in force; operators set it in the tenant's file"
+        what, allowed = tell("finding.operators_id"), tell("allowed.operators_id")
         field = "sourceTenant" if wanted.source_tenant != in_force[0] else "copyOf"
-        raise InvalidInput([Finding("", field, "the id in the data is set by the operator", allowed, code="not_allowed")])
+        raise InvalidInput([Finding("", field, what, allowed, code="not_allowed")])
     mine = reader(tenant, wanted, entities)
     with installation.ledger.begin() as connection:
         others = rivals(connection, mine)

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.values.strict import Strict
+from waybill.language import tell, unfit
 
 Identifier = Annotated[str, StringConstraints(min_length=1)]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"]
@@ -43,7 +44,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError("not a plain value; allowed: text, a number, true or false, or a list of these")
+        raise unfit("plain_value")
     return value
 
 
@@ -69,25 +70,28 @@ class Condition(Strict):
     def problem(self, kind: ColumnType | None) -> tuple[str, str] | None:
         """Return what is wrong with the value for a column of this type, and what is allowed, or None if nothing is."""
         if self.op in _WITHOUT_VALUE:
-            return None if self.value is None else (f"{self.op} takes no value", "leave value out")
+            return None if self.value is None else (tell("finding.takes_no_value", op=self.op), tell("allowed.takes_no_value"))
         if (self.op in _LISTS) != isinstance(self.value, tuple) or self.value in ((), None):
-            return f"{self.op} needs {'a list of values' if self.op in _LISTS else 'one value'}", ""
+            return tell("finding.needs_values" if self.op in _LISTS else "finding.needs_one_value", op=self.op), ""
         if kind in (ColumnType.JSON, ColumnType.BINARY):
-            return f"a {kind} column cannot be compared", "another column, or is null and is not null"
+            return tell("finding.not_compared", type=kind), tell("allowed.not_compared")
         if kind is ColumnType.BOOLEAN and self.op not in ("=", "!="):
-            return f"{self.op} does not fit a boolean", "=, !=, is null, is not null"
+            return tell("finding.no_boolean", op=self.op), "=, !=, is null, is not null"
         wrong = next((value for value in self.values() if not _fits(value, kind)), None)
-        return None if wrong is None else (f"{_shown(wrong)} does not fit the type {kind}", _ALLOWED.get(kind or ColumnType.STRING, "text"))
+        if wrong is None:
+            return None
+        allowed = tell(_ALLOWED.get(kind or ColumnType.STRING, "allowed.text"))
+        return tell("finding.not_of_type", value=_shown(wrong), type=kind), allowed
 
 
 _ALLOWED = {
-    ColumnType.BOOLEAN: "true or false",
-    ColumnType.INTEGER: "a whole number",
-    ColumnType.DECIMAL: "a number",
-    ColumnType.FLOAT: "a number",
-    ColumnType.DATE: "a date such as 2026-01-31",
-    ColumnType.TIMESTAMP: "an RFC 3339 time with an offset, as in 2026-06-01T00:00:00Z",
-    ColumnType.UUID: "a UUID",
+    ColumnType.BOOLEAN: "allowed.bool",
+    ColumnType.INTEGER: "allowed.whole_number",
+    ColumnType.DECIMAL: "allowed.number",
+    ColumnType.FLOAT: "allowed.number",
+    ColumnType.DATE: "allowed.date",
+    ColumnType.TIMESTAMP: "allowed.timestamp",
+    ColumnType.UUID: "allowed.uuid",
 }
 
 

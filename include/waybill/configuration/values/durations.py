@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from waybill.language import unfit
+
 LONGEST_DAYS = 36_500
 """A longer span leaves the calendar when it is counted from today."""
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d|w)\Z")
@@ -20,10 +22,10 @@ def parse_duration(value: Any) -> timedelta:
         return value
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("not a duration; allowed: a whole number and a unit, as in 90s, 30m, 24h, 7d, 2w")
+        raise unfit("duration")
     number, unit = int(match[1][:20]), timedelta(**{_UNITS[match[2]]: 1})
     if number > timedelta(days=LONGEST_DAYS) // unit:
-        raise ValueError("longer than a hundred years; allowed: at most 36500d")
+        raise unfit("too_long_duration")
     return number * unit
 
 
@@ -35,7 +37,7 @@ _CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)\Z")
 def _clock(value: Any) -> Any:
     # YAML 1.1 reads an unquoted 02:00 as the number 120.
     if not isinstance(value, str) or not _CLOCK.match(value):
-        raise ValueError('not a time of day; allowed: a quoted "HH:MM" from "00:00" to "23:59"')
+        raise unfit("time_of_day")
     return value
 
 

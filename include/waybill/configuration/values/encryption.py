@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints
 
 from waybill.configuration.values.strict import Strict
+from waybill.language import unfit
 
 _BEGIN, _END = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
-_ALLOWED = f"one armored public key, from {_BEGIN} to {_END}"
 
 
 def key_hash(public_key: str) -> str:
@@ -21,9 +21,9 @@ def key_hash(public_key: str) -> str:
 def _armored(value: str) -> str:
     text = value.strip()
     if "PRIVATE KEY" in text:
-        raise ValueError(f"a private key, which must stay with the consumer and counts as known to others now; allowed: {_ALLOWED}")
+        raise unfit("private_key", first=_BEGIN, last=_END)
     if not (text.startswith(_BEGIN) and text.endswith(_END)) or text.count(_BEGIN) != 1:
-        raise ValueError(f"not an OpenPGP public key; allowed: {_ALLOWED}")
+        raise unfit("public_key", first=_BEGIN, last=_END)
     return text + "\n"
 
 
