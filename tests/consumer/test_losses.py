@@ -216,3 +216,25 @@ def test_a_backfill_asks_for_the_newer_deliveries_that_were_moved_away(sender: S
     assert well("pull", sender.root, copy)["deliveries"] == 1
     well("load", copy, "--to", to)
     assert rows(to, "user") == [(1, "day 3"), (3, "day 2"), (4, "day 2"), (5, "backfilled")]
+
+
+def test_a_list_of_a_date_that_is_lost_comes_back(sender: Sender, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    body = {"tenant": "acme", "date": "2026-06-02", "number": 1, "rows": 0, "bytes": 0, "deliveries": []}
+    (sender.root / "2026/06/02/_MANIFEST.json").write_text(json.dumps(body))
+    well("pull", sender.root, copy)
+    for _ in range(2):
+        (copy / "2026/06/02/_MANIFEST.json").unlink()
+        assert well("pull", sender.root, copy)["fetched"] == []
+        assert (copy / "2026/06/02/_MANIFEST.json").exists()
+
+
+def test_a_manifest_that_is_gone_while_its_files_are_here_was_not_moved_away(sender: Sender, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    well("load", copy, "--to", f"sqlite:{tmp_path}/copy.db")
+    for path in ("2026/06/02/user/user.manifest.json", "2026/06/03/user/user.manifest.json"):
+        (copy / path).unlink()
+        assert consumer("status", copy).code == 1
+        assert well("pull", sender.root, copy)["deliveries"] == 1
+        well("status", copy)

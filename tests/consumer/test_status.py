@@ -118,3 +118,15 @@ def test_a_database_that_lost_its_memory_is_told(sender: Sender, tmp_path: Path)
     with closing(sqlite3.connect(tmp_path / "copy.db")) as connection, connection:
         connection.execute("delete from _waybill_deliveries")
     assert consumer("status", copy, "--to", to).code == 1
+
+
+def test_a_pull_that_does_not_get_through_is_told_until_one_does(sender: Sender, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    sender.root.rename(tmp_path / "away")
+    assert consumer("pull", sender.root, copy).code == 1
+    said = consumer("status", copy)
+    assert (said.code, "missing: " in said.out, "there is no" in said.out) == (1, True, True)
+    (tmp_path / "away").rename(sender.root)
+    well("pull", sender.root, copy)
+    well("status", copy)

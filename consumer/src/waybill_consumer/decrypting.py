@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +46,8 @@ def decrypting(*, gpg: bool) -> Iterator[Plain]:
 
 
 def _decrypt(path: Path, plain: Path, manifest: Manifest, least: float) -> None:
+    import subprocess  # costs as much as half of this package, and only who decrypts needs it
+
     if not path.exists():
         raise Damaged("is listed in its manifest and missing", where=str(path))
     part = plain.with_name(f"{plain.name}.part")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from waybill_consumer.arrivals import RECENT_DATES
 from waybill_consumer.errors import Refused
 from waybill_consumer.fetching import is_intact
 from waybill_consumer.loads import Loads
-from waybill_consumer.manifest import Manifest, parse
+from waybill_consumer.manifest import DAY_MANIFEST, SUFFIX, SUMS, Manifest, parse
 from waybill_consumer.position import Kept, Position, date_of
 
 
@@ -25,11 +26,37 @@ def find(root: Path, position: Position) -> Iterator[str]:
         if position.is_superseded(kept):
             continue
         is_needed = not (position.once or loads.has(kept))
-        if not (root / path.lstrip("/")).exists():
-            if is_needed:
+        document = root / path.lstrip("/")
+        if not document.exists():
+            if is_needed or _is_partly_here(document):
                 yield path
         elif (date_of(path) in newest or (is_needed and loads.databases)) and not is_whole(root, path):
             yield path
+
+
+def _is_partly_here(document: Path) -> bool:
+    """Whether files stand where a manifest is gone: nobody moved that delivery away."""
+    stem = re.escape(document.name.removesuffix(SUFFIX))
+    files = re.compile(rf"{stem}(-\d{{4,}})?(\.deletes)?\.(csv|ndjson|parquet)(\.gz|\.zst)?(\.pgp)?\Z")
+    try:
+        return any(files.match(path.name) for path in document.parent.iterdir())
+    except OSError:
+        return False
+
+
+def lists_gone(root: Path, position: Position) -> list[str]:
+    """The folders of dates that are here without one of the lists that were fetched for them."""
+    return [
+        path
+        for path, known in position.folders.items()
+        if any(
+            not (root / path.lstrip("/") / name).exists() and (root / path.lstrip("/")).is_dir() for name in known.held if is_a_list(name)
+        )
+    ]
+
+
+def is_a_list(name: str) -> bool:
+    return bool(DAY_MANIFEST.match(name) or SUMS.match(name))
 
 
 def found_again(root: Path, position: Position) -> Iterator[tuple[str, Manifest]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from waybill_consumer.layout import POSITION
 from waybill_consumer.loads import Loads
 from waybill_consumer.manifest import DAY_MANIFEST, SUMS, Manifest, parse
 from waybill_consumer.places import Place
-from waybill_consumer.position import Kept, Position, alone, date_of, home_of, now_text, write_whole
+from waybill_consumer.position import Kept, Position, alone, date_of, home_of, is_pulled, now_text, write_whole
 from waybill_consumer.progress import Progress
 from waybill_consumer.signatures import Key, Wrong
 from waybill_consumer.verification import day_manifest
@@ -97,6 +98,28 @@ def _learn(root: Path, position: Position, signers: Sequence[Key]) -> None:
         position.reach(Loads(root).reached())
 
 
+@contextlib.contextmanager
+def telling(root: Path) -> Iterator[None]:
+    """What keeps a pull from its work at all is kept for `status`, too, until one gets through."""
+    try:
+        yield
+    except Refused as error:
+        with contextlib.suppress(Refused, OSError):
+            _keep_failure(root, error)
+        raise
+
+
+def _keep_failure(root: Path, error: Refused) -> None:
+    if not is_pulled(root):
+        return
+    with alone(root):
+        position = Position(root)
+        if position.exists:
+            problem = {"entity": "", "what": f"{error.where}: {error.what}" if error.where else error.what, "next_step": error.next_step}
+            position.problems = [problem, *(known for known in position.problems if known["entity"])]
+            position.save()
+
+
 class _Pull:
     def __init__(
         self,
@@ -141,8 +164,11 @@ class _Pull:
             date = f"{home_of(folder)}/{date_of(path)}"
             if data is not None:
                 dates.setdefault(date, Date(date)).arrivals.append(Arrival(folder, name, data, kept.get(path)))
-        if dates:
-            self.report.notes.append(f"{len(wanted)} deliveries that were lost here are fetched once more")
+        if wanted:
+            one = "a delivery that was lost here is" if len(wanted) == 1 else f"{len(wanted)} deliveries that were lost here are"
+            self.report.notes.append(f"{one} fetched once more")
+        for date in missing.lists_gone(self._root, self._position):
+            dates.setdefault(date, Date(date))
         for date, lists in zip(dates, self._place.lists([*dates]) if dates else (), strict=True):
             held = self._position.known(date).held
             held -= {name for name in held if not (self._root / date.lstrip("/") / name).exists()}

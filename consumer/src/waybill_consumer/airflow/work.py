@@ -21,11 +21,12 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
     from waybill_consumer.pulling import pull as fetch
+    from waybill_consumer.pulling import telling
     from waybill_consumer.signatures import read_signers
 
     found = BaseHook.get_connection(connection) if connection else None
     try:
-        with login_of(source, found) as (place, login), open_place(place, login) as opened:
+        with telling(Path(folder)), login_of(source, found) as (place, login), open_place(place, login) as opened:
             allowed = read_signers(signers)
             report = fetch(opened, without_password(place), Path(folder), Progress(shown=False), signers=allowed)
     except Refused as error:

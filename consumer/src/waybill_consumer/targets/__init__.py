@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import entry_points
 from typing import NamedTuple, Protocol
 
 from waybill_consumer.errors import Refused
@@ -134,6 +133,8 @@ def open_target(url: str, schema: str) -> AbstractContextManager[Target]:
         from waybill_consumer.targets.sqlite import sqlite_target
 
         return sqlite_target(_path(url), schema)
+    from importlib.metadata import entry_points  # costs as much as half of this package
+
     for entry_point in entry_points(group="waybill_consumer.targets", name=scheme):
         found: AbstractContextManager[Target] = entry_point.load()(url, schema)
         return found
