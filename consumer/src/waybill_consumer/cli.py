@@ -157,6 +157,7 @@ def _load(arguments: argparse.Namespace) -> Outcome:
 
 def _verify(arguments: argparse.Namespace) -> Outcome:
     from waybill_consumer.places.folder import folder_place
+    from waybill_consumer.position import is_pulled
     from waybill_consumer.signatures import read_signers
     from waybill_consumer.status import remember_damage
     from waybill_consumer.verification import verify
@@ -169,7 +170,8 @@ def _verify(arguments: argparse.Namespace) -> Outcome:
         report = verify(tree, arguments.dir.resolve().as_posix(), lambda path: progress.begin(f"{next(number)}: {path}", 0), signers)
         progress.end()
     remember_damage(arguments.dir, report)
-    lines = [f"problem: {problem}" for problem in report.problems] + [f"note: {note}" for note in report.notes]
+    again = ["Pull once more, which fetches again what is damaged or lost here"] if report.problems and is_pulled(arguments.dir) else []
+    lines = [f"problem: {problem}" for problem in report.problems] + again + [f"note: {note}" for note in report.notes]
     counts = (counted(report.manifests, "delivery", "deliveries"), counted(report.files, "file"), counted(report.rows, "row"))
     verdict = "whole" if report.is_whole else counted(len(report.problems), "problem")
     return report.is_whole, report.as_json(), [*lines, f"{', '.join(counts)}, {report.bytes} bytes: {verdict}"]

@@ -38,6 +38,7 @@ class Loads:
     def __init__(self, root: Path) -> None:
         self._path = root / LOADS
         self.databases: dict[str, dict[str, Any]] = {}
+        self._known: tuple[dict[str, tuple[int, int]], set[str]] | None = None
         try:
             body = json_object(self._path.read_bytes()) or {}
         except FileNotFoundError:
@@ -55,10 +56,13 @@ class Loads:
 
     def has(self, kept: Kept) -> bool:
         """Whether a database holds a delivery, or a newer history: then its files may be gone."""
-        place = self.reached().get(kept.stream, (0, 0))
+        if self._known is None:
+            self._known = self.reached(), {content for facts in self.databases.values() for content in facts["backfills"]}
+        places, backfills = self._known
+        place = places.get(kept.stream, (0, 0))
         if kept.kind != "backfill" or kept.generation < place[0]:
             return (kept.generation, kept.sequence) <= place
-        return any(kept.content in facts["backfills"] for facts in self.databases.values())
+        return kept.content in backfills
 
     def note(self, database: str, problems: Sequence[dict[str, str]], applied: Iterable[Applied] | None, only: Sequence[str] = ()) -> None:
         """Remember how a load ended; `applied` is what the database remembers where it could be asked. Raises OSError."""
@@ -68,6 +72,7 @@ class Loads:
         if applied is not None:
             facts |= reached(applied)
         self.databases[database] = facts
+        self._known = None
         self._write()
 
     def forget(self, database: str) -> bool:

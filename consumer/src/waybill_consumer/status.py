@@ -89,7 +89,7 @@ def status(root: Path, max_age: float | None, *, to: str = "", schema: str = "")
             report.databases.append({"database": name, "tried_at": facts["tried_at"], "entities": facts["entities"]})
             report.unloaded += [f"{name}: the load at {facts['tried_at']}: {_sentence(problem)}" for problem in facts["problems"]]
     for database in report.databases if max_age is not None else ():
-        report.stale += [f"{said}, allowed are {_age(max_age or 0)}" for said in _behind(report.entities, database, max_age or 0, now)]
+        report.stale += _behind(report.entities, database, max_age or 0, now)
     for feed in position.feeds.values():
         _sender(report, feed, now)
     if max_age is not None and not report.entities:
@@ -169,10 +169,12 @@ def _behind(entities: Sequence[dict[str, Any]], database: dict[str, Any], max_ag
         stream = f"{entity['tenant']}/{entity['entity']}"
         place = database["entities"].get(stream)
         if place is None:
-            said.append(f"{stream} is not in {database['database']}")
+            if database["tried_at"]:  # who was asked just now has said it
+                said.append(f"{stream} is not in {database['database']}")
         elif (place["generation"], place["sequence"]) < (entity["generation"], entity["sequence"]):
             age = (now - instant(place["window_to"])).total_seconds()
-            said += [f"{stream} in {database['database']} is {_age(age)} old"] if age > max_age else []
+            if age > max_age:
+                said.append(f"{stream} in {database['database']} is {_age(age)} old, allowed are {_age(max_age)}")
     return said
 
 
