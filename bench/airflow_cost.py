@@ -63,6 +63,7 @@ CELERY_SETTINGS = {
     "CORE__EXECUTOR": "CeleryExecutor",
     "CELERY__CELERY_CONFIG_OPTIONS": "waybill.airflow.celery_worker.CONFIG",
     "CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
+    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "10",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
 }
@@ -328,7 +329,7 @@ def _airflow(house: House, settings: Mapping[str, str], *, celery: bool) -> Iter
     redis = Redis(house.folder, free_port(), [])
     redis.start()
     parallelism = environment["AIRFLOW__CORE__PARALLELISM"]
-    environment |= {f"AIRFLOW__{name}": value for name, value in CELERY_SETTINGS.items()}
+    environment |= {f"AIRFLOW__{name}": value for name, value in (CELERY_SETTINGS | settings).items()}
     environment |= {
         "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis.port}/0",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{house.metadata.url}",
