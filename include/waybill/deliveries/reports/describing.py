@@ -23,8 +23,6 @@ from waybill.ledger.facts import FileFacts
 
 _PLAIN = Dialect()
 
-DescribedWindow = TypedDict("DescribedWindow", {"from": str | None, "to": str | None})
-
 
 class Described(TypedDict):
     """A delivery as JSON, in the manifest's words. `path` and `manifest` are below the destination's root.
@@ -40,7 +38,7 @@ class Described(TypedDict):
     purpose: str
     kind: str
     status: str
-    window: DescribedWindow
+    window: dict[str, str | None]
     export_date: str
     path: str
     manifest: str
