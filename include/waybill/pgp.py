@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from waybill.errors import PermanentError, TransientError
-from waybill.sink import Sink
+from waybill.sink import Plain, Sink
 
 LEAST_BITS = 2048
 """RSA and ElGamal keys with fewer bits are refused as weak."""
@@ -124,17 +124,6 @@ def _why_unusable(row: list[str]) -> str:
 def _why_weak(row: list[str]) -> str:
     kind, bits = _BY_BITS.get(row[3]), int(row[2] or 0)
     return f"is weak: {kind} of {bits} bits, and {LEAST_BITS} is the least" if kind and bits < LEAST_BITS else ""
-
-
-@dataclass(frozen=True)
-class Plain:
-    """The size and hash of a file before it was encrypted."""
-
-    bytes: int
-    sha256: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {"plain_bytes": self.bytes, "plain_sha256": self.sha256}
 
 
 class Encryption:

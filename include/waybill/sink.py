@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -14,3 +15,11 @@ class Sink(Protocol):
     def sha256(self) -> str: ...
     @property
     def bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The size and hash of a file before it was encrypted."""
+
+    bytes: int
+    sha256: str

@@ -1,5 +1,5 @@
-"""What a tenant does at the other end: log in over SFTP, look around, fetch everything, check it. Sends with nothing the sender used:
-paramiko here, asyncssh there.
+"""What a tenant does at the other end: log in over SFTP, look around, fetch everything, check it. It shares nothing with the sender: it
+uses paramiko, the sender asyncssh.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from waybill_consumer.verification import Report, verify
 
 @dataclass(frozen=True)
 class Account:
-    """How a tenant reaches its files. `host_key` as in known_hosts: `ssh-ed25519 AAAA...`."""
+    """How a tenant reaches its files. `host_key` is spelt as in known_hosts: `ssh-ed25519 AAAA...`."""
 
     host: str
     port: int
@@ -44,7 +44,7 @@ def _session(account: Account) -> Iterator[paramiko.SFTPClient]:
 
 
 def fetch(account: Account, target: Path) -> list[str]:
-    """Copy all the account can see into `target`; returns the files' paths as the server names them."""
+    """Copy all that the account can see into `target`. Returns the files' paths as the server names them."""
     with _session(account) as client:
         paths = list(_walk(client, "/"))
         for path in paths:
@@ -69,7 +69,7 @@ def check(fetched: Path) -> Report:
 
 
 def tree(fetched: Path, paths: list[str]) -> Iterator[str]:
-    """What the consumer sees, a line for each folder that holds files."""
+    """Yield what the consumer sees, with a line for each folder that holds files."""
     folders: dict[str, list[str]] = {}
     for path in paths:
         folder, _, name = path.rpartition("/")

@@ -32,11 +32,11 @@ from waybill_demo.stage import checkout, free_port, interruptible, swept
 PORT = 8080
 STOP_SECONDS = 10.0
 ROUND = 15.0
-"""Seconds after which also those requests are fulfilled that policy leaves to a daily schedule: nobody waits a day for a demonstration."""
+"""Seconds after which requests are fulfilled that the policy leaves to a daily schedule, because nobody waits a day for a demonstration."""
 
 
 def demo(preset: str, port: int = 0, folder: Path | None = None) -> None:
-    """Serve a preset's sample until Ctrl-C. How to reach it stands in `access.env` of its folder."""
+    """Serve a preset's sample until Ctrl-C. `access.env` of its folder says how to reach it."""
     place = (folder or checkout() / ".waybill" / f"demo-{preset}").absolute()
     with interruptible(), swept(place), ExitStack() as running:
         sample = prepare(preset, place, datetime.now(UTC))
@@ -76,7 +76,7 @@ def _environment(sample: Sample, issuer: TokenIssuer, smtp: int, url: str) -> di
 
 
 def _write_access(path: Path, sample: Sample, issuer: TokenIssuer, url: str) -> None:
-    """What a shell needs, readable by the owner only."""
+    """Write what a shell needs. Only the owner may read it."""
     tokens = {name: issuer.token(claims) for name, claims in sample.people.items()}
     values = {
         "API": f"{url}/api/v1",
@@ -90,7 +90,7 @@ def _write_access(path: Path, sample: Sample, issuer: TokenIssuer, url: str) -> 
 
 @contextmanager
 def _serving(listening: socket.socket) -> Iterator[Callable[[], bool]]:
-    """What `waybill serve` serves, from a thread. Yields whether it still does."""
+    """Serve what `waybill serve` serves, from a thread. Yields whether it still runs."""
     server = uvicorn.Server(uvicorn.Config(tenant_app(), server_header=False, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -113,7 +113,7 @@ def _tell(sample: Sample, access: Path, url: str) -> None:
 
 
 def work(installation: Installation, alive: Callable[[], bool], every: timedelta = timedelta(seconds=ROUND)) -> None:
-    """What Airflow's DAG does, until the server ends. A round that fails is told and tried again; nothing ends for it."""
+    """Do what Airflow's DAG does, until the server ends. A failed round is reported and tried again, and ends nothing."""
     last, told = datetime.now(UTC), ""
     while alive():
         now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""An identity provider for demonstrations: OAuth2 tokens, and OpenID Connect where one picks who one is. Its key is made at the start."""
+"""An identity provider for demonstrations: OAuth2 tokens, and OpenID Connect with a page to pick a person. Its key is made at the start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jwt.algorithms import OKPAlgorithm
 AUDIENCE = "waybill-demo"
 CLIENT = "waybill-pages"
 SECRET = "demo"  # noqa: S105 (of a demonstration)
-"""The secret of every client. It keeps nobody out: at the page of this provider one picks who one is."""
+"""The secret of every client. It keeps nobody out, because everybody picks a person at this provider's page."""
 LIFE = timedelta(hours=12)
 
 _CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "authorization, content-type, x-requested-with"}
@@ -38,9 +38,9 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class TokenIssuer:
-    """Signs tokens that `waybill serve` accepts when it trusts the issuer at `url`. `people` are the claims of who can sign in.
+    """Signs tokens that `waybill serve` accepts if it trusts the issuer at `url`. `people` are the claims of who can sign in.
 
-    Each of them is a client too: programs get a token by the name of a person and `SECRET`.
+    Each of them is a client, too: programs get a token by the name of a person and `SECRET`.
     """
 
     url: str
@@ -55,14 +55,14 @@ class TokenIssuer:
 
     @property
     def documents(self) -> dict[str, dict[str, Any]]:
-        """What is served as JSON, by path."""
+        """Return what is served as JSON, by path."""
         public = {**OKPAlgorithm.to_jwk(self.key.public_key(), as_dict=True), "kid": "demo", "alg": "EdDSA", "use": "sig"}
         names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks.json"}
         about = {"issuer": self.url, **{name: f"{self.url}/{path}" for name, path in names.items()}}
         return {"/jwks.json": {"keys": [public]}, "/.well-known/openid-configuration": about}
 
     def authorize(self, asked: dict[str, str]) -> tuple[str, str]:
-        """The page where one picks a person, and nowhere to go; with a person the address that leads back."""
+        """Return the page to pick a person, without an address to go to. With a person, return the address that leads back."""
         person = asked.pop("person", "")
         if person not in self.people:
             rows = (f'<li><a href="?{escape(urlencode(asked | {"person": name}))}">{escape(name)}</a></li>' for name in self.people)
@@ -72,7 +72,7 @@ class TokenIssuer:
         return "", f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked.get('state', '')})}"
 
     def exchange(self, sent: dict[str, str]) -> dict[str, Any] | None:
-        """Tokens for a code, once and only to whoever asked for it (PKCE)."""
+        """Return tokens for a code, once, and only to whoever asked for it (PKCE)."""
         asked = self.codes.pop(sent.get("code", ""), None)
         digest = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -84,7 +84,7 @@ class TokenIssuer:
         return {**tokens, "token_type": "Bearer", "expires_in": int(LIFE.total_seconds())}
 
     def tokens(self, login: str, sent: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Status and answer of the token endpoint."""
+        """Return status and answer of the token endpoint."""
         if sent.get("grant_type") == "client_credentials":
             found, refused = self.grant(login, sent), (401, {"error": "invalid_client"})
         else:
@@ -92,7 +92,7 @@ class TokenIssuer:
         return (200, found) if found else refused
 
     def grant(self, login: str, sent: dict[str, str]) -> dict[str, Any] | None:
-        """A token for a program, with no more scopes than it asked for; `login` is its HTTP Basic authorization."""
+        """Return a token for a program, with no more scopes than it asked for. `login` is its HTTP Basic authorization."""
         try:
             name, _, secret = base64.b64decode(login.removeprefix("Basic ")).decode().partition(":")
         except ValueError:
@@ -108,7 +108,7 @@ class TokenIssuer:
 
 @contextmanager
 def serve_issuer(people: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[TokenIssuer]:
-    """An issuer for the length of a block."""
+    """Run an issuer for the length of a block."""
     issuers: list[TokenIssuer] = []
 
     class Provider(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A mail server for demonstrations: takes everything on loopback and keeps each mail as a file."""
+"""A mail server for demonstrations. It accepts everything on loopback and keeps each mail as a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Session(StreamRequestHandler):
 
 @contextmanager
 def serve_mailbox(folder: Path) -> Iterator[int]:
-    """The port of a server that keeps mail in `folder`, for the length of a block."""
+    """Yield the port of a server that keeps mail in `folder`, for the length of a block."""
     folder.mkdir()
     session = type("Session", (_Session,), {"folder": folder})
     with ThreadingTCPServer(("127.0.0.1", 0), session) as server:

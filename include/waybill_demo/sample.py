@@ -1,4 +1,4 @@
-"""The sample of a preset: its catalogue, policy and people out of `examples/<preset>`, and the data they speak of."""
+"""The sample of a preset: its catalogue, policy and people from `examples/<preset>`, and the data that they are about."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from waybill_demo.stage import checkout
 
 PRESETS = ("studies", "realms", "metrics", "types")
 TENANT = "acme"
-"""Where people belong whose entry names no tenant."""
+"""The tenant of people whose entry names none."""
 
 PLANTED = "planted-credential-"
-"""What the data holds where real data would hold a credential: no export may show it."""
+"""What the data holds in the place of a real credential. No export may show it."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One preset's installation below `folder`. `people` are the claims of everybody's token, by name; the first one may ask for `ask`."""
+    """One preset's installation below `folder`. `people` are the claims of everybody's token, by name. The first one may ask for `ask`."""
 
     preset: str
     folder: Path
@@ -37,9 +37,9 @@ class Sample:
 
 
 def prepare(preset: str, folder: Path, until: datetime, planted: str = PLANTED) -> Sample:
-    """Configuration and warehouse in a folder, with data up to `until`; the same arguments give the same rows.
+    """Make configuration and warehouse in a folder, with data up to `until`. The same arguments give the same rows.
 
-    Raises PermanentError when there is no such sample, or no checkout to take it from.
+    Raises PermanentError if there is no such sample, or no checkout to take it from.
     """
     if preset not in PRESETS:
         raise PermanentError(f"there is no sample of a preset {preset!r}", allowed=", ".join(PRESETS), code="unknown_preset")

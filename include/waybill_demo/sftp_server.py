@@ -1,4 +1,4 @@
-"""An SFTP server for demonstrations and tests: one account per tenant, each locked into its own folder, on this machine only."""
+"""An SFTP server for demonstrations and tests, on this machine only. Each tenant has one account that is locked into its own folder."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _HERE = -100  # AT_FDCWD: paths are absolute or relative to the working director
 
 @dataclass(frozen=True)
 class RunningServer:
-    """Where the server listens and what a client needs to pin it."""
+    """Where the server listens, and what a client needs to pin it."""
 
     host: str
     port: int
     host_key: str
-    """As in the connection's extra: `ssh-ed25519 AAAA...`."""
+    """The host key as in the connection's extra: `ssh-ed25519 AAAA...`."""
 
     accounts: Mapping[str, str] = field(repr=False)
     """Passwords by login."""
 
     def connection_uri(self, login: str) -> str:
-        """An Airflow connection as it stands in `AIRFLOW_CONN_<ID>` (JSON). Holds the password."""
+        """Return an Airflow connection as the JSON of `AIRFLOW_CONN_<ID>`. It holds the password."""
         import json
 
         extra = {"host_key": self.host_key}
@@ -48,7 +48,9 @@ class RunningServer:
 
 
 class TenantFolder(asyncssh.SFTPServer):
-    """One tenant's view: its own folder is `/`. Renaming never overwrites, as version 3 of the protocol wants; links cannot be made."""
+    """One tenant's view: its own folder is `/`. Renaming never overwrites, as version 3 of the protocol wants, and nobody can make
+    links.
+    """
 
     def rename(self, oldpath: bytes, newpath: bytes) -> Any:
         old, new = (Path(os.fsdecode(self.map_path(path))) for path in (oldpath, newpath))
@@ -88,7 +90,7 @@ class _Logins(asyncssh.SSHServer):
 
 
 def new_accounts(logins: Iterable[str]) -> dict[str, str]:
-    """A fresh password for each login."""
+    """Return a fresh password for each login."""
     return {login: secrets.token_urlsafe(18) for login in logins}
 
 
@@ -102,7 +104,7 @@ def serve(
 ) -> Iterator[RunningServer]:
     """Serve `root/<login>` to each of `accounts` (passwords by login) on 127.0.0.1 for the length of the block, in a thread.
 
-    The host key is kept in `state_folder`, so clients may pin it for good. Port 0 takes a free one.
+    `state_folder` keeps the host key, so clients may pin it for good. Port 0 takes a free one.
     """
     host_key = _host_key(state_folder)
     for login in accounts:
@@ -146,7 +148,7 @@ async def _stop(acceptor: asyncssh.SSHAcceptor, connections: Iterable[asyncssh.S
 
 
 def _host_key(state_folder: Path) -> asyncssh.SSHKey:
-    """The key kept in the folder, made on first use."""
+    """Return the key that the folder keeps. It is made on first use."""
     path = state_folder / "sftp_host_key"
     if not path.exists():
         state_folder.mkdir(parents=True, exist_ok=True)

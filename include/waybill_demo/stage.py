@@ -1,4 +1,4 @@
-"""The demo's own folder and environment: nothing of the machine's other Airflow or Waybill settings leaks in, nothing leaks out."""
+"""The demo's own folder and environment. Nothing of the machine's other Airflow or Waybill settings leaks in, and nothing leaks out."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def dag_policy(dag):
     if dag.dag_id != "{REQUESTS_DAG}":
         dag.timetable = NullTimetable()
 """
-"""Airflow's local settings in the demo. The warehouse stands still at its own day: runs of the calendar would deliver months of nothing in
-between. Exports that people ask for start by themselves all the same.
+"""Airflow's local settings in the demo. The warehouse stays at its own day, so runs of the calendar would deliver months of nothing.
+Exports that people ask for start by themselves all the same.
 """
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where everything of one demo stands. `project` is the checkout with dags/, plugins/ and config/."""
+    """Where everything of one demo is. `project` is the checkout with dags/, plugins/ and config/."""
 
     project: Path
     folder: Path
@@ -52,12 +52,12 @@ class Stage:
 
     @property
     def served(self) -> Path:
-        """Below it, one folder for each tenant: what the SFTP server shows them."""
+        """One folder for each tenant: what the SFTP server shows them."""
         return self.folder / "sftp"
 
     @property
     def received(self) -> Path:
-        """Below it, one folder for each tenant: what the consumer fetched."""
+        """One folder for each tenant: what the consumer fetched."""
         return self.folder / "received"
 
     @property
@@ -65,7 +65,7 @@ class Stage:
         return self.folder / "access.json"
 
     def configuration(self) -> Configuration:
-        """Raises ConfigError when the copied configuration has problems."""
+        """Raises ConfigError if the copied configuration has problems."""
         found = loading.load(self.config_dir)
         if found.findings:
             raise ConfigError(list(found.findings))
@@ -74,7 +74,7 @@ class Stage:
 
 @contextmanager
 def stage(folder: Path | None = None) -> Iterator[Stage]:
-    """A stage swept clean, held until the block ends. Raises PermanentError when another demo holds it or there is no checkout."""
+    """Yield a clean stage, locked until the block ends. Raises PermanentError if another demo holds it or there is no checkout."""
     project = checkout()
     place = (folder or project / ".waybill" / "demo").absolute()
     with swept(place):
@@ -84,7 +84,7 @@ def stage(folder: Path | None = None) -> Iterator[Stage]:
 
 @contextmanager
 def swept(place: Path) -> Iterator[None]:
-    """A folder without what was left in it, held until the block ends. Raises PermanentError when another demo holds it."""
+    """Yield a folder without what was left in it, locked until the block ends. Raises PermanentError if another demo holds it."""
     private.make_folder(place)
     private.narrow([place])
     with own_umask(), (place / "lock").open("w") as lock:
@@ -102,7 +102,9 @@ def swept(place: Path) -> Iterator[None]:
 
 @contextmanager
 def own_umask() -> Iterator[None]:
-    """What this process and those it starts write is their account's alone, Airflow's files too: a demo holds passwords and rows."""
+    """Only this account may read what this process and its children write, Airflow's files included, because a demo holds passwords and
+    rows.
+    """
     before = os.umask(0o077)
     try:
         yield
@@ -112,7 +114,7 @@ def own_umask() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends a demo as Ctrl-C does: in order. Ctrl-C counts also where a shell, starting it in the background, had it ignored."""
+    """SIGTERM ends a demo in order, as Ctrl-C does. Ctrl-C also counts if a shell that started it in the background had it ignored."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -126,7 +128,7 @@ def interruptible() -> Iterator[None]:
 
 
 def checkout() -> Path:
-    """Waybill's own repository. Raises PermanentError where there is none."""
+    """Return Waybill's own repository. Raises PermanentError if there is none."""
     for place in (Path.cwd(), Path(waybill.__file__).parents[2]):
         if (place / "dags" / "tenant_exports.py").exists() and (place / "config" / "catalog.yaml").exists():
             return place
@@ -136,7 +138,7 @@ def checkout() -> Path:
 
 
 def free_port(wanted: int = 0) -> int:
-    """`wanted` when it is free on loopback, else any free port."""
+    """Return `wanted` if it is free on loopback, else any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -150,9 +152,9 @@ def free_port(wanted: int = 0) -> int:
 
 
 def environment(stage: Stage, connections: Mapping[str, str], port: int, password: str, *, calendar: bool = False) -> dict[str, str]:
-    """What Airflow's processes are started with: a small machine's settings, fresh keys, connections by `AIRFLOW_CONN_<ID>`.
+    """Return the environment of Airflow's processes: a small machine's settings, fresh keys, connections by `AIRFLOW_CONN_<ID>`.
 
-    Without `calendar` only export requests start runs by themselves.
+    Without `calendar`, only export requests start runs by themselves.
     """
     home = stage.airflow_home
     passwords = _furnish(home, password, calendar)
@@ -194,7 +196,7 @@ def environment(stage: Stage, connections: Mapping[str, str], port: int, passwor
 
 
 def _furnish(home: Path, password: str, calendar: bool) -> Path:
-    """Airflow's own folder, with the file of passwords it returns and the local settings."""
+    """Make Airflow's own folder, with the local settings and the file of passwords, which is returned."""
     home.mkdir(mode=0o700)
     passwords = home / "passwords.json"
     private.write_text(passwords, json.dumps({"admin": password}))

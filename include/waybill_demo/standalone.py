@@ -1,4 +1,4 @@
-"""A real Airflow on this machine for the length of a block, and the few calls of its REST API the demo makes."""
+"""Runs a real Airflow on this machine for the length of a block, with the few calls of its REST API that the demo makes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from waybill.errors import PermanentError, TransientError
 START_SECONDS = 600.0
 RUN_SECONDS = 600.0
 STOP_SECONDS = 3.0
-"""Bounds, not expectations: a busy machine is slow, not broken."""
+"""Limits, not expectations: a busy machine is slow, not broken."""
 
 _COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
 @dataclass(frozen=True)
 class Airflow:
-    """A running Airflow. `alive` raises when its process has ended; `process` leads the session all of its processes are in."""
+    """A running Airflow. `alive` raises if its process has ended. `process` leads the session of all its processes."""
 
     client: httpx.Client
     alive: Callable[[], None]
@@ -37,7 +37,7 @@ class Airflow:
         self._wait(self._healthy, START_SECONDS, "Airflow did not become healthy")
 
     def _healthy(self) -> bool:
-        """Its first answer to tasks costs an API server seconds of work: asked for here, no task waits for it."""
+        """The first answer to tasks costs an API server seconds of work. Asking for it here spares the tasks the wait."""
         try:
             found = self.client.get("/api/v2/monitor/health").json()
             serves_tasks = self.client.get("/execution/health").is_success
@@ -59,7 +59,7 @@ class Airflow:
         return str(self._ask("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": dict(conf)})["dag_run_id"])
 
     def wait_for_run(self, dag: str, run: str) -> None:
-        """Until the run succeeded. Raises PermanentError when it failed, TransientError when it takes too long."""
+        """Wait until the run has succeeded. Raises PermanentError if it failed, and TransientError if it takes too long."""
         self._wait(lambda: self._succeeded(dag, run), RUN_SECONDS, f"the run {run} of {dag} did not end")
 
     def _succeeded(self, dag: str, run: str) -> bool:
@@ -93,7 +93,7 @@ STANDALONE = (sys.executable, "-m", "airflow", "standalone")
 
 @contextmanager
 def standalone(environment: Mapping[str, str], url: str, log: Path, argv: Sequence[str] = STANDALONE) -> Iterator[Airflow]:
-    """`airflow standalone`, or what else `argv` starts, in a process group of its own, which ends whole with the block; its output goes to
+    """Run `airflow standalone`, or another `argv`, in a process group of its own, which ends whole with the block. Its output goes to
     `log`.
     """
     with log.open("wb") as output, httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
@@ -118,7 +118,9 @@ def standalone(environment: Mapping[str, str], url: str, log: Path, argv: Sequen
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group: asked first, killed after a few seconds. The parent alone would wait for pipes its grandchildren hold open."""
+    """End the whole group: first by asking, after a few seconds by killing. The parent alone would wait for pipes that its grandchildren
+    hold open.
+    """
     _signal_group(process.pid, signal.SIGTERM)
     process.wait()
     deadline = time.monotonic() + STOP_SECONDS
@@ -128,7 +130,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """False when the group is gone."""
+    """Return False if the group is gone."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):

@@ -1,7 +1,7 @@
 """`make demo`: the main job on this machine, told while it happens.
 
-Three tenants are registered, receive their full loads, the company's life goes on by a day, deltas follow, and each tenant reads back and
-checks what it got.
+Three tenants are registered and receive their full loads, the company's life goes on by a day, deltas follow, and each tenant reads back
+and checks what it got.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from waybill_demo.warehouse import build
 UI_PORT = 8080
 FULL_UNTIL = datetime(2026, 5, 31, 12, tzinfo=UTC)
 DELTA_UNTIL = datetime(2026, 6, 1, 12, tzinfo=UTC)
-"""A Monday and a first: something is due for every frequency."""
+"""A Monday that is also a first, so that something is due for every frequency."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Teller:
 
 
 def demo(*, once: bool, port: int = 0, folder: Path | None = None) -> bool:
-    """Run the demo; true when everything held. Without `once` all stays up until Ctrl-C. Raises WaybillError when a step fails."""
+    """Run the demo. Returns True if everything held. Without `once`, all stays up until Ctrl-C. Raises WaybillError if a step fails."""
     tell = Teller()
     if datetime.now(UTC) < DELTA_UNTIL:
         raise PermanentError(f"the demo's story reaches {DELTA_UNTIL:%Y-%m-%d}, this machine's clock does not", next_step="Set the clock")
@@ -119,7 +119,7 @@ def _run_all(airflow: Airflow, dags: Sequence[str], until: datetime) -> None:
 
 
 def _read_back(scene: _Scene) -> bool:
-    """Each tenant fetches what it sees and checks it. True when all of it is right."""
+    """Let each tenant fetch what it sees and check it. Returns True if all of it is right."""
     problems: list[str] = []
     for tenant in scene.tenants:
         server, target = scene.server, scene.place.received / tenant
@@ -138,7 +138,9 @@ def _read_back(scene: _Scene) -> bool:
 
 
 def _unexpected(scene: _Scene, tenant: str, paths: Sequence[str], fetched: Path) -> Iterator[str]:
-    """What a tenant lacks or should not see: two deliveries of each entity that end at the two boundaries, and nothing of anybody else."""
+    """Return what a tenant lacks or should not see. It gets two deliveries of each entity, which end at the two boundaries, and nothing of
+    anybody else.
+    """
     file = scene.configuration.tenants[tenant]
     ends = [file.registration.frequency.floor(until, file.registration.zone) for until in (FULL_UNTIL, DELTA_UNTIL)]
     yield from (f"{path} is not this tenant's" for path in paths if not path.startswith(f"/exports/{tenant}/"))
@@ -163,7 +165,7 @@ def _warehouse(place: Stage, configuration: Configuration) -> Path:
 
 
 def _write_access(place: Stage, server: RunningServer, url: str, password: str) -> None:
-    """How to reach it all, for people and programs; readable by the owner only."""
+    """Write how to reach it all, for people and programs. Only the owner may read it."""
     facts = {
         "airflow": {"url": url, "user": "admin", "password": password},
         "sftp": {"host": server.host, "port": server.port, "host_key": server.host_key, "passwords": dict(server.accounts)},

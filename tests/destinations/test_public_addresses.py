@@ -12,7 +12,7 @@ from tests.servers.sshd import serve_sshd
 from waybill.connection import Connection
 from waybill.destinations.public_addresses import checked_address, is_public, public_only
 from waybill.destinations.sftp.login import settings
-from waybill.destinations.sftp.openssh import _command, _memory
+from waybill.destinations.sftp.openssh import command_of, in_memory
 from waybill.destinations.sftp.session import Sftp
 from waybill.errors import PermanentError, TransientError
 
@@ -63,8 +63,8 @@ def test_the_checked_address_is_the_one_connected_to_and_no_name_is_looked_up_ag
         checked = replace(known, address="127.0.0.1")
         with Sftp(checked).connect() as session:
             assert session.size("/nothing") is None
-        with _memory() as memory:  # what goes through OpenSSH's client as well
-            argv, _ = _command("ssh", settings(checked), memory)
+        with in_memory() as memory:  # what goes through OpenSSH's client as well
+            argv, _ = command_of("ssh", settings(checked), memory)
         assert argv[-3:] == ["--", "127.0.0.1", "sftp"]
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from waybill.configuration.registration import Registration
 from waybill.errors import PermanentError, TransientError
 from waybill.ledger import Ledger, deliveries, destinations, engine, registrations, streams
-from waybill.ledger.engine import _MIGRATIONS
+from waybill.ledger.engine import MIGRATIONS
 from waybill.ledger.on_demand import request_tables
 from waybill.ledger.registrations import LostUpdate
 
@@ -45,7 +45,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(ledger):
 
 def test_the_newest_migration_is_the_one_alembic_takes(ledger):
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     assert Ledger.head() == ScriptDirectory.from_config(config).get_current_head() == ledger.revision()
 
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from tests.installations import DAY, NOON, USER, Place, catalog, make_place
 from waybill.files import places
 from waybill.ledger import Ledger
-from waybill.ledger.engine import _MIGRATIONS
+from waybill.ledger.engine import MIGRATIONS
 from waybill.ledger.reports import usage
 
 RELEASED = "0004"
@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 def move(ledger: Ledger, revision: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with ledger.begin() as connection:
         config.attributes["connection"] = connection
         step = command.upgrade if (ledger_at(connection) or "") < revision else command.downgrade

@@ -10,11 +10,11 @@ from waybill_consumer.manifest import DAY_MANIFEST, SUMS
 from waybill_consumer.places import Place
 
 RECENT_DATES = 35
-"""The newest dates are always looked at: late and repeated deliveries come there."""
+"""The number of the newest dates, which are always looked at, because late and repeated deliveries come there."""
 
 
 class Arrival(NamedTuple):
-    """A manifest that is not held yet, and its signature where one was found."""
+    """A manifest that is not held yet, and its signature if one was found."""
 
     folder: str
     name: str
@@ -24,7 +24,7 @@ class Arrival(NamedTuple):
 
 @dataclass
 class Date:
-    """What one date holds that is new: manifests, and the names of its lists (day manifests and checksums) and of their signatures."""
+    """The new things of one date: manifests, and the names of its lists (day manifests and checksums) and of their signatures."""
 
     folder: str
     arrivals: list[Arrival] = field(default_factory=list)
@@ -32,19 +32,19 @@ class Date:
     signatures: set[str] = field(default_factory=set)
 
     def lists(self, names: set[str], held: set[str]) -> None:
-        """Take in the names that stand in the date's folder."""
+        """Add the names in the date's folder."""
         self.day_manifests = _lists_among(names - held)
         self.signatures = {name for name in names if name.endswith(signatures.SUFFIX)}
 
 
 def read_signatures(place: Place, manifests: list[str]) -> dict[str, bytes]:
-    """The signatures that stand beside these manifests, by the manifest's path."""
+    """Return the signatures beside these manifests, by the manifest's path."""
     found = place.reads([f"{path}{signatures.SUFFIX}" for path in manifests]) if manifests else []
     return {path: data for path, data in zip(manifests, found, strict=True) if data is not None}
 
 
 def _lists_among(names: set[str]) -> list[str]:
-    """Day manifests and checksums among these names, in order."""
+    """Return day manifests and checksums among these names, in order."""
     return sorted((name for name in names if DAY_MANIFEST.match(name) or SUMS.match(name)), key=_number)
 
 

@@ -1,4 +1,4 @@
-"""Encrypted files made readable for the length of a load, through gpg and the secret key it holds."""
+"""Makes encrypted files readable for the length of a load, with gpg and the secret key that it holds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from waybill_consumer.fetching import hashed
 from waybill_consumer.manifest import ENCRYPTED, File, Manifest
 
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 1 << 20
-"""gpg decrypts some hundred megabytes a second; one that takes longer than this waits for a passphrase, an agent or a card."""
+"""gpg decrypts some hundred megabytes a second. If it takes longer than this, it waits for a passphrase, an agent or a card."""
 
 
 class Plain:
-    """Decrypted files in a folder of their own. Where `gpg` is off, a file that needs it is refused; `seconds` are those of a small one."""
+    """Decrypted files in a folder of their own. If `gpg` is off, a file that needs it is refused. `seconds` is the limit for a
+    small file.
+    """
 
     def __init__(self, folder: Path, *, gpg: bool, seconds: float = _LEAST_SECONDS) -> None:
         self._folder = folder
@@ -24,7 +26,7 @@ class Plain:
         self._seconds = seconds
 
     def file(self, path: Path, file: File, manifest: Manifest) -> tuple[Path, File]:
-        """The content of an encrypted file, checked, and what its manifest says of it. Raises Refused, Damaged."""
+        """Return the checked content of an encrypted file, and what its manifest says of it. Raises Refused, Damaged."""
         if not self._gpg:
             what = f"is encrypted to the key {manifest.encryption}, so its rows cannot be read"
             raise Refused(what, where=str(path), next_step="Load with --gpg where gpg holds the secret key")
@@ -40,7 +42,7 @@ class Plain:
 
 @contextmanager
 def decrypting(*, gpg: bool) -> Iterator[Plain]:
-    """What is decrypted is gone when the block ends. Its folder is readable by this account only."""
+    """Decrypted files are removed when the block ends. Only this account may read their folder."""
     with tempfile.TemporaryDirectory(prefix="waybill-plain-") as folder:
         yield Plain(Path(folder), gpg=gpg)
 

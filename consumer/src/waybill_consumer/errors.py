@@ -1,10 +1,10 @@
-"""What stops a command, or one entity of it: one sentence that says where and what, and one that says what to do."""
+"""What stops a command, or one entity of it: one sentence says where and what, and one says what to do."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """The command, or one entity, cannot go on. `where` names the file or entity, `next_step` what a person can do."""
+    """The command, or one entity, cannot go on. `where` names the file or entity, and `next_step` what a person can do."""
 
     def __init__(self, what: str, *, where: str = "", next_step: str = "") -> None:
         self.what = what
@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 class Damaged(Refused):
-    """A file is not what its manifest says."""
+    """A file differs from its manifest."""
 
 
 class Unreachable(Refused):

@@ -1,4 +1,4 @@
-"""What a tenant's feed names and is not held: what is new, and what could not be fetched before."""
+"""What a tenant's feed names and the folder does not hold: what is new, and what could not be fetched before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from waybill_consumer.places import Place
 from waybill_consumer.position import Position, now_text
 
 WALK_EVERY = timedelta(days=1)
-"""How often the folders are walked beside a feed: a feed is a convenience, and the folders are what was delivered."""
+"""How often the folders are walked beside a feed. A feed is a convenience, and the folders are what was delivered."""
 _BATCH = 32
 
 
@@ -33,7 +33,9 @@ class FeedReader:
         self._dates: dict[str, Date] = {}
 
     def look(self) -> bool:
-        """Whether there is a feed to go by. Raises Refused for one that cannot be read or relied upon: the folders have to be walked."""
+        """Return whether there is a feed to go by. Raises Refused for one that nobody can read or rely on: the folders have to be walked
+        then.
+        """
         known = self._known
         try:
             self._news = news(self._place, self._tenant, Read(*(known[field] for field in Read._fields if field in known)))
@@ -44,7 +46,7 @@ class FeedReader:
 
     @property
     def needs_a_walk(self) -> bool:
-        """Whether the folders have to be walked, too: a feed may be one that nobody writes any more, or not tell everything."""
+        """Return whether the folders have to be walked, too, because the feed may be out of use or incomplete."""
         now = datetime.now(timezone.utc)
         if self._news is None or self._news.is_late(now) or any(self._is_lost(listed) for listed in self._entries()):
             return True
@@ -54,7 +56,7 @@ class FeedReader:
         self._known = {**self._known, "walked": now_text()}
 
     def taken_away(self) -> Iterator[tuple[str, Refused]]:
-        """What the feed lists, is not held, and is no longer at the place, by entity."""
+        """Return what the feed lists, the folder does not hold, and the place no longer has, by entity."""
         lost: dict[str, list[Listed]] = {}
         for listed in self._entries():
             if self._is_lost(listed):
@@ -72,7 +74,7 @@ class FeedReader:
             yield name, Refused(said, next_step=step)
 
     def dates(self) -> Iterator[Date]:
-        """Every date with something to look at, oldest first."""
+        """Return every date with something to look at, oldest first."""
         wanted = [listed for listed in self._entries() if not self._is_held(listed)]
         folders = {f"{self._tenant}/{listed.date}" for listed in wanted} | set(self._waiting_dates())
         ordered = sorted(folders, key=lambda path: path[-10:])
@@ -80,7 +82,7 @@ class FeedReader:
             yield from self._batch(ordered[start : start + _BATCH], wanted)
 
     def settle(self) -> None:
-        """Remember how far the feed was read, and what of it is to be looked at again."""
+        """Remember how far the feed was read, and what of it to look at again."""
         if self._news is None:
             return
         waiting = [listed for listed in self._entries() if not self._is_held(listed) and not self._is_past(listed)]
@@ -97,7 +99,7 @@ class FeedReader:
         }
 
     def _entries(self) -> list[Listed]:
-        """Those not held that were read before, then the new ones."""
+        """Yield what was read before and is not held, then the new ones."""
         if self._news is None:
             return []
         before = self._known.get("waiting", ()) if self._known.get("feed") == self._news.feed else ()
@@ -117,7 +119,7 @@ class FeedReader:
         return folder, name
 
     def _is_lost(self, listed: Listed) -> bool:
-        """Whether a delivery was taken away, and the copy lacks its rows."""
+        """Return whether a delivery was removed, and the copy lacks its rows."""
         if listed.manifest not in self._missing or self._news is None or listed.redelivers or self._is_held(listed):
             return False
         last = self._position.last(self._news.tenant, listed.entity)
@@ -126,7 +128,7 @@ class FeedReader:
         return last is None or (listed.generation, listed.sequence) > last
 
     def _is_past(self, listed: Listed) -> bool:
-        """Whether a delivery was taken away and nothing waits for it."""
+        """Return whether a delivery was removed and nothing waits for it."""
         if listed.manifest not in self._missing or self._news is None:
             return False
         last = self._position.last(self._news.tenant, listed.entity)
@@ -151,5 +153,5 @@ class FeedReader:
         yield from found.values()
 
     def _is_listed(self, path: str, date: Date) -> bool:
-        """Whether a list of the date came with this run: until then the date is looked at again."""
+        """Return whether a list of the date came with this run. Until then, the date is looked at again."""
         return bool(date.day_manifests) and set(date.day_manifests) <= self._position.known(path).held

@@ -1,7 +1,7 @@
-"""The sender's feed: what is new since a number, read from one file instead of a walk through folders, and how the sender stands.
+"""The sender's feed: what is new since a number, read from one file instead of a walk through folders, and the state of the sender.
 
-`feed.json` lists the newest deliveries and names the pages that hold the older ones. Where a sender cannot replace a file it writes
-pages only, and the newest one tells how it stands.
+`feed.json` lists the newest deliveries and names the pages that hold the older ones. If a sender cannot replace a file, it writes pages
+only, and the newest one tells its state.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Listed(NamedTuple):
 
     @property
     def date(self) -> str:
-        """Its date's folder below the tenant's."""
+        """The folder of its date, below the tenant's."""
         return self.manifest[:10]
 
 
 class Read(NamedTuple):
-    """How far a feed was read. `mark` is the manifest that its number `number` named: a restored sender may give numbers out again."""
+    """How far a feed was read. `mark` is the manifest that its number `number` named, because a restored sender may give numbers
+    out again.
+    """
 
     feed: str = ""
     number: int = 0
@@ -50,7 +52,7 @@ class Read(NamedTuple):
 
 
 class News(NamedTuple):
-    """What a feed lists behind the number that was asked for, up to `last`; `page` is the newest page read, where there are pages only."""
+    """What a feed lists after the number that was asked for, up to `last`. `page` is the newest page read, if there are pages only."""
 
     tenant: str
     feed: str
@@ -61,23 +63,23 @@ class News(NamedTuple):
     state: dict[str, Any]
 
     def is_late(self, now: datetime) -> bool:
-        """Whether the feed itself should have been written again by now: then it may be one that nobody writes any more."""
+        """Return whether the feed should have been written again by now. If so, it may be out of use."""
         late = self.state.get("late_after")
         return late is not None and instant(str(late)) < now
 
 
 class _NotAFeed(Exception):
-    """What stands there cannot be relied upon: the folders are walked instead."""
+    """Nobody can rely on what is there, so the folders are walked instead."""
 
 
 class _Restored(Exception):
-    """Numbers that were read are gone or name something else: everything counts as new."""
+    """Numbers that were read are gone or name something else, so everything counts as new."""
 
 
 def news(place: Place, folder: str, before: Read) -> News | None:
-    """What is new at a tenant's `folder` since `before`; of another feed, and of one that was put back, everything is new.
+    """Return what is new at a tenant's `folder` since `before`. Of another feed, and of one that was put back, everything is new.
 
-    None where there is no feed. Raises Refused for one that cannot be read or relied upon.
+    It is None if there is no feed. Raises Refused for one that nobody can read or rely on.
     """
     try:
         try:
@@ -95,7 +97,7 @@ def _news_since(place: Place, folder: str, before: Read) -> News | None:
 
 def _from_index(place: Place, folder: str, body: dict[str, Any], before: Read) -> News:
     after = before.number if body["feed"] == before.feed else 0
-    # The page that holds the last number read is read again only where nothing newer tells what that number names.
+    # The page with the last number read is only read again if nothing newer tells what that number names.
     newest = [item for item in body["deliveries"] if int(item["number"]) == after]
     wanted = [page for page in body["pages"] if int(page["last"]) > after or (not newest and int(page["last"]) == after)]
     listed = []
@@ -132,7 +134,7 @@ def _from_pages(place: Place, folder: str, before: Read) -> News | None:
 
 
 def _whole(place: Place, paths: list[str]) -> dict[str, Any] | None:
-    """A page under one of its names: an upload that broke off may stand there beside the one that did not."""
+    """Return a page under one of its names. An upload that broke off may be beside the one that did not."""
     for data in place.reads(paths):
         try:
             return _object(data or b"")
@@ -149,7 +151,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _news(body: dict[str, Any], listed: list[Any], before: Read, last: int, page: int) -> News:
-    """What follows `before` in a list. Raises _Restored where the list no longer holds what was read."""
+    """Return what follows `before` in a list. Raises _Restored if the list no longer holds what was read."""
     after = before.number
     if last < after or (before.mark and [str(item["manifest"]) for item in listed if int(item["number"]) == after] != [before.mark]):
         raise _Restored

@@ -1,4 +1,6 @@
-"""One delivery onto this disk: each file checked while it is written and visible only when whole, the manifest last."""
+"""Fetches one delivery onto this disk. Each file is checked while it is written, and visible only when it is whole; the manifest comes
+last.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ from waybill_consumer.records import BLOCK
 
 Count = Callable[[int], None]
 Blocks = Callable[[str, int], Iterator[bytes]]
-"""A file at the source, from a byte on."""
+"""Reads a file at the source from a byte on."""
 
 
 def fetch(blocks: Blocks, arrival: Arrival, manifest: Manifest, root: Path, count: Count) -> int:
-    """Fetch a whole delivery; returns the bytes that travelled. Raises Damaged when a file is not what the manifest says.
+    """Fetch a whole delivery. Returns the bytes that travelled. Raises Damaged if a file differs from the manifest.
 
-    May be stopped at any point and called again: what is here and right stays, and a file goes on from where it stopped.
+    It may be stopped at any point and called again. What is here and right stays, and a file continues where it stopped.
     """
     folder, name, data, signature = arrival
     target = root / folder.lstrip("/")
@@ -38,7 +40,7 @@ def fetch(blocks: Blocks, arrival: Arrival, manifest: Manifest, root: Path, coun
 
 
 def discard(arrival: Arrival, manifest: Manifest, root: Path) -> None:
-    """Remove what a fetch that did not end left of a delivery that nobody needs any more."""
+    """Remove the rest of an unfinished fetch of a delivery that nobody needs any more."""
     target = root / arrival.folder.lstrip("/")
     if (target / arrival.name).exists():
         return
@@ -52,7 +54,7 @@ def _part(final: Path) -> Path:
 
 
 def is_intact(path: Path, file: File) -> bool:
-    """Whether a file on this disk is what its manifest says."""
+    """Return whether a file on this disk is what its manifest says."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size == file.bytes and hashed(path)[0].hexdigest() == file.sha256
     return False
@@ -67,7 +69,7 @@ def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Cou
     if start <= file.bytes:
         travelled = _append(blocks, source, part, start, digest, file.bytes, count)
     if start and (start + travelled, digest.hexdigest()) != (file.bytes, file.sha256):
-        # What an earlier run left may be of another file: once more from the beginning.
+        # An earlier run may have left part of another file, so begin again.
         part.unlink()
         digest, start = hashlib.sha256(), 0
         travelled = _append(blocks, source, part, 0, digest, file.bytes, count)
@@ -79,7 +81,7 @@ def _fetch_file(blocks: Blocks, source: str, final: Path, file: File, count: Cou
 
 
 def _append(blocks: Blocks, source: str, part: Path, start: int, digest: hashlib._Hash, most: int, count: Count) -> int:
-    """Write what is behind `start`, on disk when this returns. Stops when more comes than there may be."""
+    """Write what follows `start`. It is on disk when this returns. It stops if more comes than there may be."""
     travelled = 0
     with part.open("ab") as out:
         for block in blocks(source, start):
@@ -101,7 +103,7 @@ def _wrong(size: int, sha256: str, file: File) -> str:
 
 
 def hashed(path: Path) -> tuple[hashlib._Hash, int]:
-    """The SHA-256 of a file, open for more bytes, and its size."""
+    """Return the SHA-256 of a file that is open for more bytes, and its size."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):

@@ -1,10 +1,10 @@
-"""Finding what is new at a place without reading what is known: from the sender's feed, else dates forward, then old dates by turns.
+"""Finds what is new at a place without reading what is known: from the sender's feed, or else by dates forward, then old dates in turn.
 
-Where a tenant's folder has a feed, it names what is new, backfills and redeliveries of old dates included, and nothing is walked.
+If a tenant's folder has a feed, the feed names what is new, also backfills and redeliveries of old dates, and nothing is walked.
 
-Else a folder whose stamp (the time something was last added) has not moved since it was last read is not read again. What is added to an
-old date, such as a redelivery, moves the stamp of the date's folder. A backfill of a date that is there moves only a folder further down,
-so old dates are also looked at by turns, for as long as that is cheap.
+Otherwise, a folder is not read again if its stamp (the time something was last added) has not moved since. Something new in an old date,
+such as a redelivery, moves the stamp of the date's folder. A backfill of an existing date moves only a folder further down, so old dates
+are also looked at in turn, for as long as that is cheap.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _VISIBLE = re.compile(r"^[^./][^/\\]*\Z")
 
 
 class Finder:
-    """One run's look at a place. With `signed` a signature is looked for beside every manifest, else where one is listed.
+    """One run's look at a place. With `signed`, a signature is looked for beside every manifest, else where one is listed.
 
-    `is_short` tells whether what was found so far leaves a gap: then a feed is not all that is looked at.
+    `is_short` tells whether what was found so far leaves a gap. If it does, a feed is not all that is looked at.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Finder:
         self._started = time.time()
         self._is_later = self._started - position.looked_at >= SETTLE_SECONDS
         self._newest = 0.0
-        """A time by the place's own clock that is past: what comes now gets a later stamp."""
+        """Return a past time by the place's own clock. What comes now gets a later stamp."""
         self._seen: dict[str, set[str]] = {}
         self._stable: dict[str, bool] = {}
         self._readers: list[FeedReader] = []
         self.notes: list[str] = []
         self.has_dates = False
         self.entities: set[str] = set()
-        """Folders of entities that were seen, also of those nobody asked for."""
+        """Folders of entities that were seen, also of those that nobody asked for."""
 
     def dates(self) -> Iterator[Date]:
-        """Every date with something to look at, oldest first; old dates by turns come last."""
+        """Yield every date with something to look at, oldest first. Old dates in turn come last."""
         walked = []
         for tenant in tenant_folders(self._place):
             reader = FeedReader(self._place, self._position, tenant, signed=self._signed, only=self._only)
@@ -83,7 +83,7 @@ class Finder:
         yield from self._by_turns([folder for folder in known if folder not in due])
 
     def taken_away(self) -> Iterator[tuple[str, Refused]]:
-        """What feeds list and nobody can fetch any more, by entity."""
+        """Return what feeds list and nobody can fetch any more, by entity."""
         for reader in self._readers:
             yield from reader.taken_away()
 
@@ -141,7 +141,9 @@ class Finder:
             yield from self._batch(dates[start : start + _BATCH])
 
     def _batch(self, dates: list[tuple[str, float | None]]) -> Iterator[Date]:
-        """A few dates at once: their folders, the folders in those, and the manifests nobody has, in four rounds of requests."""
+        """Look at a few dates at once: their folders, the folders in those, and the manifests that nobody has, in four rounds of
+        requests.
+        """
         found = {path: Date(path) for path, _ in dates}
         level: list[tuple[str, str, float | None]] = [(path, path, stamp) for path, stamp in dates]
         wanted: list[tuple[str, str, str]] = []
@@ -161,7 +163,7 @@ class Finder:
                     found[date].lists(names, known.held)
                 new = sorted(self._seen[folder] - known.held)
                 wanted += [(date, folder, name) for name in new]
-                # What comes while a folder is listed may be missing from the list: who asks for signatures looks himself.
+                # What comes while a folder is listed may be missing from the list, so whoever asks for signatures looks again.
                 signed += [f"{folder}/{name}" for name in new if self._signed or f"{name}{signatures.SUFFIX}" in names]
                 deeper += inner if depth < 2 else []
             level = [deep for deep in deeper if self._rescan or not self._is_flat_and_unchanged(deep[1], deep[2])]
@@ -186,7 +188,7 @@ class Finder:
 
 
 def tenant_folders(place: Place) -> list[str]:
-    """The folders that hold years: the place's root, or some below it, with or without `exports` between."""
+    """Return the folders that hold years: the place's root, or some below it, with or without `exports` between."""
     at = ""
     while True:
         names = [entry.name for entry in place.lists([at or "/"])[0] if entry.is_folder and _VISIBLE.match(entry.name)]

@@ -1,4 +1,4 @@
-"""What a folder holds: the deliveries whose manifest is there, by entity."""
+"""What a folder holds: the deliveries with a manifest, by entity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """Everything a folder holds, and by their paths the manifests nobody can read."""
+    """Everything that a folder holds, and by their paths the manifests that nobody can read."""
 
     entities: dict[tuple[str, str], list[Held]]
     unreadable: dict[str, Refused]
@@ -36,7 +36,7 @@ class Holdings(NamedTuple):
 
 
 def holdings(root: Path) -> Holdings:
-    """Read every manifest below a folder. Raises Refused when there is no such folder."""
+    """Read every manifest below a folder. Raises Refused if there is no such folder."""
     if not root.is_dir():
         raise Refused("there is no such folder", where=str(root), next_step="Pull into it first")
     tree = Folder(root)
@@ -69,7 +69,7 @@ def require_signed(held: Held, signers: Sequence[Key]) -> None:
 
 
 def adopt(root: Path, position: Position, signers: Sequence[Key] = ()) -> None:
-    """Learn from the files themselves how far a folder got, when its position is lost. With `signers` only what they signed counts."""
+    """Learn from the files themselves how far a folder got, if its position is lost. With `signers`, only what they signed counts."""
     for deliveries in holdings(root).entities.values():
         for held in deliveries:
             if not incomplete(held.folder, held.manifest) and _counts(held, signers):

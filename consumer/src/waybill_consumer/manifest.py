@@ -1,4 +1,4 @@
-"""The manifest: the facts of one delivery, as JSON beside its files. Fields this program does not know are left alone."""
+"""The manifest: the facts of one delivery, as JSON beside its files. Unknown fields are left alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("full", "delta", "backfill")
 FORMATS = ("csv", "parquet", "ndjson")
 ENCRYPTED = ".pgp"
 NOTICED = "deleted_noticed_at"
-"""The column of a deletes file that follows the key: when it was noticed that the row is gone."""
+"""The column after the key in a deletes file: when it was noticed that the row is gone."""
 
 _NAME = re.compile(r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*\Z")
 _TENANT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
@@ -40,7 +40,7 @@ class Csv(NamedTuple):
 
 
 class File(NamedTuple):
-    """One data file; `path` is a bare name in the folder the manifest stands in. `plain` facts are those of an encrypted file's content."""
+    """One data file. `path` is a bare name in the folder of the manifest. The `plain` facts are those of an encrypted file's content."""
 
     path: str
     rows: int
@@ -51,9 +51,9 @@ class File(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column in file order. `precision` and `scale` are None where the source does not tell them, `native_type` is then empty.
+    """A column in file order. `precision` and `scale` are None if the source does not tell them; `native_type` is then empty.
 
-    `source` is what the sender's source calls it: a column that keeps it under another name was renamed.
+    `source` is what the sender's source calls it. A column that keeps it under another name was renamed.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Previous(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One delivery. `deletes` is the file of the keys that are gone, where the entity's deletes are found by comparing.
+    """One delivery. `deletes` is the file of the keys that are gone, if the entity finds its deletes by comparing.
 
-    `encryption` is the fingerprint of the OpenPGP key that its files are encrypted to, else empty.
+    `encryption` is the fingerprint of the OpenPGP key that its files are encrypted to, or empty.
     """
 
     format_version: int
@@ -108,11 +108,11 @@ class Manifest:
 
     @property
     def content(self) -> str:
-        """What the delivery's rows are known by: a redelivery has those of the delivery it repeats."""
+        """What identifies the delivery's rows. A redelivery has those of the delivery it repeats."""
         return self.redelivers or self.delivery_id
 
     def header(self, file: File) -> tuple[str, ...]:
-        """The columns one of its files holds."""
+        """Return the columns that one of its files holds."""
         return (*self.key, NOTICED) if file is self.deletes else tuple(column.name for column in self.columns)
 
     @property
@@ -120,16 +120,16 @@ class Manifest:
         return self.files if self.deletes is None else (*self.files, self.deletes)
 
     def format_of(self, file: File) -> str:
-        """How one of its files is written: the deletes are CSV always."""
+        """Return how one of its files is written. The deletes are always CSV."""
         return "csv" if file is self.deletes else self.format
 
     def stored_as(self, file: File) -> str:
-        """What one of its files is as it stands: its format, or `pgp` where only the holder of a key can tell."""
+        """Return what one of its files is in its place: its format, or `pgp` if only the holder of a key can tell."""
         return "pgp" if self.encryption else self.format_of(file)
 
     @property
     def is_keyed(self) -> bool:
-        """Whether rows can be told apart: a key column that is not exported tells nobody anything."""
+        """Whether rows can be told apart. A key column that is not exported tells nobody anything."""
         return bool(self.key) and set(self.key) <= {column.name for column in self.columns}
 
     @property
@@ -140,7 +140,7 @@ class Manifest:
 
 
 def parse(data: bytes) -> Manifest:
-    """A manifest read back. Raises Refused when it is not one, naming the field."""
+    """Return a manifest from its bytes. Raises Refused if it is none, and names the field."""
     body = json_object(data)
     if body is None:
         raise Refused("is not a Waybill manifest: it is no JSON object")
@@ -151,7 +151,7 @@ def parse(data: bytes) -> Manifest:
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """An object read from JSON; None for everything else, however it is damaged."""
+    """Return an object read from JSON, or None for everything else, however it is damaged."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -160,18 +160,18 @@ def json_object(data: bytes) -> dict[str, Any] | None:
 
 
 def package_hash(hashes: Sequence[str]) -> str:
-    """What stands for a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
+    """Return the hash of a delivery's files: the only one's hash, or for several the hash of their hashes in order, in hex, one a line."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(f"{file_hash}\n" for file_hash in hashes).encode()).hexdigest()
 
 
 def packing_of(name: str) -> str:
-    """How a file is compressed, by its name. One that is encrypted was compressed before."""
+    """Return how a file is compressed, by its name. An encrypted file was compressed before."""
     plain = name.removesuffix(ENCRYPTED)
     return next((kind for suffix, kind in _PACKING.items() if plain.endswith(suffix)), "none")
 
 
 def instant(text: str) -> datetime:
-    """An RFC 3339 time. Raises ValueError for anything else, and for a time without an offset."""
+    """Return an RFC 3339 time. Raises ValueError for anything else, and for a time without an offset."""
     value = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if value.tzinfo is None:
         raise ValueError("a time without an offset")
@@ -186,7 +186,7 @@ def instant_text(value: datetime) -> str:
 
 
 class _Fields:
-    """Reads fields of a JSON object, each checked; `at` is where the object stands in the manifest."""
+    """Reads fields of a JSON object and checks each. `at` is where the object is in the manifest."""
 
     def __init__(self, body: Mapping[str, Any], at: str = "") -> None:
         self.body = body

@@ -1,4 +1,4 @@
-"""One line on a terminal that tells how far a command is; nothing where nobody looks."""
+"""One line on a terminal that tells how far a command is. There is nothing if nobody looks."""
 
 from __future__ import annotations
 

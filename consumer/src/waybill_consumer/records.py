@@ -1,6 +1,6 @@
-"""Reading the data files: unpacked, hashed on the way, and taken apart into records in which NULL and the empty string differ.
+"""Reads the data files: unpacks and hashes them on the way, and takes them apart into records in which NULL and the empty string differ.
 
-Python's own csv module cannot tell an unquoted empty field (NULL) from a quoted one before 3.13. Memory is that of a block and a record.
+Python's own csv module cannot tell an unquoted empty field (NULL) from a quoted one before 3.13. Memory holds a block and a record.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Stored(io.RawIOBase):
 
 
 def unpacked(stored: Stored, compression: str) -> Iterator[bytes]:
-    """The plain bytes in blocks, byte order mark and all. Raises Damaged when they do not unpack."""
+    """Yield the plain bytes in blocks, including a byte order mark. Raises Damaged if they do not unpack."""
     raw = io.BufferedReader(stored, BLOCK)
     plain = cast("IO[bytes]", _OPEN[compression](raw))
     try:
@@ -96,7 +96,7 @@ _OPEN = {"none": _none, "gzip": _gzip, "zstd": _zstd}
 
 
 def text(blocks: Iterable[bytes]) -> Iterator[str]:
-    """UTF-8 without its byte order mark. Raises Damaged for anything else."""
+    """Yield UTF-8 without its byte order mark. Raises Damaged for anything else."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
         for block in blocks:
@@ -107,7 +107,7 @@ def text(blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
-    """Every record, header first; an unquoted empty field is None. Raises Damaged for what is not RFC 4180 in this dialect."""
+    """Yield every record, header first. An unquoted empty field is None. Raises Damaged for what is not RFC 4180 in this dialect."""
     field = _field(dialect.delimiter)
     delimiter, end = dialect.delimiter, dialect.line_ending
     for line in _lines(blocks, end):
@@ -120,7 +120,7 @@ def records(blocks: Iterable[str], dialect: Csv) -> Iterator[Record]:
 
 
 def _lines(blocks: Iterable[str], end: str) -> Iterator[str]:
-    """What stands between line ends outside quotes. A quote inside a field is doubled, so quotes are even outside."""
+    """Yield what is between line ends outside quotes. A quote inside a field is doubled, so there is an even number of quotes outside."""
     rest: list[str] = []
     is_open = False
     waiting = ""
@@ -143,7 +143,7 @@ def _lines(blocks: Iterable[str], end: str) -> Iterator[str]:
 
 
 def _with_line_ends(blocks: Iterable[str], end: str) -> Iterator[str]:
-    """The same text in blocks that hold a line end, so that a record of many blocks is put together once."""
+    """Yield the same text in blocks that hold a line end, so that a record of many blocks is put together once."""
     pieces: list[str] = []
     for block in blocks:
         pieces.append(block)
@@ -160,7 +160,7 @@ def _field(delimiter: str) -> re.Pattern[str]:
 
 
 def _quoted(line: str, field: re.Pattern[str], delimiter: str) -> Record:
-    """A record with quotes in it."""
+    """Return a record with quotes in it."""
     found: Record = [*line.split(delimiter)]
     if line.count('"') == 2 * found.count('""'):  # the only quotes are those of empty strings
         return ["" if text == '""' else text or None for text in found]

@@ -1,4 +1,4 @@
-"""Reading one delivered file back in constant memory: its bytes, its hash, its header and its records."""
+"""Reads one delivered file back in constant memory: its bytes, its hash, its header and its records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waybill_consumer.records import BOM, Stored, records, text, unpacked
 
 
 class Recount(NamedTuple):
-    """Facts of one file's bytes. `header` and `rows` are None when it could not be read as the CSV it is said to be; `faults` say why."""
+    """Facts of one file's bytes. `header` and `rows` are None if it is not the CSV that it should be. `faults` say why."""
 
     bytes: int
     sha256: str
@@ -35,7 +35,7 @@ class _Edges:
 
 
 def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "csv") -> Recount:
-    """Read a whole file. Never raises for what the file holds; what reading `blocks` raises passes through."""
+    """Read a whole file. This never raises for what the file holds. What reading `blocks` raises passes through."""
     stored = Stored(blocks)
     if format == "pgp":
         stored.drain()
@@ -67,7 +67,7 @@ def recount(blocks: Iterable[bytes], dialect: Csv, columns: int, format: str = "
 
 
 def _recount_shaped(stored: Stored, dialect: Csv, format: str) -> Recount:
-    """NDJSON without records has no columns, and Parquet is not counted without DuckDB: None stands for both."""
+    """NDJSON without records has no columns, and Parquet is not counted without DuckDB. None stands for both."""
     header: tuple[str, ...] | None = None
     rows: int | None = None
     faults: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def _recount_shaped(stored: Stored, dialect: Csv, format: str) -> Recount:
 
 
 def differences(found: Recount, file: File, names: tuple[str, ...]) -> Iterator[str]:
-    """Where a file is not what its manifest says. `names` are the columns its header must hold."""
+    """Return where a file differs from its manifest. `names` are the columns that its header must hold."""
     if found.bytes != file.bytes:
         yield f"has {found.bytes} bytes, its manifest says {file.bytes}"
     if found.sha256 != file.sha256:
@@ -103,5 +103,5 @@ def differences(found: Recount, file: File, names: tuple[str, ...]) -> Iterator[
 
 
 def dialect_of(file: File, dialect: Csv) -> Csv:
-    """The dialect of one file: whether it is compressed its own name tells."""
+    """Return the dialect of one file. Its own name tells whether it is compressed."""
     return dialect._replace(compression=packing_of(file.path))

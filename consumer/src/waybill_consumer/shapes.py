@@ -1,4 +1,4 @@
-"""Data files that are not CSV, as the records CSV would hold: NDJSON by Python alone, Parquet by DuckDB, which is an extra."""
+"""Reads data files that are not CSV as the records that CSV would hold: NDJSON by Python alone, Parquet by DuckDB, which is an extra."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def members(line: str) -> Iterator[tuple[str, str]]:
-    """Each name of an object on one line with its value as it is spelt. Raises ValueError for anything else."""
+    """Return each name of an object on one line with its value as it is spelt. Raises ValueError for anything else."""
     at = _past(line, 0, "{")
     while True:
         name, at = _decode(line, at)
@@ -41,7 +41,7 @@ def _past(line: str, at: int, mark: str) -> int:
 
 
 def ndjson_lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
-    """The members of every record. Raises Damaged for a line that is no JSON object, and for one without its end."""
+    """Yield the members of every record. Raises Damaged for a line that is no JSON object, and for one without its end."""
     waiting, number = "", 0
     for block in blocks:
         *whole, waiting = (waiting + block).split("\n")
@@ -56,7 +56,7 @@ def ndjson_lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
 
 
 def ndjson_records(blocks: Iterable[str], columns: Sequence[Column]) -> Iterator[Record]:
-    """Every record as CSV would hold it. Raises Damaged where one has other fields than the manifest says."""
+    """Yield every record as CSV would hold it. Raises Damaged if one has other fields than the manifest says."""
     names = [column.name for column in columns]
     for number, found in enumerate(ndjson_lines(blocks), 1):
         if [name for name, _ in found] != names:
@@ -75,7 +75,7 @@ def _text(spelt: str, kind: str) -> str | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
-    """DuckDB and what reads the file. Raises Refused where DuckDB is not installed, Damaged for a file that is no Parquet."""
+    """Return DuckDB and what reads the file. Raises Refused if DuckDB is not installed, and Damaged for a file that is no Parquet."""
     try:
         import duckdb
     except ImportError:
@@ -91,7 +91,7 @@ def _opened(path: Path) -> Iterator[tuple[DuckDBPyConnection, str]]:
 
 
 def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
-    """Every record as CSV would hold it. Raises Damaged where the columns are others than the manifest says, and Refused without DuckDB."""
+    """Yield every record as CSV would hold it. Raises Damaged if the columns differ from the manifest, and Refused without DuckDB."""
     with _opened(path) as (connection, reader):
         names, wanted = _names(connection, reader), [column.name for column in columns]
         if names != wanted:
@@ -103,7 +103,9 @@ def parquet_records(path: Path, columns: Sequence[Column]) -> Iterator[Record]:
 
 
 def parquet_counted(blocks: Iterable[bytes]) -> tuple[tuple[str, ...], int] | None:
-    """The columns and the number of records, each of them read; None without DuckDB. Raises Damaged for what is no Parquet."""
+    """Return the columns and the number of records, each of which is read. It is None without DuckDB. Raises Damaged for what is no
+    Parquet.
+    """
     with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
         for block in blocks:
             copy.write(block)
@@ -139,11 +141,11 @@ _SPELT = {
     ),
     "binary": "to_base64({})",
 }
-"""Types that DuckDB spells in another way than the files."""
+"""Types that DuckDB spells differently from the files."""
 
 
 def csv_of(records: Iterable[Record], columns: Sequence[Column]) -> Iterator[bytes]:
-    """Records as CSV with a header, in blocks."""
+    """Yield records as CSV with a header, in blocks."""
     lines = [",".join(_field(column.name) for column in columns)]
     for record in records:
         lines.append(",".join(_field(text) for text in record))

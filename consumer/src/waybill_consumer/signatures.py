@@ -1,7 +1,7 @@
 """Detached signatures of manifests, in the form that `ssh-keygen -Y sign` writes and `ssh-keygen -Y verify` checks (Ed25519 only).
 
-A signature stands beside its manifest as `<manifest>.sig`. It says that the holder of a private key made exactly these bytes; since a
-manifest holds the hash of every file, of the delivery before and of that one's manifest, no file can be changed with its manifest unseen.
+A signature is beside its manifest as `<manifest>.sig`. It says that the holder of a private key made exactly these bytes. A manifest holds
+the hash of every file, of the delivery before, and of that one's manifest. So nobody can change a file and its manifest unseen.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SUFFIX = ".sig"
 NAMESPACE = "waybill"
-"""What `ssh-keygen -Y verify` calls the namespace (`-n`), and the name of the signer (`-I`): a signature for another purpose is refused."""
+"""What `ssh-keygen -Y verify` calls the namespace (`-n`), and the name of the signer (`-I`). A signature for another purpose is refused."""
 
 _MAGIC = b"SSHSIG"
 _KIND = "ssh-ed25519"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _HASHES = {"sha512": hashlib.sha512, "sha256": hashlib.sha256}
 _MOST = 4096
-"""A signature has some 300 bytes; nothing longer is looked at."""
+"""A signature has some 300 bytes. Nothing longer is read."""
 _FORMS = "a line such as `ssh-ed25519 AAAA...`, or a file of such lines (an allowed_signers file, or a .pub file)"
 
 
@@ -66,7 +66,7 @@ class _Signature(NamedTuple):
 
 
 def sign(document: bytes, key: Ed25519PrivateKey) -> bytes:
-    """The signature file of a document. The same key and document give the same bytes."""
+    """Return the signature file of a document. The same key and document give the same bytes."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -84,7 +84,7 @@ def public(key: Ed25519PrivateKey) -> Key:
 
 
 def signer(document: bytes, signature: bytes) -> Key:
-    """The key that a signature is of. Raises Wrong where it is no signature of exactly this document."""
+    """Return the key of a signature. Raises Wrong if it is no signature of exactly this document."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -111,7 +111,9 @@ def require(document: bytes, signature: bytes | None, signers: Sequence[Key]) ->
 
 
 def read_signers(words: Iterable[str]) -> tuple[Key, ...]:
-    """The keys that some words name: each a key's line, or a file of lines. Raises Refused for what is neither, or holds no key."""
+    """Return the keys that some words name: each is a key's line, or a file of lines. Raises Refused for what is neither, or holds
+    no key.
+    """
     found: list[Key] = []
     for word in words:
         lines = [word] if f"{_KIND} " in word else _file(word)
@@ -133,9 +135,9 @@ def _file(name: str) -> list[str]:
 
 
 def _key(line: str, where: str) -> Key | None:
-    """The key of a line of an allowed_signers or .pub file; None for a comment, another signer's key, or another purpose's.
+    """Return the key of a line of an allowed_signers or .pub file, or None for a comment, another signer's key, or another purpose's.
 
-    Raises Refused for conditions that this program does not check: leaving one out would let more pass than the line says.
+    Raises Refused for conditions that this program does not check. Ignoring one would let more pass than the line says.
     """
     line = line.strip()
     if not line or line.startswith("#"):
@@ -167,7 +169,7 @@ def _key(line: str, where: str) -> Key | None:
 
 
 def _is_meant(patterns: Sequence[str]) -> bool:
-    """Whether a list of names, as ssh matches them, holds this program's own."""
+    """Return whether a list of names, as ssh matches them, holds this program's own."""
     left_out = any(fnmatchcase(NAMESPACE, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
     return not left_out and any(fnmatchcase(NAMESPACE, pattern) for pattern in patterns)
 
@@ -197,13 +199,13 @@ def _signed(document: bytes, namespace: str, hashed: str) -> bytes:
 
 
 def _packed(*values: str | bytes) -> bytes:
-    """Strings as SSH writes them: each behind its length."""
+    """Return strings as SSH writes them: each after its length."""
     encoded = [value.encode() if isinstance(value, str) else value for value in values]
     return b"".join(struct.pack(">I", len(value)) + value for value in encoded)
 
 
 def _strings(data: bytes) -> list[bytes]:
-    """As `_packed` wrote them. Raises ValueError or struct.error where a length is wrong."""
+    """Return strings as `_packed` wrote them. Raises ValueError or struct.error if a length is wrong."""
     found, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from(">I", data, at)

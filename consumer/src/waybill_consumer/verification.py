@@ -1,4 +1,4 @@
-"""Checking delivered files: every manifest, every file, every chain, every day's list. Needs nothing but the files."""
+"""Checks delivered files: every manifest, every file, every chain, every day's list. It needs nothing but the files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Tree(Protocol):
     """Where the files are: a folder, or a server behind something that answers like one."""
 
     def walk(self, folder: str) -> Iterable[Item]:
-        """Everything below, each folder's own entries before those of its subfolders' siblings: depth first."""
+        """Yield everything below, each folder's own entries before those of its subfolders' siblings: depth first."""
         ...
 
     def read(self, path: str) -> bytes | None: ...
@@ -52,7 +52,7 @@ class Tree(Protocol):
 
 @dataclass
 class Report:
-    """What was found. `problems` make it wrong; `notes` are for information."""
+    """What was found. `problems` make it wrong, and `notes` are for information."""
 
     manifests: int = 0
     files: int = 0
@@ -75,10 +75,10 @@ class Report:
 
 
 def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda path: None, signers: Sequence[Key] | None = None) -> Report:
-    """Check everything below the tree's root, which stands at `base` (a root, a tenant's folder, a day: any depth).
+    """Check everything below the tree's root, which is at `base` (a root, a tenant's folder, a day: any depth).
 
-    With `signers` every manifest must be signed by one of them; without, a signature that is there must be of its manifest.
-    Files are read once, in constant memory. What reading raises passes through, but for Refused.
+    With `signers`, one of them must have signed every manifest. Without, an existing signature must be of its manifest. Files are read
+    once, in constant memory. What reading raises passes through, except Refused.
     """
     work = _Verification(tree, base.rstrip("/"), progress, signers or ())
     for folder, items in _folders(tree.walk("/")):
@@ -99,7 +99,7 @@ def verify(tree: Tree, base: str = "", progress: Callable[[str], None] = lambda 
 
 
 def _folders(items: Iterable[Item]) -> Iterator[tuple[str, list[Item]]]:
-    """Each folder with its own files, when the walk leaves it: subfolders first."""
+    """Yield each folder with its own files when the walk leaves it, so subfolders come first."""
     entered: list[tuple[str, list[Item]]] = [("", [])]
     for item in items:
         parent = item.path.rpartition("/")[0]
@@ -113,7 +113,7 @@ def _folders(items: Iterable[Item]) -> Iterator[tuple[str, list[Item]]]:
 
 
 class _Verification:
-    """One pass. `seen` holds the manifests of the day at hand, by path, until its day manifests were compared with them."""
+    """One pass. `seen` holds the manifests of the current day, by path, until its day manifests were compared with them."""
 
     def __init__(self, tree: Tree, base: str, progress: Callable[[str], None], signers: Sequence[Key]) -> None:
         self._tree = tree
@@ -151,7 +151,7 @@ class _Verification:
             self.remark(self._sums(folder, name))
 
     def _sums(self, folder: str, name: str) -> Iterator[Remark]:
-        """Whether a SHA256SUMS says what the day manifest beside it says."""
+        """Return whether a SHA256SUMS says what the day manifest beside it says."""
         found = SUMS.match(name)
         day = f"_MANIFEST.{found[1]}.json" if found and found[1] else "_MANIFEST.json"
         path = f"{folder}/{name}"
@@ -167,7 +167,7 @@ class _Verification:
             yield Remark(path, f"is not what {day} says")
 
     def _stray(self, folder: str, name: str) -> Remark:
-        """A file that no manifest lists."""
+        """Report a file that no manifest lists."""
         path = f"{folder}/{name}"
         if name.startswith("."):
             return _hidden(path, name)
@@ -179,7 +179,7 @@ class _Verification:
         return Remark(path, "is not Waybill's, ignored", is_problem=False)
 
     def _manifest(self, path: str, names: set[str]) -> set[str]:
-        """Check one manifest with its files; returns the names it lists."""
+        """Check one manifest with its files. Returns the names that it lists."""
         try:
             data = self._tree.read(path) or b""
             self._signature(path, data, names)
@@ -196,7 +196,7 @@ class _Verification:
         return {file.path for file in delivered.all_files}
 
     def _signature(self, path: str, document: bytes, names: set[str]) -> None:
-        """Remarks on the signature of a document, where there has to be one or there is one."""
+        """Remark on the signature of a document, if there has to be one or there is one."""
         is_there = f"{path.rpartition('/')[2]}{signatures.SUFFIX}" in names
         if not is_there and not self._signers:
             return
@@ -211,7 +211,7 @@ class _Verification:
             self.remark([Remark(path, error.what)])
 
     def _contradictions(self, path: str, delivered: Manifest) -> Iterator[str]:
-        """Where a manifest disagrees with itself or with the place it stands in."""
+        """Yield where a manifest disagrees with itself or with its place."""
         if delivered.format_version != manifest.FORMAT_VERSION:  # a newer one is no manifest this program reads
             yield f"has format_version {delivered.format_version}; this program knows {manifest.FORMAT_VERSION}"
         totals = (sum(file.rows for file in delivered.files), sum(file.bytes for file in delivered.files))
@@ -265,7 +265,7 @@ class _Verification:
                 self.remark([Remark(path, "no day manifest lists it yet", is_problem=False)])
 
     def _day(self, path: str, beside: set[str]) -> dict[str, Any] | None:
-        """Check one day manifest on its own and against the manifests it lists."""
+        """Check one day manifest on its own and against the manifests that it lists."""
         try:
             data = self._tree.read(path) or b""
             self._signature(path, data, beside)
@@ -290,7 +290,7 @@ class _Verification:
         return day
 
     def taken_away(self) -> Iterator[Remark]:
-        """What day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
+        """Report what day manifests list and nobody finds. A delivery that is gone whole, while a later one is there, was collected."""
         latest: dict[tuple[str, str], tuple[int, int]] = {}
         for chained in (link.manifest for link in self.links if link.manifest.kind != "backfill"):
             place = chained.generation, chained.sequence
@@ -305,7 +305,7 @@ class _Verification:
 
 
 def day_manifest(data: bytes) -> dict[str, Any]:
-    """A day manifest read back. Raises Refused when it is not one."""
+    """Return a day manifest from its bytes. Raises Refused if it is none."""
     wrong = Refused("is not a day manifest")
     day = manifest.json_object(data)
     if day is None or not all(isinstance(day.get(name), kind) for name, kind in _DAY_FIELDS.items()):

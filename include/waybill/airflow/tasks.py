@@ -166,7 +166,7 @@ def _events(installation: Installation, tenant: str, results: Sequence[Result], 
     )
 
 
-def _event(tenant: str, facts: dict[str, Any]) -> Event:
+def _event(tenant: str, facts: Mapping[str, Any]) -> Event:
     return asset_name(tenant, facts["entity"]), {fact: facts[fact] for fact in ANNOUNCED}
 
 

@@ -26,6 +26,7 @@ from waybill.states import DeliveryStatus, Purpose
 if TYPE_CHECKING:
     from waybill.configuration.loading import Configuration
     from waybill.configuration.registration import Registration
+    from waybill.deliveries.reports.describing import Described
     from waybill.registrations.applying import Change
 
 app = typer.Typer(
@@ -223,9 +224,9 @@ def plan(tenant: Tenant, until: Until = None, as_json: AsJson = False) -> None:
         )
 
 
-def _what(delivery: dict[str, Any]) -> str:
+def _what(delivery: Described) -> str:
     """full, delta, backfill or redelivery."""
-    return str(delivery["kind"] if delivery["purpose"] == Purpose.SCHEDULE else delivery["purpose"])
+    return delivery["kind"] if delivery["purpose"] == Purpose.SCHEDULE else delivery["purpose"]
 
 
 @app.command()

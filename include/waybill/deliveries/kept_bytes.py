@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from waybill.canonical import timestamp_text
 from waybill.configuration.selection import Dialect
@@ -22,7 +21,8 @@ from waybill.formats.csv import Written
 from waybill.installation import Installation
 from waybill.ledger import deliveries
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.sink import Sink
+from waybill.ledger.facts import FileFacts
+from waybill.sink import Plain, Sink
 from waybill.sources import Source
 from waybill.states import DeliveryStatus
 
@@ -45,7 +45,7 @@ def again(installation: Installation, session: Session, task: Task) -> tuple[Tas
         with installation.ledger.begin() as connection:
             deliveries.abandon(connection, task.delivery.id, error.what)
         raise
-    gone = attempt.facts.get("deletes")
+    gone = attempt.deletes
     keys = deletes.repeated(task.stream, task.delivery, gone, files[-1]) if gone and files else None
     return replace(task, dialect=_dialect(attempt)), _repeat(attempt, files, keys)
 
@@ -56,7 +56,7 @@ def find_bytes(installation: Installation, session: Session, family: list[Delive
     The hash of each file has been checked. Raises PermanentError if a file is in neither place; its next step names the remaining repair.
     """
     original = family[0]
-    wanted = [file["sha256"] for file in _files(adopted[original.id])]
+    wanted = [file["sha256"] for file in adopted[original.id].all_files]
     committed = [delivery for delivery in family if delivery.id in adopted and delivery.status == DeliveryStatus.COMMITTED]
     found: list[Blocks] = []
     for number, sha256 in enumerate(wanted):
@@ -90,7 +90,7 @@ def _stored(installation: Installation, family: list[Delivery], number: int, cou
 def _delivered(session: Session, family: list[Delivery], adopted: dict[str, Attempt], number: int) -> Iterator[Blocks]:
     for delivery in family:
         attempt = adopted[delivery.id]
-        path = f"{placed(delivery, attempt).folder}/{_files(attempt)[number]['path']}"
+        path = f"{placed(delivery, attempt).folder}/{attempt.all_files[number]['path']}"
         if session.size(path) is not None:
             yield _remote(session, path)
 
@@ -100,11 +100,6 @@ def delivered_texts(attempt: Attempt, blocks: Iterable[bytes]) -> Iterator[list[
     columns = {column["name"]: column["type"] for column in attempt.facts["columns"]}
     typed = [(column["name"], columns[column["name"]]) for column in attempt.columns]
     return texts_of(blocks, csv_of(attempt.facts["csv"]), format_of(attempt), typed)
-
-
-def _files(attempt: Attempt) -> list[dict[str, Any]]:
-    """The data files, and the deletes file where there is one."""
-    return [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
 
 
 def _remote(session: Session, path: str) -> Blocks:
@@ -155,12 +150,12 @@ def _repeat(attempt: Attempt, files: list[Blocks], keys: Repeated | None) -> Rea
     return read
 
 
-def _copy(number: int, file: dict[str, Any], blocks: Blocks, new_file: Callable[[int], Sink]) -> Written:
+def _copy(number: int, file: FileFacts, blocks: Blocks, new_file: Callable[[int], Sink]) -> Written:
     sink = new_file(number)
     for block in blocks():
         sink.write(block)
     sink.finish()
     if sink.sha256 != file["sha256"]:
         raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
-    plain: dict[str, Any] = {name: file[name] for name in ("plain_bytes", "plain_sha256") if name in file}
+    plain = Plain(file["plain_bytes"], file["plain_sha256"]) if "plain_sha256" in file else None
     return Written(number, file["rows"], sink.bytes, sink.sha256, plain)

@@ -21,6 +21,7 @@ from waybill import layout
 from waybill.deliveries import stopping
 from waybill.deliveries.comparison import deletes
 from waybill.deliveries.extraction.columns import as_json
+from waybill.deliveries.extraction.encrypting import file_facts
 from waybill.deliveries.extraction.extracting import Extracted, Read, Task, extract
 from waybill.deliveries.publishing import renaming, resuming
 from waybill.deliveries.publishing.manifests import facts_of, is_in_parts, manifest_bytes, manifest_sha256, placed, target_of
@@ -37,6 +38,7 @@ from waybill.ledger import Ledger, deliveries
 from waybill.ledger.comparison import keys
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
+from waybill.ledger.facts import Facts
 from waybill.registrations import filling
 from waybill.sources import Source
 from waybill.states import DeliveryStatus, Purpose
@@ -272,16 +274,15 @@ class _Worker:
     def _record(self, extracted: Extracted) -> Attempt:
         """RECORD: write the attempt into the ledger, in one transaction, before any byte can become visible."""
         task = self.task
-        files = [
-            {"path": self.target.name(file.number), "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256, **file.plain}
-            for file in extracted.files
-        ]
         filled_from = filling.filled_from(task.stream, task.entity, extracted.columns, task.delivery.sequence)
-        facts = dict(extracted.facts or facts_of(task, extracted, filled_from) | self._manifest_before())
+        facts = (extracted.facts or facts_of(task, extracted, filled_from) | self._manifest_before()).copy()
         facts.pop("manifest_sha256", None)  # a redelivery has the facts of another manifest
         gone, spooled = extracted.keys.write(self.target, self.spool, task.dialect, task.recipient) if extracted.keys else (None, None)
-        facts |= {"deletes": gone} if gone or task.keys else {}
-        facts |= {resuming.MADE_OF: resuming.made_of(task)} if self._may_be_gone_on_with else {}
+        if gone or task.keys:
+            facts["deletes"] = gone
+        if self._may_be_gone_on_with:
+            facts["made_of"] = resuming.made_of(task)
+        facts |= {"folder": self.target.folder, "stem": self.target.stem}
         with self.resources.ledger.begin() as connection:
             earlier = deliveries.attempts(connection, task.delivery.id)
             values: dict[str, Any] = {
@@ -293,8 +294,8 @@ class _Worker:
                 "snapshot_time": extracted.snapshot_time,
                 "schema_version": extracted.schema_version,
                 "columns": as_json(extracted.columns, filled_from),
-                "facts": facts | {"folder": self.target.folder, "stem": self.target.stem},
-                "files": files,
+                "facts": facts,
+                "files": [file_facts(self.target.name(file.number), file) for file in extracted.files],
                 "rows": sum(file.rows for file in extracted.files),
                 "bytes": sum(file.bytes for file in extracted.files),
                 "sha256": package_hash([file.sha256 for file in extracted.files]),
@@ -306,10 +307,10 @@ class _Worker:
             }
             recorded = deliveries.record(connection, values, task.stream.id, extracted.digests)
             if extracted.keys:
-                keys.record(connection, extracted.keys.change | {"attempt": self.token}, extracted.keys.blobs(spooled))
+                keys.record(connection, self.token, extracted.keys.change, extracted.keys.blobs(spooled))
             return recorded
 
-    def _manifest_before(self) -> dict[str, Any]:
+    def _manifest_before(self) -> Facts:
         """Return the hash of the manifest before this one. A signed manifest vouches for it, even if its own key has leaked since."""
         delivery = self.task.delivery
         if self.resources.signer is None or delivery.purpose != Purpose.SCHEDULE or delivery.previous_sequence is None:
@@ -354,7 +355,7 @@ class _Worker:
 
     def publish_deletes(self, adopted: Attempt) -> None:
         """Publish the keys that are gone: after the data, and before the manifest that lists them."""
-        if adopted.facts.get("deletes") is None or self._is_delivered(adopted):
+        if adopted.deletes is None or self._is_delivered(adopted):
             return
         self._still_open()
         deletes.publish(self.resources.ledger, self.resources.session, self.task.delivery, adopted, self.target, self.token)
@@ -408,8 +409,7 @@ class _Worker:
             adopted = deliveries.adopted_of(connection, [now])[now.id]
         self.keep_bytes(adopted)
         folder = placed(now, adopted).folder
-        files = [*adopted.files, *([adopted.facts["deletes"]] if adopted.facts.get("deletes") else [])]
-        hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in files]
+        hashes = [(file, self.resources.session.sha256(f"{folder}/{file['path']}")) for file in adopted.all_files]
         wrong = [file["path"] for file, seen in hashes if seen not in (None, file["sha256"])]
         if wrong:
             raise ConflictError(

@@ -176,8 +176,7 @@ def _retire_delivery(
 ) -> tuple[int, list[str]]:
     """Remove a delivery's files, unless one of them is not what was published. `sha256` and `signature` belong to its manifest."""
     target = placed(delivery, attempt)
-    listed = [*attempt.files, *([attempt.facts["deletes"]] if attempt.facts.get("deletes") else [])]
-    files = {f"{target.folder}/{file['path']}": file["sha256"] for file in listed}
+    files = {f"{target.folder}/{file['path']}": file["sha256"] for file in attempt.all_files}
     here = [path for path in files if path in visible]
     foreign = [path for path in here if session.sha256(path) != files[path]]
     if target.manifest in visible and hashlib.sha256(session.read(target.manifest) or b"").hexdigest() != sha256:

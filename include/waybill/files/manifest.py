@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,8 +22,9 @@ from waybill_consumer.errors import Refused
 from waybill_consumer.manifest import FORMAT_VERSION, Csv, Manifest
 from waybill_consumer.records import Stored, records, text, unpacked
 
-SOURCE_NAME = "source_name"
-"""The name of a column in the source, in the facts of a column that is delivered under another name."""
+if TYPE_CHECKING:
+    from waybill.ledger.facts import ColumnFacts
+
 _FOR_THE_SENDER: dict[str, type] = {"entity_name": str, "position": dict, "schema_version": int, "produced_by": str}
 """What a sender needs of a manifest beyond what a consumer reads."""
 
@@ -52,16 +53,16 @@ def records_of(blocks: Iterable[bytes], dialect: Csv) -> Iterator[list[str]]:
     return ([text or "" for text in record] for record in found)
 
 
-def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[dict[str, Any]]:
+def columns_of(columns: Mapping[str, Column], told: Mapping[str, Native] | None = None) -> list[ColumnFacts]:
     """Return what a manifest says of each column. `told` is what the source says of its columns, where that is known."""
-    found: list[dict[str, Any]] = []
+    found: list[ColumnFacts] = []
     for name, column in columns.items():
         source = column.source(name)
         found.append({"name": name, "type": column.leaves_as.value, "description": column.description})
         if source != name:
-            found[-1][SOURCE_NAME] = source
+            found[-1]["source_name"] = source
         if told is not None:
-            found[-1] |= source_types.facts(column, told.get(source))
+            found[-1] = {**found[-1], **source_types.facts(column, told.get(source))}
     return found
 
 

@@ -10,6 +10,7 @@ from waybill.configuration.catalog import Entity
 from waybill.configuration.values.columns import Column
 
 if TYPE_CHECKING:
+    from waybill.ledger.facts import NativeFacts
     from waybill.sources import Snapshot
 
 _NUMBER = re.compile(r"(?:numeric|decimal|number|dec)\((\d+)(?:,\s*(-?\d+))?\)(?: unsigned)?", re.IGNORECASE)
@@ -36,7 +37,7 @@ def natives(snapshot: Snapshot, entity: Entity) -> dict[str, Native]:
     return {name: Native(native, None if never_null is None else name not in never_null) for name, native in types.items()}
 
 
-def facts(column: Column, native: Native | None) -> dict[str, str | int | bool | None]:
+def facts(column: Column, native: Native | None) -> NativeFacts:
     """Return `nullable`, `precision`, `scale`, `length` and `native_type` of one delivered column. They are null if they are not known."""
     spelt = native.native_type if native else ""
     hidden = column.export == "anonymize"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import zstandard
 
 from waybill.canonical import csv_line
 from waybill.configuration.selection import Block, Dialect
-from waybill.sink import Sink
+from waybill.sink import Plain, Sink
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Written:
     rows: int
     bytes: int
     sha256: str
-    plain: Mapping[str, Any] = field(default_factory=dict)
-    """What a manifest says of an encrypted file before its encryption."""
+    plain: Plain | None = None
+    """What an encrypted file was before."""
 
 
 class Front(Protocol):

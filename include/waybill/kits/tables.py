@@ -16,6 +16,7 @@ from waybill.errors import PermanentError
 from waybill.files.manifest import columns_of
 from waybill.installation import Installation
 from waybill.ledger import deliveries, registrations, streams
+from waybill.ledger.facts import ColumnFacts
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
 from waybill_consumer.manifest import NOTICED
@@ -127,7 +128,7 @@ def _entities(catalog: Catalog, registration: Registration, active: Mapping[str,
     return [catalog.entities[name] for name in names]
 
 
-def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[int, Sequence[Mapping[str, Any]]]) -> Table:
+def _table(entity: Entity, frequency: str, stream: Stream | None, told: Mapping[int, Sequence[ColumnFacts]]) -> Table:
     before, version = (stream.columns, stream.schema_version) if stream else (None, 1)
     columns, version = arranged(before, version, entity.columns)
     natives = {source_of(native): native for native in (told.get(stream.id, ()) if stream else ())}

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from waybill.errors import TransientError
 from waybill.ledger.comparison import keys
 from waybill.ledger.engine import new_id
+from waybill.ledger.facts import ColumnFacts, Facts, FileFacts
 from waybill.ledger.streams import Stream
 from waybill.ledger.tables import IN_SEQUENCE, IS_ABANDONED, IS_OPEN, UNLISTED, attempt, delivery, digest, stream
 from waybill.states import DeliveryStatus, Purpose
@@ -71,9 +72,9 @@ class Attempt:
     position_to: Any
     snapshot_time: datetime
     schema_version: int
-    columns: list[dict[str, Any]]
-    facts: dict[str, Any]
-    files: list[dict[str, Any]]
+    columns: list[ColumnFacts]
+    facts: Facts
+    files: list[FileFacts]
     rows: int
     bytes: int
     sha256: str
@@ -82,6 +83,16 @@ class Attempt:
     digests_from: datetime | None
     recorded_at: datetime
     publishing_at: datetime | None
+
+    @property
+    def deletes(self) -> FileFacts | None:
+        """The file with the keys that are gone, if the delivery has one."""
+        return self.facts.get("deletes")
+
+    @property
+    def all_files(self) -> list[FileFacts]:
+        """The data files, and the deletes file after them if there is one."""
+        return [*self.files, *([self.deletes] if self.deletes else [])]
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def latest_of_entity(connection: Connection, entity: str, tenant: str | None, mo
     return [Attempt(**row._mapping) for row in connection.execute(query)] if ids else []
 
 
-def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def last_columns(connection: Connection, streams: Sequence[int]) -> dict[int, list[ColumnFacts]]:
     """Return the columns in the manifest of each stream's last committed delivery, by stream."""
     query = (
         select(stream.c.id, attempt.c.facts)

@@ -18,7 +18,7 @@ from waybill.ledger.denials import Denials
 from waybill.ledger.failures import READ_ONLY, sqlstate, translated
 from waybill.ledger.rows import json_or_text
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_236_145  # our own number for PostgreSQL's advisory lock around migrations
 
 
@@ -85,7 +85,7 @@ class Ledger:
         Raises TransientError when they cannot be listed (no file descriptor is left).
         """
         try:
-            return max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
+            return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
         except OSError as error:
             step = "The next run goes on from there"
             raise TransientError(f"this machine could not go on: {error.strerror}", next_step=step, code="machine") from error
@@ -96,7 +96,7 @@ class Ledger:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK})

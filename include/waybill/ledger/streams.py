@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from waybill.ledger.facts import ColumnFacts
 from waybill.ledger.tables import delivery, stream
 from waybill.states import DeliveryStatus, Purpose
 
@@ -28,7 +29,7 @@ class Stream:
     position: Any
     sha256: str | None
     schema_version: int
-    columns: list[dict[str, Any]] | None
+    columns: list[ColumnFacts] | None
     digests_from: datetime | None
     full_load: bool
     activated_at: datetime

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.values.columns import Column
-from waybill.files.manifest import SOURCE_NAME
+from waybill.ledger.facts import ColumnFacts
 from waybill.ledger.streams import Stream
 
-FILLED_FROM = "filled_from_sequence"
-"""In the facts of a column: the first delivery that carried it. Rows not delivered since then hold nothing in it."""
 
-
-def source_of(fact: Mapping[str, Any]) -> str:
+def source_of(fact: ColumnFacts) -> str:
     """The column of the source that a delivered column read."""
-    return str(fact.get(SOURCE_NAME) or fact["name"])
+    return str(fact.get("source_name") or fact["name"])
 
 
-def followed(delivered: Sequence[Mapping[str, Any]], catalogued: Mapping[str, Column]) -> dict[str, Mapping[str, Any]]:
+def followed(delivered: Sequence[ColumnFacts], catalogued: Mapping[str, Column]) -> dict[str, ColumnFacts]:
     """Which delivered column each column goes on from: one of the same name that reads the same, else one that reads the same under
     another name (it was renamed), else one of the same name that reads another now. New columns are absent.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, ColumnFacts] = {}
     left = list(delivered)
     for same_name, same_source in ((True, True), (False, True), (True, False)):
         for name, column in catalogued.items():
@@ -67,7 +63,7 @@ def filled_from(stream: Stream, entity: Entity, columns: Mapping[str, Column], s
     if stream.watermark is None or stream.columns is None or entity.changes.mode is Mode.FULL:
         return {}
     new, before = new_columns(stream, entity), followed(stream.columns, columns)
-    found = {name: sequence if name in new else before[name].get(FILLED_FROM) for name in columns}
+    found = {name: sequence if name in new else before[name].get("filled_from_sequence") for name in columns}
     return {name: first for name, first in found.items() if first}
 
 

@@ -1,5 +1,5 @@
-"""The warehouse of a made-up company: tables drawn from one seed, and days that go by.
+"""The warehouse of a made-up company: tables that one seed draws, and days that go by.
 
-`life` is how a table comes to be and changes, `people`, `content` and `surveys` are the tables, `text` the words in them, `build` writes
+`life` says how a table begins and changes, `people`, `content` and `surveys` are the tables, `text` the words in them, and `build` writes
 them into DuckDB.
 """

@@ -1,6 +1,6 @@
 """The demo warehouse: a DuckDB file with a plausible company life for a few tenants, the same for the same arguments.
 
-`build` tells the story from `days` before `until`; `advance` tells it on in place. No clock is read: the file knows its own day.
+`build` tells the story from `days` before `until`, and `advance` continues it in place. No clock is read: the file knows its own day.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def build(
     days: int = DAYS,
     scale: float = 1.0,
 ) -> None:
-    """Write the whole story of the `days` before `until` (midnight UTC, exclusive); a file already there is replaced whole.
+    """Write the whole story of the `days` before `until` (midnight UTC, exclusive). An existing file is replaced whole.
 
-    Scale 1 is about a hundred people and 15,000 rows per tenant in 90 days; rows grow with `scale` and `days`.
+    Scale 1 is about a hundred people and 15,000 rows per tenant in 90 days. Rows grow with `scale` and `days`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -64,9 +64,9 @@ def build(
 
 
 def advance(path: Path, days: int = 1) -> None:
-    """Move the warehouse on: rows born, edited or deleted in the days after `today`, all with `updated_at` in them.
+    """Move the warehouse on: rows are born, edited or deleted in the days after `today`, and all have their `updated_at` in them.
 
-    One transaction. Rows the story does not touch in these days stay as they are found, whoever wrote them.
+    This is one transaction. Rows that the story does not touch in these days stay as they are, whoever wrote them.
     """
     with duckdb.connect(str(path)) as connection:
         tenants, start, today, scale = connection.execute("SELECT tenants, start, until, scale FROM demo_story").fetchall()[0]
@@ -80,7 +80,7 @@ def advance(path: Path, days: int = 1) -> None:
 
 
 def today(path: Path) -> date:
-    """The day the warehouse has reached: everything before its midnight UTC has happened, nothing after it."""
+    """Return the day that the warehouse has reached. Everything before its midnight UTC has happened, and nothing after it."""
     with duckdb.connect(str(path), read_only=True) as connection:
         found: date = connection.execute("SELECT until FROM demo_story").fetchall()[0][0]
     return found

@@ -87,7 +87,7 @@ def interaction(d: Draw) -> Row:
 
 
 def searched(d: Draw) -> str | None:
-    """The first searches of a tenant are every hostile text there is, so that none is ever missing."""
+    """The first searches of a tenant are all the hostile texts, so that none is ever missing."""
     if d.number <= len(text.HOSTILE):
         return text.HOSTILE[d.number - 1]
     return text.maybe(d.r, text.sentence(d.r)) if d.chance(0.2) else None

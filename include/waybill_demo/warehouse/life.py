@@ -1,7 +1,7 @@
-"""How rows of the demo warehouse come to be, change and go: a pure function of (tenant, start, until, scale).
+"""How rows of the demo warehouse begin, change and end: a pure function of (tenant, start, until, scale).
 
-A row draws its whole life at birth from a generator seeded by (tenant, table, day, place in the day), so what is known about it
-at an instant does not depend on how far the story is told. Therefore telling one more day adds to the story and never rewrites it.
+A row draws its whole life at birth, from a generator that (tenant, table, day, place in the day) seeds. So what is known about it at an
+instant does not depend on how far the story is told, and one more day adds to the story and never rewrites it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @dataclass(slots=True)
 class Life:
-    """One row as it looks at the story's end, with the instants others need to refer to it."""
+    """One row at the story's end, with the instants that others need to refer to it."""
 
     id: Any
     born: datetime
@@ -39,7 +39,7 @@ class Company:
 
     @property
     def founders(self) -> int:
-        """How many people the tenant has on its first day; at least five."""
+        """Return how many people the tenant has on its first day: at least five."""
         size = Random(f"{self.tenant}|size").randrange(60, 121)
         return max(5, round(size * self.scale))
 
@@ -56,7 +56,7 @@ class Company:
         return self.lives[table][self.before(table, day) : self.before(table, day + DAY)]
 
     def pick(self, table: str, r: Random, at: datetime) -> Life | None:
-        """A row of the table alive at the instant; None when there is none (or a few tries met only deleted ones)."""
+        """Return a row of the table that is alive at the instant, or None if there is none (or a few tries met only deleted ones)."""
         lives = self.lives[table]
         known = bisect_right(lives, at, key=_born)
         for _ in range(8 if known else 0):
@@ -77,7 +77,7 @@ class Draw:
     parent: Life | None
 
     def pick(self, table: str) -> Any:
-        """The id of a row alive now, or None."""
+        """Return the id of a row that is alive now, or None."""
         life = self.company.pick(table, self.r, self.at)
         return life and life.id
 
@@ -94,7 +94,7 @@ class Draw:
         return self.r.choice(choices)
 
     def upto(self, top: int) -> int:
-        """0 <= n <= top, small ones more often."""
+        """Return a number with 0 <= n <= top, small ones more often."""
         return int(self.r.random() ** 2 * (top + 1))
 
 
@@ -103,10 +103,10 @@ Births = Callable[[Company, datetime, Random], Sequence[Life | None]]
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` maps names to DuckDB types; tenant_id, created_at, updated_at and deleted_at come on top in every table.
+    """`columns` maps names to DuckDB types. Every table also has tenant_id, created_at, updated_at and deleted_at.
 
-    `edits` and `deletes` are the chances that a row is ever changed or soft-deleted; with `hour`, all rows of a day
-    are born in one batch at exactly that hour UTC (midnight somewhere, so that windows meet rows on their very edge).
+    `edits` and `deletes` are the chances that a row is ever changed or soft-deleted. With `hour`, all rows of a day are born in one batch
+    at exactly that hour UTC (midnight somewhere, so that windows meet rows on their very edge).
     """
 
     name: str
@@ -133,7 +133,7 @@ def table(
     deletes: float = 0.0,
     hour: int | None = None,
 ) -> Callable[[Callable[[Draw], Row]], Table]:
-    """Make a Table named like the function below it; `columns` is `name TYPE, name TYPE`, the id first."""
+    """Make a Table that is named like the function below it. `columns` is `name TYPE, name TYPE`, the id first."""
     pairs = (column.partition(" ") for column in columns.split(", "))
     types = {name: kind for name, _, kind in pairs}
 
@@ -144,7 +144,7 @@ def table(
 
 
 def founded(count: int, then_every: int = 0) -> Births:
-    """`count` rows on the first day, then one more every so many days."""
+    """Make `count` rows on the first day, then one more every so many days."""
 
     def births(company: Company, day: datetime, r: Random) -> Sequence[None]:
         age = (day - company.start).days
@@ -156,14 +156,14 @@ def founded(count: int, then_every: int = 0) -> Births:
 
 
 def staff(company: Company, day: datetime, r: Random) -> Sequence[None]:
-    """The founders in one import, then hires now and then."""
+    """Make the founders in one import, then hires now and then."""
     if day == company.start:
         return [None] * company.founders
     return [None] * _whole(company.founders * 0.004, r)
 
 
 def daily(per_head: float) -> Births:
-    """So many rows per founder on a working day, a third of that at weekends."""
+    """Make so many rows per founder on a working day, and a third of that at weekends."""
 
     def births(company: Company, day: datetime, r: Random) -> Sequence[None]:
         share = 1.0 if day.weekday() < 5 else 1 / 3
@@ -177,7 +177,7 @@ def on_weekday(weekday: int) -> Births:
 
 
 def each(parent: str, low: int, high: int) -> Births:
-    """Between low and high rows for each parent born this day."""
+    """Make between low and high rows for each parent born this day."""
 
     def births(company: Company, day: datetime, r: Random) -> Sequence[Life]:
         return [life for life in company.born_on(parent, day) for _ in range(r.randint(low, high))]
@@ -186,7 +186,7 @@ def each(parent: str, low: int, high: int) -> Births:
 
 
 def following(parent: str, within: int, chance: float) -> Births:
-    """Each parent of the last days is followed by a row with this chance per day, fewer as days pass."""
+    """Follow each parent of the last days by a row with this chance per day. The chance falls as days pass."""
 
     def births(company: Company, day: datetime, r: Random) -> Sequence[Life]:
         return [life for ago in range(within) for life in company.born_on(parent, day - ago * DAY) if r.random() < chance / (ago + 1)]
@@ -195,7 +195,7 @@ def following(parent: str, within: int, chance: float) -> Births:
 
 
 def staff_of(parent: str, within: int, share: float) -> Births:
-    """Each parent of the last days brings so many rows per founder a day, fewer as days pass."""
+    """Make so many rows per founder a day for each parent of the last days. They become fewer as days pass."""
 
     def births(company: Company, day: datetime, r: Random) -> Sequence[Life]:
         return [

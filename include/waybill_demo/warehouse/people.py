@@ -12,7 +12,7 @@ APPS = ("web", "ios", "android")
 
 
 def address(r: Random) -> str:
-    """An address out of the ranges reserved for documentation."""
+    """Return an address from the ranges reserved for documentation."""
     if r.random() < 0.2:
         return f"2001:db8::{r.randrange(1, 65536):x}"
     return f"{r.choice(('192.0.2', '198.51.100', '203.0.113'))}.{r.randrange(1, 255)}"

@@ -1,4 +1,4 @@
-"""Names and sentences of the demo warehouse, a share of them chosen because careless exporters break on them."""
+"""Names and sentences of the demo warehouse. Some of them are chosen because careless exporters break on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 PLANTED = "planted-secret-"
-"""Every value of a column that must never leave begins with this; it may be searched for in anything Waybill writes."""
+"""Every value of a column that must never be delivered begins with this. Tests look for it in everything that Waybill writes."""
 
 FIRST = (
     "Aisha", "Björn", "Chloé", "Đặng", "Ewa", "Fatoumata", "Giuseppe", "Hüseyin", "İpek", "João", "Katarzyna", "Liam",
@@ -67,7 +67,7 @@ HOSTILE = (
 
 
 def sentence(r: Random) -> str:
-    """A few words; one in eight is hostile."""
+    """Return a few words. One in eight is hostile."""
     if r.random() < 0.12:
         return r.choice(HOSTILE)
     words = [r.choice(WORDS) for _ in range(r.randint(3, 9))]
@@ -75,7 +75,7 @@ def sentence(r: Random) -> str:
 
 
 def paragraph(r: Random) -> str:
-    """Up to a few sentences, rarely some 8,000 characters."""
+    """Return up to a few sentences, and rarely some 8,000 characters."""
     count = 150 if r.random() < 0.002 else r.randint(1, 4)
     return " ".join(sentence(r) for _ in range(count))
 
@@ -87,7 +87,7 @@ def title(r: Random) -> str:
 
 
 def maybe(r: Random, value: str) -> str | None:
-    """The value, or NULL, or the empty string, which is not the same."""
+    """Return the value, or NULL, or the empty string, which is not the same."""
     die = r.random()
     if die < 0.2:
         return None
@@ -103,7 +103,7 @@ def secret(r: Random) -> str:
 
 
 def decimal(r: Random, top: int) -> Decimal:
-    """0 <= d < top with four places; rarely the largest value DECIMAL(18,4) holds, or a negative one."""
+    """Return 0 <= d < top with four places, and rarely the largest value that DECIMAL(18,4) holds, or a negative one."""
     die = r.random()
     if die < 0.002:
         return Decimal("99999999999999.9999")
@@ -112,7 +112,7 @@ def decimal(r: Random, top: int) -> Decimal:
 
 
 def number(r: Random, top: float) -> float:
-    """0 <= x < top, sometimes a float that is spelled differently by different programs."""
+    """Return 0 <= x < top, and sometimes a float that programs spell differently."""
     if r.random() < 0.03:
         odd = (float("nan"), float("inf"), float("-inf"), -0.0, 1e15, 1e-7, 1e300, 5e-324, 0.1 + 0.2, 100.0)
         return r.choice(odd)
@@ -120,7 +120,7 @@ def number(r: Random, top: float) -> float:
 
 
 def blob(r: Random, size: int) -> bytes | None:
-    """Random bytes; sometimes none, sometimes NULL, often with 0x00 and 0xff among them."""
+    """Return random bytes; sometimes none, sometimes NULL, often with 0x00 and 0xff among them."""
     die = r.random()
     if die < 0.1:
         return None
@@ -128,7 +128,7 @@ def blob(r: Random, size: int) -> bytes | None:
 
 
 def document(r: Random, **values: Any) -> str | None:
-    """JSON text: mostly compact, some with spaces or escapes as people's tools write it, sometimes JSON null or SQL NULL."""
+    """Return JSON text: mostly compact, some with spaces or escapes as people's tools write it, sometimes JSON null or SQL NULL."""
     die = r.random()
     if die < 0.08:
         return None

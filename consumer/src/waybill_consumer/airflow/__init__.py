@@ -1,10 +1,11 @@
 """Consumers on Airflow 3: wait for a day of deliveries in the triggerer, start a DAG with it, and pull and load in its tasks.
 
-`DayWatcher` is the trigger of an asset watcher: a DAG scheduled by its asset starts when a day is complete. `DaySensor` is a task that
-waits for one day, deferred. Both go by the day's manifest, which comes when every entity of the day is there. `pull` and `load` are the
-commands as functions. Where the files are is a `source` as on the command line, or a path behind an SFTP connection of Airflow.
+`DayWatcher` is the trigger of an asset watcher: a DAG that its asset schedules starts when a day is complete. `DaySensor` is a deferred
+task that waits for one day. Both go by the day's manifest, which comes when every entity of the day is there. `pull` and `load` are the
+commands as functions. The files are at a `source` as on the command line, or at a path behind an SFTP connection of Airflow.
 
-It needs `waybill-consumer[airflow]`. What a DAG file imports is paid at every parse: the names below are imported when they are used.
+It needs `waybill-consumer[airflow]`. What a DAG file imports is paid for at every parse, so the names below are imported when they are
+used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From an SFTP connection of Airflow to what the consumer logs in with. Secrets stay in the connection: triggers carry its id alone."""
+"""Turns an SFTP connection of Airflow into what the consumer logs in with. Secrets stay in the connection: triggers carry its id alone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FRESH = Login()
 
 @contextmanager
 def opened(source: str, connection: Connection | None) -> Iterator[Place]:
-    """The place, for the length of the block. With a connection `source` is a path on its server."""
+    """Open the place for the length of the block. With a connection, `source` is a path on its server."""
     with login_of(source, connection) as (place, login), open_place(place, login) as found:
         yield found
 
 
 @contextmanager
 def login_of(source: str, connection: Connection | None) -> Iterator[tuple[str, Login]]:
-    """The SOURCE and the login. Keys and host keys that stand in the connection itself are files for the length of the block."""
+    """Yield the SOURCE and the login. Keys and host keys in the connection itself become files for the length of the block."""
     if connection is None:
         yield source, FRESH
         return

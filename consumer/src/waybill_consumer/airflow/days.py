@@ -1,4 +1,4 @@
-"""Which days are complete at a place: those that have a day manifest, the newest first."""
+"""Finds the days that are complete at a place: those with a day manifest, the newest first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from waybill_consumer.places import Place
 from waybill_consumer.verification import day_manifest
 
 RECENT = 3
-"""So many of the newest dates are looked at: a later list of a date, as after a redelivery, counts there."""
+"""The number of the newest dates to look at. A later list of a date, as after a redelivery, counts there."""
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
 _PARTS = re.compile(r"^\d{4}\Z"), re.compile(r"^\d{2}\Z"), re.compile(r"^\d{2}\Z")
 
 
 class Day(NamedTuple):
-    """A complete day: its newest list. `manifest` is where that stands, below the source."""
+    """A complete day, by its newest list. `manifest` is the path of that list, below the source."""
 
     tenant: str
     date: str
@@ -34,7 +34,7 @@ class Day(NamedTuple):
 
 
 def on(place: Place, date: str, tenant: str = "") -> Day | None:
-    """One day, or None while it is not complete. Raises Refused for what is no date, and where it is not clear whose day is meant."""
+    """Return one day, or None while it is not complete. Raises Refused for what is no date, and if it is not clear whose day is meant."""
     if not _DATE.match(date):
         raise Refused(f"{date!r} is no date", next_step="Write it as in 2026-06-01")
     found = [day for folder in tenant_folders(place) if (day := _in(place, f"{folder}/{date.replace('-', '/')}"))]
@@ -46,7 +46,7 @@ def on(place: Place, date: str, tenant: str = "") -> Day | None:
 
 
 def newest(place: Place, tenant: str = "", since: Mapping[str, str] | None = None) -> list[Day]:
-    """The newest complete days of each tenant, oldest first; of a tenant in `since` all from that date on, too."""
+    """Return the newest complete days of each tenant, oldest first. For a tenant in `since`, return all from that date on, too."""
     found = [day for folder in tenant_folders(place) for day in _newest_below(place, folder, since or {})]
     return sorted((day for day in found if tenant in ("", day.tenant)), key=lambda day: (day.date, day.tenant))
 
@@ -62,7 +62,7 @@ def _newest_below(place: Place, folder: str, since: Mapping[str, str]) -> Iterat
 
 
 def _dates(place: Place, folder: str, depth: int = 0) -> Iterator[str]:
-    """Folders of dates, the newest first; no older month is listed while a newer one has enough."""
+    """Yield folders of dates, the newest first. No older month is listed while a newer one has enough."""
     if depth == len(_PARTS):
         yield folder
         return

@@ -1,4 +1,4 @@
-"""A task that waits for one day of deliveries, in the triggerer unless told otherwise."""
+"""A task that waits for one day of deliveries, in the triggerer by default."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class DaySensor(BaseSensorOperator):
-    """Succeeds when the day's manifest is there; its result names the day's entities, rows and bytes.
+    """Succeeds when the day's manifest is there. Its result names the day's entities, rows and bytes.
 
-    `source` is a SOURCE of `waybill-consumer pull`, or with `connection`, the id of an SFTP connection, a path on that server. `date` is
+    `source` is a SOURCE of `waybill-consumer pull`, or with `connection` (the id of an SFTP connection) a path on that server. `date` is
     the date of the folder. `poke_interval` and `timeout` are those of every sensor.
     """
 

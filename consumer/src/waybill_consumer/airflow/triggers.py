@@ -1,4 +1,4 @@
-"""Triggers, which run in Airflow's triggerer: one that waits for a day, one that tells every day there comes to be."""
+"""Triggers, which run in Airflow's triggerer. One waits for a day, and one reports every day that becomes complete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Told = tuple[str, str, int]
 
 
 async def look(source: str, connection: str, ask: Callable[[Place], _T]) -> _T:
-    """What a place says, asked in a thread. Raises Refused, Unreachable."""
+    """Ask a place, in a thread. Raises Refused, Unreachable."""
     found = await BaseHook.aget_connection(connection) if connection else None
 
     def asked() -> _T:
@@ -38,7 +38,7 @@ async def look(source: str, connection: str, ask: Callable[[Place], _T]) -> _T:
 
 
 class DayTrigger(BaseTrigger):
-    """Fires once, when the day is complete. A server that is away is asked again; a login that it refuses is told to the task."""
+    """Fires once, when the day is complete. A server that is away is asked again. If it refuses a login, the task hears of it."""
 
     def __init__(self, source: str, date: str, connection: str = "", tenant: str = "", every: float = 60.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,8 +67,8 @@ class DayTrigger(BaseTrigger):
 class DayWatcher(BaseEventTrigger):
     """Fires for every day that becomes complete, and for a later list of one of the newest days.
 
-    What it told it keeps in Airflow's store of the asset's state, so after a restart of the triggerer it tells what became complete
-    meanwhile. A day whose event may not have reached Airflow's database before is told once more, which does a pull no harm.
+    It keeps what it reported in Airflow's store of the asset's state. So after a restart of the triggerer it reports what became complete
+    meanwhile. A day whose event may not have reached Airflow's database is reported once more, which does a pull no harm.
     """
 
     def __init__(self, source: str, connection: str = "", tenant: str = "", every: float = 60.0) -> None:
@@ -99,7 +99,7 @@ class DayWatcher(BaseEventTrigger):
                 await self._remember(told)
 
     async def _remembered(self) -> set[Told] | None:
-        """What was told before the triggerer was started; None where nobody knows."""
+        """Return what was reported before the triggerer started, or None if nobody knows."""
         try:
             kept: Any = await self.asset_state_store.aget(self._place()) if self.asset_state_store is not None else None
             return {(str(tenant), str(date), int(number)) for tenant, date, number in kept} if isinstance(kept, list) else None
@@ -113,17 +113,17 @@ class DayWatcher(BaseEventTrigger):
                 await self.asset_state_store.aset(self._place(), [list(told_of) for told_of in sorted(told)])
 
     def _place(self) -> str:
-        """One for each place that is watched: several watchers may stand behind one asset."""
+        """Return a key for each place that is watched, because several watchers may share one asset."""
         return f"waybill-days-{hashlib.sha256(repr((self.source, self.connection, self.tenant)).encode()).hexdigest()[:16]}"
 
 
 def _newest(told: set[Told]) -> dict[str, str]:
-    """The newest date that was told of each tenant."""
+    """Return the newest date that was reported of each tenant."""
     return {tenant: date for tenant, date, _ in sorted(told)}
 
 
 def _recent(told: set[Told]) -> set[Told]:
-    """The newest dates of each tenant: what is older is not looked at."""
+    """Return the newest dates of each tenant. Nobody looks at older ones."""
     dates: dict[str, list[str]] = {}
     for tenant, date in sorted({(tenant, date) for tenant, date, _ in told}):
         dates.setdefault(tenant, []).append(date)
@@ -131,7 +131,7 @@ def _recent(told: set[Told]) -> set[Told]:
 
 
 def fresh(found: list[Day], told: set[Told] | None) -> list[Day]:
-    """What is to be told: at the beginning the newest day of each tenant, then whatever was not told."""
+    """Return what to report: at the beginning the newest day of each tenant, then everything that was not reported."""
     if told is None:
         return list({day.tenant: day for day in found}.values())
     return [day for day in found if (day.tenant, day.date, day.number) not in told]

@@ -1,4 +1,4 @@
-"""The commands as functions for tasks: they raise where the command would end with exit code 1."""
+"""The commands as functions for tasks. They raise where the command would end with exit code 1."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from waybill_consumer.errors import Refused
 
 
 def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[str] = ()) -> dict[str, Any]:
-    """Fetch what is new into `folder`, as `waybill-consumer pull`; `signers` is what `--signer` names there.
+    """Fetch what is new into `folder`, as `waybill-consumer pull` does. `signers` is what `--signer` names there.
 
-    Raises AirflowException when something is missing.
+    Raises AirflowException if something is missing.
     """
     from waybill_consumer.places import open_place, without_password
     from waybill_consumer.progress import Progress
@@ -35,9 +35,9 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
 
 
 def load(folder: str, to: str, *, schema: str = "", tenant: str = "", gpg: bool = False, signers: Sequence[str] = ()) -> dict[str, Any]:
-    """Load what is new into a database, as `waybill-consumer load`; `gpg` is its `--gpg`, and `signers` what `--signer` names there.
+    """Load what is new into a database, as `waybill-consumer load` does. `gpg` is its `--gpg`, and `signers` what `--signer` names there.
 
-    Raises AirflowException when an entity could not be loaded.
+    Raises AirflowException if an entity could not be loaded.
     """
     from waybill_consumer.loading import load_into
     from waybill_consumer.progress import Progress

@@ -1,6 +1,6 @@
-"""Where deliveries are fetched from: a folder, an SFTP server, a bucket. `open_place` finds the right one for a SOURCE.
+"""The places that deliveries are fetched from: a folder, an SFTP server, a bucket. `open_place` finds the right one for a SOURCE.
 
-Every path begins with a slash and is below the SOURCE; whoever asks never sees what stands above it.
+Every path begins with a slash and is below the SOURCE. The caller never sees what is above it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from waybill_consumer.errors import Refused
 
 
 class Entry(NamedTuple):
-    """What a folder holds. `stamp` changes when something is added to a folder; None where a place cannot tell."""
+    """What a folder holds. `stamp` changes when something is added to a folder. It is None if a place cannot tell."""
 
     name: str
     is_folder: bool
@@ -24,25 +24,25 @@ class Entry(NamedTuple):
 
 
 class Place(Protocol):
-    """Reading from where deliveries are. Every method raises Unreachable when the place does not answer."""
+    """Reads from where deliveries are. Every method raises Unreachable if the place does not answer."""
 
     label: str
 
     def lists(self, folders: Sequence[str]) -> list[list[Entry]]:
-        """What each folder holds, sorted by name; nothing for a folder that is not there."""
+        """Return what each folder holds, sorted by name. A missing folder holds nothing."""
         ...
 
     def reads(self, paths: Sequence[str]) -> list[bytes | None]:
-        """Small files, each whole; None for one that is not there."""
+        """Return small files, each whole, or None for a missing one."""
         ...
 
     def blocks(self, path: str, start: int = 0) -> Iterator[bytes]:
-        """A file from byte `start` on. Raises Damaged when it is not there."""
+        """Yield a file from byte `start` on. Raises Damaged if it is not there."""
         ...
 
 
 class Login(NamedTuple):
-    """How to log in to a server beyond what its URL says; empty means as the `ssh` program would."""
+    """How to log in to a server beyond what its URL says. Empty means as the `ssh` program would."""
 
     key: str = ""
     known_hosts: str = ""
@@ -54,7 +54,7 @@ _ESCAPED = "In a user or password write / : ? # @ % as %2F %3A %3F %23 %40 %25, 
 
 
 def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
-    """The place a SOURCE names. Raises Refused for one nobody can read."""
+    """Return the place that a SOURCE names. Raises Refused for one that nobody can read."""
     scheme, mark, _ = source.partition("://")
     if source and not mark:
         from waybill_consumer.places.folder import folder_place
@@ -64,7 +64,7 @@ def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
         parts = urlsplit(source)
         named = bool(parts.hostname) and (scheme != "sftp" or parts.port != 0)
     except ValueError as error:
-        if "@" in source:  # neither it nor the error is repeated: where the password ends is not known
+        if "@" in source:  # neither it nor the error is repeated, because nobody knows where the password ends
             raise Refused("what was given is no SOURCE: its host or port cannot be read", next_step=_ESCAPED) from None
         raise Refused(f"{source} is no SOURCE: {error}", next_step=_SHAPES) from None
     if scheme == "file":
@@ -83,9 +83,9 @@ def open_place(source: str, login: Login) -> AbstractContextManager[Place]:
 
 
 def without_password(source: str) -> str:
-    """A SOURCE as it may be shown and kept.
+    """Return a SOURCE as it may be shown and kept.
 
-    A password may hold what ends it in a URL, such as a slash: everything from its colon to the last `@` is left out then.
+    A password may contain what ends it in a URL, such as a slash. So everything from its colon to the last `@` is left out.
     """
     scheme, mark, rest = source.partition("://")
     login, colon, secret = rest.partition(":")

@@ -1,4 +1,4 @@
-"""Deliveries in a folder of this machine: also the tree a consumer keeps itself."""
+"""Deliveries in a folder of this machine, including the tree that a consumer keeps itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Folder:
             return None
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """Everything below, depth first. A link to a folder counts as one, but for links to what it stands in."""
+        """Yield everything below, depth first. A link to a folder counts as one, except a link to a folder that it is in."""
         yield from self._walk(folder, ())
 
     def _walk(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Found]:
@@ -87,7 +87,7 @@ class Folder:
 
 
 def _entry(found: os.DirEntry[str]) -> Entry:
-    """What a link leads to; one that leads nowhere, or to itself, is no folder."""
+    """Return what a link leads to. A link that leads nowhere, or to itself, is no folder."""
     try:
         return Entry(found.name, found.is_dir(), found.stat().st_mtime)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Deliveries in a bucket. Credentials and endpoint are those of the AWS tools; one listing at the start answers every later question."""
+"""Deliveries in a bucket. Credentials and endpoint are those of the AWS tools. One listing at the start answers every later question."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class S3:
 
 @contextmanager
 def _told(where: str) -> Iterator[None]:
-    """The library's errors as ours."""
+    """Turn the library's errors into ours."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
     from urllib3.exceptions import HTTPError
 

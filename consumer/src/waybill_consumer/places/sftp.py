@@ -1,4 +1,4 @@
-"""Deliveries on an SFTP server. Host keys, keys, agent and ~/.ssh/config are those of the `ssh` program; many requests travel at once."""
+"""Deliveries on an SFTP server. Host keys, keys, agent and ~/.ssh/config are those of the `ssh` program. Many requests travel at once."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Sftp:
         return sorted(Entry(name, _is_folder(attrs), attrs.mtime) for name, attrs in kinds)
 
     async def _behind(self, path: str) -> asyncssh.SFTPAttrs | None:
-        """What a link leads to; None where the server does not tell."""
+        """Return what a link leads to, or None if the server does not tell."""
         try:
             return await self._client.stat(self._at(path))
         except asyncssh.SFTPError:
@@ -114,7 +114,7 @@ class Sftp:
 
     @contextmanager
     def _told(self, path: str) -> Iterator[None]:
-        """The library's errors as ours."""
+        """Turn the library's errors into ours."""
         where = f"{self.label}{path}"
         try:
             yield
@@ -158,7 +158,9 @@ async def _quietly(work: Any) -> None:
 
 @contextmanager
 def sftp_place(url: SplitResult, login: Login) -> Iterator[Sftp]:
-    """A session for the length of the block. Raises Refused for a login or host key that is not accepted, Unreachable otherwise."""
+    """Open a session for the length of the block. Raises Refused for a login or host key that is not accepted, and Unreachable
+    otherwise.
+    """
     host = url.hostname or ""
     label = f"sftp://{host}"
     loop = _Loop()
@@ -219,7 +221,7 @@ def _connect(loop: _Loop, url: SplitResult, login: Login, label: str) -> tuple[a
 
 
 def _key(path: Path, label: str) -> dict[str, Any]:
-    """How to log in with a key: from its file, or by the agent where the file is the public half or needs a passphrase."""
+    """Return how to log in with a key: from its file, or by the agent if the file is the public half or needs a passphrase."""
     try:
         text = path.read_bytes()
         if path.suffix != ".pub":
@@ -239,7 +241,9 @@ def _key(path: Path, label: str) -> dict[str, Any]:
 
 
 def _known_hosts(path: str, label: str) -> asyncssh.SSHKnownHosts | None:
-    """The lines of the file that can be read, as the `ssh` program takes them; None for a file nobody named that is right as it is."""
+    """Return the lines of the file that can be read, as the `ssh` program takes them, or None for a file that nobody named and that is
+    right.
+    """
     file = Path(path).expanduser() if path else Path.home() / ".ssh" / "known_hosts"
     try:
         text = file.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""Databases a copy is kept in. `Target` is all `load` asks of one; `open_target` finds it by the scheme of a URL.
+"""The databases that a copy is kept in. `Target` is all that `load` asks of one, and `open_target` finds it by the scheme of a URL.
 
 Another database joins in by an entry point in the group `waybill_consumer.targets`, named like the scheme of its URLs: a function that
 takes the URL and the schema ("" for none) and returns a context manager of a `Target`.
@@ -16,7 +16,7 @@ from waybill_consumer.targets.data import DataFile
 
 
 class Shape(NamedTuple):
-    """What a table holds. Without a key its rows cannot be told apart, and are only appended or replaced."""
+    """What a table holds. Without a key its rows cannot be told apart, so they are only appended or replaced."""
 
     columns: tuple[Column, ...]
     key: tuple[str, ...]
@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 
 
 def former(old: Sequence[Column], new: Sequence[Column]) -> dict[str, str]:
-    """By name, what each column that was there already was called. One that reads the same at the sender's source was renamed.
+    """Map each existing column to what it was called before. One that reads the same column at the sender's source was renamed.
 
     What was remembered before sources were is known by its name.
     """
@@ -47,9 +47,9 @@ def former(old: Sequence[Column], new: Sequence[Column]) -> dict[str, str]:
 
 
 class Applied(NamedTuple):
-    """A delivery as the database remembers it. `result` is `applied`, or `superseded` when newer rows were there already.
+    """A delivery as the database remembers it. `result` is `applied`, or `superseded` if newer rows were there already.
 
-    `content` is the delivery whose rows these are: that of the original in a redelivery.
+    `content` is the delivery that these rows come from: that of the original for a redelivery.
     """
 
     delivery_id: str
@@ -66,7 +66,7 @@ class Applied(NamedTuple):
 
 
 class Widen(Exception):
-    """Values do not fit into their columns, or the rows not into memory. Nothing was kept; it fits when it is done again.
+    """Values do not fit into their columns, or the rows not into memory. Nothing was kept, and it fits when it is done again.
 
     `columns` are those that can hold the values.
     """
@@ -80,11 +80,11 @@ class Target(Protocol):
     """A database. Everything between `prepare` and the end happens inside `transaction`, which keeps all of it or nothing."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """One at a time for all who load into the same schema. Raises Unreachable when the database does not answer."""
+        """Allow one at a time of all who load into the same schema. Raises Unreachable if the database does not answer."""
         ...
 
     def prepare(self) -> None:
-        """Make the tables that remember, where they are missing."""
+        """Make the tables of the target's memory if they are missing."""
         ...
 
     def tenants(self) -> list[str]:
@@ -96,15 +96,17 @@ class Target(Protocol):
     def remember(self, step: Applied) -> None: ...
 
     def shape(self, entity: str) -> tuple[str, Shape] | None:
-        """Whose the entity's table is and what it holds, as last set by `reshape`; None where there is none."""
+        """Return whose the entity's table is and what it holds, as `reshape` last set it, or None if there is none."""
         ...
 
     def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
-        """Make or change the entity's table. `emptied` allows to lose its rows: they are replaced next. `former` tells renamed columns."""
+        """Make or change the entity's table. `emptied` allows losing its rows, because they are replaced next. `former` names renamed
+        columns.
+        """
         ...
 
     def replace(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
-        """Have the table hold the rows of the files and no other. May raise Widen, as the next two."""
+        """Make the table hold the rows of the files and no other. It may raise Widen, and so may the next two."""
         ...
 
     def upsert(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
@@ -114,12 +116,12 @@ class Target(Protocol):
     def append(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None: ...
 
     def delete(self, entity: str, shape: Shape, file: DataFile) -> None:
-        """Delete the rows whose keys a file lists; its last column is not part of the key."""
+        """Delete the rows whose keys a file lists. Its last column is not part of the key."""
         ...
 
 
 def open_target(url: str, schema: str) -> AbstractContextManager[Target]:
-    """The database a URL names. Raises Refused for one nobody knows."""
+    """Return the database that a URL names. Raises Refused for one that nobody knows."""
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme in ("postgresql", "postgres"):
         from waybill_consumer.targets.postgres import postgres_target
@@ -143,7 +145,7 @@ def open_target(url: str, schema: str) -> AbstractContextManager[Target]:
 
 
 def _path(url: str) -> str:
-    """The file in `duckdb:FILE`; `duckdb:///FILE`, as some programs write it, is the same."""
+    """Return the file in `duckdb:FILE`. `duckdb:///FILE`, as some programs write it, is the same."""
     rest = url.partition(":")[2]
     path = rest[3:] if rest.startswith("///") else rest
     if not path:

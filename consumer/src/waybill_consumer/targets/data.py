@@ -1,4 +1,4 @@
-"""One file of a delivery on its way into a database: read once, and refused at its end when it is not what the manifest says."""
+"""One file of a delivery on its way into a database. It is read once, and refused at its end if it differs from the manifest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from waybill_consumer.records import BLOCK, BOM, Record, Stored, records, text, 
 
 @dataclass(frozen=True)
 class DataFile:
-    """`columns` are those of the file in its order, typed as the table holds them.
+    """`columns` are those of the file in its order, with the types of the table.
 
-    A file that is not CSV comes out as CSV all the same: `dialect` is how `plain` gives it.
+    A file that is not CSV comes out as CSV all the same. `dialect` is how `plain` yields it.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class DataFile:
             yield Path(copy.name)
 
     def plain(self) -> Iterator[bytes]:
-        """The unpacked bytes, header first, without byte order mark. Raises Damaged, at the latest after the last block."""
+        """Yield the unpacked bytes, header first, without byte order mark. Raises Damaged, at the latest after the last block."""
         if self.format != "csv":
             yield from shapes.csv_of(self.records(), self.columns)
             return
@@ -59,7 +59,7 @@ class DataFile:
         self._check(stored)
 
     def records(self) -> Iterator[Record]:
-        """Every record without the header. Raises Damaged, at the latest after the last one."""
+        """Yield every record without the header. Raises Damaged, at the latest after the last one."""
         if self.format != "csv":
             yield from self._shaped()
             return
@@ -77,7 +77,7 @@ class DataFile:
         self.check_rows(rows)
 
     def _shaped(self) -> Iterator[Record]:
-        """The records of a file that is not CSV. Parquet is read from its end, so its bytes are checked before."""
+        """Yield the records of a file that is not CSV. Parquet is read from its end, so its bytes are checked before."""
         rows = 0
         stored = Stored(self._blocks())
         if self.format == "parquet":
@@ -97,7 +97,7 @@ class DataFile:
 
     @contextmanager
     def _placed(self, stored: Stored) -> Iterator[None]:
-        """Name the file; other bytes than the manifest's explain whatever else is wrong with it."""
+        """Name the file. Bytes that differ from the manifest explain whatever else is wrong with it."""
         try:
             yield
         except Damaged as error:
@@ -105,7 +105,7 @@ class DataFile:
             raise error if error.where else self._damaged(error.what) from None
 
     def header(self) -> list[str]:
-        """The names in the first record. Raises Damaged where there is none."""
+        """Return the names in the first record. Raises Damaged if there is none."""
         stored = Stored(self._blocks())
         with self._placed(stored):
             first = next(records(text(unpacked(stored, self.dialect.compression)), self.dialect), [])

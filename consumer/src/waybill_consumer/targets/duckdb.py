@@ -1,4 +1,6 @@
-"""DuckDB: read by its own CSV reader with every column named, never guessed; types are its own, decimals as wide as their values."""
+"""DuckDB. Its own CSV reader reads with every column named, never guessed. Types are DuckDB's own, and decimals are as wide as their
+values.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 
 STAGE = "temp._waybill_stage"
 MEMORY = 256
-"""Megabytes that DuckDB works in at first: rows wait on the disk. Only the index of a key must fit, so long keys of many rows get more."""
+"""Megabytes that DuckDB works in at first. Rows wait on the disk. Only the index of a key must fit, so long keys of many rows get more."""
 _SHORT_OF_MEMORY = re.compile(r"\([^()/]+/[^()/]+ used\)")
-"""What DuckDB says in every message about memory, whichever step it lacked it in."""
+"""What DuckDB says in every message about memory, whichever step lacked it."""
 MOST_DIGITS = 38
-"""What DECIMAL and HUGEINT hold; longer numbers stay text."""
+"""What DECIMAL and HUGEINT hold. Longer numbers stay text."""
 _LONGEST_LINE = 1 << 21, 1 << 28, 1 << 31
 _TYPES = {
     "string": "VARCHAR",
@@ -64,7 +66,7 @@ _SPELT = {
     "binary": "to_base64({})",
 }
 _NUMBERS = {"integer": "-?[0-9]+", "decimal": "-?[0-9]+([.][0-9]+)?|NaN|-?Infinity"}
-"""How numbers are spelt: a cast would round what is none of theirs."""
+"""How numbers are spelt. A cast would round what is none."""
 
 
 class DuckDB(SqlTarget):
@@ -78,7 +80,7 @@ class DuckDB(SqlTarget):
         if column.type == "integer":
             return "BIGINT" if not is_long(column) else "HUGEINT" if (column.precision or 0) <= MOST_DIGITS else "VARCHAR"
         if column.type == "decimal":
-            # Without a scale the first values set it: see `_measure`.
+            # Without a scale, the first values set it: see `_measure`.
             precision = 18 if column.precision is None else max(column.precision, 1)
             return f"DECIMAL({precision}, {column.scale or 0})" if precision <= MOST_DIGITS else "VARCHAR"
         return _TYPES.get(column.type, "VARCHAR")
@@ -117,7 +119,7 @@ class DuckDB(SqlTarget):
                     self._run(f"alter table {self.table(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
 
     def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        """DuckDB changes no column that an index reads: a new table takes the old one's name. Views follow the name."""
+        """DuckDB changes no column that an index reads, so a new table takes the old one's name. Views follow the name."""
         before = former(old.columns, new.columns)
         kept = [column for column in new.columns if column.name in before]
         retyped = {now.name: (was, now) for was, now in self._changes(old, new).retyped}
@@ -143,7 +145,7 @@ class DuckDB(SqlTarget):
             self._run("drop table temp._waybill_kept")
 
     def _check_kept(self, entity: str, columns: Sequence[Column]) -> None:
-        """Whether values that are here, as text, are of the types their columns get. Raises Refused, or Widen for longer numbers."""
+        """Check whether existing values, as text, are of the types that their columns get. Raises Refused, or Widen for longer numbers."""
         for column in columns:
             name, kind = quoted(column.name), self.sql_type(column)
             right = f"regexp_full_match({name}, '{_NUMBERS[column.type]}')" if column.type in _NUMBERS else ""
@@ -191,7 +193,7 @@ class DuckDB(SqlTarget):
         return name if self.sql_type(column) == "VARCHAR" else f"cast({name} as {self.sql_type(column)})"
 
     def _stage(self, entity: str, shape: Shape, files: Sequence[DataFile]) -> None:
-        """All rows as text in a table that DuckDB may keep on disk, each file checked before it is read."""
+        """Read all rows as text into a table that DuckDB may keep on disk. Each file is checked before it is read."""
         for number, file in enumerate(files):
             before = self._run(f"select count(*) from {STAGE}")[0][0] if number else 0
             into = f"insert into {STAGE}" if number else f"create or replace temp table {STAGE.partition('.')[2]} as"
@@ -218,7 +220,7 @@ class DuckDB(SqlTarget):
                 reading = f"read_csv({_text(_no_pattern(str(path)))}, {fixed}, {listed}, max_line_size = {longest})"
                 self._connection.execute(f"{into} select * from {reading}")
             except duckdb.InvalidInputException as error:
-                # A line longer than the reader was told to expect, or bytes that are those of the manifest and no CSV.
+                # A line is longer than the reader expected, or the bytes are those of the manifest and no CSV.
                 if longest == _LONGEST_LINE[-1] or "line size" not in str(error).lower():
                     file.check_records()
                     raise refused_by_database(entity, str(error)) from error
@@ -231,7 +233,7 @@ class DuckDB(SqlTarget):
             return
 
     def _refused(self, entity: str, error: Exception) -> Exception:
-        """What an error means. Short of memory, the delivery is done again with twice as much, up to half of this machine's."""
+        """Return what an error means. If memory was short, the delivery is done again with twice as much, up to half of this machine's."""
         if _SHORT_OF_MEMORY.search(str(error)) and self._memory * 2 <= _machine_memory() // 2:
             self._memory *= 2
             return Widen()
@@ -260,13 +262,13 @@ class DuckDB(SqlTarget):
 
 
 def _spelt(name: str, was: Column, now: Column) -> str:
-    """A column's values as the text that a file holds."""
+    """Return a column's values as the text that a file holds."""
     text = _SPELT.get(was.type, "cast({} as varchar)").format(quoted(name))
     return f"regexp_replace({text}, '[.]0+$', '')" if was.type == "float" or now.type == "integer" else text
 
 
 def _digits(column: Column) -> str:
-    """The most digits before and behind the point, and whether anything is no finite number."""
+    """Return the most digits before and after the point, and whether anything is no finite number."""
     name = quoted(column.name)
     whole = f"max(length(ltrim(split_part({name}, '.', 1), '-0')))"
     return f"{whole}, max(length(split_part({name}, '.', 2))), bool_or(not regexp_full_match({name}, '-?[0-9]+([.][0-9]+)?'))"
@@ -277,7 +279,7 @@ def _misfits(column: Column, kind: str) -> str:
 
 
 def _fitting(column: Column, held_as: str, digits: int | None, scale: int | None, *misfits: bool | None) -> Column | None:
-    """The column that holds such numbers; None when this one does, or when there are none."""
+    """Return the column that holds such numbers, or None if this one does, or if there are none."""
     is_odd, beyond_bigint, beyond_hugeint = misfits
     if column.type == "integer":
         is_too_long = beyond_hugeint or (beyond_bigint and held_as == "BIGINT")
@@ -298,7 +300,7 @@ def _text(value: str) -> str:
 
 
 def _machine_memory() -> int:
-    """Megabytes of this machine."""
+    """The memory of this machine, in megabytes."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (AttributeError, OSError, ValueError):  # Windows
@@ -310,7 +312,7 @@ def _no_pattern(path: str) -> str:
 
 
 def _make(path: str) -> None:
-    """A new file is complete before it has its name: DuckDB does not open one whose creation was cut short."""
+    """Complete a new file before it has its name, because DuckDB does not open one whose creation was cut short."""
     import duckdb
 
     final = Path(path)

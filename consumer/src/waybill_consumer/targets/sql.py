@@ -1,4 +1,4 @@
-"""What SQL databases have in common: names in quotes, the tables that remember, and how a table's columns come from a manifest."""
+"""What SQL databases have in common: names in quotes, the tables of their memory, and how a table's columns follow from a manifest."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def names(columns: Iterable[Column | str]) -> str:
 
 
 def is_long(column: Column) -> bool:
-    """Whether an integer needs more than 64 bits: only then `load` gives it a precision."""
+    """Return whether an integer needs more than 64 bits. Only then `load` gives it a precision."""
     return column.precision is not None
 
 
 class Changes(NamedTuple):
-    """The columns that come, go, change their type (as it was and as it is), and change their name (the old one to the new one).
+    """The columns that come, go, change their type (before and after), and change their name (from the old one to the new one).
 
     A value of a column that changes its type becomes the value that its text in a file would be, or the delivery is refused.
     """
@@ -49,31 +49,31 @@ class SqlTarget:
 
     schema = ""
     entity = ""
-    """What is worked at, for messages."""
+    """What is being worked on, for messages."""
 
     def __init__(self) -> None:
         self._looked: set[str] = set()
 
     @abstractmethod
     def _columns(self, table: str) -> dict[str, str]:
-        """The columns and types a table or view of this name really has; none where there is none."""
+        """Return the columns and types that a table or view of this name really has. There are none if it does not exist."""
 
     @abstractmethod
     def _reshape(self, entity: str, old: Shape | None, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        """Make the table, or change it. `own` are columns that somebody added by hand, with their types: they stay."""
+        """Make the table, or change it. `own` are columns that somebody added by hand, with their types. They stay."""
 
     @abstractmethod
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
     @abstractmethod
     def sql_type(self, column: Column, *, is_key: bool = False) -> str:
-        """The type of the table's column; a key is compared, which not every type is everywhere."""
+        """Return the type of the table's column. A key is compared, which not every type is everywhere."""
 
     def table(self, name: str) -> str:
         return f"{quoted(self.schema)}.{quoted(name)}" if self.schema else quoted(name)
 
     def prepare(self) -> None:
-        """Whoever may not create anything still loads into what is there."""
+        """An account that may not create anything still loads into what is there."""
         if self._columns(DELIVERIES) and self._columns(ENTITIES):
             return
         texts = ", ".join(f"{name} text not null" for name in ("content", "tenant", "entity", "kind", "snapshot_time", "window_to"))
@@ -135,7 +135,7 @@ class SqlTarget:
         self._keep_shape(tenant, entity, new)
 
     def _anew(self, entity: str) -> str:
-        """How to have an entity loaded from its first delivery on."""
+        """Say how to have an entity loaded from its first delivery on."""
         deletes = "; ".join(f"delete from {self.table(table)} where entity = '{entity}'" for table in (DELIVERIES, ENTITIES))
         return f"Put it back; or drop what is left of the table, run `{deletes}`, and load again, which begins with the full delivery"
 
@@ -184,7 +184,7 @@ def refused_by_database(entity: str, said: str) -> Refused:
 
 
 def no_such_value(entity: str, columns: Sequence[Column]) -> Refused:
-    """A value that is here is none of a column's new type; `columns` are those it may stand in."""
+    """An existing value has no form in a column's new type. `columns` are those it may be in."""
     step = "Ask the sender for a full load, which replaces the values; nothing of this delivery was kept"
     what = ", ".join(f"{column.name} becomes {column.type}" for column in columns)
     return Refused(f"a value that is here does not fit into its column's new type: {what}", where=entity, next_step=step)

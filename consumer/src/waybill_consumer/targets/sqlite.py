@@ -1,6 +1,6 @@
-"""SQLite: numbers and booleans as its own, binary as BLOB, everything else as the text in the file.
+"""SQLite. Numbers and booleans are its own, binary is BLOB, and everything else is the text in the file.
 
-Decimals and integers past 64 bits stay text, because SQLite would round them; NaN, which it cannot store, is the text `NaN`.
+Decimals and integers past 64 bits stay text, because SQLite would round them. NaN, which it cannot store, is the text `NaN`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Sqlite(SqlTarget):
         super().__init__()
         self._connection = connection
         self._misfits: list[Exception] = []
-        """Why a value could not be retyped: SQLite only says that a function failed."""
+        """Why a value could not be retyped. SQLite only says that a function failed."""
 
     def sql_type(self, column: Column, *, is_key: bool = False) -> str:
         return "TEXT" if column.type == "integer" and is_long(column) else _TYPES.get(column.type, "TEXT")
@@ -58,7 +58,7 @@ class Sqlite(SqlTarget):
                     self._run(f"alter table {quoted(entity)} add column {quoted(column.name)} {self.sql_type(column)}")
 
     def _rebuild(self, entity: str, old: Shape, new: Shape, own: dict[str, str], *, emptied: bool) -> None:
-        """SQLite changes no type in place: a new table takes the old one's name. Views follow the name."""
+        """SQLite changes no type in place, so a new table takes the old one's name. Views follow the name."""
         fresh = quoted(f"_waybill_new_{entity}")
         self._run(f"create table {fresh} ({self._definitions(new)})")
         for name, kind in own.items():
@@ -73,7 +73,7 @@ class Sqlite(SqlTarget):
         self._run(f"alter table {fresh} rename to {quoted(entity)}")
 
     def _kept(self, was: Column, now: Column) -> str:
-        """A column's values in the new table."""
+        """Return a column's values in the new table."""
         value = quoted(was.name)
         if was.type == now.type and self.sql_type(was) == self.sql_type(now):
             return value
@@ -142,7 +142,7 @@ class Sqlite(SqlTarget):
 
 
 def _values(file: DataFile) -> Iterator[list[Any]]:
-    """The records as SQLite's own values."""
+    """Yield the records as SQLite's own values."""
     makers = [(at, maker) for at, column in enumerate(file.columns) if (maker := _maker(column)) is not None]
     for record in file.records():
         row: list[Any] = record

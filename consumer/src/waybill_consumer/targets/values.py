@@ -24,7 +24,7 @@ _CHECKS: dict[str, Callable[[str], Any]] = {"uuid": UUID, "json": json.loads, "b
 
 
 def retyped(value: Any, was: Column, now: Column, make: Callable[[str], Any] | None) -> Any:
-    """A stored value in a column of another type; `make` turns the text of a file into it. Raises ValueError where it is none."""
+    """Return a stored value in a column of another type. `make` turns the text of a file into it. Raises ValueError if it cannot."""
     text = spelt(value, was)
     if now.type == "integer":
         text = re.sub(r"\.0+\Z", "", text)
@@ -40,7 +40,7 @@ def retyped(value: Any, was: Column, now: Column, make: Callable[[str], Any] | N
 
 
 def spelt(value: Any, column: Column) -> str:
-    """A stored value as a file holds it."""
+    """Return a stored value as a file holds it."""
     if column.type == "boolean":
         return "true" if value else "false"
     if column.type == "float":
@@ -49,7 +49,7 @@ def spelt(value: Any, column: Column) -> str:
 
 
 def float_text(value: float) -> str:
-    """The shortest text that reads back as the same number, as PostgreSQL spells it."""
+    """Return the shortest text that reads back as the same number, as PostgreSQL spells it."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value == 0:

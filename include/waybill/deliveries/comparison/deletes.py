@@ -6,7 +6,7 @@ there, due and not held is delivered, too, however old its change position is. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,7 +23,7 @@ from waybill.configuration.selection import Changed, Dialect, Selection
 from waybill.configuration.values.columns import Column
 from waybill.deliveries.comparison import keysets
 from waybill.deliveries.comparison.keysets import Buckets, ByBucket, Packed, Step
-from waybill.deliveries.extraction.encrypting import encrypting
+from waybill.deliveries.extraction.encrypting import encrypting, file_facts
 from waybill.deliveries.publishing import renaming
 from waybill.deliveries.publishing.renaming import require_published
 from waybill.deliveries.publishing.upload import SpoolFile
@@ -33,8 +33,9 @@ from waybill.formats.csv import write_csv
 from waybill.layout import Target
 from waybill.ledger import Ledger, deliveries
 from waybill.ledger.comparison import keys
-from waybill.ledger.comparison.keys import Change
+from waybill.ledger.comparison.keys import Change, MadeOf, NewChange
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.facts import FileFacts
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
 from waybill.sources import Snapshot
@@ -64,10 +65,10 @@ class Keys:
 class Found:
     """The keys that an extraction found, for the ledger to record with the attempt. `gone` is None if nothing was compared.
 
-    `change` holds the columns of the ledger's change, without its attempt. `rows` is the number of the tenant's rows, if known anyway.
+    `rows` is the number of the tenant's rows, if known anyway.
     """
 
-    change: dict[str, Any]
+    change: NewChange
     added: Packed | None
     gone: Packed | None
     noticed_at: datetime
@@ -78,11 +79,11 @@ class Found:
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         """Return what the ledger keeps, by kind. A whole change needs no `gone`."""
         found: dict[str, Iterable[bytes]] = {"added": self.added.blobs()} if self.added else {}
-        if self.gone and not self.change["whole"]:
+        if self.gone and not self.change.whole:
             found["gone"] = self.gone.blobs()
         return found | ({"file": _pieces(file)} if file else {})
 
-    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[dict[str, Any] | None, Path | None]:
+    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[FileFacts | None, Path | None]:
         """Write the deletes file into the attempt's spool and return its facts and path. Both are None if nothing was compared."""
         if self.gone is None:
             return None, None
@@ -92,22 +93,22 @@ class Found:
         whole = replace(dialect, max_rows_per_file=None)
         with encrypting(to, lambda number: sink) as sinks:
             [written] = sinks.measured(write_csv(lines, [*self.key, NOTICED], whole, sinks.new_file))
-        return {"path": path.name, "rows": written.rows, "bytes": written.bytes, "sha256": written.sha256, **written.plain}, path
+        return file_facts(path.name, written), path
 
 
 @dataclass(frozen=True)
 class Repeated:
     """The deletes file of a delivery that is sent again."""
 
-    file: dict[str, Any]
+    file: FileFacts
     blocks: Callable[[], Iterable[bytes]]
-    change: dict[str, Any]
+    change: NewChange
     rows: None = None
 
     def blobs(self, file: Path | None) -> dict[str, Iterable[bytes]]:
         return {"file": _pieces(file)} if file else {}
 
-    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[dict[str, Any], Path]:
+    def write(self, target: Target, spool: Path, dialect: Dialect, to: Recipient | None) -> tuple[FileFacts, Path]:
         path = spool / target.deletes.rpartition("/")[2]
         sink = SpoolFile(path)
         for block in self.blocks():
@@ -115,7 +116,7 @@ class Repeated:
         sink.finish()
         if sink.sha256 != self.file["sha256"]:
             raise TransientError("the kept bytes changed while they were read", next_step="Try again", code="verify")
-        return self.file | {"path": path.name}, path
+        return {**self.file, "path": path.name}, path
 
 
 class KeysLost(Exception):
@@ -134,29 +135,27 @@ def look(
     It reads every key of the tenant if keys are compared, else the keys of the selection. Raises KeysLost.
     """
     scan = _Scan(where.folder, entity, snapshot, selection)
-    made_of = _made_of(entity, snapshot)
+    change = _change(stream, delivery, _made_of(entity, snapshot))
     if delivery.purpose == Purpose.SCHEDULE and stream.watermark is None:
         now = scan.delivered(selection)
-        change = _change(stream, delivery, made_of, whole=True, held=now.count, compared_at=snapshot.taken_at)
+        change = replace(change, whole=True, held=now.count, compared_at=snapshot.taken_at)
         return selection, _found(change, keysets.packed(now, where.folder), None, scan, rows=now.count)
     with where.ledger.read() as connection:
         before = keys.changes(connection, stream.id)
-    lost = _why_lost(before, stream, made_of)
+    lost = _why_lost(before, stream, change.made_of)
     scheduled = delivery.purpose == Purpose.SCHEDULE
     if lost and scheduled:
         raise KeysLost(lost)
     if lost:
         return selection, None
+    change = replace(change, after=before[-1].number or 0)
     if not scheduled or not _is_due(entity, delivery, before, snapshot.taken_at, where.zone):
         now = scan.delivered(selection)
-        change = _change(stream, delivery, made_of, after=before[-1].number or 0, changed=now.count)
-        return selection, _found(change, keysets.packed(now, where.folder), None, scan)
-    return _compared(where, delivery, stream, before, made_of, scan, selection)
+        return selection, _found(replace(change, changed=now.count), keysets.packed(now, where.folder), None, scan)
+    return _compared(where, before, change, scan, selection)
 
 
-def _compared(
-    where: Keys, delivery: Delivery, stream: Stream, before: list[Change], made_of: dict[str, Any], scan: _Scan, selection: Selection
-) -> tuple[Selection, Found]:
+def _compared(where: Keys, before: list[Change], change: NewChange, scan: _Scan, selection: Selection) -> tuple[Selection, Found]:
     now = scan.delivered(selection)
     here = now if selection.entity.changes.mode is Mode.FULL else scan.all()
     later = scan.later(selection)
@@ -168,16 +167,7 @@ def _compared(
         selection = replace(selection, changed=scan.with_back(selection, tuple(compared.back)))
         now = scan.delivered(selection)
         compared = keysets.compare(_held(where.ledger, before), here, now, later, where.folder, whole=whole, most_back=MOST_BACK)
-    change = _change(
-        stream,
-        delivery,
-        made_of,
-        whole=whole,
-        after=before[-1].number or 0,
-        held=compared.kept,
-        changed=compared.changed,
-        compared_at=scan.snapshot.taken_at,
-    )
+    change = replace(change, whole=whole, held=compared.kept, changed=compared.changed, compared_at=scan.snapshot.taken_at)
     return selection, _found(change, compared.added, compared.gone, scan, rows=here.count)
 
 
@@ -247,7 +237,7 @@ def key_columns(entity: Entity) -> dict[str, Column]:
     return {name: entity.columns[name] for name in entity.delivered_key}
 
 
-def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
+def _made_of(entity: Entity, snapshot: Snapshot) -> MadeOf:
     """Return what decides the text of a key, by the source's names. A decimal's scale does, so its native type is included."""
     columns = dict(zip(entity.key, key_columns(entity).values(), strict=True))
     natives = snapshot.columns(entity)
@@ -255,7 +245,7 @@ def _made_of(entity: Entity, snapshot: Snapshot) -> dict[str, Any]:
     return {"key": [[source, column.type.value, column.export] for source, column in columns.items()], "natives": exact}
 
 
-def _why_lost(before: list[Change], stream: Stream, made_of: dict[str, Any]) -> str:
+def _why_lost(before: list[Change], stream: Stream, made_of: MadeOf) -> str:
     if not before or max(change.sequence for change in before) != stream.sequence:
         return "the catalog asks for deletes: compare, and which keys were delivered before is not known"
     if any(change.made_of != made_of for change in before):
@@ -284,17 +274,15 @@ def known(ledger: Ledger, stream: Stream, entity: Entity, snapshot: Snapshot) ->
     return None if _why_lost(before, stream, _made_of(entity, snapshot)) else _held(ledger, before)
 
 
-def _change(stream: Stream, delivery: Delivery, made_of: dict[str, Any], **values: Any) -> dict[str, Any]:
-    sequence = delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0
-    plain = {"whole": False, "after": 0, "held": 0, "changed": 0, "compared_at": None}
-    return {"stream": stream.id, "sequence": sequence, "made_of": made_of, **plain, **values}
+def _change(stream: Stream, delivery: Delivery, made_of: MadeOf) -> NewChange:
+    return NewChange(stream.id, delivery.sequence if delivery.purpose == Purpose.SCHEDULE else 0, made_of)
 
 
-def _found(change: dict[str, Any], added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> Found:
+def _found(change: NewChange, added: Packed, gone: Packed | None, scan: _Scan, rows: int | None = None) -> Found:
     return Found(change, added, gone, scan.snapshot.taken_at, scan.entity.delivered_key, scan.folder, rows)
 
 
-def repeated(stream: Stream, delivery: Delivery, file: dict[str, Any], blocks: Callable[[], Iterable[bytes]]) -> Repeated:
+def repeated(stream: Stream, delivery: Delivery, file: FileFacts, blocks: Callable[[], Iterable[bytes]]) -> Repeated:
     return Repeated(file, blocks, _change(stream, delivery, {}))
 
 
@@ -340,7 +328,7 @@ def publish(ledger: Ledger, session: Session, delivery: Delivery, adopted: Attem
 
     Raises ConflictError for a foreign file under its name.
     """
-    file: Mapping[str, Any] | None = adopted.facts.get("deletes")
+    file = adopted.deletes
     if file is None:
         return
     final = target.deletes
@@ -373,9 +361,7 @@ def _make_way(ledger: Ledger, session: Session, delivery: Delivery, adopted: Att
     with ledger.read() as connection:
         current = deliveries.get(connection, delivery.id)
         ours = [
-            attempt
-            for attempt in deliveries.attempts(connection, delivery.id)
-            if (attempt.facts.get("deletes") or {}).get("sha256") == seen
+            attempt for attempt in deliveries.attempts(connection, delivery.id) if attempt.deletes and attempt.deletes["sha256"] == seen
         ]
     if not ours:
         raise ConflictError(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from waybill import layout
 from waybill.canonical import timestamp_text
@@ -27,6 +27,7 @@ from waybill.ledger import deliveries, registrations, signatures, streams
 from waybill.ledger.comparison import reconciling
 from waybill.ledger.days import Day
 from waybill.ledger.engine import new_id
+from waybill.ledger.facts import Facts
 from waybill.ledger.registrations import Registered
 from waybill.ledger.streams import Stream
 from waybill.registrations.filling import source_of
@@ -367,7 +368,7 @@ def delivery_values(path: str, published: Manifest, stream: Stream, place: re.Ma
     }
 
 
-def _facts(found: _Found) -> dict[str, Any]:
+def _facts(found: _Found) -> Facts:
     """Return what the manifest says beyond the ledger's columns, as an attempt freezes it."""
     import json
 
@@ -377,4 +378,4 @@ def _facts(found: _Found) -> dict[str, Any]:
     sometimes = {key: raw[key] for key in ("format", *SOMETIMES) if key in raw}
     window = {name: raw["window"][name] for name in ("mode", "exact") if name in raw["window"]}
     place = {"folder": folder, "stem": name.removesuffix(SUFFIX), "manifest_sha256": hashlib.sha256(found.data).hexdigest()}
-    return {**{key: raw[key] for key in kept}, **sometimes, **window, **place}
+    return cast(Facts, {**{key: raw[key] for key in kept}, **sometimes, **window, **place})

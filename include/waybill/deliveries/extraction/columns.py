@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from waybill.configuration.values.columns import Column
-from waybill.files.manifest import SOURCE_NAME
-from waybill.registrations.filling import FILLED_FROM, followed, source_of
+from waybill.ledger.facts import ColumnFacts
+from waybill.registrations.filling import followed, source_of
 
 
-def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
+def as_json(columns: Mapping[str, Column], filled_from: Mapping[str, int]) -> list[ColumnFacts]:
     """Return the columns in file order, as the ledger keeps them."""
-    found: list[dict[str, Any]] = []
+    found: list[ColumnFacts] = []
     for name, column in columns.items():
         found.append({"name": name, "type": column.type.value, "description": column.description, "export": column.export})
         if column.source(name) != name:
-            found[-1][SOURCE_NAME] = column.source(name)
+            found[-1]["source_name"] = column.source(name)
         if name in filled_from:
-            found[-1][FILLED_FROM] = filled_from[name]
+            found[-1]["filled_from_sequence"] = filled_from[name]
     return found
 
 
-def from_json(columns: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    said = ("type", "description", "export")
+def from_json(columns: Sequence[ColumnFacts]) -> dict[str, Column]:
     return {
-        column["name"]: Column.model_validate({name: column[name] for name in said} | {"from": column.get(SOURCE_NAME, "")})
+        column["name"]: Column.model_validate(
+            {
+                "type": column["type"],
+                "description": column["description"],
+                "export": column["export"],
+                "from": column.get("source_name", ""),
+            }
+        )
         for column in columns
     }
 
 
-def arranged(
-    delivered: Sequence[Mapping[str, Any]] | None, version: int, catalogued: Mapping[str, Column]
-) -> tuple[dict[str, Column], int]:
+def arranged(delivered: Sequence[ColumnFacts] | None, version: int, catalogued: Mapping[str, Column]) -> tuple[dict[str, Column], int]:
     """The columns of the next file and its schema version.
 
     The columns of the last file come first, in its order and under the names they have now. Columns that the catalog has gained since then

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from waybill.formats.csv import Written
+from waybill.ledger.facts import FileFacts
 from waybill.pgp import Encryption, Recipient
 from waybill.sink import Sink
 
@@ -21,7 +22,7 @@ class Sinks:
     def measured(self, files: list[Written]) -> list[Written]:
         if self.encryption is None:
             return files
-        return [replace(file, plain=self.encryption.plain(file.number).as_json()) for file in files]
+        return [replace(file, plain=self.encryption.plain(file.number)) for file in files]
 
 
 @contextmanager
@@ -32,3 +33,11 @@ def encrypting(to: Recipient | None, new_file: Callable[[int], Sink]) -> Iterato
         return
     with Encryption(to) as encryption:
         yield Sinks(lambda number: encryption.sink(number, new_file(number)), encryption)
+
+
+def file_facts(name: str, file: Written) -> FileFacts:
+    """Return what the ledger keeps of a finished file under its final name."""
+    facts: FileFacts = {"path": name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
+    if file.plain is not None:
+        facts |= {"plain_bytes": file.plain.bytes, "plain_sha256": file.plain.sha256}
+    return facts

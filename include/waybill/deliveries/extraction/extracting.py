@@ -21,6 +21,7 @@ from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
 from waybill.ledger.deliveries import Delivery
+from waybill.ledger.facts import Facts
 from waybill.ledger.streams import Stream
 from waybill.pgp import Recipient
 from waybill.registrations import filling, redefining
@@ -91,7 +92,7 @@ class Extracted:
     """True if no row lies outside the window, except rows that were committed late."""
     range_column: str = ""
     """The source column that a backfill's range refers to."""
-    facts: dict[str, Any] | None = None
+    facts: Facts | None = None
     """The facts for the manifest, if the entity as it is catalogued now would give others."""
 
 

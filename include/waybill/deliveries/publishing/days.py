@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import date, datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,6 +22,7 @@ from waybill.ledger import days, deliveries, streams
 from waybill.ledger.days import Day
 from waybill.ledger.deliveries import Attempt, Delivery
 from waybill.ledger.engine import new_id
+from waybill.ledger.facts import FileFacts
 from waybill.ledger.registrations import Registered
 from waybill.states import DeliveryStatus
 from waybill_consumer import sums
@@ -101,10 +101,9 @@ def _day_entry(delivery: Delivery, attempt: Attempt) -> dict[str, object]:
     folder = layout.day_folder(delivery.tenant, date.fromisoformat(delivery.export_date))
     target = placed(delivery, attempt)
 
-    def file_entry(file: dict[str, Any]) -> dict[str, Any]:
+    def file_entry(file: FileFacts) -> FileFacts:
         return {**file, "path": f"{target.folder}/{file['path']}".removeprefix(f"{folder}/")}
 
-    gone = attempt.facts.get("deletes")
     return {
         "entity": delivery.entity,
         "delivery_id": delivery.id,
@@ -115,7 +114,7 @@ def _day_entry(delivery: Delivery, attempt: Attempt) -> dict[str, object]:
         "manifest": target.manifest.removeprefix(f"{folder}/"),
         "manifest_sha256": manifest_sha256(delivery, attempt),
         "files": [file_entry(file) for file in attempt.files],
-        **({"deletes": file_entry(gone)} if gone else {}),
+        **({"deletes": file_entry(attempt.deletes)} if attempt.deletes else {}),
         "rows": attempt.rows,
         "bytes": attempt.bytes,
         "sha256": attempt.sha256,

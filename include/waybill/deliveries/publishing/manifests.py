@@ -13,7 +13,7 @@ from waybill.deliveries.extraction.extracting import Extracted, Task
 from waybill.files.manifest import columns_of, dialect_of, document
 from waybill.layout import Target
 from waybill.ledger.deliveries import Attempt, Delivery
-from waybill.registrations.filling import FILLED_FROM
+from waybill.ledger.facts import ColumnFacts, Facts
 from waybill.states import Purpose
 from waybill_consumer.manifest import FORMAT_VERSION
 
@@ -55,10 +55,10 @@ def is_encrypted(attempt: Attempt) -> bool:
     return attempt.facts.get("encryption") is not None
 
 
-def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -> dict[str, Any]:
+def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -> Facts:
     """Return what the manifest says beyond the attempt's own columns. The ledger freezes it with the attempt."""
     entity = task.entity
-    facts = {
+    facts: Facts = {
         "entity_name": entity.display_name,
         "mode": entity.changes.mode.value,
         "exact": extracted.exact,
@@ -80,9 +80,12 @@ def facts_of(task: Task, extracted: Extracted, filled_from: Mapping[str, int]) -
     return facts
 
 
-def _columns(extracted: Extracted, filled_from: Mapping[str, int]) -> list[dict[str, Any]]:
+def _columns(extracted: Extracted, filled_from: Mapping[str, int]) -> list[ColumnFacts]:
     columns = columns_of(extracted.columns, extracted.natives)
-    return [column | ({FILLED_FROM: filled_from[column["name"]]} if column["name"] in filled_from else {}) for column in columns]
+    for column in columns:
+        if column["name"] in filled_from:
+            column["filled_from_sequence"] = filled_from[column["name"]]
+    return columns
 
 
 def _told_state(entity: Entity) -> dict[str, Any] | None:
@@ -112,7 +115,7 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
             "from": optional_timestamp_text(delivery.window_from),
             "to": optional_timestamp_text(adopted.window_to),
             "mode": facts["mode"],
-            **_plain(facts, "exact"),
+            **_had(facts, "exact"),
         },
         "position": {"from": at[0], "to": at[1]},
         "snapshot_time": adopted.snapshot_time,
@@ -123,20 +126,19 @@ def manifest_bytes(delivery: Delivery, adopted: Attempt) -> bytes:
         "columns": facts["columns"],
         "key": facts["key"],
         "schema_version": adopted.schema_version,
-        **_plain(facts, "format"),
+        **_had(facts, "format"),
         "csv": facts["csv"],
         "possible_duplicate": adopted.possible_duplicate,
         "tombstone_column": facts["tombstone_column"],
         "produced_by": facts["produced_by"],
     }
-    body |= {name: facts[name] for name in ("tombstone_when",) if facts.get(name)}
+    if facts.get("tombstone_when"):
+        body["tombstone_when"] = facts["tombstone_when"]
     if facts["mode"] == Mode.FULL.value:
         body["unchanged"] = adopted.sha256 == delivery.previous_sha256
-    body |= {name: facts[name] for name in SOMETIMES if name in facts}
-    if adopted.note:
-        body["note"] = adopted.note
-    if delivery.redelivers:
-        body["redelivers"] = delivery.redelivers
+    body |= _had(facts, *SOMETIMES)
+    body |= {"note": adopted.note} if adopted.note else {}
+    body |= {"redelivers": delivery.redelivers} if delivery.redelivers else {}
     return document(body)
 
 
@@ -145,6 +147,6 @@ def manifest_sha256(delivery: Delivery, adopted: Attempt) -> str:
     return str(adopted.facts.get("manifest_sha256") or hashlib.sha256(manifest_bytes(delivery, adopted)).hexdigest())
 
 
-def _plain(facts: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a fact if the attempt has it. Attempts of an earlier version lack some, and their manifests stay as they were."""
-    return {name: facts[name]} if name in facts else {}
+def _had(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return those facts that the attempt has. Attempts of an earlier version lack some, and their manifests stay as they were."""
+    return {name: facts[name] for name in names if name in facts}

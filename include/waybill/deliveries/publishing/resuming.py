@@ -24,8 +24,6 @@ from waybill.ledger import Ledger, deliveries
 from waybill.ledger.deliveries import Attempt
 from waybill.ledger.engine import new_id
 
-MADE_OF = "made_of"
-"""In the facts of an attempt that may be gone on with."""
 KEPT_FOR = timedelta(days=1)
 """As long as parts of a dead attempt stay at the destination."""
 
@@ -67,7 +65,7 @@ def claim(task: Task, ledger: Ledger, spool_dir: Path, now: datetime) -> Iterato
         with _held(spool) as is_ours:
             if not is_ours:
                 continue
-            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get(MADE_OF) == made_of(task)
+            is_same = attempt.recorded_at > now - KEPT_FOR and attempt.facts.get("made_of") == made_of(task)
             if is_same and _is_whole(spool, attempt):
                 _log.info("going on with attempt %s, which had read everything", attempt.id)
                 yield Claim(attempt.id, attempt)

@@ -6,16 +6,17 @@ import hashlib
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from waybill import private
 from waybill.deliveries import stopping
 from waybill.destinations import Session, Stored
 from waybill.errors import TransientError
+from waybill.ledger.facts import FileFacts
 
 TRIES = 3
 
@@ -55,7 +56,7 @@ class Uploads:
             self._sent.append(self._pool.submit(self._send, self._place(number), spool))
         return spool
 
-    def go_on(self, number: int, recorded: Mapping[str, Any]) -> None:
+    def go_on(self, number: int, recorded: FileFacts) -> None:
         """Send file `number` as an earlier process wrote it, unless the destination has it whole: then it is only read back."""
         spool = SpooledFile(self._spool(number), recorded["bytes"], recorded["sha256"])
         self._spools.append(spool)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from waybill.language import table
 from waybill.ledger.reports.overviews import Trouble
@@ -20,11 +19,6 @@ OUTSIDE = table("outside")
 def said_outside(code: str) -> str:
     """Return the words of an error for people outside the operator's organisation."""
     return OUTSIDE.get(code, OUTSIDE["other"])
-
-
-def described_outside(described: dict[str, Any]) -> dict[str, Any]:
-    """Return a described delivery with its error in words for people outside."""
-    return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
 
 
 def discreet(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:

@@ -5,25 +5,58 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from waybill import layout
-from waybill.canonical import optional_timestamp_text
+from waybill.canonical import optional_timestamp_text, timestamp_text
 from waybill.configuration.registration import FolderDestination, S3Destination, SftpDestination
 from waybill.configuration.selection import Dialect
 from waybill.deliveries.publishing.manifests import placed, target_of
+from waybill.deliveries.reports.causes import said_outside
 from waybill.destinations import Probe
 from waybill.errors import ConflictError, PermanentError, TransientError, WaybillError
 from waybill.installation import Installation
 from waybill.language import table
 from waybill.ledger import deliveries, destinations
 from waybill.ledger.deliveries import Attempt, Delivery
+from waybill.ledger.facts import FileFacts
 
 _PLAIN = Dialect()
 
 
-def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> dict[str, Any]:
-    """A delivery as JSON. `path` and `manifest` are below the destination's root; counts are null until it is committed.
+class Described(TypedDict):
+    """A delivery as JSON, in the manifest's words. `path` and `manifest` are below the destination's root.
+
+    `rows`, `bytes`, `sha256` and `possible_duplicate` are None until it is committed.
+    """
+
+    delivery_id: str
+    tenant: str
+    entity: str
+    generation: int
+    sequence: int
+    purpose: str
+    kind: str
+    status: str
+    window: dict[str, str | None]
+    export_date: str
+    path: str
+    manifest: str
+    rows: int | None
+    bytes: int | None
+    sha256: str | None
+    files: list[FileFacts]
+    possible_duplicate: bool | None
+    note: str
+    error: str | None
+    error_code: str | None
+    failures: int
+    created_at: str
+    committed_at: str | None
+
+
+def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialect = _PLAIN, streams: int = 1) -> Described:
+    """Describe a delivery.
 
     Before a delivery has files, `dialect` and the entity's `streams` decide their names. For a delivery in parts, `path` is the folder of
     the parts.
@@ -56,16 +89,21 @@ def describe(delivery: Delivery, attempt: Attempt | None = None, dialect: Dialec
         "error": delivery.error or None,
         "error_code": delivery.error_code or None,
         "failures": delivery.failures,
-        "created_at": optional_timestamp_text(delivery.created_at),
+        "created_at": timestamp_text(delivery.created_at),
         "committed_at": optional_timestamp_text(delivery.committed_at),
     }
+
+
+def described_outside(described: Described) -> Described:
+    """Return a described delivery with its error in words for people outside."""
+    return {**described, "error": said_outside(described["error_code"] or "")} if described["error"] else described
 
 
 def where(installation: Installation, delivery: Delivery) -> str:
     """Return where a delivered file, or the folder of its parts, is: a path of this machine or of the server, or a place in a bucket."""
     with installation.ledger.read() as connection:
         adopted = deliveries.adopted_of(connection, list(deliveries.several(connection, [delivery.id]).values()))
-    path = str(describe(delivery, adopted.get(delivery.id))["path"])
+    path = describe(delivery, adopted.get(delivery.id))["path"]
     spec = installation.destination_spec(installation.registered(delivery.tenant))
     if isinstance(spec, FolderDestination):
         return f"{(installation.settings.base / spec.root).as_posix().rstrip('/')}{path}"
@@ -75,8 +113,8 @@ def where(installation: Installation, delivery: Delivery) -> str:
 
 def listed(
     installation: Installation, tenant: str | None = None, *, entity: str = "", status: str = "", limit: int = 1000, before: str = ""
-) -> list[dict[str, Any]]:
-    """Deliveries, newest first. Raises PermanentError for an unknown tenant."""
+) -> list[Described]:
+    """Return deliveries, newest first. Raises PermanentError for an unknown tenant."""
     if tenant is not None:
         installation.registered(tenant)
     with installation.ledger.read() as connection:
@@ -85,7 +123,7 @@ def listed(
     return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
 
 
-def committed_since(installation: Installation, tenant: str, first: str) -> list[dict[str, Any]]:
+def committed_since(installation: Installation, tenant: str, first: str) -> list[Described]:
     """The tenant's committed scheduled deliveries from the delivery `first` on, oldest first."""
     with installation.ledger.read() as connection:
         found = deliveries.committed_since(connection, tenant, first)
@@ -93,7 +131,7 @@ def committed_since(installation: Installation, tenant: str, first: str) -> list
     return [describe(delivery, adopted.get(delivery.id)) for delivery in found]
 
 
-def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[dict[str, Any]]:
+def committed(installation: Installation, tenant: str, ids: Collection[str], since: datetime | None = None) -> list[Described]:
     """Return these committed deliveries, oldest first. With `since`, also later ones that no day manifest lists yet."""
     with installation.ledger.read() as connection:
         found = deliveries.several(connection, list(ids)) if ids else {}

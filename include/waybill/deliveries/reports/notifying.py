@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -28,6 +28,9 @@ from waybill.ledger.reports import notices, overviews
 from waybill.ledger.reports.notices import Alarm
 from waybill.ledger.reports.overviews import Standing
 from waybill.states import DeliveryStatus
+
+if TYPE_CHECKING:
+    from waybill.deliveries.reports.describing import Described
 
 _LATE = {PromiseState.AT_RISK: Event.LATE_WARNING, PromiseState.BREACHED: Event.BREACH}
 _GRAVEST = (Event.BREACH, Event.FAILED, Event.LATE_WARNING)
@@ -70,7 +73,7 @@ def on_commit(installation: Installation, registered: Registered) -> Committed:
     return owe
 
 
-def failed(installation: Installation, tenant: str, waiting: Sequence[JsonObject]) -> bool:
+def failed(installation: Installation, tenant: str, waiting: Sequence[Described]) -> bool:
     """Owe a message about the deliveries that a run left open. Returns False if people know of all of them already."""
     now = installation.now()
     with installation.ledger.begin() as connection:

@@ -56,9 +56,9 @@ async def open_client(chosen: Settings) -> Wire:
         raise Lost("no OpenSSH client is installed" if program is None else "only Linux has files in memory")
     if not _is_taken_whole(chosen.password):
         raise Lost("it would take only a part of the password")  # and a wrong login may lock the account
-    with _memory() as memory:
+    with in_memory() as memory:
         said = memory.file(b"")
-        argv, environment = _command(program, chosen, memory)
+        argv, environment = command_of(program, chosen, memory)
         pipe = subprocess.PIPE
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=said, env=environment, bufsize=0, start_new_session=True)
         wire = Wire(chosen.stall_seconds)
@@ -112,7 +112,7 @@ def _path(number: int) -> str:
 
 
 @contextmanager
-def _memory() -> Iterator[_Memory]:
+def in_memory() -> Iterator[_Memory]:
     memory = _Memory()
     try:
         yield memory
@@ -121,7 +121,7 @@ def _memory() -> Iterator[_Memory]:
             os.close(number)
 
 
-def _command(program: str, chosen: Settings, memory: _Memory) -> tuple[list[str], dict[str, str]]:
+def command_of(program: str, chosen: Settings, memory: _Memory) -> tuple[list[str], dict[str, str]]:
     pins = b"".join(b"%s %s" % (_ALIAS.encode(), pin.export_public_key("openssh")) for pin in chosen.pins)
     options = _OPTIONS | {
         "BatchMode": "no" if chosen.password else "yes",

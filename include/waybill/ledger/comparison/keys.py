@@ -7,10 +7,10 @@ all changes up to the number in `after`. Blobs are opaque here: `added`, `gone`,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import count, islice
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -23,36 +23,49 @@ from waybill.states import DeliveryStatus
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class Change:
-    """One change. `sequence` is that of its delivery (0: a backfill). `held` counts the keys after a `whole` change, `changed` its own."""
+class MadeOf(TypedDict, total=False):
+    """What decides the text of a key: its columns as [source, type, export], and the native types of decimals. A redelivery has none."""
 
-    attempt: str
+    key: list[list[str]]
+    natives: dict[str, str]
+
+
+@dataclass(frozen=True)
+class NewChange:
+    """What an attempt changes. `sequence` is that of its delivery (0: a backfill). `held` counts the keys after a `whole` change, `changed`
+    its own.
+    """
+
     stream: int
     sequence: int
-    made_of: dict[str, Any]
-    whole: bool
-    after: int
-    held: int
-    changed: int
+    made_of: MadeOf
+    whole: bool = False
+    after: int = 0
+    held: int = 0
+    changed: int = 0
+    compared_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(NewChange):
+    """A recorded change. `number` is None until its attempt is adopted."""
+
+    attempt: str
     blobs: dict[str, int]
-    compared_at: datetime | None
     number: int | None
 
 
-def record(connection: Connection, change: dict[str, Any], blobs: dict[str, Iterable[bytes]]) -> None:
+def record(connection: Connection, attempt_id: str, change: NewChange, blobs: dict[str, Iterable[bytes]]) -> None:
     """Record the change of an attempt with its blobs, by kind."""
-    connection.execute(insert(key_change).values(**change, blobs={}))
+    connection.execute(insert(key_change).values(attempt=attempt_id, **asdict(change), blobs={}))
     counts = {}
     for kind, found in blobs.items():
         part = count()
         waiting = iter(found)
         while some := list(islice(waiting, _AT_ONCE)):
-            connection.execute(
-                insert(key_blob), [{"attempt": change["attempt"], "kind": kind, "part": next(part), "data": data} for data in some]
-            )
+            connection.execute(insert(key_blob), [{"attempt": attempt_id, "kind": kind, "part": next(part), "data": data} for data in some])
         counts[kind] = next(part)
-    connection.execute(update(key_change).where(key_change.c.attempt == change["attempt"]).values(blobs=counts))
+    connection.execute(update(key_change).where(key_change.c.attempt == attempt_id).values(blobs=counts))
 
 
 def changes(connection: Connection, stream: int) -> list[Change]:

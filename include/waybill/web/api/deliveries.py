@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from waybill.configuration.catalog import Entity, closest
 from waybill.deliveries.repairs import queue_redelivery
 from waybill.deliveries.reports import describing
-from waybill.deliveries.reports.causes import described_outside
+from waybill.deliveries.reports.describing import described_outside
 from waybill.errors import Finding, InvalidInput
 from waybill.kits import Dialect, kit_of, zipped
 from waybill.registrations import replacing

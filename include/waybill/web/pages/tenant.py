@@ -19,7 +19,7 @@ from waybill.configuration.registration import ExportOption, Registration, zones
 from waybill.deliveries import full_loads
 from waybill.deliveries.repairs import BadRange, queue_backfill, queue_redelivery
 from waybill.deliveries.reports import describing, overview
-from waybill.deliveries.reports.causes import described_outside
+from waybill.deliveries.reports.describing import Described, described_outside
 from waybill.errors import ConflictError, Finding, InvalidInput, PermanentError, TransientError
 from waybill.installation import Installation
 from waybill.kits import DIALECTS, Dialect, kit_of, zipped
@@ -180,7 +180,7 @@ def _rehearsed(installation: Installation, registered: Registered) -> dict[str, 
     return {"probe": kept, "spec": installation.destination_spec(registered).model_dump(mode="json"), "place": place}
 
 
-def _shown(delivery: dict[str, Any]) -> dict[str, Any]:
+def _shown(delivery: Described) -> dict[str, Any]:
     """A delivery, and how long it took from plan to commit."""
     took: timedelta | None = None
     if delivery["committed_at"]:
