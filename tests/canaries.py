@@ -55,7 +55,7 @@ class Canaries:
         """Where a secret stands, with what stands before it."""
         wanted = {form: name for name, texts in self.secrets.items() for text in texts for form in forms(text)}
         seen = []
-        for place, content in (one for whole in places for one in unpacked(*whole)):
+        for place, content in (item for whole in places for item in unpacked(*whole)):
             for form, name in wanted.items():
                 if (at := content.find(form)) >= 0:
                     seen.append(f"{name} in {place} after {content[max(0, at - 300) : at]!r}")

@@ -34,8 +34,8 @@ class Copy:
     def steps(self, folder: Path, entity: str = "user") -> Iterator[dict[str, Any]]:
         """The same, one delivery after the other: each one's manifest when it is applied."""
         found = [(json.loads(path.read_text()), path.parent) for path in folder.rglob("*.manifest.json")]
-        new = [(one, place) for one, place in found if one["entity"] == entity and one["delivery_id"] not in self.applied]
-        for manifest, place in sorted(new, key=lambda one: (one[0]["generation"], one[0]["sequence"] or 10**9)):
+        new = [(item, place) for item, place in found if item["entity"] == entity and item["delivery_id"] not in self.applied]
+        for manifest, place in sorted(new, key=lambda item: (item[0]["generation"], item[0]["sequence"] or 10**9)):
             self._apply(manifest, place)
             yield manifest
 

@@ -92,8 +92,8 @@ def written(
     path.unlink(missing_ok=True)
     writer = open_writer(format, path, entity, columns, options)
     try:
-        for one in batches:
-            writer.write(one)
+        for item in batches:
+            writer.write(item)
         return path, writer.close()
     finally:
         writer.discard()

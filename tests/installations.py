@@ -131,10 +131,14 @@ class Place:
     def rows(self, entity: str = "user", tenant: str = "acme") -> list[tuple[str, ...]]:
         """Every delivered record of an entity in delivery order, parsed by DuckDB."""
         found: list[tuple[str, ...]] = []
-        parts = sorted((one["generation"], one["sequence"], path, one) for path, one in self.manifests(tenant) if one["entity"] == entity)
-        for _, _, path, one in parts:
-            for file in one["files"]:
-                found += read_csv(path.parent / file["path"], one)
+        parts = sorted(
+            (delivery["generation"], delivery["sequence"], path, delivery)
+            for path, delivery in self.manifests(tenant)
+            if delivery["entity"] == entity
+        )
+        for _, _, path, value in parts:
+            for file in value["files"]:
+                found += read_csv(path.parent / file["path"], value)
         return found
 
 

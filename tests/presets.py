@@ -93,19 +93,19 @@ class Shop:
     def fulfil(self) -> None:
         fulfil_all(self.installation)
 
-    def get(self, one: dict[str, Any], who: str = "") -> dict[str, Any]:
-        return dict(self("GET", f"/{one['id']}", who=who).json())
+    def get(self, export: dict[str, Any], who: str = "") -> dict[str, Any]:
+        return dict(self("GET", f"/{export['id']}", who=who).json())
 
     def done(self, who: str = "", **body: Any) -> dict[str, Any]:
         """A request that was carried out."""
-        one = self.ask(who, **body)
+        item = self.ask(who, **body)
         self.fulfil()
-        one = self.get(one, who)
-        assert one["status"] == "done", one["error"]
-        return one
+        item = self.get(item, who)
+        assert item["status"] == "done", item["error"]
+        return item
 
-    def link(self, one: dict[str, Any], who: str = "") -> dict[str, Any]:
-        answer = self("POST", f"/{one['id']}/link", who=who)
+    def link(self, entry: dict[str, Any], who: str = "") -> dict[str, Any]:
+        answer = self("POST", f"/{entry['id']}/link", who=who)
         assert answer.status_code == 200, answer.json()
         return dict(answer.json())
 
@@ -113,15 +113,15 @@ class Shop:
         """Without a login, as a browser or `curl` follows a link."""
         return self.client.get(url)
 
-    def archive(self, one: dict[str, Any], who: str = "") -> zipfile.ZipFile:
-        content = self.download(self.link(one, who)["url"]).content
-        assert hashlib.sha256(content).hexdigest() == one["sha256"]
+    def archive(self, single: dict[str, Any], who: str = "") -> zipfile.ZipFile:
+        content = self.download(self.link(single, who)["url"]).content
+        assert hashlib.sha256(content).hexdigest() == single["sha256"]
         return zipfile.ZipFile(io.BytesIO(content))
 
-    def running(self, one: dict[str, Any], progress: int = 0) -> ExportRequest:
+    def running(self, element: dict[str, Any], progress: int = 0) -> ExportRequest:
         """Claimed by a worker that has got so far."""
         with self.ledger.begin() as connection:
-            found = requests.get(connection, one["id"])
+            found = requests.get(connection, element["id"])
             assert found is not None
             claimed = requests.claim(connection, found, "worker", self.clock)
             assert claimed is not None
@@ -130,12 +130,12 @@ class Shop:
 
     def failed(self, who: str = "", **body: Any) -> dict[str, Any]:
         """A request whose data could not be read."""
-        one = self.ask(who, **body)
+        piece = self.ask(who, **body)
         with self.warehouse() as connection:
             for (table,) in connection.execute("select table_name from information_schema.tables").fetchall():
                 connection.execute(f'drop table "{table}"')
         self.fulfil()
-        return self.get(one, who)
+        return self.get(piece, who)
 
     @contextmanager
     def warehouse(self) -> Iterator[duckdb.DuckDBPyConnection]:

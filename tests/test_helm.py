@@ -71,23 +71,23 @@ def test_every_setting_is_one_of_airflow(values):
     kubernetes = {"delete_worker_pods", "worker_pods_creation_batch_size"}  # of a provider that Airflow's image has and the tests have not
     known.setdefault("kubernetes_executor", kubernetes)
     given = {(section, option) for section, options in values["config"].items() for option in options}
-    assert {one for one in given if one[1] not in known.get(one[0], set())} == set()
+    assert {item for item in given if item[1] not in known.get(item[0], set())} == set()
     assert all(isinstance(value, str) for options in values["config"].values() for value in options.values())
 
 
 def test_waybill_s_settings_are_complete_and_the_spool_is_a_limited_folder_of_the_pod_s_own(values, repository):
-    settings = {one["name"]: one["value"] for one in values["env"]} | {one["envName"]: "" for one in values["secret"]}
+    settings = {item["name"]: item["value"] for item in values["env"]} | {setting["envName"]: "" for setting in values["secret"]}
     named = set(re.findall(r"WAYBILL_(?:CONFIG_DIR|LEDGER_URL|SPOOL_DIR|ARCHIVE_URL)", (repository / "docs/operating.md").read_text()))
     assert named <= settings.keys()
-    assert {one for one in settings if one.startswith("WAYBILL_")} == named | {"WAYBILL_DAG_FILES"}
+    assert {setting for setting in settings if setting.startswith("WAYBILL_")} == named | {"WAYBILL_DAG_FILES"}
     dockerfile = (repository / "Dockerfile").read_text()
     assert f"WAYBILL_CONFIG_DIR={settings['WAYBILL_CONFIG_DIR']}" in dockerfile
     assert f"FROM apache/airflow:{values['airflowVersion']}-" in dockerfile
-    (mount,) = (one for one in values["volumeMounts"] if one["mountPath"] == settings["WAYBILL_SPOOL_DIR"])
-    (volume,) = (one for one in values["volumes"] if one["name"] == mount["name"])
+    (mount,) = (volumemount for volumemount in values["volumeMounts"] if volumemount["mountPath"] == settings["WAYBILL_SPOOL_DIR"])
+    (volume,) = (item for item in values["volumes"] if item["name"] == mount["name"])
     limit = re.fullmatch(r"(\d+)Gi", volume["emptyDir"]["sizeLimit"])
     assert limit
-    wanted = next(iter(one for one in values["workers"].values()))["resources"]["requests"]["ephemeral-storage"]
+    wanted = next(iter(worker for worker in values["workers"].values()))["resources"]["requests"]["ephemeral-storage"]
     assert wanted == limit[0], "a node without that much room is no place for the pod"
     assert settings["WAYBILL_ARCHIVE_URL"].startswith("s3://")
 
@@ -95,7 +95,7 @@ def test_waybill_s_settings_are_complete_and_the_spool_is_a_limited_folder_of_th
 def test_dags_come_from_git_through_a_connection_among_the_secrets(values, repository):
     (bundle,) = values["dagProcessor"]["dagBundleConfigList"]
     assert bundle["classpath"] == "airflow.providers.git.bundles.git.GitDagBundle"
-    assert f"AIRFLOW_CONN_{bundle['kwargs']['git_conn_id'].upper()}" in {one["envName"] for one in values["secret"]}
+    assert f"AIRFLOW_CONN_{bundle['kwargs']['git_conn_id'].upper()}" in {setting["envName"] for setting in values["secret"]}
     assert (repository / bundle["kwargs"]["subdir"] / "tenant_exports.py").is_file()
     assert not values["dags"]["gitSync"]["enabled"]
 
@@ -109,11 +109,11 @@ def test_what_the_values_name_in_the_product_is_there(values):
 
 def test_the_page_names_every_secret_with_its_keys(values, repository):
     page = (repository / "docs/how-to/kubernetes.md").read_text()
-    named = {(one["secretName"], one["secretKey"]) for one in values["secret"]}
+    named = {(item["secretName"], item["secretKey"]) for item in values["secret"]}
     named |= {("waybill-keys", key) for key in ("fernet-key", "api-secret-key", "jwt-secret")} | {("waybill-metadata", "connection")}
     if broker := values["data"].get("brokerUrlSecretName"):
         named.add((broker, "connection"))
-    assert {one for one in named if f"`{one[0]}`" not in page or f"`{one[1]}`" not in page} == set()
+    assert {item for item in named if f"`{item[0]}`" not in page or f"`{item[1]}`" not in page} == set()
 
 
 def test_no_secret_stands_in_the_values(repository):

@@ -49,7 +49,7 @@ def test_every_direct_requirement_is_locked_within_its_range(repository: Path) -
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     lock = pins(repository / "requirements.txt")
     extras = project["optional-dependencies"]
-    for text in [*project["dependencies"], *(one for name, extra in extras.items() if name not in ("all", "bench") for one in extra)]:
+    for text in [*project["dependencies"], *(item for name, extra in extras.items() if name not in ("all", "bench") for item in extra)]:
         requirement = Requirement(text)
         for version in lock[re.sub(r"[._-]+", "-", requirement.name.lower())]:
             assert requirement.specifier.contains(version), text
@@ -58,7 +58,7 @@ def test_every_direct_requirement_is_locked_within_its_range(repository: Path) -
 def test_what_is_installed_beside_others_is_asked_for_in_ranges(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *(one for name, extra in extras.items() if name not in ("dev", "bench") for one in extra)]
+    texts = [*project["dependencies"], *(item for name, extra in extras.items() if name not in ("dev", "bench") for item in extra)]
     assert [text for text in texts if "==" in text] == []
     assert set(re.findall(r"\w+", extras["all"][0].partition("[")[2])) == extras.keys() - {"all", "dev", "bench"}
 
@@ -130,8 +130,8 @@ def test_compose_starts_commands_that_exist(compose: dict[str, Any]) -> None:
 
 def test_compose_hands_every_line_of_env_to_what_is_ours_and_asks_every_service_whether_it_is_well(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert all(one["env_file"] == [".env"] for one in services.values() if "build" in one)
-    lasting = {name for name, one in services.items() if name != "init" and "try" not in one.get("profiles", [])}
+    assert all(service["env_file"] == [".env"] for service in services.values() if "build" in service)
+    lasting = {name for name, service in services.items() if name != "init" and "try" not in service.get("profiles", [])}
     assert all(services[name]["healthcheck"]["test"] and services[name]["logging"] == {"driver": "local"} for name in lasting)
 
 

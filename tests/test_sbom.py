@@ -18,11 +18,11 @@ def test_the_bill_of_materials_lists_every_locked_package_with_its_hashes(reposi
     bill = json.loads(made.read_text())
     made.unlink()
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "waybill")
-    listed = {(one["name"].lower(), one["version"]) for one in bill["components"]}
+    listed = {(component["name"].lower(), component["version"]) for component in bill["components"]}
     locked = re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (repository / "requirements-runtime.txt").read_text(), re.MULTILINE)
     assert len(locked) > 100
     assert {(name, version) for name, version in locked} == listed
-    assert all(any(place.get("hashes") for place in one["externalReferences"]) for one in bill["components"])
+    assert all(any(place.get("hashes") for place in component["externalReferences"]) for component in bill["components"])
     versions = dict(locked)
     for name, floor in FLOORS.items():
         assert tuple(int(part) for part in versions[name].split(".")[:2]) >= floor, name

@@ -24,7 +24,7 @@ def main() -> None:
     initdb()
     for scene in scenes:
         os.environ.update(scene["environment"])
-        kind = next(one for one in WORK if one in scene)
+        kind = next(item for item in WORK if item in scene)
         state = WORK[kind](repository, scene)
         print(json.dumps({"scene": scene["name"], "state": state}), flush=True)
 

@@ -140,7 +140,9 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
             call("upgrade", sys.executable, "-m", "waybill", "ledger", "upgrade")
             runs = str(Path(__file__).with_name("canary_runs.py"))
             ran = call("runs", sys.executable, runs, str(repository), str(tmp_path / "scenes.json"))
-        states = {one["scene"]: one["state"] for one in map(json.loads, filter(lambda line: line.startswith('{"scene"'), ran.splitlines()))}
+        states = {
+            item["scene"]: item["state"] for item in map(json.loads, filter(lambda line: line.startswith('{"scene"'), ran.splitlines()))
+        }
         fails = {name: state for name, state in states.items() if state != "success"}
         assert fails.keys() == {
             "wrong host key", "refused key", "broken key", "wrong passphrase", "wrong password", "server is down", "no connection at all",
@@ -148,8 +150,8 @@ def test_no_planted_secret_is_found_anywhere_after_success_and_after_each_failur
         }, ran[-5000:]  # fmt: skip
         assert any(b"ssh" in line and b"sftp" in line and b"IdentityFile" in line for line in seen.values()), "OpenSSH's client was used"
         objects = [
-            (one["Key"], s3.client().get_object(Bucket=bucket, Key=one["Key"])["Body"].read())
-            for one in s3.client().list_objects_v2(Bucket=bucket)["Contents"]
+            (stored["Key"], s3.client().get_object(Bucket=bucket, Key=stored["Key"])["Body"].read())
+            for stored in s3.client().list_objects_v2(Bucket=bucket)["Contents"]
         ]
         stranger = of_key((tmp_path / "stranger").read_text())
         canaries = Canaries(

@@ -34,11 +34,11 @@ def test_no_byte_that_leaves_holds_a_planted_credential(
         plant(shop, tmp_path)
         entities = list(shop.installation.catalog.entities)
         body = {"entities": entities, "formats": EVERY_FORMAT, "range": {"from": "2026-04-01", "to": "2026-05-31"}}
-        one = shop.done(**body)
+        export = shop.done(**body)
         failed = shop.failed(**body | {"range": {"from": "2026-05-01", "to": "2026-05-31"}})
         shop.mails(smtp.host, smtp.port)
-        told = [shop("GET"), shop("GET", "/options"), shop("GET", f"/{failed['id']}"), shop("POST", f"/{one['id']}/link")]
-        left = dict(unpacked("archive.zip", shop.download(shop.link(one)["url"]).content))
+        told = [shop("GET"), shop("GET", "/options"), shop("GET", f"/{failed['id']}"), shop("POST", f"/{export['id']}/link")]
+        left = dict(unpacked("archive.zip", shop.download(shop.link(export)["url"]).content))
         left |= {f"answer {number}": answer.content + str(answer.headers).encode() for number, answer in enumerate(told)}
         left |= {f"mail {number}": mail.message.as_bytes() for number, mail in enumerate(smtp.received)}
         left |= {str(path): path.read_bytes() for path in (tmp_path / ".waybill").rglob("*") if path.is_file()}

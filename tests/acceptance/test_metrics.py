@@ -42,10 +42,10 @@ def test_metrics_take_the_scale_plan(shop: Shop) -> None:
     options = shop("GET", "/options", who="gus", tenant="globex").json()
     assert (options["canCreate"], options["planRequired"]) == (False, "scale")
     assert shop("GET", "/options").json()["canCreate"]
-    one = shop.ask(**ASK)
+    export = shop.ask(**ASK)
     shop.policy(plans={"acme": "starter"})  # lost before a worker took it
     shop.fulfil()
-    assert (shop.get(one)["status"], shop.get(one)["error"]["code"]) == ("failed", "permission_revoked")
+    assert (shop.get(export)["status"], shop.get(export)["error"]["code"]) == ("failed", "permission_revoked")
 
 
 def test_metrics_hold_every_field_the_document_lists(shop: Shop) -> None:
@@ -61,15 +61,15 @@ def test_metrics_hold_every_field_the_document_lists(shop: Shop) -> None:
     assert {"name", "type", "widgets", "layout", "visibility", "created_at"} < dashboard.keys()
     assert {"id", "kind", "metric"} == dashboard["widgets"][0].keys()
     assert dashboard["layout"]["w1"] == {"x": 0, "y": 0, "w": 8, "h": 4}
-    assert {one["service"] for one in rows(archive, "metrics")} == {"Analytics", "Billing", "Monitoring"}
+    assert {row["service"] for row in rows(archive, "metrics")} == {"Analytics", "Billing", "Monitoring"}
 
 
 @pytest.mark.parametrize("name", ["json", "csv"])
 def test_metrics_project_is_exported_whole(shop: Shop, name: str) -> None:
-    one = shop.done(**ASK | {"range": "all_time", "scope": {"level": "project", "project": "p2"}, "formats": [name]})
-    assert {file["path"] for file in one["files"]} == {f"{entity}.{name}" for entity in TABLES}
-    assert one["rows"] == shop.count("tenant_id = 'acme' and project_id = 'p2'", *TABLES)
-    assert "Scope: One project (Project: p2)" in shop.archive(one).read("README.txt").decode()
+    export = shop.done(**ASK | {"range": "all_time", "scope": {"level": "project", "project": "p2"}, "formats": [name]})
+    assert {file["path"] for file in export["files"]} == {f"{entity}.{name}" for entity in TABLES}
+    assert export["rows"] == shop.count("tenant_id = 'acme' and project_id = 'p2'", *TABLES)
+    assert "Scope: One project (Project: p2)" in shop.archive(export).read("README.txt").decode()
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_metrics_project_is_exported_whole(shop: Shop, name: str) -> None:
 def test_metrics_date_ranges_are_those_of_the_document(shop: Shop, preset: str, first: str | None) -> None:
     options = shop("GET", "/options").json()
     assert preset in options["range"]["presets"]
-    one = shop.done(entities=["Metrics data"], range=preset, formats=["json"])
-    assert one["range"] == {"preset": preset, "from": first, "to": None if first is None else "2026-06-01"}
+    export = shop.done(entities=["Metrics data"], range=preset, formats=["json"])
+    assert export["range"] == {"preset": preset, "from": first, "to": None if first is None else "2026-06-01"}
     since = f" and measured_at >= '{first}'" if first else ""
-    assert one["rows"] == shop.count(f"tenant_id = 'acme'{since}", "metrics")
+    assert export["rows"] == shop.count(f"tenant_id = 'acme'{since}", "metrics")
 
 
 def test_metrics_range_may_be_configured_by_dates(shop: Shop) -> None:
-    one = shop.done(entities=["Metrics data"], range={"from": "2026-05-01", "to": "2026-05-02"}, formats=["csv"])
-    assert one["rows"] == shop.count("tenant_id = 'acme' and measured_at >= '2026-05-01' and measured_at < '2026-05-03'", "metrics")
+    export = shop.done(entities=["Metrics data"], range={"from": "2026-05-01", "to": "2026-05-02"}, formats=["csv"])
+    assert export["rows"] == shop.count("tenant_id = 'acme' and measured_at >= '2026-05-01' and measured_at < '2026-05-03'", "metrics")
 
 
 def test_metrics_data_types_are_selected_one_by_one(shop: Shop) -> None:
-    assert [one["name"] for one in shop("GET", "/options").json()["entities"]] == EVERYTHING
+    assert [item["name"] for item in shop("GET", "/options").json()["entities"]] == EVERYTHING
     for name, entity in zip(EVERYTHING, TABLES, strict=True):
-        one = shop.done(**ASK | {"entities": [name]})
-        assert set(shop.archive(one).namelist()) == {f"{entity}.json", "manifest.json", "README.txt", "SHA256SUMS"}
+        export = shop.done(**ASK | {"entities": [name]})
+        assert set(shop.archive(export).namelist()) == {f"{entity}.json", "manifest.json", "README.txt", "SHA256SUMS"}
     assert code(shop("POST", "", ASK | {"entities": []})) == (422, "validation")
 
 
@@ -113,19 +113,19 @@ def test_metrics_form_says_what_the_document_says(shop: Shop) -> None:
 
 
 def test_metrics_export_is_queued_collected_packed_and_linked(shop: Shop) -> None:
-    one = shop.ask(**ASK)
-    assert one["statusLabel"] == "queued"
+    export = shop.ask(**ASK)
+    assert export["statusLabel"] == "queued"
     shop.fulfil()
-    one = shop.get(one)
-    assert (one["statusLabel"], one["progress"]) == ("completed", 100)
-    assert {file["entity"] for file in one["files"]} == {"metrics", "integration_connections", "dashboards"}
-    assert shop.download(shop.link(one)["url"]).headers["content-disposition"].startswith("attachment")
+    export = shop.get(export)
+    assert (export["statusLabel"], export["progress"]) == ("completed", 100)
+    assert {file["entity"] for file in export["files"]} == {"metrics", "integration_connections", "dashboards"}
+    assert shop.download(shop.link(export)["url"]).headers["content-disposition"].startswith("attachment")
 
 
 def test_metrics_progress_is_tracked(shop: Shop) -> None:
-    one = shop.ask(**ASK)
-    shop.running(one, 37)
-    seen = shop.get(one)
+    export = shop.ask(**ASK)
+    shop.running(export, 37)
+    seen = shop.get(export)
     assert (seen["statusLabel"], seen["progress"], seen["rows"]) == ("processing", 37, None)
 
 
@@ -148,14 +148,14 @@ def test_metrics_csv_is_flattened_for_spreadsheets(shop: Shop) -> None:
 
 def test_metrics_allow_one_export_at_a_time_in_a_project(shop: Shop) -> None:
     scope = {"level": "project", "project": "p1"}
-    one = shop.ask(**ASK | {"scope": scope})
+    export = shop.ask(**ASK | {"scope": scope})
     second = shop("POST", "", ASK | {"scope": scope}, who="ed")
     assert code(second) == (409, "export_in_progress")
     assert second.json()["detail"] == "Another export is in progress"
     assert second.headers["retry-after"]
     assert shop("POST", "", ASK | {"scope": {"level": "project", "project": "p2"}}).status_code == 202
     shop.fulfil()
-    assert shop.get(one)["status"] == "done"
+    assert shop.get(export)["status"] == "done"
     for _ in range(5):  # no limit on their number
         shop.done("ed", **ASK | {"scope": scope})
 
@@ -169,14 +169,14 @@ def test_metrics_sizes_are_not_limited_and_ten_and_a_hundred_thousand_records_ar
                 [records],
             )
         began = time.monotonic()
-        one = shop.done(entities=["Metrics data"], range="all_time", formats=["json"])
+        export = shop.done(entities=["Metrics data"], range="all_time", formats=["json"])
         assert time.monotonic() - began < seconds
-        assert one["rows"] >= records
+        assert export["rows"] >= records
 
 
 def test_metrics_links_last_a_day_and_history_a_month(shop: Shop) -> None:
-    one = shop.done(**ASK)
-    link = shop.link(one)
+    export = shop.done(**ASK)
+    link = shop.link(export)
     assert link["url"].startswith(PUBLIC)
     assert ends(link) == NOW + timedelta(hours=24)
     shop.clock = NOW + timedelta(hours=24) - timedelta(seconds=1)
@@ -185,12 +185,12 @@ def test_metrics_links_last_a_day_and_history_a_month(shop: Shop) -> None:
     assert code(shop.download(link["url"])) == (410, "expired")
     shop.clock = NOW + timedelta(days=31) - timedelta(seconds=1)
     upkeep.keep_requests(shop.installation)
-    assert [(seen["id"], seen["statusLabel"]) for seen in shop("GET").json()["items"]] == [(one["id"], "expired")]
-    again = shop("POST", f"/{one['id']}/resubmit")
+    assert [(seen["id"], seen["statusLabel"]) for seen in shop("GET").json()["items"]] == [(export["id"], "expired")]
+    again = shop("POST", f"/{export['id']}/resubmit")
     assert again.status_code == 202
     shop.clock = NOW + timedelta(days=31)
     upkeep.keep_requests(shop.installation)
-    assert code(shop("GET", f"/{one['id']}")) == (404, "not_found")
+    assert code(shop("GET", f"/{export['id']}")) == (404, "not_found")
 
 
 def test_metrics_links_are_signed(shop: Shop) -> None:
@@ -211,22 +211,22 @@ def test_metrics_exports_are_automated_weekly_and_monthly(shop: Shop, frequency:
     shop.clock = end - timedelta(seconds=1)
     assert make_recurring(shop.installation) == []
     shop.clock = end
-    (one,) = make_recurring(shop.installation)
+    (export,) = make_recurring(shop.installation)
     assert make_recurring(shop.installation) == []
     shop.fulfil()
     history = shop("GET", f"../tenants/acme/export-templates/{made.json()['id']}/exports").json()["items"]
-    assert [(seen["id"], seen["status"]) for seen in history] == [(one.id, "done")]
+    assert [(seen["id"], seen["status"]) for seen in history] == [(export.id, "done")]
     assert history[0]["rows"] == shop.count("tenant_id = 'acme'", *TABLES)
 
 
 def test_metrics_only_members_of_a_project_create_its_exports(shop: Shop) -> None:
     own, other = {"level": "project", "project": "p1"}, {"level": "project", "project": "p2"}
-    one = shop.done(**ASK | {"scope": other})
+    export = shop.done(**ASK | {"scope": other})
     assert code(shop("POST", "", ASK | {"scope": other}, who="ed")) == (404, "not_found")
     assert code(shop("POST", "", ASK, who="ed")) == (403, "create_denied")  # reaches beyond their projects
     mine = shop.done("ed", **ASK | {"scope": own})
     assert [seen["id"] for seen in shop("GET", who="ed").json()["items"]] == [mine["id"]]
-    assert code(shop("POST", f"/{one['id']}/link", who="ed")) == (404, "not_found")
+    assert code(shop("POST", f"/{export['id']}/link", who="ed")) == (404, "not_found")
     template = {"name": "Backup", "frequency": "weekly", "request": ASK | {"scope": other}}
     assert code(shop("POST", "../tenants/acme/export-templates", template, who="ed")) == (404, "not_found")
     assert shop("POST", "../tenants/acme/export-templates", template).status_code == 201
@@ -235,18 +235,18 @@ def test_metrics_only_members_of_a_project_create_its_exports(shop: Shop) -> Non
 
 
 def test_metrics_owners_and_editors_create_and_viewers_do_not_export(shop: Shop) -> None:
-    one = shop.done(**ASK)
+    export = shop.done(**ASK)
     assert shop("POST", "", ASK | {"scope": {"level": "project", "project": "p1"}}, who="ed").status_code == 202
     assert code(shop("POST", "", ASK, who="vera")) == (403, "create_denied")
-    assert code(shop("POST", f"/{one['id']}/link", who="vera")) == (403, "download_denied")
+    assert code(shop("POST", f"/{export['id']}/link", who="vera")) == (403, "download_denied")
     shop.policy(roles={"editor": ["exports.view"]})  # who can export is managed by the table of roles
     assert code(shop("POST", "", ASK | {"scope": {"level": "project", "project": "p1"}}, who="ed")) == (403, "create_denied")
 
 
 @pytest.mark.parametrize("formats", [["json"], ["csv"], ["json", "csv"]], ids="+".join)
 def test_metrics_credentials_are_never_exported(shop: Shop, formats: list[str]) -> None:
-    one = shop.done(**ASK | {"formats": formats})
-    archive = shop.archive(one)
+    export = shop.done(**ASK | {"formats": formats})
+    archive = shop.archive(export)
     for name in archive.namelist():
         content = archive.read(name)
         assert b"planted-" not in content, name
@@ -254,15 +254,15 @@ def test_metrics_credentials_are_never_exported(shop: Shop, formats: list[str]) 
             for word in (b"access_token", b"refresh_token", b"api_key", b"webhook_secret"):
                 assert word not in content, name
     withheld = json.loads(archive.read("manifest.json"))
-    assert "planted-" not in json.dumps([withheld, one, shop("GET").json()])
+    assert "planted-" not in json.dumps([withheld, export, shop("GET").json()])
 
 
 def test_metrics_failed_export_says_why_and_what_to_do_and_may_be_tried_again(shop: Shop) -> None:
-    one = shop.failed(**ASK)
-    assert one["statusLabel"] == "failed"
-    assert one["error"]["message"] == "The data could not be read."
-    assert one["error"]["advice"] == "Try again later. If it fails again, contact support@dashtray.com."
-    assert shop("POST", f"/{one['id']}/resubmit").status_code == 202
+    export = shop.failed(**ASK)
+    assert export["statusLabel"] == "failed"
+    assert export["error"]["message"] == "The data could not be read."
+    assert export["error"]["advice"] == "Try again later. If it fails again, contact support@dashtray.com."
+    assert shop("POST", f"/{export['id']}/resubmit").status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -271,11 +271,11 @@ def test_metrics_failed_export_says_why_and_what_to_do_and_may_be_tried_again(sh
     ids=lambda why: why.code,
 )
 def test_metrics_a_large_export_that_failed_is_told_to_reduce_its_date_range(shop: Shop, why: Failure) -> None:
-    one = shop.ask(**ASK)
+    export = shop.ask(**ASK)
     with shop.ledger.begin() as connection:
-        claimed = requests.claim(connection, requests.get(connection, one["id"]), "worker", NOW)
+        claimed = requests.claim(connection, requests.get(connection, export["id"]), "worker", NOW)
         requests.fail(connection, claimed, why, None, NOW)
-    error = shop.get(one)["error"]
+    error = shop.get(export)["error"]
     assert (error["code"], error["message"]) == (why.code, why.message)
     assert "a shorter date range" in error["advice"]
     assert error["advice"].endswith("If it fails again, contact support@dashtray.com.")
@@ -283,25 +283,25 @@ def test_metrics_a_large_export_that_failed_is_told_to_reduce_its_date_range(sho
 
 def test_metrics_export_that_takes_long_names_whom_to_ask(shop: Shop) -> None:
     shop.policy(stall_after="2h")
-    one = shop.ask(**ASK)
-    shop.running(one, 5)
+    export = shop.ask(**ASK)
+    shop.running(export, 5)
     shop.clock = NOW + timedelta(minutes=29, seconds=59)
-    assert shop.get(one)["supportContact"] is None
+    assert shop.get(export)["supportContact"] is None
     shop.clock = NOW + timedelta(minutes=30)
-    assert shop.get(one)["supportContact"] == "support@dashtray.com"
+    assert shop.get(export)["supportContact"] == "support@dashtray.com"
 
 
 def test_metrics_stuck_export_is_cancelled_by_support(shop: Shop) -> None:
-    one = shop.ask(**ASK)
-    assert code(shop("POST", f"/{one['id']}/cancel")) == (403, "cancel_denied")
-    assert code(shop("DELETE", f"/{one['id']}")) == (403, "delete_denied")
-    assert shop("POST", f"/{one['id']}/cancel", who="max").json()["status"] == "cancelled"
+    export = shop.ask(**ASK)
+    assert code(shop("POST", f"/{export['id']}/cancel")) == (403, "cancel_denied")
+    assert code(shop("DELETE", f"/{export['id']}")) == (403, "delete_denied")
+    assert shop("POST", f"/{export['id']}/cancel", who="max").json()["status"] == "cancelled"
     assert shop("POST", "", ASK).status_code == 202
 
 
 def test_metrics_old_exports_can_be_deleted(shop: Shop) -> None:
-    one = shop.done(**ASK)
-    assert shop("DELETE", f"/{one['id']}").status_code == 204
+    export = shop.done(**ASK)
+    assert shop("DELETE", f"/{export['id']}").status_code == 204
     assert shop("GET").json()["items"] == []
     assert not list((shop.sample.folder / ".waybill/archive").rglob("*.zip"))
 

@@ -21,10 +21,10 @@ ASK: dict[str, Any] = {"entities": ["Jobs"], "range": MARCH, "formats": ["csv"]}
 
 
 def test_realms_export_single_records_of_the_warehouse(shop: Shop) -> None:
-    one = shop.done(**ASK)
-    table = list(csv.DictReader(io.StringIO(shop.archive(one).read("jobs.csv").decode())))
+    export = shop.done(**ASK)
+    table = list(csv.DictReader(io.StringIO(shop.archive(export).read("jobs.csv").decode())))
     in_march = "tenant_id = 'acme' and end_time >= '2026-03-01' and end_time < '2026-04-01'"
-    assert len(table) == one["rows"] == shop.count(in_march, "jobs") == 124
+    assert len(table) == export["rows"] == shop.count(in_march, "jobs") == 124
     assert len({row["job_id"] for row in table}) == 124
 
 
@@ -47,7 +47,7 @@ def test_realms_requests_last_one_year_at_most(shop: Shop, first: str, last: str
         assert answer.status_code == 202
         return
     assert code(answer) == (422, "validation")
-    assert problem in {one["code"] for one in answer.json()["errors"]}
+    assert problem in {error["code"] for error in answer.json()["errors"]}
     if problem == "range_too_long":
         assert answer.json()["detail"] == "Date range must not exceed one year"
 
@@ -57,17 +57,17 @@ def test_realms_know_no_limit_to_the_number_of_requests(shop: Shop) -> None:
         shop.ask(**ASK | {"range": {"from": f"2026-02-{day:02}", "to": "2026-03-31"}})
     shop.fulfil()
     listed = shop("GET", "?limit=100").json()["items"]
-    assert [one["status"] for one in listed] == ["done"] * 12
+    assert [export["status"] for export in listed] == ["done"] * 12
 
 
 def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
     options = shop("GET", "/options").json()
     assert (options["formats"], options["jsonLayout"]) == (["csv", "json"], "arrays")
-    one = shop.done(**ASK | {"formats": ["csv", "json"]})
-    archive = shop.archive(one)
+    export = shop.done(**ASK | {"formats": ["csv", "json"]})
+    archive = shop.archive(export)
     header, *rows = json.loads(archive.read("jobs.json"))
     assert all(isinstance(row, list) for row in rows)
-    assert (len(rows), header[0]) == (one["rows"], "job_id")
+    assert (len(rows), header[0]) == (export["rows"], "job_id")
     assert next(csv.reader(io.StringIO(archive.read("jobs.csv").decode()))) == header
     for other in set(FORMATS) - {"csv", "json"}:
         assert code(shop("POST", "", ASK | {"formats": [other]})) == (422, "validation")
@@ -76,18 +76,18 @@ def test_realms_formats_are_csv_and_json_as_arrays(shop: Shop) -> None:
 def test_realms_requests_are_fulfilled_on_a_set_schedule_within_a_day(shop: Shop) -> None:
     from waybill.requests.fulfilment import running
 
-    one = shop.ask(**ASK)
-    due = datetime.fromisoformat(one["dueAt"])
+    export = shop.ask(**ASK)
+    due = datetime.fromisoformat(export["dueAt"])
     assert NOW < due <= NOW + DAY
     assert (due.hour, due.minute) == (1, 0)
     assert running.fulfil_all(shop.installation, due_only=True) == []
     shop.clock = due
     assert len(running.fulfil_all(shop.installation, due_only=True)) == 1
-    assert shop.get(one)["status"] == "done"
+    assert shop.get(export)["status"] == "done"
 
 
 def test_realms_mail_says_that_data_is_ready_with_a_link_and_its_end(shop: Shop, smtp: SmtpServer) -> None:
-    one = shop.done(**ASK)
+    export = shop.done(**ASK)
     shop.mails(smtp.host, smtp.port)
     shop.mails(smtp.host, smtp.port)
     (mail,) = smtp.received
@@ -98,25 +98,25 @@ def test_realms_mail_says_that_data_is_ready_with_a_link_and_its_end(shop: Shop,
     assert "but you may resubmit the request." in text
     link = next(word for word in text.split() if word.startswith(PUBLIC))
     shop.clock += timedelta(days=29, hours=23)  # the link lives as long as the archive
-    assert shop.download(link).content == shop.download(shop.link(one)["url"]).content != b""
+    assert shop.download(link).content == shop.download(shop.link(export)["url"]).content != b""
     shop.clock = NOW + timedelta(days=30)
     assert code(shop.download(link)) == (410, "expired")
-    assert shop.get(one)["expiresAt"] == "2026-07-01T12:00:00.000000Z"
+    assert shop.get(export)["expiresAt"] == "2026-07-01T12:00:00.000000Z"
 
 
 def test_realms_mail_says_why_a_request_failed(shop: Shop, smtp: SmtpServer) -> None:
-    one = shop.failed(**ASK)
+    export = shop.failed(**ASK)
     shop.mails(smtp.host, smtp.port)
-    assert one["statusLabel"] == "Failed"
-    assert one["error"]["message"] in smtp.received[0].message.get_content()
+    assert export["statusLabel"] == "Failed"
+    assert export["error"]["message"] in smtp.received[0].message.get_content()
 
 
 def test_realms_show_the_fields_that_will_be_exported(shop: Shop) -> None:
-    realms = {one["name"]: one for one in shop("GET", "/options").json()["entities"]}
+    realms = {entity["name"]: entity for entity in shop("GET", "/options").json()["entities"]}
     assert list(realms) == ["Jobs", "Cloud", "Storage"]
     for name, realm in realms.items():
-        one = shop.done(**ASK | {"entities": [name]})
-        header = next(csv.reader(io.StringIO(shop.archive(one).read(f"{realm['id']}.csv").decode())))
+        export = shop.done(**ASK | {"entities": [name]})
+        header = next(csv.reader(io.StringIO(shop.archive(export).read(f"{realm['id']}.csv").decode())))
         assert header == [column["name"] for column in realm["columns"]]
         assert all(column["description"] for column in realm["columns"])
 
@@ -134,24 +134,24 @@ def test_realms_show_the_fields_that_will_be_exported(shop: Shop) -> None:
 def test_realms_need_start_end_format_and_realm(shop: Shop, missing: dict[str, Any], problems: set[tuple[str, str]]) -> None:
     answer = shop("POST", "", ASK | missing)
     assert code(answer) == (422, "validation")
-    assert {(one["field"], one["code"]) for one in answer.json()["errors"]} == problems
+    assert {(error["field"], error["code"]) for error in answer.json()["errors"]} == problems
 
 
 def test_realms_request_is_submitted_and_may_be_deleted_before_it_is_fulfilled(shop: Shop) -> None:
-    one = shop.ask(**ASK)
-    assert one["statusLabel"] == "Submitted"
-    assert [seen["id"] for seen in shop("GET").json()["items"]] == [one["id"]]
-    assert one["actions"]["delete"]
-    assert shop("DELETE", f"/{one['id']}").status_code == 204
+    export = shop.ask(**ASK)
+    assert export["statusLabel"] == "Submitted"
+    assert [seen["id"] for seen in shop("GET").json()["items"]] == [export["id"]]
+    assert export["actions"]["delete"]
+    assert shop("DELETE", f"/{export['id']}").status_code == 204
     shop.fulfil()
     assert shop("GET").json()["items"] == []
     assert not list(shop.sample.folder.rglob("*.zip"))
 
 
 def test_realms_running_request_still_reads_submitted(shop: Shop) -> None:
-    one = shop.ask(**ASK)
-    shop.running(one, 50)
-    assert shop.get(one)["statusLabel"] == "Submitted"
+    export = shop.ask(**ASK)
+    shop.running(export, 50)
+    assert shop.get(export)["statusLabel"] == "Submitted"
 
 
 def test_realms_equal_request_is_refused_while_the_first_stands(shop: Shop) -> None:
@@ -162,29 +162,29 @@ def test_realms_equal_request_is_refused_while_the_first_stands(shop: Shop) -> N
 
 
 def test_realms_file_is_there_for_thirty_days_then_the_request_may_be_resubmitted(shop: Shop) -> None:
-    one = shop.done(**ASK)
-    assert one["statusLabel"] == "Available"
-    assert one["expiresAt"] == "2026-07-01T12:00:00.000000Z"
-    link = shop.link(one)
+    export = shop.done(**ASK)
+    assert export["statusLabel"] == "Available"
+    assert export["expiresAt"] == "2026-07-01T12:00:00.000000Z"
+    link = shop.link(export)
     assert ends(link) == NOW + timedelta(days=30)
     shop.clock = NOW + timedelta(days=30) - timedelta(seconds=1)
     assert shop.download(link["url"]).status_code == 200
     shop.clock = NOW + timedelta(days=30)
     assert code(shop.download(link["url"])) == (410, "expired")
-    expired = shop.get(one)
+    expired = shop.get(export)
     assert (expired["statusLabel"], expired["actions"]["resubmit"]) == ("Expired", True)
-    again = shop("POST", f"/{one['id']}/resubmit")
+    again = shop("POST", f"/{export['id']}/resubmit")
     assert again.status_code == 202
-    assert again.json()["resubmittedFrom"] == one["id"]
+    assert again.json()["resubmittedFrom"] == export["id"]
     shop.fulfil()
-    assert shop.get(again.json())["rows"] == one["rows"]
+    assert shop.get(again.json())["rows"] == export["rows"]
 
 
 def test_realms_people_see_their_own_requests(shop: Shop) -> None:
-    one = shop.done(**ASK)
+    export = shop.done(**ASK)
     assert shop("GET", who="bob").json()["items"] == []
-    assert code(shop("GET", f"/{one['id']}", who="bob")) == (404, "not_found")
-    assert [seen["id"] for seen in shop("GET", who="max").json()["items"]] == [one["id"]]
+    assert code(shop("GET", f"/{export['id']}", who="bob")) == (404, "not_found")
+    assert [seen["id"] for seen in shop("GET", who="max").json()["items"]] == [export["id"]]
 
 
 def test_realms_page_has_its_form_on_the_left(shop: Shop) -> None:

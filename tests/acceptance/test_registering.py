@@ -51,9 +51,11 @@ class Portal:
 
     def night(self, until: datetime) -> list[str]:
         """The scheduled run of a day; which entities it delivered, as `entity kind rows`."""
-        done = {one.delivery.id for one in run(self.place.installation(), "acme", until)}
+        done = {result.delivery.id for result in run(self.place.installation(), "acme", until)}
         listed = self("GET", "/tenants/acme/deliveries?limit=100").json()["items"]
-        return sorted(f"{one['entity']} {one['kind']} {one['rows']}" for one in listed if one["deliveryId"] in done)
+        return sorted(
+            f"{delivery['entity']} {delivery['kind']} {delivery['rows']}" for delivery in listed if delivery["deliveryId"] in done
+        )
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def portal(tmp_path: Path, issuer: TestIssuer) -> Iterator[Portal]:
     place = make_place(tmp_path, clock=NOON)
     (tmp_path / "config/tenants/acme.yaml").unlink()
     place.write("policy.yaml", {"destination": {"kind": "folder", "root": "out"}})
-    place.write("catalog.yaml", catalog(**{one: {**USER, "name": name, "relation": one} for one, name in NAMES.items()}))
+    place.write("catalog.yaml", catalog(**{item: {**USER, "name": name, "relation": item} for item, name in NAMES.items()}))
     for table in NAMES:
         if table != "user":
             place.sql(f'create table "{table}" as from "user"')
@@ -75,10 +77,10 @@ def test_registering_once_exports_on_schedule_without_further_action(portal: Por
     answer = portal("POST", "/export", EXAMPLE)
     assert (answer.status_code, answer.json()["activated"]) == (201, CHOSEN)
     midnight = datetime(2026, 5, 31, tzinfo=UTC)
-    assert portal.night(midnight) == sorted(f"{one} full 2" for one in CHOSEN)
+    assert portal.night(midnight) == sorted(f"{entity} full 2" for entity in CHOSEN)
     portal.place.user(3, "three", midnight + timedelta(hours=3))
-    assert portal.night(midnight + DAY) == sorted(f"{one} delta {int(one == 'user')}" for one in CHOSEN)
-    assert portal.night(midnight + 2 * DAY) == sorted(f"{one} delta 0" for one in CHOSEN)
+    assert portal.night(midnight + DAY) == sorted(f"{entity} delta {int(entity == 'user')}" for entity in CHOSEN)
+    assert portal.night(midnight + 2 * DAY) == sorted(f"{entity} delta 0" for entity in CHOSEN)
 
 
 def test_registering_delivers_the_history_first_then_records_of_the_previous_period_by_date(portal: Portal) -> None:
@@ -128,7 +130,7 @@ def test_registering_none_deactivates_every_export_and_delivers_no_more(portal: 
     assert (made["deactivated"], made["entities"]) == (sorted(CHOSEN), [])
     assert portal.night(datetime(2026, 5, 31, tzinfo=UTC)) == []
     inactive = portal("GET", "/export?includeInactive=true").json()["inactive"]
-    assert sorted(one["entity"] for one in inactive) == sorted(CHOSEN)
+    assert sorted(delivery["entity"] for delivery in inactive) == sorted(CHOSEN)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,8 @@ def test_registering_takes_names_as_an_array_or_a_string(portal: Portal, given: 
 def test_registering_selected_needs_entities_that_exist(portal: Portal, body: dict[str, Any]) -> None:
     answer = portal("POST", "/export", body)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation")
-    (one,) = answer.json()["errors"]
-    assert one["field"] == "entityList"
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "entityList"
     assert portal("GET").status_code == 404
 
 
@@ -160,7 +162,7 @@ def test_registering_daily_weekly_or_monthly_says_on_which_days_files_come(porta
         portal.night(datetime(2026, 6, day, tzinfo=UTC))
     folders = portal.place.out.glob("exports/acme/2026/06/*/user/user.csv")
     assert sorted(int(path.parts[-3]) for path in folders) == days
-    assert {one.value for one in Frequency} == {"daily", "weekly", "monthly"}
+    assert {member.value for member in Frequency} == {"daily", "weekly", "monthly"}
 
 
 def test_registering_is_described_by_the_schema_with_its_defaults_and_all_entity_names(portal: Portal) -> None:
@@ -181,5 +183,5 @@ def test_registering_is_described_by_the_schema_with_its_defaults_and_all_entity
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
     assert next(iter(examples.values()))["value"] == EXAMPLE
     assert operation["responses"]["201"]["content"]["application/json"]["example"]
-    assert {one["lang"] for one in operation["x-codeSamples"]} >= {"shell", "python", "javascript"}
+    assert {sample["lang"] for sample in operation["x-codeSamples"]} >= {"shell", "python", "javascript"}
     assert document["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]

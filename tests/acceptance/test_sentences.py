@@ -25,7 +25,7 @@ class Row:
 
 def rows(repository: Path) -> list[Row]:
     table = yaml.safe_load((repository / "tests/acceptance/sentences.yaml").read_text())
-    return [Row(document, one["says"], one["asserted"], tuple(one["tests"])) for document, listed in table.items() for one in listed]
+    return [Row(document, row["says"], row["asserted"], tuple(row["tests"])) for document, listed in table.items() for row in listed]
 
 
 def named_tests(folder: Path) -> set[str]:
@@ -36,16 +36,16 @@ def named_tests(folder: Path) -> set[str]:
 def test_every_sentence_names_what_is_asserted_and_tests_that_exist_and_assert(repository: Path) -> None:
     found = rows(repository)
     assert len(found) == 126
-    assert {one.document for one in found} == {"000", "001", "002", "003", "004"}
-    assert [one.says for one in found if not one.tests or not re.search(r"\w+ \w+.*\.$", one.asserted)] == []
-    named = {name for one in found for name in one.tests}
+    assert {row.document for row in found} == {"000", "001", "002", "003", "004"}
+    assert [row.says for row in found if not row.tests or not re.search(r"\w+ \w+.*\.$", row.asserted)] == []
+    named = {name for row in found for name in row.tests}
     assert named - named_tests(repository / "tests") == set()
     assert named - _asserting(repository / "tests") == set()
 
 
 def test_no_sentence_is_kept_partly(repository: Path) -> None:
     partly = re.compile(r"\b(partly|in part|not yet|except)\b", re.IGNORECASE)
-    assert [one.says for one in rows(repository) if partly.search(one.asserted)] == []
+    assert [row.says for row in rows(repository) if partly.search(row.asserted)] == []
 
 
 def _asserting(folder: Path) -> set[str]:
@@ -60,7 +60,7 @@ def _asserts(test: ast.FunctionDef) -> bool:
 
 
 def test_every_test_of_a_preset_stands_for_a_sentence_or_a_rule_of_its_own(repository: Path) -> None:
-    named = {name for one in rows(repository) for name in one.tests}
+    named = {name for row in rows(repository) for name in row.tests}
     rules = {
         "test_studies_of_another_tenant_are_not_there",
         "test_realms_mail_says_why_a_request_failed",

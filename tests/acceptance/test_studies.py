@@ -25,12 +25,12 @@ def test_studies_need_an_organization_and_a_tenant(shop: Shop) -> None:
 
 
 def test_studies_creating_takes_its_permission_and_viewing_does_not(shop: Shop) -> None:
-    one = shop.done()
+    export = shop.done()
     refused = shop("POST", "", {"formats": ["csv"]}, "vera")
     assert code(refused) == (403, "create_denied")
     assert refused.json()["detail"] == CREATE_DENIED
     assert not shop("GET", "/options", who="vera").json()["canCreate"]
-    assert [seen["id"] for seen in shop("GET", who="vera").json()["items"]] == [one["id"]]
+    assert [seen["id"] for seen in shop("GET", who="vera").json()["items"]] == [export["id"]]
     shop.policy(roles={"exporter": ["data.exports.create"]})  # the document's name of the permission
     assert shop.installation.configuration.export_policy("acme").permissions_of(["exporter"]) == {"exports.create"}
 
@@ -48,7 +48,7 @@ def test_studies_form_says_what_the_document_says(shop: Shop) -> None:
     names = [page["fields"][name] for name in ("scope", "project", "apps", "from", "to", "format")]
     assert names == ["Scope", "Project", "Apps", "From (optional)", "To (optional)", "Format"]
     assert list(page["formats"].values()) == ["NDJSON (recommended, lossless)", "CSV (flattened, analyst-friendly)", "Both"]
-    assert {one["name"] for one in options["entities"]} == {"HSI data", "Lab data"}
+    assert {entity["name"] for entity in options["entities"]} == {"HSI data", "Lab data"}
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_studies_form_says_what_the_document_says(shop: Shop) -> None:
     ids=["Current tenant", "A project", "An app", "Apps", "study", "participant"],
 )
 def test_studies_scope_holds_hsi_and_lab_data_and_rows_is_their_total(shop: Shop, scope: dict[str, Any], condition: str) -> None:
-    one = shop.done(scope=scope, formats=["ndjson"])
+    export = shop.done(scope=scope, formats=["ndjson"])
     hsi, lab = shop.count(condition, "hsi"), shop.count(condition, "lab")
     assert hsi
     assert lab
-    assert one["rows"] == hsi + lab
-    archive = shop.archive(one)
+    assert export["rows"] == hsi + lab
+    archive = shop.archive(export)
     assert (len(lines(archive, "hsi.ndjson")), len(lines(archive, "lab.ndjson"))) == (hsi, lab)
 
 
@@ -91,7 +91,7 @@ def test_studies_organization_is_exported_as_far_as_its_requester_may(shop: Shop
 def test_studies_project_and_apps_are_asked_for_by_their_scopes(shop: Shop, scope: dict[str, Any], field: str) -> None:
     refused = shop("POST", "", {"scope": scope, "formats": ["csv"]})
     assert code(refused) == (422, "validation")
-    assert field in {one["field"] for one in refused.json()["errors"]}
+    assert field in {error["field"] for error in refused.json()["errors"]}
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_studies_project_and_apps_are_asked_for_by_their_scopes(shop: Shop, scop
     ids=["neither", "from", "to", "both"],
 )
 def test_studies_from_and_to_are_optional(shop: Shop, span: dict[str, str], condition: str) -> None:
-    one = shop.done(range=span, formats=["ndjson"])
-    assert one["rows"] == shop.count(f"tenant_id = 'acme' and {condition} and updated_at < '{NOW}'", "hsi", "lab")
+    export = shop.done(range=span, formats=["ndjson"])
+    assert export["rows"] == shop.count(f"tenant_id = 'acme' and {condition} and updated_at < '{NOW}'", "hsi", "lab")
 
 
 def test_studies_formats_are_lossless_ndjson_flattened_csv_or_both(shop: Shop) -> None:
     assert shop("GET", "/options").json()["formats"] == BOTH
-    one = shop.done(formats=BOTH)
-    archive = shop.archive(one)
+    export = shop.done(formats=BOTH)
+    archive = shop.archive(export)
     assert {"hsi.ndjson", "hsi.csv", "lab.ndjson", "lab.csv", "manifest.json", "README.txt", "SHA256SUMS"} == set(archive.namelist())
     first = lines(archive, "hsi.ndjson")[0]
     assert first["context"]["device"]["model"]
@@ -133,7 +133,7 @@ def test_studies_large_exports_run_in_the_background(shop: Shop) -> None:
 def test_studies_table_lists_every_export_with_what_the_document_names(shop: Shop) -> None:
     first, second = shop.done(scope={"level": "project", "project": "p2"}, formats=["csv"]), shop.ask(formats=BOTH)
     listed = shop("GET", who="vera").json()["items"]
-    assert [one["id"] for one in listed] == [second["id"], first["id"]]
+    assert [export["id"] for export in listed] == [second["id"], first["id"]]
     older = listed[1]
     assert older["scope"] == {"level": "project", "project": "p2"}
     assert older["createdAt"] == "2026-06-01T12:00:00.000000Z"
@@ -147,10 +147,10 @@ def test_studies_table_lists_every_export_with_what_the_document_names(shop: Sho
 
 
 def test_studies_status_moves_through_its_four_stages(shop: Shop) -> None:
-    one = shop.ask()
-    assert shop.get(one)["statusLabel"] == "Pending"
-    shop.running(one, 42)
-    assert (shop.get(one)["statusLabel"], shop.get(one)["progress"]) == ("Running (42 %)", 42)
+    export = shop.ask()
+    assert shop.get(export)["statusLabel"] == "Pending"
+    shop.running(export, 42)
+    assert (shop.get(export)["statusLabel"], shop.get(export)["progress"]) == ("Running (42 %)", 42)
     assert shop.done()["statusLabel"] == "Done"
     failed = shop.failed()
     assert (failed["statusLabel"], failed["error"]["code"]) == ("Failed", "source_unavailable")
@@ -158,33 +158,33 @@ def test_studies_status_moves_through_its_four_stages(shop: Shop) -> None:
 
 
 def test_studies_link_is_active_when_done_until_the_archive_expires(shop: Shop) -> None:
-    one = shop.ask()
-    assert code(shop("POST", f"/{one['id']}/link")) == (409, "not_ready")
+    export = shop.ask()
+    assert code(shop("POST", f"/{export['id']}/link")) == (409, "not_ready")
     shop.fulfil()
-    link = shop.link(one)
+    link = shop.link(export)
     assert link["url"].startswith(f"{PUBLIC}/api/v1/downloads/")
     assert shop.download(link["url"]).status_code == 200
     shop.clock += timedelta(hours=1)
     assert code(shop.download(link["url"])) == (410, "expired")
-    assert shop.download(shop.link(one)["url"]).status_code == 200
+    assert shop.download(shop.link(export)["url"]).status_code == 200
     shop.clock = NOW + timedelta(days=7)
-    assert code(shop("POST", f"/{one['id']}/link")) == (410, "expired")
-    assert (shop.get(one)["statusLabel"], shop.get(one)["actions"]["download"]) == ("Expired", False)
+    assert code(shop("POST", f"/{export['id']}/link")) == (410, "expired")
+    assert (shop.get(export)["statusLabel"], shop.get(export)["actions"]["download"]) == ("Expired", False)
 
 
 def test_studies_page_polls_by_itself_and_has_refresh(shop: Shop) -> None:
     page = shop("GET", "/options").json()["page"]
     assert (page["auto_poll"], page["refresh"]) == (True, "always")
-    one = shop.ask()
-    assert shop("GET", f"/{one['id']}").headers["retry-after"] == "2"
+    export = shop.ask()
+    assert shop("GET", f"/{export['id']}").headers["retry-after"] == "2"
     shop.fulfil()
-    assert "retry-after" not in shop("GET", f"/{one['id']}").headers
+    assert "retry-after" not in shop("GET", f"/{export['id']}").headers
 
 
 def test_studies_of_another_tenant_are_not_there(shop: Shop) -> None:
-    one = shop.done()
-    assert code(shop("GET", f"/{one['id']}", who="gus")) == (404, "not_found")
-    assert code(shop("GET", f"/{one['id']}", who="gus", tenant="globex")) == (404, "not_found")
+    export = shop.done()
+    assert code(shop("GET", f"/{export['id']}", who="gus")) == (404, "not_found")
+    assert code(shop("GET", f"/{export['id']}", who="gus", tenant="globex")) == (404, "not_found")
 
 
 @pytest.mark.parametrize("address", ["page/requests", "settings/exports"])

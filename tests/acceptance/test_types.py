@@ -36,11 +36,11 @@ def test_types_creating_takes_a_permission_of_its_own(shop: Shop) -> None:
 
 def test_types_table_tells_type_format_entity_types_status_and_time(shop: Shop) -> None:
     shop.ask(exportType="full", entities=["Audit log", "Employees"], formats=["csv", "xlsx"])
-    (one,) = shop("GET").json()["items"]
-    assert one["exportType"] == "full"
-    assert one["formatLabels"] == ["CSV", "XLSX"]
-    assert one["entityNames"] == ["Employees", "Audit log"]
-    assert (one["statusLabel"], one["createdAt"]) == ("pending", "2026-06-01T12:00:00.000000Z")
+    (export,) = shop("GET").json()["items"]
+    assert export["exportType"] == "full"
+    assert export["formatLabels"] == ["CSV", "XLSX"]
+    assert export["entityNames"] == ["Employees", "Audit log"]
+    assert (export["statusLabel"], export["createdAt"]) == ("pending", "2026-06-01T12:00:00.000000Z")
     page = shop("GET", "/options").json()["page"]
     assert page["columns"] == ["type", "format", "entities", "status", "requested", "actions"]
     assert (page["path"], page["title"], page["new"]) == ("/settings/exports", "Data Exports", "New Export")
@@ -49,15 +49,15 @@ def test_types_table_tells_type_format_entity_types_status_and_time(shop: Shop) 
 def test_types_table_lists_the_requests_of_the_whole_organisation(shop: Shop) -> None:
     here, there = shop.done(**RECORDS), shop("POST", "", RECORDS, who="gus", tenant="globex").json()
     shop.sample.people["ada"]["tenant"] = ["acme", "globex"]
-    assert {one["id"] for one in shop("GET").json()["items"]} == {here["id"], there["id"]}
-    assert [one["id"] for one in shop("GET", who="vera").json()["items"]] == [here["id"]]  # may not view the other tenant
+    assert {export["id"] for export in shop("GET").json()["items"]} == {here["id"], there["id"]}
+    assert [export["id"] for export in shop("GET", who="vera").json()["items"]] == [here["id"]]  # may not view the other tenant
 
 
 def test_types_status_goes_from_pending_over_processing_to_completed_or_failed(shop: Shop) -> None:
-    one = shop.ask(**RECORDS)
-    assert shop.get(one)["statusLabel"] == "pending"
-    shop.running(one, 10)
-    assert shop.get(one)["statusLabel"] == "processing"
+    export = shop.ask(**RECORDS)
+    assert shop.get(export)["statusLabel"] == "pending"
+    shop.running(export, 10)
+    assert shop.get(export)["statusLabel"] == "processing"
     assert shop.done(**RECORDS)["statusLabel"] == "completed"
     assert shop.failed(**RECORDS)["statusLabel"] == "failed"
 
@@ -89,12 +89,12 @@ def test_types_export_type_decides_about_entities_and_formats(shop: Shop) -> Non
     ]:
         refused = shop("POST", "", body)
         assert code(refused) == (422, "validation")
-        assert {one["field"] for one in refused.json()["errors"]} == {field}
+        assert {error["field"] for error in refused.json()["errors"]} == {field}
 
 
 def test_types_hold_their_entity_types_in_every_format(shop: Shop) -> None:
-    one = shop.done(exportType="full", entities=["Employees", "Appointments", "Audit log"], formats=["csv", "json", "xlsx"])
-    archive = shop.archive(one)
+    export = shop.done(exportType="full", entities=["Employees", "Appointments", "Audit log"], formats=["csv", "json", "xlsx"])
+    archive = shop.archive(export)
     for entity in ("employees", "appointments", "audit_log"):
         rows = list(csv.reader(io.StringIO(archive.read(f"{entity}.csv").decode())))
         book = openpyxl.load_workbook(io.BytesIO(archive.read(f"{entity}.xlsx")), read_only=True)
@@ -104,9 +104,9 @@ def test_types_hold_their_entity_types_in_every_format(shop: Shop) -> None:
 
 
 def test_types_download_signs_a_url_for_an_hour_and_a_fresh_one_any_time(shop: Shop) -> None:
-    one = shop.done(**RECORDS)
-    assert shop.get(one)["actions"]["download"]
-    link = shop.link(one)
+    export = shop.done(**RECORDS)
+    assert shop.get(export)["actions"]["download"]
+    link = shop.link(export)
     assert ends(link) == NOW + timedelta(seconds=3600)
     shop.clock = NOW + timedelta(seconds=3599)
     assert shop.download(link["url"]).status_code == 200
@@ -114,7 +114,7 @@ def test_types_download_signs_a_url_for_an_hour_and_a_fresh_one_any_time(shop: S
     late = shop.download(link["url"])
     assert code(late) == (410, "expired")
     assert late.json()["detail"] == "The link has expired. Ask for a new one."
-    fresh = shop.link(one)
+    fresh = shop.link(export)
     assert fresh["url"] != link["url"]
     assert shop.download(fresh["url"]).status_code == 200
     assert shop.download(fresh["url"][:-3] + "abc").status_code == 404
@@ -122,8 +122,8 @@ def test_types_download_signs_a_url_for_an_hour_and_a_fresh_one_any_time(shop: S
 
 def test_types_deleting_a_row_touches_no_record(shop: Shop) -> None:
     before = shop.count("true", "employees", "appointments", "audit_log")
-    one, other = shop.done(**RECORDS), shop.done(**RECORDS)
-    assert shop("DELETE", f"/{one['id']}").status_code == 204
+    first, other = shop.done(**RECORDS), shop.done(**RECORDS)
+    assert shop("DELETE", f"/{first['id']}").status_code == 204
     assert [seen["id"] for seen in shop("GET").json()["items"]] == [other["id"]]
     assert shop.count("true", "employees", "appointments", "audit_log") == before
     assert len(list((shop.sample.folder / ".waybill/archive").rglob("*.zip"))) == 1
@@ -131,10 +131,10 @@ def test_types_deleting_a_row_touches_no_record(shop: Shop) -> None:
 
 @pytest.mark.parametrize("who", ["gus", "nora"])
 def test_types_exports_stay_with_those_whom_access_controls_let_in(shop: Shop, who: str) -> None:
-    one = shop.done(**RECORDS)
+    export = shop.done(**RECORDS)
     for method, path in [("GET", ""), ("POST", "/link"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/resubmit")]:
-        assert code(shop(method, f"/{one['id']}{path}", who=who))[0] in (403, 404)
-    assert b"Person 1" not in shop("GET", f"/{one['id']}", who=who).content
+        assert code(shop(method, f"/{export['id']}{path}", who=who))[0] in (403, 404)
+    assert b"Person 1" not in shop("GET", f"/{export['id']}", who=who).content
 
 
 def test_types_who_signs_in_for_the_page_comes_back_to_it_with_what_was_asked(shop: Shop) -> None:

@@ -311,7 +311,10 @@ def run(metadata: None, place: Place, dags: Callable[[], dict[str, Any]]) -> Cal
 
 
 def states(found: Any) -> dict[str, str]:
-    return {f"{one.task_id}{'' if one.map_index < 0 else one.map_index}": str(one.state) for one in found.get_task_instances()}
+    return {
+        f"{instance.task_id}{'' if instance.map_index < 0 else instance.map_index}": str(instance.state)
+        for instance in found.get_task_instances()
+    }
 
 
 def events(after: int = 0) -> list[tuple[int, str, dict[str, Any]]]:
@@ -334,7 +337,7 @@ def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(
     place.user(1, "Ada", NOON - DAY)
     first = run(until=NOON.isoformat())
     assert states(first) == {"plan": "success", "deliver0": "success", "announce": "success", "close_day": "success"}
-    assert [one.rendered_map_index for one in first.get_task_instances() if one.task_id == "deliver"] == ["theme, user"]
+    assert [instance.rendered_map_index for instance in first.get_task_instances() if instance.task_id == "deliver"] == ["theme, user"]
     place.user(2, "Bob", NOON)
     second = run(until=(NOON + DAY).isoformat())
     assert str(second.state) == "success"
@@ -348,7 +351,7 @@ def test_a_run_delivers_the_full_load_and_the_next_the_delta_and_announces_both(
         ("export/acme/theme", 2, "full", 0),
         ("export/acme/user", 2, "delta", 1),
     ]
-    manifests = {one["delivery_id"]: one["sha256"] for _, one in place.manifests()}
+    manifests = {delivery["delivery_id"]: delivery["sha256"] for _, delivery in place.manifests()}
     assert {extra["delivery_id"]: extra["sha256"] for _, _, extra in events(seen)} == manifests
 
 
@@ -366,7 +369,7 @@ def test_a_failing_entity_fails_the_run_and_leaves_the_others_delivered_and_anno
     place.user(2, "Bob", NOON)
     repaired = run(until=(NOON + DAY).isoformat())
     assert str(repaired.state) == "success"
-    assert [one.rendered_map_index for one in repaired.get_task_instances() if one.task_id == "deliver"] == ["user"]
+    assert [instance.rendered_map_index for instance in repaired.get_task_instances() if instance.task_id == "deliver"] == ["user"]
     assert [row[1] for row in place.rows()] == ["Ada", "Bob"], "the overdue window and the one behind it"
     assert {"exports/acme/2026/05/31/_MANIFEST.json", "exports/acme/2026/06/01/_MANIFEST.json"} <= set(place.files())
 
@@ -381,9 +384,9 @@ def test_a_small_delivery_that_fails_gets_a_task_that_bears_its_name_and_the_oth
     place.user(1, "Ada", NOON)
     found = run(until=(NOON + DAY).isoformat())
     assert states(found) == {"plan": "success", "deliver0": "failed", "announce": "success", "close_day": "failed"}
-    assert [one.rendered_map_index for one in found.get_task_instances() if one.task_id == "deliver"] == ["user"]
+    assert [instance.rendered_map_index for instance in found.get_task_instances() if instance.task_id == "deliver"] == ["user"]
     assert [(name, extra["sequence"]) for _, name, extra in events(seen)] == [("export/acme/theme", 2)]
-    newest = {one["entity"]: one["delivery_id"] for one in listed(place.installation(), "acme", limit=2)}
+    newest = {delivery["entity"]: delivery["delivery_id"] for delivery in listed(place.installation(), "acme", limit=2)}
     run_id = quote(found.run_id)
     log_of = AirflowScheduler().log_of
     assert log_of("acme", newest["user"]) == f"dags/export__acme/runs/{run_id}/tasks/deliver/mapped/0?try_number=1"
@@ -409,10 +412,10 @@ def test_what_a_killed_try_committed_is_announced_by_the_next(place):
     installation = place.installation()
     started = datetime.now(UTC)
     due = plan(installation, "acme", NOON + DAY)
-    assert all(one.error is None for one in finish(installation, "acme", NOON + DAY, [due[0].id]))
+    assert all(result.error is None for result in finish(installation, "acme", NOON + DAY, [due[0].id]))
     again = tasks.Due(installation, "acme", NOON + DAY, plan(installation, "acme", NOON + DAY), [])
     begun = tasks.begin(again, killed_since=started)
-    assert [name for name, _ in begun.events] == [f"export/acme/{one.entity}" for one in due]
+    assert [name for name, _ in begun.events] == [f"export/acme/{delivery.entity}" for delivery in due]
     assert begun.closed
 
 
@@ -423,10 +426,10 @@ def test_what_is_large_by_its_last_delivery_or_unknown_gets_a_mapped_task(place)
     assert sizing.small(installation, first) == [], "nobody knows how large a full load is"
     place.run(NOON)
     due = plan(installation, "acme", NOON + DAY)
-    assert {one.entity for one in sizing.small(installation, due)} == {"theme", "user"}
+    assert {delivery.entity for delivery in sizing.small(installation, due)} == {"theme", "user"}
     with installation.ledger.begin() as connection:
         connection.execute(text("UPDATE attempt SET bytes = 100000000 WHERE delivery = :id"), {"id": first[1].id})
-    assert {one.entity for one in sizing.small(installation, due)} == {"theme"}
+    assert {delivery.entity for delivery in sizing.small(installation, due)} == {"theme"}
     with installation.ledger.begin() as connection:
         deliveries.fail(connection, due[0].id, "no", "transient")
     assert sizing.small(installation, plan(installation, "acme", NOON + DAY)) == []
@@ -436,7 +439,7 @@ def test_a_longer_window_is_expected_to_hold_more(place):
     place.run(NOON)
     place.run(NOON + DAY)
     installation = place.installation()
-    user = next(one for one in plan(installation, "acme", NOON + 11 * DAY) if one.entity == "user")
+    user = next(delivery for delivery in plan(installation, "acme", NOON + 11 * DAY) if delivery.entity == "user")
     last = deliveries.Last(1000, NOON, NOON + DAY)
     assert sizing.expected_bytes(user, last) == 10_000
     assert sizing.expected_bytes(user, deliveries.Last(1000, None, NOON)) == 1000
@@ -451,12 +454,12 @@ def test_a_run_delivers_over_one_connection_and_one_engine(place):
     with installation.kept_open():
         with installation.session(registered) as first, installation.session(registered) as second:
             assert first is second
-        with engine.connect() as one, engine.connect() as other:
-            assert other is not one, "it is in use"
+        with engine.connect() as single, engine.connect() as other:
+            assert other is not single, "it is in use"
         with engine.connect() as again:
-            assert again is one
+            assert again is single
     with engine.connect() as outside:
-        assert outside is not one
+        assert outside is not single
     assert tasks.begin(due).closed
 
 
@@ -465,7 +468,7 @@ def test_a_manual_run_takes_entities_and_a_full_load(run, place):
     run(until=NOON.isoformat())
     found = run(until=NOON.isoformat(), entities=["user"], full_load=True)
     assert str(found.state) == "success"
-    assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
+    assert [(delivery["entity"], delivery["generation"]) for _, delivery in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
 
 
 def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
@@ -478,7 +481,7 @@ def test_a_plan_that_is_tried_again_asks_for_no_second_full_load(run, place):
     (left,) = tasks.begin(second).batches
     tasks.deliver("acme", left, again)
     assert tasks.plan("acme", again).due == []
-    assert [(one["entity"], one["generation"]) for _, one in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
+    assert [(delivery["entity"], delivery["generation"]) for _, delivery in place.manifests()] == [("theme", 1), ("user", 2), ("user", 1)]
 
 
 def test_a_run_of_nothing_due_or_of_a_disabled_tenant_succeeds(run, place):
@@ -624,8 +627,8 @@ def test_a_pool_is_made_when_the_first_run_that_needs_it_starts_and_never_change
         started.dag = dag
         listener.on_dag_run_running(started, "started")
         session.flush()
-        made = {one.pool: one for one in session.scalars(select(Pool).where(Pool.pool.startswith("waybill.sftp.pooled_sftp")))}
-        assert {name: one.slots for name, one in made.items()} == {"waybill.sftp.pooled_sftp": 6, "waybill.sftp.pooled_sftp.full": 3}
+        made = {value.pool: value for value in session.scalars(select(Pool).where(Pool.pool.startswith("waybill.sftp.pooled_sftp")))}
+        assert {name: value.slots for name, value in made.items()} == {"waybill.sftp.pooled_sftp": 6, "waybill.sftp.pooled_sftp.full": 3}
         changed = made["waybill.sftp.pooled_sftp"]
         changed.slots = 1
         session.flush()

@@ -25,7 +25,7 @@ def test_the_doctor_parses_the_dag_files_and_looks_at_the_pools(tmp_path: Path) 
     environment |= {"AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "30", "WAYBILL_CONFIG_DIR": str(tmp_path / "config")}
     environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{tmp_path}/airflow.db"  # another test may have filled the shared one
     done = subprocess.run([sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, timeout=600, check=True)
-    found = {one["name"]: one for one in json.loads(done.stdout.splitlines()[-1])}
+    found = {load["name"]: load for load in json.loads(done.stdout.splitlines()[-1])}
     assert found["export_requests.py"]["status"] == "failed"
     assert "ValueError: oops" in found["export_requests.py"]["found"]
     assert found["tenant_exports.py"]["status"] == "warning"

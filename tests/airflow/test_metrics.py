@@ -81,10 +81,10 @@ def emit_everything(place: Place) -> None:
 def test_deliveries_failures_and_lateness_arrive_at_statsd_with_their_tags(place, statsd, airflow_metrics):
     airflow_metrics(statsd_on=True, statsd_host="127.0.0.1", statsd_port=statsd.port, statsd_influxdb_enabled=True)
     emit_everything(place)
-    found = {one.name: one for one in statsd.wait("airflow.waybill.windows.oldest")}
+    found = {item.name: item for item in statsd.wait("airflow.waybill.windows.oldest")}
     acme = {"tenant": "acme", "entity": "user", "kind": "full"}
     host = {"host": socket.gethostname()}
-    (size,) = (one["bytes"] for _, one in place.manifests() if one["entity"] == "user")
+    (size,) = (delivery["bytes"] for _, delivery in place.manifests() if delivery["entity"] == "user")
     assert found["airflow.waybill.deliveries"] == Metric("airflow.waybill.deliveries", 1, "c", {**acme, "status": "committed"})
     assert found["airflow.waybill.rows"] == Metric("airflow.waybill.rows", 1, "c", acme)
     assert found["airflow.waybill.bytes"] == Metric("airflow.waybill.bytes", size, "c", acme)
@@ -104,7 +104,7 @@ def test_what_is_well_again_is_told_as_nought(place, statsd, airflow_metrics):
     place.run(MIDNIGHT)
     place.clock = MIDNIGHT + timedelta(hours=7)
     metrics.standing(place.installation())
-    found = {one.name: one.value for one in statsd.wait("airflow.waybill.spool.bytes")}
+    found = {item.name: item.value for item in statsd.wait("airflow.waybill.spool.bytes")}
     assert set(found.values()) == {0.0}
     assert "airflow.waybill.lateness" in found
 
@@ -112,7 +112,7 @@ def test_what_is_well_again_is_told_as_nought(place, statsd, airflow_metrics):
 def test_a_plain_statsd_that_knows_no_tags_still_counts_failures_by_code(place, statsd, airflow_metrics):
     airflow_metrics(statsd_on=True, statsd_host="127.0.0.1", statsd_port=statsd.port)
     emit_everything(place)
-    found = {one.name: one for one in statsd.wait("airflow.waybill.windows.oldest")}
+    found = {item.name: item for item in statsd.wait("airflow.waybill.windows.oldest")}
     assert found["airflow.waybill.failures.schema_drift"] == Metric("airflow.waybill.failures.schema_drift", 1, "c", {})
 
 
@@ -134,10 +134,10 @@ def test_the_same_metrics_arrive_at_an_opentelemetry_collector(place, http: Http
     for call in http.received:
         body = gzip.decompress(call.body) if call.headers.get("content-encoding") == "gzip" else call.body
         for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-            for one in (metric for scope in resource.scope_metrics for metric in scope.metrics):
-                kind = one.WhichOneof("data")
-                points = getattr(one, kind).data_points
-                found.setdefault(one.name, set()).update(attribute.key for point in points for attribute in point.attributes)
+            for item in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                kind = item.WhichOneof("data")
+                points = getattr(item, kind).data_points
+                found.setdefault(item.name, set()).update(attribute.key for point in points for attribute in point.attributes)
     assert {name: labels for name, labels in found.items() if name.startswith("airflow.waybill.")} == {
         f"airflow.{name}": labels for name, labels in EMITTED.items()
     }
@@ -170,12 +170,12 @@ def in_prometheus(name: str) -> set[str]:
 
 def queries(repository: Path) -> list[str]:
     board = json.loads((repository / "deploy/grafana/waybill.json").read_text())
-    variables = [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    variables = [column["query"]["query"] for column in board["templating"]["list"] if column["type"] == "query"]
     return [*variables, *(target["expr"] for panel in board["panels"] for target in panel["targets"])]
 
 
 def test_every_query_of_the_dashboard_finds_a_metric_and_every_metric_is_drawn(repository: Path):
-    known = {one: tags for name, tags in EMITTED.items() for one in in_prometheus(name)}
+    known = {item: tags for name, tags in EMITTED.items() for item in in_prometheus(name)}
     drawn: set[str] = set()
     for query in queries(repository):
         patterns = re.findall(r'__name__=~"([^"]+)"', query)
@@ -192,15 +192,15 @@ def test_every_query_of_the_dashboard_finds_a_metric_and_every_metric_is_drawn(r
     assert [name for name in EMITTED if not in_prometheus(name) & drawn] == []
 
 
-def _series(one: Metric, *, through_otel: bool) -> dict[str, dict[str, str]]:
+def _series(item: Metric, *, through_otel: bool) -> dict[str, dict[str, str]]:
     """What a minute's repetition of a StatsD line becomes in Prometheus: as statsd_exporter names it, or an OpenTelemetry collector."""
-    name = one.name.replace(".", "_")
-    labels = ",".join(f'{label}="{value}"' for label, value in one.tags.items())
-    if one.kind == "g":
-        return {f"{name}{{{labels}}}": f"{one.value}+0x20"}
-    if one.kind == "c":
-        return {f"{name}{'_total' if through_otel else ''}{{{labels}}}": f"0+{one.value}x20"}
-    unit, size = ("_milliseconds", one.value) if through_otel else ("", one.value / 1000)
+    name = item.name.replace(".", "_")
+    labels = ",".join(f'{label}="{value}"' for label, value in item.tags.items())
+    if item.kind == "g":
+        return {f"{name}{{{labels}}}": f"{item.value}+0x20"}
+    if item.kind == "c":
+        return {f"{name}{'_total' if through_otel else ''}{{{labels}}}": f"0+{item.value}x20"}
+    unit, size = ("_milliseconds", item.value) if through_otel else ("", item.value / 1000)
     return {f"{name}{unit}_sum{{{labels}}}": f"0+{size}x20", f"{name}{unit}_count{{{labels}}}": "0+1x20"}
 
 
@@ -212,10 +212,10 @@ def test_prometheus_answers_every_query_of_the_dashboard_with_what_was_emitted(
     has_tags = way != "statsd without tags"
     airflow_metrics(statsd_on=True, statsd_host="127.0.0.1", statsd_port=statsd.port, statsd_influxdb_enabled=has_tags)
     emit_everything(place)
-    emitted = [one for one in statsd.wait("airflow.waybill.windows.oldest") if ".waybill." in one.name]
+    emitted = [item for item in statsd.wait("airflow.waybill.windows.oldest") if ".waybill." in item.name]
     other = Metric("airflow.waybill.failures.refused", 2, "c", {"tenant": "acme", "entity": "user"} if has_tags else {})
-    size, took = (next(one.value for one in emitted if one.name.endswith(name)) for name in (".bytes", ".duration"))
-    spool = next(one.value for one in emitted if one.name.endswith("spool.bytes"))
+    size, took = (next(item.value for item in emitted if item.name.endswith(name)) for name in (".bytes", ".duration"))
+    spool = next(item.value for item in emitted if item.name.endswith("spool.bytes"))
     wanted = {
         "Late tenants": {"": 1},
         "At risk": {"": 0},
@@ -232,7 +232,7 @@ def test_prometheus_answers_every_query_of_the_dashboard_with_what_was_emitted(
     }
     if not has_tags:
         wanted = {title: {label if "code" in label else "": value for label, value in rows.items()} for title, rows in wanted.items()}
-    series = {text: values for one in (*emitted, other) for text, values in _series(one, through_otel=way == "otel").items()}
+    series = {text: values for item in (*emitted, other) for text, values in _series(item, through_otel=way == "otel").items()}
     board = json.loads((repository / "deploy/grafana/waybill.json").read_text())
     assert {panel["title"] for panel in board["panels"]} == wanted.keys()
     for panel in board["panels"]:
@@ -251,15 +251,15 @@ def test_prometheus_answers_every_query_of_the_dashboard_with_what_was_emitted(
 
 
 def _rounded(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**one, "value": round(one["value"], 6)} for one in answers]
+    return [{**answer, "value": round(answer["value"], 6)} for answer in answers]
 
 
 def test_the_dashboard_is_one_that_grafana_takes(repository: Path):
     board = json.loads((repository / "deploy/grafana/waybill.json").read_text())
-    ids = [one["id"] for one in board["panels"]]
+    ids = [panel["id"] for panel in board["panels"]]
     assert len(ids) == len(set(ids))
-    assert all(one["gridPos"]["x"] + one["gridPos"]["w"] <= 24 for one in board["panels"])
-    assert all(one["datasource"]["uid"] == "${datasource}" for one in board["panels"])
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in board["panels"])
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in board["panels"])
 
 
 def test_the_page_of_metrics_names_each(repository: Path):
@@ -283,6 +283,8 @@ def test_every_line_of_a_delivery_carries_tenant_entity_and_delivery(place):
         structlog.configure(**before)
     lines = [json.loads(line) for line in kept.getvalue().splitlines()]
     ids = {result.delivery.entity: result.delivery.id for result in results}
-    told = [one for one in lines if one.get("logger") == "waybill.airflow.tasks"]
-    assert {one["entity"]: (one["tenant"], one["delivery"]) for one in told} == {name: ("acme", ids[name]) for name in ("user", "theme")}
-    assert [one for one in lines if one["event"] == "of nobody" and "tenant" in one] == []
+    told = [item for item in lines if item.get("logger") == "waybill.airflow.tasks"]
+    assert {delivery["entity"]: (delivery["tenant"], delivery["delivery"]) for delivery in told} == {
+        name: ("acme", ids[name]) for name in ("user", "theme")
+    }
+    assert [item for item in lines if item["event"] == "of nobody" and "tenant" in item] == []

@@ -75,7 +75,7 @@ def cost_of(installation: Installation) -> Iterator[Cost]:
         _watching.remove(opened)
         event.remove(engine, "connect", watch)
         engine.dispose()
-        cost.files = [one for one in opened if "/config/tenants/" in one]
+        cost.files = [path for path in opened if "/config/tenants/" in path]
 
 
 def grown(root: Path, tenants: int, days: int) -> Place:
@@ -90,7 +90,7 @@ def grown(root: Path, tenants: int, days: int) -> Place:
     place.tenant(deliverAt="01:00", deliverBy="09:00", landing={"status": True})
     installation = place.installation()
     apply(installation, actor="test")
-    assert all(one.error is None for one in running.run(installation, "acme", NOON - DAY))
+    assert all(result.error is None for result in running.run(installation, "acme", NOON - DAY))
     with installation.ledger.begin() as connection:
         _copy_days(connection, days)
         for number in range(tenants - 1):
@@ -107,34 +107,34 @@ def _rows(connection: Connection, table: Table) -> list[dict[str, Any]]:
 
 def _copy_tenant(connection: Connection, name: str) -> None:
     """Its registration, streams, and the deliveries of one day, as acme has them."""
-    for one in _rows(connection, tenant):
-        connection.execute(insert(tenant).values({**one, "id": name}))
+    for row in _rows(connection, tenant):
+        connection.execute(insert(tenant).values({**row, "id": name}))
     for table in (registration, audit, day):
         rows = _rows(connection, table)[-1:]
-        connection.execute(insert(table), [{**one, "tenant": name, **({"id": None} if table is audit else {})} for one in rows])
-    for one in _rows(connection, stream):
-        old = one.pop("id")
-        new = connection.execute(insert(stream).values({**one, "tenant": name})).inserted_primary_key[0]
+        connection.execute(insert(table), [{**item, "tenant": name, **({"id": None} if table is audit else {})} for item in rows])
+    for row in _rows(connection, stream):
+        old = row.pop("id")
+        new = connection.execute(insert(stream).values({**row, "tenant": name})).inserted_primary_key[0]
         last = connection.execute(select(delivery).where(delivery.c.stream == old).order_by(delivery.c.id.desc())).first()
         _copy_delivery(connection, dict(last._mapping), f"{new:08x}", stream=new, tenant=name, folder=last.folder.replace("acme", name))
 
 
-def _copy_delivery(connection: Connection, one: dict[str, Any], mark: str, **changed: Any) -> None:
+def _copy_delivery(connection: Connection, item: dict[str, Any], mark: str, **changed: Any) -> None:
     """`mark` makes other ids of the same time."""
-    ids = {name: one[name][:24] + mark for name in ("id", "adopted")}
-    copy = {**one, **ids, **changed}
-    made = dict(connection.execute(select(attempt).where(attempt.c.id == one["adopted"])).one()._mapping)
+    ids = {name: item[name][:24] + mark for name in ("id", "adopted")}
+    copy = {**item, **ids, **changed}
+    made = dict(connection.execute(select(attempt).where(attempt.c.id == item["adopted"])).one()._mapping)
     connection.execute(insert(delivery).values(copy))
     connection.execute(insert(attempt).values({**made, "id": copy["adopted"], "delivery": copy["id"]}))
 
 
 def _copy_days(connection: Connection, days: int) -> None:
     """Deliveries before the first one of acme, day by day into the past. The first one becomes the newest of their row."""
-    for one in _rows(connection, stream):
-        (newest,) = connection.execute(select(delivery).where(delivery.c.stream == one["id"])).all()
+    for row in _rows(connection, stream):
+        (newest,) = connection.execute(select(delivery).where(delivery.c.stream == row["id"])).all()
         newest = dict(newest._mapping)
         connection.execute(update(delivery).where(delivery.c.id == newest["id"]).values(sequence=days))
-        connection.execute(update(stream).where(stream.c.id == one["id"]).values(sequence=days))
+        connection.execute(update(stream).where(stream.c.id == row["id"]).values(sequence=days))
         made = dict(connection.execute(select(attempt).where(attempt.c.id == newest["adopted"])).one()._mapping)
         copies = [{**newest, **_at(newest, days - number), "sequence": number} for number in range(1, days)]
         connection.execute(insert(delivery), copies)
@@ -169,12 +169,12 @@ def night(installation: Installation) -> None:
     due = planning.plan(installation, "acme", NOON)
     assert len(due) == 2
     unfinished_repairs(installation, "acme")
-    chosen = [one.id for one in sizing.small(installation, due)]
+    chosen = [delivery.id for delivery in sizing.small(installation, due)]
     with installation.kept_open():
-        results = running.finish(installation, "acme", NOON, [one.id for one in due], spare=True)
-        assert all(one.error is None for one in results)
+        results = running.finish(installation, "acme", NOON, [delivery.id for delivery in due], spare=True)
+        assert all(result.error is None for result in results)
         assert chosen
-        assert describing.committed(installation, "acme", [one.id for one in due])
+        assert describing.committed(installation, "acme", [delivery.id for delivery in due])
         assert describing.listed(installation, "acme", status="open") == []
         assert days.close_day(installation, "acme")
     sending.tell(installation, "acme")
@@ -207,11 +207,11 @@ BODY = {"entityList": ["user", "theme"], "frequency": "daily", "destination": {"
 OF_ONE_TENANT: dict[str, Callable[[Installation], Any]] = {
     "a night": night,
     "announce": announced,
-    "plan of the command line": lambda one: planning.preview(one, "acme", NOON),
-    "apply of one tenant": lambda one: apply(one, actor="test", only="acme"),
+    "plan of the command line": lambda item: planning.preview(item, "acme", NOON),
+    "apply of one tenant": lambda item: apply(item, actor="test", only="acme"),
     "poll of the watcher": waiting,
-    "status of one tenant": lambda one: overview.of_tenant(one, "acme"),
-    "words of a request": lambda one: one.words_of("acme"),
+    "status of one tenant": lambda item: overview.of_tenant(item, "acme"),
+    "words of a request": lambda item: item.words_of("acme"),
     "GET of the registration": asked("GET", f"/api/v1{TENANT}/export"),
     "GET of deliveries": asked("GET", f"/api/v1{TENANT}/deliveries?limit=20"),
     "GET of deliveries of an entity it never had": asked("GET", f"/api/v1{TENANT}/deliveries?entity=colour"),
@@ -246,7 +246,7 @@ def costs(places: dict[str, Place], work: Callable[[Installation], Any]) -> dict
 
 
 OF_ALL_TENANTS: dict[str, Callable[[Installation], Any]] = {
-    "overview": lambda one: overview.overview(one, set),
+    "overview": lambda item: overview.overview(item, set),
     "watch for what is late": watch,
     "measures": measure,
     "housekeeping": kept,
@@ -267,7 +267,7 @@ def test_what_is_done_for_one_tenant_grows_neither_with_the_others_nor_with_its_
     room = {"many tenants": MANY * LOOKS_AT_EACH.get(name, 0), "years": ADDS_UP_A_YEAR.get(name, 0)}
     for place, cost in found.items():
         assert cost.steps <= 1.1 * found["small"].steps + 10 + room.get(place, 0), place
-        assert cost.files == [] or {Path(one).name for one in cost.files} == {"acme.yaml"}
+        assert cost.files == [] or {Path(file).name for file in cost.files} == {"acme.yaml"}
 
 
 @pytest.mark.parametrize("name", OF_ALL_TENANTS)
@@ -286,6 +286,6 @@ def test_a_long_lived_process_opens_of_all_tenants_files_only_those_written_sinc
     place.tenant("tenant7", frequency="hourly")
     with cost_of(held.current()) as cost:
         assert held.current().configuration.broken == {"tenant7"}
-    assert [Path(one).name for one in cost.files] == ["tenant7.yaml"]
+    assert [Path(file).name for file in cost.files] == ["tenant7.yaml"]
     place.tenant("tenant7")
     assert held.current().configuration.findings == ()

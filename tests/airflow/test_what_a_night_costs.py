@@ -69,17 +69,17 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def deliver_a_day(installation: Installation, tenant: str, until: Any) -> None:
     planned = plan(installation, tenant, until)
-    assert all(result.error is None for result in running.finish(installation, tenant, until, [one.id for one in planned]))
+    assert all(result.error is None for result in running.finish(installation, tenant, until, [delivery.id for delivery in planned]))
     if planned:
-        describing.committed_since(installation, tenant, min(one.id for one in planned))
+        describing.committed_since(installation, tenant, min(delivery.id for delivery in planned))
     days.close_day(installation, tenant)
 
 
 def test_a_tenants_night_opens_no_tenants_file(place: Place) -> None:
     with files_opened() as opened:
         deliver_a_day(place.installation(), "tenant7", NOON)
-    assert [one for one in opened if "/tenants/" in one] == []
-    assert sum(one.endswith("catalog.yaml") for one in opened) == 1
+    assert [path for path in opened if "/tenants/" in path] == []
+    assert sum(path.endswith("catalog.yaml") for path in opened) == 1
 
 
 def test_applying_one_tenants_file_opens_that_file_alone(place: Place) -> None:
@@ -88,7 +88,7 @@ def test_applying_one_tenants_file_opens_that_file_alone(place: Place) -> None:
     with files_opened() as opened, statements(installation.ledger) as sent:
         applied = apply(installation, actor="test", only="tenant7")
     assert [change.action for change in applied.changes] == ["change"]
-    assert {Path(one).name for one in opened if "/tenants/" in one} == {"tenant7.yaml"}
+    assert {Path(path).name for path in opened if "/tenants/" in path} == {"tenant7.yaml"}
     assert len(sent) < 20
 
 
@@ -96,7 +96,7 @@ def test_applying_asks_the_ledger_as_often_for_thirty_tenants_as_for_one(place: 
     installation = place.installation()
     with statements(installation.ledger) as sent:
         apply(installation, actor="test")
-    assert len([one for one, _ in sent if one.startswith("SELECT")]) == 3
+    assert len([name for name, _ in sent if name.startswith("SELECT")]) == 3
 
 
 def test_watching_for_late_tenants_asks_no_question_for_each(place: Place) -> None:
@@ -107,7 +107,7 @@ def test_watching_for_late_tenants_asks_no_question_for_each(place: Place) -> No
     installation = place.installation()
     with statements(installation.ledger) as sent:
         assert watch(installation) == []
-    assert len([one for one, _ in sent if one.startswith("SELECT")]) == 2
+    assert len([name for name, _ in sent if name.startswith("SELECT")]) == 2
 
 
 def test_a_name_that_leads_out_of_the_folder_is_no_tenants_file(place: Place) -> None:
@@ -131,7 +131,7 @@ def test_a_delivery_costs_a_bounded_number_of_statements(place: Place) -> None:
     later = place.installation()
     with statements(later.ledger) as sent:
         deliver_a_day(later, "tenant7", NOON + DAY)
-    working = [one for one, _ in sent if not one.startswith(("BEGIN", "PRAGMA", "SAVEPOINT", "RELEASE"))]
+    working = [name for name, _ in sent if not name.startswith(("BEGIN", "PRAGMA", "SAVEPOINT", "RELEASE"))]
     assert len(working) <= 2 * 19 + 36, "two deliveries, and what the run itself asks"
 
 
@@ -142,7 +142,7 @@ def _plans(ledger: Ledger, sent: list[tuple[str, Any]]) -> list[str]:
     """Steps of the statements' query plans that read a whole table."""
     found = []
     with ledger.read() as connection:
-        for statement, parameters in {one[0]: one[1] for one in sent}.items():
+        for statement, parameters in {message[0]: message[1] for message in sent}.items():
             if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
                 steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 found += [f"{step[3]}: {statement}" for step in steps if SCANS.match(step[3])]

@@ -50,5 +50,5 @@ def test_what_may_hide_rows_is_told_before_anything_is_delivered(
         monkeypatch.setenv("AIRFLOW_CONN_PG", f"postgres://{role}@{postgres.host}:{postgres.port}/{postgres.name}")
         told = {"apply --dry-run": said("apply", "--dry-run")}
         said("apply")
-        told |= {" ".join(one): said(*one) for one in TELLING if one[0] != "apply"}
+        told |= {" ".join(item): said(*item) for item in TELLING if item[0] != "apply"}
     assert {name: "row_security_active" in printed for name, printed in told.items()} == dict.fromkeys(told, enabled)

@@ -68,7 +68,9 @@ def test_commands_that_list_print_json_and_exit_as_without(waybill: Waybill, pla
     place.tenant("globex", entityList=["usr"])
     said = json.loads(waybill("check", "--json", status=1))
     assert (said["entities"], said["tenant_files"]) == (1, 1)
-    assert [(one["path"], one["meant"], one["code"]) for one in said["findings"]] == [("entityList", "user", "unknown_entity")]
+    assert [(finding["path"], finding["meant"], finding["code"]) for finding in said["findings"]] == [
+        ("entityList", "user", "unknown_entity")
+    ]
     applied = json.loads(waybill("apply", "--dry-run", "--json", status=1))
     [change] = applied["changes"]
     assert (change["tenant"], change["action"], change["activated"]) == ("acme", "create", ["user"])
@@ -94,8 +96,8 @@ def test_status_adds_up_what_each_month_brought(waybill: Waybill, place: Place) 
     [facts] = json.loads(waybill("status", "acme", "--json"))
     [month] = facts["months"]
     delivered = json.loads(waybill("deliveries", "acme", "--json"))
-    assert (month["deliveries"], month["rows"]) == (len(delivered), sum(one["rows"] for one in delivered))
-    assert month["bytes"] == sum(one["bytes"] for one in delivered)
+    assert (month["deliveries"], month["rows"]) == (len(delivered), sum(item["rows"] for item in delivered))
+    assert month["bytes"] == sum(item["bytes"] for item in delivered)
     assert month["month"] == delivered[0]["committed_at"][:7]
     assert 0 <= month["seconds"] < 3600
 
@@ -146,7 +148,7 @@ def test_plan_shows_what_the_file_asks_for_and_writes_nothing(waybill: Waybill, 
     assert waybill("plan", "acme") == "acme: nothing is due\n"
     place.tenant(entityList=["user"], sourceTenant="other")
     planned = json.loads(waybill("plan", "acme", "--json"))
-    assert [(one["generation"], one["kind"]) for one in planned] == [(2, "full")]
+    assert [(delivery["generation"], delivery["kind"]) for delivery in planned] == [(2, "full")]
     assert "0 to create, 1 to change" in waybill("apply", "--dry-run")
     assert "is not registered" in waybill("plan", "nobody", status=1)
 
@@ -158,8 +160,8 @@ def test_until_ahead_of_now_says_that_it_is_now(waybill: Waybill) -> None:
 def test_a_backfill_takes_dates_in_the_tenant_s_zone(waybill: Waybill) -> None:
     waybill("run", "acme")
     assert "delivery" in waybill("backfill", "acme", "user", "--from", "2026-05-28", "--to", "2026-05-30")
-    [one] = [one for one in json.loads(waybill("deliveries", "--json")) if one["purpose"] == "backfill"]
-    assert one["window"] == {"from": "2026-05-27T22:00:00.000000Z", "to": "2026-05-29T22:00:00.000000Z"}
+    [delivery] = [load for load in json.loads(waybill("deliveries", "--json")) if load["purpose"] == "backfill"]
+    assert delivery["window"] == {"from": "2026-05-27T22:00:00.000000Z", "to": "2026-05-29T22:00:00.000000Z"}
 
 
 def test_repairs_are_told_to_programs_too(waybill: Waybill) -> None:
@@ -176,21 +178,24 @@ def test_repairs_are_told_to_programs_too(waybill: Waybill) -> None:
 def test_a_healthy_installation_passes_the_doctor(waybill: Waybill) -> None:
     waybill("run", "acme")
     found = json.loads(waybill("doctor", "--json"))
-    assert [one for one in found if one["status"] != "ok"] == []
+    assert [item for item in found if item["status"] != "ok"] == []
     assert {"python", "versions", "configuration", "ledger", "disk", "archive", "source warehouse", "destination folder", "airflow"} <= {
-        one["check"] for one in found
+        check["check"] for check in found
     }
 
 
 def test_before_the_first_apply_the_doctor_looks_at_all_that_needs_no_ledger(waybill: Waybill, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
         monkeypatch.delenv(name)
-    found = {one["check"]: one for one in json.loads(waybill("doctor", "--json"))}
-    assert {name: one["status"] for name, one in found.items() if one["status"] != "ok"} == {"ledger": "warning", "destinations": "warning"}
+    found = {load["check"]: load for load in json.loads(waybill("doctor", "--json"))}
+    assert {name: value["status"] for name, value in found.items() if value["status"] != "ok"} == {
+        "ledger": "warning",
+        "destinations": "warning",
+    }
     assert found["source warehouse"]["status"] == "ok"
     assert found["ledger"]["next_step"] == "The next `waybill apply` or run brings it there"
     monkeypatch.setenv("WAYBILL_LEDGER_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
-    found = {one["check"]: one["status"] for one in json.loads(waybill("doctor", "--json", status=1))}
+    found = {load["check"]: load["status"] for load in json.loads(waybill("doctor", "--json", status=1))}
     assert (found["ledger"], found["source warehouse"]) == ("failed", "ok")
 
 

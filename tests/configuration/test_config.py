@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def findings(folder: Path) -> list[str]:
-    return [str(one) for one in loading.load(folder).findings]
+    return [str(finding) for finding in loading.load(folder).findings]
 
 
 def with_catalog(folder: Path, text: str) -> list[str]:

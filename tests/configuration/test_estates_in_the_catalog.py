@@ -41,7 +41,7 @@ STATE = {"deleted_column": None, "deleted_when": {"column": "name", "op": "=", "
     ids=str,
 )
 def test_estates_as_they_are_can_be_said(tmp_path: Path, entity: dict[str, Any]) -> None:
-    assert [str(one) for one in loaded(tmp_path, entity).findings] == []
+    assert [str(finding) for finding in loaded(tmp_path, entity).findings] == []
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_estates_as_they_are_can_be_said(tmp_path: Path, entity: dict[str, Any])
     ids=str,
 )
 def test_what_cannot_be_meant_is_a_finding(tmp_path: Path, entity: dict[str, Any], finding: str) -> None:
-    found = [str(one) for one in loaded(tmp_path, entity).findings]
-    assert any(finding in one for one in found), found
+    found = [str(item) for item in loaded(tmp_path, entity).findings]
+    assert any(finding in item for item in found), found
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_what_cannot_be_meant_is_a_finding(tmp_path: Path, entity: dict[str, Any
     ids=str,
 )
 def test_a_tenant_file_is_held_to_the_catalog(tmp_path: Path, body: dict[str, Any], finding: str) -> None:
-    found = [str(one) for one in loaded(tmp_path, acme=body).findings]
-    assert any(finding in one for one in found), found
+    found = [str(item) for item in loaded(tmp_path, acme=body).findings]
+    assert any(finding in item for item in found), found
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_the_names_databases_have_for_types_are_understood(tmp_path: Path, word:
 
 def test_two_tenants_that_would_receive_the_same_rows_are_both_told_and_neither_names_the_other(tmp_path: Path) -> None:
     found = loaded(tmp_path, acme={"sourceTenant": 7}, globex={"sourceTenant": "7"}, initech={"sourceTenant": 8})
-    assert [(one.file, one.path) for one in found.findings] == [
+    assert [(finding.file, finding.path) for finding in found.findings] == [
         ("config/tenants/acme.yaml", "sourceTenant"),
         ("config/tenants/globex.yaml", "sourceTenant"),
     ]
     assert set(found.tenants) == {"initech"}
-    assert not any("globex" in one.reason or "acme" in one.reason for one in found.findings)
+    assert not any("globex" in finding.reason or "acme" in finding.reason for finding in found.findings)
 
 
 def test_a_tenant_s_own_id_counts_as_its_id_in_the_data(tmp_path: Path) -> None:
@@ -147,7 +147,9 @@ def test_an_entity_for_some_tenants_is_unknown_to_the_others(tmp_path: Path) -> 
     found = loaded(tmp_path, {"only": ["acme"]}, acme=everything, globex=everything, initech={"entityList": ["theme"]})
     assert found.tenants["acme"].entities == ("user", "theme")
     assert found.tenants["globex"].entities == ("user",)
-    assert [str(one) for one in found.findings] == ["config/tenants/initech.yaml: entityList: unknown entity 'theme' (allowed: user)"]
+    assert [str(finding) for finding in found.findings] == [
+        "config/tenants/initech.yaml: entityList: unknown entity 'theme' (allowed: user)"
+    ]
 
 
 def test_an_optional_entity_comes_only_to_those_who_name_it(tmp_path: Path) -> None:
@@ -197,4 +199,4 @@ def test_what_is_not_one_select_is_refused(query: str) -> None:
 @pytest.mark.parametrize("path", ["", "  "])
 def test_a_duckdb_source_names_its_file(path: str) -> None:
     catalog = Catalog.model_validate({"sources": {"shop": {"kind": "duckdb", "path": path}}})
-    assert [(one.path, one.reason) for one in problems(catalog, "catalog.yaml")] == [("sources.shop.path", "is empty")]
+    assert [(problem.path, problem.reason) for problem in problems(catalog, "catalog.yaml")] == [("sources.shop.path", "is empty")]

@@ -45,28 +45,28 @@ def test_people_are_warned_while_there_is_time_and_no_sooner_than_half_way():
     assert (long.warn_at, short.warn_at) == (at("2026-01-10T05:00Z"), at("2026-01-10T02:30Z"))
     instants = ["01:59", "02:00", "04:59", "05:00", "05:59", "06:00", "23:00"]
     kept, open_, risk, breached = PromiseState
-    assert [long.state(at(f"2026-01-10T{one}Z")) for one in instants] == [kept, open_, open_, risk, risk, breached, breached]
+    assert [long.state(at(f"2026-01-10T{instant}Z")) for instant in instants] == [kept, open_, open_, risk, risk, breached, breached]
 
 
 zones = st.sampled_from(["UTC", "Europe/Berlin", "America/Santiago", "Africa/Cairo", "Australia/Lord_Howe", "Pacific/Apia"]).map(ZoneInfo)
-clocks = st.times(max_value=time(23, 59)).map(lambda one: one.replace(second=0, microsecond=0))
+clocks = st.times(max_value=time(23, 59)).map(lambda item: item.replace(second=0, microsecond=0))
 instants = st.integers(0, 22 * 366 * 24 * 3600).map(lambda seconds: datetime(2008, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
 terms = st.builds(Terms, zones, st.sampled_from(Frequency), clocks, clocks)
 
 
 @given(terms, instants)
-def test_what_is_owed_lies_ahead_of_what_is_there_and_its_promise_is_kept_before_its_run(one, watermark):
-    owed = one.owed(watermark, watermark)
+def test_what_is_owed_lies_ahead_of_what_is_there_and_its_promise_is_kept_before_its_run(item, watermark):
+    owed = item.owed(watermark, watermark)
     assert owed > watermark
-    assert one.frequency.floor(owed, one.zone) == owed, "a boundary"
-    assert one.run_for(one.owed(None, watermark)) >= watermark, "runs before the promise was made do not count"
-    promise = one.promise([owed], HOUR)
+    assert item.frequency.floor(owed, item.zone) == owed, "a boundary"
+    assert item.run_for(item.owed(None, watermark)) >= watermark, "runs before the promise was made do not count"
+    promise = item.promise([owed], HOUR)
     assert promise.run_at < promise.warn_at < promise.deliver_by <= promise.run_at + timedelta(hours=25)
 
 
 @given(terms, instants, instants)
-def test_the_earliest_debt_counts_however_many_days_are_owed(one, watermark, now):
-    first, second = one.owed(watermark, watermark), one.owed(one.owed(watermark, watermark), watermark)
-    assert one.promise([second, first], HOUR).boundary == first
+def test_the_earliest_debt_counts_however_many_days_are_owed(item, watermark, now):
+    first, second = item.owed(watermark, watermark), item.owed(item.owed(watermark, watermark), watermark)
+    assert item.promise([second, first], HOUR).boundary == first
     order = list(PromiseState)
-    assert order.index(one.promise([first], HOUR).state(now)) >= order.index(one.promise([second], HOUR).state(now))
+    assert order.index(item.promise([first], HOUR).state(now)) >= order.index(item.promise([second], HOUR).state(now))

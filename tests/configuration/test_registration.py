@@ -68,7 +68,7 @@ def test_an_unknown_entity_is_named_with_the_likely_one():
     _, findings = resolve_entities(
         Registration.model_validate({"entityList": ["usr logins", "user"]}), catalog(), "config/tenants/acme.yaml"
     )
-    assert [str(one) for one in findings] == [
+    assert [str(finding) for finding in findings] == [
         "config/tenants/acme.yaml: entityList: unknown entity 'usr logins' "
         "(allowed: user, user logins, must reads; did you mean user logins?)"
     ]
@@ -84,7 +84,7 @@ def test_export_all_and_disable_ignore_even_a_wrong_list(option):
 @pytest.mark.parametrize("body", [{}, {"entityList": []}, {"entityList": ""}, {"entityList": None}, {"entityList": " , "}])
 def test_export_selected_without_entities_is_refused(body):
     _, findings = resolve_entities(Registration.model_validate(body), catalog(), "f")
-    assert [one.path for one in findings] == ["entityList"]
+    assert [finding.path for finding in findings] == ["entityList"]
 
 
 def test_the_documents_defaults():
@@ -96,7 +96,7 @@ registrations = st.fixed_dictionaries(
     {"entityList": st.lists(st.sampled_from(list(ENTITIES)), min_size=1)},
     optional={
         "exportOption": st.sampled_from(["export all", "export selected", "disable export"]),
-        "frequency": st.sampled_from([one.value for one in Frequency]),
+        "frequency": st.sampled_from([member.value for member in Frequency]),
         "timezone": st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
         "deliverAt": st.sampled_from(["00:00", "02:30", "23:59"]),
         "deliverBy": st.sampled_from(["00:00", "06:15", "23:59"]),

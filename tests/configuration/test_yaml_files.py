@@ -51,7 +51,7 @@ entities:
 """)
     (tmp_path / "config/tenants/acme.yaml").write_text("exportOption: export all\nsourceTenant: 0123\ndeliverAt: 12:30\n")
     found = load(tmp_path / "config")
-    assert [str(one) for one in found.findings] == []
+    assert [str(finding) for finding in found.findings] == []
     assert list(found.catalog.entities["lines"].columns) == ["id", "no", "2024"]
     assert found.tenants["acme"].registration.source_tenant == "0123"
     assert found.tenants["acme"].registration.deliver_at == "12:30"

@@ -44,7 +44,7 @@ def consumer(*arguments: object) -> Said:
     code: object = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main([str(one) for one in arguments])
+            main([str(argument) for argument in arguments])
         except SystemExit as end:
             code = end.code
     return Said(int(str(code)), out.getvalue(), err.getvalue())

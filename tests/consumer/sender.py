@@ -77,8 +77,8 @@ class Sender:
         for number in range(parts):
             name = f"{first}-{number + 1:04d}" if parts > 1 else first
             files.append(self._file(place, f"{name}.csv", list(columns), rows[number::parts], dialect))
-        hashes = [one["sha256"] for one in files]
-        sha256 = hashes[0] if parts == 1 else hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+        hashes = [file["sha256"] for file in files]
+        sha256 = hashes[0] if parts == 1 else hashlib.sha256("".join(f"{digest}\n" for digest in hashes).encode()).hexdigest()
         chained = kind != "backfill"
         manifest = {
             "format_version": 1,
@@ -96,7 +96,7 @@ class Sender:
             "position": {"from": None, "to": None},
             "snapshot_time": text(at or end + timedelta(hours=1)),
             "rows": len(rows),
-            "bytes": sum(one["bytes"] for one in files),
+            "bytes": sum(file["bytes"] for file in files),
             "sha256": sha256,
             "files": files,
             "columns": [{"name": name, **({"type": kind} if isinstance(kind, str) else kind)} for name, kind in columns.items()],

@@ -103,7 +103,7 @@ def test_the_watcher_tells_the_newest_day_and_then_every_new_one_once(place: Pla
         await asyncio.to_thread(place.run, NOON + 2 * DAY, full_load=True)  # a second list of the same date
         return told + await following
 
-    found = [(one["date"], one["number"]) for one in asyncio.run(watch())]
+    found = [(result["date"], result["number"]) for result in asyncio.run(watch())]
     assert found == [("2026-06-01", 1), ("2026-06-02", 1), ("2026-06-02", 2)]
 
 
@@ -130,12 +130,12 @@ def test_a_watcher_that_is_started_again_tells_what_became_complete_meanwhile(pl
         events = watcher.run()
         told = [(await asyncio.wait_for(anext(events), 60)).payload for _ in range(count)]
         following = asyncio.create_task(anext(events))
-        while kept and not any(told[-1]["date"] in str(one) for one in store.kept.values()):
+        while kept and not any(told[-1]["date"] in str(item) for item in store.kept.values()):
             await asyncio.sleep(0.05)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await events.aclose()  # type: ignore[attr-defined]
-        return [(one["date"], one["number"]) for one in told]
+        return [(delivery["date"], delivery["number"]) for delivery in told]
 
     assert asyncio.run(watch(1, kept=True)) == [("2026-05-31", 1)]
     for day in range(1, 6):
@@ -164,7 +164,7 @@ def test_a_tenant_that_stands_still_has_no_day_of_another_told_again(place: Plac
         await asyncio.to_thread(place.run, NOON + 9 * DAY)
         return told + await following
 
-    found = [(one["tenant"], one["date"]) for one in asyncio.run(watch())]
+    found = [(result["tenant"], result["date"]) for result in asyncio.run(watch())]
     assert found == [("acme", f"2026-06-0{day}") for day in range(1, 10)]
 
 
@@ -179,11 +179,13 @@ def test_a_login_that_is_refused_is_told_to_the_task(place: Place, sshd: SftpAcc
 def test_a_connection_takes_a_path_and_no_address() -> None:
     from airflow.sdk import Connection
 
-    one = Connection(conn_id="x", conn_type="sftp", host="files.example.com", login="a@b", password="p", extra='{"host_key": "AAAA"}')
-    with login_of("/exports/acme", one) as (place, login):
+    connection = Connection(
+        conn_id="x", conn_type="sftp", host="files.example.com", login="a@b", password="p", extra='{"host_key": "AAAA"}'
+    )
+    with login_of("/exports/acme", connection) as (place, login):
         assert place == "sftp://a%40b@files.example.com:22/exports/acme"
         assert Path(login.known_hosts).read_text() == "files.example.com ssh-rsa AAAA\n"
         assert login.password == "p"
     assert not Path(login.known_hosts).exists()
-    with pytest.raises(Refused, match="is no path on a server"), login_of("sftp://other/x", one):
+    with pytest.raises(Refused, match="is no path on a server"), login_of("sftp://other/x", connection):
         pass

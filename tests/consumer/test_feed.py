@@ -83,7 +83,7 @@ def test_everything_is_found_by_the_feed_also_what_was_added_to_past_dates(place
     until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - 3 * DAY
     repairs.backfill(installation, "acme", "user", until - DAY, until, actor="test")
     report, listed = fetch(place, copy)
-    assert sorted(one["kind"] for one in report.fetched) == ["backfill", "full"]
+    assert sorted(path["kind"] for path in report.fetched) == ["backfill", "full"]
     assert len(listed) == 2  # the root, and the date both were added to
     assert manifests(copy) == manifests(folder)
     assert fetch(place, copy)[0].fetched == []
@@ -93,7 +93,7 @@ def test_everything_is_found_by_the_feed_also_what_was_added_to_past_dates(place
 def test_what_could_not_be_fetched_is_tried_again(place: Place, tmp_path: Path) -> None:
     send(place, 3)
     copy, folder = tmp_path / "copy", place.out / "exports/acme"
-    second = next(one for one in json.loads((folder / "feed.json").read_text())["deliveries"] if one["sequence"] == 2)
+    second = next(delivery for delivery in json.loads((folder / "feed.json").read_text())["deliveries"] if delivery["sequence"] == 2)
     path = folder / second["manifest"].replace(".manifest.json", ".csv")
     whole = path.read_bytes()
     path.write_bytes(whole + b"!")
@@ -102,7 +102,7 @@ def test_what_could_not_be_fetched_is_tried_again(place: Place, tmp_path: Path) 
     assert report.problems
     path.write_bytes(whole)
     report, _ = fetch(place, copy)
-    assert ([one["sequence"] for one in report.fetched], report.problems) == ([2, 3], [])
+    assert ([item["sequence"] for item in report.fetched], report.problems) == ([2, 3], [])
     assert manifests(copy) == manifests(folder)
     assert fetch(place, copy)[0].fetched == []
 
@@ -110,14 +110,14 @@ def test_what_could_not_be_fetched_is_tried_again(place: Place, tmp_path: Path) 
 def test_a_number_that_was_taken_away_is_a_gap_and_said_so(place: Place, tmp_path: Path) -> None:
     send(place, 3)
     folder = place.out / "exports/acme"
-    second = next(one for one in json.loads((folder / "feed.json").read_text())["deliveries"] if one["sequence"] == 2)
+    second = next(delivery for delivery in json.loads((folder / "feed.json").read_text())["deliveries"] if delivery["sequence"] == 2)
     gone = (folder / second["manifest"]).parent
     gone.rename(tmp_path / "kept")
     report, _ = fetch(place, tmp_path / "copy")
     assert "sequence 2 of" in report.problems[0]["what"]
     (tmp_path / "kept").rename(gone)
     report, _ = fetch(place, tmp_path / "copy")
-    assert ([one["sequence"] for one in report.fetched], report.problems) == ([2, 3], [])
+    assert ([path["sequence"] for path in report.fetched], report.problems) == ([2, 3], [])
 
 
 @pytest.mark.parametrize("damage", ["gone", "no JSON", "late", "hole"])
@@ -157,7 +157,7 @@ def test_pages_are_read_where_the_server_replaces_nothing(place: Place, tmp_path
             assert (said.code, len(said.json["fetched"])) == (0, 2)
         assert consumer("pull", source, tmp_path / "copy", *options).json["fetched"] == []
         feeds = json.loads((tmp_path / "copy/.waybill-consumer.json").read_text())["feeds"]
-        assert [(one["number"], one["page"]) for one in feeds.values()] == [(6, 3)]
+        assert [(feed["number"], feed["page"]) for feed in feeds.values()] == [(6, 3)]
         assert manifests(tmp_path / "copy") == manifests(server.root)
 
 
@@ -189,7 +189,7 @@ def test_where_files_are_taken_away_as_they_land_pages_tell_of_them(place: Place
         assert len(list(taken.rglob("feed/*/page-*.json"))) >= 3
         assert not list(taken.rglob("feed.json"))
         answer = well("pull", taken, tmp_path / "copy")
-        assert sorted({one["sequence"] for one in answer["fetched"]}) == [1, 2, 3]
+        assert sorted({path["sequence"] for path in answer["fetched"]}) == [1, 2, 3]
         position = json.loads((tmp_path / "copy/.waybill-consumer.json").read_text())
         [feed] = position["feeds"].values()
         assert feed["number"] == len(answer["fetched"])

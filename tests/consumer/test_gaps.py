@@ -84,7 +84,7 @@ def test_a_full_load_makes_up_for_whatever_is_missing(sender: Sender, tmp_path: 
     sender.day += 1
     sender.deliver([("8", "more")])
     fetched = well("pull", sender.root, copy)["fetched"]
-    assert [(one["generation"], one["sequence"]) for one in fetched] == [(2, 1), (2, 2)]
+    assert [(path["generation"], path["sequence"]) for path in fetched] == [(2, 1), (2, 2)]
     assert well("status", copy)["missing"] == []
     assert well("verify", copy)["problems"] == []
     well("load", copy, "--to", f"sqlite:{tmp_path}/copy.db")
@@ -114,11 +114,11 @@ def test_what_was_taken_away_before_it_was_pulled_asks_for_a_full_load(sender: S
 def test_what_the_list_of_a_date_names_and_is_gone_is_told(sender: Sender, tmp_path: Path) -> None:
     made = [sender.deliver([("1", "x")], entity=entity, kind="full") for entity in ("user", "zoo")]
     listed = []
-    for one in made:
-        facts = {name: one[name] for name in ("delivery_id", "entity", "kind", "generation", "sequence", "rows", "bytes", "sha256")}
-        files = [{**file, "path": f"{one['entity']}/{file['path']}"} for file in one["files"]]
-        listed.append({**facts, "files": files, "manifest": f"{one['entity']}/{one['entity']}.manifest.json"})
-    total = {name: sum(one[name] for one in made) for name in ("rows", "bytes")}
+    for delivery in made:
+        facts = {name: delivery[name] for name in ("delivery_id", "entity", "kind", "generation", "sequence", "rows", "bytes", "sha256")}
+        files = [{**file, "path": f"{delivery['entity']}/{file['path']}"} for file in delivery["files"]]
+        listed.append({**facts, "files": files, "manifest": f"{delivery['entity']}/{delivery['entity']}.manifest.json"})
+    total = {name: sum(item[name] for item in made) for name in ("rows", "bytes")}
     day_manifest = {"format_version": 1, "tenant": "acme", "date": "2026-06-01", "number": 1, **total, "deliveries": listed}
     (sender.root / "2026/06/01/_MANIFEST.json").write_text(json.dumps(day_manifest))
     shutil.move(sender.root / "2026/06/01/zoo", tmp_path / "zoo")
@@ -197,7 +197,7 @@ def test_a_feed_that_was_put_back_gives_numbers_out_again(sender: Sender, tmp_pa
     assert well("pull", sender.root, copy)["fetched"] == []
     new = send(sender, 2)
     write_feed(sender, [*made[:3], new[0], new[1]])  # number 4 is another delivery now
-    assert [one["sequence"] for one in well("pull", sender.root, copy)["fetched"]] == [5, 6]
+    assert [path["sequence"] for path in well("pull", sender.root, copy)["fetched"]] == [5, 6]
 
 
 def test_a_date_that_the_server_renamed_brings_its_deliveries_once_more(sender: Sender, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_only_what_was_asked_for_is_pulled_and_loaded(sender: Sender, tmp_path: 
         listed = [{"manifest": f"{entity}/{entity}.manifest.json"} for entity in ("user", "other", "third")]
         path.write_text(json.dumps({"format_version": 1, "tenant": "acme", "deliveries": listed}))
         said = well("pull", sender.root, copy, "--only", "user", "--only", "other")
-        assert sorted(one["entity"] for one in said["fetched"]) == ["other", "user"]
+        assert sorted(item["entity"] for item in said["fetched"]) == ["other", "user"]
         sender.day += 1
     assert not list(copy.rglob("_MANIFEST.json"))
     assert well("verify", copy)["problems"] == []

@@ -51,8 +51,8 @@ def seen(copy: Path, source: Path) -> list[str]:
     """What a reader of the folder may never see: a file that is not the source's, or a manifest before its files."""
     wrong = [name for name, data in tree(copy).items() if data != (source / name).read_bytes()]
     for path in copy.rglob("*.manifest.json"):
-        one = json.loads(path.read_text())
-        listed = [*one["files"], *([one["deletes"]] if "deletes" in one else [])]
+        document = json.loads(path.read_text())
+        listed = [*document["files"], *([document["deletes"]] if "deletes" in document else [])]
         wrong += [f"{path}: {file['path']}" for file in listed if not (path.parent / file["path"]).exists()]
     return wrong
 

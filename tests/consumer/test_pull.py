@@ -54,13 +54,13 @@ def test_what_is_delivered_is_fetched_once_and_equals_it(source: tuple[Sender, P
         sender.deliver([("1", "y")], kind="full", entity="other", csv={"compression": "gzip"}, mode="full")
         said = pulled()
         assert said.code == 0, said
-        assert [one["sequence"] for one in said.json["fetched"]] == [day + 1, day + 1]
+        assert [path["sequence"] for path in said.json["fetched"]] == [day + 1, day + 1]
         own = {name: data for name, data in tree(top).items() if not name.startswith("copy/")}
         assert tree(copy) == own
         assert pulled().json["fetched"] == []
     assert well("verify", copy)["whole"] is True
     status = well("status", copy)
-    assert {one["entity"]: one["sequence"] for one in status["entities"]} == {"user": 4, "other": 4}
+    assert {entity["entity"]: entity["sequence"] for entity in status["entities"]} == {"user": 4, "other": 4}
 
 
 def test_a_dates_lists_come_when_all_they_name_is_here(source: tuple[Sender, Pull], tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_dates_lists_come_when_all_they_name_is_here(source: tuple[Sender, Pul
     first = sender.deliver([("1", "x")], kind="full")
     path = sender.path(first, 0)
     day = path.parents[1]
-    lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  user/{one.name}\n" for one in sorted(path.parent.iterdir())]
+    lines = [f"{hashlib.sha256(item.read_bytes()).hexdigest()}  user/{item.name}\n" for item in sorted(path.parent.iterdir())]
     (day / "SHA256SUMS").write_text("".join(lines))
     whole = path.read_bytes()
     path.write_bytes(whole + b"!")
@@ -104,11 +104,11 @@ def test_it_stops_at_a_gap_naming_the_missing_number_and_goes_on_when_it_comes(s
     (problem,) = said.json["problems"]
     assert problem["entity"] == "acme/user"
     assert "sequence 2 of acme/user generation 1 is missing" in problem["what"]
-    assert [(one["entity"], one["sequence"]) for one in said.json["fetched"]] == [("user", 1), ("other", 1), ("other", 2), ("other", 3)]
+    assert [(path["entity"], path["sequence"]) for path in said.json["fetched"]] == [("user", 1), ("other", 1), ("other", 2), ("other", 3)]
     status = consumer("status", tmp_path / "copy", "--json")
     assert (status.code, "sequence 2" in status.out) == (1, True)
     (tmp_path / "lost").rename(lost)
-    assert [one["sequence"] for one in pulled().json["fetched"]] == [2, 3, 4]
+    assert [path["sequence"] for path in pulled().json["fetched"]] == [2, 3, 4]
     assert consumer("status", tmp_path / "copy").code == 0
 
 
@@ -124,7 +124,7 @@ def test_a_chain_that_begins_later_waits_for_a_full_delivery(source: tuple[Sende
     assert "or for a full load, which starts a new generation" in said.out
     sender.day = 2
     sender.deliver([("1", "2")], kind="full")
-    assert [(one["generation"], one["sequence"]) for one in pulled().json["fetched"]] == [(2, 1)]
+    assert [(path["generation"], path["sequence"]) for path in pulled().json["fetched"]] == [(2, 1)]
 
 
 def test_a_damaged_file_stops_its_entity_only_and_a_redelivery_takes_its_place(source: tuple[Sender, Pull], tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ def test_a_damaged_file_stops_its_entity_only_and_a_redelivery_takes_its_place(s
     assert "user.csv" in problem["what"]
     assert "SHA-256" in problem["what"]
     assert f"waybill redeliver {bad['delivery_id']}" in problem["next_step"]
-    assert [(one["entity"], one["sequence"]) for one in said.json["fetched"]] == [("user", 1), ("other", 1)]
+    assert [(item["entity"], item["sequence"]) for item in said.json["fetched"]] == [("user", 1), ("other", 1)]
     assert not [path for path in (tmp_path / "copy").rglob("*") if "06/02/user" in str(path) and path.is_file()]
     sender.redeliver(bad, [("1", "abc")], day=1)
     said = pulled()
-    assert [one["sequence"] for one in said.json["fetched"]] == [2, 3]
+    assert [item["sequence"] for item in said.json["fetched"]] == [2, 3]
 
 
 def test_redeliveries_and_backfills_of_past_dates_are_found(source: tuple[Sender, Pull]) -> None:
@@ -160,9 +160,9 @@ def test_redeliveries_and_backfills_of_past_dates_are_found(source: tuple[Sender
     sender.redeliver(first, [("1", "x")], day=0)
     sender.day = 3
     back = sender.deliver([("1", "b")], kind="backfill", folder="backfill-0123456789ab", at=MIDNIGHT + 60 * DAY)
-    assert {one["delivery_id"] for one in pulled().json["fetched"]} == {
+    assert {path["delivery_id"] for path in pulled().json["fetched"]} == {
         back["delivery_id"],
-        *(one["delivery_id"] for one in [_last(sender)]),
+        *(delivery["delivery_id"] for delivery in [_last(sender)]),
     }
     sender.day = 3
     sender.deliver([("1", "b")], kind="backfill", folder="backfill-0123456789ab", stem="user.g1.0.r1", redelivers=back["delivery_id"])
@@ -183,7 +183,7 @@ def test_what_was_moved_away_after_loading_is_not_fetched_again(source: tuple[Se
     assert pulled().json["fetched"] == []
     sender.day = 1
     sender.deliver([("1", "y")])
-    assert [one["sequence"] for one in pulled().json["fetched"]] == [2]
+    assert [path["sequence"] for path in pulled().json["fetched"]] == [2]
 
 
 def test_a_lost_position_costs_a_look_and_no_bytes(source: tuple[Sender, Pull], tmp_path: Path) -> None:

@@ -82,16 +82,16 @@ def test_a_value_stays_what_its_text_says_or_is_refused_until_a_full_load(sender
     for entity, (_, now, *_) in (kept | refused).items():
         sender.deliver([], entity=entity, columns={"id": "integer", "v": now})
     said = consumer("load", sender.root, "--to", database, "--json").json["problems"]
-    assert {one["entity"] for one in said} == {f"acme/{entity}" for entity in refused}
+    assert {delivery["entity"] for delivery in said} == {f"acme/{entity}" for entity in refused}
     assert canonical(database, {entity: was for entity, (was, *_) in refused.items()}) == before
     found = canonical(database, {entity: now for entity, (_, now, *_) in kept.items()})
     for entity, (was, now, value, text) in kept.items():
         assert found[entity] == [text, None], (was, now, value)
-    for one in said:
-        entity = one["entity"].partition("/")[2]
+    for problem in said:
+        entity = problem["entity"].partition("/")[2]
         _, now, _ = refused[entity]
-        assert f"v becomes {now}" in one["what"], one
-        assert "Ask the sender for a full load" in one["next_step"]
+        assert f"v becomes {now}" in problem["what"], problem
+        assert "Ask the sender for a full load" in problem["next_step"]
         sender.deliver([("3", None)], entity=entity, kind="full", columns={"id": "integer", "v": now})
     well("load", sender.root, "--to", database)
     assert set(run(database, " union all ".join(f"select id, cast(v as text) from {entity}" for entity in refused))) == {(3, None)}

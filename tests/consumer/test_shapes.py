@@ -81,7 +81,7 @@ def test_the_copy_equals_the_source_on_each_day(place: Place, database: str, tmp
     put(place, 4, 0)
     place.run(NOON + DAY)
     follow()
-    first = next(one for _, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full")
+    first = next(delivery for _, delivery in place.manifests() if delivery["entity"] == "user" and delivery["kind"] == "full")
     repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
     place.tenant(entityList=list(COLUMNS))  # CSV from here on
     put(place, 2, 1)
@@ -138,8 +138,8 @@ def reached(
 def test_a_damaged_file_is_found_and_stops_its_own_entity(place: Place, database: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     well("pull", place.out / "exports/acme", copy)
-    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
-    file = copy / path.parent.relative_to(place.out / "exports/acme") / one["files"][0]["path"]
+    path, value = next((path, delivery) for path, delivery in place.manifests() if delivery["entity"] == "user")
+    file = copy / path.parent.relative_to(place.out / "exports/acme") / value["files"][0]["path"]
     file.write_bytes(file.read_bytes()[:-7])
     assert consumer("verify", copy).code == 1
     said = consumer("load", copy, "--to", database)
@@ -150,9 +150,9 @@ def test_a_damaged_file_is_found_and_stops_its_own_entity(place: Place, database
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_file_that_holds_other_columns_than_its_manifest_is_refused(place: Place, database: str, tmp_path: Path) -> None:
-    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
-    columns = [{**column, "name": "nom" if column["name"] == "name" else column["name"]} for column in one["columns"]]
-    path.write_text(json.dumps({**one, "columns": columns}))
+    path, value = next((path, delivery) for path, delivery in place.manifests() if delivery["entity"] == "user")
+    columns = [{**column, "name": "nom" if column["name"] == "name" else column["name"]} for column in value["columns"]]
+    path.write_text(json.dumps({**value, "columns": columns}))
     copy = tmp_path / "copy"
     well("pull", place.out / "exports/acme", copy)
     verified = consumer("verify", copy)

@@ -242,7 +242,7 @@ ENTITIES = ["order", "main", "temp", "pg_class", "sqlite_master", "information_s
 
 def test_any_entity_may_be_a_table(tmp_path: Path, database: str) -> None:
     sender = Sender(tmp_path / "in")
-    names = [one for one in ENTITIES if not (one.startswith("sqlite_") and database.startswith("sqlite"))]
+    names = [item for item in ENTITIES if not (item.startswith("sqlite_") and database.startswith("sqlite"))]
     for day in range(2):
         sender.day = day
         for entity in names:
@@ -364,10 +364,10 @@ def test_lines_of_cron_that_overlap_do_everything_once(tmp_path: Path, database:
         for entity in ("user", "other"):
             sender.deliver([(str(number), str(day)) for number in range(50)], entity=entity, kind="delta" if day else "full")
     done = at_once(3, "pull", sender.root, tmp_path / "copy")
-    assert sum(one["deliveries"] for one in done if "deliveries" in one) == 12
+    assert sum(result["deliveries"] for result in done if "deliveries" in result) == 12
     assert tree(tmp_path / "copy") == tree(sender.root)
     done = at_once(3, "load", tmp_path / "copy", "--to", database)
-    assert sum(one["deliveries"] for one in done if "deliveries" in one) == 12
+    assert sum(result["deliveries"] for result in done if "deliveries" in result) == 12
     for entity in ("user", "other"):
         assert {row[1] for row in rows(database, entity, schema="public" if database.startswith("postgresql") else "")} == {"5"}
     assert [path.name for path in tmp_path.glob(".*part")] == []
@@ -382,8 +382,8 @@ def at_once(count: int, *arguments: object) -> list[dict[str, Any]]:
     ]
     said = [process.communicate(timeout=600) for process in running]
     answers: list[dict[str, Any]] = [json.loads(out) for out, _ in said]
-    for one in answers:
-        assert one["done"] or "another pull" in str(one) or "in use" in str(one), one
+    for answer in answers:
+        assert answer["done"] or "another pull" in str(answer) or "in use" in str(answer), answer
     return answers
 
 

@@ -104,7 +104,7 @@ class Week:
                 assert found == wanted, (entity, database)
 
     def latest(self, **facts: Any) -> dict[str, Any]:
-        return next(one for one in describing.listed(self.place.installation(), "acme") if facts.items() <= one.items())
+        return next(item for item in describing.listed(self.place.installation(), "acme") if facts.items() <= item.items())
 
 
 def canonical(row: tuple[Any, ...], columns: dict[str, str]) -> tuple[str, ...]:

@@ -177,7 +177,9 @@ def test_a_ledger_that_is_behind_an_emptied_destination_begins_a_generation_nobo
     assert manifest["generation"] > 1_000_000
     changed(place, 2, 3)
     assert [result.error for result in place.run(NOON + 3 * DAY)] == [None]
-    assert [(one["generation"], one["sequence"]) for _, one in place.manifests()] == [(manifest["generation"], at) for at in (1, 2)]
+    assert [(delivery["generation"], delivery["sequence"]) for _, delivery in place.manifests()] == [
+        (manifest["generation"], at) for at in (1, 2)
+    ]
 
 
 def test_a_full_load_over_an_emptied_destination_that_fails_first_keeps_its_generation(place: Place) -> None:
@@ -189,7 +191,7 @@ def test_a_full_load_over_an_emptied_destination_that_fails_first_keeps_its_gene
     [begun] = running.plan(place.installation(), "acme", NOON + DAY)
     place.sql('alter table hidden rename to "user"')
     assert [result.error for result in place.run(NOON + DAY)] == [None]
-    assert [one["generation"] for _, one in place.manifests()] == [begun.generation]
+    assert [delivery["generation"] for _, delivery in place.manifests()] == [begun.generation]
 
 
 def test_a_first_delivery_that_failed_once_is_still_the_first_generation(place: Place) -> None:
@@ -198,7 +200,7 @@ def test_a_first_delivery_that_failed_once_is_still_the_first_generation(place: 
     place.run(NOON + DAY)
     place.sql('alter table hidden rename to "user"')
     place.run(NOON + 2 * DAY)
-    assert {(one["generation"]) for _, one in place.manifests()} == {1}
+    assert {(delivery["generation"]) for _, delivery in place.manifests()} == {1}
 
 
 def test_a_full_load_goes_on_where_reconcile_cannot(place: Place) -> None:
@@ -210,7 +212,7 @@ def test_a_full_load_goes_on_where_reconcile_cannot(place: Place) -> None:
     restore(place)
     changed(place, 2, 2)
     assert [result.error for result in place.run(NOON + 2 * DAY, full_load=True)] == [None]
-    assert sorted((one["generation"], one["sequence"]) for _, one in place.manifests()) == [(1, 1), (1, 2), (2, 1)]
+    assert sorted((delivery["generation"], delivery["sequence"]) for _, delivery in place.manifests()) == [(1, 1), (1, 2), (2, 1)]
 
 
 def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reconcile(place: Place) -> None:
@@ -221,7 +223,7 @@ def test_what_only_a_day_manifest_still_tells_begins_a_new_generation_after_reco
     collect(place, "[!_]*")
     stopped(place, 1)
     done = reconcile(place.installation(), "acme", actor="test")
-    assert "begins a new generation" in " ".join(one.what for one in done.notes)
+    assert "begins a new generation" in " ".join(note.what for note in done.notes)
     assert [result.error for result in place.run(NOON + DAY)] == [None]
     [(_, manifest)] = place.manifests()
     assert (manifest["kind"], manifest["generation"] > 2) == ("full", True)

@@ -64,11 +64,11 @@ def delivered(place: Place, until: datetime) -> dict[str, Any]:
     """Run, and return the newest manifest."""
     results = place.run(until)
     assert [str(result.error) for result in results if result.error] == []
-    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    return max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
 
 
 def keys_in(place: Place, manifest: dict[str, Any]) -> list[list[str]]:
-    path = next(path for path, one in place.manifests() if one["delivery_id"] == manifest["delivery_id"])
+    path = next(path for path, delivery in place.manifests() if delivery["delivery_id"] == manifest["delivery_id"])
     return list(csv.reader(io.StringIO((path.parent / manifest["deletes"]["path"]).read_text(), newline="")))
 
 
@@ -188,7 +188,7 @@ def test_switching_the_comparison_on_starts_with_a_full_load_since_nobody_knows_
         place.write("catalog.yaml", catalog(user=entity()))
         assert delivered(place, NOON + 3 * DAY)["generation"] == 3
         with place.installation().ledger.begin() as connection:
-            reasons = [one.reason for one in streams.every(connection, "acme")]
+            reasons = [stream.reason for stream in streams.every(connection, "acme")]
         assert "which keys were delivered before is not known" in reasons[0]
 
 
@@ -221,10 +221,10 @@ def test_how_often_keys_are_compared_is_the_catalogs(tmp_path, fields, compared)
             gone(place, day + 1)
         if "deletes_at" in fields:
             assert seen[0] is None
-            assert sum(1 for one in seen if one is not None) <= 1
+            assert sum(1 for item in seen if item is not None) <= 1
         else:
-            assert [None if one is None else 1 for one in seen] == compared
-            assert sum(one or 0 for one in seen) == 3
+            assert [None if item is None else 1 for item in seen] == compared
+            assert sum(item or 0 for item in seen) == 3
             assert copy.catch_up(place.out).keys() == ["4", "5", "6", "7", "8"]
 
 
@@ -297,9 +297,9 @@ def test_a_redelivery_repeats_the_deletes_file_under_its_own_name(place):
             shutil.rmtree(place.root / ".waybill" / "archive" / "deliveries", ignore_errors=True)
         result = redeliver(place.installation(), second["delivery_id"], actor="test")
         assert result.error is None
-    repeats = [one for _, one in place.manifests() if one.get("redelivers")]
-    assert sorted(one["deletes"]["path"] for one in repeats) == ["user.g1.2.r1.deletes.csv", "user.g1.2.r2.deletes.csv"]
-    assert {one["deletes"]["sha256"] for one in repeats} == {second["deletes"]["sha256"]}
+    repeats = [value for _, value in place.manifests() if value.get("redelivers")]
+    assert sorted(repeat["deletes"]["path"] for repeat in repeats) == ["user.g1.2.r1.deletes.csv", "user.g1.2.r2.deletes.csv"]
+    assert {repeat["deletes"]["sha256"] for repeat in repeats} == {second["deletes"]["sha256"]}
     assert verified(place).problems == []
     assert delivered(place, NOON + 2 * DAY)["deletes"]["rows"] == 0
 
@@ -310,12 +310,14 @@ def test_a_changed_or_missing_deletes_file_is_found(place):
     delivered(place, NOON)
     gone(place, 1)
     second = delivered(place, NOON + DAY)
-    path = next(path for path, one in place.manifests() if one["delivery_id"] == second["delivery_id"]).parent / "user.deletes.csv"
+    path = (
+        next(path for path, delivery in place.manifests() if delivery["delivery_id"] == second["delivery_id"]).parent / "user.deletes.csv"
+    )
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    assert any("user.deletes.csv" in one.path for one in verified(place).problems)
+    assert any("user.deletes.csv" in problem.path for problem in verified(place).problems)
     path.unlink()
-    assert [one.what for one in verified(place).problems] == ["is listed in its manifest and missing"]
+    assert [problem.what for problem in verified(place).problems] == ["is listed in its manifest and missing"]
 
 
 def test_old_deletes_files_are_removed_with_their_delivery(tmp_path):
@@ -392,7 +394,7 @@ def test_a_reconciled_ledger_starts_over_since_manifests_hold_no_keys(place):
 def test_what_makes_no_sense_is_refused_by_name(place, fields, path):
     place.write("catalog.yaml", catalog(user=entity(**fields)))
     found = place.installation().configuration.findings
-    assert [one.path[: len(path)] for one in found] == [path]
+    assert [item.path[: len(path)] for item in found] == [path]
     with pytest.raises(PermanentError, match=path):
         apply(place.installation(), actor="test")
 
@@ -400,7 +402,7 @@ def test_what_makes_no_sense_is_refused_by_name(place, fields, path):
 def test_the_check_warns_of_an_entity_that_can_lose_deletes(place):
     def warned(**fields: Any) -> bool:
         place.write("catalog.yaml", catalog(user={**PLAIN, **fields}))
-        return any("stay in consumers' copies" in str(one) for one in warnings(place.installation().catalog, "catalog.yaml"))
+        return any("stay in consumers' copies" in str(warning) for warning in warnings(place.installation().catalog, "catalog.yaml"))
 
     assert warned()
     assert not warned(deletes="compare")
@@ -458,4 +460,4 @@ def test_reconcile_takes_a_row_that_was_delivered_as_deleted_for_removed(tmp_pat
         gone(place, 1)
         assert reconcile(place.installation(), "acme", actor="test").differences == []
         gone(place, 2)
-        assert [one.gone for one in reconcile(place.installation(), "acme", actor="test").differences] == [1]
+        assert [difference.gone for difference in reconcile(place.installation(), "acme", actor="test").differences] == [1]

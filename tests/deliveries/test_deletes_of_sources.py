@@ -60,7 +60,7 @@ def deliver(place: Place, until: datetime) -> dict[str, Any]:
     installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
     apply(installation, actor="test")
     assert [str(result.error) for result in run(installation, "acme", until) if result.error] == []
-    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    return max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
 
 
 def watched(place: Place, until: datetime, lose: Callable[[], None], restore: Callable[[], None]) -> list[int]:
@@ -69,8 +69,8 @@ def watched(place: Place, until: datetime, lose: Callable[[], None], restore: Ca
     deliver(place, until)
     lose()
     for number in range(1, 4):
-        one = deliver(place, until + number * DAY)
-        counts += [one["deletes"]["rows"], one["rows"]]
+        delivered = deliver(place, until + number * DAY)
+        counts += [delivered["deletes"]["rows"], delivered["rows"]]
         if number == 1:
             restore()
     copy.catch_up(place.out)
@@ -156,9 +156,10 @@ def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Da
     types = {"id": "integer", "amount": "decimal", "free": "decimal", "code": "string"}
     columns = {name: {"type": kind} for name, kind in types.items()} | {"name": {"type": "string", "export": "anonymize"}}
     use(place, {"kind": "postgres", "connection": "app_db"}, columns=columns, source_rows=True)
-    one = deliver(place, NOON)
+    delivered = deliver(place, NOON)
     told = {
-        column["name"]: [column[name] for name in ("nullable", "precision", "scale", "length", "native_type")] for column in one["columns"]
+        column["name"]: [column[name] for name in ("nullable", "precision", "scale", "length", "native_type")]
+        for column in delivered["columns"]
     }
     assert told == {
         "id": [False, None, None, None, "bigint"],
@@ -167,4 +168,4 @@ def test_a_manifest_tells_what_postgres_tells_of_its_columns(place, postgres: Da
         "code": [True, None, None, 3, "character(3)"],
         "name": [True, None, None, 64, "character varying(80)"],
     }
-    assert (one["source_rows"], one["rows"]) == (1, 1)
+    assert (delivered["source_rows"], delivered["rows"]) == (1, 1)

@@ -140,13 +140,13 @@ def test_every_kind_of_delivery_is_read_by_the_consumer_alone(
     place.user(9, "Eve", MIDNIGHT + timedelta(hours=1))
     place.sql("delete from keyed where id = 2")
     well_delivered(place, NOON + DAY)
-    first = next(one for _, one in place.manifests() if one["entity"] == "user")
+    first = next(delivery for _, delivery in place.manifests() if delivery["entity"] == "user")
     repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
     repairs.backfill(place.installation(), "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test")
     seen = 0
-    for path, one in place.manifests():
-        assert one["encryption"] == {"kind": "pgp", "fingerprint": ring.fingerprint("consumer")}
-        for file in [*one["files"], *([one["deletes"]] if one.get("deletes") else [])]:
+    for path, value in place.manifests():
+        assert value["encryption"] == {"kind": "pgp", "fingerprint": ring.fingerprint("consumer")}
+        for file in [*value["files"], *([value["deletes"]] if value.get("deletes") else [])]:
             data = (path.parent / file["path"]).read_bytes()
             assert file["path"].endswith(".pgp")
             assert b"Ada" not in data
@@ -208,11 +208,11 @@ def silent_gpg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpg_that_does_not_answer_ends_a_load_in_time(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     well_delivered(place, NOON)
     path, _ = next(place.manifests())
-    one = parse(path.read_bytes())
+    manifest = parse(path.read_bytes())
     silent_gpg(tmp_path / "bin", monkeypatch)
     plain = Plain(tmp_path, gpg=True, seconds=0.2)
     with pytest.raises(Refused, match="did not decrypt it within 0 seconds") as refused:
-        plain.file(path.with_name("user.csv.pgp"), one.files[0], one)
+        plain.file(path.with_name("user.csv.pgp"), manifest.files[0], manifest)
     assert "passphrase" in refused.value.next_step
 
 
@@ -244,7 +244,7 @@ def test_a_run_looks_at_the_key_once(place: Place, ring: Ring, tmp_path: Path, m
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     well_delivered(place, NOON)
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert ([("show-only" in one) for one in calls].count(True), ["--encrypt" in one for one in calls].count(True)) == (1, 3)
+    assert ([("show-only" in call) for call in calls].count(True), ["--encrypt" in call for call in calls].count(True)) == (1, 3)
 
 
 def test_a_message_of_gpg_names_no_folder_of_ours(ring: Ring, unusable: dict[str, tuple[str, str]]) -> None:
@@ -322,10 +322,10 @@ def test_a_file_with_an_unusable_key_leaves_its_tenant_as_it_was_and_hurts_nobod
     place.tenant("globex", entityList=["user"])
     place.tenant(entityList=["user", "theme"], **encrypted_to(unusable["revoked"][0]))
     applied = apply(place.installation(), actor="test")
-    assert [(one.path, one.code) for one in applied.findings] == [("encryption.public_key", "pgp_key")]
-    assert [(one.tenant, one.action) for one in applied.changes] == [("globex", "create")]
+    assert [(finding.path, finding.code) for finding in applied.findings] == [("encryption.public_key", "pgp_key")]
+    assert [(change.tenant, change.action) for change in applied.changes] == [("globex", "create")]
     place.tenant("globex", entityList=["user"], **encrypted_to(ring.public("consumer")))
-    (line,) = [one for one in apply(place.installation(), actor="test").lines(dry_run=False) if "encryption" in one]
+    (line,) = [item for item in apply(place.installation(), actor="test").lines(dry_run=False) if "encryption" in item]
     assert ("BEGIN" in line, 'null -> {"kind": "pgp", "public_key": "key with SHA-256 ' in line) == (False, True)
     assert place.installation().registered("acme").registration.entity_list == ("user",)
 
@@ -341,11 +341,11 @@ def test_a_key_that_expires_stops_deliveries_by_name_and_a_new_one_goes_on_with_
     (failed,) = [result.error for result in run(installation, "acme", NOON) if result.error]
     assert (failed.code, "has expired" in str(failed), place.files()) == ("pgp_key", True, [])
     checks = examine(installation.settings, installation.connections, installation.now, installation.connect_db)
-    [told] = [one for one in checks if one.name == "encryption acme"]
+    [told] = [check for check in checks if check.name == "encryption acme"]
     assert (told.status, "has expired" in told.found, "current public key" in told.next_step) == ("failed", True, True)
     place.tenant(entityList=["user"], **encrypted_to(ring.public("consumer")))
     well_delivered(place, NOON)
-    assert next(one for _, one in place.manifests())["encryption"]["fingerprint"] == ring.fingerprint("consumer")
+    assert next(value for _, value in place.manifests())["encryption"]["fingerprint"] == ring.fingerprint("consumer")
 
 
 def test_encryption_switched_on_and_off_begins_with_the_next_planned_delivery(place: Place, ring: Ring) -> None:
@@ -355,7 +355,7 @@ def test_encryption_switched_on_and_off_begins_with_the_next_planned_delivery(pl
     well_delivered(place, NOON + DAY)
     place.tenant(entityList=["user"])
     well_delivered(place, NOON + 2 * DAY)
-    assert [one["files"][0]["path"] for _, one in place.manifests()] == ["user.csv", "user.csv.pgp", "user.csv"]
+    assert [value["files"][0]["path"] for _, value in place.manifests()] == ["user.csv", "user.csv.pgp", "user.csv"]
     assert verify(str(place.out), pytest.fail).problems == []
 
 
@@ -370,7 +370,7 @@ def test_reconcile_and_retention_work_on_encrypted_files_without_a_key(place: Pl
     done = reconciling.reconcile(installation, "acme", actor="test")
     assert (len(done.imported), done.problems, done.differences) == (1, [], [])
     well_delivered(place, NOON + DAY)
-    first = next(one for _, one in place.manifests())
+    first = next(value for _, value in place.manifests())
     repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
     assert verify(str(place.out), pytest.fail).problems == []
     place.write("policy.yaml", {"destination_days": 30})
@@ -420,8 +420,8 @@ def test_where_there_is_no_gpg_the_tenant_is_told_and_nobody_else_is_hurt(
     place.tenant("globex", entityList=["user"])
     monkeypatch.setenv("PATH", str(tmp_path))
     applied = apply(place.installation(), actor="test")
-    assert [(one.code, one.file) for one in applied.findings] == [("gpg_missing", "config/tenants/acme.yaml")]
-    assert [one.tenant for one in applied.changes] == ["globex"]
+    assert [(finding.code, finding.file) for finding in applied.findings] == [("gpg_missing", "config/tenants/acme.yaml")]
+    assert [change.tenant for change in applied.changes] == ["globex"]
     assert "apt-get install gnupg" in str(applied.findings[0])
     with pytest.raises(PermanentError, match="no program gpg") as refused:  # nothing that the caller of the API could correct
         replacing.rehearse(place.installation(), "initech", body)

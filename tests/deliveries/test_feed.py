@@ -51,15 +51,15 @@ def test_it_lists_every_delivery_of_every_kind_with_its_manifest(place):
     repairs.backfill(installation, "acme", "user", MIDNIGHT - 3 * DAY, MIDNIGHT, actor="test")
     place.run(NOON + DAY, full_load=True, entities=["user"])
     found = feed(place)
-    assert [one["number"] for one in found["deliveries"]] == list(range(1, found["last_number"] + 1))
+    assert [item["number"] for item in found["deliveries"]] == list(range(1, found["last_number"] + 1))
     assert found["last_delivery"] == found["deliveries"][-1]
-    kinds = [(one["entity"], one["kind"], "redelivers" in one) for one in found["deliveries"]]
+    kinds = [(item["entity"], item["kind"], "redelivers" in item) for item in found["deliveries"]]
     assert sorted(kinds[:4]) == [("theme", "full", False)] * 2 + [("user", "delta", False), ("user", "full", False)]
     assert kinds[4:] == [(first["entity"], "full", True), ("user", "backfill", False), ("user", "full", False)]
-    for one in found["deliveries"]:
-        manifest = json.loads((tenant(place) / one["manifest"]).read_text())
+    for delivery in found["deliveries"]:
+        manifest = json.loads((tenant(place) / delivery["manifest"]).read_text())
         assert {name: manifest[name] for name in ("delivery_id", "kind", "generation", "sequence", "rows", "bytes", "window")} == {
-            **{name: one[name] for name in ("delivery_id", "kind", "generation", "sequence", "rows", "bytes")},
+            **{name: delivery[name] for name in ("delivery_id", "kind", "generation", "sequence", "rows", "bytes")},
             "window": manifest["window"],
         }
     assert (tenant(place) / "_README.txt").read_text().startswith("These files are written by Waybill")
@@ -93,17 +93,17 @@ def test_a_full_thousand_becomes_a_page_that_never_changes(place):
     place.run(NOON)
     installation = place.installation()
     with installation.ledger.begin() as connection:
-        one = feeds.find(connection, "acme")
-        made_up = [(f"{number:032x}", json.dumps({"number": number})) for number in range(one.last + 1, 2300)]
-        assert feeds.give_numbers(connection, one, made_up)
+        item = feeds.find(connection, "acme")
+        made_up = [(f"{number:032x}", json.dumps({"number": number})) for number in range(item.last + 1, 2300)]
+        assert feeds.give_numbers(connection, item, made_up)
     place.clock = NOON + DAY
     place.run(NOON + DAY)
     found = feed(place)
     assert [(page["first"], page["last"]) for page in found["pages"]] == [(1, 1000), (1001, 2000)]
     before = {page["path"]: (tenant(place) / page["path"]).read_bytes() for page in found["pages"]}
     assert [len(data) for data in before.values()] == [page["bytes"] for page in found["pages"]]
-    numbers = [one["number"] for data in before.values() for one in json.loads(data)["deliveries"]]
-    assert numbers + [one["number"] for one in found["deliveries"]] == list(range(1, found["last_number"] + 1))
+    numbers = [delivery["number"] for data in before.values() for delivery in json.loads(data)["deliveries"]]
+    assert numbers + [delivery["number"] for delivery in found["deliveries"]] == list(range(1, found["last_number"] + 1))
     place.clock = NOON + 2 * DAY
     place.run(NOON + 2 * DAY)
     assert {path: (tenant(place) / path).read_bytes() for path in before} == before
@@ -133,8 +133,8 @@ def test_at_another_destination_it_lists_what_stands_there(place):
     place.run(NOON + DAY)
     there = place.root / "elsewhere/exports/acme"
     listed = json.loads((there / "feed.json").read_text())["deliveries"]
-    assert [one["number"] for one in listed] == [1, 2]
-    assert all((there / one["manifest"]).exists() for one in listed)
+    assert [delivery["number"] for delivery in listed] == [1, 2]
+    assert all((there / item["manifest"]).exists() for item in listed)
 
 
 def test_one_that_is_wanted_no_more_is_taken_away(place):
@@ -182,7 +182,7 @@ def test_over_sftp_it_is_replaced_by_one_rename(place, request, server):
         place.clock = NOON + day * DAY
         assert not [str(result.error) for result in place.run(place.clock) if result.error]
         found = json.loads((folder / "feed.json").read_text())
-        assert [one["number"] for one in found["deliveries"]] == list(range(1, 2 * day + 3))
+        assert [delivery["number"] for delivery in found["deliveries"]] == list(range(1, 2 * day + 3))
     assert {path.name for path in folder.iterdir()} == {"2026", "feed.json", "_README.txt"}
 
 
@@ -200,7 +200,7 @@ def test_where_nothing_can_be_replaced_there_are_numbered_pages_only(place):
         found = pages(folder)
     assert [(page["page"], page["first"], page["last"]) for page in found] == [(1, 1, 2), (2, 3, 3), (3, 4, 4)]
     assert [bool(page["problem"]) for page in found] == [False, True, False]
-    assert [one["number"] for page in found for one in page["deliveries"]] == [1, 2, 3, 4]
+    assert [delivery["number"] for page in found for delivery in page["deliveries"]] == [1, 2, 3, 4]
 
 
 def test_a_drop_box_gets_pages_under_names_of_their_own(place):
@@ -229,8 +229,8 @@ def test_in_a_bucket_it_is_replaced_in_one_step(place, s3):
         place.clock = NOON + day * DAY
         assert not [str(result.error) for result in place.run(place.clock) if result.error]
         found = json.loads(s3.client().get_object(Bucket=bucket, Key="exports/acme/feed.json")["Body"].read())
-        assert [one["number"] for one in found["deliveries"]] == list(range(1, 2 * day + 3))
-    keys = [one["Key"] for one in s3.client().list_objects_v2(Bucket=bucket)["Contents"]]
+        assert [delivery["number"] for delivery in found["deliveries"]] == list(range(1, 2 * day + 3))
+    keys = [stored["Key"] for stored in s3.client().list_objects_v2(Bucket=bucket)["Contents"]]
     assert not [key for key in keys if key.endswith(".part")]
 
 

@@ -25,8 +25,8 @@ def place(tmp_path) -> Iterator[Place]:
 
 
 def newest(place: Place, entity: str = "user") -> dict[str, Any]:
-    found = [one for _, one in place.manifests() if one["entity"] == entity]
-    return max(found, key=lambda one: (one["generation"], one["sequence"]))
+    found = [delivery for _, delivery in place.manifests() if delivery["entity"] == entity]
+    return max(found, key=lambda delivery: (delivery["generation"], delivery["sequence"]))
 
 
 def name_of(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_a_full_load_fills_it_where_the_entity_asks_for_that(place):
     place.run(NOON + 2 * DAY)
     assert (newest(place)["kind"], newest(place)["generation"]) == ("delta", 2)
     with place.installation().ledger.read() as connection:
-        reasons = [one.reason for one in streams.every(connection, "acme") if one.entity == "user"]
+        reasons = [stream.reason for stream in streams.every(connection, "acme") if stream.entity == "user"]
     assert reasons[0] == "the column name is new in the catalog, and fill: full_load asks for every row"
 
 

@@ -69,23 +69,23 @@ def whole(place: Place) -> bool:
 
 
 def test_manifest_and_names_tell_the_format_and_the_rest_stays(place: Place, shape: str) -> None:
-    for path, one in place.manifests():
+    for path, column in place.manifests():
         suffix = SUFFIX.get(shape, f".{shape}")
-        assert one["format"] == shape.partition(" ")[0]
-        assert set(one["csv"]) == {"delimiter", "line_ending", "quote", "escape", "null", "header", "encoding", "bom", "compression"}
-        assert all(file["path"].endswith(suffix) for file in one["files"]), one["files"]
-        assert path.name == f"{one['entity']}.manifest.json"
-        if one.get("deletes"):
+        assert column["format"] == shape.partition(" ")[0]
+        assert set(column["csv"]) == {"delimiter", "line_ending", "quote", "escape", "null", "header", "encoding", "bom", "compression"}
+        assert all(file["path"].endswith(suffix) for file in column["files"]), column["files"]
+        assert path.name == f"{column['entity']}.manifest.json"
+        if column.get("deletes"):
             packing = {"ndjson in parts": ".gz", "parquet in parts": ".zst"}.get(shape, "")
-            assert one["deletes"]["path"] == f"everything.deletes.csv{packing}"
+            assert column["deletes"]["path"] == f"everything.deletes.csv{packing}"
     assert whole(place)
 
 
 def test_a_redelivery_repeats_the_bytes_under_the_formats_own_name(place: Place, shape: str) -> None:
-    [first] = [one for _, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full"]
+    [first] = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user" and delivery["kind"] == "full"]
     place.tenant(entityList=["user", "theme", "everything"])  # CSV from now on
     repairs.redeliver(place.installation(), first["delivery_id"], actor="test")
-    [again] = [one for _, one in place.manifests() if one.get("redelivers") == first["delivery_id"]]
+    [again] = [value for _, value in place.manifests() if value.get("redelivers") == first["delivery_id"]]
     assert again["format"] == first["format"]
     assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in first["files"]]
     assert all(file["path"].endswith(SUFFIX.get(shape, f".{shape}")) for file in again["files"])
@@ -97,7 +97,13 @@ def test_a_backfill_and_a_change_of_the_format_need_no_new_generation(place: Pla
     place.tenant(entityList=["user", "theme", "everything"], files={"format": "csv" if shape != "csv" else "parquet"})
     place.user(3, "changed", NOON + DAY)
     place.run(NOON + 2 * DAY)
-    of_user = sorted(((one["sequence"], one["generation"], one["format"]) for _, one in place.manifests() if one["entity"] == "user"))
+    of_user = sorted(
+        (
+            (delivery["sequence"], delivery["generation"], delivery["format"])
+            for _, delivery in place.manifests()
+            if delivery["entity"] == "user"
+        )
+    )
     before, after = shape.partition(" ")[0], "csv" if shape != "csv" else "parquet"
     assert of_user == [(0, 1, before), (1, 1, before), (2, 1, before), (3, 1, after)]
     assert whole(place)
@@ -107,7 +113,7 @@ def test_reconcile_compares_and_imports_what_was_delivered_in_every_format(place
     done = reconciling.reconcile(place.installation(), "acme", actor="test")
     assert (done.differences, done.problems) == ([], [])
     place.sql("update \"user\" set name = 'silently', updated_at = updated_at - interval 1 hour where id = 5")
-    assert [one.entity for one in reconciling.reconcile(place.installation(), "acme", actor="test").differences] == ["user"]
+    assert [difference.entity for difference in reconciling.reconcile(place.installation(), "acme", actor="test").differences] == ["user"]
     for file in (place.root / ".waybill").glob("ledger*"):
         file.unlink()
     restored = place.installation()
@@ -117,8 +123,10 @@ def test_reconcile_compares_and_imports_what_was_delivered_in_every_format(place
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "longer", "gone"])
 def test_verify_finds_every_damage(place: Place, damage: str) -> None:
-    path, one = next((path, one) for path, one in place.manifests() if one["entity"] == "user" and one["kind"] == "full")
-    file = path.parent / one["files"][0]["path"]
+    path, value = next(
+        (path, delivery) for path, delivery in place.manifests() if delivery["entity"] == "user" and delivery["kind"] == "full"
+    )
+    file = path.parent / value["files"][0]["path"]
     data = file.read_bytes()
     if damage == "gone":
         file.unlink()
@@ -136,8 +144,8 @@ def test_rows_that_a_hand_took_out_are_counted_not_believed(tmp_path: Path) -> N
             for number in range(4):
                 place.user(number, "x", NOON - 2 * DAY)
             place.run(NOON)
-            [(path, one)] = list(place.manifests())
-            file = path.parent / one["files"][0]["path"]
+            [(path, value)] = list(place.manifests())
+            file = path.parent / value["files"][0]["path"]
             if shape == "ndjson":
                 file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
             else:
@@ -145,7 +153,7 @@ def test_rows_that_a_hand_took_out_are_counted_not_believed(tmp_path: Path) -> N
                 shutil.move(f"{file}.new", file)
             data = file.read_bytes()
             facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            path.write_text(json.dumps({**one, **facts, "files": [{**one["files"][0], **facts}]}))
+            path.write_text(json.dumps({**value, **facts, "files": [{**value["files"][0], **facts}]}))
             report = verify(str(place.out), pytest.fail)
             assert any("has 3 records, its manifest says 4" in problem.what for problem in report.problems), report.problems
 

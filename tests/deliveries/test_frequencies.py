@@ -44,15 +44,18 @@ def day(place: Place, number: int) -> datetime:
 
 
 def dates(place: Place, entity: str) -> list[tuple[int, str, str | None, str]]:
-    found = [one for _, one in place.manifests() if one["entity"] == entity]
-    return [(one["sequence"], one["kind"], (one["window"]["from"] or "")[:10], one["window"]["to"][:10]) for one in found]
+    found = [delivery for _, delivery in place.manifests() if delivery["entity"] == entity]
+    return [
+        (delivery["sequence"], delivery["kind"], (delivery["window"]["from"] or "")[:10], delivery["window"]["to"][:10])
+        for delivery in found
+    ]
 
 
 def test_each_entity_comes_by_its_own_frequency_and_every_date_is_closed(place: Place) -> None:
     for number in range(7):
         place.run(day(place, number))
     every = ("05-28", "05-29", "05-30", "05-31", "06-01", "06-02", "06-03")
-    assert [one[3] for one in dates(place, "user")] == [f"2026-{date}" for date in every]
+    assert [item[3] for item in dates(place, "user")] == [f"2026-{date}" for date in every]
     assert dates(place, "theme") == [(1, "full", "", "2026-05-01"), (2, "full", "2026-05-01", "2026-06-01")]
     closed = sorted(path.parent.relative_to(place.out).as_posix() for path in place.out.rglob("_MANIFEST.json"))
     assert closed == [f"exports/acme/2026/{date}" for date in ("05/01", "05/28", "05/29", "05/30", "05/31", "06/01", "06/02", "06/03")]
@@ -65,11 +68,11 @@ def test_another_frequency_moves_no_watermark_and_leaves_no_gap(place: Place) ->
     place.tenant(frequencies={"theme": "weekly", "user": "monthly"})
     for number in range(1, 6):
         place.run(day(place, number))
-    assert [one[1:] for one in dates(place, "user")] == [("full", "", "2026-05-28"), ("delta", "2026-05-28", "2026-06-01")]
+    assert [date[1:] for date in dates(place, "user")] == [("full", "", "2026-05-28"), ("delta", "2026-05-28", "2026-06-01")]
     place.tenant()
     place.run(day(place, 6))
     ends = ["", "2026-05-01", "2026-05-25", "2026-06-01", "2026-06-03"]
-    assert [one[2:] for one in dates(place, "theme")] == list(pairwise(ends))
+    assert [date[2:] for date in dates(place, "theme")] == list(pairwise(ends))
     assert places.verify(str(place.out), pytest.fail).is_whole
 
 
@@ -79,7 +82,7 @@ def test_plan_and_dry_run_tell_the_frequency(place: Place) -> None:
     place.tenant(**ARCHIVE)
     lines = list(apply(place.installation(), actor="test", dry_run=True).lines(dry_run=True))
     assert '    frequencies: null -> {"theme": "monthly"}' in lines
-    due = [one.entity for one in preview(place.installation(), "acme", day(place, 2))]
+    due = [item.entity for item in preview(place.installation(), "acme", day(place, 2))]
     assert due == ["user"]
 
 
@@ -119,7 +122,7 @@ def test_a_late_archive_is_told_once_and_a_feed_that_is_not_late_is_not_named(pl
     installation = place.installation()
     with installation.ledger.read() as connection:
         [alarm] = notices.raised(connection, "acme")
-    assert [one["entity"] for one in alarm.detail["missing"]] == ["theme"]
+    assert [delivery["entity"] for delivery in alarm.detail["missing"]] == ["theme"]
     place.run(day(place, 5))
     assert watch(place.installation()) == [("acme", "recovered")]
 
@@ -131,7 +134,7 @@ def test_a_ledger_that_lost_a_months_archive_is_found(place: Place) -> None:
     (place.root / ".waybill/ledger.db").unlink()
     place.clock = MAY + 40 * DAY
     stopped = place.run(place.clock, entities=["theme"])
-    assert [one.error.code for one in stopped if one.error] == ["ledger_behind"]
+    assert [result.error.code for result in stopped if result.error] == ["ledger_behind"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_the_dag_says_how_often_each_entity_comes(place: Place, monkeypatch: pyt
 def test_the_run_after_both_boundaries_delivers_both(place: Place) -> None:
     place.tenant(frequency="weekly", **ARCHIVE)
     place.run(day(place, 0))
-    assert [one[3] for one in (*dates(place, "user"), *dates(place, "theme"))] == ["2026-05-25", "2026-05-01"]
+    assert [item[3] for item in (*dates(place, "user"), *dates(place, "theme"))] == ["2026-05-25", "2026-05-01"]
     place.run(day(place, 4) + timedelta(hours=1))
-    assert [one[3] for one in (*dates(place, "user"), *dates(place, "theme"))] == ["2026-05-25", "2026-06-01", "2026-05-01", "2026-06-01"]
+    assert [item[3] for item in (*dates(place, "user"), *dates(place, "theme"))] == ["2026-05-25", "2026-06-01", "2026-05-01", "2026-06-01"]
     assert sorted(path.parent.name for path in place.out.rglob("_MANIFEST.json")) == ["01", "01", "25"]

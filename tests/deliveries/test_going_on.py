@@ -229,7 +229,7 @@ def _a_day_later(scene: Scene) -> None:
     scene.place.clock = datetime.now(UTC) + timedelta(days=1, hours=1)
 
 
-@pytest.mark.parametrize("happened", [_other_columns, _damaged, _a_day_later], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("happened", [_other_columns, _damaged, _a_day_later], ids=lambda item: item.__name__)
 def test_what_is_no_longer_the_same_is_read_anew(scene: Scene, happened: Callable[[Scene], None]) -> None:
     scene.cut()
     happened(scene)

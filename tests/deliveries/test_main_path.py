@@ -55,7 +55,10 @@ def test_the_first_delivery_is_the_complete_history_and_the_next_carries_only_ch
     place.user(4, "Ina", MIDNIGHT + timedelta(hours=4))
     place.run(NOON + DAY)
     assert names(place) == ["Ada", "Bob", "Eve", "Ada L.", "Ina"]
-    kinds = [(one["entity"], one["sequence"], one["kind"], one["window"]["from"], one["window"]["to"]) for _, one in place.manifests()]
+    kinds = [
+        (delivery["entity"], delivery["sequence"], delivery["kind"], delivery["window"]["from"], delivery["window"]["to"])
+        for _, delivery in place.manifests()
+    ]
     assert kinds == [
         ("theme", 1, "full", None, "2026-05-31T00:00:00.000000Z"),
         ("user", 1, "full", None, "2026-05-31T00:00:00.000000Z"),
@@ -79,7 +82,7 @@ def test_files_stand_where_the_contract_says_and_nothing_else_is_visible(place):
 def test_the_manifest_holds_the_contracts_fields_and_agrees_with_its_file(place):
     place.user(1, 'Ada "the\nfirst"', MIDNIGHT - DAY)
     place.run(NOON)
-    path, manifest = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    path, manifest = next((path, delivery) for path, delivery in place.manifests() if delivery["entity"] == "user")
     data = (path.parent / "user.csv").read_bytes()
     assert list(manifest) == [
         *[
@@ -111,8 +114,8 @@ def test_the_manifest_holds_the_contracts_fields_and_agrees_with_its_file(place)
 def test_the_chain_names_the_file_before(place):
     for day in range(3):
         place.run(NOON + day * DAY)
-    chain = [one for _, one in place.manifests() if one["entity"] == "user"]
-    assert [one["sequence"] for one in chain] == [1, 2, 3]
+    chain = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user"]
+    assert [link["sequence"] for link in chain] == [1, 2, 3]
     for before, after in itertools.pairwise(chain):
         assert after["window"]["from"] == before["window"]["to"]
         assert after["previous"] == {"sequence": before["sequence"], "sha256": before["sha256"]}
@@ -121,7 +124,7 @@ def test_the_chain_names_the_file_before(place):
 def test_an_empty_delta_is_a_header_and_a_manifest(place):
     place.run(NOON)
     place.run(NOON + DAY)
-    _, manifest = [one for one in place.manifests() if one[1]["entity"] == "user"][-1]
+    _, manifest = [item for item in place.manifests() if item[1]["entity"] == "user"][-1]
     assert (manifest["rows"], manifest["kind"]) == (0, "delta")
 
 
@@ -182,7 +185,7 @@ def test_a_paused_week_is_one_longer_window(place):
     place.run(NOON)
     place.user(1, "Ada", MIDNIGHT + 2 * DAY)
     place.run(NOON + 7 * DAY)
-    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    last = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user"][-1]
     assert (last["window"]["from"][:10], last["window"]["to"][:10], last["sequence"], last["rows"]) == ("2026-05-31", "2026-06-07", 2, 1)
 
 
@@ -191,7 +194,7 @@ def test_a_frequency_change_moves_no_watermark(place):
     place.tenant(frequency="weekly")
     assert place.run(NOON) == []
     place.run(NOON + 2 * DAY)
-    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    last = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user"][-1]
     assert (last["window"]["from"][:10], last["window"]["to"][:10]) == ("2026-05-31", "2026-06-01")
 
 
@@ -202,9 +205,9 @@ def test_an_entity_registered_again_starts_a_new_generation_and_the_kept_one_kee
     place.run(NOON + DAY)
     place.tenant(entityList=["theme", "user"])
     place.run(NOON + 2 * DAY)
-    chain = [(one["entity"], one["generation"], one["sequence"], one["kind"]) for _, one in place.manifests()]
-    assert [one for one in chain if one[0] == "user"] == [("user", 1, 1, "full"), ("user", 2, 1, "full")]
-    assert [one[2] for one in chain if one[0] == "theme"] == [1, 2, 3]
+    chain = [(delivery["entity"], delivery["generation"], delivery["sequence"], delivery["kind"]) for _, delivery in place.manifests()]
+    assert [link for link in chain if link[0] == "user"] == [("user", 1, 1, "full"), ("user", 2, 1, "full")]
+    assert [link[2] for link in chain if link[0] == "theme"] == [1, 2, 3]
 
 
 def test_a_full_load_asked_for_stands_beside_the_first_file_of_the_date(place):
@@ -221,7 +224,7 @@ def test_a_full_load_asked_for_stands_beside_the_first_file_of_the_date(place):
     manifest = json.loads((place.out / folder / "user.g2.1.manifest.json").read_text())
     assert (manifest["generation"], manifest["sequence"], manifest["previous"], manifest["kind"]) == (2, 1, None, "full")
     second_day = json.loads((place.out / "exports/acme/2026/05/31/_MANIFEST.2.json").read_text())
-    assert [one["manifest"] for one in second_day["deliveries"] if one["entity"] == "user"] == [
+    assert [delivery["manifest"] for delivery in second_day["deliveries"] if delivery["entity"] == "user"] == [
         "user/user.manifest.json",
         "user/user.g2.1.manifest.json",
     ]
@@ -247,7 +250,11 @@ def test_one_failing_entity_does_not_stop_the_others_and_the_next_run_repairs_it
     assert listed(place.installation(), "acme", entity="user")[0]["error_code"] == "schema_drift"
     place.sql('alter table "user" rename column nome to name')
     place.run(NOON + DAY)
-    assert [(one["sequence"], one["kind"], one["window"]["to"][:10]) for _, one in place.manifests() if one["entity"] == "user"] == [
+    assert [
+        (delivery["sequence"], delivery["kind"], delivery["window"]["to"][:10])
+        for _, delivery in place.manifests()
+        if delivery["entity"] == "user"
+    ] == [
         (1, "full", "2026-05-31"),
         (2, "delta", "2026-06-01"),
     ]
@@ -263,7 +270,7 @@ def test_a_new_source_column_stays_inside_and_a_catalogued_one_is_appended(place
     place.write("catalog.yaml", catalog(user={**USER, "columns": columns}, theme=THEME))
     place.sql("""insert into "user" values ('acme', 2, 'Bob', '2026-05-31 05:00:00+00', NULL, 'sad', 'x')""")
     place.run(NOON + DAY)
-    last = [one for _, one in place.manifests() if one["entity"] == "user"][-1]
+    last = [delivery for _, delivery in place.manifests() if delivery["entity"] == "user"][-1]
     assert [column["name"] for column in last["columns"]] == ["id", "name", "updated_at", "deleted_at", "mood"]
     assert (last["schema_version"], last["rows"]) == (2, 1)
     assert not any("hunter2" in (place.out / name).read_text() for name in place.files())
@@ -286,7 +293,7 @@ def test_dialects_and_parts(place, compression):
         place.user(number, f"n;{number}", MIDNIGHT - DAY)
     place.tenant(csv={"delimiter": ";", "line_ending": "crlf", "compression": compression, "max_rows_per_file": 2})
     place.run(NOON)
-    path, manifest = next((path, one) for path, one in place.manifests() if one["entity"] == "user")
+    path, manifest = next((path, delivery) for path, delivery in place.manifests() if delivery["entity"] == "user")
     suffix = {"none": "", "gzip": ".gz", "zstd": ".zst"}[compression]
     assert [file["path"] for file in manifest["files"]] == [f"user-000{number}.csv{suffix}" for number in (1, 2, 3)]
     assert [file["rows"] for file in manifest["files"]] == [2, 2, 1]
@@ -324,7 +331,7 @@ def test_many_runs_at_once_give_one_delivery_each(ledgered):
     for thread in threads:
         thread.join()
     assert problems == []
-    assert [(one["entity"], one["sequence"]) for _, one in place.manifests()] == [("theme", 1), ("user", 1)]
+    assert [(delivery["entity"], delivery["sequence"]) for _, delivery in place.manifests()] == [("theme", 1), ("user", 1)]
     assert names(place) == ["Ada"]
     assert not any(name.endswith(".part") for name in place.files())
 
@@ -332,7 +339,7 @@ def test_many_runs_at_once_give_one_delivery_each(ledgered):
 def test_a_preview_writes_nothing(place):
     apply(place.installation(), actor="test")
     first = preview(place.installation(), "acme", NOON)
-    assert [one.entity for one in first] == ["theme", "user"]
+    assert [item.entity for item in first] == ["theme", "user"]
     assert listed(place.installation(), "acme") == []
 
 
@@ -368,7 +375,9 @@ def test_export_all_also_means_entities_catalogued_later(place):
     place.run(NOON)
     place.write("catalog.yaml", catalog(user=USER, theme=THEME, motif={**THEME, "name": "motif", "relation": "theme"}))
     place.run(NOON + DAY)
-    assert [(one["generation"], one["sequence"]) for _, one in place.manifests() if one["entity"] == "motif"] == [(1, 1)]
+    assert [(delivery["generation"], delivery["sequence"]) for _, delivery in place.manifests() if delivery["entity"] == "motif"] == [
+        (1, 1)
+    ]
 
 
 def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
@@ -376,18 +385,18 @@ def test_a_full_load_request_marks_the_stream_until_the_next_run(place):
     assert ask_full_load(place.installation(), "acme", ["user"]) == ["user"]
     installation = place.installation()
     with installation.ledger.begin() as connection:
-        assert [one.full_load for one in streams.active(connection, "acme")] == [False, True]
+        assert [stream.full_load for stream in streams.active(connection, "acme")] == [False, True]
     place.run(NOON + DAY)
-    assert [one["generation"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
+    assert [delivery["generation"] for _, delivery in place.manifests() if delivery["entity"] == "user"] == [1, 2]
 
 
 def test_a_full_load_that_failed_and_is_asked_for_again_is_one(place):
     place.run(NOON)
     (place.out / "exports/acme/2026/05/31/user/user.g2.1.csv").write_text("foreign")
-    assert [bool(one.error) for one in place.run(NOON, full_load=True, entities=["user"])] == [True]
+    assert [bool(result.error) for result in place.run(NOON, full_load=True, entities=["user"])] == [True]
     (place.out / "exports/acme/2026/05/31/user/user.g2.1.csv").unlink()
-    assert [bool(one.error) for one in place.run(NOON, full_load=True, entities=["user"])] == [False]
-    assert sorted(one["generation"] for _, one in place.manifests() if one["entity"] == "user") == [1, 2]
+    assert [bool(result.error) for result in place.run(NOON, full_load=True, entities=["user"])] == [False]
+    assert sorted(delivery["generation"] for _, delivery in place.manifests() if delivery["entity"] == "user") == [1, 2]
 
 
 def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(place):
@@ -395,10 +404,13 @@ def test_a_full_load_after_a_change_of_the_frequency_does_not_go_back_in_time(pl
     place.run(NOON + 2 * DAY)
     place.tenant(frequency="monthly")
     place.run(NOON + 2 * DAY, full_load=True)
-    ends = [(one["generation"], one["window"]["to"]) for _, one in place.manifests() if one["entity"] == "user"]
+    ends = [(delivery["generation"], delivery["window"]["to"]) for _, delivery in place.manifests() if delivery["entity"] == "user"]
     assert sorted(ends) == [(1, "2026-06-02T00:00:00.000000Z"), (2, "2026-06-02T00:00:00.000000Z")]
     place.run(NOON + 31 * DAY)
-    last = max((one for _, one in place.manifests() if one["entity"] == "user"), key=lambda one: (one["generation"], one["sequence"]))
+    last = max(
+        (delivery for _, delivery in place.manifests() if delivery["entity"] == "user"),
+        key=lambda delivery: (delivery["generation"], delivery["sequence"]),
+    )
     assert (last["window"]["from"], last["window"]["to"]) == ("2026-06-02T00:00:00.000000Z", "2026-07-01T00:00:00.000000Z")
 
 
@@ -407,7 +419,7 @@ def stop_before_commit(place: Place) -> None:
     place.user(1, "Ada", MIDNIGHT - DAY)
     installation = place.installation()
     apply(installation, actor="test")
-    planned = [one for one in plan(installation, "acme", NOON) if one.entity == "user"]
+    planned = [delivery for delivery in plan(installation, "acme", NOON) if delivery.entity == "user"]
     with installation.ledger.begin() as connection:
         connection.exec_driver_sql("create trigger stop before update on stream begin select raise(abort, 'stop'); end")
     [stopped] = deliver_batch(place.installation(), [planned[0].id])
@@ -431,7 +443,7 @@ def test_a_delivery_redone_because_its_file_vanished_says_that_it_may_repeat(pla
     for path in (place.out / "exports/acme/2026/05/31/user").iterdir():
         path.unlink()
     place.run(NOON)
-    assert [one["possible_duplicate"] for _, one in place.manifests() if one["entity"] == "user"] == [True]
+    assert [delivery["possible_duplicate"] for _, delivery in place.manifests() if delivery["entity"] == "user"] == [True]
 
 
 def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_up_in_order_afterwards(place):
@@ -443,7 +455,7 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
         port = closed.getsockname()[1]
     place.connections["nowhere"] = Connection("nowhere", "sftp", "127.0.0.1", port, "u", password="p", extra={"host_key": HOST_KEY})
     apply(place.installation(), actor="test")
-    planned = [one.id for one in plan(place.installation(), "acme", NOON)]
+    planned = [delivery.id for delivery in plan(place.installation(), "acme", NOON)]
     codes = []
     for _ in range(6):
         codes.append({result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error})
@@ -453,7 +465,7 @@ def test_a_dead_destination_is_left_alone_for_a_while_by_schedulers_and_caught_u
     assert {result.error.code for result in deliver_batch(place.installation(), planned, spare=True) if result.error} == codes[0]
     place.tenant()
     place.run(NOON + 2 * DAY)
-    assert [one["sequence"] for _, one in place.manifests() if one["entity"] == "user"] == [1, 2]
+    assert [delivery["sequence"] for _, delivery in place.manifests() if delivery["entity"] == "user"] == [1, 2]
 
 
 def test_the_schema_version_and_the_order_of_columns_go_on_in_a_new_generation(place):
@@ -462,6 +474,6 @@ def test_the_schema_version_and_the_order_of_columns_go_on_in_a_new_generation(p
     columns = {"mood": {"type": "string"}, **USER["columns"]}
     place.write("catalog.yaml", catalog(user={**USER, "columns": columns}, theme=THEME))
     place.run(NOON, full_load=True, entities=["user"])
-    (last,) = [one for _, one in place.manifests() if one["generation"] == 2]
+    (last,) = [delivery for _, delivery in place.manifests() if delivery["generation"] == 2]
     names = [column["name"] for column in last["columns"]]
     assert (last["generation"], last["schema_version"], names) == (2, 2, ["id", "name", "updated_at", "deleted_at", "mood"])

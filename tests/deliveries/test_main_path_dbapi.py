@@ -133,8 +133,8 @@ def test_a_surprise_in_one_entity_is_told_and_keeps_no_other_back(place, caplog)
     def connect(_: str) -> None:
         raise ZeroDivisionError("hunter2")
 
-    def progress(one: Delivery, rows: int) -> None:
-        if one.entity == "user":
+    def progress(delivery: Delivery, rows: int) -> None:
+        if delivery.entity == "user":
             raise KeyError("hunter2")
 
     installation = replace(place.installation(), connect_db=connect)

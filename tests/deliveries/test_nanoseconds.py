@@ -39,14 +39,14 @@ def test_lists_of_nanoseconds_and_a_change_time_with_them_arrive_once_and_to_the
         place.run(NOON - DAY)
         place.sql(f"insert into event values ('acme', 3, {at.replace('29', '30')}, null, [])")
         place.sql(f"update event set times = [{at.replace('29', '30')}], changed = {at.replace('29', '30')} where id = 2")
-        assert [one.error for one in place.run(NOON)] == [None]
+        assert [result.error for result in place.run(NOON)] == [None]
         place.run(NOON + DAY)
-        rows_by_sequence = {one["sequence"]: one["rows"] for _, one in place.manifests()}
+        rows_by_sequence = {delivery["sequence"]: delivery["rows"] for _, delivery in place.manifests()}
         well("pull", place.out / "exports/acme", tmp_path / "held")
         well("load", tmp_path / "held", "--to", f"sqlite:{tmp_path}/copy.sqlite")
     with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as connection:
         found = connection.execute('select id, changed, times, deep from "event" order by id').fetchall()
     earlier, later = f"2026-05-29T{LAST}Z", f"2026-05-30T{LAST}Z"
-    rows = [(number, changed, *(None if one is None else json.loads(one) for one in nested)) for number, changed, *nested in found]
+    rows = [(number, changed, *(None if text is None else json.loads(text) for text in nested)) for number, changed, *nested in found]
     assert rows == [(1, earlier, [earlier, None], [{"stamps": [earlier]}]), (2, later, [later], None), (3, later, None, [])]
     assert list(rows_by_sequence.values()) == [2, 2, 0]

@@ -65,7 +65,7 @@ def at(place: Place, hours: float, days: int = 0) -> list[tuple[str, str]]:
 
 
 def types(http: HttpServer) -> list[str]:
-    return [one.json["type"] for one in http.received]
+    return [message.json["type"] for message in http.received]
 
 
 def break_source(place: Place) -> None:
@@ -89,7 +89,7 @@ def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(pla
     break_source(place)
     place.run(NOON)
     assert fail(place)
-    (letter,) = (one.message for one in smtp.received)
+    (letter,) = (message.message for message in smtp.received)
     assert letter["Subject"] == "Waybill: 1 delivery of acme failed"
     assert "nome" in letter.get_content()
     assert "waybill run acme" in letter.get_content()
@@ -99,7 +99,7 @@ def test_what_failed_is_mailed_once_with_its_cause_and_told_to_be_well_again(pla
     place.run(NOON)
     sending.tell(place.installation(), "acme")
     sending.tell(place.installation(), "acme")
-    assert [one.message["Subject"] for one in smtp.received[1:]] == ["Waybill: acme has its data again"]
+    assert [message.message["Subject"] for message in smtp.received[1:]] == ["Waybill: acme has its data again"]
 
 
 def test_a_second_entity_that_fails_is_told_alone(place, http):
@@ -112,7 +112,7 @@ def test_a_second_entity_that_fails_is_told_alone(place, http):
     place.clock = NOON + DAY
     place.run(NOON + DAY)
     assert fail(place)
-    entities = [[each["entity"] for each in one.json["data"]["deliveries"]] for one in http.received]
+    entities = [[each["entity"] for each in message.json["data"]["deliveries"]] for message in http.received]
     assert entities == [["user"], ["theme"]]
 
 
@@ -130,12 +130,12 @@ def test_a_promise_is_warned_of_broken_and_kept_late_each_told_once(place, http)
     assert at(place, 5.5, days=1) == [("acme", "recovered")]
     assert at(place, 5.8, days=1) == []
     assert types(http) == ["late_warning", "breach", "delivered", "delivered", "recovered"]
-    warned, late, *_, well = (one.json for one in http.received)
+    warned, late, *_, well = (message.json for message in http.received)
     assert {key: late["data"][key] for key in ("data_until", "deliver_by")} == {
         "data_until": f"{MIDNIGHT:%Y-%m-%d}T00:00:00.000000Z",
         "deliver_by": f"{MIDNIGHT:%Y-%m-%d}T06:00:00.000000Z",
     }
-    assert [one["entity"] for one in warned["data"]["missing"]] == ["theme", "user"]
+    assert [delivery["entity"] for delivery in warned["data"]["missing"]] == ["theme", "user"]
     assert (well["tenant"], well["data"]["was"]) == ("acme", "breach")
     assert at(place, 5, days=2) == [("acme", "late_warning")]
     place.run(place.clock)
@@ -173,7 +173,7 @@ def test_a_tenant_without_a_promise_is_late_after_the_house_s_time(place, smtp):
     assert at(place, 2) == []
     assert at(place, 4) == [("acme", "breach")]
     assert at(place, 5) == []
-    (letter,) = (one.message.get_content().splitlines() for one in smtp.received)
+    (letter,) = (message.message.get_content().splitlines() for message in smtp.received)
     assert letter[1:3] == ["theme", "user"]
     place.run(NOON)
     assert at(place, 13) == [("acme", "recovered")]
@@ -274,10 +274,10 @@ def test_a_webhook_that_does_not_answer_well_is_tried_again_after_longer_waits_u
         place.clock += wait
         sending.send_due(place.installation())
         assert len(http.received) == calls, f"after {wait}"
-    assert {one.path for one in http.received} == {"/waybill"}, "nobody is redirected"
-    assert len({one.headers["webhook-id"] for one in http.received}) == 1
-    assert all(verified(one) for one in http.received), "each try is signed with its own time"
-    assert len({one.headers["webhook-timestamp"] for one in http.received}) == 4
+    assert {message.path for message in http.received} == {"/waybill"}, "nobody is redirected"
+    assert len({message.headers["webhook-id"] for message in http.received}) == 1
+    assert all(verified(message) for message in http.received), "each try is signed with its own time"
+    assert len({message.headers["webhook-timestamp"] for message in http.received}) == 4
     place.clock += DAY
     sending.send_due(place.installation())
     assert len(http.received) == 4
@@ -314,7 +314,7 @@ def test_a_mail_that_was_not_taken_is_sent_later_and_fails_nothing(place, smtp):
     place.connections["smtp_default"] = good
     place.clock += HOUR
     assert sending.send_due(place.installation()) == []
-    assert [one.message["Subject"] for one in smtp.received] == ["Waybill: acme is late"]
+    assert [message.message["Subject"] for message in smtp.received] == ["Waybill: acme is late"]
 
 
 def test_one_address_that_is_refused_keeps_no_message_from_the_others(place, smtp, caplog):
@@ -324,7 +324,7 @@ def test_one_address_that_is_refused_keeps_no_message_from_the_others(place, smt
     apply(place.installation(), actor="test")
     place.clock = NOON
     at(place, 12)
-    assert [one.recipients for one in smtp.received] == [("ops@example.org",)]
+    assert [message.recipients for message in smtp.received] == [("ops@example.org",)]
     assert "refused 1 of the people a message is for (550)" in caplog.text
     at(place, 14)
     assert len(smtp.received) == 1
@@ -343,7 +343,7 @@ def test_a_mail_that_is_refused_for_good_holds_up_no_other_of_its_channel(place,
     (problem,) = sending.send_due(installation)
     assert "message breach of acme" in str(problem)
     assert smtp.refused == ["Waybill: acme is late"]
-    assert [one.message["Subject"] for one in smtp.received] == [f"Waybill: {tenant} is late" for tenant in sent]
+    assert [message.message["Subject"] for message in smtp.received] == [f"Waybill: {tenant} is late" for tenant in sent]
 
 
 def test_an_alarm_escalates_to_those_who_hear_of_it_only_when_it_lasts(place, http, smtp):
@@ -359,7 +359,7 @@ def test_an_alarm_escalates_to_those_who_hear_of_it_only_when_it_lasts(place, ht
     at(place, 7.9)
     assert (types(http), smtp.received) == (["breach"], [])
     at(place, 8)
-    assert [one.message["Subject"] for one in smtp.received] == ["Waybill: acme is late"]
+    assert [message.message["Subject"] for message in smtp.received] == ["Waybill: acme is late"]
     place.run(place.clock)
     at(place, 9)
     assert len(smtp.received) == 2, "who was told of the breach is told of its end"
@@ -400,7 +400,7 @@ def test_a_tenant_s_own_people_read_their_times_and_no_command_of_the_house(plac
     mend_source(place)
     place.run(place.clock)
     at(place, 1)
-    letters = {one.message["Subject"]: " ".join(one.message.get_content().split()) for one in smtp.received}
+    letters = {message.message["Subject"]: " ".join(message.message.get_content().split()) for message in smtp.received}
     midnight, six = "2026-05-31 00:00 (Asia/Kolkata)", "2026-05-31 06:00 (Asia/Kolkata)"
     assert letters["Waybill: acme may be late"].startswith(f"The data up to {midnight} is promised by {six}. These entities are not")
     assert letters["Waybill: acme is late"].startswith(f"The data up to {midnight} was due by {six}. These entities are not delivered yet:")
@@ -416,7 +416,7 @@ def test_the_house_s_channels_of_one_tenant_stand_in_its_policy(place, http):
     place.clock = NOON - DAY
     apply(place.installation(), actor="test")
     assert sorted(at(place, 12)) == [("acme", "breach"), ("globex", "breach")]
-    assert [one.json["tenant"] for one in http.received] == ["globex"]
+    assert [message.json["tenant"] for message in http.received] == ["globex"]
 
 
 def test_a_tenant_s_own_channel_reads_nothing_of_the_house(place, http):
@@ -426,7 +426,7 @@ def test_a_tenant_s_own_channel_reads_nothing_of_the_house(place, http):
     break_source(place)
     place.run(NOON)
     fail(place)
-    said = {one.path: one.json["data"]["deliveries"][0]["error"] for one in http.received}
+    said = {message.path: message.json["data"]["deliveries"][0]["error"] for message in http.received}
     assert "nome" in said["/house"]
     assert said["/waybill"] == "The delivery did not succeed. The operator's log holds the cause."
 
@@ -444,7 +444,7 @@ def test_a_tenant_s_own_channel_reaches_no_inner_address(place, http):
     place.write("policy.yaml", {"api_destinations": "any", "private_networks": ["127.0.0.0/8"]})
     place.clock += HOUR
     assert sending.send_due(place.installation()) == []
-    assert [one.path for one in http.received] == ["/inner"]
+    assert [message.path for message in http.received] == ["/inner"]
     assert http.received[0].headers["host"] == http.url.removeprefix("http://"), "the name, though a checked address is connected to"
 
 
@@ -461,7 +461,7 @@ def test_a_tenant_names_only_connections_it_is_allowed(place, operator):
         return
     with pytest.raises(InvalidInput) as refused:
         replace(place.installation(), "acme", wrong, actor="api:someone")
-    assert [(one.path, one.code) for one in refused.value.findings] == [("notify.0.connection", "not_allowed")]
+    assert [(finding.path, finding.code) for finding in refused.value.findings] == [("notify.0.connection", "not_allowed")]
 
 
 def test_a_message_a_dead_process_took_is_sent_by_another_and_two_at_once_send_it_once(place, http):
@@ -470,8 +470,8 @@ def test_a_message_a_dead_process_took_is_sent_by_another_and_two_at_once_send_i
     place.run(NOON)
     installation = place.installation()
     with installation.ledger.begin() as connection:
-        (one,) = notices.due(connection, NOON)
-        assert notices.claim(connection, one, NOON)
+        (delivery,) = notices.due(connection, NOON)
+        assert notices.claim(connection, delivery, NOON)
     assert sending.send_due(place.installation()) == []
     assert http.received == []
     place.clock += notices.LEASE
@@ -488,7 +488,7 @@ def test_no_secret_stands_in_ledger_or_problem(place, http):
     place.clock = NOON
     place.run(NOON)
     _, problems = sending.tell(place.installation(), "acme")
-    kept = "".join(map(str, problems)).encode() + b"".join(one.read_bytes() for one in (place.root / ".waybill").rglob("*ledger*"))
+    kept = "".join(map(str, problems)).encode() + b"".join(path.read_bytes() for path in (place.root / ".waybill").rglob("*ledger*"))
     assert len(problems) == 2
     assert SECRET.encode() not in kept
     assert b"B0/token" not in kept
@@ -522,9 +522,9 @@ def test_no_secret_stands_in_ledger_or_problem(place, http):
 def test_a_wrong_channel_is_found_when_files_are_checked(place, channel, wrong):
     place.tenant(notify=[channel])
     place.write("policy.yaml", {"notify": {"channels": [channel]}})
-    found = [str(one) for one in place.installation().configuration.findings]
-    assert any(one.startswith(f"config/tenants/acme.yaml: notify.{wrong}") for one in found), found
-    assert any(one.startswith(f"config/policy.yaml: notify.channels.{wrong}") for one in found), found
+    found = [str(finding) for finding in place.installation().configuration.findings]
+    assert any(text.startswith(f"config/tenants/acme.yaml: notify.{wrong}") for text in found), found
+    assert any(text.startswith(f"config/policy.yaml: notify.channels.{wrong}") for text in found), found
 
 
 def test_channels_go_through_the_ledger_as_they_came(place):

@@ -46,7 +46,7 @@ def lock(place: Place) -> Path:
 
 
 def header(place: Place) -> list[str]:
-    newest = max(place.manifests(), key=lambda one: (one[1]["generation"], one[1]["sequence"]))
+    newest = max(place.manifests(), key=lambda item: (item[1]["generation"], item[1]["sequence"]))
     return [column["name"] for column in newest[1]["columns"]]
 
 
@@ -149,7 +149,7 @@ def test_queries_and_parquet_files_are_frozen_too(place: Place) -> None:
     place.write("catalog.yaml", {**words, "entities": {**words["entities"]}})
     place.tenant(entityList=["orders", "events"])
     place.run(NOON)
-    by_entity = {one["entity"]: [column["name"] for column in one["columns"]] for _, one in place.manifests()}
+    by_entity = {delivery["entity"]: [column["name"] for column in delivery["columns"]] for _, delivery in place.manifests()}
     assert by_entity == {"orders": ["tenant_id", "id", "total"], "events": ["tenant_id", "id", "note"]}
 
 
@@ -161,16 +161,18 @@ def test_a_source_that_is_away_holds_up_its_own_entities_and_no_others(place: Pl
     place.tenant(entityList=["orders", "visits"])
     place.tenant("globex", entityList=["orders"])
     applied = applying.apply(place.installation(), actor="test")
-    assert [(one.tenant, one.difference.activated) for one in applied.changed] == [("acme", ("orders",)), ("globex", ("orders",))]
-    assert [one.path for one in applied.findings] == ["entities.visits.columns", "entities.clicks.columns"]
+    assert [(change.tenant, change.difference.activated) for change in applied.changed] == [("acme", ("orders",)), ("globex", ("orders",))]
+    assert [finding.path for finding in applied.findings] == ["entities.visits.columns", "entities.clicks.columns"]
     assert "not frozen yet, so nobody receives the entity" in str(applied.findings[0])
     place.run(NOON)
-    assert {one["entity"] for _, one in place.manifests()} == {"orders"}
+    assert {delivery["entity"] for _, delivery in place.manifests()} == {"orders"}
     with duckdb.connect(str(place.root / "not_there_yet.duckdb")) as connection:
         connection.execute("CREATE TABLE orders AS SELECT 'acme' AS tenant_id, 1 AS id")
     applied = applying.apply(place.installation(), actor="test")
     assert not applied.findings
-    assert [(one.tenant, one.difference.activated, one.difference.kept) for one in applied.changed] == [("acme", ("visits",), ("orders",))]
+    assert [(change.tenant, change.difference.activated, change.difference.kept) for change in applied.changed] == [
+        ("acme", ("visits",), ("orders",))
+    ]
 
 
 def test_an_entity_that_is_frozen_anew_while_its_source_is_away_keeps_its_stream(place: Place) -> None:
@@ -180,13 +182,13 @@ def test_an_entity_that_is_frozen_anew_while_its_source_is_away_keeps_its_stream
     (place.root / "warehouse.duckdb").rename(hidden)
     applied = applying.apply(place.installation(), actor="test")
     assert not applied.changed
-    assert [one.path for one in applied.findings] == ["entities.orders.columns"]
+    assert [finding.path for finding in applied.findings] == ["entities.orders.columns"]
     hidden.rename(place.root / "warehouse.duckdb")
     applied = applying.apply(place.installation(), actor="test")
     assert not applied.findings
     place.clock = NOON + DAY
     place.run(NOON + DAY)
-    assert [one["sequence"] for _, one in place.manifests()] == [1, 2]
+    assert [delivery["sequence"] for _, delivery in place.manifests()] == [1, 2]
 
 
 def test_one_wrong_name_costs_the_other_entities_of_its_source_nothing(place: Place) -> None:
@@ -195,6 +197,6 @@ def test_one_wrong_name_costs_the_other_entities_of_its_source_nothing(place: Pl
     words["entities"]["carts"] = {**ORDERS, "columns": "all except [totla]"}
     place.write("catalog.yaml", words)
     applied = applying.apply(place.installation(), actor="test")
-    assert [(one.tenant, one.difference.activated) for one in applied.changed] == [("acme", ("orders",))]
-    assert [one.path for one in applied.findings] == ["entities.visits.columns", "entities.carts.columns"]
+    assert [(change.tenant, change.difference.activated) for change in applied.changed] == [("acme", ("orders",))]
+    assert [finding.path for finding in applied.findings] == ["entities.visits.columns", "entities.carts.columns"]
     assert "did you mean total" in str(applied.findings[1])

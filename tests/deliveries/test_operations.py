@@ -281,10 +281,10 @@ def test_archived_bytes_and_forgotten_spools_go_when_their_time_is_up(place: Pla
 def test_a_spool_left_between_commit_and_archive_is_archived(place: Place) -> None:
     place.run(NOON)
     installation = place.installation()
-    one = next(one for one in describing.listed(installation, "acme") if one["entity"] == "user")
+    delivery = next(item for item in describing.listed(installation, "acme") if item["entity"] == "user")
     with installation.ledger.begin() as connection:
-        adopted = connection.exec_driver_sql(f"select adopted from delivery where id = '{one['delivery_id']}'").scalar_one()
-    archive = place.root / ".waybill/archive/deliveries" / one["delivery_id"]
+        adopted = connection.exec_driver_sql(f"select adopted from delivery where id = '{delivery['delivery_id']}'").scalar_one()
+    archive = place.root / ".waybill/archive/deliveries" / delivery["delivery_id"]
     shutil.move(archive, place.root / ".waybill/spool" / adopted)
     place.clock = datetime.now(UTC) + 2 * DAY
     assert housekeeping.housekeeping(place.installation()).spools == 1
@@ -296,7 +296,7 @@ def test_what_is_stuck_is_reported(place: Place) -> None:
     place.run(NOON)
     place.clock = datetime.now(UTC) + 2 * DAY
     done = housekeeping.housekeeping(place.installation())
-    assert [(one.tenant, one.entity) for one in done.stale] == [("acme", "user")]
+    assert [(item.tenant, item.entity) for item in done.stale] == [("acme", "user")]
     assert json.loads(json.dumps(done.as_json()))["stale"][0]["error"]
     assert foreign.exists()
 

@@ -58,12 +58,12 @@ def backfill(place: Place, start: Any, end: Any, **options: Any) -> Result:
 
 
 def committed(place: Place, **facts: Any) -> dict[str, Any]:
-    return next(one for one in describing.listed(place.installation(), "acme") if facts.items() <= one.items())
+    return next(item for item in describing.listed(place.installation(), "acme") if facts.items() <= item.items())
 
 
 def check(place: Place) -> None:
     report = places.verify(str(place.out), {}.__getitem__)
-    assert [str(one) for one in report.problems] == []
+    assert [str(problem) for problem in report.problems] == []
 
 
 def marks(place: Place) -> tuple[int, Any]:
@@ -119,7 +119,7 @@ def test_an_interrupted_backfill_is_finished_by_the_next_run_without_touching_th
     (place.root / "away").rename(place.root / "warehouse.duckdb")
     before = marks(place)
     results = place.run(NOON + DAY)
-    assert [(one.delivery.id, one.error) for one in results] == [(planned.id, None)]
+    assert [(result.delivery.id, result.error) for result in results] == [(planned.id, None)]
     assert marks(place) == before
     assert len(backfilled(place)) == 1
 
@@ -150,7 +150,7 @@ def test_an_entity_without_times_is_refused_with_advice_and_one_with_a_time_colu
     assert [row[1] for row in backfilled(place)] == ["Bob"]
     assert reconcile(place).differences == []
     place.user(0, "Lost", MIDNIGHT)
-    assert [one.command for one in reconcile(place).differences] == ["waybill run acme --entity user --full-load"]
+    assert [difference.command for difference in reconcile(place).differences] == ["waybill run acme --entity user --full-load"]
 
 
 def test_the_id_of_a_backfill_follows_from_stream_and_range(place: Place) -> None:
@@ -251,13 +251,13 @@ def test_a_redelivery_that_was_asked_for_outlives_the_end_of_its_generation(plac
     first = committed(place, sequence=1)["delivery_id"]
     asked = queue_redelivery(place.installation(), "acme", first, actor="test")
     full_loads.ask_full_load(place.installation(), "acme")
-    assert [one.id for one in repairs.unfinished_repairs(place.installation(), "acme")] == [asked.id]
+    assert [repair.id for repair in repairs.unfinished_repairs(place.installation(), "acme")] == [asked.id]
     results = place.run(NOON + 2 * DAY)
-    assert [(one.delivery.kind, one.delivery.purpose, one.delivery.generation) for one in results] == [
+    assert [(result.delivery.kind, result.delivery.purpose, result.delivery.generation) for result in results] == [
         ("full", "schedule", 2),
         ("full", "redelivery", 1),
     ]
-    assert all(one.outcome for one in results)
+    assert all(result.outcome for result in results)
 
 
 def test_deliveries_in_compressed_parts_are_sent_again_as_they_were_even_after_the_dialect_changed(place: Place) -> None:
@@ -353,16 +353,16 @@ def test_reconciling_twice_changes_nothing_and_imported_deliveries_verify_and_re
     assert len(reconcile(restored).imported) == 2
     again = reconcile(restored)
     assert (again.imported, again.problems, again.notes) == ([], [], [])
-    one = committed(restored, sequence=4)
-    assert running.deliver_batch(restored.installation(), [one["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
-    assert redeliver(restored, one["delivery_id"]).error is None
+    delivery = committed(restored, sequence=4)
+    assert running.deliver_batch(restored.installation(), [delivery["delivery_id"]])[0].outcome.status == "verified"  # type: ignore[union-attr]
+    assert redeliver(restored, delivery["delivery_id"]).error is None
     check(restored)
 
 
 def test_day_manifests_come_back_so_that_later_ones_get_the_next_number(restored: Place) -> None:
     reconcile(restored)
-    one = committed(restored, sequence=4)
-    redeliver(restored, one["delivery_id"])
+    delivery = committed(restored, sequence=4)
+    redeliver(restored, delivery["delivery_id"])
     day = restored.out / "exports/acme/2026/06/03"
     assert sorted(path.name for path in day.glob("_*")) == ["_MANIFEST.2.json", "_MANIFEST.json"]
     check(restored)
@@ -373,7 +373,7 @@ def test_a_collected_delivery_is_taken_as_delivered(restored: Place) -> None:
     (restored.out / "exports/acme/2026/06/03/user/user.csv").unlink()
     done = reconcile(restored)
     assert done.problems == []
-    assert ["was collected" in one.what for one in done.notes] == [True, True]
+    assert ["was collected" in note.what for note in done.notes] == [True, True]
     assert marks(restored) == (4, MIDNIGHT + 3 * DAY)
 
 
@@ -382,7 +382,7 @@ def test_a_changed_file_stops_its_chain_with_a_message(restored: Place) -> None:
     path.write_bytes(path.read_bytes().replace(b"Tim", b"Tom"))
     done = reconcile(restored)
     assert done.imported == []
-    assert ["is not what its manifest says" in one.what for one in done.problems] == [True]
+    assert ["is not what its manifest says" in problem.what for problem in done.problems] == [True]
     assert marks(restored)[0] == 2
     path.unlink()
     assert len(reconcile(restored).imported) == 2
@@ -396,8 +396,8 @@ def test_a_window_delivered_anew_after_the_restore_is_a_conflict_for_a_person(re
     restored.run(NOON + 2 * DAY)
     (folder / "user.first.manifest.json").write_text(first)
     done = reconcile(restored)
-    assert any("the ledger holds another delivery in its place" in one.what for one in done.problems)
-    assert any("--full-load" in one.what for one in done.problems)
+    assert any("the ledger holds another delivery in its place" in problem.what for problem in done.problems)
+    assert any("--full-load" in problem.what for problem in done.problems)
 
 
 def test_a_generation_the_ledger_forgot_becomes_the_active_one(place: Place) -> None:
@@ -422,7 +422,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_destination(place: Place) -> None:
     done = reconcile(place)
     assert (len(done.imported), done.problems, done.differences) == (4, [], [])
     assert marks(place) == (2, MIDNIGHT + DAY)
-    purposes = {one["purpose"] for one in describing.listed(place.installation(), "acme")}
+    purposes = {delivery["purpose"] for delivery in describing.listed(place.installation(), "acme")}
     assert purposes == {"schedule", "backfill", "redelivery"}
 
 
@@ -466,7 +466,7 @@ def test_all_of_it_works_over_sftp(place: Place, tmp_path: Path) -> None:
         backfill(place, MIDNIGHT - 2 * DAY, MIDNIGHT)
         assert housekeeping.housekeeping(place.installation()).failed == {}
         report = places.verify("sftp:acme_sftp", place.connections.__getitem__)
-        assert ([str(one) for one in report.problems], report.manifests) == ([], 4)
+        assert ([str(problem) for problem in report.problems], report.manifests) == ([], 4)
 
 
 def test_data_whose_manifest_was_never_written_is_pointed_out(restored: Place) -> None:
@@ -474,7 +474,7 @@ def test_data_whose_manifest_was_never_written_is_pointed_out(restored: Place) -
         (restored.out / "exports/acme/2026/06/03" / name).unlink()
     done = reconcile(restored)
     assert len(done.imported) == 1
-    assert [one.what for one in done.problems] == [
+    assert [problem.what for problem in done.problems] == [
         "no manifest lists it, and the ledger does not know it: it was never delivered. Move it away and run again"
     ]
     (restored.out / "exports/acme/2026/06/03/user/user.csv").unlink()

@@ -53,4 +53,7 @@ def test_a_worker_that_was_overtaken_starts_no_generation(place, number):
 
     assert deliver(place, NOON + DAY, overtake) == [None] * (number - 1)
     assert others == [None]
-    assert [(one["generation"], one["sequence"], one["kind"]) for _, one in place.manifests()] == [(1, 1, "full"), (1, 2, "delta")]
+    assert [(delivery["generation"], delivery["sequence"], delivery["kind"]) for _, delivery in place.manifests()] == [
+        (1, 1, "full"),
+        (1, 2, "delta"),
+    ]

@@ -33,7 +33,7 @@ def test_failures_that_say_the_same_are_one_cause_and_a_spared_destination_count
             trouble("e", "tenant acme, entity e: gone", "relation_missing"),
         ]
     )
-    assert [(one.first.error, one.entities) for one in found] == [
+    assert [(cause.first.error, cause.entities) for cause in found] == [
         (dead, ["b", "c", "a"]),
         ("tenant acme, entity d: gone", ["d", "e"]),
     ]
@@ -41,7 +41,7 @@ def test_failures_that_say_the_same_are_one_cause_and_a_spared_destination_count
 
 def test_spared_destinations_alone_are_one_cause() -> None:
     found = causes([trouble(name, f"not tried before 2026-01-02T00:0{at}:00+00:00", "destination_paused") for at, name in enumerate("ab")])
-    assert [one.entities for one in found] == [["a", "b"]]
+    assert [cause.entities for cause in found] == [["a", "b"]]
 
 
 def test_a_message_is_shown_with_code_and_local_time_and_nothing_of_it_is_markup() -> None:

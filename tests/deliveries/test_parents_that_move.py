@@ -38,7 +38,7 @@ def catalogued(place: Place, deletes: str) -> list[str]:
         "catalog.yaml",
         {"sources": {"warehouse": {"kind": "duckdb", "path": "warehouse.duckdb"}}, "entities": {"user": {**LINES, "deletes": deletes}}},
     )
-    return [str(one) for one in warnings(place.installation().catalog, "catalog.yaml")]
+    return [str(warning) for warning in warnings(place.installation().catalog, "catalog.yaml")]
 
 
 def test_compared_keys_take_the_rows_from_one_tenant_to_the_other(place):

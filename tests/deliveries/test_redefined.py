@@ -49,8 +49,8 @@ class Books(Place):
     def happens(self, *statements: str) -> None:
         with closing(self.open()) as connection:
             cursor = connection.cursor()
-            for one in statements:
-                cursor.execute(one)
+            for statement in statements:
+                cursor.execute(statement)
             connection.commit()
 
     def catalogued(self, **more: Any) -> None:

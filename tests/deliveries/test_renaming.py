@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def newest(place: Place) -> dict[str, Any]:
-    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    return max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
 
 
 def headers(place: Place, suffix: str) -> list[str]:
@@ -61,7 +61,7 @@ def tomorrow(place: Place) -> None:
 
 
 def said(manifest: dict[str, Any]) -> list[tuple[str, str | None]]:
-    return [(one["name"], one.get("source_name")) for one in manifest["columns"]]
+    return [(column["name"], column.get("source_name")) for column in manifest["columns"]]
 
 
 @pytest.mark.parametrize("url", ["sqlite", "duckdb"])
@@ -197,5 +197,5 @@ def test_a_dry_run_tells_a_rename_and_sending_it_twice_changes_nothing(place: Pl
     place.tenant(entityList=["user"], rename=RENAMED)
     lines = list(applying.apply(place.installation(), actor="test", dry_run=True).lines(dry_run=True))
     assert '    rename: null -> {"user": {"id": "user_no", "name": "who"}}' in lines
-    assert [one.action for one in applying.apply(place.installation(), actor="test").changes] == ["change"]
-    assert [one.action for one in applying.apply(place.installation(), actor="test").changes] == ["keep"]
+    assert [change.action for change in applying.apply(place.installation(), actor="test").changes] == ["change"]
+    assert [change.action for change in applying.apply(place.installation(), actor="test").changes] == ["keep"]

@@ -32,20 +32,20 @@ ORDERS = {
 
 def _planned(books: Books) -> list[str]:
     found = [*planning.preview(books.installation(), "acme", NOON + DAY), *planning.plan(books.installation(), "acme", NOON + DAY)]
-    return [str(one.error) for one in found if one.error]
+    return [str(result.error) for result in found if result.error]
 
 
 def _estimated(books: Books) -> list[tuple[int | None, str]]:
     registration = books.installation().registered("acme").registration
     found = estimating.estimate(books.installation(), "acme", registration, ["orders"], 60)
-    return [(one.rows, one.note) for one in found]
+    return [(item.rows, item.note) for item in found]
 
 
 def _delivered(books: Books) -> tuple[list[Any], int, Any]:
     """A column that is rewritten in between starts another generation."""
     day = len(list(books.manifests()))
     errors = [result.error for result in books.run(NOON + day * DAY, full_load=True) if result.error]
-    newest = max((one for _, one in books.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    newest = max((value for _, value in books.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
     return errors, newest["rows"], newest.get("deletes")
 
 

@@ -94,12 +94,12 @@ def signers_file(place: Place) -> Path:
     """The lines that `waybill keys` prints for allowed_signers."""
     path = place.root / "allowed_signers"
     keys = describing.login_keys(place.installation(), "acme")
-    path.write_text("".join(f"{one['allowed_signers']}\n" for one in keys if one["use"] == "signing"))
+    path.write_text("".join(f"{key['allowed_signers']}\n" for key in keys if key["use"] == "signing"))
     return path
 
 
 def checked(folder: Path, *signers: Path | str) -> Report:
-    return verify(str(folder), pytest.fail, signers=[str(one) for one in signers])
+    return verify(str(folder), pytest.fail, signers=[str(signer) for signer in signers])
 
 
 def well_delivered(place: Place, until: Any, **options: Any) -> None:
@@ -123,12 +123,12 @@ def test_every_kind_of_delivery_is_signed_and_ssh_keygen_accepts_it(place: Place
     place.sql("delete from keyed where id = 2")
     well_delivered(place, NOON + DAY)
     installation = place.installation()
-    first = next(one for path, one in place.manifests() if one["entity"] == "user")
+    first = next(delivery for path, delivery in place.manifests() if delivery["entity"] == "user")
     repairs.redeliver(installation, first["delivery_id"], actor="test")
     repairs.backfill(installation, "acme", "user", MIDNIGHT - 2 * DAY, MIDNIGHT, actor="test")
     well_delivered(place, NOON + DAY, full_load=True, entities=["user"])
     found = documents(place.out)
-    kinds = {(one["kind"], "redelivers" in one, one.get("deletes") is not None) for _, one in place.manifests()}
+    kinds = {(value["kind"], "redelivers" in value, value.get("deletes") is not None) for _, value in place.manifests()}
     plain = {("full", False, False), ("delta", False, False), ("backfill", False, False)}
     assert kinds == plain | {("delta", False, True), ("full", True, False)}
     signers = signers_file(place)
@@ -154,9 +154,10 @@ def test_a_signed_manifest_vouches_for_the_manifest_before_it(place: Place, key:
     signature = Path(f"{second}.sig")
     signature.unlink()
     sign_by_hand(key, second)
-    assert [(one.path.rpartition("/")[2], "previous_manifest_sha256" in one.what) for one in checked(place.out, public(key)).problems] == [
-        (third.name, True)
-    ]
+    assert [
+        (problem.path.rpartition("/")[2], "previous_manifest_sha256" in problem.what)
+        for problem in checked(place.out, public(key)).problems
+    ] == [(third.name, True)]
 
 
 def edit(path: Path) -> None:
@@ -236,7 +237,7 @@ def test_what_no_known_signer_signed_is_refused(place: Place, key: Path, by_feed
             day.unlink()
         shutil.copy(key, sent.parent / "key")
         change(path)
-        assert [says in one.what for one in checked(sent, public(key)).problems] == [True], wrong
+        assert [says in problem.what for problem in checked(sent, public(key)).problems] == [True], wrong
         said = consumer("pull", sent / "exports/acme", copy, "--signer", public(key))
         assert (said.code, says in said.err, list(copy.rglob("*.csv"))) == (1, True, []), (wrong, said.err)
         assert (consumer("pull", sent / "exports/acme", copy).code, len(list(copy.rglob("*.csv")))) == (0, 1), wrong
@@ -283,7 +284,9 @@ def test_a_day_manifest_that_nobody_known_signed_is_refused(place: Place, key: P
     well_delivered(place, NOON)
     (day,) = place.out.rglob("_MANIFEST.json")
     unsign(day)
-    assert [one.what for one in checked(place.out, public(key)).problems] == ["is not signed, and only manifests of a known signer count"]
+    assert [problem.what for problem in checked(place.out, public(key)).problems] == [
+        "is not signed, and only manifests of a known signer count"
+    ]
     said = consumer("pull", place.out / "exports/acme", tmp_path / "copy", "--signer", public(key))
     assert (said.code, "_MANIFEST.json: is not signed" in said.err) == (1, True)
     assert not list((tmp_path / "copy").rglob("_MANIFEST.json"))
@@ -292,10 +295,10 @@ def test_a_day_manifest_that_nobody_known_signed_is_refused(place: Place, key: P
 def test_without_a_signer_a_change_is_seen_where_a_signature_stands_and_somebody_is_advised_to_name_one(place: Place) -> None:
     place.tenant(entityList=["user"])
     well_delivered(place, NOON)
-    assert [one.what for one in checked(place.out).notes if "--signer" in one.what]
+    assert [note.what for note in checked(place.out).notes if "--signer" in note.what]
     path, _ = next(place.manifests())
     edit(path)
-    assert any("not of these bytes" in one.what for one in checked(place.out).problems)
+    assert any("not of these bytes" in problem.what for problem in checked(place.out).problems)
 
 
 def test_a_key_is_changed_while_deliveries_go_on_and_what_the_old_one_signed_stays_good(place: Place, key: Path, tmp_path: Path) -> None:
@@ -305,11 +308,11 @@ def test_a_key_is_changed_while_deliveries_go_on_and_what_the_old_one_signed_sta
     def deliver_and_pull(day: int, keys: list[Path], signers: list[Path]) -> int:
         place.connections["house_key"] = connection(*keys)
         well_delivered(place, NOON + day * DAY)
-        known = [word for one in signers for word in ("--signer", public(one))]
+        known = [word for signer in signers for word in ("--signer", public(signer))]
         return consumer("pull", place.out / "exports/acme", copy, *known).code
 
     assert deliver_and_pull(0, [key], [key]) == 0
-    both = [one["allowed_signers"] for one in describing.login_keys(place.installation(), "acme")]
+    both = [item["allowed_signers"] for item in describing.login_keys(place.installation(), "acme")]
     place.connections["house_key"] = connection(key, new)
     assert len(describing.login_keys(place.installation(), "acme")) == len(both) + 1
     assert deliver_and_pull(1, [key, new], [key, new]) == 0  # the new one is handed over
@@ -418,7 +421,7 @@ def test_the_doctor_tries_the_key_that_signs(place: Place) -> None:
 
     def signing() -> list[tuple[str, str]]:
         found = examine(installation.settings, installation.connections, installation.now, installation.connect_db)
-        return [(one.status, one.found) for one in found if one.name == "signing house_key"]
+        return [(item.status, item.found) for item in found if item.name == "signing house_key"]
 
     [(status, said)] = signing()
     assert (status, said.startswith("signs manifests with SHA256:")) == ("ok", True)
@@ -436,7 +439,7 @@ def test_reconcile_refuses_a_manifest_whose_signature_is_not_of_it(place: Place)
     installation = place.installation()
     apply(installation, actor="test")
     done = reconciling.reconcile(installation, "acme", actor="test")
-    assert (done.imported, next(one.what for one in done.problems)) == (
+    assert (done.imported, next(problem.what for problem in done.problems)) == (
         [],
         "its signature is not of these bytes: one of the two was changed after it was signed",
     )
@@ -457,12 +460,12 @@ def test_a_person_decides_whether_reconcile_takes_back_what_the_tenants_key_did_
     installation = place.installation()
     apply(installation, actor="test")
     done = reconciling.reconcile(installation, "acme", actor="test")
-    assert (done.imported, [says in one.what and "--unsigned" in one.what for one in done.problems]) == ([], [True, True])
+    assert (done.imported, [says in problem.what and "--unsigned" in problem.what for problem in done.problems]) == ([], [True, True])
     [failed] = [result.error for result in place.run(NOON + DAY) if result.error]
     assert (type(failed), failed.code) == (ConflictError, "ledger_behind")
     done = reconciling.reconcile(installation, "acme", actor="test", unsigned=True)
     assert (len(done.imported), done.problems) == (1, [])
-    assert len([one for one in done.notes if says.removesuffix(", while") in one.what]) == 2
+    assert len([note for note in done.notes if says.removesuffix(", while") in note.what]) == 2
     well_delivered(place, NOON + DAY)
 
 

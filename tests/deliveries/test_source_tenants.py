@@ -45,14 +45,14 @@ def test_a_tenant_receives_the_rows_of_its_id_in_the_data(place: Place) -> None:
     place.clock = NOON + DAY
     place.run(NOON + DAY)
     assert names(place) == ["Ada", "Joan", "Edsger"]
-    assert {one["tenant"] for _, one in place.manifests()} == {"acme"}
+    assert {value["tenant"] for _, value in place.manifests()} == {"acme"}
 
 
 def test_another_id_in_the_data_begins_anew_with_a_full_load(place: Place) -> None:
     place.run(NOON)
     place.tenant(entityList=["user"], sourceTenant="acme")
     place.run(NOON)
-    assert sorted((one["generation"], one["kind"]) for _, one in place.manifests()) == [(1, "full"), (2, "full")]
+    assert sorted((delivery["generation"], delivery["kind"]) for _, delivery in place.manifests()) == [(1, "full"), (2, "full")]
     assert names(place) == ["Ada", "Joan", "Grace"]
     assert places.verify(str(place.out), pytest.fail).is_whole
 
@@ -66,7 +66,7 @@ def test_other_conditions_begin_anew_and_the_same_ones_do_not(place: Place) -> N
     place.tenant(entityList=["user"], sourceTenant="ORG-7")
     place.run(NOON)
     assert [row[1] for row in place.rows()] == ["Ada", "Ada", "Joan"]
-    assert sorted(one["generation"] for _, one in place.manifests()) == [1, 2]
+    assert sorted(delivery["generation"] for _, delivery in place.manifests()) == [1, 2]
 
 
 def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place) -> None:
@@ -79,7 +79,7 @@ def test_a_tenant_receives_the_columns_chosen_for_it_in_their_order(place: Place
     place.clock = NOON + DAY
     place.tenant(entityList=["user"], sourceTenant="ORG-7", columns={"user": ["id", "name", "updated_at"]}, where={})
     place.run(NOON + DAY)
-    last = max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    last = max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
     assert [column["name"] for column in last["columns"]] == ["name", "id", "updated_at"]
     assert places.verify(str(place.out), pytest.fail).is_whole
 
@@ -116,8 +116,8 @@ def test_an_export_on_demand_reads_by_the_same_id(tmp_path: Path) -> None:
     office.measure(2, tenant_id="ORG-7")
     office.measure(3, tenant_id="ORG-7")
     with closing(office.place):
-        one = office.ask()
-        assert one.status == "pending"
+        export = office.ask()
+        assert export.status == "pending"
         [done] = running.fulfil_all(office.installation())
         assert (done.status, done.rows) == ("done", 2)
 

@@ -73,5 +73,5 @@ def test_a_process_that_is_told_to_stop_ends_its_upload_and_leaves_nothing(scene
     assert "told to stop (SIGTERM)" in said
     assert parts(out) == []
     assert not list((place.root / ".waybill/spool").iterdir())
-    (one,) = describing.listed(place.installation(), "acme")
-    assert (one["status"], one["error_code"]) == ("open", "stopped")
+    (delivery,) = describing.listed(place.installation(), "acme")
+    assert (delivery["status"], delivery["error_code"]) == ("open", "stopped")

@@ -75,7 +75,7 @@ def deliver(place: Place, until: datetime) -> dict[str, Any]:
     installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
     apply(installation, actor="test")
     assert [str(result.error) for result in run(installation, "acme", until) if result.error] == []
-    return max((one for _, one in place.manifests()), key=lambda one: (one["generation"], one["sequence"]))
+    return max((value for _, value in place.manifests()), key=lambda delivery: (delivery["generation"], delivery["sequence"]))
 
 
 def fill(database: psycopg.Connection, native: str = "bigint", *, analyzed: bool = True) -> None:
@@ -230,7 +230,7 @@ def test_a_backfill_and_a_redelivery_have_parts_too(place, postgres: Database, m
     installation = replace(place.installation(), connections=lookup, connect_db=connect_db)
     redeliver(installation, full["delivery_id"], actor="test")
     backfill(installation, "acme", "user", NOON - 400 * DAY, NOON - DAY, actor="test")
-    [first, second] = [one for _, one in place.manifests() if one["delivery_id"] != full["delivery_id"]]
+    [first, second] = [delivery for _, delivery in place.manifests() if delivery["delivery_id"] != full["delivery_id"]]
     assert {len(first["files"]), len(second["files"])} == {3}
 
 

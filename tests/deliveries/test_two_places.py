@@ -100,7 +100,7 @@ def test_what_is_no_copy_is_told(place: Place, words: dict[str, Any], of_acme: d
     place.tenant(entityList=["user"], **of_acme)
     place.tenant("third", entityList=["user"], copyOf="acme", **of_acme)
     place.tenant("second", entityList=["user"], **words)
-    found = [str(one) for one in loading.load(place.root / "config").findings if "second" in one.file]
+    found = [str(finding) for finding in loading.load(place.root / "config").findings if "second" in finding.file]
     assert len(found) == 1
     assert f"tenants/second.yaml: {said}" in found[0]
 
@@ -110,7 +110,7 @@ def test_two_copies_of_one_tenant_may_share_and_a_stranger_may_not(place: Place)
         place.tenant(name, entityList=["user"], copyOf="acme")
     assert not loading.load(place.root / "config").findings
     place.tenant("stranger", entityList=["user"], sourceTenant="acme")
-    found = {one.file: one.code for one in loading.load(place.root / "config").findings}
+    found = {finding.file: finding.code for finding in loading.load(place.root / "config").findings}
     assert set(found.values()) == {"source_tenant_taken"}
     assert "config/tenants/stranger.yaml" in found
 
@@ -172,7 +172,7 @@ def test_copies_that_the_api_manages_follow_their_original_to_another_id(place: 
     copy = installation.registered("customer-1-dwh")
     assert (copy.registration.source_tenant, copy.version, copy.origin) == ("globex", 2, "api")
     run(installation, "customer-1-dwh", NOON)
-    newest = max((one for _, one in manifests(place.root / "second")), key=lambda one: one["generation"])
+    newest = max((value for _, value in manifests(place.root / "second")), key=lambda delivery: delivery["generation"])
     assert (newest["generation"], newest["kind"], newest["rows"]) == (2, "full", 1)
     assert "Grace" in next((place.root / "second").rglob("user.g2.*.csv")).read_text()
     replacing.replace(installation, "customer-1", {**first, "frequency": "weekly"}, actor="operator", operator=True)
@@ -187,7 +187,7 @@ def test_a_file_is_compared_with_tenants_that_only_the_api_manages(place: Place)
     place.tenant("globex", entityList=["user"])
     place.tenant("third", entityList=["user"], sourceTenant="globex-2")
     applied = applying.apply(place.installation(), actor="test")
-    assert [(one.file, one.path, one.code) for one in applied.findings] == [
+    assert [(finding.file, finding.path, finding.code) for finding in applied.findings] == [
         ("config/tenants/globex.yaml", "sourceTenant", "source_tenant_taken")
     ]
-    assert [one.tenant for one in applied.changed] == ["acme", "third"]
+    assert [item.tenant for item in applied.changed] == ["acme", "third"]

@@ -45,8 +45,8 @@ class Shop:
         return found[-1]
 
 
-def names(one: Delivered) -> list[str | None]:
-    return sorted((row[1] for row in one.rows), key=str)
+def names(delivered: Delivered) -> list[str | None]:
+    return sorted((row[1] for row in delivered.rows), key=str)
 
 
 def _over_postgres(place: Place, database) -> Shop:

@@ -36,15 +36,15 @@ def remarks(audit: dict[str, Any], level: str) -> dict[str, set[str]]:
     """What ssh-audit says of each algorithm, but for NIST's curves, which some servers are bound to."""
     found = {}
     for kind in ("kex", "key", "enc", "mac"):
-        for one in audit[kind]:
-            said = set(one["notes"].get(level, [])) - {LATER}
-            if said and "nistp" not in one["algorithm"]:
-                found[f"{kind} {one['algorithm']}"] = said
+        for item in audit[kind]:
+            said = set(item["notes"].get(level, [])) - {LATER}
+            if said and "nistp" not in item["algorithm"]:
+                found[f"{kind} {item['algorithm']}"] = said
     return found
 
 
 def names(audit: dict[str, Any], kind: str) -> list[str]:
-    return [one["algorithm"] for one in audit[kind]]
+    return [item["algorithm"] for item in audit[kind]]
 
 
 def test_the_demo_server_offers_nothing_that_ssh_audit_objects_to(tmp_path: Path) -> None:

@@ -48,24 +48,24 @@ def machine(place: Place, url: str, name: str = "one") -> Installation:
 
 def deliver_on(installation: Installation) -> list[str]:
     apply(installation, actor="test")
-    done = deliver_batch(installation, [one.id for one in plan(installation, "acme", NOON)])
-    assert all(one.error is None for one in done)
-    return [one.delivery.id for one in done]
+    done = deliver_batch(installation, [delivery.id for delivery in plan(installation, "acme", NOON)])
+    assert all(result.error is None for result in done)
+    return [result.delivery.id for result in done]
 
 
 def test_a_delivery_is_sent_again_from_another_machine_after_the_consumer_took_it(store: tuple[Place, str]) -> None:
     place, url = store
     place.user(1, "Ada", NOON - DAY)
     delivered = deliver_on(machine(place, url))
-    sent = {one["entity"]: one for one in describing.listed(machine(place, url), "acme")}
+    sent = {item["entity"]: item for item in describing.listed(machine(place, url), "acme")}
     shutil.rmtree(place.out)
     assert not list((place.root / "one/spool").iterdir())
     shutil.rmtree(place.root / "one")
     other = machine(place, url, "other")
     for delivery in delivered:
         assert repairs.redeliver(other, delivery, actor="test").error is None
-    again = [one for one in describing.listed(other, "acme") if one["purpose"] == "redelivery"]
-    assert {one["entity"]: one["sha256"] for one in again} == {name: one["sha256"] for name, one in sent.items()}
+    again = [item for item in describing.listed(other, "acme") if item["purpose"] == "redelivery"]
+    assert {item["entity"]: item["sha256"] for item in again} == {name: message["sha256"] for name, message in sent.items()}
 
 
 def test_kept_bytes_go_when_their_time_is_up_wherever_they_are(store: tuple[Place, str]) -> None:

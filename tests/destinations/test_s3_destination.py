@@ -57,7 +57,7 @@ def session(s3: S3Server, bucket: str) -> Iterator[Session]:
 
 
 def keys(s3: S3Server, bucket: str) -> list[str]:
-    return [one["Key"] for one in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return [stored["Key"] for stored in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
 @pytest.mark.parametrize("blocks", [[BYTES[:100]], [BYTES], [BYTES[at : at + 300_000] for at in range(0, 9_000_000, 300_000)], [b""], []])
@@ -98,7 +98,7 @@ def test_a_folder_of_parts_has_one_winner_and_its_first_file_comes_last(session:
     assert session.publish(folders[0], f"{DAY}/user")
     assert not session.publish(folders[1], f"{DAY}/user")
     assert [session.read(f"{DAY}/user/user-000{number}.csv") for number in (1, 2)] == [b"a", b"a"]
-    written = {one["Key"][-8:]: one["LastModified"] for one in s3.client().list_objects_v2(Bucket=bucket)["Contents"]}
+    written = {stored["Key"][-8:]: stored["LastModified"] for stored in s3.client().list_objects_v2(Bucket=bucket)["Contents"]}
     assert written["0002.csv"] <= written["0001.csv"]
     session.remove(folders[1])
     assert not any(item.path.startswith(tuple(folders)) for item in session.walk("/"))

@@ -49,7 +49,7 @@ class Project:
         self.waybill("run", tenant)
         assert "all as delivered" in self.waybill("verify", str(self.root / "out/exports" / tenant))
         manifests = [json.loads(path.read_text()) for path in (self.root / "out/exports" / tenant).rglob("*.manifest.json")]
-        return {one["entity"]: one["rows"] for one in manifests}
+        return {manifest["entity"]: manifest["rows"] for manifest in manifests}
 
 
 @pytest.fixture
@@ -184,13 +184,13 @@ def test_changes_are_found_by_what_speaks_for_it(project: Project, shop: psycopg
     shop.execute("ANALYZE")
     project.waybill("discover", "shop", "--write")
     found = project.entities()
-    assert {name: one["changes"]["mode"] for name, one in found.items()} == {
+    assert {name: value["changes"]["mode"] for name, value in found.items()} == {
         "by_index": "lookback", "by_name": "full", "by_xid": "snapshot", "login_events": "append", "soft": "full", "state": "full",
     }  # fmt: skip
     assert found["soft"]["deleted_column"] == "deleted_at"
     assert found["state"]["deleted_when"] == {"column": "is_deleted", "op": "=", "value": True}
     assert "x" not in found["by_xid"]["columns"]
-    assert {name: one.get("deletes") for name, one in found.items()} == {
+    assert {name: value.get("deletes") for name, value in found.items()} == {
         "by_index": "compare", "by_name": None, "by_xid": "compare", "login_events": "never", "soft": None, "state": None,
     }  # fmt: skip
     assert "warning" not in project.waybill("check")
@@ -213,7 +213,7 @@ def test_only_what_sets_a_column_speaks_for_it(project: Project, shop: psycopg.C
         """
     )
     project.waybill("discover", "shop", "--write")
-    assert {name: one["changes"]["mode"] for name, one in project.entities().items()} == {
+    assert {name: entity["changes"]["mode"] for name, entity in project.entities().items()} == {
         "stamped": "lookback", "switched_off": "full", "sometimes": "full", "lowered": "full", "half_indexed": "full",
     }  # fmt: skip
 
@@ -229,7 +229,7 @@ def test_every_way_to_mark_a_deleted_row_is_found(project: Project, shop: psycop
     shop.execute("INSERT INTO e VALUES ('a', 1, 'deleted'), ('a', 2, 'live'); INSERT INTO f VALUES ('a', 1, 'Deleted')")
     shop.execute("INSERT INTO g VALUES ('a', 1, 'live'), ('a', 2, NULL); INSERT INTO c VALUES ('a', 1, 0), ('a', 2, 1)")
     project.waybill("discover", "shop", "--write")
-    assert {name: one.get("deleted_column", one.get("deleted_when")) for name, one in project.entities().items()} == {
+    assert {name: entity.get("deleted_column", entity.get("deleted_when")) for name, entity in project.entities().items()} == {
         "a": "removed_on", "b": "DeletedAt", "c": {"column": "is_deleted", "op": "=", "value": 1},
         "d": {"column": "deleted", "op": "=", "value": True}, "e": {"column": "status", "op": "=", "value": "deleted"},
         "f": {"column": "State", "op": "=", "value": "Deleted"}, "g": None, "h": None,
@@ -284,7 +284,7 @@ def test_tables_of_the_usual_schema_have_the_plain_names(project: Project, shop:
     for name in ("archive.orders", "orders", '"Zoo 1".orders', '"Größe"', '"Łódź"'):
         shop.execute(f"CREATE TABLE {name} (tenant_id text NOT NULL, id int PRIMARY KEY)")
     project.waybill("discover", "shop", "--write")
-    assert {name: one["relation"] for name, one in project.entities().items()} == {
+    assert {name: entity["relation"] for name, entity in project.entities().items()} == {
         "orders": "orders", "archive_orders": "archive.orders", "zoo_1_orders": "Zoo 1.orders", "grosse": "Größe", "lodz": "Łódź",
     }  # fmt: skip
 
@@ -327,7 +327,7 @@ def test_keys_are_proven_on_the_data_where_nothing_declares_them(project: Projec
     )
     printed = project.waybill("discover", "shop", "--write")
     found = project.entities()
-    assert {name: one["key"] for name, one in found.items()} == {"one": ["number"], "two": ["line", "document"]}
+    assert {name: value["key"] for name, value in found.items()} == {"one": ["number"], "two": ["line", "document"]}
     assert "unique among the 5 rows of today; no constraint says so" in project.catalog.read_text()
     assert "nothing: no key is declared, and no column or pair of columns is unique" in printed
     assert "empty: no key is declared, and there are no rows to find one by" in printed
@@ -395,7 +395,7 @@ def test_inherited_tables_are_one_and_what_may_not_be_read_is_told(project: Proj
     )
     project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://reader@{postgres.host}:{postgres.port}/{postgres.name}"
     printed = project.waybill("discover", "shop", "--write")
-    assert {one["relation"] for one in project.entities().values()} == {"parent", "other.parent"}
+    assert {entity["relation"] for entity in project.entities().values()} == {"parent", "other.parent"}
     assert "not exported: hidden: the connection's user may not read it" in printed
     assert "other.parent" not in project.waybill("discover", "shop", "--schema", "public")
     shop.execute("DROP OWNED BY reader; DROP ROLE reader")
@@ -414,7 +414,7 @@ def test_what_must_not_leave_or_may_not_be_read_costs_only_itself(project: Proje
     project.environment["AIRFLOW_CONN_SHOP"] = f"postgresql://clerk@{postgres.host}:{postgres.port}/{postgres.name}"
     printed = project.waybill("discover", "shop", "--write")
     found = project.entities()
-    assert {name: one["key"] for name, one in found.items()} == {"prices": ["id"], "visitors": ["id"]}
+    assert {name: value["key"] for name, value in found.items()} == {"prices": ["id"], "visitors": ["id"]}
     assert list(found["prices"]["columns"]) == ["tenant_id", "id", "note"]
     text = project.catalog.read_text()
     assert '"price" is left out: it is money, of which lc_monetary decides' in text
@@ -448,8 +448,8 @@ def test_what_is_printed_passes_check_as_it_is(project: Project, shop: psycopg.C
     project.catalog.write_text(text)
     assert "6 entities" in project.waybill("check")
     listed = json.loads(project.waybill("discover", "shop", "--tenant-column", "store_id", "--json"))
-    assert {one["id"] for one in listed["entities"]} == set(project.entities())
-    assert "film" in {one["relation"] for one in listed["skipped"]}
+    assert {entity["id"] for entity in listed["entities"]} == set(project.entities())
+    assert "film" in {table["relation"] for table in listed["skipped"]}
 
 
 def test_diff_tells_what_is_new_gone_and_retyped(project: Project, shop: psycopg.Connection) -> None:
@@ -467,7 +467,7 @@ def test_diff_tells_what_is_new_gone_and_retyped(project: Project, shop: psycopg
     assert "- a.gone: the column is gone from a" in printed
     assert "~ a.changed: the column is bytea now, the catalog says integer" in printed
     assert "- b: b is gone from the source" in printed
-    assert {one["kind"] for one in json.loads(project.waybill("discover", "shop", "--diff", "--json", status=1))} == {
+    assert {load["kind"] for load in json.loads(project.waybill("discover", "shop", "--diff", "--json", status=1))} == {
         "new_column", "new_table", "dropped_column", "dropped_table", "retyped_column",
     }  # fmt: skip
 

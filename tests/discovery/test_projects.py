@@ -61,7 +61,7 @@ def test_the_settings_it_suggests_are_read_by_a_shell(waybill: Waybill, tmp_path
     settings = [line.removeprefix("# ") for line in lines if re.match(r"(# )?[A-Z_]+=", line)]
     (tmp_path / "env").write_text("\n".join(settings).replace("...", "secret"))
     printed = subprocess.run(["bash", "-euc", "set -a; . ./env; env -0"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    read = dict(one.split("=", 1) for one in printed.split("\0") if "=" in one)
+    read = dict(part.split("=", 1) for part in printed.split("\0") if "=" in part)
     for name in ("shop", "acme_sftp"):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", read[f"AIRFLOW_CONN_{name.upper()}"])
         assert lookup(name).password == "secret"
@@ -116,8 +116,8 @@ def test_what_was_made_is_told_to_programs_too(waybill: Waybill, tmp_path: Path)
     assert made["folder"] == str(tmp_path / "made")
     assert str(tmp_path / "made/config/catalog.yaml") in made["files"]
     assert all(Path(name).is_file() for name in made["files"])
-    assert [one["id"] for one in made["discovered"]["entities"]] == ["orders"]
-    assert [one["relation"] for one in made["discovered"]["skipped"]] == ["words"]
+    assert [entity["id"] for entity in made["discovered"]["entities"]] == ["orders"]
+    assert [table["relation"] for table in made["discovered"]["skipped"]] == ["words"]
     assert json.loads(waybill("init", str(tmp_path / "empty"), "--json"))["discovered"] is None
 
 

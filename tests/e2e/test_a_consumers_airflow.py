@@ -60,7 +60,7 @@ def airflow(tmp_path: Path, sshd: SftpAccess, repository: Path) -> Iterator[Airf
 
 def states(airflow: Airflow, dag: str) -> list[str]:
     answer = airflow.client.get(f"/api/v2/dags/{dag}/dagRuns", params={"order_by": "run_after"}).json()
-    return [one["state"] for one in answer["dag_runs"]]
+    return [run["state"] for run in answer["dag_runs"]]
 
 
 def task_state(airflow: Airflow, run_id: str, task: str) -> str:

@@ -58,8 +58,8 @@ def test_a_download_link_of_the_nameless_administrator_works_where_everybody_is_
 def test_the_pages_stand_in_the_navigation_and_on_every_dag(airflow_api: AirflowApi) -> None:
     headers = {"Authorization": f"Bearer {airflow_api.token('ada')}"}
     plugins = airflow_api.client.get("/api/v2/plugins", headers=headers).json()["plugins"]
-    views = next(one["external_views"] for one in plugins if one["name"] == "waybill")
-    assert [(one["destination"], one["href"]) for one in views] == [
+    views = next(plugin["external_views"] for plugin in plugins if plugin["name"] == "waybill")
+    assert [(view["destination"], view["href"]) for view in views] == [
         ("nav", "waybill/page/"),
         ("dag", "waybill/page/dags/{DAG_ID}"),
     ]

@@ -83,7 +83,7 @@ def usable(visitor: Visitor, shots: Path, name: str) -> None:
 
 
 def words(place: Locator) -> list[str]:
-    return [one.strip() for one in place.all_inner_texts()]
+    return [text.strip() for text in place.all_inner_texts()]
 
 
 def heads(page: Page) -> list[str]:
@@ -302,18 +302,18 @@ def recurs(ada: Visitor, here: Counter) -> None:
     dialog.get_by_label("Name").fill("Weekly backup")
     usable(ada, here.shots, "metrics-repeat")
     dialog.get_by_role("button", name="Create Export").click()
-    one = page.locator("#recurring tbody tr")
-    expect(one).to_contain_text("Weekly backup")
-    expect(one).to_contain_text("the week before")
-    expect(one.locator(".state")).to_have_text("weekly")
-    one.get_by_role("button", name="Pause").click()
-    expect(one.locator(".state")).to_have_text("paused")
-    one.get_by_role("button", name="Resume").click()
-    expect(one.locator(".state")).to_have_text("weekly")
-    one.get_by_text("History").click()
-    expect(one.locator(".made")).to_have_text("No exports yet.")
+    row = page.locator("#recurring tbody tr")
+    expect(row).to_contain_text("Weekly backup")
+    expect(row).to_contain_text("the week before")
+    expect(row.locator(".state")).to_have_text("weekly")
+    row.get_by_role("button", name="Pause").click()
+    expect(row.locator(".state")).to_have_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row.locator(".state")).to_have_text("weekly")
+    row.get_by_text("History").click()
+    expect(row.locator(".made")).to_have_text("No exports yet.")
     usable(ada, here.shots, "metrics-recurring")
-    one.get_by_role("button", name="End…").click()
+    row.get_by_role("button", name="End…").click()
     page.get_by_role("dialog", name="End this recurring export?").get_by_role("button", name="End").click()
     expect(page.get_by_role("main")).to_be_focused()
     expect(page.locator("#recurring")).to_be_hidden()

@@ -35,7 +35,7 @@ def ada(here: Counter) -> Iterator[Visitor]:
 
 def months(page: Page) -> list[str]:
     at = heads(page).index("Date range") + 1
-    return [one[:7] for one in words(page.locator(f"{ROW}:not([hidden]) td:nth-child({at})"))]
+    return [word[:7] for word in words(page.locator(f"{ROW}:not([hidden]) td:nth-child({at})"))]
 
 
 def test_a_heading_sorts_its_column_up_and_down_and_a_refresh_keeps_it(ada: Visitor) -> None:

@@ -185,7 +185,7 @@ def test_a_tenant_is_registered_by_form_after_its_diff_was_seen_changed_and_undo
     page.get_by_role("button", name="Go back", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("The earlier version is in force again")
     expect(page.locator("#now-streams")).to_contain_text("site")
-    assert [one for one in ada.errors if "422" not in one] == []
+    assert [error for error in ada.errors if "422" not in error] == []
 
 
 def test_repairs_ask_first_and_the_destination_is_rehearsed_in_place(ada: Visitor) -> None:
@@ -279,11 +279,11 @@ def test_a_button_that_is_refused_says_why_for_as_long_as_nothing_else_is_presse
 def test_a_list_that_another_window_has_changed_comes_again_with_the_refusal(site: Site) -> None:
     """This product's page does not poll: only its buttons ask the server."""
     token = site.token("initech")
-    with visit(site.browser, site.base, token) as one, visit(site.browser, site.base, token) as other:
-        one.go("tenants/initech/requests?new=1")
-        one.page.get_by_role("checkbox", name="measurement").check()
-        one.page.locator("#export-form button:not([type])").click()
-        first, second = (visitor.page.locator("#requests-list tbody tr").first for visitor in (one, other))
+    with visit(site.browser, site.base, token) as single, visit(site.browser, site.base, token) as other:
+        single.go("tenants/initech/requests?new=1")
+        single.page.get_by_role("checkbox", name="measurement").check()
+        single.page.locator("#export-form button:not([type])").click()
+        first, second = (visitor.page.locator("#requests-list tbody tr").first for visitor in (single, other))
         expect(first.locator(".state")).to_have_text("pending")
         other.go("tenants/initech/requests")
         first.get_by_role("button", name="Cancel").click()
@@ -324,7 +324,7 @@ def test_each_product_finds_its_own_words_columns_and_form(site: Site, ada: Visi
     dialog = page.get_by_role("dialog", name="Export data")
     expect(dialog).to_contain_text("Export HSI and Lab data as a downloadable archive. Large exports run in the background.")
     expect(dialog).to_contain_text("S-7 / P-1")
-    assert [one.strip() for one in dialog.locator(".choice").all_inner_texts()] == [
+    assert [text.strip() for text in dialog.locator(".choice").all_inner_texts()] == [
         "NDJSON (recommended, lossless)",
         "CSV (flattened, analyst-friendly)",
         "Both",
@@ -338,19 +338,19 @@ def test_each_product_finds_its_own_words_columns_and_form(site: Site, ada: Visi
     page.get_by_label("End Date").fill("2026-01-31")
     page.get_by_role("button", name="Submit Request").click()
     expect(page.locator("#requests-list .state").first).to_have_text("Submitted")
-    with visit(site.browser, site.base, site.token("initech")) as one:  # 003
-        one.page.goto(f"{site.base}/settings/exports")
-        expect(one.page.get_by_role("heading", name="Data Exports")).to_be_visible()
-        one.page.get_by_role("button", name="New Export").click()
-        one.page.get_by_label("Export type").select_option("spreadsheet")
-        expect(one.page.get_by_role("radio", name="CSV")).to_be_disabled()
-        one.page.get_by_role("checkbox", name="measurement").check()
-        one.page.get_by_role("radio", name="XLSX").check()
-        one.page.locator("#export-form button:not([type])").click()
+    with visit(site.browser, site.base, site.token("initech")) as single:  # 003
+        single.page.goto(f"{site.base}/settings/exports")
+        expect(single.page.get_by_role("heading", name="Data Exports")).to_be_visible()
+        single.page.get_by_role("button", name="New Export").click()
+        single.page.get_by_label("Export type").select_option("spreadsheet")
+        expect(single.page.get_by_role("radio", name="CSV")).to_be_disabled()
+        single.page.get_by_role("checkbox", name="measurement").check()
+        single.page.get_by_role("radio", name="XLSX").check()
+        single.page.locator("#export-form button:not([type])").click()
         titles = ["Export type", "Format", "Entity types", "Status", "Requested", "Actions"]
-        expect(one.page.locator("#requests-list thead th")).to_have_text(titles)
-        expect(one.page.get_by_role("button", name="Refresh")).to_be_visible()
-        assert one.page.locator("[hx-trigger^=every]").count() == 0
+        expect(single.page.locator("#requests-list thead th")).to_have_text(titles)
+        expect(single.page.get_by_role("button", name="Refresh")).to_be_visible()
+        assert single.page.locator("[hx-trigger^=every]").count() == 0
 
 
 def test_the_catalogue_is_a_data_dictionary(ada: Visitor) -> None:
@@ -391,7 +391,7 @@ def test_every_page_is_usable_by_everybody_in_light_dark_and_on_a_phone(site: Si
             visitor.page.screenshot(path=site.shots / f"{name}-{mode}.png", full_page=True)
             assert visitor.serious() == [], name
             assert visitor.overflow <= 0, (name, visitor.widest)
-            assert [one for one in visitor.errors if not one.startswith("Failed to load resource")] == [], name
+            assert [error for error in visitor.errors if not error.startswith("Failed to load resource")] == [], name
         ground = visitor.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(17, 20, 24)") == (mode == "dark")
 

@@ -87,7 +87,7 @@ def test_an_export_is_asked_for_in_the_frame_followed_and_downloaded(house: Hous
         waiting.value.save_as(tmp_path / "archive.zip")
         with zipfile.ZipFile(tmp_path / "archive.zip") as archive:
             manifest = json.loads(archive.read("manifest.json"))
-        assert [(one["path"], one["rows"]) for one in manifest["files"]] == [("measurement.csv", 3)]
+        assert [(file["path"], file["rows"]) for file in manifest["files"]] == [("measurement.csv", 3)]
         row.get_by_role("button", name="Delete…").click()  # the frame is where it was
         frame.get_by_role("dialog").get_by_role("button", name="Delete").click()
         expect(frame.locator("#requests-list")).to_contain_text("No exports yet.")

@@ -23,7 +23,7 @@ def commands(text: str) -> list[str]:
 
 def copy_of(repository: Path, place: Path) -> Path:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True).stdout.split(b"\0")
-    for name in filter(None, (os.fsdecode(one) for one in tracked)):
+    for name in filter(None, (os.fsdecode(item) for item in tracked)):
         if (repository / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repository / name, place / name)  # times too: make must not see an environment older than its lock

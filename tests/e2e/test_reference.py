@@ -43,7 +43,7 @@ def press(page: Page, method: str, path: str, **fields: str) -> tuple[int, Any]:
     block.locator(".opblock-summary-control").click()
     for name, value in fields.items():
         block.locator(f'tr[data-param-name="{name}"] input').fill(value)
-    with page.expect_response(lambda one: one.request.method == method.upper() and "/api/v1/" in one.url) as got:
+    with page.expect_response(lambda call: call.request.method == method.upper() and "/api/v1/" in call.url) as got:
         block.get_by_role("button", name="Execute").click()
     status = got.value.status
     answer = block.locator(".live-responses-table tbody tr").first
@@ -97,7 +97,7 @@ def test_try_it_gets_a_token_by_the_credentials_of_a_client(here: Counter) -> No
                 dialog.locator(".close-modal").click()
                 status, body = press(page, "get", path, tenant="acme")
                 assert status == (401 if told else 200), body
-            assert [one for one in visitor.errors if "401" not in one] == []
+            assert [error for error in visitor.errors if "401" not in error] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -112,7 +112,7 @@ def test_the_reference_fits_a_phone(here: Counter, scheme: str) -> None:
 def test_the_documentation_is_read_and_searched_without_anything_from_elsewhere(here: Counter) -> None:
     with visit(here.browser, here.base) as visitor:
         page, asked = visitor.page, []
-        page.on("request", lambda one: asked.append(one.url))
+        page.on("request", lambda call: asked.append(call.url))
         assert page.goto(f"{here.base}/guide/").status == 200  # type: ignore[union-attr]
         page.get_by_role("link", name="Fifteen minutes with your own database").first.click()
         expect(page.locator("h1")).to_contain_text("Fifteen minutes with your own database")
@@ -123,7 +123,7 @@ def test_the_documentation_is_read_and_searched_without_anything_from_elsewhere(
         page.goto(f"{here.base}/guide/how-to/two-places.html")
         expect(page.locator("code", has_text="copyOf").first).to_be_visible()
         assert f"{here.base}/guide/search.json" in asked
-        assert {one for one in asked if not one.startswith(f"{here.base}/")} == set()
+        assert {text for text in asked if not text.startswith(f"{here.base}/")} == set()
         assert visitor.errors == []
 
 

@@ -78,16 +78,21 @@ def test_one_call_brings_the_dag_and_the_first_full_load_and_disabling_keeps_his
     appeared = time.monotonic() - asked
     newcomer.wait("the first run delivered nothing", RUN_WITHIN, lambda: len(newcomer.committed()) == 2)
     print(f"DAG after {appeared:.1f} s, first full load after {time.monotonic() - asked:.1f} s")
-    assert {(one["entity"], one["kind"], one["rows"]) for one in newcomer.committed()} == {("user", "full", 3), ("theme", "full", 0)}
-    assert all((house.office.place.out / one["path"].lstrip("/")).is_file() for one in newcomer.committed())
+    assert {(delivery["entity"], delivery["kind"], delivery["rows"]) for delivery in newcomer.committed()} == {
+        ("user", "full", 3),
+        ("theme", "full", 0),
+    }
+    assert all((house.office.place.out / delivery["path"].lstrip("/")).is_file() for delivery in newcomer.committed())
 
     started = newcomer.api("POST", "/export/full-load", {"entities": ["user"], "when": "now"})
     assert started.json()["when"] == "now"
-    newcomer.wait("the full load did not run", RUN_WITHIN, lambda: any(one["generation"] == 2 for one in newcomer.committed()))
+    newcomer.wait("the full load did not run", RUN_WITHIN, lambda: any(delivery["generation"] == 2 for delivery in newcomer.committed()))
 
     again = newcomer.api("POST", f"/deliveries/{newcomer.committed()[0]['deliveryId']}/redeliver")
     assert (again.status_code, again.json()["when"]) == (202, "now")
-    newcomer.wait("the redelivery did not run", RUN_WITHIN, lambda: any(one["purpose"] == "redelivery" for one in newcomer.committed()))
+    newcomer.wait(
+        "the redelivery did not run", RUN_WITHIN, lambda: any(delivery["purpose"] == "redelivery" for delivery in newcomer.committed())
+    )
 
     newcomer.api("PUT", "/export", {"exportOption": "export selected", "entityList": ["user"], "frequency": "weekly"})
     newcomer.wait("the schedule did not follow", DAG_WITHIN, lambda: (newcomer.dag() or {})["timetable_summary"].endswith("1"))
@@ -176,7 +181,7 @@ def a_long_full_load(house: House, tenant: str) -> Iterator[None]:
 
 def _stopped(house: House, tenant: str) -> bool:
     listed = describing.listed(house.office.installation(), tenant)
-    return [(one["status"], one["error_code"]) for one in listed] == [("open", "stopped")]
+    return [(delivery["status"], delivery["error_code"]) for delivery in listed] == [("open", "stopped")]
 
 
 def _parts(house: House, tenant: str) -> list[Path]:
@@ -193,7 +198,7 @@ def test_a_daily_delivery_starts_beside_a_long_full_load_which_ends_in_order_whe
             "the daily delivery waits",
             RUN_WITHIN,
             lambda: [
-                one for one in describing.listed(house.office.installation(), "wingtip") if (one["kind"], one["rows"]) == ("delta", 0)
+                item for item in describing.listed(house.office.installation(), "wingtip") if (item["kind"], item["rows"]) == ("delta", 0)
             ],
         )
         assert _running(house, "fabrikam")

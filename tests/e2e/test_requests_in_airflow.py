@@ -22,24 +22,24 @@ STARTED_WITHIN = 300.0
 
 def wait(house: House, request_id: str, *states: str, seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
-    while (one := house.api("GET", f"/acme/exports/{request_id}").json())["status"] not in states:
-        assert time.monotonic() < deadline, f"{one}\n{tail(house.log)}"
+    while (export := house.api("GET", f"/acme/exports/{request_id}").json())["status"] not in states:
+        assert time.monotonic() < deadline, f"{export}\n{tail(house.log)}"
         time.sleep(0.3)
-    return dict(one)
+    return dict(export)
 
 
 def test_a_request_starts_within_seconds_and_can_be_followed_and_downloaded(house: House) -> None:
     asked = time.monotonic()
     made = house.api("POST", "/acme/exports", {"entities": ["measurement"], "formats": ["ndjson", "csv"]})
     assert made.status_code == 202, made.text
-    one = wait(house, made.json()["id"], "running", "done", seconds=STARTED_WITHIN)
+    export = wait(house, made.json()["id"], "running", "done", seconds=STARTED_WITHIN)
     print(f"started after {time.monotonic() - asked:.1f} s")
-    one = wait(house, one["id"], "done", "failed", seconds=600)
+    export = wait(house, export["id"], "done", "failed", seconds=600)
     print(f"done after {time.monotonic() - asked:.1f} s")
-    assert (one["status"], one["rows"], one["progress"]) == ("done", 3, 100)
-    link = house.api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    assert (export["status"], export["rows"], export["progress"]) == ("done", 3, 100)
+    link = house.api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     content = httpx.get(link, trust_env=False).content
-    assert hashlib.sha256(content).hexdigest() == one["sha256"]
+    assert hashlib.sha256(content).hexdigest() == export["sha256"]
     assert "measurement.ndjson" in zipfile.ZipFile(io.BytesIO(content)).namelist()
 
 
@@ -47,5 +47,5 @@ def test_a_request_is_seen_in_airflow_by_tenant_and_id(house: House) -> None:
     made = house.api("POST", "/acme/exports", {"entities": ["measurement"], "formats": ["csv"]}).json()
     wait(house, made["id"], "done", seconds=600)
     runs = house.airflow.client.get("/api/v2/dags/export_requests/dagRuns/~/taskInstances?limit=100").json()["task_instances"]
-    named = [one["rendered_map_index"] for one in runs if one["task_id"] == "fulfil"]
+    named = [run["rendered_map_index"] for run in runs if run["task_id"] == "fulfil"]
     assert f"acme {made['id']}" in named

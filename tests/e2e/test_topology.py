@@ -176,7 +176,7 @@ def _download(topology: Topology, client: httpx.Client) -> None:
     asked = client.post(base, json={"entities": ["events"], "formats": ["csv"]})
     assert asked.status_code == httpx.codes.ACCEPTED, asked.text
     path = f"{base}/{asked.json()['id']}"
-    done = wait_for("the export", lambda: (one := client.get(path).json())["status"] in ("done", "failed") and one)
+    done = wait_for("the export", lambda: (export := client.get(path).json())["status"] in ("done", "failed") and export)
     assert (done["status"], done["rows"]) == ("done", ROWS["globex"])
     link = client.post(f"{path}/link").json()["url"]
     archive = httpx.get(link, follow_redirects=True, timeout=120, trust_env=False)

@@ -112,9 +112,9 @@ class Topology:
         """SIGKILL to the service and everything it started, as when a machine is lost."""
         process = self.processes.pop(name)
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for one in family:
+        for item in family:
             try:
-                one.send_signal(signal.SIGKILL)
+                item.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
         process.wait(SECONDS)
@@ -202,7 +202,9 @@ def native_topology(repository: Path, root: Path, s3: S3Server, extra: Mapping[s
             clusters[name] = cluster
         redis_folder = stack.enter_context(scratch("redis"))
         redis_options = shlex.split(compose["services"]["redis"]["command"][-1].replace("exec redis-server ", "").replace("$$", "$"))
-        redis = Redis(redis_folder, free_port(), [values["REDIS_PASSWORD"] if one == "$REDIS_PASSWORD" else one for one in redis_options])
+        redis = Redis(
+            redis_folder, free_port(), [values["REDIS_PASSWORD"] if option == "$REDIS_PASSWORD" else option for option in redis_options]
+        )
         redis.start()
         stack.callback(redis.stop)
         s3.client().create_bucket(Bucket="waybill-archive")

@@ -121,7 +121,7 @@ def ndjson(path: str, data: bytes) -> list[Row]:
         found = [json.loads(line) for line in plain.split("\n")[:-1]]
     except ValueError as error:
         raise Incomplete(f"holds a line that is no JSON: {error}") from error
-    return [tuple(found[0]), *(tuple(_said(value) for value in one.values()) for one in found)] if found else []
+    return [tuple(found[0]), *(tuple(_said(value) for value in item.values()) for item in found)] if found else []
 
 
 def parquet(data: bytes) -> list[Row]:
@@ -133,7 +133,7 @@ def parquet(data: bytes) -> list[Row]:
         found = parquet.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:
         raise Incomplete(f"is no whole Parquet: {error}") from error
-    return [tuple(found.column_names), *(tuple(_said(value) for value in one.values()) for one in found.to_pylist())]
+    return [tuple(found.column_names), *(tuple(_said(value) for value in item.values()) for item in found.to_pylist())]
 
 
 def _said(value: Any) -> str | None:
@@ -157,7 +157,7 @@ def deliveries(exports: Path) -> tuple[list[Delivered], list[str]]:
         if len(rows) != manifest["rows"]:
             wrong.append(f"{path}: says {manifest['rows']} rows, its files hold {len(rows)}")
         found.append(Delivered(path, manifest, rows))
-    return sorted(found, key=lambda one: (one.stream, one.manifest["sequence"])), wrong
+    return sorted(found, key=lambda delivery: (delivery.stream, delivery.manifest["sequence"])), wrong
 
 
 def _rows(path: Path, file: dict[str, Any], manifest: dict[str, Any]) -> list[Row]:

@@ -135,14 +135,14 @@ class Writers:
 def final_versions(database: Database) -> set[tuple[str, str]]:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         found = connection.execute("select id, version from orders where tenant_id = 'acme'").fetchall()
-    return {(str(one), str(version)) for one, version in found}
+    return {(str(name), str(version)) for name, version in found}
 
 
 def uncopied(out: Path, database: Database) -> list[str]:
     """What a copy kept by manifests and files alone holds otherwise than the source: rows lost, stale, or deleted and still there."""
     found, wrong = deliveries(out / "exports/acme")
     final = final_versions(database)
-    for entity in sorted({one.manifest["entity"] for one in found}):
+    for entity in sorted({delivery.manifest["entity"] for delivery in found}):
         copy = {(row["id"], row["version"]) for row in Copy().catch_up(out / "exports/acme", entity).rows.values()}
         missing, ghosts = final - copy, copy - final
         wrong += [f"{entity}: {len(missing)} rows are missing in a copy, as {min(missing)}"] if missing else []
@@ -158,7 +158,7 @@ def unlike(out: Path, database: Database) -> list[str]:
     """
     folder, wrong, compared = out / "exports/acme", [], 0
     with psycopg.connect(database.dsn, autocommit=True) as connection:
-        for entity in sorted({one.manifest["entity"] for one in deliveries(folder)[0]}):
+        for entity in sorted({delivery.manifest["entity"] for delivery in deliveries(folder)[0]}):
             copy = Copy()
             for manifest in copy.steps(folder, entity):
                 wanted, unsure = _seen(connection, manifest)
@@ -192,8 +192,8 @@ def miscounted(out: Path, database: Database) -> list[str]:
     """(c) for a source that changed all the time: the last version of every row came once, and no version came twice."""
     found, wrong = deliveries(out / "exports/acme")
     final = final_versions(database)
-    for entity in sorted({one.manifest["entity"] for one in found}):
-        got = Counter((row[0], row[1]) for one in found if one.manifest["entity"] == entity for row in one.rows)
+    for entity in sorted({delivery.manifest["entity"] for delivery in found}):
+        got = Counter((row[0], row[1]) for delivery in found if delivery.manifest["entity"] == entity for row in delivery.rows)
         lost, repeated = final - got.keys(), [version for version, times in got.items() if times > 1]
         wrong += [f"{entity}: {len(lost)} of {len(final)} rows lost, as {min(lost)}"] if lost else []
         wrong += [f"{entity}: {len(repeated)} versions repeated, as {repeated[0]}"] if repeated else []

@@ -385,9 +385,9 @@ class World:
 
     def swap_names(self) -> None:
         """Two rows exchange what they hold."""
-        if (one := self.some_row()) and (two := self.some_row()) and one != two:
-            a, b = self.rows[one]["name"], self.rows[two]["name"]
-            self._put(one, {**self.rows[one], "name": b, "updated_at": self.stamp()})
+        if (single := self.some_row()) and (two := self.some_row()) and single != two:
+            a, b = self.rows[single]["name"], self.rows[two]["name"]
+            self._put(single, {**self.rows[single], "name": b, "updated_at": self.stamp()})
             self._put(two, {**self.rows[two], "name": a, "updated_at": self.stamp()})
 
     def come_back(self) -> None:
@@ -457,8 +457,8 @@ class Mirror:
         begin = datetime(2026, self.dice.choice([2, 3, 10]), 24, 12, tzinfo=UTC)
         self.world = World(self.source, self.dice, begin, late=late, silent=silent)
         self.entities = self._entities(late, silent)
-        by_time = [one for one in self.entities.values() if one["changes"]["mode"] in ("lookback", "horizon")]
-        self.world.marks_alone = all("deleted_column" in one for one in by_time)
+        by_time = [item for item in self.entities.values() if item["changes"]["mode"] in ("lookback", "horizon")]
+        self.world.marks_alone = all("deleted_column" in item for item in by_time)
         self.tenants = {name: self._tenant() for name in TENANTS}
         self.seen: set[str] = set()
         self.fresh: dict[str, set[str]] = {}
@@ -587,25 +587,27 @@ class Mirror:
 
     def _repair(self, tenant: str) -> None:
         """Sometimes something is delivered again, which changes nothing for a copy that is up to date."""
-        found = [one for one in self.manifests(tenant) if one["kind"] != "backfill" and "redelivers" not in one]
+        found = [manifest for manifest in self.manifests(tenant) if manifest["kind"] != "backfill" and "redelivers" not in manifest]
         if not found or self.dice.random() > 0.25:
             return
-        one = self.dice.choice(found)
-        before = self._held(tenant, one["entity"])
+        chosen = self.dice.choice(found)
+        before = self._held(tenant, chosen["entity"])
         if self.dice.random() < 0.5:
-            self.done.append(f"{self.world.now:%m-%d}: redeliver {one['entity']} {one['generation']}.{one['sequence']}")
-            self.waybill("redeliver", one["delivery_id"])
-        elif one["window"]["mode"] in ("lookback", "horizon", "append"):
-            newest = max((o for o in found if o["entity"] == one["entity"]), key=lambda o: (o["generation"], o["sequence"]))
+            self.done.append(f"{self.world.now:%m-%d}: redeliver {chosen['entity']} {chosen['generation']}.{chosen['sequence']}")
+            self.waybill("redeliver", chosen["delivery_id"])
+        elif chosen["window"]["mode"] in ("lookback", "horizon", "append"):
+            newest = max((o for o in found if o["entity"] == chosen["entity"]), key=lambda o: (o["generation"], o["sequence"]))
             end = datetime.fromisoformat(newest["window"]["to"])
             start = end - self.dice.choice([1, 3, 9]) * DAY
-            self.done.append(f"{self.world.now:%m-%d}: backfill {one['entity']} from {start}")
-            self.waybill("backfill", tenant, one["entity"], "--from", start.isoformat(), "--to", end.isoformat())
+            self.done.append(f"{self.world.now:%m-%d}: backfill {chosen['entity']} from {start}")
+            self.waybill("backfill", tenant, chosen["entity"], "--from", start.isoformat(), "--to", end.isoformat())
         else:
             return
-        self.compare(tenant, repaired=one["entity"])
-        if "redeliver" in self.done[-1] and self._held(tenant, one["entity"]) != before:
-            self.trouble.append(f"a redelivery of {one['entity']} {one['generation']}.{one['sequence']} changed the copy of {tenant}")
+        self.compare(tenant, repaired=chosen["entity"])
+        if "redeliver" in self.done[-1] and self._held(tenant, chosen["entity"]) != before:
+            self.trouble.append(
+                f"a redelivery of {chosen['entity']} {chosen['generation']}.{chosen['sequence']} changed the copy of {tenant}"
+            )
 
     def _held(self, tenant: str, entity: str) -> list[Any]:
         with closing(sqlite3.connect(self.root / f"{tenant}.sqlite")) as connection:
@@ -623,22 +625,22 @@ class Mirror:
         well("pull", folder, held)
         url = f"sqlite:{self.root}/{tenant}.sqlite"
         well("load", held, "--to", url)
-        new = [one for one in self.manifests(tenant) if one["delivery_id"] not in self.seen]
-        self.seen |= {one["delivery_id"] for one in new}
-        came = {one["entity"] for one in new}
+        new = [manifest for manifest in self.manifests(tenant) if manifest["delivery_id"] not in self.seen]
+        self.seen |= {delivery["delivery_id"] for delivery in new}
+        came = {delivery["entity"] for delivery in new}
         if not repaired:
             self.fresh[tenant] = came
         for entity in sorted(came & self.fresh[tenant]):
-            of_it = [one for one in self.manifests(tenant) if one["entity"] == entity]
-            chain = [one for one in of_it if one["kind"] != "backfill" and "redelivers" not in one]
-            newest = max(chain, key=lambda one: (one["generation"], one["sequence"]))
+            of_it = [manifest for manifest in self.manifests(tenant) if manifest["entity"] == entity]
+            chain = [item for item in of_it if item["kind"] != "backfill" and "redelivers" not in item]
+            newest = max(chain, key=lambda delivery: (delivery["generation"], delivery["sequence"]))
             found = self._differences(tenant, entity, newest, Path(f"{self.root}/{tenant}.sqlite"))
             self.trouble += [f"{self.world.now:%m-%d} {tenant} {entity} ({newest['kind']} {newest['sequence']}): {what}" for what in found]
             self.compared += 1
 
     def _differences(self, tenant: str, entity: str, newest: Mapping[str, Any], path: Path) -> Iterator[str]:
-        kinds = {one.get("source_name", one["name"]): one["type"] for one in newest["columns"]}
-        delivered = [one["name"] for one in newest["columns"]]
+        kinds = {column.get("source_name", column["name"]): column["type"] for column in newest["columns"]}
+        delivered = [column["name"] for column in newest["columns"]]
         with closing(sqlite3.connect(path)) as connection:
             listed = ", ".join(f'"{name}"' for name in delivered)
             records = connection.execute(f'select {listed} from "{entity}"').fetchall()
@@ -646,7 +648,7 @@ class Mirror:
         copy = {}
         for record in records:
             texts = tuple(text(kind, value) for kind, value in zip(kinds.values(), record, strict=True))
-            key = tuple(texts[one] for one in at)
+            key = tuple(texts[item] for item in at)
             if key in copy:
                 yield f"the copy holds {key} twice"
             copy[key] = texts
@@ -689,7 +691,7 @@ def in_process(place: Place, source: MariaBooks, command: str, *argv: str) -> It
         match command, argv:
             case "run", (tenant, "--until", until, *more):
                 done = run(installation, tenant, datetime.fromisoformat(until), full_load=bool(more))
-                yield from [str(one.error) for one in done if one.error]
+                yield from [str(result.error) for result in done if result.error]
             case "redeliver", (delivery_id,):
                 repairs.redeliver(installation, delivery_id, actor="test")
             case "backfill", (tenant, entity, "--from", start, "--to", end):

@@ -41,7 +41,7 @@ def beyond(launcher: Launcher, folder: Path) -> list[str]:
     wrong = judge(place.out, {"user": list(story.versions["user"])})
     story.beyond_changed()
     done.append(launcher.run(folder, "run", "acme", "--until", scenes.NEXT))
-    return wrong + judge(place.out, {"user": story.versions["user"]}) + [one.said for one in done if one.status]
+    return wrong + judge(place.out, {"user": story.versions["user"]}) + [result.said for result in done if result.status]
 
 
 def first_day(launcher: Launcher, folder: Path) -> list[str]:

@@ -119,7 +119,7 @@ def judge(
     wrong += _strangers(out / "exports" / tenant, found)
     wrong += feed(out / "exports" / tenant, found)
     for entity, expected in (versions or {}).items():
-        got = Counter(row for one in found if one.manifest["entity"] == entity for row in one.rows)
+        got = Counter(row for delivery in found if delivery.manifest["entity"] == entity for row in delivery.rows)
         wrong += difference(entity, Counter(expected), got)
     for entity, keys in (held or {}).items():
         if (copy := Copy().catch_up(out / "exports" / tenant, entity).keys()) != keys:
@@ -138,8 +138,8 @@ def sequences(found: list[Delivered]) -> list[str]:
     """(d): sequences rise by one, windows abut, and each manifest names the one before."""
     wrong = []
     last: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for one in found:
-        manifest, before = one.manifest, last.get(one.stream)
+    for delivery in found:
+        manifest, before = delivery.manifest, last.get(delivery.stream)
         expected = {
             "sequence": before["sequence"] + 1 if before else 1,
             "from": before["window"]["to"] if before else None,
@@ -147,8 +147,8 @@ def sequences(found: list[Delivered]) -> list[str]:
         }
         got = {"sequence": manifest["sequence"], "from": manifest["window"]["from"], "previous": manifest["previous"]}
         if got != expected:
-            wrong.append(f"{one.path}: {got} follows, expected {expected}")
-        last[one.stream] = manifest
+            wrong.append(f"{delivery.path}: {got} follows, expected {expected}")
+        last[delivery.stream] = manifest
     return wrong
 
 
@@ -162,11 +162,11 @@ def days(exports: Path, found: list[Delivered]) -> list[str]:
             wrong.append(f"{folder} has no day manifest")
             continue
         try:
-            listed = {one["delivery_id"]: one["sha256"] for one in json.loads(listings[-1].read_bytes())["deliveries"]}
+            listed = {delivery["delivery_id"]: delivery["sha256"] for delivery in json.loads(listings[-1].read_bytes())["deliveries"]}
         except ValueError as error:
             wrong.append(f"{listings[-1]} is no JSON: {error}")
             continue
-        here = {one.manifest["delivery_id"]: one.manifest["sha256"] for one in found if folder in one.path.parents}
+        here = {delivery.manifest["delivery_id"]: delivery.manifest["sha256"] for delivery in found if folder in delivery.path.parents}
         if listed != here:
             wrong.append(f"{listings[-1]} lists {sorted(listed)}, there are {sorted(here)}")
     return wrong
@@ -179,10 +179,10 @@ def unfounded(path: Path, data: bytes) -> list[str]:
     except ValueError as error:
         return [f"is no JSON: {error}"]
     wrong = []
-    for one in listed:
-        manifest = path.parent / one["manifest"]
-        if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != one["manifest_sha256"]:
-            wrong.append(f"names {one['manifest']}, which is not there as it says")
+    for item in listed:
+        manifest = path.parent / item["manifest"]
+        if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != item["manifest_sha256"]:
+            wrong.append(f"names {item['manifest']}, which is not there as it says")
     return wrong
 
 
@@ -193,9 +193,9 @@ def feed(exports: Path, found: list[Delivered]) -> list[str]:
         return []
     listed = json.loads(path.read_bytes())["deliveries"]
     wrong = [f"{path} {what}" for what in unfounded(path, path.read_bytes())]
-    if [one["number"] for one in listed] != list(range(1, len(listed) + 1)):
-        wrong.append(f"{path} is numbered {[one['number'] for one in listed]}")
-    if Counter(one["delivery_id"] for one in listed) != Counter(one.manifest["delivery_id"] for one in found):
+    if [delivery["number"] for delivery in listed] != list(range(1, len(listed) + 1)):
+        wrong.append(f"{path} is numbered {[delivery['number'] for delivery in listed]}")
+    if Counter(delivery["delivery_id"] for delivery in listed) != Counter(delivery.manifest["delivery_id"] for delivery in found):
         wrong.append(f"{path} lists {len(listed)} deliveries, there are {len(found)}")
     return wrong
 
@@ -206,10 +206,10 @@ def _is_day(exports: Path, folder: Path) -> bool:
 
 def _strangers(exports: Path, found: list[Delivered]) -> list[str]:
     """Visible files that no manifest names."""
-    known = {one.path for one in found}
-    for one in found:
-        known |= {one.path.with_name(f"{one.path.name}.sig")}
-        known |= {one.path.parent / file["path"] for file in [*one.manifest["files"], one.manifest.get("deletes")] if file}
+    known = {item.path for item in found}
+    for delivery in found:
+        known |= {delivery.path.with_name(f"{delivery.path.name}.sig")}
+        known |= {delivery.path.parent / file["path"] for file in [*delivery.manifest["files"], delivery.manifest.get("deletes")] if file}
     return [
         f"{path} is in no manifest"
         for path in visible(exports)
@@ -221,8 +221,8 @@ def age(out: Path, seconds: float = TWO_DAYS) -> None:
     """Make everything hidden as old as housekeeping wants it before it removes it."""
     then = time.time() - seconds
     for path in hidden(out):
-        for one in [path, *path.rglob("*")]:
-            os.utime(one, (then, then), follow_symlinks=False)
+        for item in [path, *path.rglob("*")]:
+            os.utime(item, (then, then), follow_symlinks=False)
 
 
 def unclear(said: str, *words: str) -> list[str]:

@@ -44,12 +44,12 @@ class Proxy:
             except OSError:
                 return
             self._open += [client, server]
-            for way, one, other in (("up", client, server), ("down", server, client)):
-                threading.Thread(target=self._pump, args=(way, one, other), daemon=True).start()
+            for way, first, other in (("up", client, server), ("down", server, client)):
+                threading.Thread(target=self._pump, args=(way, first, other), daemon=True).start()
 
-    def _pump(self, way: str, one: socket.socket, other: socket.socket) -> None:
+    def _pump(self, way: str, near: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := one.recv(65536):
+            while data := near.recv(65536):
                 allowed = self._share(way, len(data))
                 other.sendall(data[:allowed])
                 while self.waits and allowed < len(data):
@@ -60,7 +60,7 @@ class Proxy:
                 if allowed < len(data) and not self.stall:
                     break
         if not self.stall:
-            for end in (one, other):
+            for end in (near, other):
                 _close(end)
 
     def close(self) -> None:

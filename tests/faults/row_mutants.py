@@ -94,13 +94,13 @@ def exported(launcher: Launcher, folder: Path) -> list[str]:
     office = make_office(folder)
     office.measure(1)
     office.measure(2, datetime(2100, 1, 1, tzinfo=UTC))
-    one = office.ask()
+    export = office.ask()
     office.place.close()
     root = folder / "archive"
     done = launcher.run(folder, "fulfil", env={"WAYBILL_ARCHIVE_URL": str(root)})
     if done.status:
         return [done.said]
-    with zipfile.ZipFile(root / "requests" / archive_name("acme", one.id, 1)) as archive:
+    with zipfile.ZipFile(root / "requests" / archive_name("acme", export.id, 1)) as archive:
         rows = archive.read("measurement.ndjson").count(b"\n")
     return [] if rows == 2 else [f"the export holds {rows} of 2 rows"]
 

@@ -51,15 +51,15 @@ def sweep(launcher: Launcher, scene: Scene, folder: Path, *, some: int | None = 
             swept.tried += 1
             swept.past_the_end += not killed
             swept.kinds[calls[point[0] - 1].split()[0]] += 1
-            swept.violations += [f"{scene.root.name}, killed before {_name(point, calls)}: {one}" for one in wrong]
+            swept.violations += [f"{scene.root.name}, killed before {_name(point, calls)}: {problem}" for problem in wrong]
     return swept
 
 
 def _spread(calls: Sequence[str], some: int, chance: random.Random) -> list[int]:
     """Numbers of `some` calls: one from each stretch of equal calls, stretches drawn evenly over the run."""
-    stretches = [[number for number, _ in stretch] for _, stretch in groupby(enumerate(calls, 1), key=lambda one: one[1])]
+    stretches = [[number for number, _ in stretch] for _, stretch in groupby(enumerate(calls, 1), key=lambda item: item[1])]
     width = max(1.0, len(stretches) / some)
-    return [chance.choice(stretches[int(width * (one + chance.random())) % len(stretches)]) for one in range(min(some, len(stretches)))]
+    return [chance.choice(stretches[int(width * (item + chance.random())) % len(stretches)]) for item in range(min(some, len(stretches)))]
 
 
 def _name(point: Point, calls: Sequence[str]) -> str:

@@ -32,10 +32,10 @@ CASES = [("folder", "ENOSPC"), ("folder", "EROFS"), ("file", "EDQUOT"), ("bytes"
 def test_an_archive_that_takes_nothing_fails_the_export_as_what_it_is(launcher: Launcher, tmp_path: Path, call: str, error: str) -> None:
     office = make_office(tmp_path / "office")
     office.measure(1)
-    one = office.ask()
+    export = office.ask()
     office.place.close()
     root = tmp_path / "archive"
-    final = root / "requests" / archive_name("acme", one.id, 1)
+    final = root / "requests" / archive_name("acme", export.id, 1)
     part = final.with_name(f".{final.name}.part")
     only = {"folder": root / "requests", "file": part, "bytes": part, "rename": part}[call]
     env = {"WAYBILL_ARCHIVE_URL": str(root)}
@@ -47,7 +47,7 @@ def test_an_archive_that_takes_nothing_fails_the_export_as_what_it_is(launcher: 
     assert logged in done.said
     installation = office.installation()
     with installation.ledger.read() as connection:
-        found = requests.get(connection, one.id)
+        found = requests.get(connection, export.id)
     assert found is not None
     failed = following.describe_request(installation, found)
     assert (failed["status"], failed["error"]["code"], failed["error"]["message"]) == ("failed", code, message)

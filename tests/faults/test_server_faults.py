@@ -59,10 +59,10 @@ def test_a_connection_cut_at_any_byte_loses_and_repeats_nothing(launcher, scene,
         again = launcher.run(copy.root, *copy.argv, env=env)
         wrong += [again.said] if again.status else []
         wrong += seen + judge(copy.out, dict(copy.versions)) + housekept(launcher, copy, env)
-        return [f"cut after {after} bytes {way}: {one}" for one in wrong]
+        return [f"cut after {after} bytes {way}: {problem}" for problem in wrong]
 
     with ThreadPoolExecutor(2) as pool:
-        wrong = [one for found in pool.map(attempt, points) for one in found]
+        wrong = [item for found in pool.map(attempt, points) for item in found]
     print(f"connection cut: {len(points)} points tried, {len(wrong)} violations")
     assert wrong == []
 
@@ -99,7 +99,7 @@ def test_a_server_killed_in_the_middle_of_an_upload_is_made_good_by_the_next_run
 
 def descendants(pid):
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [*children, *(one for child in children for one in descendants(child))]
+    return [*children, *(descendant for child in children for descendant in descendants(child))]
 
 
 @pytest.mark.parametrize(

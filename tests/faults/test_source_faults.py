@@ -181,7 +181,10 @@ def test_a_standby_is_refused_and_after_a_failover_a_new_generation_starts_with_
         assert run(launcher, place, there, SECOND).status == 0
         lasting = final_versions(taken_over)
     found, _ = deliveries(place.out / "exports/acme")
-    found = [one for one in found if one.manifest["entity"] == "by_snapshot"]
-    assert [(one.manifest["generation"], one.manifest["kind"], len(one.rows)) for one in found] == [(1, "full", 50), (2, "full", 60)]
+    found = [delivery for delivery in found if delivery.manifest["entity"] == "by_snapshot"]
+    assert [(delivery.manifest["generation"], delivery.manifest["kind"], len(delivery.rows)) for delivery in found] == [
+        (1, "full", 50),
+        (2, "full", 60),
+    ]
     assert {(row[0], row[1]) for row in found[-1].rows} == lasting
     assert judge(place.out) == []

@@ -36,10 +36,10 @@ def test_days_of_any_length_abut_and_lose_nothing(tmp_path, zone, first, odd):
             'insert into "user" values ' + ", ".join(f"('acme', {number}, 'row', timestamptz '{text(at)}', null)" for number, at in fresh)
         )
         assert all(result.error is None for result in place.run(noon))
-    found = [one for _, one in sorted(place.manifests(), key=lambda pair: pair[1]["sequence"])]
-    ends = [datetime.fromisoformat(one["window"]["to"]) for one in found]
+    found = [value for _, value in sorted(place.manifests(), key=lambda pair: pair[1]["sequence"])]
+    ends = [datetime.fromisoformat(delivery["window"]["to"]) for delivery in found]
     hours = {
-        one["window"]["from"]: (end - begin).total_seconds() / 3600 for one, begin, end in zip(found[1:], ends, ends[1:], strict=False)
+        name["window"]["from"]: (end - begin).total_seconds() / 3600 for name, begin, end in zip(found[1:], ends, ends[1:], strict=False)
     }
     assert {start: length for start, length in hours.items() if length != 24} == odd
     expected = [(str(number), "row", text(at), None) for number, at in enumerate(written) if at < ends[-1]]
@@ -57,7 +57,7 @@ def test_a_clock_that_jumps_ahead_and_back_delivers_every_row_once(tmp_path):
         assert all(result.error is None for result in place.run(until))
     expected = [(str(number), "row", text(noon - 2 * DAY + number * DAY / 2), None) for number in range(6)]
     assert judge(place.out, {"user": expected}) == []
-    assert [one["sequence"] for _, one in place.manifests()] == [1, 2, 3]
+    assert [delivery["sequence"] for _, delivery in place.manifests()] == [1, 2, 3]
 
 
 def test_a_time_to_come_is_limited_by_the_source_s_own_clock(tmp_path):

@@ -93,7 +93,7 @@ def test_three_runs_at_once_give_one_delivery(launcher, tmp_path, request, kind)
     with Watcher(place.out) as watcher:
         runs = [launcher.start(tmp_path, "run", "acme", "--until", UNTIL, env=env) for _ in range(3)]
         ended = [run.wait() for run in runs]
-    assert [one.status for one in ended] == [0, 0, 0], "".join(one.said for one in ended)
+    assert [item.status for item in ended] == [0, 0, 0], "".join(worker.said for worker in ended)
     assert watcher.violations + judge(place.out, story.versions) == []
 
 
@@ -142,8 +142,8 @@ def test_a_worker_that_looked_just_before_another_published_takes_over_what_that
     place.user(1, "Ada", MIDNIGHT - 40 * DAY)
     installation = place.installation()
     apply(installation, actor="test")
-    (one,) = plan(installation, "acme", MIDNIGHT, entities=["user"])
-    task = running.task_of(installation, one)
+    (delivery,) = plan(installation, "acme", MIDNIGHT, entities=["user"])
+    task = running.task_of(installation, delivery)
     with installation.session(installation.registered("acme")) as session:
         resources = protocol.Resources(
             installation.ledger, installation.source(task.entity.source), session, tmp_path / "spool", None, installation.now

@@ -37,7 +37,7 @@ def problems(place: Place) -> list[str]:
     spec = place.installation().registered("acme").registration.destination
     assert spec is not None
     with open_destination(spec, place.root, place._connection).connect() as session:
-        return [str(one) for one in verification.verify(session).problems]
+        return [str(problem) for problem in verification.verify(session).problems]
 
 
 def test_sha256sum_checks_everything_of_a_date(place):

@@ -85,9 +85,9 @@ class Installation:
         return path
 
     def close_day(self, sequence: int, **changed: Any) -> Path:
-        one = self.manifests[sequence - 1]
-        files = [{**file, "path": f"user/{file['path']}"} for file in one["files"]]
-        entry = {name: one[name] for name in ("entity", "delivery_id", "kind", "generation", "sequence", "rows", "bytes", "sha256")}
+        item = self.manifests[sequence - 1]
+        files = [{**file, "path": f"user/{file['path']}"} for file in item["files"]]
+        entry = {name: item[name] for name in ("entity", "delivery_id", "kind", "generation", "sequence", "rows", "bytes", "sha256")}
         entry |= {"manifest": "user/user.manifest.json", "files": files, **changed}
         day = {"format_version": 1, "tenant": "acme", "date": f"2026-06-{sequence:02d}", "number": 1, "deliveries": [entry]}
         path = self.folder(sequence).parent / "_MANIFEST.json"
@@ -118,7 +118,7 @@ def installation(tmp_path: Path) -> Installation:
 
 
 def problems(report: Report) -> list[str]:
-    return [f"{one.path.rpartition('/')[2]}: {one.what}" for one in report.problems]
+    return [f"{problem.path.rpartition('/')[2]}: {problem.what}" for problem in report.problems]
 
 
 def test_whole_deliveries_pass_with_their_numbers(installation: Installation) -> None:
@@ -229,7 +229,7 @@ def test_every_damage_is_found(installation: Installation, damage: Callable[[Ins
     damage(installation, installation.folder(1) / "user.csv")
     report = installation.verify()
     assert not report.is_whole
-    assert any(re.search(found, one) for one in problems(report)), problems(report)
+    assert any(re.search(found, problem) for problem in problems(report)), problems(report)
 
 
 def test_a_symlink_in_the_place_of_a_file_is_not_followed(installation: Installation, tmp_path: Path) -> None:
@@ -237,14 +237,14 @@ def test_a_symlink_in_the_place_of_a_file_is_not_followed(installation: Installa
     path = installation.folder(1) / "user.csv"
     path.rename(tmp_path / "elsewhere.csv")
     path.symlink_to(tmp_path / "elsewhere.csv")
-    assert any("user.csv: is listed in its manifest and missing" in one for one in problems(installation.verify()))
+    assert any("user.csv: is listed in its manifest and missing" in problem for problem in problems(installation.verify()))
 
 
 def test_a_truncated_gzip_file_is_not_whole(installation: Installation) -> None:
     installation.deliver(csv={"compression": "gzip"})
     path = installation.folder(1) / "user.csv.gz"
     path.write_bytes(path.read_bytes()[:-6])
-    assert any("is not whole gzip data" in one for one in problems(installation.verify()))
+    assert any("is not whole gzip data" in problem for problem in problems(installation.verify()))
 
 
 def test_the_first_deliveries_may_have_been_collected(installation: Installation) -> None:
@@ -254,7 +254,7 @@ def test_the_first_deliveries_may_have_been_collected(installation: Installation
     unlink(installation.folder(1) / "user.csv")
     report = installation.verify()
     assert report.problems == []
-    assert ["the chain begins with sequence 2" in one.what for one in report.notes] == [True]
+    assert ["the chain begins with sequence 2" in note.what for note in report.notes] == [True]
 
 
 def test_a_hole_in_the_chain_is_a_problem(installation: Installation) -> None:
@@ -280,7 +280,7 @@ def test_a_hole_in_the_chain_is_a_problem(installation: Installation) -> None:
 def test_a_broken_chain_is_a_problem(installation: Installation, changed: dict[str, Any], found: str) -> None:
     installation.deliver()
     installation.deliver(**changed)
-    assert any(found in one for one in problems(installation.verify()))
+    assert any(found in problem for problem in problems(installation.verify()))
 
 
 def test_a_redelivery_stands_beside_its_original_or_in_its_place(installation: Installation) -> None:
@@ -299,7 +299,7 @@ def test_a_redelivery_of_other_bytes_is_a_problem(installation: Installation) ->
     installation.deliver()
     again = {name: installation.manifests[0][name] for name in ("sequence", "previous", "window", "kind")}
     installation.deliver(rows=[["9", "other"]], name="user.g1.1.r2", possible_duplicate=True, redelivers="x", **again)
-    assert any("holds other bytes" in one for one in problems(installation.verify()))
+    assert any("holds other bytes" in problem for problem in problems(installation.verify()))
 
 
 def test_a_backfill_stands_apart_from_the_chain(installation: Installation) -> None:
@@ -321,7 +321,7 @@ def test_a_backfill_stands_apart_from_the_chain(installation: Installation) -> N
 def test_a_day_manifest_must_agree_with_the_manifests(installation: Installation, changed: dict[str, Any], found: str) -> None:
     installation.deliver()
     installation.close_day(1, **changed)
-    assert any(found in one for one in problems(installation.verify()))
+    assert any(found in problem for problem in problems(installation.verify()))
 
 
 def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_that_lists_it(installation: Installation) -> None:
@@ -333,7 +333,7 @@ def test_a_delivery_that_was_collected_whole_is_only_noted_by_the_day_manifest_t
     unlink(installation.folder(1) / "user.manifest.json")
     report = installation.verify()
     assert problems(report) == []
-    assert any("lists user/user.manifest.json, which was taken away" in str(one) for one in report.notes)
+    assert any("lists user/user.manifest.json, which was taken away" in str(note) for note in report.notes)
 
 
 def test_the_newest_delivery_that_a_day_manifest_lists_must_be_there(installation: Installation) -> None:
@@ -342,7 +342,7 @@ def test_the_newest_delivery_that_a_day_manifest_lists_must_be_there(installatio
         installation.close_day(number)
     for name in ("user.csv", "user.manifest.json"):
         unlink(installation.folder(2) / name)
-    assert any("lists user/user.manifest.json, which is missing" in one for one in problems(installation.verify()))
+    assert any("lists user/user.manifest.json, which is missing" in problem for problem in problems(installation.verify()))
 
 
 def test_hidden_parts_and_foreign_files_are_only_noted(installation: Installation) -> None:
@@ -356,7 +356,7 @@ def test_hidden_parts_and_foreign_files_are_only_noted(installation: Installatio
     (folder / "my notes.csv").write_text("mine")
     report = installation.verify()
     assert report.problems == []
-    assert sorted(one.what for one in report.notes) == ["is an unfinished part, ignored"] * 2 + ["is not Waybill's, ignored"] * 2
+    assert sorted(note.what for note in report.notes) == ["is an unfinished part, ignored"] * 2 + ["is not Waybill's, ignored"] * 2
 
 
 def test_memory_stays_flat_over_a_long_file() -> None:

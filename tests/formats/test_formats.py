@@ -314,4 +314,4 @@ def test_the_export_time_is_the_only_time_in_a_workbook(tmp_path: Path) -> None:
 
 def test_a_manifest_declares_a_pseudonym_as_the_text_it_is() -> None:
     columns = {"id": Column(type=ColumnType.INTEGER, export="anonymize"), "at": Column(type=ColumnType.TIMESTAMP)}
-    assert [one["type"] for one in columns_of(columns)] == ["string", "timestamp"]
+    assert [column["type"] for column in columns_of(columns)] == ["string", "timestamp"]

@@ -82,8 +82,8 @@ def _spelt(part: ET.Element) -> Iterator[str]:
 
 
 def test_a_spreadsheet_program_opens_what_people_download(shop: Shop, tmp_path: Path) -> None:
-    one = shop.done(exportType="records", entities=["Employees", "Appointments"], formats=["xlsx", "csv"])
-    shop.archive(one).extractall(tmp_path)
+    export = shop.done(exportType="records", entities=["Employees", "Appointments"], formats=["xlsx", "csv"])
+    shop.archive(export).extractall(tmp_path)
     (tmp_path / "appointments.csv").rename(tmp_path / "guarded.csv")
     shown_in_office(tmp_path, "appointments.xlsx", "employees.xlsx", "guarded.csv")
     for name, entity in (("appointments", "appointments"), ("employees", "employees"), ("guarded", "appointments")):

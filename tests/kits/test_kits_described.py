@@ -79,7 +79,7 @@ def test_other_formats_have_statements_of_the_dialect_or_are_refused(format: str
         files = kit_of(place.installation(), "acme", dialect)
     for path, data in files.items():
         if path.endswith(".sql"):
-            assert [one for one in sqlglot.parse(data.decode(), dialect=dialect) if one is not None], path
+            assert [item for item in sqlglot.parse(data.decode(), dialect=dialect) if item is not None], path
     assert "tail -c +4" not in files["user/load.sql"].decode()
     readme = files["README.md"].decode()
     assert f"to look at: you receive {format}" in readme
@@ -98,14 +98,14 @@ def test_every_statement_is_one_of_its_dialect(kit: Path, caplog: pytest.LogCapt
     files = sorted(kit.rglob("*.sql"))
     assert len(files) == 1 + 4 + 5 + 4
     for file in files:
-        parsed = [one for one in sqlglot.parse(file.read_text(), dialect=kit.name) if one is not None]
+        parsed = [item for item in sqlglot.parse(file.read_text(), dialect=kit.name) if item is not None]
         assert parsed, file
-        kinds = {type(one).__name__ for one in parsed}
+        kinds = {type(item).__name__ for item in parsed}
         assert ("Merge" in kinds) == (file.name == "delta.sql" and file.parent.name != "keyless"), (file, kinds)
         if file.name not in ("load.sql", "load_deletes.sql", "begin.sql") and kit.name != "databricks":
             assert "Command" not in kinds, file
     if kit.name in ("postgres", "duckdb", "snowflake", "redshift"):
-        assert not [one.getMessage() for one in caplog.records]
+        assert not [record.getMessage() for record in caplog.records]
 
 
 def test_what_was_not_run_says_so_in_every_file_and_on_the_first_page(kit: Path) -> None:
@@ -154,8 +154,8 @@ print(json.dumps(rows))
 """
     rows = json.loads(outside(script, kit))
     assert {name: len(found) for name, found in rows.items()} == {f"samples/{name}.csv": 3 for name in ("user", "every_type", "keyless")}
-    [table] = [one for one in json.loads((kit / "csv-metadata.json").read_text())["tables"] if one["url"] == "samples/every_type.csv"]
-    named = {one["titles"]: one["name"] for one in table["tableSchema"]["columns"]}
+    [table] = [item for item in json.loads((kit / "csv-metadata.json").read_text())["tables"] if item["url"] == "samples/every_type.csv"]
+    named = {column["titles"]: column["name"] for column in table["tableSchema"]["columns"]}
     first = {title: rows["samples/every_type.csv"][0][name] for title, name in named.items()}
     kinds = {"integer": "int", "decimal": "Decimal", "float": "float", "boolean": "bool", "date": "datetime", "timestamp": "datetime"}
     kinds |= {"json": "OrderedDict", "binary": "bytes", "string": "str", "uuid": "str"}
@@ -185,7 +185,7 @@ def test_dbt_sources_describe_every_column_and_ask_for_freshness_by_the_frequenc
             "error_after": {"count": 384, "period": "hour"},
         }
         assert sqlglot.parse_one(table["config"]["loaded_at_query"], dialect=kit.name)
-    assert [one["name"] for one in tables["every_type"]["columns"]] == list(EVERY["columns"])
+    assert [column["name"] for column in tables["every_type"]["columns"]] == list(EVERY["columns"])
     assert tables["user"]["columns"][0]["data_tests"] == ["not_null", "unique"]
 
 
@@ -209,8 +209,8 @@ def test_the_dictionary_tells_every_column_and_takes_no_description_for_markup(k
     parser = _Cells()
     parser.feed((kit / "dictionary.html").read_text())
     for name, column in EVERY["columns"].items():
-        assert name in [one.strip() for one in parser.cells], name
-        assert column.get("description", "") in [one.strip() for one in parser.cells]
+        assert name in [cell.strip() for cell in parser.cells], name
+        assert column.get("description", "") in [cell.strip() for cell in parser.cells]
     assert not parser.tags & {"b", "i"}
     lines = (kit / "dictionary.md").read_text().splitlines()
     assert r"| id | integer | " in "\n".join(lines)

@@ -67,11 +67,11 @@ class Consumer:
         """Apply one delivery. Raises when the database refuses it."""
 
     def follow(self) -> None:
-        found = [(one["generation"], one["sequence"], path, one) for path, one in self.place.manifests()]
-        for _, _, path, one in sorted(found, key=lambda each: each[:2]):
-            if one["delivery_id"] not in self.applied and "redelivers" not in one:
-                self.step(path.parent, one)
-                self.applied.add(one["delivery_id"])
+        found = [(value["generation"], value["sequence"], path, value) for path, value in self.place.manifests()]
+        for _, _, path, delivery in sorted(found, key=lambda each: each[:2]):
+            if delivery["delivery_id"] not in self.applied and "redelivers" not in delivery:
+                self.step(path.parent, delivery)
+                self.applied.add(delivery["delivery_id"])
         self.compare()
 
     def compare(self) -> None:
@@ -101,7 +101,7 @@ class Postgres(Consumer):
         self.shell(
             "set -e\n" + block[1].replace(f"{entity[1]}/", f"{manifest['entity']}/"),
             FOLDER=str(folder),
-            FILES=" ".join(one["path"] for one in manifest["files"]),
+            FILES=" ".join(file["path"] for file in manifest["files"]),
             DELETES=(manifest.get("deletes") or {}).get("path", ""),
             STEP="full" if manifest["kind"] == "full" else "delta",
             **{name.upper(): str(manifest[name]) for name in ("delivery_id", "generation", "sequence")},
@@ -127,7 +127,7 @@ class DuckDB(Consumer):
             connection.execute((self.kit / "schema.sql").read_text())
 
     def step(self, folder: Path, manifest: dict[str, Any]) -> None:
-        files = [("load", one) for one in manifest["files"]]
+        files = [("load", item) for item in manifest["files"]]
         files += [("load_deletes", manifest["deletes"])] if manifest.get("deletes") else []
         with duckdb.connect(str(self.path)) as connection:
             connection.execute((self.kit / manifest["entity"] / "begin.sql").read_text())
@@ -228,19 +228,25 @@ def test_a_delivery_that_comes_twice_or_out_of_order_is_refused_and_changes_noth
         place.user(1, f"Ada {day}", NOON + (day - 1) * DAY)
         place.run(NOON + day * DAY)
     repairs.redeliver(
-        place.installation(), next(one["delivery_id"] for _, one in place.manifests() if one["entity"] == "user"), actor="test"
+        place.installation(),
+        next(delivery["delivery_id"] for _, delivery in place.manifests() if delivery["entity"] == "user"),
+        actor="test",
     )
     of_user = sorted(
-        ((one["sequence"], "redelivers" in one, path.parent, one) for path, one in place.manifests() if one["entity"] == "user"),
-        key=lambda one: one[:2],
+        (
+            (delivery["sequence"], "redelivers" in delivery, path.parent, delivery)
+            for path, delivery in place.manifests()
+            if delivery["entity"] == "user"
+        ),
+        key=lambda entry: entry[:2],
     )
-    first, again, second, third = (one[2:] for one in of_user)
+    first, again, second, third = (entry[2:] for entry in of_user)
     with pytest.raises(RuntimeError, match=r"a_delivery_follows_the_one_before_it|sequence: 2\" does not exist"):
         consumer.step(*third)
     consumer.step(*second)
-    for one in (first, again, second):
+    for item in (first, again, second):
         with pytest.raises(RuntimeError, match=r"a_delivery|(?i:duplicate)|sequence: -1\" does not exist"):
-            consumer.step(*one)
+            consumer.step(*item)
     consumer.step(*third)
-    consumer.applied |= {one["delivery_id"] for _, one in place.manifests() if one["entity"] == "user"}
+    consumer.applied |= {delivery["delivery_id"] for _, delivery in place.manifests() if delivery["entity"] == "user"}
     consumer.follow()

@@ -127,8 +127,8 @@ def test_racing_registrations_of_a_new_tenant_leave_one_active_stream(ledger):
     for thread in threads:
         thread.join()
     with ledger.begin() as connection:
-        assert [(one.entity, one.generation) for one in streams.active(connection, "acme")] == [("user", 1)]
-        versions = [one.version for one in registrations.history(connection, "acme")]
+        assert [(stream.entity, stream.generation) for stream in streams.active(connection, "acme")] == [("user", 1)]
+        versions = [version.version for version in registrations.history(connection, "acme")]
     assert versions == list(range(outcomes.count("done"), 0, -1))
     assert len(outcomes) == 12
 
@@ -166,7 +166,7 @@ def test_a_stream_has_one_open_delivery_at_most_whoever_plans(ledger):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(one is not None for one in planned) == 1
+    assert sum(delivery is not None for delivery in planned) == 1
 
 
 def attempt_values(delivery: str, name: str, sha256: str) -> dict[str, object]:
@@ -196,7 +196,7 @@ def test_every_worker_adopts_the_attempt_chosen_first_also_one_recorded_after_it
         mine = deliveries.record(connection, attempt_values(planned.id, "mine", "a"), stream.id, [])
         later = deliveries.record(connection, attempt_values(planned.id, "later", "a"), stream.id, [])
         other = deliveries.record(connection, attempt_values(planned.id, "other", "b"), stream.id, [])
-        assert deliveries.attempts(connection, planned.id) == sorted([mine, later, other], key=lambda one: one.id)
+        assert deliveries.attempts(connection, planned.id) == sorted([mine, later, other], key=lambda item: item.id)
     with ledger.begin() as connection:
         assert deliveries.adopt(connection, later) == later
     with ledger.begin() as connection:
@@ -236,8 +236,8 @@ def test_a_shared_ledger_that_is_behind_asks_for_the_upgrade(postgres):
 def test_delivery_ids_sort_by_time_and_never_repeat():
     ids = [engine.new_id() for _ in range(2000)]
     assert len(set(ids)) == 2000
-    assert {(one[12], one[16] in "89ab") for one in ids} == {("7", True)}
-    assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)
+    assert {(item[12], item[16] in "89ab") for item in ids} == {("7", True)}
+    assert [item[:12] for item in ids] == sorted(item[:12] for item in ids)
 
 
 @pytest.mark.parametrize(

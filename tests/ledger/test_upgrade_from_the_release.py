@@ -95,7 +95,7 @@ class Estate:
             source = connection.execute(asked).fetchall()
         assert rows(database, "orders", "id, deleted_at is not null") == [(number, int(is_gone)) for number, is_gone in source]
         manifests = [yaml.safe_load(path.read_text()) for path in (self.root / "out/exports/acme").rglob("orders*.manifest.json")]
-        return sorted((one["sequence"], one["rows"]) for one in manifests if one["kind"] != "backfill")
+        return sorted((manifest["sequence"], manifest["rows"]) for manifest in manifests if manifest["kind"] != "backfill")
 
 
 def run(tenant: str, day: int) -> list[str]:

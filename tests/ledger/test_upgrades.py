@@ -74,7 +74,7 @@ def held(ledger: Ledger, released: dict[str, list[str]]) -> dict[str, list[tuple
     found = {}
     with ledger.begin() as connection:
         for name in KEPT:
-            columns = ", ".join(f'"{one}"' for one in released[name])
+            columns = ", ".join(f'"{item}"' for item in released[name])
             found[name] = sorted((tuple(row) for row in connection.execute(text(f'SELECT {columns} FROM "{name}"'))), key=repr)
     return found
 
@@ -153,9 +153,12 @@ def test_a_ledger_with_data_goes_down_to_the_release_and_up_again_without_loss(p
     place.user(4, "later", NOON)
     place.clock = NOON + DAY
     place.run(NOON + DAY)
-    assert [(one["sequence"], one["rows"]) for _, one in sorted(place.manifests())] == [(1, 3), (2, 1)]
+    assert [(delivery["sequence"], delivery["rows"]) for _, delivery in sorted(place.manifests())] == [(1, 3), (2, 1)]
     assert places.verify(str(place.out), pytest.fail).is_whole
     with ledger.read() as connection:
         months = usage.months(connection)
         assert usage.last_months(connection, "acme", NOON + DAY) == months
-    assert [(one.tenant, one.month, one.deliveries, one.rows) for one in months] == [("acme", "2026-06", 1, 1), ("acme", "2026-05", 1, 3)]
+    assert [(month.tenant, month.month, month.deliveries, month.rows) for month in months] == [
+        ("acme", "2026-06", 1, 1),
+        ("acme", "2026-05", 1, 3),
+    ]

@@ -46,9 +46,9 @@ def test_rows_without_a_time_or_ahead_of_the_clock_are_in_an_export_without_a_ra
     office.measure(5, deleted_at=AHEAD)
     office.measure(6, deleted_at="infinity")
     office.measure(7, deleted_at=START - MINUTE)
-    one = fulfilled(office)
-    assert sorted(row["id"] for row in lines(office, one)) == [1, 2, 3, 4, 5, 6]
-    assert json.loads(archive(office, one).read("manifest.json"))["entities"][0]["rows_left_out_as_later"] == 0
+    export = fulfilled(office)
+    assert sorted(row["id"] for row in lines(office, export)) == [1, 2, 3, 4, 5, 6]
+    assert json.loads(archive(office, export).read("manifest.json"))["entities"][0]["rows_left_out_as_later"] == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -56,9 +56,9 @@ def test_rows_added_after_the_request_are_left_out_and_counted(office: Office, m
     use(office, mode)
     office.measure(1)
     office.measure(2, AHEAD)
-    one = office.ask()
+    export = office.ask()
     office.measure(3, START + MINUTE)
-    done = fulfil(office.installation(), one.id)
+    done = fulfil(office.installation(), export.id)
     assert done is not None
     assert sorted(row["id"] for row in lines(office, done)) == [1, 2]
     assert json.loads(archive(office, done).read("manifest.json"))["entities"][0]["rows_left_out_as_later"] == 1
@@ -73,5 +73,5 @@ def test_a_date_is_compared_with_the_dates_asked_for_wherever_the_tenant_is(offi
     office.place.sql("alter table measurement alter taken_at type date")
     for day in range(1, 8):
         office.measure(day, taken_at=f"2026-05-0{day}", updated_at=START - MINUTE)
-    one = fulfilled(office, range={"from": "2026-05-03", "to": "2026-05-05"})
-    assert sorted(row["id"] for row in lines(office, one)) == [3, 4, 5]
+    export = fulfilled(office, range={"from": "2026-05-03", "to": "2026-05-05"})
+    assert sorted(row["id"] for row in lines(office, export)) == [3, 4, 5]

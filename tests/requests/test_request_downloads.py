@@ -46,7 +46,9 @@ def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_befor
             path.write_bytes(content + b"\0")
         case "gone" | "a folder" | "a pipe" | "a link":
             path.unlink()
-            {"gone": str, "a folder": Path.mkdir, "a pipe": os.mkfifo, "a link": lambda one: one.symlink_to("/etc/hostname")}[damage](path)
+            {"gone": str, "a folder": Path.mkdir, "a pipe": os.mkfifo, "a link": lambda item: item.symlink_to("/etc/hostname")}[damage](
+                path
+            )
         case _:
             path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
             if damage == "flipped unseen":
@@ -60,19 +62,19 @@ def test_a_damaged_archive_is_never_served(shop: Shop, damage: str, looked_befor
 
 
 def test_looking_at_a_link_is_no_download(shop: Shop) -> None:
-    one = shop.done()
-    link = shop.link(one)["url"]
+    export = shop.done()
+    link = shop.link(export)["url"]
     looked = shop.client.head(link)
-    assert (looked.status_code, looked.headers["content-length"]) == (200, str(one["bytes"]))
-    assert shop.get(one)["firstDownloadedAt"] is None
+    assert (looked.status_code, looked.headers["content-length"]) == (200, str(export["bytes"]))
+    assert shop.get(export)["firstDownloadedAt"] is None
     shop.download(link)
-    assert shop.get(one)["firstDownloadedAt"] is not None
+    assert shop.get(export)["firstDownloadedAt"] is not None
 
 
 def test_a_viewer_whom_policy_lets_download_needs_no_right_to_write(shop: Shop) -> None:
-    one = shop.done()
+    export = shop.done()
     viewer = shop.sample.people["ada"] | {"roles": ["viewer"], "scope": "read", "sub": "vic"}
-    path = f"/api/v1/tenants/acme/exports/{one['id']}/link"
+    path = f"/api/v1/tenants/acme/exports/{export['id']}/link"
     refused = shop.client.post(path, headers=shop.issuer.bearer(**viewer))
     assert code(refused) == (403, "download_denied")
     shop.policy(roles={"owner": ["exports.view", "exports.create", "exports.download"], "viewer": ["exports.view", "exports.download"]})
@@ -82,8 +84,8 @@ def test_a_viewer_whom_policy_lets_download_needs_no_right_to_write(shop: Shop) 
 
 
 def test_who_lost_the_right_gets_nothing_more_of_a_download_that_broke_off(shop: Shop) -> None:
-    one = shop.done()
-    link = shop.link(one)["url"]
+    export = shop.done()
+    link = shop.link(export)["url"]
     first = shop.client.get(link, headers={"Range": "bytes=0-99"})
     assert (first.status_code, len(first.content)) == (206, 100)
     shop.policy(roles={"owner": ["exports.view"]})
@@ -110,7 +112,7 @@ def test_a_page_tells_a_link_that_is_over_from_an_export_that_is(shop: Shop) -> 
 
 def test_a_mailed_link_lives_as_long_as_the_mail_says(shop: Shop, smtp: SmtpServer) -> None:
     shop.policy(notify=["ready", "failed"], archive_life="30d", link_life="1h")
-    one = shop.done()
+    export = shop.done()
     shop.mails(smtp.host, smtp.port)
     [received] = smtp.received
     words = body(received.message)
@@ -123,7 +125,7 @@ def test_a_mailed_link_lives_as_long_as_the_mail_says(shop: Shop, smtp: SmtpServ
     shop.clock = NOW
     shop.policy(roles={"owner": ["exports.view"]})
     assert code(shop.download(link)) == (404, "not_found")
-    assert one["status"] == "done"
+    assert export["status"] == "done"
 
 
 def body(message: EmailMessage) -> str:

@@ -56,7 +56,7 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 def test_fifty_people_asking_at_once_for_one_project_give_one_request(office: Office) -> None:
     installation = office.installation()
     got = at_once(50, lambda number: office.ask(installation, person(f"p{number}"), scope={"level": "project", "project": "p1"}))
-    refused = Counter(one for one in got if isinstance(one, str))
+    refused = Counter(item for item in got if isinstance(item, str))
     assert refused == {"export_in_progress": 49}
     assert len(list_requests(installation, person(), "acme").requests) == 1
 
@@ -65,20 +65,20 @@ def test_two_requests_at_a_time_are_two_where_policy_allows_two(office: Office) 
     office.policy(max_active_per_project=2)
     installation = office.installation()
     got = at_once(12, lambda number: office.ask(installation, person(f"p{number}")))
-    assert Counter(isinstance(one, ExportRequest) for one in got) == {True: 2, False: 10}
+    assert Counter(isinstance(item, ExportRequest) for item in got) == {True: 2, False: 10}
 
 
 def test_the_same_key_in_twenty_threads_is_one_request(office: Office) -> None:
     installation = office.installation()
     got = at_once(20, lambda _: office.ask(installation, key="k1"))
-    assert {one.id for one in got} == {got[0].id}
+    assert {export.id for export in got} == {got[0].id}
 
 
 def test_a_person_asking_twice_at_once_for_the_same_is_refused_once_where_policy_says_so(office: Office) -> None:
     office.policy(max_active_per_project="none", refuse_duplicates=True)
     installation = office.installation()
     got = at_once(10, lambda _: office.ask(installation))
-    assert Counter(one if isinstance(one, str) else "made" for one in got) == {"made": 1, "duplicate_request": 9}
+    assert Counter(item if isinstance(item, str) else "made" for item in got) == {"made": 1, "duplicate_request": 9}
 
 
 PROJECTS: list[dict[str, Any]] = [{"level": "tenant"}, *({"level": "project", "project": name} for name in ("p1", "p2", "p3"))]
@@ -90,12 +90,12 @@ def test_an_export_of_the_whole_tenant_never_runs_beside_one_of_a_project(office
         office.measure(int(project[1]), project_id=project)
     for _ in range(4):
         got = at_once(12, lambda number: office.ask(installation, person(f"p{number}"), scope=PROJECTS[number % 4]))
-        made = [one for one in got if isinstance(one, ExportRequest)]
-        slots = sorted(str(one.slot) for one in made)
+        made = [item for item in got if isinstance(item, ExportRequest)]
+        slots = sorted(str(item.slot) for item in made)
         assert slots == ["tenant#1"] or slots == sorted(set(slots) - {"tenant#1"}), slots
         assert made
-        for one in made:
-            cancel(office.installation(), person(one.requested_by.removeprefix("api:")), "acme", one.id)
+        for export in made:
+            cancel(office.installation(), person(export.requested_by.removeprefix("api:")), "acme", export.id)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_a_workers_clock_that_is_an_hour_off_stalls_nobodys_export(postgres: Dat
     there = replace(here, now=LedgerClock(here.ledger, lambda: datetime.now(UTC) + timedelta(hours=hours)))
     right = replace(here, now=LedgerClock(here.ledger))
     assert abs(there.now() - right.now()) < timedelta(seconds=30)
-    one = office.ask(there)
+    export = office.ask(there)
     with there.ledger.begin() as connection:
-        got = requests.claim(connection, one, "w", there.now())
+        got = requests.claim(connection, export, "w", there.now())
         assert got is not None
         assert requests.beat(connection, got, 10, there.now())
     assert keep_requests(right).stalled == 0
@@ -147,20 +147,20 @@ def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.
     office.measure(1)
     for number, (lose, said) in enumerate(
         [
-            (lambda one: cancel(office.installation(), person(), "acme", one.id), "The request is cancelled meanwhile."),
-            (lambda one: delete(office.installation(), person(), "acme", [one.id]), "The request was deleted meanwhile."),
-            (lambda one: office.later(3 * MINUTE) and keep_requests(office.installation()), "given up as stalled"),
+            (lambda item: cancel(office.installation(), person(), "acme", item.id), "The request is cancelled meanwhile."),
+            (lambda item: delete(office.installation(), person(), "acme", [item.id]), "The request was deleted meanwhile."),
+            (lambda item: office.later(3 * MINUTE) and keep_requests(office.installation()), "given up as stalled"),
         ]
     ):
-        one, installation = claimed(office, key=str(number)), office.installation()
+        export, installation = claimed(office, key=str(number)), office.installation()
 
-        def source(name: str, lose: Any = lose, one: ExportRequest = one, installation: Installation = installation) -> Source:
-            lose(one)
+        def source(name: str, lose: Any = lose, item: ExportRequest = export, installation: Installation = installation) -> Source:
+            lose(item)
             return installation.source(name)
 
         entities = (installation.entity("measurement"),)
         task = Task(
-            one,
+            export,
             installation.configuration.export_policy("acme"),
             entities,
             {"acme": b"salt"},
@@ -176,70 +176,70 @@ def test_a_worker_that_lost_its_request_says_why(office: Office, caplog: pytest.
 
 def test_one_worker_claims_a_request(office: Office) -> None:
     installation = office.installation()
-    one = office.ask(installation)
+    export = office.ask(installation)
 
     def claim(number: int) -> bool:
         with installation.ledger.begin() as connection:
-            return requests.claim(connection, one, f"w{number}", installation.now()) is not None
+            return requests.claim(connection, export, f"w{number}", installation.now()) is not None
 
     assert Counter(at_once(10, claim)) == {True: 1, False: 9}
 
 
 def claimed(office: Office, **body: Any) -> ExportRequest:
     installation = office.installation()
-    one = office.ask(installation, **body)
+    export = office.ask(installation, **body)
     with installation.ledger.begin() as connection:
-        got = requests.claim(connection, one, "w", installation.now())
+        got = requests.claim(connection, export, "w", installation.now())
     assert got is not None
     return got
 
 
-def publish(office: Office, one: ExportRequest) -> bool:
+def publish(office: Office, export: ExportRequest) -> bool:
     installation = office.installation()
     values = {
         "rows": 1,
         "bytes": 1,
         "sha256": "0" * 64,
-        "archive": f"acme/{one.id}.1.zip",
+        "archive": f"acme/{export.id}.1.zip",
         "expires_at": installation.now() + timedelta(days=7),
     }
     with installation.ledger.begin() as connection:
-        return requests.publish(connection, one, [], values, None, installation.now())
+        return requests.publish(connection, export, [], values, None, installation.now())
 
 
 def test_a_cancelled_request_cannot_be_published(office: Office) -> None:
-    one = claimed(office)
-    assert cancel(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
-    assert not publish(office, one)
-    assert get_request(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
+    export = claimed(office)
+    assert cancel(office.installation(), person(), "acme", export.id).status == Status.CANCELLED
+    assert not publish(office, export)
+    assert get_request(office.installation(), person(), "acme", export.id).status == Status.CANCELLED
 
 
 def test_a_published_request_cannot_be_cancelled(office: Office) -> None:
-    one = claimed(office)
-    assert publish(office, one)
+    export = claimed(office)
+    assert publish(office, export)
     with pytest.raises(WaybillError, match="not active") as caught:
-        cancel(office.installation(), person(), "acme", one.id)
+        cancel(office.installation(), person(), "acme", export.id)
     assert caught.value.code == "not_active"
 
 
 def test_cancel_and_publish_at_once_have_one_winner(office: Office) -> None:
     for _ in range(4):
-        one = claimed(office)
+        export = claimed(office)
         installation = office.installation()
         outcome = at_once(
             2,
-            lambda number, one=one, installation=installation: (
-                publish(office, one) if number else cancel(installation, person(), "acme", one.id).status
+            lambda number, item=export, installation=installation: (
+                publish(office, item) if number else cancel(installation, person(), "acme", item.id).status
             ),
         )
-        status = get_request(installation, person(), "acme", one.id).status
+        status = get_request(installation, person(), "acme", export.id).status
         assert outcome in ([Status.CANCELLED, False], ["not_active", True])
         assert status == (Status.CANCELLED if outcome[1] is False else Status.DONE)
 
 
 def test_cancelling_frees_the_slot_at_once(office: Office) -> None:
-    one = claimed(office)
-    cancel(office.installation(), person(), "acme", one.id)
+    export = claimed(office)
+    cancel(office.installation(), person(), "acme", export.id)
     assert office.ask().status == Status.PENDING
 
 
@@ -257,28 +257,28 @@ def test_a_silent_worker_is_given_up_and_cannot_publish_afterwards(office: Offic
 
 
 def test_a_worker_that_beats_is_not_given_up(office: Office) -> None:
-    one = claimed(office)
+    export = claimed(office)
     for _ in range(5):
         now = office.later(MINUTE)
         with office.installation().ledger.begin() as connection:
-            assert requests.beat(connection, one, 10, now)
+            assert requests.beat(connection, export, 10, now)
         assert keep_requests(office.installation()).stalled == 0
 
 
 def test_progress_never_falls_and_reaches_a_hundred_with_done_alone(office: Office) -> None:
-    one = claimed(office)
+    export = claimed(office)
     seen = []
     for progress in (10, 40, 30, 100, 5):
         installation = office.installation()
         with installation.ledger.begin() as connection:
-            requests.beat(connection, one, progress, installation.now())
-        seen.append(get_request(installation, person(), "acme", one.id).progress)
-    publish(office, one)
-    assert [*seen, get_request(office.installation(), person(), "acme", one.id).progress] == [10, 40, 40, 99, 99, 100]
+            requests.beat(connection, export, progress, installation.now())
+        seen.append(get_request(installation, person(), "acme", export.id).progress)
+    publish(office, export)
+    assert [*seen, get_request(office.installation(), person(), "acme", export.id).progress] == [10, 40, 40, 99, 99, 100]
 
 
 def test_deleting_at_once_in_ten_threads_deletes_once(office: Office) -> None:
-    one = claimed(office)
-    publish(office, one)
-    got = at_once(10, lambda _: delete(office.installation(), person(), "acme", [one.id]))
+    export = claimed(office)
+    publish(office, export)
+    got = at_once(10, lambda _: delete(office.installation(), person(), "acme", [export.id]))
     assert Counter(got) == {None: 1, "not_found": 9}

@@ -31,7 +31,7 @@ YEAR = RangeRule(required=True, max_days=366, not_in_future=True)
 
 
 def codes(rule: RangeRule, first: str | None, last: str | None, zone: ZoneInfo = UTC_ZONE, now: datetime = NOW) -> list[str]:
-    return [one.code for one in span_problems(resolve({"from": first, "to": last}, zone), rule, zone, now)]
+    return [problem.code for problem in span_problems(resolve({"from": first, "to": last}, zone), rule, zone, now)]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_calendars_ends_are_open_ends(text: str, zone: ZoneInfo) -> None:
         assert (span.start, span.end) == (None, None)
         assert list(span_problems(span, rule, zone, NOW)) == []
     both = resolve({"from": text, "to": text}, zone)
-    assert [one.code for one in span_problems(both, YEAR, zone, NOW)] == ["range_too_long"]
+    assert [problem.code for problem in span_problems(both, YEAR, zone, NOW)] == ["range_too_long"]
 
 
 @pytest.mark.parametrize("field", ["exportType", "scope", "entities", "range", "formats"])
@@ -107,7 +107,7 @@ def test_an_entity_that_windows_could_not_unpack_is_refused(name: str) -> None:
     entity = Entity.model_validate(fields | {"columns": {"id": {"type": "integer"}}})
     sources = {"w": {"kind": "duckdb", "path": "w.duckdb"}}
     catalog = Catalog.model_validate({"sources": sources, "entities": {name: entity}})
-    assert ("reserved_name" in {one.code for one in problems(catalog, "catalog.yaml")}) == (name != "console")
+    assert ("reserved_name" in {problem.code for problem in problems(catalog, "catalog.yaml")}) == (name != "console")
 
 
 @given(st.dates(date(1971, 1, 1), date(2400, 1, 1)), st.dates(date(1971, 1, 1), date(2400, 1, 1)), st.sampled_from([BERLIN, UTC_ZONE]))
@@ -164,7 +164,7 @@ def checked(export_policy: ExportPolicy | None = None, **body: Any) -> Any:
 def problem_codes(export_policy: ExportPolicy | None = None, **body: Any) -> set[tuple[str, str]]:
     with pytest.raises(InvalidInput) as caught:
         checked(export_policy, **body)
-    return {(one.path, one.code) for one in caught.value.findings}
+    return {(finding.path, finding.code) for finding in caught.value.findings}
 
 
 def test_an_export_type_decides_about_entities_and_formats() -> None:

@@ -60,17 +60,17 @@ def test_what_no_row_names_is_refused_by_its_name(office: Office, case: str) -> 
 
 
 def test_what_is_gone_when_the_worker_looks_fails_by_its_name(office: Office) -> None:
-    one = office.ask(scope={"level": "project", "project": "p2"})
+    export = office.ask(scope={"level": "project", "project": "p2"})
     office.place.sql("delete from measurement where project_id = 'p2'")
     [ended] = fulfil_all(office.installation())
-    assert (ended.id, ended.status, ended.error_code) == (one.id, "failed", "unknown_scope")
+    assert (ended.id, ended.status, ended.error_code) == (export.id, "failed", "unknown_scope")
     assert ended.error_message == "There is no project 'p2'."
 
 
 def test_a_tenant_without_any_row_refuses_no_name(office: Office) -> None:
     office.place.sql("delete from measurement")
     office.ask(scope={"level": "project", "project": "p1"})
-    assert [one.status for one in fulfil_all(office.installation())] == ["done"]
+    assert [export.status for export in fulfil_all(office.installation())] == ["done"]
 
 
 def test_pickers_list_what_the_tenant_has_and_a_search_narrows_it(office: Office) -> None:

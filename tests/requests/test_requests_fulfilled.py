@@ -66,24 +66,24 @@ class Buggy(Installation):
 
 
 def fulfilled(office: Office, **body: Any) -> ExportRequest:
-    one = office.ask(**body)
-    done = fulfil(office.installation(), one.id)
+    export = office.ask(**body)
+    done = fulfil(office.installation(), export.id)
     assert done is not None
     return done
 
 
-def archive(office: Office, one: ExportRequest) -> zipfile.ZipFile:
+def archive(office: Office, export: ExportRequest) -> zipfile.ZipFile:
     installation = office.installation()
-    link = links.mint_link(installation, person(), one.tenant, one.id)
+    link = links.mint_link(installation, person(), export.tenant, export.id)
     download = links.open_download(installation, link.token)
     assert download.path is not None
     content = download.path.read_bytes()
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (one.bytes, one.sha256)
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (export.bytes, export.sha256)
     return zipfile.ZipFile(io.BytesIO(content))
 
 
-def lines(office: Office, one: ExportRequest, name: str = "measurement.ndjson") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in archive(office, one).read(name).splitlines()]
+def lines(office: Office, export: ExportRequest, name: str = "measurement.ndjson") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in archive(office, export).read(name).splitlines()]
 
 
 def leftovers(office: Office) -> list[str]:
@@ -95,9 +95,9 @@ def leftovers(office: Office) -> list[str]:
 def test_an_export_becomes_an_archive_whose_counts_agree_everywhere(office: Office) -> None:
     for number in range(5):
         office.measure(number)
-    one = fulfilled(office, entities=["measurement", "site"], formats=["ndjson", "csv"])
-    assert (one.status, one.progress, one.rows) == (Status.DONE, 100, 7)
-    inside = archive(office, one)
+    export = fulfilled(office, entities=["measurement", "site"], formats=["ndjson", "csv"])
+    assert (export.status, export.progress, export.rows) == (Status.DONE, 100, 7)
+    inside = archive(office, export)
     manifest = json.loads(inside.read("manifest.json"))
     assert {entry["path"] for entry in manifest["files"]} == {"measurement.ndjson", "measurement.csv", "site.ndjson", "site.csv"}
     for entry in manifest["files"]:
@@ -107,7 +107,7 @@ def test_an_export_becomes_an_archive_whose_counts_agree_everywhere(office: Offi
         local = office.place.root / entry["path"]
         local.write_bytes(content)
         assert duckdb.sql(f"select count(*) from {reader}('{local}')").fetchall() == [(entry["rows"],)]
-    files = following.files_of(office.installation(), one)
+    files = following.files_of(office.installation(), export)
     assert {(file.path, file.rows, file.sha256) for file in files} == {(e["path"], e["rows"], e["sha256"]) for e in manifest["files"]}
     assert manifest["rows"] == 7
     assert "value  decimal  What was read." in inside.read("README.txt").decode()
@@ -115,17 +115,17 @@ def test_an_export_becomes_an_archive_whose_counts_agree_everywhere(office: Offi
 
 def test_nothing_but_the_archive_is_left_behind(office: Office) -> None:
     office.measure(1)
-    one = fulfilled(office)
-    assert leftovers(office) == [f"archive/requests/acme/{one.id}.1.zip"]
+    export = fulfilled(office)
+    assert leftovers(office) == [f"archive/requests/acme/{export.id}.1.zip"]
 
 
 def test_rows_later_than_the_request_stay_out_and_are_counted(office: Office) -> None:
     office.measure(1)
-    one = office.ask()
+    export = office.ask()
     office.measure(2, START + MINUTE)
     office.measure(3, START - DAY, updated=START + MINUTE)
     office.later(DAY)
-    done = fulfil(office.installation(), one.id)
+    done = fulfil(office.installation(), export.id)
     assert done is not None
     assert [row["id"] for row in lines(office, done)] == [1]
     manifest = json.loads(archive(office, done).read("manifest.json"))
@@ -165,8 +165,8 @@ def test_a_date_range_means_whole_days_of_the_tenants_zone(office: Office) -> No
     applying.apply(office.installation(), actor="test")
     for number, hour in enumerate(("2026-05-09 21:59", "2026-05-09 22:00", "2026-05-10 21:59:59.999999", "2026-05-10 22:00")):
         office.measure(number, hour + "+00")  # type: ignore[arg-type]
-    one = fulfilled(office, range={"from": "2026-05-10", "to": "2026-05-10"})
-    assert [row["id"] for row in lines(office, one)] == [1, 2]
+    export = fulfilled(office, range={"from": "2026-05-10", "to": "2026-05-10"})
+    assert [row["id"] for row in lines(office, export)] == [1, 2]
 
 
 def test_anonymized_values_never_leave_and_agree_between_exports(office: Office) -> None:
@@ -182,12 +182,12 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
     office.measure(2, tenant_id="globex")
     office.measure(3, tenant_id="initech")
     both = person("ada", "acme", "globex")
-    one = office.ask(who=both, scope={"level": "organization"})
-    done = fulfil(office.installation(), one.id)
+    export = office.ask(who=both, scope={"level": "organization"})
+    done = fulfil(office.installation(), export.id)
     assert done is not None
     assert done.rows == 2
     installation = office.installation()
-    download = links.open_download(installation, links.mint_link(installation, both, "acme", one.id).token)
+    download = links.open_download(installation, links.mint_link(installation, both, "acme", export.id).token)
     assert download.path is not None
     names = set(zipfile.ZipFile(download.path).namelist())
     assert names == {"manifest.json", "README.txt", "SHA256SUMS", "acme/measurement.ndjson", "globex/measurement.ndjson"}
@@ -196,26 +196,26 @@ def test_an_organization_export_keeps_tenants_apart_and_takes_those_the_requeste
 @pytest.mark.parametrize("visibility", ["scope", "tenant", "project", "organization"])
 def test_an_organization_export_is_not_there_for_people_of_one_of_its_tenants(office: Office, visibility: str) -> None:
     office.policy(organizations={"group": ["acme", "globex"]}, visibility=visibility, cancel_by=["admin"])
-    one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
+    export = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
     installation, admin = office.installation(), person("bob", "acme", roles=("admin",))
     for call in (
-        lambda: following.get_request(installation, admin, "acme", one.id),
-        lambda: following.cancel(installation, admin, "acme", one.id),
-        lambda: following.delete(installation, admin, "acme", [one.id]),
-        lambda: links.mint_link(installation, admin, "acme", one.id),
+        lambda: following.get_request(installation, admin, "acme", export.id),
+        lambda: following.cancel(installation, admin, "acme", export.id),
+        lambda: following.delete(installation, admin, "acme", [export.id]),
+        lambda: links.mint_link(installation, admin, "acme", export.id),
     ):
         with pytest.raises(WaybillError) as caught:
             call()
         assert caught.value.code == "not_found"
     assert following.list_requests(installation, admin, "acme").requests == []
     whole = person("eve", "acme", "globex", roles=("admin",))
-    assert following.cancel(installation, whole, "acme", one.id).status == "cancelled"
-    following.delete(installation, whole, "acme", [one.id])
+    assert following.cancel(installation, whole, "acme", export.id).status == "cancelled"
+    following.delete(installation, whole, "acme", [export.id])
 
 
 def test_an_organization_export_is_deleted_by_who_administers_every_tenant_in_it(office: Office) -> None:
     office.policy(organizations={"group": ["acme", "globex"]})
-    one = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
+    export = office.ask(who=person("ada", "acme", "globex"), scope={"level": "organization"})
     installation = office.installation()
 
     def granted(tenant: str, roles: frozenset[str]) -> frozenset[str]:
@@ -223,14 +223,14 @@ def test_an_organization_export_is_deleted_by_who_administers_every_tenant_in_it
 
     half = Caller("tom", TokenRights(frozenset({"acme", "globex"}), frozenset({"read", "write"}), frozenset(), granted))
     with pytest.raises(WaybillError) as caught:
-        following.delete(installation, half, "acme", [one.id])
+        following.delete(installation, half, "acme", [export.id])
     assert caught.value.code == "delete_denied"
 
 
 def test_a_source_that_is_away_fails_the_request_with_words_and_no_archive(office: Office) -> None:
-    one = office.ask()
+    export = office.ask()
     office.place.sql("drop table measurement")
-    failed = fulfil(office.installation(), one.id, sleep=lambda seconds: None)
+    failed = fulfil(office.installation(), export.id, sleep=lambda seconds: None)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, "source_unavailable")
     assert failed.error_message
@@ -241,7 +241,7 @@ def test_a_source_that_is_away_fails_the_request_with_words_and_no_archive(offic
 
 def test_a_busy_source_is_tried_again(office: Office) -> None:
     office.measure(1)
-    one = office.ask()
+    export = office.ask()
     writer = duckdb.connect(str(office.place.root / "warehouse.duckdb"))
     waits: list[float] = []
 
@@ -249,7 +249,7 @@ def test_a_busy_source_is_tried_again(office: Office) -> None:
         waits.append(seconds)
         writer.close()
 
-    done = fulfil(office.installation(), one.id, sleep=patience)
+    done = fulfil(office.installation(), export.id, sleep=patience)
     # Within one process DuckDB refuses a second way of opening a file; other processes see a lock.
     assert done is not None
     assert (done.status, len(waits)) == (Status.DONE, 1)
@@ -257,9 +257,9 @@ def test_a_busy_source_is_tried_again(office: Office) -> None:
 
 def test_a_request_whose_person_lost_the_right_is_not_started(office: Office) -> None:
     office.policy(roles={"exporter": ["exports.view", "exports.create"]})
-    one = office.ask(who=person(roles=("exporter",), installation=office.installation()))
+    export = office.ask(who=person(roles=("exporter",), installation=office.installation()))
     office.policy(roles={"exporter": ["exports.view"]})
-    failed = fulfil(office.installation(), one.id)
+    failed = fulfil(office.installation(), export.id)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, "permission_revoked")
 
@@ -270,41 +270,41 @@ def test_a_request_cancelled_while_it_runs_leaves_nothing(office: Office) -> Non
         "insert into measurement select 'acme', i, 'p1', 'a1', 's1', 'x', i, repeat('y', 300), TIMESTAMPTZ '2026-05-01 00:00:00+00',"
         " TIMESTAMPTZ '2026-05-01 00:00:00+00', null from range(200000) t(i)"
     )
-    one = office.ask()
+    export = office.ask()
     installation, got = office.installation(), []
-    worker = threading.Thread(target=lambda: got.append(fulfil(installation, one.id)))
+    worker = threading.Thread(target=lambda: got.append(fulfil(installation, export.id)))
     worker.start()
     other = office.installation()
-    while following.get_request(other, person(), "acme", one.id).status == Status.PENDING:
+    while following.get_request(other, person(), "acme", export.id).status == Status.PENDING:
         pass
-    following.cancel(other, person(), "acme", one.id)
+    following.cancel(other, person(), "acme", export.id)
     worker.join(600)
     assert got == [None]
-    assert following.get_request(other, person(), "acme", one.id).status == Status.CANCELLED
+    assert following.get_request(other, person(), "acme", export.id).status == Status.CANCELLED
     assert leftovers(office) == []
 
 
 def given(installation: Installation) -> dict[str, Any]:
     """What an installation is made of, to make one of another class."""
-    return {one.name: getattr(installation, one.name) for one in fields(installation) if one.init}
+    return {field.name: getattr(installation, field.name) for field in fields(installation) if field.init}
 
 
 def test_a_zombie_that_published_its_file_takes_it_away_again(office: Office) -> None:
     office.measure(1)
-    one = office.ask()
-    installation = Interrupted(**given(office.installation()), request=one.id)
-    assert fulfil(installation, one.id) is None
+    export = office.ask()
+    installation = Interrupted(**given(office.installation()), request=export.id)
+    assert fulfil(installation, export.id) is None
     assert leftovers(office) == []
-    assert following.get_request(office.installation(), person(), "acme", one.id).status == Status.CANCELLED
+    assert following.get_request(office.installation(), person(), "acme", export.id).status == Status.CANCELLED
 
 
 def test_a_bug_fails_the_request_and_is_raised(office: Office) -> None:
     office.measure(1)
-    one = office.ask()
+    export = office.ask()
     installation = Buggy(**given(office.installation()))
     with pytest.raises(KeyError):
-        fulfil(installation, one.id)
-    seen = following.get_request(office.installation(), person(), "acme", one.id)
+        fulfil(installation, export.id)
+    seen = following.get_request(office.installation(), person(), "acme", export.id)
     assert (seen.status, seen.error_code) == (Status.FAILED, "internal")
     assert leftovers(office) == []
 
@@ -312,9 +312,9 @@ def test_a_bug_fails_the_request_and_is_raised(office: Office) -> None:
 def test_an_archive_is_served_until_the_second_it_expires_with_no_sweeper(office: Office) -> None:
     office.policy(link_life="archive")
     office.measure(1)
-    one = fulfilled(office)
+    export = fulfilled(office)
     installation = office.installation()
-    token = links.mint_link(installation, person(), "acme", one.id).token
+    token = links.mint_link(installation, person(), "acme", export.id).token
     office.later(timedelta(days=7, seconds=-1))
     assert links.open_download(office.installation(), token).path
     office.later(timedelta(seconds=2))
@@ -322,7 +322,7 @@ def test_an_archive_is_served_until_the_second_it_expires_with_no_sweeper(office
         links.open_download(office.installation(), token)
     assert caught.value.code == "expired"
     listed = following.list_requests(office.installation(), person(), "acme", statuses=[Status.EXPIRED]).requests
-    assert [one.id for one in listed] == [one.id]
+    assert [item.id for item in listed] == [export.id]
     assert following.list_requests(office.installation(), person(), "acme", statuses=[Status.DONE]).requests == []
 
 
@@ -332,10 +332,10 @@ def test_the_sweeper_removes_expired_archives_then_history_and_leaves_scheduled_
     office.place.tenant(entityList=["measurement"])
     office.place.run(START)
     before = office.place.files()
-    one = fulfilled(office)
+    export = fulfilled(office)
     office.later(DAY)
     assert upkeep.keep_requests(office.installation()).expired == 1
-    assert not (office.place.root / ".waybill/archive/requests/acme" / f"{one.id}.1.zip").exists()
+    assert not (office.place.root / ".waybill/archive/requests/acme" / f"{export.id}.1.zip").exists()
     office.later(30 * DAY)
     assert upkeep.keep_requests(office.installation()).history == 1
     assert following.list_requests(office.installation(), person(), "acme").requests == []
@@ -387,8 +387,8 @@ def test_the_sweeper_leaves_foreign_entries_alone_names_them_and_goes_on(office:
 def test_an_archive_that_cannot_be_removed_stops_no_other_cleaning(office: Office) -> None:
     office.policy(archive_life="1d")
     office.measure(1)
-    one = fulfilled(office)
-    path = office.place.root / ".waybill/archive/requests" / (one.archive or "")
+    export = fulfilled(office)
+    path = office.place.root / ".waybill/archive/requests" / (export.archive or "")
     path.unlink()
     path.mkdir()
     left = spool_of(office.installation()) / f"{'0' * 32}.1"
@@ -402,10 +402,10 @@ def test_an_archive_that_cannot_be_removed_stops_no_other_cleaning(office: Offic
 
 def test_deleting_removes_the_archive_and_ends_its_links(office: Office) -> None:
     office.measure(1)
-    one = fulfilled(office)
+    export = fulfilled(office)
     installation = office.installation()
-    token = links.mint_link(installation, person(), "acme", one.id).token
-    following.delete(installation, person(), "acme", [one.id])
+    token = links.mint_link(installation, person(), "acme", export.id).token
+    following.delete(installation, person(), "acme", [export.id])
     assert leftovers(office) == []
     with pytest.raises(WaybillError) as caught:
         links.open_download(installation, token)
@@ -419,16 +419,16 @@ def test_a_bulk_delete_with_one_wrong_id_deletes_nothing(office: Office) -> None
     with pytest.raises(WaybillError) as caught:
         following.delete(office.installation(), person(), "acme", [*mine, "0" * 32])
     assert caught.value.code == "not_found"
-    assert {one.id for one in following.list_requests(office.installation(), person(), "acme").requests} == set(mine)
+    assert {item.id for item in following.list_requests(office.installation(), person(), "acme").requests} == set(mine)
 
 
 def test_a_revoked_person_finds_nothing_behind_an_old_link(office: Office) -> None:
     office.policy(roles={"reader": ["exports.view", "exports.create", "exports.download"]})
     office.measure(1)
     who = person(roles=("reader",), installation=office.installation())
-    one = office.ask(who=who)
-    fulfil(office.installation(), one.id)
-    token = links.mint_link(office.installation(), who, "acme", one.id).token
+    export = office.ask(who=who)
+    fulfil(office.installation(), export.id)
+    token = links.mint_link(office.installation(), who, "acme", export.id).token
     office.policy(roles={"reader": ["exports.view"]})
     with pytest.raises(WaybillError) as caught:
         links.open_download(office.installation(), token)
@@ -436,13 +436,13 @@ def test_a_revoked_person_finds_nothing_behind_an_old_link(office: Office) -> No
 
 
 def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
-    one, installation, other = office.ask(), office.installation(), office.installation()
+    first, installation, other = office.ask(), office.installation(), office.installation()
     with installation.ledger.begin() as connection:
-        claimed = requests.claim(connection, one, "w", installation.now())
+        claimed = requests.claim(connection, first, "w", installation.now())
     assert claimed is not None
 
     def progress() -> int:
-        return following.get_request(other, person(), "acme", one.id).progress
+        return following.get_request(other, person(), "acme", first.id).progress
 
     with Pulse(installation.ledger, claimed, timedelta(milliseconds=10), installation.now) as pulse:
         for told, shown in ((1, 1), (40, 40), (30, 40), (90, 90), (100, 99)):
@@ -456,7 +456,7 @@ def test_progress_is_seen_to_rise_while_an_export_runs(office: Office) -> None:
 
 def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
     office.measure(1)
-    one, installation = office.ask(), office.installation()
+    export, installation = office.ask(), office.installation()
     turns = iter(range(4))
 
     def rename(old: str, new: str) -> None:
@@ -472,4 +472,4 @@ def test_the_demos_loop_tells_of_a_failing_ledger_once_and_goes_on(office: Offic
     rename("export_request", "away")
     work(installation, alive, every=timedelta(0))
     assert capsys.readouterr().err.count("the ledger has no tables yet") == 1
-    assert following.get_request(installation, person(), "acme", one.id).status == "done"
+    assert following.get_request(installation, person(), "acme", export.id).status == "done"

@@ -43,10 +43,10 @@ def files(office: Office) -> list[Path]:
 
 
 def test_a_killed_workers_place_is_free_after_the_stall_time_and_the_next_export_is_whole(office: Office) -> None:
-    one = office.ask(formats=["ndjson", "csv"])
+    export = office.ask(formats=["ndjson", "csv"])
     process = worker(office)
     installation = office.installation()
-    while following.get_request(installation, person(), "acme", one.id).status == Status.PENDING or not files(office):
+    while following.get_request(installation, person(), "acme", export.id).status == Status.PENDING or not files(office):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
@@ -54,10 +54,10 @@ def test_a_killed_workers_place_is_free_after_the_stall_time_and_the_next_export
     with pytest.raises(WaybillError, match="Another export is in progress"):
         office.ask()
     deadline = time.monotonic() + 120
-    while following.get_request(installation, person(), "acme", one.id).status == Status.RUNNING:
+    while following.get_request(installation, person(), "acme", export.id).status == Status.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    seen = following.get_request(installation, person(), "acme", one.id)
+    seen = following.get_request(installation, person(), "acme", export.id)
     assert (seen.status, seen.error_code, seen.archive) == (Status.FAILED, "stalled", None)
     again = creating.resubmit(installation, person(), seen)
     assert worker(office).wait() == 0
@@ -86,18 +86,18 @@ def stop_between_transactions(process: subprocess.Popen[bytes], office: Office) 
 
 
 def test_a_worker_that_was_stopped_for_too_long_publishes_nothing_when_it_goes_on(office: Office) -> None:
-    one = office.ask(formats=["ndjson", "csv"])
+    export = office.ask(formats=["ndjson", "csv"])
     process = worker(office)
     installation = office.installation()
-    while following.get_request(installation, person(), "acme", one.id).status == Status.PENDING or not files(office):
+    while following.get_request(installation, person(), "acme", export.id).status == Status.PENDING or not files(office):
         assert process.poll() is None
         time.sleep(0.02)
     stop_between_transactions(process, office)
     deadline = time.monotonic() + 60
-    while following.get_request(installation, person(), "acme", one.id).error_code != "stalled":
+    while following.get_request(installation, person(), "acme", export.id).error_code != "stalled":
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGCONT)
     process.wait(180)
-    assert following.get_request(installation, person(), "acme", one.id).status == Status.FAILED
+    assert following.get_request(installation, person(), "acme", export.id).status == Status.FAILED
     assert files(office) == []

@@ -40,7 +40,7 @@ def mailing(office: Office, port: int) -> Installation:
 
 
 def test_a_finished_export_is_mailed_once_with_a_link_that_works_and_its_end(office: Office, smtp: SmtpServer) -> None:
-    one = office.ask(who=ADA)
+    export = office.ask(who=ADA)
     running.fulfil_all(office.installation())
     installation = mailing(office, smtp.port)
     assert send_mails(installation) == []
@@ -53,19 +53,19 @@ def test_a_finished_export_is_mailed_once_with_a_link_that_works_and_its_end(off
     assert "It expires on 2026-07-01 12:00 (UTC)" in text
     link = next(word for word in text.split() if word.startswith("https://"))
     assert link.startswith(f"https://exports.example.com/waybill{DOWNLOADS}")
-    assert links.open_download(installation, link.rpartition("/")[2]).request.id == one.id
+    assert links.open_download(installation, link.rpartition("/")[2]).request.id == export.id
     office.later(timedelta(days=30))
     with pytest.raises(Refused, match="expired"):
         links.open_download(office.installation(), link.rpartition("/")[2])
 
 
 def test_a_mail_server_that_is_down_means_later_and_once_and_changes_no_state(office: Office) -> None:
-    one = office.ask(who=ADA)
+    export = office.ask(who=ADA)
     running.fulfil_all(office.installation())
     port = free_port()
     assert len(send_mails(mailing(office, port))) == 1
     assert send_mails(mailing(office, port)) == []
-    assert following.get_request(office.installation(), ADA, "acme", one.id).status == "done"
+    assert following.get_request(office.installation(), ADA, "acme", export.id).status == "done"
     office.later(MINUTE)
     with serve_smtp() as smtp:
         assert send_mails(mailing(office, smtp.port)) == []
@@ -77,7 +77,7 @@ def test_a_mail_server_that_is_down_means_later_and_once_and_changes_no_state(of
 @pytest.mark.parametrize("place", ["ada@example.com", "DATA"], ids=["the recipient", "the message"])
 @pytest.mark.parametrize(("answer", "again"), [("550 no such user", False), ("554 not wanted", False), ("451 greylisted", True)])
 def test_a_mail_refused_for_good_is_not_sent_again(office: Office, smtp: SmtpServer, place: str, answer: str, again: bool) -> None:
-    one = office.ask(who=ADA)
+    export = office.ask(who=ADA)
     running.fulfil_all(office.installation())
     smtp.answers[place] = answer
     (problem,) = send_mails(mailing(office, smtp.port))
@@ -87,7 +87,7 @@ def test_a_mail_refused_for_good_is_not_sent_again(office: Office, smtp: SmtpSer
     office.later(timedelta(hours=2))
     send_mails(mailing(office, smtp.port))
     assert len(smtp.refused) == 1 + again
-    assert following.get_request(office.installation(), ADA, "acme", one.id).status == "done"
+    assert following.get_request(office.installation(), ADA, "acme", export.id).status == "done"
     smtp.answers.clear()
     office.later(timedelta(hours=2))
     assert send_mails(mailing(office, smtp.port)) == []
@@ -95,9 +95,9 @@ def test_a_mail_refused_for_good_is_not_sent_again(office: Office, smtp: SmtpSer
 
 
 def test_a_failed_export_is_mailed_with_reason_and_advice(office: Office, smtp: SmtpServer) -> None:
-    one = office.ask(who=ADA)
+    export = office.ask(who=ADA)
     office.place.sql("drop table measurement")
-    running.fulfil(office.installation(), one.id, sleep=lambda seconds: None)
+    running.fulfil(office.installation(), export.id, sleep=lambda seconds: None)
     send_mails(mailing(office, smtp.port))
     text = smtp.received[0].message.get_content()
     assert "Your data export failed (Failed)" in text

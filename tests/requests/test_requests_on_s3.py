@@ -44,14 +44,14 @@ def estate_on(office: Office, bucket: str) -> Installation:
 
 
 def test_an_archive_in_a_bucket_is_downloaded_by_a_url_made_for_the_click(office: Office, bucket: str, s3: S3Server) -> None:
-    one = office.ask()
+    export = office.ask()
     installation = estate_on(office, bucket)
-    done = running.fulfil(installation, one.id)
+    done = running.fulfil(installation, export.id)
     assert done is not None
     assert done.status == "done"
     keys = [item["Key"] for item in s3.client().list_objects_v2(Bucket=bucket)["Contents"]]
-    assert keys == [f"waybill/requests/acme/{one.id}.1.zip"]
-    token = links.mint_link(installation, person(), "acme", one.id).token
+    assert keys == [f"waybill/requests/acme/{export.id}.1.zip"]
+    token = links.mint_link(installation, person(), "acme", export.id).token
     found = links.open_download(installation, token)
     assert found.path is None
     assert found.url is not None
@@ -74,18 +74,18 @@ def test_expired_and_deleted_archives_leave_the_bucket(office: Office, bucket: s
 
 
 def test_a_bucket_that_is_not_there_fails_the_request_without_blaming_the_data(office: Office) -> None:
-    one = office.ask()
-    failed = running.fulfil(estate_on(office, "no-such-bucket"), one.id)
+    export = office.ask()
+    failed = running.fulfil(estate_on(office, "no-such-bucket"), export.id)
     assert failed is not None
     assert (failed.status, failed.error_code, failed.error_message) == ("failed", "internal", "The archive could not be stored.")
 
 
 def test_an_archive_that_vanished_from_the_bucket_is_unavailable(office: Office, bucket: str, s3: S3Server) -> None:
-    one = office.ask()
+    export = office.ask()
     installation = estate_on(office, bucket)
-    running.fulfil(installation, one.id)
-    token = links.mint_link(installation, person(), "acme", one.id).token
-    s3.client().delete_object(Bucket=bucket, Key=f"waybill/requests/acme/{one.id}.1.zip")
+    running.fulfil(installation, export.id)
+    token = links.mint_link(installation, person(), "acme", export.id).token
+    s3.client().delete_object(Bucket=bucket, Key=f"waybill/requests/acme/{export.id}.1.zip")
     with pytest.raises(WaybillError) as caught:
         links.open_download(installation, token)
     assert caught.value.code == "storage_unavailable"

@@ -69,7 +69,7 @@ def test_a_slot_that_is_taken_delays_the_request_and_loses_none(office: Office, 
 
 def ranges(api: Api, template: str) -> list[tuple[str, str]]:
     """What the requests of a template cover, oldest first."""
-    return [(one["range"]["from"], one["range"]["to"]) for one in reversed(history(api, template))]
+    return [(version["range"]["from"], version["range"]["to"]) for version in reversed(history(api, template))]
 
 
 def make_all(office: Office) -> None:
@@ -157,8 +157,8 @@ def test_a_paused_template_asks_for_nothing_and_goes_on_with_the_next_boundary(o
     assert make_recurring(office.installation()) == []
     assert api("POST", f"/acme/export-templates/{template}/resume").json()["nextAt"] == "2026-08-01T00:00:00.000000Z"
     office.later(timedelta(days=20))
-    (one,) = make_recurring(office.installation())
-    assert (one.range_from, one.range_to) == (None, None)
+    (export,) = make_recurring(office.installation())
+    assert (export.range_from, export.range_to) == (None, None)
 
 
 def test_a_template_that_could_not_be_carried_out_is_refused_at_once(api: Api) -> None:
@@ -174,10 +174,10 @@ def test_a_template_that_could_not_be_carried_out_is_refused_at_once(api: Api) -
 def test_deleting_a_template_leaves_its_requests(office: Office, api: Api) -> None:
     template = api("POST", "/acme/export-templates", WEEKLY).json()["id"]
     office.later(timedelta(days=7))
-    (one,) = make_recurring(office.installation())
+    (export,) = make_recurring(office.installation())
     assert api("DELETE", f"/acme/export-templates/{template}").status_code == 204
     assert api("GET", f"/acme/export-templates/{template}").status_code == 404
-    assert api("GET", f"/acme/exports/{one.id}").status_code == 200
+    assert api("GET", f"/acme/exports/{export.id}").status_code == 200
 
 
 def test_another_tenants_templates_are_not_there(office: Office, api: Api, issuer: TestIssuer) -> None:
@@ -200,17 +200,17 @@ def test_what_is_refused_about_a_template_speaks_of_a_recurring_export(api: Api,
 def test_an_organizations_template_is_ended_by_who_administers_every_tenant_in_it(office: Office) -> None:
     office.policy(organizations={"group": ["acme", "globex"]}, visibility="tenant")
     body = TemplateBody.model_validate(WEEKLY | {"request": WEEKLY["request"] | {"scope": {"level": "organization"}}})
-    one = create_template(office.installation(), person("ada", "acme", "globex"), "acme", body)
+    template = create_template(office.installation(), person("ada", "acme", "globex"), "acme", body)
     office.later(timedelta(days=7))
     assert len(make_recurring(office.installation())) == 1
     installation, half = office.installation(), person("bob", "acme", roles=("admin",))
-    assert recurring.history(installation, half, "acme", one.id) == []
+    assert recurring.history(installation, half, "acme", template.id) == []
     with pytest.raises(WaybillError) as caught:
-        delete_template(installation, half, "acme", one.id)
+        delete_template(installation, half, "acme", template.id)
     assert caught.value.code == "delete_denied"
     whole = person("eve", "acme", "globex", roles=("admin",))
-    assert len(recurring.history(installation, whole, "acme", one.id)) == 1
-    delete_template(installation, whole, "acme", one.id)
+    assert len(recurring.history(installation, whole, "acme", template.id)) == 1
+    delete_template(installation, whole, "acme", template.id)
 
 
 @pytest.mark.parametrize("asked", [{}, {"range": "last_7_days"}])

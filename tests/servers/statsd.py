@@ -29,9 +29,9 @@ class StatsdListener:
     def wait(self, name: str, seconds: float = 30.0) -> list[Metric]:
         """Everything that came, once a metric of this name is among it."""
         until = time.monotonic() + seconds
-        while not any(one.name == name for one in self.received):
+        while not any(message.name == name for message in self.received):
             if time.monotonic() > until:
-                raise TimeoutError(f"no {name} among {sorted({one.name for one in self.received})}")
+                raise TimeoutError(f"no {name} among {sorted({message.name for message in self.received})}")
             threading.Event().wait(0.02)
         return list(self.received)
 
@@ -40,7 +40,7 @@ def _parsed(line: str) -> Metric:
     found = re.fullmatch(r"([^,:]+)((?:,[^=,]+=[^,:]*)*):([-+0-9.e]+)\|(c|g|ms)(?:\|@[0-9.]+)?", line)
     if found is None:
         raise ValueError(f"not a StatsD line: {line!r}")
-    tags = dict(one.split("=", 1) for one in found[2].split(",") if one)
+    tags = dict(part.split("=", 1) for part in found[2].split(",") if part)
     return Metric(found[1], float(found[3]), found[4], tags)
 
 

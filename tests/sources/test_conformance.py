@@ -477,7 +477,7 @@ def test_known_digests_may_be_of_fewer_columns_than_are_exported(installation: I
     digest = canonical.row_digest([row["table"]], canonical.timestamp_text(row["updated_at"]), [row["select"]])
     changed = Changed(known={digest}, known_columns=few)
     data, _ = read(installation.source, selection_of(installation, changed=changed))
-    others = [one for one in installation.rows if one["table"] != row["table"]]
+    others = [item for item in installation.rows if item["table"] != row["table"]]
     assert data.decode() == "".join(map(canonical.csv_line, expected(others)))
 
 
@@ -589,11 +589,11 @@ def written(installation: Installation, selection: Selection, dialect: Dialect) 
     with installation.source.snapshot() as snapshot:
         front = None if dialect.format == "csv" else shaped(dialect, selection, snapshot.binding(selection.entity))
         found = write_csv(snapshot.csv(selection, dialect.records), selection.columns, dialect, new_file, front=front)
-    assert [one.sha256 for one in found] == [sink.sha256 for sink in sinks]
+    assert [item.sha256 for item in found] == [sink.sha256 for sink in sinks]
     dialect_said = manifest.csv_of(manifest.dialect_of(dialect))
-    for one, sink in zip(found, sinks, strict=True):
+    for name, sink in zip(found, sinks, strict=True):
         counted = recount([sink.data], dialect_said, len(selection.columns), dialect.format)
-        assert (counted.rows, counted.sha256, counted.faults) == (one.rows, one.sha256, ())
+        assert (counted.rows, counted.sha256, counted.faults) == (name.rows, name.sha256, ())
         assert counted.header in (tuple(selection.columns), None)
     return [sink.data for sink in sinks]
 
@@ -645,7 +645,7 @@ def test_parquet_has_the_types_of_the_catalog_and_no_value_of_it_is_rounded(inst
         row["decimal"]
         for row in sorted((row for row in installation.rows if row["group"] == "acme"), key=lambda row: row["table"].encode())
     ]
-    assert [None if one is None else Decimal(one) for one in table.column("decimal").to_pylist()] == wanted
+    assert [None if item is None else Decimal(item) for item in table.column("decimal").to_pylist()] == wanted
     [empty] = written(
         installation,
         selection_of(installation, changed=Changed(datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC))),

@@ -247,11 +247,11 @@ def test_columns_under_other_names_give_the_same_bytes_and_the_same_arrow(estate
     assert estate.ids(Selection(lines, "7", lines.columns, where=where)) == [1]
     with estate.source.snapshot([lines]) as snapshot:
         asked = (Selection(lines, "7", shown), Selection(plain, "7", plain.columns))
-        said = [[bytes(block) for block, _ in snapshot.csv(one, Dialect())] for one in asked]
+        said = [[bytes(block) for block, _ in snapshot.csv(item, Dialect())] for item in asked]
         assert said[0] == said[1]
         batches = list(snapshot.batches(Selection(lines, "7", lines.columns, salt=b"s")))
         assert {tuple(batch.schema.names) for batch in batches} == {tuple(OTHER_NAMES)}
-        assert [one for batch in batches for one in batch.column("id").to_pylist()] == ["open", "closed", "Open", None]
+        assert [item for batch in batches for item in batch.column("id").to_pylist()] == ["open", "closed", "Open", None]
         digests = [
             sorted(digest for digests in snapshot.digests(Selection(lines, "7", lines.columns, changed=changed)) for digest in digests)
             for changed in (Changed(), Changed(known_columns=lines.columns))

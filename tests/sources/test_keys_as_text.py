@@ -61,11 +61,11 @@ def test_every_type_of_postgresql_is_a_key_as_text(postgres: Database, native: s
     postgres.psql(f"INSERT INTO orders (tenant_id, id) VALUES {rows}")
     found = keys(source(postgres))
     assert len(found) == len(NATIVES[native])
-    plain = [one.strip('"').replace('""', '"') for one in found]
+    plain = [text.strip('"').replace('""', '"') for text in found]
     assert plain == sorted(plain, key=str.encode)
     driver = DbApi(DbApiSource(kind="dbapi", connection="pg"), lambda _: psycopg.connect(postgres.dsn))
     if native in ("bigint", "numeric", "boolean", "date", "uuid", "mood", "char(3)", "name"):
-        assert [one.rstrip() for one in keys(driver)] == [one.rstrip() for one in found]
+        assert [key.rstrip() for key in keys(driver)] == [text.rstrip() for text in found]
 
 
 NUMBERS = ["9", "10", "-1", "100"]
@@ -90,4 +90,4 @@ def test_numbers_that_leave_as_text_have_one_order_in_every_source(tmp_path: Pat
         DbApi(spec, lambda _: sqlite3.connect(tmp_path / "w.sqlite")),
         DbApi(spec, lambda _: connect(mariadb)),
     ]
-    assert [keys(one) for one in sources] == [sorted(NUMBERS)] * 3
+    assert [keys(source) for source in sources] == [sorted(NUMBERS)] * 3

@@ -82,8 +82,8 @@ def of_json(lines: list[str], kind: ColumnType) -> list[list[str]]:
     for line in lines:
         raw = list(members(line))
         json.loads(line, parse_constant=pytest.fail)
-        found.append([one if kind is ColumnType.JSON or one[0] != '"' else json.loads(one) for one in raw])
-    return [["" if one == "null" else one for one in row] for row in found]
+        found.append([text if kind is ColumnType.JSON or text[0] != '"' else json.loads(text) for text in raw])
+    return [["" if item == "null" else item for item in row] for row in found]
 
 
 def of_xlsx(path: Path) -> list[list[Any]]:

@@ -155,8 +155,8 @@ def test_rows_of_a_foreign_table_are_not_told_by_their_transactions(tmp_path, po
 @pytest.mark.parametrize(("mode", "always"), [("snapshot", True), ("snapshot", False), ("horizon", True)])
 def test_rows_of_a_subscription_tell_the_publishers_transactions(tmp_path, postgres, logical, mode, always):
     with logical.database() as publisher:
-        for one in (publisher, postgres):
-            make(one)
+        for item in (publisher, postgres):
+            make(item)
         if not always:
             postgres.psql("alter table orders enable trigger waybill_stamp")
         publisher.psql(f"create publication p for table orders; {ROWS.format('orders', 1, 5)}")

@@ -301,7 +301,7 @@ def test_times_as_text_are_read_in_every_usual_spelling(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE events (id INTEGER, tenant_id TEXT, note TEXT, updated_at TEXT)")
         connection.executemany(
-            "INSERT INTO events VALUES (?, 'acme', 'x', ?)", [(at, f"2026-01-02{one}") for at, one in enumerate(spelled)]
+            "INSERT INTO events VALUES (?, 'acme', 'x', ?)", [(at, f"2026-01-02{item}") for at, item in enumerate(spelled)]
         )
         connection.commit()
     assert len(read(DbApi(SPEC, lambda _: sqlite3.connect(path))).splitlines()) == len(spelled)

@@ -156,8 +156,8 @@ def test_a_value_that_does_not_fit_is_found_while_streaming_and_not_repeated(war
 
 
 def test_two_snapshots_of_one_file_may_be_open_in_one_process(warehouse: Path) -> None:
-    with DuckDB(warehouse).snapshot() as one, DuckDB(warehouse).snapshot() as two:
-        assert one.columns(entity()) == two.columns(entity())
+    with DuckDB(warehouse).snapshot() as single, DuckDB(warehouse).snapshot() as two:
+        assert single.columns(entity()) == two.columns(entity())
 
 
 def test_a_file_another_process_writes_to_can_be_tried_again(warehouse: Path) -> None:

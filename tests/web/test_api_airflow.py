@@ -77,7 +77,7 @@ def parse_requests() -> list[tuple[str, str]]:
     from sqlalchemy import delete, select
 
     with create_session() as session:
-        found = [(one.bundle_name, one.relative_fileloc) for one in session.scalars(select(DagPriorityParsingRequest))]
+        found = [(value.bundle_name, value.relative_fileloc) for value in session.scalars(select(DagPriorityParsingRequest))]
         session.execute(delete(DagPriorityParsingRequest))
     return found
 

@@ -57,7 +57,7 @@ def test_no_call_takes_a_parameter_it_does_not_know(client: TestClient, issuer: 
     for method, path in calls(client):
         reply = client.request(method, f"{path}?nonsense=1", headers=issuer.bearer())
         found = assert_problem(reply, 422, "validation")
-        assert [(one["field"], one["code"]) for one in found["errors"]] == [("nonsense", "unknown_parameter")], (method, path)
+        assert [(error["field"], error["code"]) for error in found["errors"]] == [("nonsense", "unknown_parameter")], (method, path)
         assert client.request(method, f"{path}?nonsense=1").status_code == 401
 
 
@@ -106,7 +106,7 @@ def test_history_tells_what_each_version_changed_and_which_one_it_took_up_again(
         "deliverAt": {"from": None, "to": "02:00"},
         "csv": {"from": None, "to": {"bom": True}},
     }
-    assert [one["changes"]["restoredFrom"] for one in (third, second, first)] == [1, None, None]
+    assert [item["changes"]["restoredFrom"] for item in (third, second, first)] == [1, None, None]
     assert set(third["changes"]["fields"]) == set(second["changes"]["fields"])
     assert first["createdAt"] == api("GET", "/acme/export").json()["updatedAt"] == "2026-05-31T12:00:00.000000Z"
 
@@ -227,7 +227,7 @@ def test_a_null_body_is_told_so_and_endless_numbers_are_refused(client: TestClie
 
 def test_every_problem_of_a_list_is_told_at_once(api: Api) -> None:
     found = assert_problem(api("PUT", "/acme/export", {"entityList": ["usr", "them", 5, "user"]}), 422, "validation")
-    messages = " ".join(one["message"] for one in found["errors"])
+    messages = " ".join(error["message"] for error in found["errors"])
     assert all(word in messages for word in ("'usr'", "'them'", "a list of names"))
     assert "at least one entity" not in messages
 

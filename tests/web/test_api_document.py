@@ -101,16 +101,16 @@ def test_the_reference_is_served_from_here_alone_and_brings_its_licence(place: P
     assert "script-src 'self';" in policy
     assert "http" not in policy
     named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert all("://" not in one for one in named)
-    for one in [*named, "docs/static/swagger-ui.LICENSE", "docs/static/swagger-ui-bundle.js.LICENSE.txt"]:
-        assert one.startswith("data:") or client.get(f"/{one}").status_code == 200, one
+    assert all("://" not in item for item in named)
+    for text in [*named, "docs/static/swagger-ui.LICENSE", "docs/static/swagger-ui-bundle.js.LICENSE.txt"]:
+        assert text.startswith("data:") or client.get(f"/{text}").status_code == 200, text
 
 
 def test_every_operation_brings_calls_in_three_languages_and_an_answer() -> None:
     for name, operation in operations():
         path = name.partition(" ")[2].partition("{")[0]
-        assert [one["label"] for one in operation["x-codeSamples"]] == ["curl", "Python", "JavaScript"], name
-        assert all(path in one["source"] for one in operation["x-codeSamples"]), name
+        assert [sample["label"] for sample in operation["x-codeSamples"]] == ["curl", "Python", "JavaScript"], name
+        assert all(path in sample["source"] for sample in operation["x-codeSamples"]), name
         for status, response in operation["responses"].items():
             content = response.get("content", {}).get("application/json", {})
             assert status >= "300" or not content or content["example"], (name, status)
@@ -124,7 +124,7 @@ def test_the_document_names_the_entities_and_where_tokens_come_from(place: Place
     assert flow["tokenUrl"] == "https://login.example.com/token"
     assert set(flow["scopes"]) == {"read", "write"}
     assert found["components"]["schemas"]["EntityName"]["enum"] == [
-        one.display_name for one in place.installation().catalog.entities.values()
+        entity.display_name for entity in place.installation().catalog.entities.values()
     ]
     named = json.dumps(found["components"]["schemas"]["Registration"]["properties"]["entityList"])
     assert "#/components/schemas/EntityName" in named

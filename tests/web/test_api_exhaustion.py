@@ -73,7 +73,7 @@ def test_twenty_thousand_mistakes_cost_little_and_the_answer_stays_small(
 
 def test_the_first_mistakes_still_get_a_suggestion(client: TestClient, issuer: TestIssuer) -> None:
     found = client.put(REGISTRATION, json={"entityList": [f"measuremen{n}" for n in range(50)]}, headers=issuer.bearer(TENANTS)).json()
-    assert ["did you mean" in one["message"] for one in found["errors"]] == [True] * 10 + [False] * 40
+    assert ["did you mean" in error["message"] for error in found["errors"]] == [True] * 10 + [False] * 40
     assert found["detail"].startswith("50 problems")
 
 

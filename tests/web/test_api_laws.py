@@ -112,7 +112,7 @@ class Registrations(RuleBasedStateMachine):
     @invariant()
     def windows_tile_and_sequences_have_no_hole(self) -> None:
         for chain in self.chains().values():
-            assert [one.sequence for one in chain] == list(range(1, len(chain) + 1))
+            assert [link.sequence for link in chain] == list(range(1, len(chain) + 1))
             assert chain[0].window_from is None
             for earlier, later in pairwise(chain):
                 assert later.window_from == earlier.window_to
@@ -123,7 +123,7 @@ class Registrations(RuleBasedStateMachine):
         shown = self.call("GET")
         if shown.status_code == 200:
             with self.place.installation().ledger.begin() as connection:
-                active = {one.entity for one in streams.active(connection, "acme")}
+                active = {stream.entity for stream in streams.active(connection, "acme")}
             wanted = {"export all": {"user", "theme"}, "disable export": set()}.get(
                 shown.json()["exportOption"], set(shown.json()["entityList"])
             )
@@ -131,10 +131,10 @@ class Registrations(RuleBasedStateMachine):
 
     def chains(self) -> dict[int, list[Any]]:
         with self.place.installation().ledger.begin() as connection:
-            found = [one for one in deliveries.listed(connection, "acme", status="committed") if one.purpose == "schedule"]
+            found = [entry for entry in deliveries.listed(connection, "acme", status="committed") if entry.purpose == "schedule"]
         chains: dict[int, list[Any]] = {}
-        for one in sorted(found, key=lambda one: one.sequence):
-            chains.setdefault(one.stream, []).append(one)
+        for item in sorted(found, key=lambda entry: entry.sequence):
+            chains.setdefault(item.stream, []).append(item)
         return chains
 
     def teardown(self) -> None:

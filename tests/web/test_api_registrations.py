@@ -81,7 +81,7 @@ def test_put_replaces_and_says_what_was_switched_off(api: Api) -> None:
     assert reply.status_code == 200
     assert (reply.json()["activated"], reply.json()["deactivated"], reply.json()["kept"]) == ([], ["theme"], ["user"])
     shown = api("GET", "/acme/export?includeInactive=true").json()
-    assert [(one["entity"], one["generation"]) for one in shown["inactive"]] == [("theme", 1)]
+    assert [(delivery["entity"], delivery["generation"]) for delivery in shown["inactive"]] == [("theme", 1)]
     assert shown["inactive"][0]["deactivatedAt"].startswith("2026-05-31T12:00:00")
     assert api("PUT", "/acme/export", shown).json()["changed"] is False
 
@@ -120,7 +120,7 @@ def test_a_wrong_body_is_refused_with_every_problem(
 ) -> None:
     api = Api(refusing, issuer.bearer())
     found = assert_problem(api("PUT", "/acme/export", body), 422, "validation")
-    assert sorted((one["field"], one["code"]) for one in found["errors"]) == errors
+    assert sorted((error["field"], error["code"]) for error in found["errors"]) == errors
     assert_problem(api("PUT", "/acme/export?dryRun=true", body), 422, "validation")
     assert_problem(api("GET", "/acme/export"), 404, "not_found")
 
@@ -226,7 +226,7 @@ def test_policy_may_keep_destinations_to_the_operators_files(place: Place, api: 
     for destination in ({"kind": "folder", "root": "/elsewhere"}, None):
         for query in ("", "?dryRun=true"):
             found = assert_problem(api("PUT", f"/acme/export{query}", {**USER, "destination": destination}), 422, "validation")
-            assert [(one["field"], one["code"]) for one in found["errors"]] == [("destination", "not_allowed")]
+            assert [(error["field"], error["code"]) for error in found["errors"]] == [("destination", "not_allowed")]
 
 
 def test_a_full_load_is_queued_or_started(api: Api, scheduler: RecordingScheduler, place: Place) -> None:
@@ -245,7 +245,7 @@ def test_a_full_load_is_queued_or_started(api: Api, scheduler: RecordingSchedule
     scheduler.starts = False
     assert api("POST", "/acme/export/full-load", {"when": "now"}).json()["when"] == "next"
     results = running.run(place.installation(), "acme", NOON)
-    assert [(one.delivery.kind, one.delivery.generation) for one in results] == [("full", 2)]
+    assert [(result.delivery.kind, result.delivery.generation) for result in results] == [("full", 2)]
     api("PUT", "/acme/export", {"exportOption": "disable export"})
     assert_problem(api("POST", "/acme/export/full-load"), 404, "not_found")
 
@@ -257,8 +257,8 @@ def test_history_says_who_and_when_and_any_version_can_be_restored(api: Api, pla
     assert (restored.status_code, restored.json()["version"]) == (200, 3)
     assert restored.json()["entityList"] == ["user", "theme"]
     versions = api("GET", "/acme/export/versions").json()["items"]
-    assert [one["version"] for one in versions] == [3, 2, 1]
-    assert {one["actor"] for one in versions} == {"api:alice"}
+    assert [version["version"] for version in versions] == [3, 2, 1]
+    assert {version["actor"] for version in versions} == {"api:alice"}
     assert versions[1]["changes"]["deactivated"] == ["theme", "user"]
     assert api("POST", "/acme/export/versions/1/restore").json()["changed"] is False
     assert_problem(api("POST", "/acme/export/versions/9/restore"), 404, "not_found")
@@ -274,9 +274,9 @@ def test_deliveries_are_paged_newest_first_in_camel_case(api: Api, place: Place)
     second = api("GET", f"/acme/deliveries?limit=1&cursor={first['nextCursor']}").json()
     assert second["nextCursor"] is None
     found = [*first["items"], *second["items"]]
-    assert sorted(one["entity"] for one in found) == ["theme", "user"]
-    assert all(one["sha256"] and one["exportDate"] == "2026-05-31" and one["window"]["from"] is None for one in found)
-    assert [one["entity"] for one in api("GET", "/acme/deliveries?entity=User&status=committed").json()["items"]] == ["user"]
+    assert sorted(delivery["entity"] for delivery in found) == ["theme", "user"]
+    assert all(delivery["sha256"] and delivery["exportDate"] == "2026-05-31" and delivery["window"]["from"] is None for delivery in found)
+    assert [delivery["entity"] for delivery in api("GET", "/acme/deliveries?entity=User&status=committed").json()["items"]] == ["user"]
     assert_problem(api("GET", "/acme/deliveries?limit=0"), 422, "validation")
     assert_problem(api("GET", "/acme/deliveries?cursor=x"), 422, "validation")
 
@@ -299,11 +299,11 @@ def test_a_redelivery_is_planned_once_and_taken_along_by_the_next_run(api: Api, 
 
 def test_the_catalogue_can_be_read_before_anything_is_registered(api: Api) -> None:
     items = api("GET", "/acme/entities").json()["items"]
-    assert [(one["id"], one["active"]) for one in items] == [("user", False), ("theme", False)]
+    assert [(item["id"], item["active"]) for item in items] == [("user", False), ("theme", False)]
     assert {"name": "name", "type": "string", "description": "Name.", "anonymized": False} in items[0]["columns"]
     assert "relation" not in items[0]
     api("PUT", "/acme/export", USER)
-    assert [one["active"] for one in api("GET", "/acme/entities").json()["items"]] == [True, False]
+    assert [item["active"] for item in api("GET", "/acme/entities").json()["items"]] == [True, False]
 
 
 @pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
@@ -329,7 +329,7 @@ def test_fifty_puts_at_once_leave_one_of_the_bodies_in_force(
     assert set(statuses) == {200, 201}
     assert statuses.count(201) == 1
     versions = api("GET", "/acme/export/versions").json()["items"]
-    assert [one["version"] for one in versions] == list(range(len(versions), 0, -1))
+    assert [version["version"] for version in versions] == list(range(len(versions), 0, -1))
     standing = api("GET", "/acme/export").json()
     assert standing["entities"] == ([] if standing["exportOption"] == "disable export" else standing["entityList"])
     place.close()

@@ -54,9 +54,9 @@ def ready(office: Office, api: Api, **body: Any) -> dict[str, Any]:
     made = api("POST", "/acme/exports", BODY | body)
     assert made.status_code == 202, made.json()
     fulfil(office)
-    one: dict[str, Any] = api("GET", f"/acme/exports/{made.json()['id']}").json()
-    assert one["status"] == "done"
-    return one
+    export: dict[str, Any] = api("GET", f"/acme/exports/{made.json()['id']}").json()
+    assert export["status"] == "done"
+    return export
 
 
 def test_an_export_is_asked_for_followed_downloaded_and_deleted(office: Office, api: Api, client: TestClient) -> None:
@@ -69,30 +69,30 @@ def test_an_export_is_asked_for_followed_downloaded_and_deleted(office: Office, 
     looked = client.get(made.headers["location"], headers=api.headers)
     assert int(looked.headers["retry-after"]) > 0
     fulfil(office)
-    one = client.get(made.headers["location"], headers=api.headers).json()
-    assert (one["status"], one["statusLabel"], one["progress"], one["rows"]) == ("done", "Done", 100, 3)
-    link = api("POST", f"/acme/exports/{one['id']}/link").json()
+    export = client.get(made.headers["location"], headers=api.headers).json()
+    assert (export["status"], export["statusLabel"], export["progress"], export["rows"]) == ("done", "Done", 100, 3)
+    link = api("POST", f"/acme/exports/{export['id']}/link").json()
     answer = client.get(link["url"])
     assert answer.status_code == 200
     assert answer.headers["content-disposition"].startswith("attachment;")
     assert answer.headers["cache-control"] == "no-store"
-    assert hashlib.sha256(answer.content).hexdigest() == one["sha256"]
+    assert hashlib.sha256(answer.content).hexdigest() == export["sha256"]
     assert len(zipfile.ZipFile(io.BytesIO(answer.content)).read("measurement.ndjson").splitlines()) == 3
-    assert api("GET", f"/acme/exports/{one['id']}").json()["firstDownloadedAt"]
-    assert api("DELETE", f"/acme/exports/{one['id']}").status_code == 204
+    assert api("GET", f"/acme/exports/{export['id']}").json()["firstDownloadedAt"]
+    assert api("DELETE", f"/acme/exports/{export['id']}").status_code == 204
     assert_problem(client.get(link["url"]), 404, "not_found")
-    assert_problem(api("GET", f"/acme/exports/{one['id']}"), 404, "not_found")
+    assert_problem(api("GET", f"/acme/exports/{export['id']}"), 404, "not_found")
 
 
 def test_a_download_goes_on_where_it_stopped_and_ends_byte_equal(office: Office, api: Api, client: TestClient) -> None:
     office.measure(1)
-    one = ready(office, api)
-    url = api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    export = ready(office, api)
+    url = api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     first = client.get(url, headers={"Range": "bytes=0-99"})
     assert first.status_code == 206
     rest = client.get(url, headers={"Range": "bytes=100-", "If-Range": first.headers["etag"]})
     assert rest.status_code == 206
-    assert hashlib.sha256(first.content + rest.content).hexdigest() == one["sha256"]
+    assert hashlib.sha256(first.content + rest.content).hexdigest() == export["sha256"]
     for nothing in (
         "bytes=99999999-",
         "bytes=0-4,99999999-",
@@ -105,7 +105,7 @@ def test_a_download_goes_on_where_it_stopped_and_ends_byte_equal(office: Office,
     ):
         refused = client.get(url, headers={"Range": nothing})
         assert_problem(refused, 416, "range_not_satisfiable")
-        assert refused.headers["content-range"] == f"bytes */{one['bytes']}"
+        assert refused.headers["content-range"] == f"bytes */{export['bytes']}"
     assert client.get(url, headers={"Range": "bytes=99999999-", "If-Range": '"another"'}).status_code == 200
     whole = client.get(url, headers={"Range": "items=0-5"})
     assert (whole.status_code, whole.content) == (200, first.content + rest.content)
@@ -198,57 +198,57 @@ def test_a_rate_limit_answers_429_with_the_time_left(office: Office, issuer: Tes
 
 
 def test_cancel_resubmit_and_their_refusals(office: Office, api: Api) -> None:
-    one = api("POST", "/acme/exports", BODY).json()
+    export = api("POST", "/acme/exports", BODY).json()
     words = "Only an export that failed, expired or was cancelled can be requested again."
-    assert_problem(api("POST", f"/acme/exports/{one['id']}/resubmit"), 409, "not_resubmittable", words)
-    assert_problem(api("POST", f"/acme/exports/{one['id']}/link"), 409, "not_ready")
-    assert api("POST", f"/acme/exports/{one['id']}/cancel").json()["status"] == "cancelled"
-    assert_problem(api("POST", f"/acme/exports/{one['id']}/cancel"), 409, "not_active")
-    again = api("POST", f"/acme/exports/{one['id']}/resubmit")
-    assert (again.status_code, again.json()["resubmittedFrom"]) == (202, one["id"])
+    assert_problem(api("POST", f"/acme/exports/{export['id']}/resubmit"), 409, "not_resubmittable", words)
+    assert_problem(api("POST", f"/acme/exports/{export['id']}/link"), 409, "not_ready")
+    assert api("POST", f"/acme/exports/{export['id']}/cancel").json()["status"] == "cancelled"
+    assert_problem(api("POST", f"/acme/exports/{export['id']}/cancel"), 409, "not_active")
+    again = api("POST", f"/acme/exports/{export['id']}/resubmit")
+    assert (again.status_code, again.json()["resubmittedFrom"]) == (202, export["id"])
 
 
 def test_an_expired_export_is_gone_and_may_be_asked_for_again(office: Office, api: Api, client: TestClient) -> None:
-    one = ready(office, api)
-    url = api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    export = ready(office, api)
+    url = api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     office.later(timedelta(hours=2))
     assert_problem(client.get(url), 410, "expired")
-    fresh = api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    fresh = api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     assert client.get(fresh).status_code == 200
     office.later(timedelta(days=7))
     assert_problem(client.get(fresh), 410, "expired")
-    assert_problem(api("POST", f"/acme/exports/{one['id']}/link"), 410, "expired")
-    assert api("GET", f"/acme/exports/{one['id']}").json()["status"] == "expired"
-    assert api("POST", f"/acme/exports/{one['id']}/resubmit").status_code == 202
+    assert_problem(api("POST", f"/acme/exports/{export['id']}/link"), 410, "expired")
+    assert api("GET", f"/acme/exports/{export['id']}").json()["status"] == "expired"
+    assert api("POST", f"/acme/exports/{export['id']}/resubmit").status_code == 202
 
 
 def test_another_tenants_token_finds_nothing_on_any_verb(office: Office, api: Api, client: TestClient, issuer: TestIssuer) -> None:
-    one = ready(office, api)
+    export = ready(office, api)
     stranger = Api(client, issuer.bearer(tenant="globex"))
     for method, path in [
-        ("GET", f"/acme/exports/{one['id']}"),
+        ("GET", f"/acme/exports/{export['id']}"),
         ("GET", "/acme/exports"),
         ("GET", "/acme/exports/options"),
         ("POST", "/acme/exports"),
-        ("POST", f"/acme/exports/{one['id']}/cancel"),
-        ("POST", f"/acme/exports/{one['id']}/resubmit"),
-        ("POST", f"/acme/exports/{one['id']}/link"),
-        ("DELETE", f"/acme/exports/{one['id']}"),
-        ("GET", f"/globex/exports/{one['id']}"),
-        ("POST", f"/globex/exports/{one['id']}/cancel"),
-        ("POST", f"/globex/exports/{one['id']}/resubmit"),
-        ("POST", f"/globex/exports/{one['id']}/link"),
-        ("DELETE", f"/globex/exports/{one['id']}"),
+        ("POST", f"/acme/exports/{export['id']}/cancel"),
+        ("POST", f"/acme/exports/{export['id']}/resubmit"),
+        ("POST", f"/acme/exports/{export['id']}/link"),
+        ("DELETE", f"/acme/exports/{export['id']}"),
+        ("GET", f"/globex/exports/{export['id']}"),
+        ("POST", f"/globex/exports/{export['id']}/cancel"),
+        ("POST", f"/globex/exports/{export['id']}/resubmit"),
+        ("POST", f"/globex/exports/{export['id']}/link"),
+        ("DELETE", f"/globex/exports/{export['id']}"),
     ]:
         assert_problem(stranger(method, path, BODY if method == "POST" else None), 404, "not_found")
-    assert_problem(stranger("POST", "/globex/exports/bulk-delete", {"ids": [one["id"]]}), 404, "not_found")
+    assert_problem(stranger("POST", "/globex/exports/bulk-delete", {"ids": [export["id"]]}), 404, "not_found")
     assert stranger("GET", "/globex/exports").json()["items"] == []
-    assert api("GET", f"/acme/exports/{one['id']}").json()["status"] == "done"
+    assert api("GET", f"/acme/exports/{export['id']}").json()["status"] == "done"
 
 
 def test_a_token_that_was_touched_opens_nothing(office: Office, api: Api, client: TestClient) -> None:
-    one = ready(office, api)
-    url = api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    export = ready(office, api)
+    url = api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     head, _, token = url.rpartition("/")
     for position in range(0, len(token), 7):
         other = "A" if token[position] != "A" else "B"
@@ -265,7 +265,7 @@ def test_pages_of_the_list_hold_every_request_once(office: Office, issuer: TestI
     cursor = ""
     while True:
         page = api("GET", f"/acme/exports?limit=2&cursor={cursor}").json()
-        seen += [one["id"] for one in page["items"]]
+        seen += [export["id"] for export in page["items"]]
         if page["nextCursor"] is None:
             break
         cursor = page["nextCursor"]
@@ -274,10 +274,10 @@ def test_pages_of_the_list_hold_every_request_once(office: Office, issuer: TestI
 
 
 def test_bulk_delete_is_all_or_nothing(office: Office, api: Api) -> None:
-    one = ready(office, api)
-    assert_problem(api("POST", "/acme/exports/bulk-delete", {"ids": [one["id"], "0" * 32]}), 404, "not_found")
-    assert api("GET", f"/acme/exports/{one['id']}").status_code == 200
-    assert api("POST", "/acme/exports/bulk-delete", {"ids": [one["id"]]}).status_code == 204
+    export = ready(office, api)
+    assert_problem(api("POST", "/acme/exports/bulk-delete", {"ids": [export["id"], "0" * 32]}), 404, "not_found")
+    assert api("GET", f"/acme/exports/{export['id']}").status_code == 200
+    assert api("POST", "/acme/exports/bulk-delete", {"ids": [export["id"]]}).status_code == 204
 
 
 def test_without_a_tenant_the_documents_words_are_said(client: TestClient, api: Api) -> None:
@@ -304,13 +304,13 @@ def test_policys_roles_decide_who_creates_sees_and_downloads(office: Office, iss
     denied = "You don’t have permission to create exports. Ask an organization or tenant admin."
     assert_problem(viewer("POST", "/acme/exports", BODY), 403, "create_denied", denied)
     assert_problem(nobody("GET", "/acme/exports"), 403, "view_denied")
-    one = owner("POST", "/acme/exports", BODY).json()
-    assert viewer("GET", f"/acme/exports/{one['id']}").status_code == 200
-    assert_problem(owner("POST", f"/acme/exports/{one['id']}/cancel"), 403, "cancel_denied")
-    assert_problem(owner("DELETE", f"/acme/exports/{one['id']}"), 403, "delete_denied")
+    export = owner("POST", "/acme/exports", BODY).json()
+    assert viewer("GET", f"/acme/exports/{export['id']}").status_code == 200
+    assert_problem(owner("POST", f"/acme/exports/{export['id']}/cancel"), 403, "cancel_denied")
+    assert_problem(owner("DELETE", f"/acme/exports/{export['id']}"), 403, "delete_denied")
     fulfil(office)
-    assert_problem(viewer("POST", f"/acme/exports/{one['id']}/link"), 403, "download_denied")
-    assert owner("POST", f"/acme/exports/{one['id']}/link").status_code == 200
+    assert_problem(viewer("POST", f"/acme/exports/{export['id']}/link"), 403, "download_denied")
+    assert owner("POST", f"/acme/exports/{export['id']}/link").status_code == 200
     second = owner("POST", "/acme/exports", BODY).json()
     assert operator("POST", f"/acme/exports/{second['id']}/cancel").status_code == 200
 
@@ -326,15 +326,15 @@ def test_people_see_their_own_requests_only_where_policy_says_so(office: Office,
     office.policy(visibility="own", max_active_per_project="none")
     client = TestClient(tenant_api(office.place, issuer))
     ada, bob = (Api(client, issuer.bearer(sub=name)) for name in ("ada", "bob"))
-    one = ada("POST", "/acme/exports", BODY).json()
-    assert_problem(bob("GET", f"/acme/exports/{one['id']}"), 404, "not_found")
+    export = ada("POST", "/acme/exports", BODY).json()
+    assert_problem(bob("GET", f"/acme/exports/{export['id']}"), 404, "not_found")
     assert bob("GET", "/acme/exports").json()["items"] == []
-    assert [seen["id"] for seen in ada("GET", "/acme/exports").json()["items"]] == [one["id"]]
+    assert [seen["id"] for seen in ada("GET", "/acme/exports").json()["items"]] == [export["id"]]
 
 
 def test_a_vanished_archive_is_unavailable_and_not_lost_words(office: Office, api: Api, client: TestClient) -> None:
-    one = ready(office, api)
-    url = api("POST", f"/acme/exports/{one['id']}/link").json()["url"]
+    export = ready(office, api)
+    url = api("POST", f"/acme/exports/{export['id']}/link").json()["url"]
     for path in (office.place.root / ".waybill/archive").rglob("*.zip"):
         path.unlink()
     assert_problem(client.get(url), 503, "storage_unavailable")
@@ -344,4 +344,4 @@ def test_the_form_is_told_what_policy_offers(api: Api) -> None:
     options = api("GET", "/acme/exports/options").json()
     assert options["canCreate"]
     assert options["labels"]["running"] == "Running"
-    assert {one["id"] for one in options["entities"]} == {"measurement", "site"}
+    assert {entity["id"] for entity in options["entities"]} == {"measurement", "site"}

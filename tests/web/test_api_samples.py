@@ -68,7 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
     place.clock = None
     (place.root / "config/tenants/acme.yaml").unlink()
     place.write("policy.yaml", {"destination": {"kind": "folder", "root": "out"}, "max_active_per_project": "none"})
-    place.write("catalog.yaml", catalog(**{one: {**USER, "name": name, "relation": one} for one, name in NAMES.items()}))
+    place.write("catalog.yaml", catalog(**{item: {**USER, "name": name, "relation": item} for item, name in NAMES.items()}))
     for table in NAMES:
         if table != "user":
             place.sql(f'create table "{table}" as from "user"')
@@ -109,7 +109,7 @@ def by_browser(page: Page, source: str, known: dict[str, str]) -> None:
 def samples(service: Service, label: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Each operation's path, its sample in a language, and the variables that the sample needs."""
     for path, method in OPERATIONS:
-        (source,) = (one["source"] for one in DOCUMENT["paths"][path][method]["x-codeSamples"] if one["label"] == label)
+        (source,) = (sample["source"] for sample in DOCUMENT["paths"][path][method]["x-codeSamples"] if sample["label"] == label)
         if path.endswith("/bulk-delete"):  # deletes all or nothing, so the ids of the example have to be there
             for number in (1, 2):
                 source = source.replace(f"{number:032}", service.export())

@@ -72,7 +72,7 @@ def test_one_call_registers_a_tenant_and_the_next_run_delivers(place: Place) -> 
         assert client.post("/acme/export/full-load", json={"when": "now"}).json()["when"] == "next"
         assert waybill(place, "run", "acme", "--until", "2026-06-01T00:00:00Z").returncode == 0
         delivered = client.get("/acme/deliveries").json()["items"]
-        assert [(one["entity"], one["status"], one["rows"]) for one in delivered] == [("user", "committed", 1)]
+        assert [(delivery["entity"], delivery["status"], delivery["rows"]) for delivery in delivered] == [("user", "committed", 1)]
         assert (place.out / delivered[0]["path"].lstrip("/")).is_file()
         place.write("tenants/acme.yaml", {"entityList": ["theme"]})
         time.sleep(1.1)  # the configuration is looked at once a second

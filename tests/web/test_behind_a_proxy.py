@@ -84,13 +84,13 @@ def test_locations_and_links_follow_the_public_address(public: Public) -> None:
         made = program.post(f"{public.url}/api/v1/tenants/acme/exports", json={"entities": ["site"], "formats": ["csv"]})
         assert made.status_code == 202, made.text
         assert made.headers["location"] == f"{public.prefix}/api/v1/tenants/acme/exports/{made.json()['id']}"
-        one = httpx.URL(public.url).join(made.headers["location"])
-        assert program.get(one).status_code == 200
+        single = httpx.URL(public.url).join(made.headers["location"])
+        assert program.get(single).status_code == 200
         fulfil_all(public.office.installation())
-        link = program.post(f"{one}/link").json()["url"]
+        link = program.post(f"{single}/link").json()["url"]
         assert link.startswith(f"{public.url}/api/v1/downloads/")
         assert httpx.get(link, timeout=120).status_code == 200
-        assert program.get(f"{one}/archive", follow_redirects=True).status_code == 200
+        assert program.get(f"{single}/archive", follow_redirects=True).status_code == 200
         reference = httpx.get(f"{public.url}/docs", timeout=120)
         assert reference.status_code == 200
         assert httpx.get(f"{public.url}/openapi.json", timeout=120).status_code == 200

@@ -76,6 +76,6 @@ def test_one_registration_nobody_can_read_hurts_one_tenant(tmp_path: Path, monke
         with place.installation().ledger.begin() as connection:
             connection.execute(text("UPDATE registration SET body = '{\"frequency\": \"hourly\"}' WHERE tenant = 'acme'"))
         monkeypatch.setenv("WAYBILL_CONFIG_DIR", str(tmp_path / "config"))
-        assert {one.tenant: one.cron is None for one in schedules()} == {"acme": True, "globex": False}
+        assert {schedule.tenant: schedule.cron is None for schedule in schedules()} == {"acme": True, "globex": False}
         assert client.get("/page/", headers=headers).status_code == 200
         assert client.get("/api/v1/tenants/globex/export", headers=headers).status_code == 200

@@ -34,9 +34,9 @@ class Service:
         return Waybill(f"http://127.0.0.1:{self.proxy.port}", token or self.token, "acme")
 
     def done(self, client: Waybill) -> Export:
-        one = client.request(["measurement"], ["csv"])
+        export = client.request(["measurement"], ["csv"])
         fulfil_all(self.office.installation())
-        return client.wait(one, timeout=120)
+        return client.wait(export, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +69,19 @@ def test_what_is_registered_is_read_back_and_guarded_by_its_etag(service: Servic
 def test_an_export_is_requested_awaited_and_downloaded_whole(service: Service, tmp_path: Path) -> None:
     with service.client() as client:
         seen: list[int] = []
-        one = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"}, key="k1")
+        item = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"}, key="k1")
         assert (
             client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"}, key="k1").id
-            == one.id
+            == item.id
         )
         worker = threading.Thread(target=fulfil_all, args=(service.office.installation(),))
         worker.start()
-        done = client.wait(one, 120, lambda export: seen.append(export.progress))
+        done = client.wait(item, 120, lambda export: seen.append(export.progress))
         worker.join()
         assert (done.status, done.rows, seen[-1]) == ("done", 20_000, 100)
         path = client.download(done, tmp_path / "in")
         assert path.stat().st_size == done.bytes
-        assert [one.name for one in path.parent.iterdir()] == [path.name]
+        assert [entry.name for entry in path.parent.iterdir()] == [path.name]
         with zipfile.ZipFile(path) as archive:
             assert "measurement.csv" in archive.namelist()
 
@@ -141,15 +141,15 @@ def test_a_part_that_is_longer_than_the_archive_is_fetched_anew(service: Service
 
 def test_a_server_that_is_away_for_a_while_ends_no_wait(service: Service) -> None:
     with service.client() as client:
-        one = client.request(["measurement"], ["csv"])
+        export = client.request(["measurement"], ["csv"])
         proxy = service.proxy
         before = proxy.passed["up"]
-        client.export(one.id)
+        client.export(export.id)
         question = proxy.passed["up"] - before
         fulfil_all(service.office.installation())
         proxy.limits["down"], before = proxy.passed["down"], proxy.passed["up"]
         found: list[Export] = []
-        waiting = threading.Thread(target=lambda: found.append(client.wait(one, 120)))
+        waiting = threading.Thread(target=lambda: found.append(client.wait(export, 120)))
         waiting.start()
         deadline = time.monotonic() + 60
         while proxy.passed["up"] < before + 2 * question and waiting.is_alive() and time.monotonic() < deadline:
@@ -186,16 +186,16 @@ def test_an_archive_that_is_another_is_not_kept(service: Service, tmp_path: Path
 
 def test_waiting_ends_with_what_went_wrong_or_with_the_time(service: Service) -> None:
     with service.client() as client:
-        one = client.request(["measurement"], ["csv"])
+        export = client.request(["measurement"], ["csv"])
         started = time.monotonic()
         with pytest.raises(NotDone, match="still pending after 1 s") as caught:
-            client.wait(one, timeout=1)
+            client.wait(export, timeout=1)
         assert time.monotonic() >= started + 1
-        assert caught.value.export.id == one.id
+        assert caught.value.export.id == export.id
         with service.office.installation().ledger.begin() as connection:
             connection.exec_driver_sql("update export_request set status = 'cancelled' where status = 'pending'")
         with pytest.raises(NotDone, match="cancelled"):
-            client.wait(one)
+            client.wait(export)
     with service.client("nonsense") as stranger, pytest.raises(Refused) as refused:
         stranger.registration()
     assert (refused.value.status, refused.value.code) == (401, "unauthenticated")
@@ -212,7 +212,7 @@ def test_the_client_speaks_of_what_the_document_has() -> None:
         assert methods <= document["paths"][f"/api/v1/tenants/{{tenant}}{path}"].keys(), path
     shown = document["components"]["schemas"]["Export"]["properties"].keys()
     camel = {"expires_at": "expiresAt"}
-    assert {camel.get(one.name, one.name) for one in fields(Export)} - {"body", "retry_after"} <= shown
+    assert {camel.get(field.name, field.name) for field in fields(Export)} - {"body", "retry_after"} <= shown
 
 
 def test_tokens_are_asked_for_by_the_clients_credentials_and_kept(issuer: TestIssuer) -> None:

@@ -93,7 +93,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_every_operation_that_manages_is_in_the_document() -> None:
     assert {(method, tail(path)) for method, path in OPERATIONS} >= MANAGING
     changing = {(method, tail(path)) for method, path in OPERATIONS if method != "GET" and tail(path) and "/export-templates" not in path}
-    assert {one for one in changing - MANAGING if not one[1].startswith("/exports")} == set()
+    assert {item for item in changing - MANAGING if not item[1].startswith("/exports")} == set()
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

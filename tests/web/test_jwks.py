@@ -91,7 +91,7 @@ def test_eighty_callers_wait_for_one_fetch_and_other_pages_do_not(place: Place, 
             assert held.asked.wait(GIVEN_UP)
             assert client.get(f"{address}/nothing").status_code == 404  # while all of them wait
             held.go.set()
-            assert {one.result().status_code for one in asked} == {404}
+            assert {future.result().status_code for future in asked} == {404}
         assert held.fetched == 1
 
 

@@ -120,8 +120,8 @@ def test_an_address_that_leads_nowhere_is_a_problem_for_programs(shop: Shop) -> 
 
 
 def test_an_expired_link_leads_to_the_exports(shop: Shop) -> None:
-    one = shop.done()
-    link = shop.link(one)["url"]
+    export = shop.done()
+    link = shop.link(export)["url"]
     shop.clock += (shop.installation.configuration.export_policy("acme").archive_life) * 2
     answer = shop.client.get(link, headers={"accept": "text/html"})
     assert answer.status_code == 410

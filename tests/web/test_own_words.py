@@ -176,8 +176,8 @@ def test_mistakes_in_files_are_kept_for_everybody_and_stay_plain(shop: Shop) -> 
     (shop.sample.config_dir / "tenants/acme.yaml").write_text("exportOption: export some\n")
     with shop.installation.speaking_to("acme"):
         found = shop.installation.configuration.files.findings
-    assert [str(one) for one in found]
-    assert not any(MARK in str(one) for one in found)
+    assert [str(item) for item in found]
+    assert not any(MARK in str(item) for item in found)
     policy = shop.sample.config_dir / "policy.yaml"
     policy.write_text(policy.read_text() + "nothing: 1\n")
     answer = shop("GET")
@@ -197,8 +197,8 @@ def test_the_rows_of_the_list_are_in_the_products_words(shop: Shop) -> None:
 
 def test_an_archive_its_mail_and_its_link_speak_in_the_products_words(shop: Shop, smtp: SmtpServer) -> None:
     shop.policy(notify={"requests": ["ready", "failed"]})
-    one = shop.done()
-    readme = shop.archive(one).read("README.txt").decode()
+    export = shop.done()
+    readme = shop.archive(export).read("README.txt").decode()
     said = [line for line in readme.splitlines() if line and not line.startswith((" ", "-"))]
     assert said
     assert all(line.startswith(MARK) for line in said), readme
@@ -206,7 +206,7 @@ def test_an_archive_its_mail_and_its_link_speak_in_the_products_words(shop: Shop
     mail = smtp.received[0].message
     assert mail["Subject"].startswith(MARK)
     assert all(line.startswith((MARK, "https://")) for line in mail.get_content().splitlines() if line)
-    link = shop.link(one)
+    link = shop.link(export)
     shop.clock += DAY * 400
     assert shop.download(link["url"]).json()["detail"].startswith(MARK)
 
@@ -218,10 +218,10 @@ def test_a_failure_is_kept_and_mailed_in_the_products_words(shop: Shop, smtp: Sm
     shop.clock += timedelta(hours=3)
     shop.fulfil()
     failed = shop.failed()
-    for one in (shop.get(lost), failed):
-        assert one["status"] == "failed"
-        assert one["error"]["message"].startswith(MARK)
-        assert one["error"]["advice"].startswith(MARK)
+    for export in (shop.get(lost), failed):
+        assert export["status"] == "failed"
+        assert export["error"]["message"].startswith(MARK)
+        assert export["error"]["advice"].startswith(MARK)
     shop.mails(smtp.host, smtp.port)
     assert len(smtp.received) == 2
     for received in smtp.received:

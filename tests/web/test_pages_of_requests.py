@@ -54,7 +54,7 @@ scopes = st.fixed_dictionaries(
 failures = st.none() | st.sampled_from([*FAILURES, "a_newer_one"])
 kept = st.builds(
     dict,
-    status=st.sampled_from([*(one.value for one in Status), "archived"]),
+    status=st.sampled_from([*(member.value for member in Status), "archived"]),
     range_asked=ranges,
     scope=scopes,
     entities=st.lists(word | st.sampled_from(["metrics", "dashboards"]), max_size=6),
@@ -90,13 +90,13 @@ def test_every_value_the_ledger_can_hold_is_shown(shop: Shop, rows: list[dict[st
         assert answer.text.count("<tr>") == len(rows) + 1
     finally:
         with shop.ledger.begin() as connection:
-            for one in requests.listed(connection, ["acme"], NOW, limit=1000):
-                requests.remove(connection, one)
+            for item in requests.listed(connection, ["acme"], NOW, limit=1000):
+                requests.remove(connection, item)
 
 
 def admin(shop: Shop) -> dict[str, Any]:
     first = shop.sample.people[next(iter(shop.sample.people))]
-    every = {role for roles in (one["roles"] for one in shop.sample.people.values()) for role in roles}
+    every = {role for roles in (item["roles"] for item in shop.sample.people.values()) for role in roles}
     return first | {"roles": sorted({"admin", "operator", *every})}
 
 
@@ -133,11 +133,11 @@ def test_a_recurring_export_that_has_run_is_on_the_page(shop: Shop) -> None:
 
 
 def test_cancel_stands_beside_delete_where_the_product_knows_it(shop: Shop) -> None:
-    one = shop.ask()
+    export = shop.ask()
     page = show(shop).text
     try:
-        assert (f'id="cancel-{one["id"]}"' in page) == (shop.sample.preset in ("studies", "types"))  # metrics: by support
-        assert (f'id="delete-{one["id"]}"' in page) == (shop.sample.preset != "metrics")
+        assert (f'id="cancel-{export["id"]}"' in page) == (shop.sample.preset in ("studies", "types"))  # metrics: by support
+        assert (f'id="delete-{export["id"]}"' in page) == (shop.sample.preset != "metrics")
     finally:
         shop.fulfil()
 
@@ -154,10 +154,10 @@ def press(shop: Shop, path: str, **fields: str) -> Any:
 
 
 def test_what_another_tab_has_removed_is_gone_from_the_list_without_an_error(shop: Shop) -> None:
-    one = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-02"}})
-    assert shop("DELETE", f"/{one['id']}").status_code == 204
-    answer = press(shop, "delete-request", request=one["id"])
-    assert (answer.status_code, 'id="requests-list"' in answer.text, one["id"] in answer.text) == (200, True, False)
+    export = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-02"}})
+    assert shop("DELETE", f"/{export['id']}").status_code == 204
+    answer = press(shop, "delete-request", request=export["id"])
+    assert (answer.status_code, 'id="requests-list"' in answer.text, export["id"] in answer.text) == (200, True, False)
     body = {"name": "backup", "frequency": "weekly", "request": shop.sample_ask() | {"range": {}}}
     template = shop("POST", "../tenants/acme/export-templates", body).json()["id"]
     assert shop("DELETE", f"../tenants/acme/export-templates/{template}").status_code == 204
@@ -167,8 +167,8 @@ def test_what_another_tab_has_removed_is_gone_from_the_list_without_an_error(sho
 
 
 def test_a_button_that_came_too_late_says_so(shop: Shop) -> None:
-    one = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-03"}})
-    answer = press(shop, f"requests/{one['id']}/cancel")
+    export = shop.done(**shop.sample_ask() | {"range": {"from": "2026-03-01", "to": "2026-03-03"}})
+    answer = press(shop, f"requests/{export['id']}/cancel")
     assert answer.status_code in (403, 409)
     assert answer.headers["HX-Retarget"] == "#problem"
 

@@ -79,9 +79,9 @@ def spoken(template: str) -> list[str]:
     attributes = re.findall(rf'(?:{"|".join(SPOKEN)})="([^"]*)"', markup)
     strings = [re.sub(r"<[^>]*>", " ", value[1:-1]) for _, kind, value in tokens if kind == "string"]
     name = re.compile(r"[\w./#=?&:-]*$|hx-")
-    said = texts + attributes + [one for one in strings if not name.match(one.strip()) or one[:1].isupper()]
-    stripped = [one.replace("\x00", " ").strip() for one in said]
-    return [one for one in stripped if re.search(r"[^\W\d_]{2,}", one) and one not in EXAMPLES]
+    said = texts + attributes + [string for string in strings if not name.match(string.strip()) or string[:1].isupper()]
+    stripped = [text.replace("\x00", " ").strip() for text in said]
+    return [item for item in stripped if re.search(r"[^\W\d_]{2,}", item) and item not in EXAMPLES]
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parent.name}/{path.stem}")

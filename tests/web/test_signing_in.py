@@ -66,7 +66,7 @@ def test_who_signs_in_at_the_provider_comes_to_the_page_they_wanted(door: Door) 
     assert back.status_code == 200
     assert 'content="0; url=../tenants/acme/requests"' in back.text
     cookies = back.headers.get_list("set-cookie")
-    assert sum("waybill_session=" in one and "HttpOnly" in one and "SameSite=strict" in one for one in cookies) == 2
+    assert sum("waybill_session=" in cookie and "HttpOnly" in cookie and "SameSite=strict" in cookie for cookie in cookies) == 2
     shown = browser.get("/page/tenants/acme/requests")
     assert shown.status_code == 200
     assert "Ada" in shown.text
@@ -167,9 +167,9 @@ def test_a_provider_that_hangs_is_asked_once_and_holds_up_no_other_page(door: Do
                 begun = [pool.submit(httpx.get, f"{address}/page/sign-in/start", timeout=60) for _ in range(50)]
                 assert asked.acquire(timeout=30)
                 assert client.get(f"{address}/page/sign-in").status_code == 200
-                assert sum(one.done() for one in begun) < 50, "the page waited for the provider"
+                assert sum(future.done() for future in begun) < 50, "the page waited for the provider"
                 go.set()
-                assert {one.result().status_code for one in begun} == {503}
+                assert {future.result().status_code for future in begun} == {503}
             assert not asked.acquire(blocking=False), "the provider was asked again at once"
         finally:
             go.set()
@@ -190,7 +190,7 @@ def test_a_browser_that_begins_again_and_again_keeps_a_bounded_number_of_cookies
     browser = door.browser()
     for _ in range(60):
         browser.get("/page/sign-in/start")
-    assert len([one for one in browser.cookies.jar if one.name.startswith(identity.COOKIE)]) <= 16
+    assert len([cookie for cookie in browser.cookies.jar if cookie.name.startswith(identity.COOKIE)]) <= 16
 
 
 @pytest.mark.parametrize("state", ["", "é", "\x00", "x" * 5000], ids=["none", "not ASCII", "NUL", "long"])

@@ -47,9 +47,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: TestIssuer) -> Ite
         token = issuer.bearer(roles=["admin"])["Authorization"].removeprefix("Bearer ")
         with Waybill(f"http://127.0.0.1:{port}", token, "acme") as client:
             client.register(["measurement"], "weekly")
-            one = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"})
+            export = client.request(["measurement"], ["csv"], range={"to": "2026-05-31"}, scope={"level": "project", "project": "p1"})
             fulfil_all(office.installation())
-            done = client.wait(one, 120)
+            done = client.wait(export, 120)
         answer = httpx.post(
             f"http://127.0.0.1:{port}/api/v1/tenants/acme/exports/{done.id}/link", headers={"Authorization": f"Bearer {token}"}
         )

@@ -85,7 +85,7 @@ def test_a_tenant_names_only_what_the_operator_allows(place: Place, api: Api, po
             assert found.status_code in (200, 201), found.text
         else:
             assert found.status_code == 422
-            assert [(one["field"], one["code"]) for one in found.json()["errors"]] == [("destination", "not_allowed")]
+            assert [(error["field"], error["code"]) for error in found.json()["errors"]] == [("destination", "not_allowed")]
             assert "sftp" not in found.text  # neither its own word back nor anybody's connection
     assert api("GET", f"/{tenant}/export").status_code == (200 if allowed else 404)
 
@@ -144,7 +144,7 @@ def test_a_destination_a_tenant_named_is_public_unless_the_operator_says_otherwi
     assert api("PUT", "/acme/export", sftp("acme_sftp")).status_code == 201
     run(place.installation(), "acme", NOON)
     found = api("GET", "/acme/deliveries").json()["items"]
-    assert {one["errorCode"] for one in found} == {code}
+    assert {delivery["errorCode"] for delivery in found} == {code}
 
 
 def _pin() -> str:
