@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import psycopg
+import psycopg2
 import pytest
 
 from tests.servers.postgres import Database
+from tests.servers.process import program
 from tests.sources.test_source_postgres import entity, source
 from waybill.configuration.catalog import DbApiSource
 from waybill.configuration.selection import Dialect, Selection
@@ -39,6 +42,31 @@ def test_bytes_of_a_database_without_an_encoding_are_told(postgres: Database, ki
     with pytest.raises(PermanentError, match="UTF-8") as told:
         read(origin)
     assert (told.value.code, "planted" in str(told.value)) == ("source_unreadable", False)
+
+
+def origins(there: Database) -> dict[str, Source]:
+    spec = DbApiSource(kind="dbapi", connection="x")
+    found: dict[str, Source] = {driver.__name__: DbApi(spec, lambda _, connect=driver.connect: connect(there.dsn)) for driver in DRIVERS}
+    return {"postgres": source(there), **found}
+
+
+DRIVERS = [psycopg, psycopg2]
+UNREADABLE = {"EUC_TW": ["psycopg", "psycopg2"], "MULE_INTERNAL": ["postgres", "psycopg", "psycopg2"], "EUC_JP": [], "KOI8R": []}
+
+
+@pytest.mark.parametrize("encoding", UNREADABLE)
+def test_an_encoding_that_nothing_here_reads_is_refused_for_good(postgres: Database, encoding: str) -> None:
+    name = f"{postgres.name}_{encoding.lower()}"
+    postgres.psql(f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")
+    there = Database(postgres.host, postgres.port, name, postgres.user)
+    subprocess.run([program("psql"), "-X", "-q", "-d", there.dsn, "-c", TABLE], check=True, timeout=60)
+    for kind, origin in origins(there).items():
+        if kind not in UNREADABLE[encoding]:
+            assert read(origin) == b""
+            continue
+        with pytest.raises(PermanentError, match="encoding UTF8") as told:
+            read(origin)
+        assert told.value.code in ("source_unreadable", "driver")
 
 
 def test_bytes_of_sqlite_that_are_no_text_are_told_without_them(tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Entity
@@ -103,3 +103,9 @@ class Dialect:
         records.
         """
         return self if self.format == "csv" else Dialect(max_rows_per_file=self.max_rows_per_file)
+
+
+def first_day(value: datetime, zone: tzinfo) -> datetime:
+    """Return the first day that begins at or after an instant in a zone, as dates compare: by the midnight in UTC of the same name."""
+    day = (value - timedelta(microseconds=1)).astimezone(zone).date() + timedelta(days=1)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -197,7 +197,7 @@ def _rehearse(installation: Installation, registered: Registered, stream: Stream
     columns, _ = arranged(stream.columns, stream.schema_version, entity.columns)
     with installation.source(entity.source).snapshot([entity]) as snapshot:
         source_tenant, where = registered.registration.reads(stream.tenant, catalogued)
-        snapshot.count(within(snapshot, Selection(entity, source_tenant, columns, where=where), start, end))
+        snapshot.count(within(snapshot, Selection(entity, source_tenant, columns, where=where), start, end, registered.registration.zone))
 
 
 def _plan_backfill(

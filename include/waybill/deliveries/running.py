@@ -181,6 +181,7 @@ def task_of(installation: Installation, delivery: Delivery) -> Task:
         source_tenant=source_tenant,
         conditions=where,
         keys=keys,
+        zone=zone,
         recipient=pgp.recipient(encryption.public_key) if encrypts and encryption else None,
         streams=entity.streams if delivery.reads_all else 1,
     )

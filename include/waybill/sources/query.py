@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from waybill.canonical import ColumnType, parse_timestamp
 from waybill.configuration.catalog import Entity
-from waybill.configuration.selection import Dialect, Selection
+from waybill.configuration.selection import Dialect, Selection, first_day
 from waybill.configuration.values.columns import Column, described
 from waybill.configuration.values.conditions import Condition
 from waybill.errors import PermanentError
@@ -246,8 +246,7 @@ class Query:
         zone = self.selection.zone
         if value is None or zone is None or self.flavour.kind(self.natives[self.entity.time_column]) is not ColumnType.DATE:
             return value
-        day = (value - timedelta(microseconds=1)).astimezone(zone).date() + timedelta(days=1)
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return first_day(value, zone)
 
     def changes_by_time(self) -> bool:
         """Whether the change column holds times."""

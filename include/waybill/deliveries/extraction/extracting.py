@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from waybill.configuration.catalog import Entity, Mode
-from waybill.configuration.selection import Changed, Dialect, Extent, Selection
+from waybill.configuration.selection import Changed, Dialect, Extent, Selection, first_day
 from waybill.configuration.values.columns import Column
 from waybill.configuration.values.conditions import Condition
 from waybill.deliveries.comparison import deletes
@@ -16,7 +16,7 @@ from waybill.deliveries.comparison.deletes import Found, Keys, KeysLost, Repeate
 from waybill.deliveries.extraction.columns import arranged
 from waybill.deliveries.extraction.encrypting import encrypting
 from waybill.deliveries.extraction.other_formats import shaped
-from waybill.deliveries.extraction.row_versions import Remembered, earliest, is_imported, to_remember, unrepeated
+from waybill.deliveries.extraction.row_versions import Remembered, changes_by_date, earliest, is_imported, to_remember, unrepeated
 from waybill.errors import PermanentError, TransientError
 from waybill.files.source_types import Native, natives
 from waybill.formats.csv import Written, write_csv, write_side_by_side
@@ -54,6 +54,9 @@ class Task:
 
     recipient: Recipient | None = None
     """The receiver the files are encrypted to. None if they are not encrypted, or if a redelivery repeats encrypted bytes."""
+
+    zone: tzinfo = UTC
+    """The tenant's zone."""
 
     streams: int = 1
     """The number of connections that read the source at the same time. With more than one, the files are parts."""
@@ -122,7 +125,7 @@ def extract(
         selection = Selection(task.entity, task.source_tenant, columns, _changed(extent), task.salt, where=task.conditions)
         repeats, remembered = False, Remembered([])
         if task.delivery.purpose == Purpose.BACKFILL:
-            selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to)
+            selection = within(snapshot, selection, task.delivery.window_from, task.delivery.planned_to, task.zone)
         snapshot.check(selection)
         facts = _made_of(task, snapshot) | _heaps(task, snapshot, selection)
         if task.delivery.purpose == Purpose.SCHEDULE:
@@ -265,16 +268,18 @@ def _extent(task: Task, snapshot: Snapshot) -> Extent:
     return extent
 
 
-def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end: datetime) -> Selection:
-    """Return the selection of a backfill: rows with a change time in `[start, end)`.
+def within(snapshot: Snapshot, selection: Selection, start: datetime | None, end: datetime, zone: tzinfo) -> Selection:
+    """Return the selection of a backfill: rows with a change time in `[start, end)`, dates as days of `zone`.
 
     If the snapshot says that the change position is no time, the time column decides. Raises PermanentError if the entity has neither.
     """
     entity = selection.entity
     if snapshot.changes_by_time(selection):
+        if changes_by_date(entity, snapshot.columns(entity)):
+            start, end = start and first_day(start, zone), first_day(end, zone)
         return replace(selection, changed=Changed(start, end))
     if entity.time_column:
-        return replace(selection, changed=Changed(), time_from=start, time_to=end)
+        return replace(selection, changed=Changed(), time_from=start, time_to=end, zone=zone)
     raise PermanentError(
         f"mode {entity.changes.mode} knows no times, and no time_column says which rows belong to a range",
         where=entity.id,

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from waybill.canonical import ColumnType
 from waybill.configuration.catalog import Entity, Mode
 from waybill.configuration.selection import Changed, Extent, Selection
-from waybill.configuration.values.columns import sources
+from waybill.configuration.values.columns import described, sources
 from waybill.deliveries.extraction.columns import from_json, same_texts
 from waybill.ledger.streams import Stream
 from waybill.sources import Snapshot
@@ -22,6 +23,8 @@ from waybill.sources import Snapshot
 _BLOB = 4096 * 16
 _WESTERNMOST = timedelta(hours=12)
 """The zone that is furthest behind UTC. A local time without a zone lies at most this far before its instant."""
+_OF_A_DATE = timedelta(days=1) + _WESTERNMOST
+"""A date counts as the midnight that begins it in UTC: a row that is written in its last second is that old at once."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,16 @@ def reach(entity: Entity, end: Any, natives: Mapping[str, str]) -> Any:
         return entity.changes.lag
     if entity.changes.mode is Mode.HORIZON:
         return timedelta(0) if "with time zone" in natives[entity.changes.column] else _WESTERNMOST
-    return entity.changes.lookback if entity.changes.mode in (Mode.LOOKBACK, Mode.APPEND) else timedelta(0)
+    if entity.changes.mode not in (Mode.LOOKBACK, Mode.APPEND):
+        return timedelta(0)
+    return entity.changes.lookback + (_OF_A_DATE if changes_by_date(entity, natives) else timedelta(0))
+
+
+def changes_by_date(entity: Entity, natives: Mapping[str, str]) -> bool:
+    """Return whether the change column holds dates."""
+    column = entity.changes.column
+    catalogued = described(entity.columns, column)
+    return natives.get(column, "").lower() == "date" or (catalogued is not None and catalogued.type is ColumnType.DATE)
 
 
 def earliest(entity: Entity, changed: Changed, natives: Mapping[str, str]) -> Any:

@@ -217,6 +217,10 @@ def _settle_mysql(connection: Any) -> None:
             cursor.execute(f"SET SESSION sql_mode = '{','.join(mode for mode in modes if mode not in _CHANGING_TEXT)}'")
 
 
+UNREADABLE = ("codec not available", "no python encoding", "conversion between")
+"""What drivers of PostgreSQL say of a database with an encoding that they cannot read (EUC_TW, MULE_INTERNAL)."""
+
+
 def state(error: BaseException) -> str:
     """The SQLSTATE of an error of PostgreSQL's; empty where there is none."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""

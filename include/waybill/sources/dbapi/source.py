@@ -420,6 +420,9 @@ def _translated(error: Exception, names: set[str], where: str) -> WaybillError:
     if names & {"DataError", "IntegrityError"}:
         what = f"a value was refused, or a view or function that the entity reads raised an error ({type(error).__name__})"
         return PermanentError(what, where=where, code="source_refused", next_step="The database's log shows the statement")
+    if "NotSupportedError" in names or any(mark in said.lower() for mark in drivers.UNREADABLE):
+        step = "Use another driver or a postgres source, or move the data to a database with the encoding UTF8"
+        return PermanentError(said, where=where, code="driver", next_step=step)
     if "ProgrammingError" in names or any(mark in said.lower() for mark in _REFUSED):
         return PermanentError(said, where=where, code="source_refused", next_step="Correct the catalog, the connection, or its rights")
     return TransientError(said, where=where, code="source_unreachable", next_step=AGAIN)

@@ -211,6 +211,9 @@ def _translated(error: psycopg.Error, where: str, parsed: Collection[str]) -> Wa
     if state == "57014" and "statement timeout" in said:
         step = "Raise the source's statement_timeout, or index the tenant and change columns"
         return TransientError("the query took longer than the statement timeout", where=where, code="statement_timeout", next_step=step)
+    if not state and "conversion between UTF8 and" in said:
+        step = "Move the data to a database with the encoding UTF8"
+        return PermanentError(said, where=where, code="source_unreadable", next_step=step)
     if not state and any(mark in str(error) for mark in _REFUSED):
         return PermanentError(said, where=where, code="login_refused", next_step="Correct the Airflow connection")
     if state and not isinstance(error, psycopg.OperationalError):

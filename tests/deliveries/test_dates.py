@@ -1,0 +1,91 @@
+"""Change columns and time columns that hold dates: nothing is lost whatever the zone, and a range means the days it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.copies import Copy
+from tests.deliveries.test_redefined import Books, books  # noqa: F401 (a fixture)
+from tests.installations import DAY, read_csv
+from waybill.deliveries import repairs
+
+ZONES = {
+    "UTC": date(2026, 5, 10),
+    "America/New_York": date(2026, 3, 7),  # a day of 23 hours follows
+    "Europe/Berlin": date(2026, 10, 24),  # a day of 25 hours follows
+    "Africa/Cairo": date(2026, 4, 23),  # the midnight that follows does not exist
+    "Australia/Lord_Howe": date(2026, 4, 4),  # a day of 24.5 hours follows
+    "Pacific/Pago_Pago": date(2026, 5, 10),
+    "Pacific/Kiritimati": date(2026, 5, 10),
+    "Pacific/Apia": date(2011, 12, 29),  # the day that follows does not exist
+}
+ENTITY = {
+    "source": "books",
+    "relation": "dated",
+    "tenant_column": "tenant_id",
+    "key": ["id"],
+    "deletes": "never",
+    "columns": {"id": {"type": "integer"}, "day": {"type": "date"}},
+}
+
+
+def stamps(at: datetime) -> tuple[date, date]:
+    """The day in UTC, as most databases tell it, and the day where the tenant is."""
+    return at.astimezone(UTC).date(), at.date()
+
+
+@pytest.fixture
+def dated(books: Books) -> Iterator[Books]:  # noqa: F811
+    books.happens("create table dated (tenant_id varchar(20), id bigint primary key, day date not null)")
+    yield books
+    books.close()
+
+
+def catalogued(books: Books, zone: str, **entity: Any) -> None:  # noqa: F811
+    books.write("catalog.yaml", {"sources": {"books": books.spec}, "entities": {"dated": {**ENTITY, **entity}}})
+    books.tenant(entityList=["dated"], timezone=zone)
+
+
+def held(books: Books) -> list[int]:  # noqa: F811
+    return sorted(int(row["id"]) for row in Copy().catch_up(books.out / "exports/acme", "dated").rows.values())
+
+
+@pytest.mark.parametrize("books", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("zone", ZONES)
+def test_rows_stamped_with_dates_come_with_the_delivery_after_they_were_written(dated: Books, zone: str) -> None:
+    catalogued(dated, zone, changes={"mode": "lookback", "column": "day", "lookback": "0s"})
+    written = 0
+    days = (datetime.combine(ZONES[zone] + number * DAY, datetime.min.time(), ZoneInfo(zone)).astimezone(UTC) for number in range(4))
+    for begins in dict.fromkeys(days):
+        assert [str(result.error) for result in dated.run(begins + timedelta(minutes=5)) if result.error] == []
+        assert held(dated) == list(range(1, written + 1))
+        for hours in (1, 9, 19, 22):
+            at = (begins + timedelta(hours=hours)).astimezone(ZoneInfo(zone))
+            dated.happens(*(f"insert into dated values ('acme', {written + n}, '{d}')" for n, d in enumerate(stamps(at), 1)))
+            written += 2
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "a time column": {"changes": {"mode": "append", "column": "id"}, "time_column": "day"},
+    "a change column": {"changes": {"mode": "lookback", "column": "day"}},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_backfill_of_dates_holds_the_days_it_names(dated: Books, how: str) -> None:
+    zone = "America/New_York"
+    catalogued(dated, zone, **HOW[how])
+    rows = ", ".join(f"('acme', {number}, '2026-05-{number:02}')" for number in range(1, 9))
+    dated.happens(f"insert into dated values {rows}")
+    assert [str(result.error) for result in dated.run(datetime(2026, 5, 20, 12, tzinfo=UTC)) if result.error] == []
+    start, end = (datetime(2026, 5, day, tzinfo=ZoneInfo(zone)).astimezone(UTC) for day in (3, 6))
+    installation = dated.installation()
+    done = repairs.backfill(installation, "acme", "dated", start, end, actor="test")
+    assert done.error is None
+    [(path, manifest)] = [one for one in dated.manifests() if one[1]["kind"] == "backfill"]
+    assert [row[0] for row in read_csv(path.parent / manifest["files"][0]["path"], manifest)] == ["3", "4", "5"]
