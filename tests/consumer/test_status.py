@@ -12,6 +12,7 @@ import pytest
 
 from tests.consumer.copies import consumer, well
 from tests.consumer.sender import DAY, MIDNIGHT, Sender
+from tests.consumer.test_surroundings import execute
 
 pytestmark = pytest.mark.fast
 
@@ -130,3 +131,16 @@ def test_a_pull_that_does_not_get_through_is_told_until_one_does(sender: Sender,
     (tmp_path / "away").rename(sender.root)
     well("pull", sender.root, copy)
     well("status", copy)
+
+
+@pytest.mark.parametrize("statement", ['drop table "user"', 'alter table "user" drop column name'])
+def test_a_table_that_somebody_took_away_is_told_though_nothing_new_came(
+    sender: Sender, tmp_path: Path, database: str, statement: str
+) -> None:
+    copy = tmp_path / "copy"
+    well("pull", sender.root, copy)
+    well("load", copy, "--to", database)
+    execute(database, statement)
+    for command in ("status", "load"):
+        said = consumer(command, copy, "--to", database)
+        assert (said.code, "is no longer there" in said.out + said.err, "delete from" in said.out + said.err) == (1, True, True)

@@ -20,7 +20,8 @@ from waybill_consumer.position import Kept, Position, forget, is_pulled
 from waybill_consumer.progress import Progress
 from waybill_consumer.recount import dialect_of
 from waybill_consumer.signatures import Key, Wrong
-from waybill_consumer.targets import Applied, Shape, Target, Widen, former, open_target
+from waybill_consumer.tables import wanted_shape
+from waybill_consumer.targets import Applied, Shape, Target, Widen, open_target
 from waybill_consumer.targets.data import DataFile
 
 Place = tuple[int, int, int, str]
@@ -233,8 +234,20 @@ class _Entity:
         forget(self._root, [*lost])
         if self._stopped is None and lost:
             self._stopped = 0, self._refused(lost)
+        if self._stopped is None and not waiting:
+            self._check_table()
         if self._stopped is not None:
             self._report.problem(f"{self._tenant}/{self._entity}", self._stopped[1])
+
+    def _check_table(self) -> None:
+        """Nothing is to be applied: look at least whether what was applied is there."""
+        try:
+            with self._target.transaction():
+                self._target.check(self._entity)
+        except Unreachable:
+            raise
+        except Refused as error:
+            self._stopped = 0, error
 
     def _lacks(self, kept: Kept) -> bool:
         """Whether the database needs a delivery and does not hold it."""
@@ -347,7 +360,7 @@ class _Entity:
         if owner != manifest.tenant:
             step = "Load each tenant into a schema or database of its own"
             raise Refused(f"the table {manifest.entity} holds the rows of tenant {owner}", where=held.path, next_step=step)
-        new = _wanted(old, manifest, wider)
+        new = wanted_shape(old, manifest, wider)
         target.reshape(manifest.tenant, manifest.entity, old, new, emptied=manifest.kind == "full")
         columns = tuple(new.column(column.name) for column in manifest.columns)
         files = [self._data(held, file, columns, plain) for file in manifest.files]
@@ -412,34 +425,3 @@ def _facts(manifest: Manifest, result: str) -> Applied:
     times = instant_text(manifest.snapshot_time), instant_text(manifest.end)
     place = manifest.generation, manifest.sequence, manifest.kind
     return Applied(manifest.delivery_id, manifest.content, manifest.tenant, manifest.entity, *place, *times, manifest.rows, result)
-
-
-def _wanted(old: Shape | None, manifest: Manifest, wider: dict[str, Column]) -> Shape:
-    """What the table must hold for a delivery: exactly its columns after a full one, otherwise those and what was there."""
-    held = old.columns if old is not None else ()
-    was = former(held, manifest.columns)
-    now = {name: column for column, name in was.items()}
-    before = {now.get(column.name, column.name): column for column in held if column.name in now or column.name not in was}
-    columns = {column.name: wider.get(column.name) or _widest(before.get(column.name), _own(column)) for column in manifest.columns}
-    if manifest.kind != "full":
-        columns = {**before, **columns}
-    return Shape(tuple(columns.values()), manifest.key if manifest.is_keyed else ())
-
-
-def _own(column: Column) -> Column:
-    """A column as the manifest types it. Only decimals have digits to set: an integer gets them when one does not fit into 64 bits."""
-    return column if column.type == "decimal" else column._replace(precision=None, scale=None)
-
-
-def _widest(old: Column | None, new: Column) -> Column:
-    """A column that holds what was there and what comes."""
-    if old is None or old.type != new.type:
-        return new
-    if new.type == "integer":
-        return new._replace(precision=old.precision)
-    if new.type != "decimal" or None in (old.precision, old.scale):
-        return new if new.type != "decimal" else new._replace(precision=None, scale=None)
-    if new.precision is None or new.scale is None or old.precision is None or old.scale is None:
-        return new._replace(precision=old.precision, scale=old.scale)
-    scale = max(old.scale, new.scale)
-    return new._replace(precision=max(old.precision - old.scale, new.precision - new.scale) + scale, scale=scale)

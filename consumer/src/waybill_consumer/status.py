@@ -13,11 +13,12 @@ from typing import Any
 
 from waybill_consumer import chain, missing
 from waybill_consumer.chain import Link
-from waybill_consumer.errors import Refused
+from waybill_consumer.errors import Refused, Unreachable
 from waybill_consumer.held import Held, Holdings, holdings
 from waybill_consumer.loads import Loads, database_named, reached
 from waybill_consumer.manifest import Manifest, instant, instant_text
 from waybill_consumer.position import Kept, Position, forget, is_pulled
+from waybill_consumer.targets import Target, open_target
 from waybill_consumer.verification import Report
 
 
@@ -138,12 +139,12 @@ def _sentence(problem: dict[str, str]) -> str:
 
 def _ask(report: Status, found: Holdings, position: Position, to: str, schema: str) -> None:
     """Compare what is here, or was, with what a database remembers."""
-    from waybill_consumer.targets import open_target
-
     name = database_named(to, schema)
     try:
         with open_target(to, schema) as target:
             applied = [step for tenant in target.tenants() for step in target.applied(tenant)]
+            for entity in sorted({step.entity for step in applied}):
+                _look(report, name, target, entity)
     except Refused as error:
         report.unloaded.append(f"{name}: {error}")
         return
@@ -160,6 +161,15 @@ def _ask(report: Status, found: Holdings, position: Position, to: str, schema: s
         first = min(several, key=lambda kept: kept.order)
         which = f"{first.named} and {len(several) - 1} more are" if len(several) > 1 else f"{first.named} is"
         report.unloaded.append(f"{name}: {which} not loaded. Run load, and read what it says")
+
+
+def _look(report: Status, name: str, target: Target, entity: str) -> None:
+    try:
+        target.check(entity)
+    except Unreachable:
+        raise
+    except Refused as error:
+        report.unloaded.append(f"{name}: {error}")
 
 
 def _behind(entities: Sequence[dict[str, Any]], database: dict[str, Any], max_age: float, now: datetime) -> list[str]:

@@ -13,8 +13,8 @@ from waybill_consumer.airflow.connections import login_of
 from waybill_consumer.errors import Refused
 
 
-def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[str] = ()) -> dict[str, Any]:
-    """Fetch what is new into `folder`, as `waybill-consumer pull` does. `signers` is what `--signer` names there.
+def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[str] = (), once: bool = False) -> dict[str, Any]:
+    """Fetch what is new into `folder`, as `waybill-consumer pull` does. `signers` and `once` are what `--signer` and `--once` say there.
 
     Raises AirflowException if something is missing.
     """
@@ -28,7 +28,7 @@ def pull(source: str, folder: str, *, connection: str = "", signers: Sequence[st
     try:
         with telling(Path(folder)), login_of(source, found) as (place, login), open_place(place, login) as opened:
             allowed = read_signers(signers)
-            report = fetch(opened, without_password(place), Path(folder), Progress(shown=False), signers=allowed)
+            report = fetch(opened, without_password(place), Path(folder), Progress(shown=False), signers=allowed, once=once)
     except Refused as error:
         raise AirflowException(str(error)) from error
     return _done(report.as_json())

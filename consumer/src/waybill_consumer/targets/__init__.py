@@ -99,6 +99,10 @@ class Target(Protocol):
         """Return whose the entity's table is and what it holds, as `reshape` last set it, or None if there is none."""
         ...
 
+    def check(self, entity: str) -> None:
+        """Raises Refused where the entity's table, or a column of it, was taken away."""
+        ...
+
     def reshape(self, tenant: str, entity: str, old: Shape | None, new: Shape, *, emptied: bool) -> None:
         """Make or change the entity's table. `emptied` allows losing its rows, because they are replaced next. `former` names renamed
         columns.

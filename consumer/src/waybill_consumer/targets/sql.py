@@ -122,9 +122,7 @@ class SqlTarget:
             self._reshape(entity, None, new, {}, emptied=emptied)
         else:
             before = {column.name for column in old.columns}
-            if lost := before - there.keys():
-                what = f"its column {', '.join(sorted(lost))}" if there else "its table"
-                raise Refused(f"{what} is no longer there", where=entity, next_step=self._anew(entity))
+            self._require(entity, old, there)
             own = {name: kind for name, kind in there.items() if name not in before}
             if clash := own.keys() & {column.name for column in new.columns}:
                 said = f"the sender delivers a column {', '.join(sorted(clash))} now, and somebody added one of that name"
@@ -133,6 +131,15 @@ class SqlTarget:
                 return
             self._reshape(entity, old, new, own, emptied=emptied)
         self._keep_shape(tenant, entity, new)
+
+    def check(self, entity: str) -> None:
+        if held := self.shape(entity):
+            self._require(entity, held[1], self._columns(entity))
+
+    def _require(self, entity: str, held: Shape, there: dict[str, str]) -> None:
+        if lost := {column.name for column in held.columns} - there.keys():
+            what = f"its column {', '.join(sorted(lost))}" if there else "its table"
+            raise Refused(f"{what} is no longer there", where=entity, next_step=self._anew(entity))
 
     def _anew(self, entity: str) -> str:
         """Say how to have an entity loaded from its first delivery on."""
