@@ -193,3 +193,17 @@ def test_a_mail_is_promised_only_to_whom_one_is_sent(shop: Shop) -> None:
     mails = "ready" in shop.installation.configuration.export_policy("acme").notify.requests
     assert (told in show(shop).text) is mails
     assert told not in show(shop, email="").text
+
+
+def test_a_recurring_export_says_what_it_is_limited_to_and_which_range_it_has(shop: Shop) -> None:
+    options = shop("GET", "/options").json()
+    scope = (
+        {"level": "project", "project": "p1"} if "project" in options["scopes"] and shop.sample.preset == "metrics" else {"level": "tenant"}
+    )
+    presets = options["range"]["presets"]
+    asked: dict[str, Any] = {"preset": "last_30_days"} if presets else {"from": "2026-02-01", "to": "2026-02-02"}
+    body = {"name": "limited", "frequency": "monthly", "request": shop.sample_ask() | {"range": asked, "scope": scope}}
+    assert shop("POST", "../tenants/acme/export-templates", body).status_code == 201
+    row = text(show(shop).text.partition(">limited<")[2].partition("</tr>")[0])
+    assert ("Last 30 days" if presets else "2026-02-01 to 2026-02-02 (UTC)") in row
+    assert ("One project, project p1" in row) is (scope["level"] == "project")

@@ -38,7 +38,7 @@ ROUTES = _routes()
 """All routes. They hold nothing of an application and take long to make, so the applications of a process share them."""
 
 ABOUT = """
-Register what a tenant receives and how often, see what was delivered, ask for full history again.
+Register what a tenant receives and how often, see what was delivered, ask for full history again, or export data on demand.
 
 Every error is `application/problem+json` (RFC 9457) with a stable `code`. Times are RFC 3339. A tenant id is 1 to 63 of `a-z 0-9 _ -`.
 """

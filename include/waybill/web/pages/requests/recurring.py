@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response
-from markupsafe import Markup
 
 from waybill.access import Caller
+from waybill.configuration.policy import Page
 from waybill.installation import Installation
 from waybill.language import tell
 from waybill.requests import following, recurring
@@ -21,7 +21,7 @@ from waybill.requests.states import Refused
 from waybill.web.bodies import parsed
 from waybill.web.dependencies import InstallationDep, TenantPath
 from waybill.web.pages.render import page
-from waybill.web.pages.requests.rows import few
+from waybill.web.pages.requests.rows import few, range_words, scope_details, scope_label
 from waybill.web.pages.sentences import say
 from waybill.web.pages.signing_in.session import Form, PageCaller, SentForm
 
@@ -58,7 +58,8 @@ def create_recurring(installation: Installation, caller: Caller, tenant: str, fo
 
 def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict[str, Any]]:
     """Return the recurring exports that the caller may see, with the names of their entities. `mine` may be paused and deleted."""
-    names = installation.catalog.entities
+    names, zone = installation.catalog.entities, zone_of(installation, tenant).key
+    looks = installation.configuration.export_policy(tenant).page
     found = []
     for template in recurring.list_templates(installation, caller, tenant):
         shown = recurring.describe_template(installation, template)
@@ -67,14 +68,22 @@ def listed(installation: Installation, caller: Caller, tenant: str) -> list[dict
         called = [names[each].display_name if each in names else each for each in wanted]
         formats = ", ".join(str(each).upper() for each in shown["request"].get("formats") or [])
         what = few(called) or say("recurring.everything")
-        found.append({**shown, "mine": mine, "what": what, "formats": formats, "coversWords": _covers(shown)})
+        words = {"scope": _scope(shown, looks), "coversWords": _covers(shown, looks, zone)}
+        found.append({**shown, "mine": mine, "what": what, "formats": formats, **words})
     return found
 
 
-def _covers(template: dict[str, Any]) -> Markup:
-    if template["covers"] == "everything":
-        return say("recurring.of_everything")
-    return say("recurring.of_range" if template["request"].get("range") else f"recurring.of_{template['frequency']}")
+def _scope(template: dict[str, Any], looks: Page) -> str:
+    """Return what a template is limited to. Nothing is said of the whole tenant."""
+    scope = template["request"].get("scope") or {}
+    return "" if scope.get("level", "tenant") == "tenant" else ", ".join([scope_label(scope, looks), *scope_details(scope)])
+
+
+def _covers(template: dict[str, Any], looks: Page, zone: str) -> str:
+    asked = template["request"].get("range")
+    if asked:
+        return range_words(asked, looks, zone)
+    return tell("recurring.of_everything" if template["covers"] == "everything" else f"recurring.of_{template['frequency']}")
 
 
 def _list(request: Request, caller: Caller, installation: Installation, tenant: str) -> Response:

@@ -48,13 +48,12 @@ def rows(described: list[dict[str, Any]], looks: Page, zone: str) -> list[Row]:
 
 def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
     scope: Mapping[str, Any] = request["scope"] or {}
-    level = str(scope.get("level", "tenant"))
     status = request["status"]
     waits = status == Status.PENDING and (request["dueAt"] or "") > (request["createdAt"] or "")
     return Row(
         told=request,
-        scope=dict(looks.scope_labels).get(level) or SCOPES.get(level, level),
-        scope_details=_details(scope),
+        scope=scope_label(scope, looks),
+        scope_details=scope_details(scope),
         entities=few(request["entityNames"]),
         range=range_words(request["range"] or {}, looks, zone),
         formats=", ".join(str(name).upper() for name in request["formats"]),
@@ -66,7 +65,12 @@ def _row(request: Mapping[str, Any], looks: Page, zone: str) -> Row:
     )
 
 
-def _details(scope: Mapping[str, Any]) -> list[str]:
+def scope_label(scope: Mapping[str, Any], looks: Page) -> str:
+    level = str(scope.get("level", "tenant"))
+    return dict(looks.scope_labels).get(level) or SCOPES.get(level, level)
+
+
+def scope_details(scope: Mapping[str, Any]) -> list[str]:
     named = [tell(f"scope_details.{field}", name=scope[field]) for field in table("scope_details") if scope.get(field)]
     apps = [", ".join(map(str, scope["apps"]))] if scope.get("apps") else []
     return named + apps
