@@ -87,5 +87,5 @@ def test_a_backfill_of_dates_holds_the_days_it_names(dated: Books, how: str) -> 
     installation = dated.installation()
     done = repairs.backfill(installation, "acme", "dated", start, end, actor="test")
     assert done.error is None
-    [(path, manifest)] = [one for one in dated.manifests() if one[1]["kind"] == "backfill"]
+    [(path, manifest)] = [item for item in dated.manifests() if item[1]["kind"] == "backfill"]
     assert [row[0] for row in read_csv(path.parent / manifest["files"][0]["path"], manifest)] == ["3", "4", "5"]
