@@ -626,3 +626,19 @@ def test_a_document_has_one_signature_whoever_comes_second(place: Place) -> None
     assert other is not None
     first = signing.signature_of(installation.ledger, signer, "acme", b"a document", NOON)
     assert signing.signature_of(installation.ledger, other, "acme", b"a document", NOON) == first
+
+
+def test_a_signature_that_the_consumer_lost_is_told_by_load_and_comes_back_with_the_next_pull(
+    place: Place, key: Path, tmp_path: Path
+) -> None:
+    place.run(NOON)
+    copy, known = tmp_path / "copy", ("--signer", public(key))
+    source, load = place.out / "exports/acme", ("load", copy, "--to", f"sqlite:{tmp_path}/copy.db", *known)
+    assert consumer("pull", source, copy, *known).code == 0
+    document = min(copy.rglob("*.manifest.json"))
+    for damage in (unsign, garble, cut):
+        damage(document)
+        said = consumer(*load)
+        assert (said.code, "Pull once more with --signer" in said.err) == (1, True)
+        assert consumer("pull", source, copy, *known).code == 0
+    assert consumer(*load).code == 0

@@ -350,7 +350,8 @@ class _Entity:
         try:
             require_signed(held, self._signers)
         except Wrong as error:
-            step = "Do not load it: ask the sender, and pull with --signer"
+            forget(self._root, [held.path])  # a signature, or the manifest it is of, may have been lost or damaged here
+            step = "Pull once more with --signer, which fetches it again; if it is still so, do not load it, and ask the sender"
             raise Refused(error.what, where=f"{self._root}{held.path}", next_step=step) from None
 
     def _write(self, held: Held, wider: dict[str, Column], plain: Plain) -> None:

@@ -59,16 +59,14 @@ def is_a_list(name: str) -> bool:
     return bool(DAY_MANIFEST.match(name) or SUMS.match(name))
 
 
-def found_again(root: Path, position: Position) -> Iterator[tuple[str, Manifest]]:
-    """Lost deliveries that somebody put back, by what their files hold."""
-    for path in position.lost:
-        document = root / path.lstrip("/")
-        try:
-            manifest = parse(document.read_bytes())
-        except (Refused, OSError):
-            continue
-        if all(is_intact(document.parent / file.path, file) for file in manifest.all_files):
-            yield path, manifest
+def put_back(root: Path, path: str) -> Manifest | None:
+    """The manifest of a lost delivery that somebody put back whole, by what its files hold."""
+    document = root / path.lstrip("/")
+    try:
+        manifest = parse(document.read_bytes())
+    except (Refused, OSError):
+        return None
+    return manifest if all(is_intact(document.parent / file.path, file) for file in manifest.all_files) else None
 
 
 def still_lost(root: Path, position: Position) -> Iterator[tuple[str, Kept]]:

@@ -151,9 +151,6 @@ class _Pull:
 
     def lost_here(self) -> list[Date]:
         """What was fetched before and is lost on this disk, as far as it is still at the place."""
-        for path, manifest in [*missing.found_again(self._root, self._position)]:
-            folder, _, name = path.rpartition("/")
-            self._position.hold(folder, name, manifest)
         for path in [*missing.find(self._root, self._position)]:
             self._position.forget(path)
         wanted = [path for path, kept in self._position.lost.items() if not self._is_unwanted(kept.entity)]
@@ -162,7 +159,9 @@ class _Pull:
         for path, data in zip(wanted, self._place.reads(wanted) if wanted else (), strict=True):
             folder, _, name = path.rpartition("/")
             date = f"{home_of(folder)}/{date_of(path)}"
-            if data is not None:
+            if data is None and (manifest := missing.put_back(self._root, path)):
+                self._position.hold(folder, name, manifest)
+            elif data is not None:
                 dates.setdefault(date, Date(date)).arrivals.append(Arrival(folder, name, data, kept.get(path)))
         if wanted:
             one = "a delivery that was lost here is" if len(wanted) == 1 else f"{len(wanted)} deliveries that were lost here are"
